@@ -1,0 +1,107 @@
+# Flagstone. `make help` lists the targets.
+#
+# Everything that is installed goes to .venv, everything that is built to build/. The system's packages are installed by
+# tools/setup-system, when root runs this and they are missing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+# Another Python's settings must not leak in.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+# Stamps: each says what was done last, and is older than what has to be done again.
+S := $(VENV)/stamps
+SOURCES := $(shell find core src -name '*.[ch]' -o -name '*.py' -o -name '*.py[ix]' \
+	-o -name '*.pxd' -o -name meson.build -o -name py.typed) meson.build meson.options
+C_FILES = $(shell find core tests/core -name '*.[ch]')
+PYTHON_PATHS = $(wildcard src tests tools benchmarks examples)
+
+.PHONY: help setup demo test lint test-core test-python sanitize model soak bench format clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(S)/package $(S)/tools ## make .venv, install the tools and the package
+
+demo: $(S)/package ## show what Flagstone does
+	@$(BIN)/flagstone demo
+
+test: ## everything: lint, core tests, sanitizers, models, Python tests
+	@for part in lint test-core sanitize model test-python; do \
+		printf '\n== %s\n' $$part; $(MAKE) --no-print-directory $$part; done
+
+lint: $(S)/package $(S)/tools ## formatting, style, types, layers, source lists
+	@$(BIN)/ruff format --check $(PYTHON_PATHS)
+	@$(BIN)/ruff check $(PYTHON_PATHS)
+	@$(BIN)/mypy
+	@$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	@$(BIN)/python tools/check_layers.py
+	@$(BIN)/python tools/check_sources.py
+
+format: $(S)/tools ## put every file in the shape that lint wants
+	@$(BIN)/ruff check --fix-only --exit-zero $(PYTHON_PATHS)
+	@$(BIN)/ruff format $(PYTHON_PATHS)
+	@$(BIN)/clang-format -i $(C_FILES)
+
+test-core: $(S)/tools ## the C core's tests, built by gcc and clang
+	@CC=gcc tools/core-tests gcc -Dfault_points=true
+	@CC=clang tools/core-tests clang -Dbuildtype=release
+	@CC=gcc tools/core-tests full-fences -Dfull_fences=true -Dfault_points=true
+
+sanitize: $(S)/tools ## the same under the address, undefined behaviour and thread sanitizers
+	@CC=gcc TEST_TIMEOUTS=4 ASAN_OPTIONS=detect_stack_use_after_return=1 \
+		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		tools/core-tests asan -Dfault_points=true -Db_sanitize=address,undefined
+	@CC=clang TEST_TIMEOUTS=8 TSAN_OPTIONS=halt_on_error=1 TEST_WRAPPER="setarch -R" \
+		tools/core-tests tsan -Db_sanitize=thread -Db_lundef=false
+
+model: $(S)/tools ## check the models with spin
+	@tools/run-models
+
+test-python: $(S)/package $(S)/tools ## the Python tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+soak: $(S)/package $(S)/tools ## the tests that run for minutes
+	@$(BIN)/python -m pytest -m soak --timeout=3600 $(ARGS)
+
+bench: $(S)/package $(S)/tools ## run every benchmark
+	@for program in benchmarks/bench_*.py; do \
+		printf '\n== %s\n' "$$program"; $(BIN)/python "$$program"; done
+
+clean: ## remove .venv and build
+	rm -rf $(VENV) build
+
+# What pip needs, by need: a demo waits for no linter.
+$(S)/venv: tools/setup-system
+	@PYTHON="$(PYTHON)" tools/setup-system build
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=...")'
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@mkdir -p $(S) && touch $@
+
+$(S)/requirements: $(S)/venv pyproject.toml tools/requirements.py
+	@echo "installing what the build needs"
+	@$(BIN)/python tools/requirements.py cli >$@.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $@.txt
+	@touch $@
+
+$(S)/package: $(S)/requirements $(SOURCES) pyproject.toml
+	@echo "building and installing flagstone"
+	@$(IN_VENV) $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index \
+		--no-build-isolation --no-deps --force-reinstall --config-settings=build-dir=build/python .
+	@touch $@
+
+$(S)/tools: $(S)/requirements tools/setup-system
+	@PYTHON="$(PYTHON)" tools/setup-system test
+	@echo "installing what the tests need"
+	@$(BIN)/python tools/requirements.py dev >$@.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $@.txt
+	@touch $@
