@@ -1,15 +1,15 @@
-/* harness.h - the smallest thing that runs test cases and says which one failed, where (output is TAP).
+/* harness.h - run test cases and say which one failed, where (TAP, for meson).
  *
  *     static void grows(void) { CHECK(x > 0); CHECK_EQ(2, y); }
  *     TEST_MAIN(CASE(grows), CASE(shrinks))
  *
- * CHECK notes a failure and goes on; REQUIRE ends the program, where going on makes no sense. Both work in every thread.
- * A forked child ends with CHILD_EXIT(), and its parent says CHECK_CHILD(pid): the child's failures count.
- * Words on the command line choose cases: the names that contain one of them.
+ * CHECK notes a failure and goes on; REQUIRE ends the program, where going on makes no sense. Both
+ * work in every thread. A forked child ends with CHILD_EXIT(), and its parent says
+ * CHECK_CHILD(pid): the child's failures count. Words on the command line choose cases: the names
+ * that contain one of them.
  */
 #ifndef FST_TEST_HARNESS_H
 #define FST_TEST_HARNESS_H
-
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,32 +24,26 @@ struct test_case {
 
 static atomic_int test_failures; /* of the case that is running */
 static const char *test_skipped; /* its reason */
-
-#define TEST_FAIL(...)                                                                             \
-    (atomic_fetch_add(&test_failures, 1), printf("# %s:%d: ", __FILE__, __LINE__),                 \
-     printf(__VA_ARGS__), (void)putchar('\n'))
-
-#define CHECK(cond) ((cond) ? (void)0 : TEST_FAIL("%s", #cond))
+#define TEST_FAIL(...)                                                                      \
+    (atomic_fetch_add(&test_failures, 1), fprintf(stderr, "# %s:%d: ", __FILE__, __LINE__), \
+     fprintf(stderr, __VA_ARGS__), (void)fputc('\n', stderr))
+#define CHECK(cond)   ((cond) ? (void)0 : TEST_FAIL("%s", #cond))
 #define REQUIRE(cond) ((cond) ? (void)0 : (TEST_FAIL("%s (required)", #cond), _exit(1)))
-#define CHECK_EQ(want, got)                                                                        \
-    do {                                                                                           \
-        long long want_ = (long long)(want), got_ = (long long)(got);                              \
-        if (want_ != got_)                                                                         \
-            TEST_FAIL("%s is %lld, not %lld", #got, got_, want_);                                  \
+#define CHECK_EQ(want, got)                                           \
+    do {                                                              \
+        long long want_ = (long long)(want), got_ = (long long)(got); \
+        if (want_ != got_)                                            \
+            TEST_FAIL("%s is %lld, not %lld", #got, got_, want_);     \
     } while (0)
 
-#define SKIP(reason)                                                                               \
-    do {                                                                                           \
-        test_skipped = (reason);                                                                   \
-        return;                                                                                    \
-    } while (0)
-
+/* At the end of a case, or before return. */
+#define SKIP(reason) (test_skipped = (reason))
 #define CHILD_EXIT() _exit(atomic_load(&test_failures) != 0)
-#define CHECK_CHILD(pid)                                                                           \
-    do {                                                                                           \
-        int status_ = -1;                                                                          \
-        if (waitpid((pid), &status_, 0) < 0 || status_ != 0)                                       \
-            TEST_FAIL("child %s ended with status 0x%x", #pid, (unsigned)status_);                 \
+#define CHECK_CHILD(pid)                                                           \
+    do {                                                                           \
+        int status_ = -1;                                                          \
+        if (waitpid((pid), &status_, 0) < 0 || status_ != 0)                       \
+            TEST_FAIL("child %s ended with status 0x%x", #pid, (unsigned)status_); \
     } while (0)
 
 static int test_main(const struct test_case *cases, int count, int argc, char **argv)
@@ -67,18 +61,18 @@ static int test_main(const struct test_case *cases, int count, int argc, char **
             cases[i].run();
         int bad = atomic_load(&test_failures) != 0;
         failed += bad;
-        printf("%s %d - %s%s%s\n", bad ? "not ok" : "ok", i + 1, cases[i].name, test_skipped ? " # SKIP " : "",
-               test_skipped ? test_skipped : "");
+        printf("%s %d - %s%s%s\n", bad ? "not ok" : "ok", i + 1, cases[i].name,
+               test_skipped ? " # SKIP " : "", test_skipped ? test_skipped : "");
     }
     return failed != 0;
 }
 
-#define CASE(function) {#function, function}
-#define TEST_MAIN(...)                                                                             \
-    int main(int argc, char **argv)                                                                \
-    {                                                                                              \
-        static const struct test_case cases[] = {__VA_ARGS__};                                     \
-        return test_main(cases, (int)(sizeof cases / sizeof *cases), argc, argv);                  \
+#define CASE(function) ((struct test_case){#function, function})
+#define TEST_MAIN(...)                                                            \
+    int main(int argc, char **argv)                                               \
+    {                                                                             \
+        const struct test_case cases[] = {__VA_ARGS__};                           \
+        return test_main(cases, (int)(sizeof cases / sizeof *cases), argc, argv); \
     }
 
 #endif
