@@ -1,0 +1,160 @@
+"""What every test gets: names of its own, and a check that it leaves nothing behind."""
+
+import contextlib
+import gc
+import itertools
+import os
+import signal
+import subprocess
+import time
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+
+import numpy as np  # noqa: F401  (its threads are no test's)
+import pytest
+
+SHM = Path("/dev/shm")
+SETTLE_SECONDS = 3.0  # how long an exiting thread or process may take to be gone
+
+_numbers = itertools.count(1)
+
+
+def missing(what):
+    """Skip by name, or fail in CI, where everything has to be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what}; in CI nothing may be missing", pytrace=False)
+    pytest.skip(what)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        missing("needs root")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        item.stash[_passed] = report.passed
+    return report
+
+
+_passed = pytest.StashKey[bool]()
+
+
+class Leftovers:
+    """What a process has: children, threads, file descriptors, and files of a prefix."""
+
+    def __init__(self, prefix):
+        self.children = _children()
+        self.threads = _threads()
+        self.descriptors = _descriptors()
+        self.files = {path.name: str(path) for path in SHM.glob(f"flagstone.{prefix}*")}
+
+    def since(self, before):
+        """Describe what is here and was not before, one line each."""
+        return [
+            f"{kind}: {text}"
+            for kind in ("children", "threads", "descriptors", "files")
+            for key, text in getattr(self, kind).items()
+            if key not in getattr(before, kind)
+        ]
+
+
+def _children():
+    """Living and zombie children by pid; multiprocessing's own helper is none."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name, _, rest = (folder / "stat").read_text().rpartition(")")
+            state, parent = rest.split()[:2]
+            if int(parent) == os.getpid():
+                found[int(folder.name)] = f"{name}) in state {state}"
+    found.pop(resource_tracker._resource_tracker._pid, None)
+    return found
+
+
+def _threads():
+    """All threads, those that Python does not know as well."""
+    found = {}
+    for folder in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found[int(folder.name)] = f"{folder.name} {(folder / 'comm').read_text().strip()}"
+    return found
+
+
+def _descriptors():
+    """Open files by number and target; the resource tracker's pipe is not counted."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            target = os.readlink(f"/proc/self/fd/{name}")
+            found[int(name), target] = f"{name} -> {target}"
+    tracker = resource_tracker._resource_tracker._fd
+    return {key: text for key, text in found.items() if key[0] != tracker}
+
+
+@pytest.fixture
+def _prefix():
+    """This test's own prefix. Ends last: what the leak check found is then removed."""
+    prefix = f"fst-test-{os.getpid()}-{next(_numbers):04}"
+    yield prefix
+    for path in SHM.glob(f"flagstone.{prefix}*"):
+        path.unlink(missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(request, _prefix):
+    """Fail a test that leaves a child, a thread, a descriptor or an arena behind.
+
+    A test that failed already is not asked: its traceback keeps its arenas alive. Children are
+    killed in any case, so that one bad test does not spoil the next.
+    """
+    gc.collect()
+    before = Leftovers(_prefix)
+    yield
+    forkserver._forkserver._stop()
+    deadline = time.monotonic() + SETTLE_SECONDS
+    passed = request.node.stash.get(_passed, False)
+    while True:
+        gc.collect()
+        after = Leftovers(_prefix)
+        if request.node.get_closest_marker("keeps_arena"):
+            after.files = {}
+        left = after.since(before)
+        if not left or not passed or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    for pid in after.children.keys() - before.children.keys():
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    if left and passed:
+        pytest.fail("the test left behind\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture
+def arena_name(_prefix, leaves_nothing):
+    """A name that no other test uses; for more than one, append something to it."""
+    return _prefix
+
+
+@pytest.fixture
+def small_tmpfs(tmp_path, leaves_nothing):
+    """A folder on a tmpfs of 64 MiB, to run out of memory in."""
+    if os.geteuid() != 0:
+        missing("mounting a tmpfs needs root")
+    folder = tmp_path / "tmpfs"
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m,mode=0700", "flagstone-test", str(folder)],
+        capture_output=True,
+        text=True,
+    )
+    if mount.returncode:
+        missing(f"no tmpfs can be mounted: {mount.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        gc.collect()
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
