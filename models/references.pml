@@ -1,0 +1,290 @@
+/* References as entries; deaths batched by one scan.
+ *
+ * One object, two workers with one reference entry each, one in-flight entry, two pickles that anybody may read as often as
+ * they like (the newest and the one before it), one bare handle that exists from the moment of allocation, one group that
+ * may be destroyed, one reaper. KILLS workers and RKILLS reapers are killed between any two steps; a killed reaper is
+ * replaced by one that knows nothing but shared memory.
+ *
+ * Memory is sequentially consistent except where the code relies on the heavy barrier: a resolve whose word needs no change
+ * has a store (its entry, its read-side section) followed by a plain load, and the store may still sit in a store buffer
+ * (`pend`). Every other pair has a compare-and-swap between the two, which drains the buffer.
+ *
+ * Safety: whoever holds a reference finds the object allocated, in its generation, on a slab that was not given back; a
+ * pickle that was never read finds its reference; a freed handle does not resolve.
+ * Nothing lost: one undisturbed batch after everybody is gone leaves the object free, unless it is in flight in a living
+ * group, no entry in use, nothing CONDEMNED, and the slab of an ended group given back.
+ *
+ *     spin -a -DOPS=4 -DKILLS=1 -DRKILLS=1 references.pml && gcc -O2 -DSAFETY -DCOLLAPSE -o pan pan.c && ./pan -m1000000
+ *
+ * -DM_... takes one rule away and must fail; -DV_... is a relaxation that must not. README.md has the list.
+ */
+#ifndef OPS
+#define OPS 4
+#endif
+#ifndef KILLS
+#define KILLS 1
+#endif
+#ifndef RKILLS
+#define RKILLS 1
+#endif
+
+/* An entry's state. */
+#define EMPTY 0
+#define LIVE 1
+#define DROPPED 2
+#define TAKEN 3
+
+/* The object's word: four bits below the generation. One variable, because every rule is about one compare-and-swap. */
+#define A 1                     /* ALLOCATED */
+#define C 2                     /* CONDEMNED */
+#define S 4                     /* SHARED */
+#define F 8                     /* FREED */
+#define GEN(x) ((x)>>4)
+#define NEXT(x) (((x)&240)+16)  /* free, generation + 1 */
+
+/* ---- rules that a mutant takes away, one at a time ---- */
+#ifdef M_EMPTY                  /* a failed attempt is withdrawn to EMPTY instead of DROPPED */
+#define WITHDRAW est[id]=EMPTY; own[id]=0
+#else
+#define WITHDRAW est[id]=DROPPED
+#endif
+#ifdef M_NORESCUE               /* resolving leaves CONDEMNED as it is */
+#define RESCUED(x) ((x)|S)
+#elif defined(M_NOSHARED)       /* resolving does not mark the object as shared */
+#define RESCUED(x) ((x)&~C)
+#else
+#define RESCUED(x) (((x)|S)&~C)
+#endif
+#ifdef M_RESOLVEFREED           /* resolving ignores FREED */
+#define RESOLVABLE (((w&A)!=0) && GEN(w)==g)
+#else
+#define RESOLVABLE (((w&A)!=0) && (w&F)==0 && GEN(w)==g)
+#endif
+#if defined(M_PRIVATE)          /* a private drop ignores CONDEMNED, and leaves it */
+#define ALONE ((w&(A|S|F))==A)
+#define AFTER_ALONE(x) (NEXT(x)|((x)&C))
+#elif defined(V_PRIVATE)        /* a private drop ignores CONDEMNED and FREED, and clears them */
+#define ALONE ((w&(A|S))==A)
+#define AFTER_ALONE(x) NEXT(x)
+#elif defined(M_PRIVATESHARED)  /* a private drop ignores SHARED */
+#define ALONE ((w&(A|C|F))==A)
+#define AFTER_ALONE(x) NEXT(x)
+#else
+#define ALONE ((w&15)==A)
+#define AFTER_ALONE(x) NEXT(x)
+#endif
+#ifdef M_RELEASE                /* release does not insist on CONDEMNED */
+#define RELEASABLE ((w&A)!=0)
+#else
+#define RELEASABLE ((w&(A|C))==(A|C))
+#endif
+#ifdef M_NODROPPED              /* the scan counts LIVE entries only */
+#define COUNTED(s) ((s)==LIVE)
+#else
+#define COUNTED(s) ((s)==LIVE || (s)==DROPPED)
+#endif
+#if defined(M_NOGEN)            /* the scan compares no generation */
+#define SCANGEN(x) true
+#define ASKGEN(x) (GEN(w)==(x))
+#elif defined(M_LOWBITS)        /* an entry has so few bits of the generation that they always match */
+#define SCANGEN(x) true
+#define ASKGEN(x) true
+#else
+#define SCANGEN(x) (GEN(w)==(x))
+#define ASKGEN(x) (GEN(w)==(x))
+#endif
+#ifdef M_NOTAG                  /* taking compares the object only */
+#define MINE(t) true
+#else
+#define MINE(t) (itag==(t))
+#endif
+#ifdef M_FREEDTAKE              /* taking refuses a FREED object */
+#define TAKEABLE(t) (ist==LIVE && MINE(t) && (w&F)==0)
+#else
+#define TAKEABLE(t) (ist==LIVE && MINE(t))
+#endif
+#if defined(M_DIRECTANY)        /* direct release for any TAKEN entry, not only for its allocator's */
+#define DIRECT(k) (est[k]==TAKEN)
+#define DIRECTLY (w&15)==A
+#elif defined(M_DIRECTSHARED)   /* direct release ignores SHARED */
+#define DIRECT(k) (est[k]==TAKEN && own[k])
+#define DIRECTLY (w&(A|C|F))==A
+#elif defined(V_NODIRECT)       /* no direct release at all: it is an optimisation only */
+#define DIRECT(k) false
+#define DIRECTLY false
+#else
+#define DIRECT(k) (est[k]==TAKEN && own[k])
+#define DIRECTLY (w&15)==A
+#endif
+#ifdef V_CONDEMNLIVE            /* an ended group's free words are not condemned */
+#define ENDWORD(x) (((x)&A)!=0)
+#else
+#define ENDWORD(x) true
+#endif
+
+byte w;                                    /* the object's word */
+bit ended, gone;                           /* its group was destroyed; its slab was given back */
+byte est[2], egen[2]; bit own[2];          /* one entry for each worker; own: its process allocated that generation */
+bit pend[2], sec[2];                       /* the entry's store is still in the buffer; inside a read-side section */
+byte ist, itag;                            /* one in-flight entry: state and tag, no generation */
+byte ptag[2], pgen[2];                     /* pickles: [1] the newest, [0] the one before; tag 0: none */
+bit owed;                                  /* the newest pickle was never read: its reference must be there */
+bit known; byte hgen;                      /* a bare handle that somebody wrote down */
+bit dead[2], done[2];
+byte ops = OPS, kills = KILLS, reaper_kills = RKILLS;
+
+#define KILL if :: skip :: kills>0 -> d_step{ kills--; dead[id]=1 }; goto out fi
+#define DRAIN(k) if :: pend[k] -> est[k]=LIVE; sec[k]=1; pend[k]=0 :: else fi
+#define LEAVE sec[id]=0
+#define AGAIN(x) ((est[id]==DROPPED || est[id]==TAKEN) && egen[id]==(x))
+#define CHECK assert((w&A)!=0 && GEN(w)==g && !gone)
+
+/* The last part of take (when it came too late) and of resolve: one RMW of the word, or a plain load. */
+#define BARE                                                                                                      \
+     if :: atomic{ RESOLVABLE && !ended && ((w&S)==0 || (w&C)!=0) -> d_step{ DRAIN(id); assert((w&F)==0); w=RESCUED(w); have=1 } } \
+        :: atomic{ RESOLVABLE && (w&(S|C))==S -> assert((w&F)==0); have=1 }   /* plain load: the buffer stays as it is */        \
+        :: atomic{ (!RESOLVABLE || ended) -> d_step{ DRAIN(id); WITHDRAW; g=0 } }                                   \
+     fi
+
+proctype worker(bit id) {
+  byte g, v; bit have, i;
+  do
+  :: atomic{ ops>0 && !have && !ended && est[id]==EMPTY && !pend[id] && (w&A)==0 -> ops--; sec[id]=1 }   /* allocate */
+#ifdef M_ALLOCORDER             /* the word first, the entry after it */
+     if :: atomic{ (w&15)==0 -> g=GEN(w); w=w|A; have=1; known=1; hgen=g; assert(!gone); v=0 }; KILL;
+           atomic{ est[id]=LIVE; egen[id]=g; own[id]=1; LEAVE }; KILL
+        :: atomic{ (w&15)!=0 -> LEAVE }
+     fi
+#else
+     if :: atomic{ (w&15)==0 -> v=w; g=GEN(w); est[id]=LIVE; egen[id]=g
+#ifdef M_EARLYOWN               /* the allocator signs before it has the object */
+           ; own[id]=1
+#endif
+           }; KILL;
+           if :: atomic{ w==v -> w=v|A; v=0; have=1; known=1; hgen=g; assert(!gone) }; KILL;
+                 atomic{ own[id]=1; LEAVE }
+              :: atomic{ w!=v -> WITHDRAW; g=0; v=0; LEAVE }
+           fi; KILL
+        :: atomic{ (w&15)!=0 -> LEAVE }
+     fi
+#endif
+  :: atomic{ ops>0 && !have && !pend[id] && ptag[1]!=0 ->                                       /* take */
+       ops--; if :: i=1 :: ptag[0]!=0 -> i=0 fi;
+       g=pgen[i]; v=ptag[i]; i=0;
+       if :: est[id]==EMPTY || AGAIN(g) -> sec[id]=1; est[id]=LIVE; egen[id]=g; own[id]=0
+          :: else -> g=0; v=0; goto no
+       fi }; KILL;
+     if :: atomic{ TAKEABLE(v) -> d_step{ ist=EMPTY; have=1;
+             if :: v==ptag[1] -> owed=0 :: else fi; v=0; LEAVE } }
+        :: atomic{ !TAKEABLE(v) -> assert(!(owed && v==ptag[1])); v=0 }; KILL;
+           BARE; KILL; LEAVE
+     fi; KILL;
+no:  skip
+  :: atomic{ ops>0 && !have && !ended && known && est[id]==EMPTY && !pend[id] -> ops--; g=hgen; pend[id]=1; egen[id]=g }; KILL; /* resolve */
+     BARE; KILL; atomic{ d_step{ DRAIN(id); LEAVE } }; KILL
+  :: atomic{ ops>0 && !have && !ended && known && !pend[id] && AGAIN(hgen) -> ops--; g=hgen; sec[id]=1; est[id]=LIVE }; KILL;   /* resolve again */
+     BARE; KILL; LEAVE; KILL
+  :: atomic{ have && ops>0 -> CHECK; ops-- }                                                    /* use */
+#ifdef M_SHAREORDER             /* in flight first, SHARED after it */
+  :: atomic{ have && ops>0 && ist==EMPTY && !ended -> ops--; CHECK;
+       d_step{ ist=LIVE; itag++; ptag[0]=ptag[1]; pgen[0]=pgen[1]; ptag[1]=itag; pgen[1]=g; owed=!ended } }; KILL;
+     atomic{ CHECK; w=w|S }; KILL
+#else
+  :: atomic{ have && ops>0 && ist==EMPTY && !ended -> ops--; CHECK; w=w|S }; KILL;              /* share */
+     if :: atomic{ ist==EMPTY -> CHECK;
+             d_step{ ist=LIVE; itag++; ptag[0]=ptag[1]; pgen[0]=pgen[1]; ptag[1]=itag; pgen[1]=g; owed=!ended } }
+        :: atomic{ ist!=EMPTY }
+     fi; KILL
+#endif
+#ifdef M_FREENOW                /* free() by a holder releases at once */
+  :: atomic{ have && ops>0 && (w&F)==0 -> ops--; CHECK; w=NEXT(w); est[id]=EMPTY; own[id]=0; have=0; g=0 }; KILL
+#else
+  :: atomic{ have && ops>0 && (w&F)==0 -> ops--; CHECK; w=w|F }; KILL                           /* free() for everyone */
+#endif
+#ifdef M_EMPTYFIRST             /* a private drop empties its entry before it frees the word */
+  :: atomic{ have && ALONE -> est[id]=EMPTY; own[id]=0 }; KILL;
+     if :: atomic{ ALONE && GEN(w)==g -> w=AFTER_ALONE(w) } :: atomic{ !(ALONE && GEN(w)==g) -> est[id]=DROPPED } fi;
+     have=0; g=0; KILL
+#else
+  :: atomic{ have && ALONE -> CHECK; w=AFTER_ALONE(w); have=0 }; KILL;                          /* drop, private */
+     atomic{ est[id]=EMPTY; own[id]=0; g=0 }
+#endif
+  :: atomic{ have -> CHECK; est[id]=DROPPED; have=0; g=0 }; KILL                                /* drop, shared: always allowed */
+#ifdef M_FLIGHTDROP             /* the user's drop of an in-flight reference empties the entry itself */
+  :: atomic{ ops>0 && ist==LIVE -> ops--; ist=EMPTY; owed=0 }
+#else
+  :: atomic{ ops>0 && ist==LIVE -> ops--; ist=DROPPED; owed=0 }                                 /* drop the in-flight reference */
+#endif
+  :: atomic{ ops>0 && !ended && known -> ops--; ended=1; owed=0 }                               /* destroy the group */
+  :: atomic{ (ops==0 || gone) && !have -> break }
+  od;
+out: atomic{ DRAIN(id); LEAVE; g=0; v=0; i=0; have=0; done[id]=1 }
+}
+
+#define HELD(k) (est[k]==LIVE && !dead[k] && egen[k]==GEN(w))
+#define ASKED(k) (est[k]==DROPPED || est[k]==TAKEN || (dead[k] && est[k]!=EMPTY))
+#define WORK (ASKED(0) || ASKED(1) || ist==DROPPED || ist==TAKEN || (ended && !gone && !HELD(0) && !HELD(1)))
+#define FORGET e=0; x=0; v=0; quiet=0
+#define DIES if :: skip :: reaper_kills>0 -> d_step{ reaper_kills--; FORGET }; goto next fi
+
+#define SPLICE(k) if :: atomic{ est[k]==DROPPED || (dead[k] && done[k] && est[k]==LIVE) -> est[k]=TAKEN } :: else fi
+/* Direct release, else condemn: both for the entry as it was loaded, which its owner may be swinging back meanwhile. */
+#define CONDEMN(k) if :: atomic{ DIRECT(k) && GEN(w)==egen[k] && DIRECTLY -> v=egen[k] }; DIES;                    \
+                       if :: atomic{ GEN(w)==v && DIRECTLY -> w=NEXT(w); v=0 } :: else -> v=0 fi :: else fi; DIES;  \
+                   if :: atomic{ est[k]==TAKEN -> v=egen[k] }; DIES;                                                \
+                       if :: atomic{ (w&A)!=0 && ASKGEN(v) -> w=w|C } :: else fi; v=0; DIES :: else fi
+#ifdef M_ONCE                   /* the scan's compare-and-swap is not tried again when another bit changed meanwhile */
+#define CLEAR(cond) if :: atomic{ (w&C)!=0 && cond -> v=w }; DIES; \
+                        if :: atomic{ w==v -> w=w&~C; v=0 } :: else -> v=0 fi :: else -> v=0 fi
+#else
+#define CLEAR(cond) if :: atomic{ (w&C)!=0 && cond -> w=w&~C; v=0 } :: else -> v=0 fi
+#endif
+#define SCAN(k) if :: atomic{ COUNTED(est[k]) -> v=egen[k] }; DIES; CLEAR(SCANGEN(v)); DIES :: else fi
+#define SCAN_FLIGHT if :: COUNTED(ist) -> DIES; CLEAR(true); DIES :: else fi
+#define RELEASE(k) if :: atomic{ est[k]==TAKEN -> v=egen[k] }; DIES;                                                \
+                       if :: atomic{ RELEASABLE && ASKGEN(v) -> w=NEXT(w) } :: else fi; v=0; DIES :: else fi
+#define FINISH(k) if :: atomic{ est[k]==TAKEN -> est[k]=EMPTY; own[k]=0 } :: else fi
+
+proctype reaper() {                        /* what it remembers (FORGET) dies with it */
+  bit e, x, quiet; byte v;
+next:
+  do
+  :: atomic{ WORK -> quiet=(done[0] && done[1]) };
+     SPLICE(0); SPLICE(1);
+     if :: atomic{ ist==DROPPED -> ist=TAKEN } :: else fi; DIES;
+     atomic{ e=(ended && !gone) };
+#ifndef M_NOREVOKE              /* in-flight entries of an ended group are emptied first */
+     if :: atomic{ e && ist==LIVE -> ist=EMPTY } :: else fi; DIES;
+#endif
+     CONDEMN(0); CONDEMN(1);
+     if :: ist==TAKEN -> DIES; if :: atomic{ (w&A)!=0 -> w=w|C } :: else fi; DIES :: else fi;
+     if :: e -> if :: atomic{ ENDWORD(w) -> w=w|C } :: else fi; DIES :: else fi;
+#ifndef M_NOHEAVY               /* heavy barrier */
+     d_step{ DRAIN(0); DRAIN(1) };
+#endif
+#ifndef M_NOGRACE               /* grace period */
+     sec[0]==0; sec[1]==0;
+#endif
+#ifndef M_SCAN
+     SCAN_FLIGHT;
+#endif
+     SCAN(0); SCAN(1);
+#ifdef M_SCAN                   /* in-flight entries are scanned after the tables */
+     SCAN_FLIGHT;
+#endif
+     RELEASE(0); RELEASE(1);
+     if :: ist==TAKEN -> DIES; if :: atomic{ RELEASABLE -> w=NEXT(w) } :: else fi; DIES :: else fi;
+     if :: e -> if :: atomic{ RELEASABLE -> w=NEXT(w) } :: else fi; DIES;
+                if :: atomic{ (w&(A|C))==C -> w=w&~C } :: else fi; DIES;                        /* a free word of an ended group */
+                if :: atomic{ (w&A)==0 -> gone=1 } :: else fi; DIES
+        :: else fi;
+     FINISH(0); DIES; FINISH(1); DIES;
+     if :: atomic{ ist==TAKEN -> ist=EMPTY } :: else fi;
+     atomic{ assert(!quiet || !WORK); d_step{ FORGET } }
+  :: atomic{ done[0] && done[1] && !WORK -> break }
+  od;
+  assert((w&A)==0 || (ist==LIVE && !ended));                                                    /* nothing lost */
+  assert((w&C)==0);
+  assert(est[0]==EMPTY && est[1]==EMPTY)
+}
+init { atomic{ run worker(0); run worker(1); run reaper() } }
