@@ -38,7 +38,7 @@ test: ## everything: lint, core tests, sanitizers, models, Python tests
 	@for part in lint test-core sanitize model test-python; do \
 		printf '\n== %s\n' $$part; $(MAKE) --no-print-directory $$part; done
 
-lint: $(S)/package $(S)/tools ## formatting, style, types, layers, source lists
+lint: $(S)/tools ## formatting, style, types, layers, source lists
 	@$(BIN)/ruff format --check $(PYTHON_PATHS)
 	@$(BIN)/ruff check $(PYTHON_PATHS)
 	@$(BIN)/mypy

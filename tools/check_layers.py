@@ -29,11 +29,12 @@ C_LAYERS = [
 PYTHON_LAYERS = [
     ["errors", "sizes"],
     ["_core"],
-    ["rcu", "snapshot"],
+    ["format", "rcu"],
+    ["attach", "memory", "snapshot", "teardown"],
     ["block", "cache", "group"],
     ["arena"],
     ["__init__"],
-    ["testing", "integrations", "metrics"],
+    ["testing", "integrations", "metrics", "demo"],
     ["cli", "tui"],
     ["__main__"],
 ]
