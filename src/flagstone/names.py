@@ -1,0 +1,69 @@
+"""Names of arenas, caches and groups, checked before anything happens."""
+
+from __future__ import annotations
+
+import os
+from typing import Final, TypeAlias
+
+Name: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+"""An arena's name: bare ("video") for a file in `/dev/shm`, or with a slash the path of a file on
+any tmpfs.
+"""
+
+FOLDER: Final = "/dev/shm"
+PREFIX: Final = "flagstone."
+_MAX_PATH: Final = 255
+_MAX_NAME: Final = 63
+
+
+def arena_path(name: Name) -> str:
+    """The absolute path that a name stands for.
+
+    Raises:
+        TypeError: neither text, bytes nor a path.
+        ValueError: empty, a folder, too long, or with a zero byte in it.
+    """
+    if not isinstance(name, (str, bytes, os.PathLike)):
+        raise TypeError(f"an arena's name must be text or a path, not {type(name).__name__}")
+    text = os.fsdecode(name)
+    if not text:
+        raise ValueError("an arena's name must not be empty (None is an anonymous arena)")
+    if "\0" in text:
+        raise ValueError(f"an arena's name must not have a zero byte in it: {text!r}")
+    if os.path.basename(text) in ("", ".", ".."):
+        raise ValueError(f"{text!r} names a folder, not an arena")
+    path = os.path.abspath(text) if "/" in text else f"{FOLDER}/{PREFIX}{text}"
+    length = len(os.fsencode(path))
+    if length > _MAX_PATH:
+        raise ValueError(
+            f"an arena's path has at most {_MAX_PATH} bytes, {text[:40]!r}... makes {length}"
+        )
+    return path
+
+
+def arena_name(path: str | None) -> str | None:
+    """The shortest name that `arena_path` turns into this path."""
+    start = f"{FOLDER}/{PREFIX}"
+    if path is not None and path.startswith(start) and "/" not in path[len(start) :]:
+        return path[len(start) :]
+    return path
+
+
+def object_name(name: str, what: str) -> bytes:
+    """The name of a cache or group, as the core wants it.
+
+    Raises:
+        TypeError: not a string.
+        ValueError: empty, longer than 63 bytes of UTF-8, or with a zero byte in it.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a {what}'s name must be a string, not {type(name).__name__}")
+    try:
+        raw = name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"a {what}'s name must be valid text: {name!r}") from None
+    if not raw or len(raw) > _MAX_NAME or b"\0" in raw:
+        raise ValueError(
+            f"a {what}'s name must have 1 to {_MAX_NAME} bytes and no zero byte: {name[:80]!r}"
+        )
+    return raw
