@@ -1,0 +1,199 @@
+"""The core's public header, as far as the binding uses it."""
+
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+
+
+cdef extern from "flagstone.h" nogil:
+    ctypedef unsigned char fst_bool "bool"
+
+    enum: FST_OK
+    enum: FST_FULL
+    enum: FST_LIMIT
+    enum: FST_INVALID
+    enum: FST_CLOSED
+    enum: FST_FOREIGN
+    enum: FST_STALE
+    enum: FST_TIMEOUT
+    enum: FST_CACHE_SIZE_CLASS
+    uint64_t FST_NO_LIMIT
+
+    const char *fst_last_error()
+    int fst_last_errno()
+
+    ctypedef struct fst_arena:
+        pass
+
+    # ---- arenas
+
+    enum fst_create:
+        FST_OPEN_OR_CREATE
+        FST_CREATE_NEW
+        FST_OPEN_EXISTING
+
+    struct fst_open_options:
+        const char *path
+        uint64_t capacity
+        fst_create create
+        bint readonly
+        bint lasting
+        bint huge_pages
+        uint32_t mode
+
+    int fst_arena_open(const fst_open_options *options, fst_arena **out)
+    int fst_arena_open_fd(int fd, bint readonly, fst_arena **out)
+    fst_arena *fst_arena_find(const uint8_t *uuid)
+    void fst_arena_unref(fst_arena *arena)
+    void fst_leave_all()
+    bint fst_arena_usable(const fst_arena *arena)
+
+    struct fst_arena_info:
+        uint8_t uuid[16]
+        char path[256]
+        uint64_t capacity, used, committed, control, created_at
+        bint readonly, lasting, anonymous, light, unlinked
+        uint64_t batches, grace_periods, released_objects, released_bytes, deaths
+        uint64_t batch_last_ns
+        uint64_t stalled_pid, stalled_tid, stalled_ns
+
+    int fst_arena_get_info(fst_arena *arena, fst_arena_info *out)
+    int fst_arena_fd(const fst_arena *arena)
+    const uint8_t *fst_arena_uuid(const fst_arena *arena)
+
+    struct fst_peek:
+        uint8_t uuid[16]
+        uint64_t capacity, used, committed, created_at
+        uint32_t processes
+        bint lasting, orphan
+
+    int peek_file "fst_peek"(const char *path, fst_peek *out)
+    int fst_gc(const char *folder, char **removed)
+    int fst_unlink(const char *path)
+
+    # ---- caches and groups
+
+    struct fst_cache_spec:
+        const char *name
+        uint64_t size, align
+        uint32_t flags
+        const char *format
+        const void *init
+        uint32_t init_bytes
+
+    int fst_cache_open(fst_arena *arena, const fst_cache_spec *spec, uint64_t *cache)
+    int fst_cache_destroy(fst_arena *arena, uint64_t cache)
+    int fst_cache_shrink(fst_arena *arena, uint64_t cache, uint64_t *bytes)
+
+    struct fst_cache_info:
+        uint64_t id
+        char name[64]
+        char format[1024]
+        uint64_t size, align, stride
+        uint32_t flags, state
+        uint64_t merged_into
+        uint32_t aliases
+        uint64_t slabs, objects, allocated, bytes
+        uint32_t children
+
+    int fst_cache_get_info(fst_arena *arena, uint64_t cache, fst_cache_info *out)
+    size_t fst_cache_list(fst_arena *arena, uint64_t *ids, size_t max)
+
+    struct fst_group_spec:
+        const char *name
+        uint64_t parent, limit
+        bint set_limit
+        uint32_t flags
+
+    uint64_t fst_group_root(fst_arena *arena)
+    int fst_group_open(fst_arena *arena, const fst_group_spec *spec, uint64_t *group,
+                       fst_bool *created)
+    void fst_group_unref(fst_arena *arena, uint64_t group)
+    int fst_group_close(fst_arena *arena, uint64_t group)
+    int fst_group_destroy(fst_arena *arena, uint64_t group)
+    int fst_group_set_limit(fst_arena *arena, uint64_t group, uint64_t limit)
+
+    struct fst_group_info:
+        uint64_t id, parent
+        char name[64]
+        uint32_t state, flags, children
+        uint64_t limit, usage, peak, limit_hits, failed, reclaims
+
+    int fst_group_get_info(fst_arena *arena, uint64_t group, fst_group_info *out)
+    size_t fst_group_list(fst_arena *arena, uint64_t *ids, size_t max)
+    size_t fst_group_caches(fst_arena *arena, uint64_t group, uint64_t *ids, size_t max)
+    int fst_child_open(fst_arena *arena, uint64_t cache, uint64_t group, uint64_t *child)
+
+    # ---- objects
+
+    struct fst_ref:
+        void *data
+        uint64_t nbytes, oid, generation
+        uint32_t entry, child
+
+    struct fst_handle:
+        uint64_t generation_tag, oid_slab
+
+    struct fst_message:
+        fst_handle handle
+        uint32_t entry, tag
+
+    int fst_alloc(fst_arena *arena, uint64_t child, fst_ref *out)
+    int fst_alloc_many(fst_arena *arena, uint64_t child, size_t n, fst_ref *out, size_t *got)
+    int fst_alloc_bytes(fst_arena *arena, uint64_t group, uint64_t nbytes, fst_ref *out)
+    int fst_reclaim(fst_arena *arena, uint64_t timeout)
+    void fst_wait_for_memory(fst_arena *arena, uint64_t timeout)
+    void fst_describe_usage(fst_arena *arena, char *text, size_t size)
+    void fst_drop(fst_arena *arena, const fst_ref *ref)
+    int fst_free(fst_arena *arena, const fst_ref *ref)
+    int fst_handle_of(fst_arena *arena, const fst_ref *ref, fst_handle *out)
+    int fst_resolve(fst_arena *arena, const fst_handle *handle, fst_ref *out)
+    int fst_share(fst_arena *arena, const fst_ref *ref, fst_message *out)
+    int fst_take(fst_arena *arena, const fst_message *message, fst_ref *out)
+    int fst_group_share(fst_arena *arena, uint64_t group, fst_message *out)
+    int fst_group_take(fst_arena *arena, const fst_message *message, uint64_t *group)
+    size_t fst_holders(
+        fst_arena *arena, uint64_t oid, uint64_t generation, uint32_t *processes, size_t max)
+    int fst_child_owner(fst_arena *arena, uint32_t child, uint64_t *cache, uint64_t *group)
+
+    struct fst_inflight_info:
+        uint32_t entry, tag
+        bint is_group
+        fst_handle handle
+        uint64_t nbytes, group, cache
+        int32_t pid
+        char command[16]
+        uint64_t age
+
+    size_t fst_inflight_list(fst_arena *arena, fst_inflight_info *out, size_t max)
+    size_t fst_inflight_drop(fst_arena *arena, uint64_t older_than, uint64_t group)
+
+    # ---- grace periods and batches
+
+    int fst_read_lock(fst_arena *arena)
+    int fst_read_unlock(fst_arena *arena)
+    bint fst_in_section(fst_arena *arena)
+    int fst_synchronize(fst_arena *arena, uint64_t timeout)
+    int fst_barrier_begin(fst_arena *arena, uint64_t *cookie)
+    int fst_barrier_wait(fst_arena *arena, uint64_t cookie, uint64_t timeout)
+    int fst_shrink(fst_arena *arena, uint64_t *bytes)
+    uint64_t fst_gp_cookie(fst_arena *arena)
+    bint fst_gp_done(fst_arena *arena, uint64_t cookie)
+
+    # ---- looking
+
+    struct fst_process_info:
+        uint32_t slot
+        int32_t pid
+        uint32_t uid
+        bint alive, self, readonly
+        char command[16]
+        char arguments[192]
+        uint64_t started, references, dropped, bytes
+        uint32_t threads
+
+    size_t fst_process_list(fst_arena *arena, fst_process_info *out, size_t max)
+    size_t fst_check(fst_arena *arena, void (*found)(void *, const char *) noexcept nogil,
+                     void *context)
+    uint64_t fst_now()
+    void fst_fault_arm(uint64_t nth)
+    uint64_t fst_fault_passed()
+    bint fst_has_fault_points()

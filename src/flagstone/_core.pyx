@@ -1,0 +1,1181 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: embedsignature=True, embedsignature.format=python, binding=False
+"""The one binding to the core: handles, buffers, errors. No policy: that is in the Python modules
+around it.
+
+Three rules keep it safe without relying on the GIL:
+
+ 1. A Python object exists before the core's object does. `Block` is made first, inert; then the
+    core fills it. Between entering and leaving the core no Python code runs, so no collection can
+    drop other Blocks in there.
+ 2. What two threads may change at once is an atomic of our own (`life`, `freed`) or an operation of
+    `list` or `dict` that is atomic in every build (`Link`).
+ 3. Calls that may wait release the GIL; nothing of the core is called back with it.
+
+What needs policy (waiting for memory, pickles, the Cache and Group of a Block) is handed in by the
+modules above, `install()`.
+"""
+
+cimport cython
+from cpython.buffer cimport (
+    PyBUF_F_CONTIGUOUS, PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE,
+)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject_RichCompare
+from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+cimport numpy as cnp
+
+import math
+
+import numpy as np
+
+from flagstone.errors import ArenaCorrupted, Closed, StaleHandle, exception_of
+
+cnp.import_array()
+
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #include <string.h>
+
+    /* Counts that threads share. enter() refuses to wake the dead: a count of 0 stays 0. */
+    static inline int fst_py_enter(int *count) {
+        int seen = __atomic_load_n(count, __ATOMIC_RELAXED);
+        while (seen != 0)
+            if (__atomic_compare_exchange_n(count, &seen, seen + 1, 1,
+                                            __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+                return 1;
+        return 0;
+    }
+    static inline int fst_py_leave(int *count) {
+        return __atomic_sub_fetch(count, 1, __ATOMIC_ACQ_REL) == 0;
+    }
+    static inline int fst_py_load(int *flag) {
+        return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+    }
+    static inline int fst_py_swap(int *flag, int value) {
+        return __atomic_exchange_n(flag, value, __ATOMIC_ACQ_REL);
+    }
+
+    /* Findings are collected without the GIL: the core calls back under its locks, where the GIL
+     * must not be waited for. */
+    struct fst_py_texts { char *bytes; size_t size; };
+    static void fst_py_collect(void *context, const char *text) {
+        struct fst_py_texts *texts = (struct fst_py_texts *)context;
+        size_t length = strlen(text) + 1;
+        char *more = (char *)realloc(texts->bytes, texts->size + length);
+        if (more == NULL)
+            return;
+        memcpy(more + texts->size, text, length);
+        texts->bytes = more;
+        texts->size += length;
+    }
+    """
+    int enter "fst_py_enter"(int *count) nogil
+    int leave "fst_py_leave"(int *count) nogil
+    int load "fst_py_load"(int *flag) nogil
+    int swap "fst_py_swap"(int *flag, int value) nogil
+    struct fst_py_texts:
+        char *bytes
+        size_t size
+    void fst_py_collect(void *context, const char *text) noexcept nogil
+
+cdef extern from "numpy/arrayobject.h":
+    # Not in NumPy's own pxd. Takes over one reference to `dtype`.
+    object PyArray_NewFromDescr(PyTypeObject *subtype, cnp.PyArray_Descr *dtype, int ndim,
+                                const cnp.npy_intp *dims, const cnp.npy_intp *strides, void *data,
+                                int flags, PyObject *like)
+
+cdef object _hooks = None
+cdef cnp.dtype _BYTE = np.dtype(np.uint8)
+cdef Py_ssize_t _ONE = 1
+# From so many bytes on, the GIL is released while an object is allocated or zeroed: the system has
+# to find, and clear, memory for it.
+cdef enum: _LONG = 262144
+
+
+def install(hooks):
+    """Hand in what the modules above decide: see `flagstone.block.Hooks`."""
+    global _hooks
+    _hooks = hooks
+
+
+cdef str _text(const char *text):
+    # The core's texts hold names that came from shared memory: never trust them to be UTF-8.
+    cdef bytes raw = text
+    return raw.decode("utf-8", "replace")
+
+
+cdef object _error(int status, object mismatch=ValueError):
+    return exception_of(status, _text(fst_last_error()), fst_last_errno(), mismatch)
+
+
+cdef int _check(int status) except -1:
+    if status != FST_OK:
+        raise _error(status)
+    return 0
+
+
+@cython.final
+cdef class Handle:
+    """16 bytes that name an object for ever and guarantee nothing: `arena.get(handle)` gives the
+    object, or `StaleHandle`.
+
+    `Handle(data)` takes exactly 16 bytes (`ValueError` otherwise), `bytes(handle)` gives them back.
+    Hashable and comparable by these bytes; safe to use from any thread, to pickle, to store.
+    """
+
+    cdef fst_handle value
+
+    def __cinit__(self, data):
+        cdef bytes raw = bytes(memoryview(data))
+        if len(raw) != sizeof(fst_handle):
+            raise ValueError(f"a handle is {sizeof(fst_handle)} bytes, not {len(raw)}")
+        memcpy(&self.value, PyBytes_AS_STRING(raw), sizeof(fst_handle))
+
+    def __bytes__(self):
+        return PyBytes_FromStringAndSize(<char *>&self.value, sizeof(fst_handle))
+
+    def __reduce__(self):
+        return Handle, (self.__bytes__(),)
+
+    def __hash__(self):
+        return hash(self.__bytes__())
+
+    def __richcmp__(self, other, int op):
+        if not isinstance(other, Handle):
+            return NotImplemented
+        return PyObject_RichCompare(self.__bytes__(), (<Handle>other).__bytes__(), op)
+
+    def __repr__(self):
+        return f"Handle({self.__bytes__().hex()})"
+
+
+cdef object _handle(fst_handle *value):
+    return Handle(PyBytes_FromStringAndSize(<char *>value, sizeof(fst_handle)))
+
+
+@cython.final
+@cython.no_gc
+cdef class Format:
+    """What the bytes of an object mean: a dtype and a shape, C order. Immutable.
+
+    `travels`: belongs to one Block (`put`) and not to its cache, so it goes into the pickle.
+    """
+
+    cdef readonly cnp.dtype dtype
+    cdef readonly tuple shape
+    cdef readonly object nbytes
+    cdef readonly bint travels
+    cdef uint64_t size
+    cdef int ndim
+    cdef Py_ssize_t item
+    cdef bytes code       # PEP 3118, or None where it has no word for the dtype
+    cdef char *code_text  # into `code`
+    cdef Py_ssize_t dims[64]
+    cdef Py_ssize_t strides[64]
+
+    def __cinit__(self, cnp.dtype dtype not None, tuple shape not None, bint travels=False):
+        if dtype.hasobject:
+            raise TypeError(f"{dtype!r} holds Python objects: they mean nothing elsewhere")
+        if len(shape) > 64:
+            raise ValueError(f"a shape has at most 64 dimensions, not {len(shape)}")
+        self.dtype = dtype
+        self.shape = shape
+        self.nbytes = math.prod(shape, start=dtype.itemsize)
+        self.size = self.nbytes
+        self.travels = travels
+        self.item = dtype.itemsize
+        self.ndim = len(shape)
+        cdef Py_ssize_t stride = self.item
+        cdef int i
+        for i in range(self.ndim - 1, -1, -1):
+            self.dims[i] = shape[i]
+            self.strides[i] = stride
+            stride *= self.dims[i]
+        try:
+            self.code = memoryview(np.empty((), dtype)).format.encode()
+            self.code_text = PyBytes_AS_STRING(self.code)
+        except (ValueError, BufferError):
+            self.code = None
+
+
+@cython.final
+@cython.freelist(64)
+@cython.no_gc
+cdef class View:
+    """The base of an array: keeps the bytes of a Block while the array lives, also when the Block
+    is freed.
+    """
+
+    cdef Block block
+
+    def __init__(self):
+        raise TypeError("a View is made by Block.array")
+
+    def __dealloc__(self):
+        if self.block is not None:
+            self.block.leave()
+
+    def __repr__(self):
+        return f"<view of {self.block!r}>"
+
+
+@cython.final
+@cython.freelist(256)
+@cython.no_gc
+cdef class Block:
+    """An object in an arena, and this process's reference to it.
+
+    Made by `Cache.alloc`, `Arena.alloc`, `Arena.put` and `Arena.get`, or by unpickling. Dropping
+    the last reference to a Block (and to all its views) drops the process's reference; the last one
+    anywhere frees the object. Has the buffer protocol: a `memoryview` has the cache's dtype and
+    shape, or is bytes. Safe to use from any thread; what is written into the bytes is the users' to
+    coordinate.
+    """
+
+    cdef Attachment attachment
+    cdef Format format  # None: plain bytes
+    cdef fst_ref ref
+    # 1 for the Block itself until free(), and 1 for each view; at 0 the reference is dropped.
+    cdef int life
+    cdef int freed
+
+    def __init__(self):
+        raise TypeError("a Block is made by Cache.alloc(), Arena.alloc(), put() or get()")
+
+    def __dealloc__(self):
+        # Views hold the Block, so none is left: either the Block's own 1 remains, or nothing
+        # (freed, or never filled).
+        if self.life:
+            fst_drop(self.attachment.ptr, &self.ref)
+
+    cdef void leave(self) noexcept:
+        if leave(&self.life):
+            fst_drop(self.attachment.ptr, &self.ref)
+
+    cdef int use(self) except -1:
+        if load(&self.freed) or not load(&self.life):
+            raise Closed("this Block was freed")
+        return 0
+
+    cdef int export(self) except -1:
+        # Until leave(): another thread's free() must not take the reference away meanwhile.
+        self.use()
+        if not enter(&self.life):
+            raise Closed("this Block was freed")
+        return 0
+
+    cdef inline uint64_t size(self) noexcept:
+        return self.ref.nbytes if self.format is None else self.format.size
+
+    @property
+    def nbytes(self):
+        """Bytes: what was asked for."""
+        self.use()
+        return self.size()
+
+    @property
+    def readonly(self):
+        """Whether this process attached read-only: arrays and buffers then refuse writes."""
+        self.use()
+        return self.attachment.readonly
+
+    @property
+    def handle(self):
+        """A `Handle`, which guarantees nothing."""
+        cdef fst_handle value
+        self.export()
+        try:
+            _check(fst_handle_of(self.attachment.ptr, &self.ref, &value))
+        finally:
+            self.leave()
+        return _handle(&value)
+
+    @property
+    def array(self):
+        """A NumPy array over the bytes, without copying: the cache's dtype and shape, or bytes
+        (`uint8`).
+
+        The array keeps the bytes for as long as it, or any array made from it, lives. `Closed`
+        after `free()`.
+        """
+        cdef cnp.dtype dtype = _BYTE
+        cdef cnp.npy_intp count = <cnp.npy_intp>self.ref.nbytes
+        cdef cnp.npy_intp *dims = &count
+        cdef int ndim = 1, flags = cnp.NPY_ARRAY_C_CONTIGUOUS
+        cdef View view
+        view = View.__new__(View)
+        self.export()
+        view.block = self
+        if self.format is not None:
+            dtype, ndim = self.format.dtype, self.format.ndim
+            dims = <cnp.npy_intp *>self.format.dims
+        if not self.attachment.readonly:
+            flags |= cnp.NPY_ARRAY_WRITEABLE
+        if <size_t>self.ref.data % <size_t>dtype.alignment == 0:
+            flags |= cnp.NPY_ARRAY_ALIGNED
+        Py_INCREF(dtype)
+        array = PyArray_NewFromDescr(<PyTypeObject *>cnp.ndarray, <cnp.PyArray_Descr *>dtype, ndim,
+                                     dims, NULL, self.ref.data, flags, NULL)
+        cnp.set_array_base(array, view)
+        return array
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        cdef Format format = self.format
+        if flags & PyBUF_WRITABLE and self.attachment is not None and self.attachment.readonly:
+            raise BufferError("the arena is attached read-only")
+        if format is not None:
+            if flags & PyBUF_FORMAT and format.code is None:
+                raise BufferError(f"a buffer cannot describe {format.dtype!r}: use .array")
+            if format.ndim > 1 and flags & PyBUF_F_CONTIGUOUS == PyBUF_F_CONTIGUOUS:
+                raise BufferError("a Block is in C order")
+        self.export()
+        buffer.obj = self
+        buffer.buf = self.ref.data
+        buffer.len = <Py_ssize_t>self.size()
+        buffer.readonly = self.attachment.readonly
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+        buffer.format = NULL
+        buffer.shape = NULL
+        buffer.strides = NULL
+        # Without PyBUF_ND the consumer sees one run of bytes, as hashlib and file.write want it.
+        buffer.ndim = 1
+        buffer.itemsize = 1
+        if flags & PyBUF_FORMAT:
+            buffer.format = <char *>"B" if format is None else format.code_text
+        if format is not None:
+            buffer.itemsize = format.item
+        if flags & PyBUF_ND:
+            if format is None:
+                buffer.shape = <Py_ssize_t *>&self.ref.nbytes
+            else:
+                buffer.ndim = format.ndim
+                buffer.shape = format.dims
+        if flags & PyBUF_STRIDES == PyBUF_STRIDES:
+            buffer.strides = &_ONE if format is None else format.strides
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        self.leave()
+
+    def __array__(self, dtype=None, copy=None):
+        array = self.array
+        if copy:
+            return np.array(array, dtype=dtype)
+        if dtype is None or np.dtype(dtype) == array.dtype:
+            return array
+        if copy is not None:
+            raise ValueError(f"cannot give {array.dtype} as {np.dtype(dtype)} without a copy")
+        return array.astype(dtype)
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+    def free(self):
+        """Free the object for everyone.
+
+        Handles to it go stale and this Block raises `Closed` from now on; views, other holders and
+        messages in flight keep the bytes until they let go. Never waits.
+
+        Raises:
+            Closed: this Block was freed before.
+            StaleHandle: somebody else has freed the object, or its group was destroyed. The Block
+                stays usable.
+            ReadOnly: attached with `readonly=True`.
+        """
+        cdef int status
+        self.use()
+        if swap(&self.freed, 1):
+            raise Closed("this Block was freed")
+        status = fst_free(self.attachment.ptr, &self.ref)
+        if status != FST_OK:
+            swap(&self.freed, 0)
+            raise _error(status)
+        self.leave()
+
+    @property
+    def cache(self):
+        """The `Cache` of the object (of several names for one cache, the first)."""
+        return _hooks.cache_of(self.attachment, self.owner()[0])
+
+    @property
+    def group(self):
+        """The `Group` that the object is charged to."""
+        return _hooks.group_of(self.attachment, self.owner()[1])
+
+    @property
+    def holders(self):
+        """Who uses the object now: a list of `Holder(pid, command)`, one for each process."""
+        cdef uint32_t slots[1024]
+        cdef size_t i, count
+        self.use()
+        count = min(<size_t>1024, fst_holders(
+            self.attachment.ptr, self.ref.oid, self.ref.generation, slots, 1024))
+        return _hooks.holders_of(self.attachment, [slots[i] for i in range(count)])
+
+    cpdef tuple owner(self):
+        """Ids of the object's cache and group."""
+        cdef uint64_t cache = 0, group = 0
+        self.export()
+        try:
+            _check(fst_child_owner(self.attachment.ptr, self.ref.child, &cache, &group))
+        finally:
+            self.leave()
+        return cache, group
+
+    @property
+    def parts(self):
+        """(attachment, format)"""
+        self.use()
+        return self.attachment, self.format
+
+    def share(self):
+        """(attachment, message, format): the parts of a pickle; the message's reference is in
+        flight from now on.
+        """
+        cdef fst_message message
+        self.export()
+        try:
+            _check(fst_share(self.attachment.ptr, &self.ref, &message))
+        finally:
+            self.leave()
+        raw = PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
+        return self.attachment, raw, self.format
+
+    def __reduce__(self):
+        return _hooks.reduce(self)
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return _hooks.deepcopy(self)
+
+    def __repr__(self):
+        if load(&self.freed) or not load(&self.life):
+            return "<Block, freed>"
+        return _hooks.repr_of(self, self.attachment, self.format)
+
+
+@cython.final
+@cython.no_gc
+cdef class Attachment:
+    """This process's attachment to an arena: one reference of the core's, let go when the last user
+    of this object is gone.
+
+    Everything of an arena that needs its memory (Blocks, sections) holds it; `Arena`, `Cache` and
+    `Group` reach it through a `Link`, which `Arena.close()` cuts. Methods are the core's functions;
+    negative answers become exceptions, except where a method says that it returns the status.
+    """
+
+    cdef fst_arena *ptr
+    cdef readonly bint readonly
+    cdef readonly bytes uuid
+    cdef readonly str path       # None: anonymous
+    cdef readonly dict formats   # cache id -> Format or None, for Blocks that arrive as handles
+    cdef object __weakref__
+
+    def __init__(self):
+        raise TypeError("use Attachment.open(), open_fd() or find()")
+
+    def __dealloc__(self):
+        # May wait for the reaper thread, which may wait for a section of a thread of ours, which
+        # may wait for the GIL.
+        if self.ptr != NULL:
+            with nogil:
+                fst_arena_unref(self.ptr)
+
+    cdef int fill(self) except -1:
+        cdef fst_arena_info info
+        _check(fst_arena_get_info(self.ptr, &info))
+        self.uuid = info.uuid[:16]
+        self.path = None if info.anonymous else _text(info.path)
+        self.readonly = info.readonly
+        self.formats = {}
+        return 0
+
+    @staticmethod
+    def open(bytes path, uint64_t capacity, int create, bint readonly, bint lasting,
+             bint huge_pages, uint32_t mode):
+        """Attach or create; path None is anonymous, `create` an `enum fst_create`."""
+        cdef Attachment self = Attachment.__new__(Attachment)
+        cdef fst_open_options options
+        cdef int status
+        memset(&options, 0, sizeof(options))
+        options.path = NULL if path is None else PyBytes_AS_STRING(path)
+        options.capacity = capacity
+        options.create = <fst_create>create
+        options.readonly = readonly
+        options.lasting = lasting
+        options.huge_pages = huge_pages
+        options.mode = mode
+        with nogil:
+            status = fst_arena_open(&options, &self.ptr)
+        _check(status)
+        self.fill()
+        return self
+
+    @staticmethod
+    def open_fd(int fd, bint readonly):
+        """Attach through a descriptor, which stays the caller's."""
+        cdef Attachment self = Attachment.__new__(Attachment)
+        cdef int status
+        with nogil:
+            status = fst_arena_open_fd(fd, readonly, &self.ptr)
+        _check(status)
+        self.fill()
+        return self
+
+    @staticmethod
+    def find(bytes uuid not None):
+        """The attachment that this process has to the arena of this uuid, or None."""
+        cdef Attachment self = Attachment.__new__(Attachment)
+        if len(uuid) != 16:
+            raise ValueError("a uuid is 16 bytes")
+        self.ptr = fst_arena_find(<const uint8_t *>PyBytes_AS_STRING(uuid))
+        if self.ptr == NULL:
+            return None
+        self.fill()
+        return self
+
+    @property
+    def usable(self):
+        return fst_arena_usable(self.ptr)
+
+    @property
+    def address(self):
+        return <size_t>self.ptr
+
+    def fd(self):
+        return fst_arena_fd(self.ptr)
+
+    def info(self):
+        cdef fst_arena_info info
+        _check(fst_arena_get_info(self.ptr, &info))
+        return info
+
+    # ---- caches and groups
+
+    def cache_open(self, bytes name, uint64_t size, uint64_t align, uint32_t flags, bytes format,
+                   bytes init, object mismatch):
+        """The id of the cache of this name, made if there is none."""
+        cdef fst_cache_spec spec
+        cdef uint64_t cache = 0
+        cdef int status
+        spec.name, spec.size, spec.align, spec.flags, spec.format = name, size, align, flags, format
+        spec.init = NULL if init is None else PyBytes_AS_STRING(init)
+        spec.init_bytes = 0 if init is None else <uint32_t>len(init)
+        with nogil:
+            status = fst_cache_open(self.ptr, &spec, &cache)
+        if status != FST_OK:
+            raise _error(status, mismatch)
+        return cache
+
+    def cache_destroy(self, uint64_t cache):
+        cdef int status
+        with nogil:
+            status = fst_cache_destroy(self.ptr, cache)
+        _check(status)
+        self.formats.pop(cache, None)
+
+    def cache_shrink(self, uint64_t cache):
+        cdef uint64_t count = 0
+        cdef int status
+        with nogil:
+            status = fst_cache_shrink(self.ptr, cache, &count)
+        _check(status)
+        return count
+
+    def cache_info(self, uint64_t cache):
+        cdef fst_cache_info info
+        _check(fst_cache_get_info(self.ptr, cache, &info))
+        return info
+
+    def cache_ids(self):
+        return _ids(self, fst_cache_list, 0)
+
+    @property
+    def root_group(self):
+        return fst_group_root(self.ptr)
+
+    def group_open(self, Link link not None, bytes name, uint64_t parent, object limit,
+                   bint lasting, object mismatch):
+        """(GroupRef, whether it was created); `limit` None keeps what there is."""
+        cdef GroupRef ref = GroupRef.__new__(GroupRef)
+        cdef fst_group_spec spec
+        cdef fst_bool created = 0
+        cdef int status
+        spec.name = NULL if name is None else PyBytes_AS_STRING(name)
+        spec.parent = parent
+        spec.limit = FST_NO_LIMIT if limit is None else limit
+        spec.set_limit = limit is not None
+        spec.flags = lasting
+        status = fst_group_open(self.ptr, &spec, &ref.id, &created)
+        if status != FST_OK:
+            raise _error(status, mismatch)
+        ref.hold(link, self)
+        return ref, bool(created)
+
+    def group_take(self, Link link not None, bytes message not None):
+        """The GroupRef of a pickled group."""
+        cdef GroupRef ref = GroupRef.__new__(GroupRef)
+        cdef fst_message value
+        _message(message, &value)
+        _check(fst_group_take(self.ptr, &value, &ref.id))
+        ref.hold(link, self)
+        return ref
+
+    def group_share(self, uint64_t group):
+        cdef fst_message message
+        _check(fst_group_share(self.ptr, group, &message))
+        return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
+
+    def group_close(self, uint64_t group):
+        _check(fst_group_close(self.ptr, group))
+
+    def group_destroy(self, uint64_t group):
+        """End the group; (usage, peak, limit hits, failed, reclaims) as they were just before."""
+        cdef fst_group_info info
+        _check(fst_group_get_info(self.ptr, group, &info))
+        _check(fst_group_destroy(self.ptr, group))
+        return info.usage, info.peak, info.limit_hits, info.failed, info.reclaims
+
+    def group_set_limit(self, uint64_t group, uint64_t limit):
+        _check(fst_group_set_limit(self.ptr, group, limit))
+
+    def group_info(self, uint64_t group):
+        cdef fst_group_info info
+        _check(fst_group_get_info(self.ptr, group, &info))
+        return info
+
+    def group_ids(self):
+        return _ids(self, fst_group_list, 0)
+
+    def group_caches(self, uint64_t group):
+        return _ids(self, NULL, group)
+
+    def group_gone(self, uint64_t group):
+        """Whether the group's descriptor has been released."""
+        cdef fst_group_info info
+        return _gone(fst_group_get_info(self.ptr, group, &info))
+
+    def cache_gone(self, uint64_t cache):
+        """Whether the cache's descriptor has been released."""
+        cdef fst_cache_info info
+        return _gone(fst_cache_get_info(self.ptr, cache, &info))
+
+    def child_open(self, uint64_t cache, uint64_t group):
+        cdef uint64_t child = 0
+        _check(fst_child_open(self.ptr, cache, group, &child))
+        return child
+
+    # ---- objects: where a Block or a status is returned, the status is for the caller to wait and
+    # try again
+
+    def alloc_bytes(self, uint64_t group, uint64_t nbytes, Format format):
+        cdef Block block = Block.__new__(Block)
+        cdef int status
+        block.attachment = self
+        block.format = format
+        if nbytes < _LONG:
+            status = fst_alloc_bytes(self.ptr, group, nbytes, &block.ref)
+        else:
+            with nogil:
+                status = fst_alloc_bytes(self.ptr, group, nbytes, &block.ref)
+        if status != FST_OK:
+            return status
+        block.life = 1
+        return block
+
+    def take(self, bytes message not None, Format format):
+        """The Block of a pickled message; `format` None is the cache's."""
+        cdef Block block = Block.__new__(Block)
+        cdef fst_message value
+        block.attachment = self
+        _message(message, &value)
+        _check(fst_take(self.ptr, &value, &block.ref))
+        return self.arrived(block, format)
+
+    def resolve(self, Handle handle not None):
+        """The Block of a bare handle."""
+        cdef Block block = Block.__new__(Block)
+        cdef int status
+        block.attachment = self
+        status = fst_resolve(self.ptr, &handle.value, &block.ref)
+        if status == FST_INVALID or status == FST_FOREIGN:
+            raise StaleHandle(_text(fst_last_error()) or "the handle names no object of this arena")
+        _check(status)
+        return self.arrived(block, None)
+
+    cdef Block arrived(self, Block block, Format format):
+        cdef uint64_t cache = 0, group = 0
+        block.life = 1
+        if format is None:
+            _check(fst_child_owner(self.ptr, block.ref.child, &cache, &group))
+            known = self.formats.get(cache, self)
+            format = _hooks.format_of(self, cache) if known is self else known
+        # The text of a format lies in shared memory: believe it only as far as the object reaches.
+        if format is not None and format.size > block.ref.nbytes and format.size:
+            raise ArenaCorrupted(f"an object of {block.ref.nbytes} bytes is said to be"
+                                 f" {format.dtype} {format.shape}")
+        block.format = format
+        return block
+
+    def reclaim(self, uint64_t timeout):
+        """Returns the status; may wait."""
+        cdef int status
+        with nogil:
+            status = fst_reclaim(self.ptr, timeout)
+        return status
+
+    def wait_for_memory(self, uint64_t timeout):
+        with nogil:
+            fst_wait_for_memory(self.ptr, timeout)
+
+    def describe_usage(self):
+        cdef char text[4096]
+        text[0] = 0
+        fst_describe_usage(self.ptr, text, sizeof(text))
+        return _text(text)
+
+    # ---- grace periods
+
+    @property
+    def in_section(self):
+        return fst_in_section(self.ptr)
+
+    def synchronize(self, uint64_t timeout):
+        """Whether it was done in time; may wait."""
+        cdef int status
+        with nogil:
+            status = fst_synchronize(self.ptr, timeout)
+        return _in_time(status)
+
+    def barrier_begin(self):
+        cdef uint64_t cookie = 0
+        cdef int status
+        with nogil:
+            status = fst_barrier_begin(self.ptr, &cookie)
+        _check(status)
+        return cookie
+
+    def barrier_wait(self, uint64_t cookie, uint64_t timeout):
+        """Whether it was done in time; may wait."""
+        cdef int status
+        with nogil:
+            status = fst_barrier_wait(self.ptr, cookie, timeout)
+        return _in_time(status)
+
+    def gp_cookie(self):
+        return fst_gp_cookie(self.ptr)
+
+    def gp_done(self, uint64_t cookie):
+        return fst_gp_done(self.ptr, cookie)
+
+    def shrink(self):
+        cdef uint64_t count = 0
+        cdef int status
+        with nogil:
+            status = fst_shrink(self.ptr, &count)
+        _check(status)
+        return count
+
+    # ---- looking
+
+    def processes(self):
+        cdef size_t room = 64, count, i
+        cdef fst_process_info *infos
+        while True:
+            infos = <fst_process_info *>_allocate(room, sizeof(fst_process_info))
+            try:
+                count = fst_process_list(self.ptr, infos, room)
+                if count <= room:
+                    return [infos[i] for i in range(count)]
+            finally:
+                PyMem_Free(infos)
+            room = count + 64
+
+    def in_flight(self):
+        cdef size_t room = 256, count, i
+        cdef fst_inflight_info *infos
+        while True:
+            infos = <fst_inflight_info *>_allocate(room, sizeof(fst_inflight_info))
+            try:
+                count = fst_inflight_list(self.ptr, infos, room)
+                if count <= room:
+                    return [(_handle(&infos[i].handle), infos[i]) for i in range(count)]
+            finally:
+                PyMem_Free(infos)
+            room = count + 256
+
+    def drop_in_flight(self, uint64_t older_than, uint64_t group):
+        return fst_inflight_drop(self.ptr, older_than, group)
+
+    def check(self):
+        """What fst_check found, as texts."""
+        cdef fst_py_texts texts
+        texts.bytes = NULL
+        texts.size = 0
+        with nogil:
+            fst_check(self.ptr, fst_py_collect, &texts)
+        try:
+            # Each text ends with a zero, so the last piece of the split would be empty.
+            return _texts(texts.bytes, texts.size - 1) if texts.size else []
+        finally:
+            free(texts.bytes)
+
+
+cdef list _texts(const char *bytes, size_t size):
+    return PyBytes_FromStringAndSize(bytes, size).decode("utf-8", "replace").split("\0")
+
+
+ctypedef size_t (*_list_function)(fst_arena *, uint64_t *, size_t) noexcept nogil
+
+
+cdef list _ids(Attachment attachment, _list_function function, uint64_t group):
+    # Without a function: the caches of the group.
+    cdef size_t room = 256, count, i
+    cdef uint64_t *ids
+    while True:
+        ids = <uint64_t *>_allocate(room, sizeof(uint64_t))
+        try:
+            if function is NULL:
+                count = fst_group_caches(attachment.ptr, group, ids, room)
+            else:
+                count = function(attachment.ptr, ids, room)
+            if count <= room:
+                return [ids[i] for i in range(count)]
+        finally:
+            PyMem_Free(ids)
+        room = count + 256
+
+
+cdef void *_allocate(size_t count, size_t size) except NULL:
+    cdef void *memory = PyMem_Malloc(count * size)
+    if memory == NULL:
+        raise MemoryError()
+    return memory
+
+
+cdef int _message(bytes message, fst_message *out) except -1:
+    if len(message) != sizeof(fst_message):
+        raise ValueError(f"a message is {sizeof(fst_message)} bytes, not {len(message)}")
+    memcpy(out, PyBytes_AS_STRING(message), sizeof(fst_message))
+    return 0
+
+
+cdef bint _gone(int status) except -1:
+    if status == FST_CLOSED or status == FST_STALE:
+        return True
+    _check(status)
+    return False
+
+
+cdef bint _in_time(int status) except -1:
+    if status == FST_TIMEOUT:
+        return False
+    _check(status)
+    return True
+
+
+@cython.final
+@cython.no_gc
+cdef class Link:
+    """What an Arena and everything made from it share: the attachment, until `Arena.close()` takes
+    it away.
+
+    The attachment lies in a list of one, because reading an item of a list gives a reference of
+    one's own in every build, while another thread puts None there. `held` has the groups that are
+    open through this link, to be let go when it is cut.
+    """
+
+    cdef list box
+    cdef dict held  # address of a GroupRef -> (attachment, group id)
+    cdef readonly bytes uuid
+
+    def __cinit__(self, Attachment attachment not None):
+        self.uuid = attachment.uuid
+        self.box = [attachment]
+        self.held = {}
+
+    cdef inline Attachment get(self):
+        cdef object attachment = self.box[0]
+        if attachment is None:
+            raise Closed("the arena is closed")
+        return <Attachment>attachment
+
+    @property
+    def attachment(self):
+        """The `Attachment`; `Closed` after `close()`, or in a process that could not carry it over
+        a fork.
+        """
+        cdef Attachment attachment = self.get()
+        if not fst_arena_usable(attachment.ptr):
+            raise Closed("the arena did not come along over the fork: open it again here")
+        return attachment
+
+    @property
+    def closed(self):
+        return self.box[0] is None
+
+    def close(self):
+        """Let go of the attachment and of the groups that are open through it. Never raises."""
+        self.box[0] = None
+        while self.held:
+            try:
+                attachment, group = self.held.popitem()[1]
+            except KeyError:
+                break
+            fst_group_unref((<Attachment>attachment).ptr, group)
+
+
+@cython.final
+@cython.no_gc
+cdef class GroupRef:
+    """One reference of this process to a group: let go by `release()`, when the Link is cut, or
+    with this object.
+    """
+
+    cdef Link link
+    cdef readonly uint64_t id
+
+    def __init__(self):
+        raise TypeError("a GroupRef is made by Attachment.group_open() or group_take()")
+
+    def __dealloc__(self):
+        if self.link is not None:
+            self.drop()
+
+    cdef int hold(self, Link link, Attachment attachment) except -1:
+        self.link = link
+        link.held[<size_t><void *>self] = (attachment, self.id)
+        # Cut meanwhile by another thread, which may have missed this entry.
+        if link.box[0] is None:
+            self.drop()
+        return 0
+
+    cdef int drop(self) except -1:
+        held = self.link.held.pop(<size_t><void *>self, None)
+        if held is not None:
+            fst_group_unref((<Attachment>held[0]).ptr, self.id)
+        return 0
+
+    def release(self):
+        """Let go; again is fine."""
+        self.drop()
+
+
+@cython.final
+@cython.no_gc
+cdef class GroupCache:
+    """One cache for one group: the fastest way to allocate. Made by `Cache.bind(group)`; safe to
+    use from any thread.
+
+    Holds the group open, as the `Group` does that it was bound to.
+    """
+
+    cdef Link link
+    cdef GroupRef ref            # None: not held open (the root group needs nobody)
+    cdef Format format
+    cdef uint64_t size, child
+    cdef readonly uint64_t cache_id
+    cdef readonly uint64_t group_id
+
+    def __cinit__(self, Link link not None, GroupRef ref, Format format, uint64_t size,
+                  uint64_t cache_id, uint64_t group_id):
+        self.link = link
+        self.ref = ref
+        self.format = format
+        self.size = size
+        self.cache_id = cache_id
+        self.group_id = group_id
+        self.reopen()
+
+    def reopen(self):
+        """Find the child cache, or make it."""
+        cdef uint64_t child = 0
+        _check(fst_child_open(self.link.get().ptr, self.cache_id, self.group_id, &child))
+        self.child = child
+
+    def alloc(self, *, bint zero=False, object wait=None):
+        """A `Block`; arguments and errors as in `Cache.alloc`."""
+        cdef object block
+        if wait is None:
+            block = self.attempt(zero)
+            if type(block) is Block:
+                return block
+        return _hooks.alloc(self, zero, wait)
+
+    def alloc_many(self, n):
+        """A list of n Blocks, or an exception and none: as `Cache.alloc_many`."""
+        return _hooks.alloc_many(self, n)
+
+    cpdef object attempt(self, bint zero):
+        """A Block, or the status."""
+        cdef Block block = Block.__new__(Block)
+        cdef Attachment attachment = self.link.get()
+        cdef int status
+        block.attachment = attachment
+        block.format = self.format
+        if self.size < _LONG:
+            status = fst_alloc(attachment.ptr, self.child, &block.ref)
+        else:
+            with nogil:
+                status = fst_alloc(attachment.ptr, self.child, &block.ref)
+        if status != FST_OK:
+            return status
+        block.life = 1
+        if zero:
+            _zero(&block.ref)
+        return block
+
+    def attempt_many(self, size_t n):
+        """(Blocks, status): up to n."""
+        cdef Attachment attachment = self.link.get()
+        cdef list blocks = []
+        cdef Block block
+        cdef size_t got = 0, i
+        cdef int status
+        cdef fst_ref *refs = <fst_ref *>_allocate(n, sizeof(fst_ref))
+        try:
+            for i in range(n):
+                block = Block.__new__(Block)
+                block.attachment = attachment
+                block.format = self.format
+                blocks.append(block)
+            status = fst_alloc_many(attachment.ptr, self.child, n, refs, &got)
+            for i in range(got):
+                block = <Block>blocks[i]
+                block.ref = refs[i]
+                block.life = 1
+        finally:
+            PyMem_Free(refs)
+        del blocks[got:]
+        return blocks, status
+
+    @property
+    def attachment(self):
+        return self.link.attachment
+
+    @property
+    def cache(self):
+        """The `Cache`."""
+        return _hooks.cache_of(self.link.attachment, self.cache_id)
+
+    @property
+    def group(self):
+        """The `Group`."""
+        return _hooks.group_of(self.link.attachment, self.group_id)
+
+    def __repr__(self):
+        return _hooks.repr_bound(self)
+
+
+cdef void _zero(fst_ref *ref) noexcept:
+    if ref.nbytes < _LONG:
+        memset(ref.data, 0, ref.nbytes)
+    else:
+        with nogil:
+            memset(ref.data, 0, ref.nbytes)
+
+
+@cython.final
+@cython.no_gc
+cdef class ReadSection:
+    """A read-side section of the calling thread: `with arena.read(): ...`.
+
+    Inside, nothing that was looked up is reused or released, and nothing waits or reclaims: an
+    allocation that would have to fails at once. Sections nest; one ends in the thread that began it
+    (`RuntimeError` elsewhere).
+    """
+
+    cdef Attachment attachment
+
+    def __cinit__(self, Attachment attachment not None):
+        self.attachment = attachment
+
+    def __enter__(self):
+        _check(fst_read_lock(self.attachment.ptr))
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        if fst_read_unlock(self.attachment.ptr) != FST_OK:
+            raise RuntimeError(_text(fst_last_error()))
+
+
+# ---- what needs no attachment
+
+
+def peek(bytes path not None):
+    """What the file is, without attaching."""
+    cdef fst_peek out
+    cdef int status
+    cdef const char *name = path
+    with nogil:
+        status = peek_file(name, &out)
+    _check(status)
+    return out
+
+
+def gc(bytes folder not None):
+    """Remove what no live process has from the folder: the paths that are gone."""
+    cdef char *removed = NULL
+    cdef const char *name = folder
+    cdef int status
+    with nogil:
+        status = fst_gc(name, &removed)
+    try:
+        if status < 0:
+            raise _error(status)
+        return [] if removed == NULL else _text(removed).splitlines()
+    finally:
+        free(removed)
+
+
+def unlink(bytes path not None):
+    """Remove an arena's name."""
+    cdef const char *name = path
+    cdef int status
+    with nogil:
+        status = fst_unlink(name)
+    _check(status)
+
+
+def last_error(int status):
+    """The exception for a status that a method returned to this thread just before."""
+    return _error(status)
+
+
+def leave_all():
+    """The process is about to end."""
+    with nogil:
+        fst_leave_all()
+
+
+def now():
+    """Nanoseconds since boot."""
+    return fst_now()
+
+
+def fault_arm(uint64_t nth):
+    """In a build with fault points: kill this process at its n-th write to shared memory from now;
+    0 never.
+    """
+    fst_fault_arm(nth)
+
+
+def fault_passed():
+    """How many fault points the calling thread has passed."""
+    return fst_fault_passed()
+
+
+def has_fault_points():
+    return fst_has_fault_points()

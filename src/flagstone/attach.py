@@ -1,0 +1,219 @@
+"""What this process is attached to: opening, finding again by uuid, leaving when the process ends.
+
+A process has one attachment to an arena however often it opens it. Pickles carry a *locator* (uuid,
+path, descriptor), from which the receiving process finds the attachment it has, or makes one. An
+attachment made for a pickle is *adopted*: kept, so that a consumer which takes and drops one Block
+after another does not attach and detach each time, until
+
+ - the process ends, or an `Arena` of the same arena is closed here, or
+ - another arena is adopted, and nothing here uses this one and no other process has it, or it is
+   the oldest of too many.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import weakref
+from typing import Any, Final
+
+from flagstone import _core
+from flagstone._core import Attachment
+from flagstone.errors import FlagstoneError, StaleHandle
+
+__all__ = ["Locator", "attach", "forget", "fork_generation", "locate", "open_attachment"]
+
+Locator = tuple[bytes, str | None, Any]
+"""uuid; path, or None for an anonymous arena; a descriptor for a process being started, or None."""
+
+OPEN_OR_CREATE: Final = 0
+CREATE_NEW: Final = 1
+OPEN_EXISTING: Final = 2
+
+_MOST_ADOPTED: Final = 32
+
+# Reentrant: a collection may run while it is held, and a destructor of the user's may open an
+# arena.
+_lock = threading.RLock()
+_known: weakref.WeakValueDictionary[bytes, Attachment] = weakref.WeakValueDictionary()
+_adopted: dict[bytes, Attachment] = {}
+_generation = 0
+_exit_registered = False
+_finalizer_pid = 0
+
+
+def fork_generation() -> int:
+    """A number that differs between a process and those forked from it."""
+    return _generation
+
+
+def open_attachment(
+    path: bytes | None,
+    *,
+    capacity: int = 0,
+    create: int = OPEN_OR_CREATE,
+    readonly: bool = False,
+    lasting: bool = False,
+    huge_pages: bool = False,
+    mode: int = 0o600,
+) -> Attachment:
+    """Attach to the arena at `path` (None: a new anonymous one), or create it."""
+    _leave_at_the_end()
+    return _remember(Attachment.open(path, capacity, create, readonly, lasting, huge_pages, mode))
+
+
+def locate(attachment: Attachment) -> Locator:
+    """How another process finds this arena; a descriptor goes along only while a process is being
+    started.
+    """
+    path = attachment.path
+    return attachment.uuid, path, None if path is not None else _descriptor_for_child(attachment)
+
+
+def attach(locator: Locator, *, readonly: bool = False) -> Attachment:
+    """The attachment of this process to the located arena, made if there is none.
+
+    Raises:
+        StaleHandle: the arena is gone.
+        FlagstoneError: it is anonymous and has not come to this process.
+    """
+    uuid, path, descriptor = locator
+    with _lock:
+        attachment = _known.get(uuid)
+        if attachment is not None and attachment.usable:
+            return attachment
+        _leave_at_the_end()
+        attachment = Attachment.find(uuid)
+        if attachment is not None and attachment.usable:
+            return _remember(attachment)
+        return _adopt(_remember(_attach_anew(uuid, path, descriptor, readonly)))
+
+
+def forget(uuid: bytes) -> None:
+    """Let go of an adopted attachment."""
+    with _lock:
+        attachment = _adopted.pop(uuid, None)
+    del attachment  # outside the lock: detaching may wait
+
+
+def _attach_anew(uuid: bytes, path: str | None, descriptor: Any, readonly: bool) -> Attachment:
+    if descriptor is not None:
+        fd = descriptor.detach()
+        try:
+            return Attachment.open_fd(fd, readonly)
+        finally:
+            os.close(fd)
+    if path is None:
+        raise FlagstoneError(
+            "this comes from an anonymous arena that this process does not have: give the arena"
+            " a name, or pass it to the process as an argument when starting it"
+        )
+    try:
+        attachment = Attachment.open(
+            os.fsencode(path), 0, OPEN_EXISTING, readonly, False, False, 0o600
+        )
+    except FileNotFoundError:
+        raise StaleHandle(f"the arena {path} no longer exists") from None
+    if attachment.uuid != uuid:
+        raise StaleHandle(f"the arena that was {path} no longer exists; another one has its name")
+    return attachment
+
+
+def _remember(attachment: Attachment) -> Attachment:
+    # One Python object for one attachment, so that "nobody uses it" can be told by a weak
+    # reference.
+    with _lock:
+        known = _known.get(attachment.uuid)
+        if known is not None and known.address == attachment.address:
+            return known
+        _known[attachment.uuid] = attachment
+        return attachment
+
+
+def _adopt(attachment: Attachment) -> Attachment:
+    _adopted[attachment.uuid] = attachment
+    for uuid, other in list(_adopted.items()):
+        if uuid != attachment.uuid and (len(_adopted) > _MOST_ADOPTED or _only_here(other)):
+            _let_go_if_unused(uuid, weakref.ref(other))
+    return attachment
+
+
+def _only_here(attachment: Attachment) -> bool:
+    try:
+        return not any(one["alive"] and not one["self"] for one in attachment.processes())
+    except FlagstoneError:
+        return True
+
+
+def _let_go_if_unused(uuid: bytes, reference: weakref.ref[Attachment]) -> None:
+    _adopted.pop(uuid, None)
+    used = reference()
+    if used is not None:
+        _adopted[uuid] = used
+
+
+def _descriptor_for_child(attachment: Attachment) -> Any:
+    context = sys.modules.get("multiprocessing.context")
+    popen = context.get_spawning_popen() if context is not None else None
+    if popen is None:
+        return None
+    from multiprocessing import reduction
+
+    # One for each arena and child: a descriptor may be listed only once for the new process.
+    descriptors = popen.__dict__.setdefault("_flagstone_descriptors", {})
+    if attachment.uuid not in descriptors:
+        descriptors[attachment.uuid] = reduction.DupFd(attachment.fd())
+    return descriptors[attachment.uuid]
+
+
+def _leave_at_the_end() -> None:
+    # Called at the first opening in a process and not at import, which leaves no trace.
+    global _exit_registered
+    if _exit_registered:
+        return
+    _exit_registered = True
+    atexit.register(_at_exit)
+    _tie_to_multiprocessing()
+
+
+def _at_exit() -> None:
+    if _finalizer_pid != os.getpid():
+        _core.leave_all()
+
+
+def _tie_to_multiprocessing() -> None:
+    # Children of multiprocessing end without atexit, but run its finalizers. And where it was
+    # imported before the first arena was opened, its own exit handler would run after ours, and
+    # flushes queues that may still have Blocks to pickle.
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.register_after_fork(_finalize_with_multiprocessing, _call)
+        _finalize_with_multiprocessing()
+
+
+def _finalize_with_multiprocessing() -> None:
+    global _finalizer_pid
+    from multiprocessing import util
+
+    # After everything else: queues are flushed and joined at -5.
+    util.Finalize(None, _core.leave_all, exitpriority=-100)
+    _finalizer_pid = os.getpid()
+
+
+def _call(function: Any) -> None:
+    function()
+
+
+def _after_fork_in_child() -> None:
+    global _lock, _generation
+    _lock = threading.RLock()
+    _generation += 1
+    if _exit_registered and _finalizer_pid == 0:
+        # multiprocessing may have been imported after the arena was opened. What it registers now
+        # is run, or dropped, by it.
+        _tie_to_multiprocessing()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

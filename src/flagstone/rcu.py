@@ -1,0 +1,80 @@
+"""Read-side sections and grace periods, seen from Python: waiting in slices, so that Ctrl-C
+works.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from flagstone._core import ReadSection
+from flagstone.sizes import parse_seconds, to_nanoseconds
+
+if TYPE_CHECKING:
+    from flagstone._core import Attachment
+
+__all__ = ["ReadSection", "barrier", "refuse_in_section", "synchronize"]
+
+SLICE: Final = 0.05
+"""Seconds for which the interpreter cannot react to a signal, at most, while it waits."""
+
+
+def refuse_in_section(attachment: Attachment, what: str) -> None:
+    """Raise `RuntimeError` if the calling thread stands in a read-side section of this arena."""
+    if attachment.in_section:
+        raise RuntimeError(f"{what} inside read() would wait for its own section")
+
+
+def synchronize(attachment: Attachment, timeout: float | None) -> None:
+    """Wait until every section that was open at the call has ended.
+
+    Raises:
+        RuntimeError: called inside a section.
+        TimeoutError: `timeout` seconds were not enough; says which reader it waits for.
+    """
+    refuse_in_section(attachment, "synchronize()")
+    cookie = attachment.gp_cookie()
+
+    def step(nanoseconds: int) -> bool:
+        return attachment.synchronize(nanoseconds) or attachment.gp_done(cookie)
+
+    _in_slices(attachment, step, timeout, "synchronize()")
+
+
+def barrier(attachment: Attachment, timeout: float | None) -> None:
+    """Wait until everything that was dropped or ended before the call, by anyone, is released.
+
+    Raises:
+        RuntimeError: called inside a section.
+        TimeoutError: `timeout` seconds were not enough; says which reader it waits for.
+    """
+    refuse_in_section(attachment, "barrier()")
+    cookie = attachment.barrier_begin()
+
+    def step(nanoseconds: int) -> bool:
+        return attachment.barrier_wait(cookie, nanoseconds)
+
+    _in_slices(attachment, step, timeout, "barrier()")
+
+
+def _in_slices(
+    attachment: Attachment, step: Callable[[int], bool], timeout: float | None, what: str
+) -> None:
+    deadline = time.monotonic() + parse_seconds(timeout, "timeout")
+    while True:
+        remaining = max(0.0, deadline - time.monotonic())
+        if step(to_nanoseconds(min(SLICE, remaining))):
+            return
+        if not remaining:
+            raise TimeoutError(f"{what}: not done in {timeout} s{_stalled(attachment)}")
+
+
+def _stalled(attachment: Attachment) -> str:
+    info = attachment.info()
+    if not info["stalled_pid"]:
+        return ""
+    return (
+        f", waiting for the read-side section of process {info['stalled_pid']}"
+        f" thread {info['stalled_tid']}, which is {info['stalled_ns'] / 1e9:.3f} s old"
+    )

@@ -1,0 +1,113 @@
+"""Teardown: the ticket of a cache or group that has ended and whose memory is being given back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Literal
+
+from flagstone.rcu import SLICE, barrier, refuse_in_section
+from flagstone.sizes import format_size, parse_seconds, to_nanoseconds
+
+if TYPE_CHECKING:
+    from flagstone._core import Attachment, Link
+
+__all__ = ["Teardown"]
+
+
+class Teardown:
+    """What `Cache.destroy()` and `Group.destroy()` return: wait for it, poll it, `await` it, or
+    ignore it.
+
+    It is done when a batch has released the descriptor: the memory is given back and no code of the
+    library will touch it again. A live Block (or view, or message in flight) of it keeps it from
+    being done. Safe to use from any thread; not picklable. After the arena is closed here, `done`
+    is only what was last seen.
+    """
+
+    __slots__ = ("_batch", "_bytes", "_id", "_kind", "_link", "_name")
+
+    def __init__(
+        self, link: Link, kind: Literal["cache", "group"], ident: int, name: str, nbytes: int
+    ) -> None:
+        self._link = link
+        self._kind = kind
+        self._id = ident
+        self._name = name
+        self._bytes = nbytes
+        self._batch: int | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether everything is released. Does not wait."""
+        return self._batch is not None or (
+            not self._link.closed and self._look(self._link.attachment)
+        )
+
+    @property
+    def released_bytes(self) -> int:
+        """Bytes that the end gave back: what was charged or held when it began; 0 until done."""
+        return self._bytes if self.done else 0
+
+    @property
+    def batch(self) -> int | None:
+        """Number of the batch that released it (the last one finished when that was seen); None
+        until done.
+        """
+        return self._batch if self.done else None
+
+    def wait(self, timeout: float | None = None) -> Literal[True]:
+        """Wait until everything is released, running batches if nobody else does; True.
+
+        Args:
+            timeout: seconds; None for ever.
+
+        Raises:
+            TimeoutError: not released in time.
+            RuntimeError: called inside `arena.read()`, whose end it would wait for.
+            Closed: the arena was closed here meanwhile.
+        """
+        deadline = time.monotonic() + parse_seconds(timeout, "timeout")
+        refuse_in_section(self._link.attachment, "Teardown.wait()")
+        while not self.done:
+            # Taken anew each time: waiting must not keep the arena attached after close().
+            attachment = self._link.attachment
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise TimeoutError(f"{self._kind} {self._name!r}: not released in {timeout} s")
+            try:
+                barrier(attachment, min(remaining, 1.0))
+            except TimeoutError:
+                continue
+            if not self.done:
+                # The batches are through and it is not: something alive still uses it.
+                attachment.wait_for_memory(to_nanoseconds(min(SLICE, remaining)))
+        return True
+
+    def __await__(self) -> Generator[Any, None, Teardown]:
+        return self._until_done().__await__()
+
+    async def _until_done(self) -> Teardown:
+        from asyncio import sleep
+
+        # The reaper does the work; a thread that waits for it would cost more than looking now and
+        # then.
+        pause = 0.0005
+        while not self.done:
+            refuse_in_section(self._link.attachment, "awaiting a Teardown")
+            await sleep(pause)
+            pause = min(2 * pause, SLICE)
+        return self
+
+    def _look(self, attachment: Attachment) -> bool:
+        gone = attachment.cache_gone if self._kind == "cache" else attachment.group_gone
+        if not gone(self._id):
+            return False
+        self._batch = attachment.info()["batches"]
+        return True
+
+    def __repr__(self) -> str:
+        state = (
+            f"done in batch {self._batch}, {format_size(self._bytes)}" if self.done else "under way"
+        )
+        return f"<Teardown of {self._kind} {self._name!r}, {state}>"
