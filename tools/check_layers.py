@@ -27,7 +27,7 @@ C_LAYERS = [
 ]
 
 PYTHON_LAYERS = [
-    ["errors", "sizes"],
+    ["errors", "names", "sizes"],
     ["_core"],
     ["format", "rcu"],
     ["attach", "memory", "snapshot", "teardown"],

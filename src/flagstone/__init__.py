@@ -1,0 +1,82 @@
+"""Flagstone: shared memory for Python processes that cleans up after itself.
+
+    arena = flagstone.open("video", capacity="4GiB")
+    frames = arena.cache("frame", shape=(1080, 1920, 3), dtype="u1")
+    frame = frames.alloc()
+    frame.array[:] = image
+    queue.put(frame)  # the handle travels, not the bytes
+
+An *arena* is one shared mapping that processes attach to. It holds typed *caches* of objects; a
+*Block* is an object and this process's reference to it, and the object lives until the last
+reference in any live process is gone. *Groups* say what memory is charged to, with limits, and end
+as a whole.
+
+Importing this package makes no thread, file or segment.
+"""
+
+from flagstone._core import Block, GroupCache, Handle
+from flagstone.arena import Arena, ArenaInfo, arenas, open, unlink
+from flagstone.cache import Cache
+from flagstone.errors import (
+    ArenaCorrupted,
+    ArenaFull,
+    CacheBusy,
+    CacheMismatch,
+    Closed,
+    FlagstoneError,
+    GroupLimitExceeded,
+    GroupMismatch,
+    LayoutMismatch,
+    ReadOnly,
+    StaleHandle,
+)
+from flagstone.group import Group
+from flagstone.snapshot import (
+    ArenaSnapshot,
+    CacheInfo,
+    CacheStats,
+    Finding,
+    GroupEvents,
+    GroupInfo,
+    Holder,
+    InFlight,
+    ProcessInfo,
+)
+from flagstone.teardown import Teardown
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Arena",
+    "ArenaCorrupted",
+    "ArenaFull",
+    "ArenaInfo",
+    "ArenaSnapshot",
+    "Block",
+    "Cache",
+    "CacheBusy",
+    "CacheInfo",
+    "CacheMismatch",
+    "CacheStats",
+    "Closed",
+    "Finding",
+    "FlagstoneError",
+    "Group",
+    "GroupCache",
+    "GroupEvents",
+    "GroupInfo",
+    "GroupLimitExceeded",
+    "GroupMismatch",
+    "Handle",
+    "Holder",
+    "InFlight",
+    "LayoutMismatch",
+    "ProcessInfo",
+    "ReadOnly",
+    "StaleHandle",
+    "Teardown",
+    "__version__",
+    "arenas",
+    "open",
+    "unlink",
+]

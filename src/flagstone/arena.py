@@ -1,0 +1,456 @@
+"""Arena: one shared mapping that processes attach to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+from flagstone import _core, attach, rcu, snapshot
+from flagstone._core import Attachment, Block, Handle, Link, ReadSection
+from flagstone.block import alloc_bytes, put
+from flagstone.cache import Cache, caches_of, open_cache
+from flagstone.errors import Closed, FlagstoneError
+from flagstone.group import Group, group_id, groups_of, look, open_group
+from flagstone.names import FOLDER, PREFIX, Name, arena_name, arena_path
+from flagstone.sizes import FOREVER, Size, format_size, parse_seconds, parse_size, to_nanoseconds
+from flagstone.snapshot import ArenaSnapshot, Finding, InFlight, ProcessInfo
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+__all__ = ["Arena", "ArenaInfo", "arenas", "gc", "open", "unlink"]
+
+
+class Arena:
+    """One shared mapping that processes attach to, and this process's way into it.
+
+    Made by `flagstone.open()`. Context manager: leaving it closes it. Pickles: unpickling attaches
+    (an anonymous arena only in a process that has it, or that is being started with it as an
+    argument). Everything is safe to use from any thread and any process. Two Arena objects of one
+    arena share this process's attachment.
+    """
+
+    __slots__ = ("__weakref__", "_capacity", "_link", "_path", "_readonly")
+
+    def __init__(self, attachment: Attachment) -> None:
+        self._link = Link(attachment)
+        self._path = attachment.path
+        self._capacity: int = attachment.info()["capacity"]
+        self._readonly = attachment.readonly
+
+    # ---- objects
+
+    def cache(
+        self,
+        name: str,
+        *,
+        size: Size | None = None,
+        shape: int | Iterable[int] | None = None,
+        dtype: DTypeLike | None = None,
+        align: SupportsIndex | None = None,
+        typesafe_by_rcu: bool = False,
+        init: Any = None,
+        merge: bool = True,
+    ) -> Cache:
+        """Open the cache of this name, or create it.
+
+        Args:
+            name: 1 to 63 bytes of UTF-8.
+            size: bytes of an object; or else
+            shape: of an object's array, with
+            dtype: of its elements (any of NumPy's own, structured ones too, that holds no Python
+                objects).
+            align: a power of two; by default the largest that divides the size, 64 at most.
+            typesafe_by_rcu: objects are reused at once, memory keeps its type until a grace period
+                after; for lookups that hold no reference: inside `read()`, find, copy, check.
+            init: bytes that each fresh object starts with, at most its size; the rest is zero.
+            merge: may share memory with a compatible cache, as its alias.
+
+        Raises:
+            CacheMismatch: a live cache of this name has other parameters.
+            ValueError, TypeError: the parameters make no sense.
+            ArenaFull: no room for one more cache.
+        """
+        return open_cache(self._link, name, size, shape, dtype, align, typesafe_by_rcu, init, merge)
+
+    def group(
+        self,
+        name: str | None = None,
+        *,
+        parent: Group | None = None,
+        limit: Size | None = None,
+        lasting: bool = False,
+    ) -> Group:
+        """Open the live group of this name under this parent, or create one.
+
+        Args:
+            name: 1 to 63 bytes of UTF-8; None is a new group without a name.
+            parent: what it is part of; None is the arena itself.
+            limit: bytes that it may use, in whole pages; None keeps what there is, no limit for a
+                new one.
+            lasting: it goes on when no live process has it open any more. Otherwise a batch closes
+                it then.
+
+        Raises:
+            GroupMismatch: the live group has another limit.
+            Closed: the parent has ended.
+            ArenaFull: no room for one more group.
+        """
+        return open_group(self._link, name, parent, limit, lasting)
+
+    def alloc(
+        self, nbytes: Size, *, group: Group | None = None, wait: float | None = None
+    ) -> Block:
+        """A Block of any number of bytes (0 too), through size classes.
+
+        Args:
+            nbytes: bytes; every process sees this number, whatever was rounded up.
+            group: what it is charged to; None is the arena itself.
+            wait: as in `Cache.alloc`.
+
+        Raises:
+            ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
+        """
+        attachment = self._link.attachment
+        size = parse_size(nbytes, "nbytes", 0)
+        parse_seconds(wait, "wait")
+        return alloc_bytes(attachment, size, None, wait, group_id(self._link, attachment, group))
+
+    def put(self, value: Any, *, group: Group | None = None, wait: float | None = None) -> Block:
+        """A Block with a copy of an array or buffer: its bytes, dtype and shape, which travel in
+        the pickle.
+
+        Args:
+            value: an array (also one of another library that NumPy can read), or anything with the
+                buffer protocol.
+            group: what it is charged to; None is the arena itself.
+            wait: as in `Cache.alloc`.
+
+        Raises:
+            TypeError: neither array nor buffer, or its elements are Python objects.
+            ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
+        """
+        attachment = self._link.attachment
+        parse_seconds(wait, "wait")
+        return put(attachment, value, wait, group_id(self._link, attachment, group))
+
+    def get(self, handle: Handle) -> Block:
+        """The object that a handle names. (Of a size class: bytes.)
+
+        Raises:
+            StaleHandle: it is gone, or never was one of this arena.
+        """
+        if not isinstance(handle, Handle):
+            raise TypeError(f"get() takes a Handle, not {type(handle).__name__}: Handle(16 bytes)")
+        return self._link.attachment.resolve(handle)
+
+    def in_flight(self, older_than: float = 0.0) -> list[InFlight]:
+        """What was pickled at least `older_than` seconds ago and never taken, the oldest first."""
+        attachment = self._link.attachment
+        return snapshot.in_flight(attachment, parse_seconds(older_than, "older_than"))
+
+    def drop_in_flight(self, older_than: float = 0.0, group: Group | None = None) -> int:
+        """Drop references in flight that are at least `older_than` seconds old; how many.
+
+        Only the caller can know that they are lost, and not just slow. Who takes such a message
+        later has a bare handle.
+
+        Args:
+            older_than: seconds.
+            group: only of objects charged to it; None is any.
+        """
+        attachment = self._link.attachment
+        age = to_nanoseconds(parse_seconds(older_than, "older_than"))
+        ident = FOREVER if group is None else group_id(self._link, attachment, group)
+        return attachment.drop_in_flight(age, ident)
+
+    # ---- grace periods and memory
+
+    def read(self) -> ReadSection:
+        """A read-side section of the calling thread, as a context manager. Nests; each `with` wants
+        its own call.
+        """
+        return ReadSection(self._link.attachment)
+
+    def synchronize(self, timeout: float | None = None) -> None:
+        """Wait until every read-side section that is open now, in any process, has ended.
+
+        Raises:
+            RuntimeError: called inside `read()`.
+            TimeoutError: `timeout` seconds (None: for ever) were not enough.
+        """
+        rcu.synchronize(self._link.attachment, timeout)
+
+    def barrier(self, timeout: float | None = None) -> None:
+        """Wait until everything that was dropped or ended before this call, by anyone, is released.
+
+        Raises:
+            RuntimeError: called inside `read()`.
+            TimeoutError: `timeout` seconds (None: for ever) were not enough.
+        """
+        rcu.barrier(self._link.attachment, timeout)
+
+    def shrink(self) -> int:
+        """Give memory that nothing uses back to the system; bytes given back."""
+        return self._link.attachment.shrink()
+
+    # ---- looking
+
+    def check(self) -> list[Finding]:
+        """Validate every structure of the arena, also while it is in use: what contradicts; empty
+        when sound.
+        """
+        return [Finding(text) for text in self._link.attachment.check()]
+
+    def snapshot(self) -> ArenaSnapshot:
+        """A frozen picture of everything: memory, processes, caches, groups, what is in flight."""
+        return snapshot.snapshot(self._link.attachment, self.name)
+
+    def slabinfo(self) -> str:
+        """The caches in the format of `/proc/slabinfo`, version 2.1."""
+        return snapshot.slabinfo(snapshot.caches(self._link.attachment))
+
+    @property
+    def name(self) -> str | None:
+        """As `flagstone.open()` takes it; None for an anonymous arena."""
+        return arena_name(self._path)
+
+    @property
+    def path(self) -> str | None:
+        """Of its file; None for an anonymous arena."""
+        return self._path
+
+    @property
+    def capacity(self) -> int:
+        """Bytes of data that it can grow to."""
+        return self._capacity
+
+    @property
+    def readonly(self) -> bool:
+        """Whether this process attached read-only."""
+        return self._readonly
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called on this object, or the arena did not come along over a
+        fork.
+        """
+        try:
+            return not self._link.attachment.usable
+        except Closed:
+            return True
+
+    @property
+    def used(self) -> int:
+        """Bytes of the pages that slabs and large objects hold, exactly."""
+        used: int = self._link.attachment.info()["used"]
+        return used
+
+    @property
+    def committed(self) -> int:
+        """Bytes taken from the system, metadata included."""
+        committed: int = self._link.attachment.info()["committed"]
+        return committed
+
+    @property
+    def root_group(self) -> Group:
+        """The arena itself, as a group."""
+        return look(self._link, self._link.attachment.root_group)
+
+    @property
+    def caches(self) -> list[Cache]:
+        """The live caches, aliases included; not the size classes behind `alloc` and `put`."""
+        return caches_of(self._link)
+
+    @property
+    def groups(self) -> list[Group]:
+        """The groups that are not destroyed, without the root group. These objects only look and
+        hold nothing open.
+        """
+        return groups_of(self._link)
+
+    @property
+    def processes(self) -> list[ProcessInfo]:
+        """The processes that have the arena attached, this one included."""
+        return snapshot.processes(self._link.attachment)
+
+    # ---- leaving
+
+    def close(self) -> None:
+        """Let go of the arena. Never raises; again is fine.
+
+        Blocks and views that are still alive keep the mapping, and this process's references, until
+        they go. The last process to leave a named arena removes it, unless it is lasting.
+        """
+        if not self._link.closed:
+            attach.forget(self._link.uuid)
+            self._link.close()
+
+    def __enter__(self) -> Arena:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load, (attach.locate(self._link.attachment), self._readonly)
+
+    def __repr__(self) -> str:
+        name = "anonymous" if self._path is None else repr(self.name)
+        try:
+            used = f"{format_size(self.used)} of {format_size(self._capacity)} used"
+        except FlagstoneError:
+            used = "closed"
+        return f"<Arena {name}, {used}{', read-only' if self._readonly else ''}>"
+
+
+def _load(locator: attach.Locator, readonly: bool) -> Arena:
+    return Arena(attach.attach(locator, readonly=readonly))
+
+
+def open(
+    name: Name | None = None,
+    *,
+    capacity: Size | None = None,
+    create: bool | None = None,
+    readonly: bool = False,
+    lasting: bool = False,
+    mode: int = 0o600,
+    huge_pages: bool = False,
+) -> Arena:
+    """Attach to an arena, or create it.
+
+    Args:
+        name: None is a new anonymous arena, which travels by fork and as an argument of a process
+            being started. A bare name is the file `flagstone.NAME` in `/dev/shm`; one with a slash
+            is the path of a file on any tmpfs.
+        capacity: bytes of data that it can grow to, 1 GiB by default: an upper bound, not a cost.
+            Of an existing arena, what is needed at least.
+        create: None attaches or creates; True must not exist, False must exist.
+        readonly: map the data read-only; `alloc`, `put`, `free`, `destroy` raise `ReadOnly`.
+            Protects against mistakes, not against malice.
+        lasting: outlives its processes. Otherwise the last one to leave removes it, and one whose
+            processes were all killed is removed by the next `open` in its folder.
+        mode: permissions of the file, if it is created.
+        huge_pages: ask the system for huge pages.
+
+    Raises:
+        FileExistsError, FileNotFoundError: as `create` says.
+        PermissionError: the file is another user's, or no regular file.
+        LayoutMismatch: the file was laid out by another version, or is no arena.
+        ValueError: a name or size that makes no sense, more capacity than an existing arena has, or
+            `readonly` other than this process has it attached with.
+        ArenaFull: the file system is full.
+    """
+    if name is None and create is False:
+        raise ValueError(
+            "an anonymous arena cannot be opened, only created: create=False needs a name"
+        )
+    path = None if name is None else os.fsencode(arena_path(name))
+    how = attach.OPEN_OR_CREATE
+    if create is not None:
+        how = attach.CREATE_NEW if create else attach.OPEN_EXISTING
+    return Arena(
+        attach.open_attachment(
+            path,
+            capacity=0 if capacity is None else parse_size(capacity, "capacity"),
+            create=how,
+            readonly=readonly,
+            lasting=lasting,
+            huge_pages=huge_pages,
+            mode=mode,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaInfo:
+    """A named arena, seen without attaching to it.
+
+    Attributes:
+        name: as `flagstone.open()` takes it.
+        path: of its file.
+        uuid: hexadecimal.
+        capacity: bytes of data at most.
+        used: bytes of the pages that slabs and large objects hold.
+        committed: bytes taken from the system, metadata included.
+        created_at: seconds since the epoch.
+        processes: how many are attached and alive.
+        lasting: outlives its processes.
+        orphan: no process has it and it is not lasting: the next `open` in its folder, or `gc`,
+            removes it.
+    """
+
+    name: str
+    path: str
+    uuid: str
+    capacity: int
+    used: int
+    committed: int
+    created_at: int
+    processes: int
+    lasting: bool
+    orphan: bool
+
+
+def arenas(folder: str | os.PathLike[str] = FOLDER) -> list[ArenaInfo]:
+    """The arenas in a folder, sorted by name: in `/dev/shm` those with bare names, elsewhere every
+    file that is one.
+
+    Files of other users, of other versions and of other programs are left out.
+    """
+    where = os.path.abspath(os.fspath(folder))
+    found = []
+    for entry in sorted(os.listdir(where)):
+        if where == FOLDER and not entry.startswith(PREFIX):
+            continue
+        path = os.path.join(where, entry)
+        try:
+            info = _core.peek(os.fsencode(path))
+        except (FlagstoneError, OSError, ValueError):
+            continue
+        found.append(
+            ArenaInfo(
+                name=arena_name(path) or path,
+                path=path,
+                uuid=bytes(info["uuid"]).hex(),
+                capacity=info["capacity"],
+                used=info["used"],
+                committed=info["committed"],
+                created_at=info["created_at"],
+                processes=info["processes"],
+                lasting=info["lasting"],
+                orphan=info["orphan"],
+            )
+        )
+    return found
+
+
+def unlink(name: Name, *, missing_ok: bool = True) -> None:
+    """Remove an arena's name. Processes that have the arena keep it; nobody new can attach by name.
+
+    Raises:
+        FileNotFoundError: there is none, and not `missing_ok`.
+        PermissionError: the file is another user's, or no regular file.
+        LayoutMismatch: the file is no arena.
+    """
+    try:
+        _core.unlink(os.fsencode(arena_path(name)))
+    except FileNotFoundError:
+        if not missing_ok:
+            raise
+
+
+def gc(folder: str | os.PathLike[str] = FOLDER) -> list[str]:
+    """Remove this user's arenas in a folder that no live process has and that are not lasting;
+    their paths.
+    """
+    return _core.gc(os.fsencode(os.path.abspath(os.fspath(folder))))

@@ -1,0 +1,154 @@
+"""Block and Handle: what is policy about them. The classes themselves are in the binding, for
+speed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flagstone import _core
+from flagstone._core import Attachment, Block, Format, GroupCache, Handle, Link
+from flagstone.attach import Locator, attach, locate
+from flagstone.cache import (
+    Cache,
+    alloc_many,
+    alloc_slowly,
+    cache_of,
+    format_of,
+    repr_bound,
+)
+from flagstone.errors import FlagstoneError
+from flagstone.format import descr_of, make_format
+from flagstone.group import Group, look
+from flagstone.memory import allocate
+from flagstone.names import arena_name
+from flagstone.sizes import format_size
+from flagstone.snapshot import SIZE_CLASS, Holder, text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Block", "Handle"]
+
+
+def alloc_bytes(
+    attachment: Attachment, nbytes: int, form: Format | None, wait: float | None, group: int
+) -> Block:
+    """An object of a size class."""
+    return allocate(attachment, lambda: attachment.alloc_bytes(group, nbytes, form), wait, group)
+
+
+def put(attachment: Attachment, value: Any, wait: float | None, group: int) -> Block:
+    """An object of a size class with a copy of an array's or buffer's content, dtype and shape."""
+    source = _as_array(value)
+    form = make_format(source.dtype, source.shape, travels=True)
+    block = alloc_bytes(attachment, form.nbytes, form, wait, group)
+    block.array[...] = source
+    return block
+
+
+def _as_array(value: Any) -> NDArray[Any]:
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, Block):
+        return value.array
+    array_like = ("__array__", "__array_interface__", "__array_struct__")
+    if not isinstance(value, type) and any(hasattr(value, name) for name in array_like):
+        return np.asarray(value)
+    try:
+        view = memoryview(value)
+    except TypeError:
+        raise TypeError(
+            f"put() takes an array or a buffer (bytes, memoryview, ...), not {type(value).__name__}"
+        ) from None
+    with view:
+        # A copy of what is not one run of bytes; otherwise a view, which keeps `value` alive.
+        return np.asarray(view) if view.nbytes else np.empty(view.shape or (), view.format)
+
+
+def _reduce(block: Block) -> tuple[Any, ...]:
+    attachment, message, form = block.share()
+    if form is None or not form.travels:
+        return _load, (locate(attachment), message)
+    return _load, (locate(attachment), message, descr_of(form.dtype), form.shape)
+
+
+def _load(
+    locator: Locator, message: bytes, descr: Any = None, shape: tuple[int, ...] | None = None
+) -> Block:
+    """Unpickle: attaches by itself, and takes the reference that is in flight."""
+    form = None
+    if shape is not None:
+        form = make_format(np.lib.format.descr_to_dtype(descr), shape, travels=True)
+    return attach(locator).take(message, form)
+
+
+def _deepcopy(block: Block) -> Block:
+    attachment, form = block.parts
+    cache, group = block.owner()
+    if attachment.cache_info(cache)["flags"] & SIZE_CLASS:
+        copy = alloc_bytes(attachment, block.nbytes, form, None, group)
+    else:
+        bound = GroupCache(Link(attachment), None, form, block.nbytes, cache, group)
+        copy = bound.alloc()
+    if block.nbytes:
+        # As plain bytes, so that what lies between the fields of a structure is copied too.
+        target: Any = copy
+        source: Any = block
+        np.frombuffer(target, np.uint8)[:] = np.frombuffer(source, np.uint8)
+    return copy
+
+
+def _holders(attachment: Attachment, slots: list[int]) -> list[Holder]:
+    processes = {one["slot"]: one for one in attachment.processes()}
+    return [
+        Holder(processes[slot]["pid"], text(processes[slot]["command"]))
+        for slot in slots
+        if slot in processes
+    ]
+
+
+def _repr(block: Block, attachment: Attachment, form: Format | None) -> str:
+    what = "" if form is None else f", {form.dtype} {form.shape}"
+    where = arena_name(attachment.path) or "anonymous"
+    try:
+        cache, group = block.owner()
+        info = attachment.cache_info(cache)
+        group_name = text(attachment.group_info(group)["name"])
+    except FlagstoneError as error:
+        return f"<Block of arena {where!r}, {error}>"
+    kind = "" if info["flags"] & SIZE_CLASS else f" of cache {text(info['name'])!r}"
+    owner = "" if group == attachment.root_group else f", group {group_name or group!r}"
+    return f"<Block{kind} in arena {where!r}{owner}, {format_size(block.nbytes)}{what}>"
+
+
+class Hooks:
+    """What the binding leaves to Python: it calls these by name."""
+
+    @staticmethod
+    def alloc(bound: GroupCache, zero: bool, wait: float | None) -> Block:
+        """An allocation that found no memory at once, or may wait."""
+        return alloc_slowly(bound, zero, wait)
+
+    @staticmethod
+    def cache_of(attachment: Attachment, cache: int) -> Cache:
+        """`Block.cache`."""
+        return cache_of(Link(attachment), cache)
+
+    @staticmethod
+    def group_of(attachment: Attachment, group: int) -> Group:
+        """`Block.group`."""
+        return look(Link(attachment), group)
+
+    alloc_many = staticmethod(alloc_many)
+    deepcopy = staticmethod(_deepcopy)
+    format_of = staticmethod(format_of)
+    holders_of = staticmethod(_holders)
+    reduce = staticmethod(_reduce)
+    repr_bound = staticmethod(repr_bound)
+    repr_of = staticmethod(_repr)
+
+
+_core.install(Hooks)

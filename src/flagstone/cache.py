@@ -1,0 +1,327 @@
+"""Cache: a named type of object."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+from flagstone._core import Block, GroupCache
+from flagstone.errors import CLOSED, ArenaFull, CacheMismatch, Closed, FlagstoneError
+from flagstone.format import format_text, make_format, parse_format
+from flagstone.group import Group
+from flagstone.memory import allocate
+from flagstone.names import object_name
+from flagstone.sizes import Size, format_size, parse_seconds, parse_size
+from flagstone.snapshot import CacheStats, cache_flags, cache_stats, text
+from flagstone.teardown import Teardown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from numpy.typing import DTypeLike
+
+    from flagstone._core import Attachment, Format, Link, _CacheInfo
+
+__all__ = ["Cache", "GroupCache"]
+
+_TYPESAFE_BY_RCU = 1
+_NO_MERGE = 2
+_MAX_INIT = 2**32 - 1
+
+
+class Cache:
+    """A named type of object: its size, or dtype and shape, its alignment and its initial content.
+
+    Made by `Arena.cache()`. Belongs to the arena and not to a process: another process opens it by
+    its name and parameters. Safe to use from any thread; not picklable (its name is). Two Cache
+    objects of one cache are equal.
+    """
+
+    __slots__ = ("_align", "_flags", "_format", "_id", "_link", "_name", "_root_bound", "_size")
+
+    def __init__(
+        self, link: Link, ident: int, info: Mapping[str, Any], form: Format | None
+    ) -> None:
+        self._link = link
+        self._id = ident
+        self._name = text(info["name"])
+        self._size: int = info["size"]
+        self._align: int = info["align"]
+        self._flags: int = info["flags"]
+        self._format = form
+        self._root_bound: GroupCache | None = None
+
+    def alloc(
+        self, group: Group | None = None, *, zero: bool = False, wait: float | None = None
+    ) -> Block:
+        """Allocate an object.
+
+        Args:
+            group: what it is charged to; None is the arena itself (the root group).
+            zero: fill with zero bytes. Otherwise the content is what the last user left, or `init`
+                in a cache that has one and has never been used there.
+            wait: seconds to wait for memory; None reclaims what can be reclaimed now and does not
+                wait, `math.inf` waits for ever.
+
+        Raises:
+            ArenaFull: no memory in the arena.
+            GroupLimitExceeded: the group, or an ancestor, is at its limit.
+            Closed: the arena, the cache or the group has ended.
+            ReadOnly: attached with `readonly=True`.
+        """
+        return self.bind(group).alloc(zero=zero, wait=wait)
+
+    def alloc_many(self, n: SupportsIndex, group: Group | None = None) -> list[Block]:
+        """Allocate n objects at once: all, or an exception (as from `alloc`) and none. Does not
+        wait.
+        """
+        return self.bind(group).alloc_many(n)
+
+    def bind(self, group: Group | None = None) -> GroupCache:
+        """This cache for one group: the fastest way to allocate."""
+        if group is None:
+            bound = self._root_bound
+            if bound is None:
+                root = self._link.attachment.root_group
+                bound = GroupCache(self._link, None, self._format, self._size, self._id, root)
+                self._root_bound = bound
+            return bound
+        if not isinstance(group, Group):
+            raise TypeError(f"group must be a Group, not {type(group).__name__}")
+        return group._bind(self._link, self._id, self._size, self._format)
+
+    def destroy(self) -> Teardown:
+        """End the cache: its name is free when this returns, its memory is given back in a batch.
+
+        May wait for one batch, to tell objects that are in use from those that only await a batch.
+
+        Raises:
+            CacheBusy: a live process or an in-flight reference uses objects of it. Nothing has
+                changed; may be retried.
+            RuntimeError: called inside `arena.read()`.
+            Closed: it has ended before.
+            ReadOnly: attached with `readonly=True`.
+        """
+        attachment = self._link.attachment
+        held = attachment.cache_info(self._id)["bytes"]
+        attachment.cache_destroy(self._id)
+        return Teardown(self._link, "cache", self._id, self._name, held)
+
+    def shrink(self) -> int:
+        """Give empty slabs back to the system; bytes given back."""
+        return self._link.attachment.cache_shrink(self._id)
+
+    @property
+    def name(self) -> str:
+        """As opened."""
+        return self._name
+
+    @property
+    def size(self) -> int:
+        """Bytes of an object."""
+        return self._size
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of an object's array; None for bytes."""
+        return None if self._format is None else self._format.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """Type of an object's elements; None for bytes."""
+        return None if self._format is None else self._format.dtype
+
+    @property
+    def align(self) -> int:
+        """Bytes: a power of two that divides every object's address."""
+        return self._align
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """Of "typesafe_by_rcu", "no_merge", "size_class"."""
+        return cache_flags(self._flags)
+
+    @property
+    def merged_into(self) -> str | None:
+        """Name of the compatible cache that this one is an alias of, or None."""
+        attachment = self._link.attachment
+        merged = attachment.cache_info(self._id)["merged_into"]
+        return None if merged == self._id else text(attachment.cache_info(merged)["name"])
+
+    @property
+    def aliases(self) -> list[str]:
+        """Names of the caches that have been merged into this one."""
+        attachment = self._link.attachment
+        if not attachment.cache_info(self._id)["aliases"]:
+            return []
+        return [
+            text(info["name"])
+            for info in _infos(attachment)
+            if info["merged_into"] == self._id and info["id"] != self._id
+        ]
+
+    @property
+    def stats(self) -> CacheStats:
+        """How full it is, over all groups; counted now."""
+        return cache_stats(self._link.attachment.cache_info(self._id))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Cache):
+            return NotImplemented
+        return self._id == other._id and self._link.uuid == other._link.uuid
+
+    def __hash__(self) -> int:
+        return hash((self._id, self._link.uuid))
+
+    def __repr__(self) -> str:
+        what = (
+            f"{self._size} bytes"
+            if self._format is None
+            else f"{self._format.dtype} {self._format.shape}, {format_size(self._size)}"
+        )
+        flags = "".join(f", {flag}" for flag in sorted(self.flags))
+        return f"<Cache {self._name!r} of {what}{flags}>"
+
+
+def open_cache(
+    link: Link,
+    name: str,
+    size: Size | None,
+    shape: int | Iterable[int] | None,
+    dtype: DTypeLike | None,
+    align: SupportsIndex | None,
+    typesafe_by_rcu: bool,
+    init: Any,
+    merge: bool,
+) -> Cache:
+    """What `Arena.cache` does: everything is checked before anything changes."""
+    raw_name = object_name(name, "cache")
+    form: Format | None = None
+    if (size is None) != (shape is not None) or (shape is None) != (dtype is None):
+        raise ValueError("a cache takes either size=, or shape= and dtype=")
+    if size is not None:
+        nbytes = parse_size(size, "size")
+    elif shape is not None and dtype is not None:
+        form = make_format(dtype, shape)
+        nbytes = form.nbytes
+        if nbytes == 0:
+            raise ValueError(f"objects of {form.dtype!r} and shape {form.shape} have no bytes")
+    content = None if init is None else memoryview(init).tobytes()
+    if content is not None and len(content) > min(nbytes, _MAX_INIT):
+        raise ValueError(
+            f"init has {len(content)} bytes, an object {nbytes}, and {_MAX_INIT} is the most"
+        )
+    flags = (_TYPESAFE_BY_RCU if typesafe_by_rcu else 0) | (0 if merge else _NO_MERGE)
+    attachment = link.attachment
+    ident = attachment.cache_open(
+        raw_name,
+        nbytes,
+        _alignment(align),
+        flags,
+        format_text(form).encode(),
+        content or None,
+        CacheMismatch,
+    )
+    return Cache(link, ident, attachment.cache_info(ident), form)
+
+
+def _alignment(align: SupportsIndex | None) -> int:
+    if align is None:
+        return 0
+    try:
+        value = operator.index(align)
+    except TypeError:
+        raise TypeError(f"align must be an integer, not {type(align).__name__}") from None
+    if isinstance(align, bool) or value < 1 or value & (value - 1) or value >= 2**63:
+        raise ValueError(f"align must be a power of two, not {align!r}")
+    return value
+
+
+def cache_of(link: Link, ident: int) -> Cache:
+    """The Cache with this id."""
+    attachment = link.attachment
+    return Cache(link, ident, attachment.cache_info(ident), format_of(attachment, ident))
+
+
+def caches_of(link: Link) -> list[Cache]:
+    """The live caches that somebody opened by name: no size classes."""
+    attachment = link.attachment
+    return [
+        Cache(link, info["id"], info, format_of(attachment, info["id"]))
+        for info in _infos(attachment)
+        if info["state"] in (1, 4) and not info["flags"] & 4
+    ]
+
+
+def caches_in(link: Link, group: int) -> list[Cache]:
+    """The caches that have objects of the group, size classes included."""
+    return [cache_of(link, ident) for ident in link.attachment.group_caches(group)]
+
+
+def format_of(attachment: Attachment, cache: int) -> Format | None:
+    """The Format of a cache's objects, remembered for Blocks that arrive as handles."""
+    form = parse_format(text(attachment.cache_info(cache)["format"]))
+    if len(attachment.formats) >= 4096:  # caches come and go
+        attachment.formats.clear()
+    attachment.formats[cache] = form
+    return form
+
+
+def alloc_slowly(bound: GroupCache, zero: bool, wait: float | None) -> Block:
+    """What `GroupCache.alloc` does when it is told to wait, or found no memory at once."""
+    parse_seconds(wait, "wait")
+
+    def attempt() -> Block | int:
+        got = bound.attempt(zero)
+        if isinstance(got, int) and got == CLOSED:
+            # The child may have been released and its group and cache be alive.
+            bound.reopen()
+            got = bound.attempt(zero)
+        return got
+
+    return allocate(bound.attachment, attempt, wait, bound.group_id)
+
+
+def alloc_many(bound: GroupCache, n: SupportsIndex) -> list[Block]:
+    """What `GroupCache.alloc_many` does."""
+    count = operator.index(n)
+    if count < 0:
+        raise ValueError(f"n must be at least 0, not {count}")
+    attachment = bound.attachment
+    info = attachment.info()
+    size = attachment.cache_info(bound.cache_id)["size"]
+    if count > info["capacity"] // size:
+        raise ArenaFull(
+            f"{count} objects of {size} bytes are more than the arena's capacity"
+            f" of {format_size(info['capacity'])}"
+        )
+    if count == 0:
+        return []
+    blocks: list[Block] = []
+
+    def attempt() -> list[Block] | int:
+        got, status = bound.attempt_many(count - len(blocks))
+        blocks.extend(got)
+        return blocks if len(blocks) == count or status == 0 else status
+
+    return allocate(attachment, attempt, None, bound.group_id)
+
+
+def repr_bound(bound: GroupCache) -> str:
+    """`repr` of a GroupCache, which never fails."""
+    try:
+        return f"<GroupCache of {bound.cache!r} for {bound.group!r}>"
+    except FlagstoneError as error:
+        return f"<GroupCache, {error}>"
+
+
+def _infos(attachment: Attachment) -> list[_CacheInfo]:
+    found = []
+    for ident in attachment.cache_ids():
+        try:
+            found.append(attachment.cache_info(ident))
+        except Closed:  # released meanwhile
+            continue
+    return found

@@ -1,0 +1,259 @@
+"""Group: what memory is charged to."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from flagstone._core import GroupCache, Link
+from flagstone.attach import Locator, attach, fork_generation, locate
+from flagstone.errors import Closed, FlagstoneError, GroupMismatch
+from flagstone.names import object_name
+from flagstone.sizes import FOREVER, Size, format_size, parse_size
+from flagstone.snapshot import GROUP_STATES, GroupEvents, group_limit, text
+from flagstone.teardown import Teardown
+
+if TYPE_CHECKING:
+    from flagstone._core import Attachment, Format, GroupRef, _GroupInfo
+    from flagstone.cache import Cache
+
+__all__ = ["Group"]
+
+
+class Group:
+    """What memory is charged to: a job, tenant, session, request; a tree with limits.
+
+    Made by `Arena.group()`, or by unpickling. An object made so holds the group open for this
+    process; those from `Arena.groups`, `parent`, `children` and `Block.group` only look. As a
+    context manager it destroys the group when left, if this very object created it in this very
+    process, and lets go of it otherwise. Pickles as a reference in flight. Safe to use from any
+    thread. Two Group objects of one group are equal.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_bound",
+        "_created_in",
+        "_ending",
+        "_final",
+        "_id",
+        "_link",
+        "_name",
+        "_ref",
+    )
+
+    def __init__(
+        self, link: Link, ident: int, ref: GroupRef | None, name: str | None, created: bool
+    ) -> None:
+        self._link = link
+        self._id = ident
+        self._ref = ref
+        self._name = name
+        self._created_in = fork_generation() if created else None
+        self._bound: dict[int, GroupCache] = {}
+        self._ending: Teardown | None = None
+        # Usage, peak, events as they were when this object destroyed the group.
+        self._final: tuple[int, int, int, int, int] | None = None
+
+    def close(self) -> None:
+        """Take no more allocations; what lives goes on until it is dropped, charged to the parent.
+        Again is fine.
+        """
+        try:
+            self._link.attachment.group_close(self._id)
+        except Closed:
+            if self._link.closed:
+                raise
+
+    def destroy(self) -> Teardown:
+        """End the group and free everything in it now: handles and messages in flight end, live
+        Blocks and views keep their bytes until they are dropped. The name is free when this
+        returns. Never waits. Again gives the same `Teardown`.
+
+        Raises:
+            Closed: somebody else has destroyed it.
+            ValueError: the root group.
+            ReadOnly: attached with `readonly=True`.
+        """
+        if self._ending is not None:
+            return self._ending
+        self._final = self._link.attachment.group_destroy(self._id)
+        self._ending = Teardown(self._link, "group", self._id, self._name or "", self._final[0])
+        self._let_go()
+        return self._ending
+
+    @property
+    def name(self) -> str | None:
+        """As opened; None if it has none."""
+        if self._name is None:
+            self._name = text(self._info()["name"])
+        return self._name or None
+
+    @property
+    def parent(self) -> Group | None:
+        """The group it is part of; None for the root group."""
+        root = self._link.attachment.root_group
+        return None if self._id == root else look(self._link, self._info()["parent"])
+
+    @property
+    def children(self) -> list[Group]:
+        """The groups in it, not those in these. Looks at all groups of the arena."""
+        self._info()
+        return [group for group in groups_of(self._link) if group.parent == self]
+
+    @property
+    def limit(self) -> int | None:
+        """Bytes that it and its descendants may use, in whole pages; None is no limit. May be set;
+        at once for everyone.
+        """
+        return group_limit(self._info()["limit"])
+
+    @limit.setter
+    def limit(self, limit: Size | None) -> None:
+        value = FOREVER if limit is None else parse_size(limit, "limit", 0)
+        self._link.attachment.group_set_limit(self._id, value)
+
+    @property
+    def usage(self) -> int:
+        """Bytes of the pages charged to it and its descendants."""
+        return self._info()["usage"] if self._final is None else 0
+
+    @property
+    def peak(self) -> int:
+        """The most that `usage` ever was."""
+        return self._info()["peak"] if self._final is None else self._final[1]
+
+    @property
+    def events(self) -> GroupEvents:
+        """Limit hits, failed allocations, reclaims so far."""
+        if self._final is not None:
+            return GroupEvents(*self._final[2:])
+        info = self._info()
+        return GroupEvents(info["limit_hits"], info["failed"], info["reclaims"])
+
+    @property
+    def state(self) -> str:
+        """One of "live", "closed" (takes no more allocations) and "destroyed"."""
+        attachment = self._link.attachment
+        try:
+            return GROUP_STATES.get(attachment.group_info(self._id)["state"], "closed")
+        except Closed:
+            return "destroyed"
+
+    @property
+    def caches(self) -> list[Cache]:
+        """The caches that it has objects of."""
+        from flagstone.cache import caches_in
+
+        return caches_in(self._link, self._id)
+
+    def __enter__(self) -> Group:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Leaving never raises: the arena may be closed, the group destroyed by another.
+        try:
+            if self._created_in == fork_generation():
+                self.destroy()
+            else:
+                self._let_go()
+        except FlagstoneError:
+            self._let_go()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        attachment = self._link.attachment
+        return _load, (locate(attachment), attachment.group_share(self._id))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Group):
+            return NotImplemented
+        return self._id == other._id and self._link.uuid == other._link.uuid
+
+    def __hash__(self) -> int:
+        return hash((self._id, self._link.uuid))
+
+    def __repr__(self) -> str:
+        try:
+            info = self._info()
+            root = self._link.attachment.root_group
+        except FlagstoneError:
+            return f"<Group {self._name!r}, gone>"
+        name = "of the arena itself" if self._id == root else repr(self.name)
+        limit = "" if info["limit"] == FOREVER else f" of {format_size(info['limit'])}"
+        return f"<Group {name}, {self.state}, {format_size(info['usage'])}{limit}>"
+
+    def _info(self) -> _GroupInfo:
+        return self._link.attachment.group_info(self._id)
+
+    def _bind(self, link: Link, cache: int, size: int, form: Format | None) -> GroupCache:
+        bound = self._bound.get(cache)
+        if bound is None:
+            if link.uuid != self._link.uuid:
+                raise ValueError(f"{self!r} belongs to another arena")
+            bound = GroupCache(self._link, self._ref, form, size, cache, self._id)
+            if len(self._bound) >= 256:  # caches come and go, a group may last
+                self._bound.clear()
+            self._bound[cache] = bound
+        return bound
+
+    def _let_go(self) -> None:
+        if self._ref is not None:
+            self._ref.release()
+
+
+def open_group(
+    link: Link, name: str | None, parent: Group | None, limit: Size | None, lasting: bool
+) -> Group:
+    """What `Arena.group` does: everything is checked before anything changes."""
+    attachment = link.attachment
+    raw_name = None if name is None else object_name(name, "group")
+    bound = None if limit is None else parse_size(limit, "limit", 0)
+    ref, created = attachment.group_open(
+        link, raw_name, group_id(link, attachment, parent), bound, lasting, GroupMismatch
+    )
+    return Group(link, ref.id, ref, name or "", created)
+
+
+def group_id(link: Link, attachment: Attachment, group: Group | None) -> int:
+    """Id of a group, None being the root group; checked to belong to this arena."""
+    if group is None:
+        return attachment.root_group
+    if not isinstance(group, Group):
+        raise TypeError(f"a group must be a Group, not {type(group).__name__}")
+    if group._link is not link and group._link.uuid != link.uuid:
+        raise ValueError(f"{group!r} belongs to another arena")
+    return group._id
+
+
+def look(link: Link, ident: int) -> Group:
+    """A Group object that does not hold the group open."""
+    return Group(link, ident, None, None, False)
+
+
+def groups_of(link: Link) -> list[Group]:
+    """The groups that are not destroyed, without the root group."""
+    attachment = link.attachment
+    root = attachment.root_group
+    found = []
+    for ident in attachment.group_ids():
+        if ident == root:
+            continue
+        try:
+            info = attachment.group_info(ident)
+        except Closed:  # released meanwhile
+            continue
+        if info["state"] in (1, 2):
+            found.append(Group(link, ident, None, text(info["name"]), False))
+    return found
+
+
+def _load(locator: Locator, message: bytes) -> Group:
+    attachment = attach(locator)
+    link = Link(attachment)
+    ref = attachment.group_take(link, message)
+    return Group(link, ref.id, ref, None, False)
