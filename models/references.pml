@@ -16,7 +16,38 @@
  *
  *     spin -a -DOPS=4 -DKILLS=1 -DRKILLS=1 references.pml && gcc -O2 -DSAFETY -DCOLLAPSE -o pan pan.c && ./pan -m1000000
  *
- * -DM_... takes one rule away and must fail; -DV_... is a relaxation that must not. README.md has the list.
+ * -DM_... takes one rule away and must fail; -DV_... is a relaxation that must not. tools/run-models runs these:
+ *
+ * holds: -DOPS=3
+ * holds: -DOPS=4
+ * holds: -DOPS=3 -DV_CONDEMNLIVE
+ * holds: -DOPS=3 -DV_NODIRECT
+ * holds: -DOPS=3 -DV_PRIVATE
+ * fails: -DOPS=3 -DM_ALLOCORDER
+ * fails: -DOPS=3 -DM_DIRECTANY
+ * fails: -DOPS=3 -DM_DIRECTSHARED
+ * fails: -DOPS=3 -DM_EARLYOWN
+ * fails: -DOPS=3 -DM_EMPTY
+ * fails: -DOPS=3 -DM_EMPTYFIRST
+ * fails: -DOPS=3 -DM_FLIGHTDROP
+ * fails: -DOPS=4 -DM_FREEDTAKE
+ * fails: -DOPS=3 -DM_FREENOW
+ * fails: -DOPS=3 -DM_LOWBITS
+ * fails: -DOPS=4 -DM_NODROPPED
+ * fails: -DOPS=3 -DM_NOGEN
+ * fails: -DOPS=3 -DM_NOGRACE
+ * fails: -DOPS=3 -DM_NOHEAVY
+ * fails: -DOPS=3 -DM_NORESCUE
+ * fails: -DOPS=3 -DM_NOREVOKE
+ * fails: -DOPS=3 -DM_NOSHARED
+ * fails: -DOPS=3 -DM_ONCE
+ * fails: -DOPS=3 -DM_PRIVATE
+ * fails: -DOPS=3 -DM_PRIVATESHARED
+ * fails: -DOPS=3 -DM_RELEASE
+ * fails: -DOPS=3 -DM_RESOLVEFREED
+ * fails: -DOPS=3 -DM_SCAN
+ * fails: -DOPS=3 -DM_SHAREORDER
+ * fails: -DOPS=6 -DKILLS=0 -DRKILLS=0 -DM_NOTAG
  */
 #ifndef OPS
 #define OPS 4
