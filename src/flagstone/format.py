@@ -57,14 +57,15 @@ def descr_of(dtype: np.dtype[Any]) -> Any:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # metadata of a dtype is not kept, and says so
-        descr = npy.dtype_to_descr(dtype)
         try:
+            descr = npy.dtype_to_descr(dtype)
             back = npy.descr_to_dtype(descr)
         except (TypeError, ValueError):
-            back = None
+            descr = back = None
     if back != dtype:
         raise TypeError(
-            f"{dtype!r} is no dtype of NumPy itself: store a view of it, such as .view('u2')"
+            f"{dtype!r} is no dtype that NumPy's own file format has: store a view of it, such as"
+            " .view('u2')"
         )
     return descr
 

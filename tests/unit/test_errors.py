@@ -1,0 +1,97 @@
+"""errors: the tree, and the table from the core's answers."""
+
+import errno
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+import flagstone
+from flagstone import errors
+
+TREE = {
+    "ArenaFull": MemoryError,
+    "GroupLimitExceeded": MemoryError,
+    "CacheBusy": Exception,
+    "CacheMismatch": ValueError,
+    "GroupMismatch": ValueError,
+    "ReadOnly": TypeError,
+    "Closed": ValueError,
+    "StaleHandle": LookupError,
+    "LayoutMismatch": Exception,
+    "ArenaCorrupted": Exception,
+}
+
+
+@pytest.mark.parametrize(("name", "base"), TREE.items())
+def test_tree(name, base):
+    cls = getattr(flagstone, name)
+    assert issubclass(cls, flagstone.FlagstoneError)
+    assert issubclass(cls, base)
+    assert cls.__module__ == "flagstone"
+
+
+def test_the_drawing_is_the_tree():
+    drawn = dict(re.findall(r"[├└]── (\w+)(?: \((\w+)\))?", errors.__doc__))
+    assert set(drawn) == set(TREE) == set(errors.__all__) - {"FlagstoneError"}
+    assert all(TREE[name].__name__ == (base or "Exception") for name, base in drawn.items())
+
+
+@pytest.mark.parametrize(
+    ("status", "cls"),
+    [
+        (-1, flagstone.ArenaFull),
+        (-2, flagstone.GroupLimitExceeded),
+        (-3, flagstone.CacheBusy),
+        (-5, flagstone.StaleHandle),
+        (-6, flagstone.ReadOnly),
+        (-7, flagstone.Closed),
+        (-8, flagstone.LayoutMismatch),
+        (-9, flagstone.ArenaCorrupted),
+        (-10, FileExistsError),
+        (-11, FileNotFoundError),
+        (-12, ValueError),
+        (-13, OSError),
+        (-14, RuntimeError),
+        (-15, TimeoutError),
+        (-16, PermissionError),
+        (-17, flagstone.StaleHandle),
+        (-99, flagstone.FlagstoneError),
+    ],
+)
+def test_every_status_has_an_exception(status, cls):
+    error = errors.exception_of(status, "the reason", errno.EIO)
+    assert type(error) is cls
+    assert "the reason" in str(error)
+    assert str(errors.exception_of(status, ""))
+
+
+def test_a_mismatch_is_the_callers():
+    assert type(errors.exception_of(-4, "x")) is ValueError
+    assert type(errors.exception_of(-4, "x", 0, flagstone.GroupMismatch)) is flagstone.GroupMismatch
+
+
+def test_system_errors_are_the_ones_of_python():
+    assert errors.exception_of(-13, "no", errno.EACCES).errno == errno.EACCES
+    assert isinstance(errors.exception_of(-13, "no", errno.EACCES), PermissionError)
+    assert errors.exception_of(-10, "there").errno == errno.EEXIST
+
+
+def test_the_table_names_every_status():
+    header = Path(__file__).parents[2] / "core" / "include" / "flagstone.h"
+    values = {int(value) for value in re.findall(r"FST_[A-Z_]+ = (-\d+),", header.read_text())}
+    assert values == set(errors._EXCEPTIONS)
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_exceptions_travel(name):
+    error = pickle.loads(pickle.dumps(getattr(flagstone, name)("the reason")))
+    assert type(error).__name__ == name
+    assert str(error) == "the reason"
+
+
+def test_a_limit_says_whose():
+    error = flagstone.GroupLimitExceeded("too much", "camera", 4096, 4000)
+    for one in (error, pickle.loads(pickle.dumps(error))):
+        assert (str(one), one.group, one.limit, one.usage) == ("too much", "camera", 4096, 4000)

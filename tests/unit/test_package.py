@@ -1,0 +1,59 @@
+"""What `import flagstone` gives, and what it leaves alone."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import flagstone
+
+PUBLIC = {
+    *("open", "arenas", "unlink", "__version__"),
+    *("Arena", "ArenaInfo", "Cache", "GroupCache", "Group", "Block", "Handle", "Teardown"),
+    *("ArenaSnapshot", "CacheInfo", "CacheStats", "GroupInfo", "GroupEvents", "ProcessInfo"),
+    *("InFlight", "Finding", "Holder", "FlagstoneError"),
+    *("ArenaFull", "GroupLimitExceeded", "CacheBusy", "CacheMismatch", "GroupMismatch"),
+    *("ReadOnly", "Closed", "StaleHandle", "LayoutMismatch", "ArenaCorrupted"),
+}
+
+
+def test_all():
+    assert set(flagstone.__all__) == PUBLIC
+    assert all(hasattr(flagstone, name) for name in PUBLIC)
+    assert flagstone.__all__ == sorted(flagstone.__all__)
+
+
+def test_everything_public_is_explained():
+    for name in PUBLIC - {"__version__"}:
+        thing = getattr(flagstone, name)
+        assert thing.__doc__, name
+        if not isinstance(thing, type):
+            continue
+        for attribute in vars(thing):
+            if not attribute.startswith("_"):
+                # The attributes of a dataclass are explained in the class.
+                explained = getattr(thing, attribute).__doc__ or f" {attribute}: " in thing.__doc__
+                assert explained, f"{name}.{attribute}"
+
+
+def test_version():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert flagstone.__version__ == project["version"]
+
+
+def test_importing_leaves_no_trace():
+    program = """
+import os
+def seen():
+    shm = [name for name in os.listdir("/dev/shm") if name.startswith("flagstone.")]
+    return len(os.listdir("/proc/self/task")), os.listdir("/proc/self/fd"), shm
+import numpy
+before = seen()
+import flagstone
+assert seen() == before, (before, seen())
+import sys
+used = {name.partition(".")[0] for name in sys.modules}
+assert not used & {"rich", "multiprocessing", "asyncio", "concurrent"}, used
+"""
+    # NumPy brings its own; what counts is what comes after it.
+    subprocess.run([sys.executable, "-c", program], check=True)
