@@ -1,0 +1,35 @@
+"""Attaching to look, for the commands that do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import flagstone
+from flagstone.names import arena_path
+
+
+def find(name: str) -> flagstone.ArenaInfo | None:
+    """What `ls` knows about an arena, without attaching; None if there is none of this name."""
+    path = arena_path(name)
+    try:
+        listed = flagstone.arenas(os.path.dirname(path))
+    except OSError:
+        return None
+    return next((info for info in listed if info.path == path), None)
+
+
+@contextmanager
+def attached(name: str) -> Iterator[flagstone.Arena]:
+    """The arena, attached read-only while the block runs.
+
+    Raises:
+        FileNotFoundError: there is no arena of this name.
+    """
+    try:
+        arena = flagstone.open(name, create=False, readonly=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no arena {name!r} ({arena_path(name)})") from None
+    with arena:
+        yield arena

@@ -1,0 +1,246 @@
+"""`flagstone info`: everything about one arena."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+
+import flagstone
+from flagstone.cli.attach import attached, find
+from flagstone.cli.ls import state_of
+from flagstone.cli.screen import BAD, Screen, duration, many, number, plain, share
+from flagstone.cli.usage import add_arena
+from flagstone.sizes import format_size
+from flagstone.snapshot import now as boot_seconds
+
+NAME = "info"
+HELP = "show who uses an arena for what"
+DESCRIPTION = """\
+Show an arena: its memory, the processes that have it and what they hold, its caches and groups, the
+objects that are in flight (pickled and not yet taken), batches and grace periods, and the reader
+that keeps memory from being released, if there is one."""
+EXAMPLE = """\
+  $ flagstone info video
+  $ flagstone info video --json | jq '.processes[] | {pid, bytes}'"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    add_arena(parser)
+    parser.add_argument(
+        "--all", action="store_true", help="show empty size classes and every object in flight too"
+    )
+
+
+def run(arguments: argparse.Namespace, screen: Screen) -> int:
+    """Show it."""
+    listed = find(arguments.arena)
+    if listed is not None and listed.orphan:
+        # Attaching would remove it, as every open in its folder does.
+        if arguments.json:
+            screen.json({**plain(listed), "state": "orphan"})
+        else:
+            _show_orphan(listed, screen)
+        return 0
+    with attached(arguments.arena) as arena:
+        snapshot = arena.snapshot()
+    if arguments.json:
+        state = state_of(listed) if listed is not None else "in use"
+        screen.json({**plain(snapshot), "state": state})
+    else:
+        show(snapshot, screen, everything=arguments.all)
+    return 0
+
+
+def _show_orphan(info: flagstone.ArenaInfo, screen: Screen) -> None:
+    screen.facts(
+        f"arena {info.name}: an orphan",
+        [
+            ("file", info.path),
+            ("age", duration(max(0.0, time.time() - info.created_at))),
+            ("capacity", format_size(info.capacity)),
+            ("used", share(info.used, info.capacity)),
+            ("committed", format_size(info.committed)),
+        ],
+    )
+    screen.line("Its processes were all killed. The next open in its folder removes it,")
+    screen.line("and so does `flagstone gc`.")
+
+
+def show(snapshot: flagstone.ArenaSnapshot, screen: Screen, *, everything: bool = False) -> None:
+    """Print a snapshot for people."""
+    _arena(snapshot, screen)
+    screen.line()
+    _processes(snapshot, screen)
+    screen.line()
+    _caches(snapshot, screen, everything)
+    screen.line()
+    _groups(snapshot, screen)
+    screen.line()
+    _in_flight(snapshot, screen, everything)
+
+
+def _arena(snapshot: flagstone.ArenaSnapshot, screen: Screen) -> None:
+    modes = [word for word, on in (("lasting", snapshot.lasting),) if on]
+    last = f", the last one in {duration(snapshot.last_batch)}" if snapshot.batches else ""
+    screen.facts(
+        f"arena {snapshot.name or '(anonymous)'}",
+        [
+            ("file", snapshot.path or "none"),
+            ("uuid", snapshot.uuid),
+            ("age", duration(max(0.0, time.time() - snapshot.created_at))),
+            ("mode", ", ".join(modes)),
+            ("capacity", format_size(snapshot.capacity)),
+            ("used", share(snapshot.used, snapshot.capacity)),
+            (
+                "committed",
+                f"{format_size(snapshot.committed)},"
+                f" {format_size(snapshot.control)} of it metadata",
+            ),
+            ("batches", number(snapshot.batches) + last),
+            ("grace periods", number(snapshot.grace_periods)),
+            (
+                "released",
+                f"{many(snapshot.released_objects, 'object')},"
+                f" {format_size(snapshot.released_bytes)} by batches",
+            ),
+            ("deaths", number(snapshot.deaths) if snapshot.deaths else ""),
+        ],
+    )
+    if snapshot.unlinked:
+        screen.line("  its file was unlinked: nobody new can attach by name", BAD)
+    if snapshot.stalled is not None:
+        pid, thread, seconds = snapshot.stalled
+        screen.line(
+            f"  a grace period has waited {duration(seconds)} for the reader in process {pid},"
+            f" thread {thread}: what has ended is not released until it leaves its section",
+            BAD,
+        )
+
+
+def _processes(snapshot: flagstone.ArenaSnapshot, screen: Screen) -> None:
+    now = boot_seconds()
+    screen.table(
+        "processes",
+        [">pid", "command", ">objects", ">bytes", ">dropped", ">threads", ">attached", "state"],
+        [
+            [
+                str(one.pid),
+                one.arguments or one.command,
+                number(one.references),
+                format_size(one.bytes),
+                number(one.dropped),
+                number(one.threads),
+                duration(max(0.0, now - one.started)),
+                ("read-only" if one.readonly else "") if one.alive else "dead",
+            ]
+            for one in snapshot.processes
+            if not one.is_self
+        ],
+        empty="none but this command",
+    )
+
+
+def _caches(snapshot: flagstone.ArenaSnapshot, screen: Screen, everything: bool) -> None:
+    shown = [
+        one
+        for one in snapshot.caches
+        if everything or one.stats.slabs or "size_class" not in one.flags
+    ]
+    screen.table(
+        "caches",
+        ["name", ">size", "type", ">in use", ">room", ">slabs", ">bytes", ">groups", "state"],
+        [
+            [
+                one.name,
+                format_size(one.size),
+                _type_of(one),
+                number(one.stats.allocated),
+                number(one.stats.objects),
+                number(one.stats.slabs),
+                format_size(one.stats.bytes),
+                number(one.stats.children),
+                _cache_state(one),
+            ]
+            for one in shown
+        ],
+        empty="none in use",
+    )
+
+
+def _type_of(cache: flagstone.CacheInfo) -> str:
+    if cache.dtype is None:
+        return "bytes"
+    shape = "x".join(map(str, cache.shape or ()))
+    return f"{cache.dtype} {shape}".strip()
+
+
+def _cache_state(cache: flagstone.CacheInfo) -> str:
+    words = [cache.state]
+    if cache.merged_into is not None:
+        words = [f"alias of {cache.merged_into}"]
+    if cache.aliases:
+        words.append(many(cache.aliases, "alias", "aliases"))
+    words += sorted(cache.flags)
+    return ", ".join(words)
+
+
+def _groups(snapshot: flagstone.ArenaSnapshot, screen: Screen) -> None:
+    screen.table(
+        "groups",
+        ["name", ">usage", ">peak", ">limit", ">caches", ">limit hits", ">failed", "state"],
+        [
+            [
+                "  " * depth + (one.name or ("(root)" if one.parent is None else "(no name)")),
+                format_size(one.usage),
+                format_size(one.peak),
+                "" if one.limit is None else format_size(one.limit),
+                number(one.caches),
+                number(one.events.limit_hits),
+                number(one.events.failed),
+                one.state + (", lasting" if one.lasting else ""),
+            ]
+            for depth, one in _tree(snapshot.groups)
+        ],
+        empty="none",
+    )
+
+
+def _tree(groups: tuple[flagstone.GroupInfo, ...]) -> Iterator[tuple[int, flagstone.GroupInfo]]:
+    """Each group below its parent, with its depth; one whose parent is gone stands at the top."""
+    ids = {one.id for one in groups}
+    below: dict[int | None, list[flagstone.GroupInfo]] = {}
+    for one in groups:
+        below.setdefault(one.parent if one.parent in ids else None, []).append(one)
+    waiting = [(0, one) for one in reversed(below.get(None, []))]
+    while waiting:
+        depth, one = waiting.pop()
+        yield depth, one
+        # Taken out: a damaged arena may have groups that are each other's parents.
+        waiting += [(depth + 1, child) for child in reversed(below.pop(one.id, []))]
+
+
+def _in_flight(snapshot: flagstone.ArenaSnapshot, screen: Screen, everything: bool) -> None:
+    found = snapshot.in_flight
+    shown = found if everything else found[:10]
+    total = sum(one.nbytes for one in found)
+    screen.table(
+        f"in flight: {number(len(found))}, {format_size(total)}" if found else "in flight",
+        ["what", ">bytes", "cache", "group", ">sender", "command", ">age"],
+        [
+            [
+                "group" if one.is_group else "object",
+                format_size(one.nbytes),
+                one.cache,
+                one.group,
+                str(one.pid),
+                one.command,
+                duration(one.age),
+            ]
+            for one in shown
+        ],
+        empty="nothing",
+    )
+    if len(shown) < len(found):
+        screen.line(f"  and {number(len(found) - len(shown))} younger ones (--all shows them)")
