@@ -1,0 +1,171 @@
+/* A grace period with light readers (core/rcu/thread.h, core/rcu/grace.c).
+ *
+ * One or two readers, each its own processor with a first-in-first-out store buffer that empties whenever it likes; two updaters that run
+ * their grace periods at the same time without a lock. Each updater unlinks an object of its own, takes a cookie, then
+ * waits, polls, or is served by the other, and releases. A reader notes gp_seq in its slot, finds an object or not, uses it, leaves.
+ *
+ * The heavy barrier (membarrier) reaches one processor after the other: it empties the store buffer, throws away loads done
+ * ahead of their turn, and finishes loads that are late. The light side is a compiler barrier, which does none of this.
+ * With -DWEAK the processor may also do the section's load before the load of gp_seq unless that one is an acquire
+ * (V_RELAXEDSEQ), and the section's last load after a leaving store that is not a release (V_PLAINLEAVE). Without it these two make
+ * no difference, as on x86. With -DFULL readers fence and nobody calls membarrier.
+ *
+ * Safety: an object is not released while a reader that found it is in its section; gp_completed never goes back.
+ *
+ *  holds:
+ *  holds: -DREADERS=2 -DSECTIONS=1
+ *  holds: -DFULL
+ *  holds: -DFULL -DREADERS=2 -DSECTIONS=1
+ *  holds: -DV_NOSECOND
+ *  holds: -DFULL -DV_NOSECOND
+ *  holds: -DV_RELAXEDSEQ
+ *  holds: -DV_PLAINLEAVE -DV_NOSECOND
+ *  holds: -DWEAK -DV_PLAINLEAVE
+ *  fails: -DWEAK -DV_RELAXEDSEQ -DV_BARRIERFIRST
+ *  fails: -DWEAK -DV_RELAXEDSEQ
+ *  fails: -DWEAK -DV_PLAINLEAVE -DV_NOSECOND
+ *  fails: -DM_NOHEAVY
+ *  fails: -DM_BEFOREADD
+ *  fails: -DM_NOCOMPILER
+ *  fails: -DM_COMPARE
+ *  fails: -DM_COOKIE
+ *  fails: -DM_COOKIEFENCE
+ *  fails: -DM_NOMAX
+ *  fails: -DM_EARLY
+ *  fails: -DM_ONEREADER -DREADERS=2 -DSECTIONS=1
+ *  fails: -DFULL -DM_NOREADERFENCE
+ *  fails: -DFULL -DM_COOKIEFENCE
+ *  deep: -DREADERS=2 -DSECTIONS=2
+ *  deep: -DFULL -DREADERS=2 -DSECTIONS=2
+ */
+#ifndef SECTIONS
+#define SECTIONS 3              /* of each reader */
+#endif
+#ifndef READERS
+#define READERS 1
+#endif
+#define ROOM 3                  /* stores that fit a store buffer */
+
+#ifdef M_NOREADERFENCE
+#define READER_FENCE skip
+#elif defined(FULL)
+#define READER_FENCE n[id]==0
+#else
+#define READER_FENCE skip
+#endif
+
+byte gp_seq = 1, gp_completed;
+byte slot[2];                   /* as memory has it */
+byte buf[6], n[2];              /* the readers' store buffers, all stores to their slot: ROOM each, oldest first */
+bit linked[2] = 1, freed[2];    /* an updater's object, as memory has it */
+bit ubuf[2];                    /* an updater's unlinking store is still in its buffer */
+bit ahead[2], found[2];         /* a load of `linked` done ahead of its turn, and what it found */
+bit late[2]; bit which[2];      /* a use of the object done late, and the object */
+
+#define PUSH(x) atomic{ n[id]<ROOM -> d_step{ buf[id*ROOM+n[id]]=x; n[id]++ } }
+#define POP(k) slot[k]=buf[k*ROOM]; buf[k*ROOM]=buf[k*ROOM+1]; buf[k*ROOM+1]=buf[k*ROOM+2]; buf[k*ROOM+2]=0; n[k]--
+
+/* The heavy barrier on reader k's processor. */
+#define BARRIER(k) atomic{ d_step{ do :: n[k]>0 -> POP(k) :: else -> break od;                            \
+                     if :: late[k] -> assert(!freed[which[k]]); late[k]=0 :: else fi; ahead[k]=0; found[k]=0 } }
+#define UBARRIER(k) atomic{ if :: ubuf[k] -> linked[k]=0; ubuf[k]=0 :: else fi }
+
+proctype buffer(bit k) {
+end: do
+     :: atomic{ n[k]>0 -> d_step{ POP(k) } }
+     od
+}
+
+proctype reader(bit id) {
+  byte v, s; bit x, h;
+  do
+  :: s<SECTIONS ->
+     atomic{ s++; if :: x=0 :: x=1 fi };
+#ifdef M_NOCOMPILER             /* the compiler moves the section's load before the store */
+     h=linked[x];
+#elif defined(V_RELAXEDSEQ) && defined(WEAK) && !defined(FULL)
+     if :: atomic{ d_step{ ahead[id]=1; found[id]=linked[x] } } :: skip fi;
+#endif
+     v=gp_seq;
+     PUSH(v); v=0;
+     READER_FENCE;
+#ifndef M_NOCOMPILER
+     atomic{ if :: ahead[id] -> h=found[id] :: else -> h=linked[x] fi; ahead[id]=0; found[id]=0 };
+#endif
+     if :: h -> assert(!freed[x]) :: else fi;
+#if defined(V_PLAINLEAVE) && defined(WEAK) && !defined(FULL)
+     if :: atomic{ h && !late[id] -> late[id]=1; which[id]=x; h=0; x=0 }
+        :: atomic{ if :: h -> assert(!freed[x]) :: else fi; h=0; x=0 } fi;
+#else
+     atomic{ if :: h -> assert(!freed[x]) :: else fi; h=0; x=0 };
+#endif
+     PUSH(0);
+     READER_FENCE;
+     if :: atomic{ late[id] -> assert(!freed[which[id]]); late[id]=0; which[id]=0 } :: skip fi
+  :: else -> break
+  od
+}
+
+#ifdef M_COMPARE                /* a section that began one grace period earlier is let pass */
+#define PASSES(k) (slot[k]==0 || slot[k]+1>=seq)
+#else
+#define PASSES(k) (slot[k]==0 || slot[k]>=seq)
+#endif
+#ifdef M_COOKIE                 /* a grace period that began before the cookie was taken is enough */
+#define SERVED (gp_completed>=cookie)
+#else
+#define SERVED (gp_completed>cookie)
+#endif
+#ifdef FULL
+#define HEAVY skip
+#elif READERS==1
+#define HEAVY BARRIER(0); UBARRIER(1-id)
+#else
+#define HEAVY BARRIER(0); BARRIER(1); UBARRIER(1-id)
+#endif
+#ifdef V_NOSECOND
+#define SECOND skip
+#else
+#define SECOND HEAVY
+#endif
+
+proctype updater(bit id) {
+  byte cookie, seq;
+  ubuf[id]=1;                                                             /* unlink: a store */
+#ifndef M_COOKIEFENCE
+  UBARRIER(id);                                                           /* a fence, or the unlink is a compare-and-swap */
+#endif
+  cookie=gp_seq;
+  if
+  :: SERVED                                                               /* polled: somebody else's will do */
+  :: skip ->
+#if defined(M_BEFOREADD) || defined(V_BARRIERFIRST)
+     HEAVY;
+#endif
+     atomic{ d_step{ UBARRIER(id); gp_seq++; seq=gp_seq } };              /* an atomic addition fences the caller */
+#ifdef M_EARLY                  /* completed before anybody was waited for */
+     gp_completed=seq;
+#endif
+#if !defined(M_NOHEAVY) && !defined(M_BEFOREADD)
+     HEAVY;
+#endif
+     (PASSES(0) || SERVED);
+#if READERS>1 && !defined(M_ONEREADER)   /* M_ONEREADER: the second slot is not looked at */
+     (PASSES(1) || SERVED);
+#endif
+     if
+     :: SERVED                                                            /* served meanwhile */
+     :: skip -> SECOND;
+#ifdef M_NOMAX                  /* the last one to finish writes its number */
+        atomic{ assert(seq>=gp_completed); gp_completed=seq }
+#else
+        atomic{ if :: gp_completed<seq -> gp_completed=seq :: else fi }
+#endif
+     fi
+  fi;
+  atomic{ seq=0; cookie=0; freed[id]=1 };
+  UBARRIER(id)
+}
+init { atomic{ run reader(0); run buffer(0);
+               if :: READERS>1 -> run reader(1); run buffer(1) :: else fi;
+               run updater(0); run updater(1) } }
