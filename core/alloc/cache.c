@@ -1,0 +1,244 @@
+#include "alloc/cache.h"
+
+#include <string.h>
+
+#include "alloc/child.h"
+#include "alloc/run.h"
+#include "alloc/slab.h"
+#include "platform/atomics.h"
+#include "platform/error.h"
+
+bool fst_cache_find(struct fst_arena *a, uint64_t id, uint32_t *index)
+{
+    *index = (uint32_t)id;
+    return *index < fst_load_acquire(&a->sb->cache_top) && fst_id_is(id, fst_load_acquire(&fst_cache_at(a, *index)->state));
+}
+
+static int validate(const struct fst_arena *a, const struct fst_cache_spec *spec, uint64_t *align)
+{
+    size_t name = strnlen(spec->name, FST_NAME_MAX), format = spec->format ? strnlen(spec->format, FST_FORMAT_MAX) : 0;
+    *align = spec->align ? spec->align : fst_natural_align(spec->size);
+    if (name == 0 || name >= FST_NAME_MAX)
+        return fst_fail(FST_INVALID, "a cache's name has 1 to %d bytes", FST_NAME_MAX - 1);
+    if (format >= FST_FORMAT_MAX)
+        return fst_fail(FST_INVALID, "cache %s: the description of its type has %d bytes at most", spec->name, FST_FORMAT_MAX - 1);
+    if (*align & (*align - 1))
+        return fst_fail(FST_INVALID, "cache %s: alignment %llu is no power of two", spec->name, (unsigned long long)*align);
+    if (spec->size == 0)
+        return fst_fail(FST_INVALID, "cache %s: an object has at least one byte", spec->name);
+    if (spec->size > a->sb->capacity || *align > a->sb->capacity)
+        return fst_fail(FST_INVALID, "cache %s: objects of %llu bytes aligned to %llu do not fit in an arena of %llu", spec->name,
+                        (unsigned long long)spec->size, (unsigned long long)*align, (unsigned long long)a->sb->capacity);
+    if (spec->init && spec->init_bytes > spec->size)
+        return fst_fail(FST_INVALID, "cache %s: %u bytes of initial content for objects of %llu", spec->name, spec->init_bytes,
+                        (unsigned long long)spec->size);
+    if (*align < 8)
+        *align = 8;
+    return FST_OK;
+}
+
+static uint32_t find_name(struct fst_arena *a, const char *name)
+{
+    for (uint32_t i = 0; i < a->sb->cache_top; i++) {
+        const struct fst_cache *c = fst_cache_at(a, i);
+        if (fst_state(c->state) == FST_CACHE_LIVE && strncmp(c->name, name, FST_NAME_MAX) == 0)
+            return i;
+    }
+    return FST_NONE;
+}
+
+static bool same_init(struct fst_arena *a, const struct fst_cache *c, const struct fst_cache_spec *spec)
+{
+    if (!spec->init)
+        return c->init_slab == FST_NONE;
+    if (c->init_slab == FST_NONE || c->init_bytes != spec->init_bytes)
+        return false;
+    return memcmp(a->data + ((uint64_t)fst_slab_at(a, c->init_slab)->page << FST_PAGE_SHIFT), spec->init, spec->init_bytes) == 0;
+}
+
+static int compare(struct fst_arena *a, const struct fst_cache *c, const struct fst_cache_spec *spec, uint64_t align)
+{
+    if (c->size != spec->size || c->align != align)
+        return fst_fail(FST_MISMATCH, "cache %s exists with objects of %llu bytes aligned to %llu, not %llu aligned to %llu", c->name,
+                        (unsigned long long)c->size, (unsigned long long)c->align, (unsigned long long)spec->size,
+                        (unsigned long long)align);
+    if (strncmp(c->format, spec->format ? spec->format : "", FST_FORMAT_MAX) != 0)
+        return fst_fail(FST_MISMATCH, "cache %s exists with type %s, not %s", c->name, c->format, spec->format ? spec->format : "");
+    if ((c->flags ^ spec->flags) & ~FST_CACHE_NO_MERGE)
+        return fst_fail(FST_MISMATCH, "cache %s exists %s TYPESAFE_BY_RCU", c->name,
+                        c->flags & FST_CACHE_TYPESAFE_BY_RCU ? "with" : "without");
+    if (!same_init(a, c, spec))
+        return fst_fail(FST_MISMATCH, "cache %s exists with other initial content", c->name);
+    return FST_OK;
+}
+
+static void make(struct fst_arena *a, uint32_t index, const struct fst_cache_spec *spec, uint64_t align, uint32_t init_slab)
+{
+    struct fst_cache *c = fst_cache_at(a, index);
+    fst_store_relaxed(&c->size, spec->size);
+    fst_store_relaxed(&c->align, align);
+    fst_store_relaxed(&c->flags, spec->flags);
+    fst_store_relaxed(&c->aliases, 1);
+    fst_store_relaxed(&c->first, FST_NONE);
+    fst_store_relaxed(&c->root_child, FST_NONE);
+    fst_store_relaxed(&c->merged, index);
+    fst_store_relaxed(&c->init_slab, init_slab);
+    fst_store_relaxed(&c->init_bytes, spec->init ? spec->init_bytes : 0);
+    memset(c->name, 0, sizeof c->name);
+    memset(c->format, 0, sizeof c->format);
+    memcpy(c->name, spec->name, strlen(spec->name));
+    if (spec->format)
+        memcpy(c->format, spec->format, strlen(spec->format));
+    if (init_slab != FST_NONE) { /* the cache owns it from here on: see fst_cache_release */
+        struct fst_slab *s = fst_slab_at(a, init_slab);
+        fst_store_relaxed(&s->owner, 0);
+        fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_LIVE));
+    }
+    fst_store_release(&c->state, fst_state_next(c->state, FST_CACHE_LIVE));
+}
+
+/* A slab of the arena itself that holds the initial content. */
+static int make_init(struct fst_thread *t, const struct fst_cache_spec *spec, uint32_t *slab)
+{
+    *slab = FST_NONE;
+    if (!spec->init)
+        return FST_OK;
+    if (t->arena->readonly)
+        return fst_fail(FST_READONLY, "the arena is attached read-only: cache %s cannot be given its initial content", spec->name);
+    uint32_t pages = (uint32_t)fst_pages_of(spec->init_bytes ? spec->init_bytes : 1);
+    int rc = fst_run_take(t->arena, FST_NONE, 0, 0, pages, 0, fst_slab_owner_word(t), slab);
+    if (rc)
+        return rc;
+    memcpy(t->arena->data + ((uint64_t)fst_slab_at(t->arena, *slab)->page << FST_PAGE_SHIFT), spec->init, spec->init_bytes);
+    return FST_OK;
+}
+
+static void forget_init(struct fst_arena *a, uint32_t slab)
+{
+    if (slab != FST_NONE)
+        fst_run_release(a, slab, fst_slab_at(a, slab)->state);
+}
+
+int fst_cache_open(fst_arena *a, const struct fst_cache_spec *spec, uint64_t *cache)
+{
+    uint64_t align;
+    uint32_t init = FST_NONE;
+    int rc = validate(a, spec, &align);
+    struct fst_thread *t = rc ? NULL : fst_thread_get(a);
+    if (!t)
+        return rc ? rc : FST_FULL;
+    for (;;) {
+        fst_registry_lock(a);
+        uint32_t index = find_name(a, spec->name);
+        bool exists = index != FST_NONE;
+        if (exists)
+            rc = compare(a, fst_cache_at(a, index), spec, align);
+        else if ((!spec->init || init != FST_NONE) && (index = fst_registry_new(a, FST_T_CACHE)) != FST_NONE)
+            make(a, index, spec, align, init);
+        if (index != FST_NONE)
+            *cache = fst_id(index, fst_cache_at(a, index)->state);
+        fst_registry_unlock(a);
+        if (exists)
+            forget_init(a, init);
+        if (index != FST_NONE)
+            return rc;
+        rc = init == FST_NONE ? make_init(t, spec, &init) : FST_OK;
+        if (rc == FST_OK)
+            rc = fst_registry_grow(a, FST_T_CACHE);
+        if (rc) {
+            forget_init(a, init);
+            return rc;
+        }
+    }
+}
+
+bool fst_cache_try_release(struct fst_arena *a, uint32_t index)
+{
+    struct fst_cache *c = fst_cache_at(a, index);
+    if (fst_state(c->state) != FST_CACHE_ENDED || c->first != FST_NONE)
+        return false;
+    /* Killed before the slab is CLOSING: nothing has happened. After it: the next look for abandoned slabs releases the slab, and the
+     * next batch finds it no more LIVE. */
+    struct fst_slab *init = c->init_slab != FST_NONE ? fst_slab_at(a, c->init_slab) : NULL;
+    if (init && fst_slab_state(init->state) == FST_SLAB_LIVE && init->child == FST_NONE) {
+        fst_store_relaxed(&init->owner, FST_OWNER_NOBODY);
+        fst_store_release(&init->state, fst_slab_moved(init->state, FST_SLAB_CLOSING));
+        fst_run_release(a, c->init_slab, init->state);
+    }
+    fst_store_relaxed(&c->init_slab, FST_NONE);
+    fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_FREE));
+    fst_registry_put(a, FST_T_CACHE, index);
+    return true;
+}
+
+int fst_cache_get_info(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
+{
+    uint32_t index;
+    if (!fst_cache_find(a, cache, &index))
+        return fst_fail(FST_CLOSED, "the cache is gone");
+    memset(out, 0, sizeof *out);
+    fst_registry_lock(a);
+    struct fst_cache *c = fst_cache_at(a, index);
+    bool same = fst_id_is(cache, c->state);
+    out->id = out->merged_into = cache;
+    memcpy(out->name, c->name, sizeof out->name);
+    memcpy(out->format, c->format, sizeof out->format);
+    out->size = c->size;
+    out->align = c->align;
+    out->flags = c->flags;
+    out->state = fst_state(c->state);
+    out->aliases = c->aliases;
+    out->stride = fst_child_shape(c->size, c->align, c->flags).stride;
+    for (uint32_t i = same ? c->first : FST_NONE; i != FST_NONE; i = fst_child_at(a, i)->next_in_cache) {
+        struct fst_child *child = fst_child_at(a, i);
+        out->children++;
+        out->bytes += child->used_pages << FST_PAGE_SHIFT;
+        fst_slab_lock(a, i);
+        for (int list = 0; list < 2; list++) {
+            for (uint32_t id = list ? child->full : child->partial; id != FST_NONE; id = fst_slab_at(a, id)->next) {
+                struct fst_slab *s = fst_slab_at(a, id);
+                out->slabs++;
+                out->objects += s->objects;
+                out->allocated += fst_slab_count(s, FST_SLAB_ID_CLASS(id));
+            }
+        }
+        fst_slab_unlock(a, i);
+    }
+    fst_registry_unlock(a);
+    return same ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone");
+}
+
+size_t fst_cache_list(fst_arena *a, uint64_t *ids, size_t max)
+{
+    size_t n = 0;
+    uint32_t top = fst_load_acquire(&a->sb->cache_top);
+    for (uint32_t i = 0; i < top; i++) {
+        uint64_t state = fst_load_acquire(&fst_cache_at(a, i)->state);
+        if (fst_state(state) == FST_CACHE_FREE)
+            continue;
+        if (n < max)
+            ids[n] = fst_id(i, state);
+        n++;
+    }
+    return n;
+}
+
+int fst_cache_shrink(fst_arena *a, uint64_t cache, uint64_t *bytes)
+{
+    struct fst_thread *t = fst_thread_get(a);
+    uint32_t index;
+    *bytes = 0;
+    if (!t)
+        return FST_FULL;
+    if (t->nest)
+        return fst_fail(FST_IN_SECTION, "shrink() inside read() would wait for itself");
+    if (!fst_cache_find(a, cache, &index))
+        return fst_fail(FST_CLOSED, "the cache is gone");
+    /* The list may change between two children: begin again at most as often as there are children now. */
+    for (uint32_t i = 0, top = fst_load_acquire(&a->sb->child_top); i < top; i++) {
+        const struct fst_child *c = fst_child_at(a, i);
+        if (fst_state(fst_load_acquire(&c->state)) != FST_CHILD_FREE && c->cache == index)
+            *bytes += fst_slab_shrink_child(a, i, fst_slab_owner_word(t), 1000 * FST_MS);
+    }
+    return FST_OK;
+}

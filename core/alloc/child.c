@@ -1,0 +1,184 @@
+#include "alloc/child.h"
+
+#include "alloc/run.h"
+#include "alloc/slab.h"
+#include "platform/atomics.h"
+#include "platform/error.h"
+
+#define SLAB_BYTES_MAX (64u << 10) /* larger objects have a slab for themselves */
+#define SLAB_OBJECTS_MIN 8u        /* as long as the slab stays small */
+
+uint64_t fst_natural_align(uint64_t size)
+{
+    uint64_t align = size & (~size + 1);
+    if (align > FST_LINE)
+        align = FST_LINE;
+    return align < 8 ? 8 : align;
+}
+
+struct fst_shape fst_child_shape(uint64_t size, uint64_t align, uint32_t flags)
+{
+    struct fst_shape s = {0};
+    while (align > FST_PAGE && (FST_PAGE << s.align_order) < align)
+        s.align_order++;
+    s.stride = (size + align - 1) & ~(align - 1);
+    if ((flags & FST_CACHE_SIZE_CLASS) && size > SLAB_BYTES_MAX) {
+        s.stride = 0;
+        s.objects = 1;
+        return s; /* pages 0: as many as are asked for */
+    }
+    if (s.stride > SLAB_BYTES_MAX / 2 || s.align_order) {
+        s.objects = 1;
+        s.pages = (uint32_t)fst_pages_of(s.stride);
+        return s;
+    }
+    uint64_t bytes = s.stride * SLAB_OBJECTS_MIN;
+    if (bytes > SLAB_BYTES_MAX)
+        bytes = SLAB_BYTES_MAX / s.stride * s.stride;
+    s.pages = (uint32_t)fst_pages_of(bytes);
+    uint64_t fit = ((uint64_t)s.pages << FST_PAGE_SHIFT) / s.stride;
+    s.objects = fit < 512 ? (uint32_t)fit : 512;
+    while (fst_slab_class_words[s.slab_class] < s.objects)
+        s.slab_class++;
+    return s;
+}
+
+/* ---- finding and making ---- */
+
+static bool cache_live(struct fst_arena *a, uint64_t id)
+{
+    uint32_t index = (uint32_t)id;
+    if (index >= fst_load_acquire(&a->sb->cache_top))
+        return false;
+    uint64_t state = fst_load_acquire(&fst_cache_at(a, index)->state);
+    return fst_id_is(id, state) && fst_state(state) == FST_CACHE_LIVE;
+}
+
+static bool group_live(struct fst_arena *a, uint64_t id)
+{
+    uint32_t index = (uint32_t)id;
+    if (index >= fst_load_acquire(&a->sb->group_top))
+        return false;
+    uint64_t state = fst_load_acquire(&fst_group_at(a, index)->state);
+    return fst_id_is(id, state) && fst_state(state) == FST_GROUP_LIVE;
+}
+
+static uint32_t find(struct fst_arena *a, uint32_t cache, uint32_t group)
+{
+    if (group == 0)
+        return fst_cache_at(a, cache)->root_child;
+    for (uint32_t i = fst_group_at(a, group)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_group) {
+        const struct fst_child *c = fst_child_at(a, i);
+        if (c->cache == cache && fst_state(c->state) == FST_CHILD_LIVE)
+            return i;
+    }
+    return FST_NONE;
+}
+
+static void make(struct fst_arena *a, uint32_t index, uint32_t cache, uint32_t group)
+{
+    struct fst_child *c = fst_child_at(a, index);
+    const struct fst_cache *of = fst_cache_at(a, cache);
+    struct fst_shape shape = fst_child_shape(of->size, of->align, of->flags);
+    fst_store_relaxed(&c->cache, cache);
+    fst_store_relaxed(&c->group, group);
+    fst_store_relaxed(&c->size, of->size);
+    fst_store_relaxed(&c->stride, shape.stride);
+    fst_store_relaxed(&c->objects, shape.objects);
+    fst_store_relaxed(&c->pages, shape.pages);
+    fst_store_relaxed(&c->align_order, shape.align_order);
+    fst_store_relaxed(&c->flags, of->flags | (of->init_slab != FST_NONE ? FST_CHILD_HAS_INIT : 0));
+    fst_store_relaxed(&c->slab_class, shape.slab_class);
+    fst_store_relaxed(&c->lock, 0);
+    fst_store_relaxed(&c->partial, FST_NONE);
+    fst_store_relaxed(&c->full, FST_NONE);
+    fst_store_relaxed(&c->slabs, 0);
+    fst_store_relaxed(&c->used_pages, 0);
+    fst_store_release(&c->state, fst_state_next(c->state, FST_CHILD_LIVE));
+    fst_registry_link_child(a, index);
+}
+
+int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child)
+{
+    for (;;) {
+        fst_registry_lock(a);
+        bool live = cache_live(a, cache) && group_live(a, group);
+        uint32_t index = live ? find(a, (uint32_t)cache, (uint32_t)group) : FST_NONE;
+        if (live && index == FST_NONE) {
+            index = fst_registry_new(a, FST_T_CHILD);
+            if (index != FST_NONE)
+                make(a, index, (uint32_t)cache, (uint32_t)group);
+        }
+        if (index != FST_NONE)
+            *child = fst_id(index, fst_child_at(a, index)->state);
+        fst_registry_unlock(a);
+        if (index != FST_NONE)
+            return FST_OK;
+        if (!live)
+            return fst_fail(FST_CLOSED, "the %s has ended", cache_live(a, cache) ? "group" : "cache");
+        int rc = fst_registry_grow(a, FST_T_CHILD);
+        if (rc)
+            return rc;
+    }
+}
+
+int fst_child_owner(fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group)
+{
+    if (child >= fst_load_acquire(&a->sb->child_top))
+        return fst_fail(FST_INVALID, "no such child cache");
+    const struct fst_child *c = fst_child_at(a, child);
+    *cache = fst_id(c->cache, fst_cache_at(a, c->cache)->state);
+    *group = fst_id(c->group, fst_group_at(a, c->group)->state);
+    return FST_OK;
+}
+
+/* ---- ending ---- */
+
+static void end(struct fst_arena *a, uint32_t index, enum fst_child_state state)
+{
+    struct fst_child *c = fst_child_at(a, index);
+    uint32_t now = fst_state(c->state);
+    if (now == FST_CHILD_LIVE || now == FST_CHILD_ENDING || (now == FST_CHILD_OFFLINE && state == FST_CHILD_ENDED))
+        fst_store_release(&c->state, fst_state_moved(c->state, state));
+}
+
+void fst_child_end_all_of_group(struct fst_arena *a, uint32_t group, enum fst_child_state state)
+{
+    for (uint32_t i = fst_group_at(a, group)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_group)
+        end(a, i, state);
+}
+
+void fst_child_end_all_of_cache(struct fst_arena *a, uint32_t cache)
+{
+    for (uint32_t i = fst_cache_at(a, cache)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_cache)
+        end(a, i, FST_CHILD_ENDED);
+}
+
+void fst_child_suspend_all_of_cache(struct fst_arena *a, uint32_t cache, bool suspend)
+{
+    uint32_t from = suspend ? FST_CHILD_LIVE : FST_CHILD_ENDING, to = suspend ? FST_CHILD_ENDING : FST_CHILD_LIVE;
+    for (uint32_t i = fst_cache_at(a, cache)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_cache) {
+        struct fst_child *c = fst_child_at(a, i);
+        if (fst_state(c->state) == from)
+            fst_store_release(&c->state, fst_state_moved(c->state, to));
+    }
+}
+
+bool fst_child_try_release(struct fst_arena *a, uint32_t index)
+{
+    struct fst_child *c = fst_child_at(a, index);
+    uint32_t state = fst_state(c->state);
+    if (state != FST_CHILD_OFFLINE && state != FST_CHILD_ENDED)
+        return false;
+    fst_run_lock(a); /* a slab under way is charged already, or finds the state changed */
+    bool empty = c->used_pages == 0;
+    if (empty) {
+        fst_registry_unlink_child(a, index);
+        fst_store_release(&c->state, fst_state_moved(c->state, FST_CHILD_FREE));
+    }
+    fst_run_unlock(a);
+    if (!empty)
+        return false;
+    fst_registry_put(a, FST_T_CHILD, index);
+    return true;
+}

@@ -1,0 +1,35 @@
+/* child.h - child caches: the part of a cache that belongs to one group. Slabs belong to children, so that memory of different groups
+ * never shares a slab, and ending a group ends whole slabs.
+ *
+ *   FREE    -> LIVE      at the group's first allocation from the cache
+ *   LIVE    -> OFFLINE   the group was closed: no more allocations, slabs go as they empty
+ *   LIVE    -> ENDING    the cache is being destroyed, under names_lock; back to LIVE when it is in use (also when the destroyer is
+ *                        killed: whoever takes the lock over restores it). An allocation that meets it waits for the lock.
+ *   LIVE, ENDING, OFFLINE -> ENDED   the group or the cache was destroyed: what is not referenced goes in the next batch
+ *   OFFLINE, ENDED -> FREE   no slab left
+ */
+#ifndef FST_ALLOC_CHILD_H
+#define FST_ALLOC_CHILD_H
+
+#include "alloc/registry.h"
+
+/* Move every child of a group to OFFLINE or ENDED. Under names_lock. */
+void fst_child_end_all_of_group(struct fst_arena *a, uint32_t group, enum fst_child_state state);
+void fst_child_end_all_of_cache(struct fst_arena *a, uint32_t cache);
+/* LIVE <-> ENDING, while destroy() looks for users of the cache. Under names_lock. */
+void fst_child_suspend_all_of_cache(struct fst_arena *a, uint32_t cache, bool suspend);
+
+/* Release an OFFLINE or ENDED child that has no slab left; true if it is gone. Under names_lock. */
+bool fst_child_try_release(struct fst_arena *a, uint32_t child);
+
+/* How a cache's objects lie in slabs: stride, pages of a slab, objects in it, class of descriptor. */
+struct fst_shape {
+    uint64_t stride;
+    uint32_t pages, objects, slab_class, align_order;
+};
+struct fst_shape fst_child_shape(uint64_t size, uint64_t align, uint32_t flags);
+
+/* Natural alignment: the largest power of two that divides the size, at most a cache line. */
+uint64_t fst_natural_align(uint64_t size);
+
+#endif

@@ -1,0 +1,279 @@
+#include "alloc/group.h"
+
+#include <string.h>
+
+#include "alloc/child.h"
+#include "alloc/run.h"
+#include "platform/error.h"
+#include "platform/futex.h"
+#include "refs/claim.h"
+#include "refs/reftable.h"
+#include "refs/word.h"
+
+bool fst_group_find(struct fst_arena *a, uint64_t id, uint32_t *index)
+{
+    *index = (uint32_t)id;
+    return *index < fst_load_acquire(&a->sb->group_top) && fst_id_is(id, fst_load_acquire(&fst_group_at(a, *index)->state));
+}
+
+uint64_t fst_group_root(fst_arena *a)
+{
+    return fst_id(0, fst_load_acquire(&fst_group_at(a, 0)->state));
+}
+
+/* Everything but word and state. Under names_lock. */
+static void fill(struct fst_group *g, const struct fst_group_spec *spec, uint32_t parent)
+{
+    fst_store_relaxed(&g->parent, parent);
+    fst_store_relaxed(&g->first, FST_NONE);
+    fst_store_relaxed(&g->flags, spec->flags);
+    fst_store_relaxed(&g->children, 0);
+    fst_store_relaxed(&g->limit, spec->set_limit && spec->limit != FST_NO_LIMIT ? spec->limit >> FST_PAGE_SHIFT : UINT64_MAX);
+    fst_store_relaxed(&g->usage, 0);
+    g->peak = g->limit_hits = g->failed = g->reclaims = 0;
+    g->cgroup_device = g->cgroup_inode = g->ended_at = 0;
+    memset(g->name, 0, sizeof g->name);
+    if (spec->name)
+        memcpy(g->name, spec->name, strlen(spec->name));
+}
+
+int fst_group_make_root(struct fst_arena *a)
+{
+    int rc = fst_registry_grow(a, FST_T_GROUP);
+    if (rc)
+        return rc;
+    struct fst_group_spec spec = {.name = "root", .flags = FST_GROUP_LASTING};
+    uint32_t index = fst_registry_new(a, FST_T_GROUP);
+    struct fst_group *g = fst_group_at(a, index);
+    fill(g, &spec, FST_NONE);
+    fst_store_relaxed(&g->word, FST_WORD_ALLOCATED | FST_WORD_SHARED | FST_WORD_GEN1);
+    fst_store_release(&g->state, fst_state_next(g->state, FST_GROUP_LIVE));
+    return FST_OK;
+}
+
+static uint32_t find_name(struct fst_arena *a, const char *name, uint32_t parent)
+{
+    for (uint32_t i = 1; name && i < a->sb->group_top; i++) {
+        const struct fst_group *g = fst_group_at(a, i);
+        if (fst_state(g->state) == FST_GROUP_LIVE && g->parent == parent && strncmp(g->name, name, FST_NAME_MAX) == 0)
+            return i;
+    }
+    return FST_NONE;
+}
+
+/* The entry comes first, then the word, then the state: killed anywhere, the entry asks a batch to look, or speaks of nothing. */
+static int make(struct fst_thread *t, uint32_t index, const struct fst_group_spec *spec, uint32_t parent)
+{
+    struct fst_arena *a = t->arena;
+    struct fst_group *g = fst_group_at(a, index);
+    uint64_t generation = fst_word_gen(g->word) + 1;
+    uint32_t entry;
+    int rc = fst_refs_get(a, t, fst_oid_group(index), generation, &entry);
+    if (rc)
+        return rc;
+    fill(g, spec, parent);
+    fst_store_release(&g->word, FST_WORD_ALLOCATED | FST_WORD_SHARED | generation << FST_WORD_GEN_SHIFT);
+    fst_store_release(&g->state, fst_state_next(g->state, FST_GROUP_LIVE));
+    struct fst_group *p = fst_group_at(a, parent);
+    fst_store_relaxed(&p->children, p->children + 1);
+    return FST_OK;
+}
+
+static int open_existing(struct fst_thread *t, uint32_t index, const struct fst_group_spec *spec, uint64_t *id)
+{
+    const struct fst_group *g = fst_group_at(t->arena, index);
+    uint64_t limit = spec->limit == FST_NO_LIMIT ? UINT64_MAX : spec->limit >> FST_PAGE_SHIFT;
+    if (spec->set_limit && limit != g->limit)
+        return fst_fail(FST_MISMATCH, "group %s exists with a limit of %llu bytes", g->name,
+                        (unsigned long long)(g->limit << FST_PAGE_SHIFT));
+    uint32_t entry;
+    *id = fst_id(index, g->state);
+    return fst_group_claim(t, *id, &entry);
+}
+
+int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *group, bool *created)
+{
+    struct fst_thread *t = fst_thread_get(a);
+    if (!t)
+        return FST_FULL;
+    if (spec->name && (!spec->name[0] || strnlen(spec->name, FST_NAME_MAX) >= FST_NAME_MAX))
+        return fst_fail(FST_INVALID, "a group's name has 1 to %d bytes", FST_NAME_MAX - 1);
+    for (;;) {
+        uint32_t parent, index = FST_NONE;
+        int rc = FST_OK;
+        fst_registry_lock(a);
+        bool live = fst_group_find(a, spec->parent, &parent) && fst_state(fst_group_at(a, parent)->state) == FST_GROUP_LIVE;
+        uint32_t found = live ? find_name(a, spec->name, parent) : FST_NONE;
+        if (live && found == FST_NONE && (index = fst_registry_new(a, FST_T_GROUP)) != FST_NONE) {
+            rc = make(t, index, spec, parent);
+            if (rc)
+                fst_registry_put(a, FST_T_GROUP, index);
+            else
+                *group = fst_id(index, fst_group_at(a, index)->state);
+        }
+        fst_registry_unlock(a);
+        if (!live)
+            return fst_fail(FST_CLOSED, "the parent group has ended");
+        if (found != FST_NONE) {
+            *created = false;
+            rc = open_existing(t, found, spec, group);
+            if (rc == FST_CLOSED || rc == FST_STALE)
+                continue; /* it ended between the two looks */
+            return rc;
+        }
+        *created = true;
+        if (index != FST_NONE)
+            return rc;
+        rc = fst_registry_grow(a, FST_T_GROUP);
+        if (rc)
+            return rc;
+    }
+}
+
+int fst_group_claim(struct fst_thread *t, uint64_t id, uint32_t *entry)
+{
+    struct fst_arena *a = t->arena;
+    uint32_t index;
+    bool dropped = false;
+    if (!fst_group_find(a, id, &index) || fst_state(fst_group_at(a, index)->state) != FST_GROUP_LIVE)
+        return fst_fail(FST_CLOSED, "the group has ended");
+    fst_section_enter(t);
+    int rc = fst_claim(t, fst_oid_group(index), fst_word_gen(fst_load_acquire(&fst_group_at(a, index)->word)), false, entry, &dropped);
+    /* The word may have gone on to another life of the descriptor in between: then the id is not its state's any more. */
+    if (rc == FST_OK && (!fst_group_find(a, id, &index) || fst_state(fst_group_at(a, index)->state) != FST_GROUP_LIVE)) {
+        fst_refs_drop(a, *entry);
+        rc = fst_fail(FST_CLOSED, "the group has ended");
+    }
+    fst_section_leave(t);
+    return rc == FST_STALE ? fst_fail(FST_CLOSED, "the group has ended") : rc;
+}
+
+int fst_group_hold(fst_arena *a, uint64_t group)
+{
+    struct fst_thread *t = fst_thread_get(a);
+    uint32_t entry;
+    return t ? fst_group_claim(t, group, &entry) : FST_FULL;
+}
+
+/* ---- ending ---- */
+
+static void queue(struct fst_arena *a, uint32_t index)
+{
+    struct fst_group *g = fst_group_at(a, index);
+    if (g->flags & FST_GROUP_QUEUED)
+        return;
+    fst_store_relaxed(&g->flags, g->flags | FST_GROUP_QUEUED);
+    fst_store_relaxed(&g->next_ended, a->sb->ended_head);
+    fst_store_release(&a->sb->ended_head, index);
+}
+
+static void end_one(struct fst_arena *a, uint32_t index, enum fst_group_state state)
+{
+    struct fst_group *g = fst_group_at(a, index);
+    uint32_t now = fst_state(g->state);
+    if (now == FST_GROUP_FREE || now >= (uint32_t)state)
+        return;
+    fst_store_relaxed(&g->ended_at, fst_now());
+    fst_store_release(&g->state, fst_state_moved(g->state, state));
+    fst_child_end_all_of_group(a, index, state == FST_GROUP_DESTROYED ? FST_CHILD_ENDED : FST_CHILD_OFFLINE);
+    queue(a, index);
+}
+
+void fst_group_end(struct fst_arena *a, uint32_t index, enum fst_group_state state)
+{
+    end_one(a, index, state);
+    if (state != FST_GROUP_DESTROYED || fst_group_at(a, index)->children == 0)
+        return;
+    for (uint32_t i = 1; i < a->sb->group_top; i++)
+        if (fst_group_at(a, i)->parent == index && fst_state(fst_group_at(a, i)->state) != FST_GROUP_FREE)
+            fst_group_end(a, i, state);
+}
+
+bool fst_group_taken(struct fst_arena *a, uint32_t index)
+{
+    struct fst_group *g = fst_group_at(a, index);
+    fst_store_relaxed(&g->flags, g->flags & ~FST_GROUP_QUEUED);
+    return fst_group_try_release(a, index);
+}
+
+bool fst_group_try_release(struct fst_arena *a, uint32_t index)
+{
+    struct fst_group *g = fst_group_at(a, index);
+    uint32_t state = fst_state(g->state);
+    if (index == 0 || (state != FST_GROUP_CLOSED && state != FST_GROUP_DESTROYED) || g->first != FST_NONE || g->children ||
+        (g->flags & FST_GROUP_QUEUED) || (fst_load_acquire(&g->word) & FST_WORD_ALLOCATED))
+        return false;
+    struct fst_group *p = fst_group_at(a, g->parent);
+    fst_store_relaxed(&p->children, p->children - 1);
+    fst_store_release(&g->state, fst_state_moved(g->state, FST_GROUP_FREE));
+    fst_registry_put(a, FST_T_GROUP, index);
+    if (p->children == 0 && g->parent != 0)
+        fst_group_try_release(a, g->parent);
+    return true;
+}
+
+/* ---- looking, limits ---- */
+
+int fst_group_set_limit(fst_arena *a, uint64_t group, uint64_t limit)
+{
+    uint32_t index;
+    if (!fst_group_find(a, group, &index))
+        return fst_fail(FST_CLOSED, "the group is gone");
+    fst_run_set_limit(a, index, limit == FST_NO_LIMIT ? UINT64_MAX : limit >> FST_PAGE_SHIFT);
+    return FST_OK;
+}
+
+int fst_group_get_info(fst_arena *a, uint64_t group, struct fst_group_info *out)
+{
+    uint32_t index;
+    if (!fst_group_find(a, group, &index))
+        return fst_fail(FST_CLOSED, "the group is gone");
+    const struct fst_group *g = fst_group_at(a, index);
+    memset(out, 0, sizeof *out);
+    out->id = group;
+    out->parent = g->parent == FST_NONE ? group : fst_id(g->parent, fst_group_at(a, g->parent)->state);
+    memcpy(out->name, g->name, sizeof out->name);
+    out->state = fst_state(g->state);
+    out->released = out->state > FST_GROUP_LIVE && g->first == FST_NONE;
+    out->flags = g->flags & ~FST_GROUP_QUEUED;
+    out->children = g->children;
+    out->limit = g->limit == UINT64_MAX ? FST_NO_LIMIT : g->limit << FST_PAGE_SHIFT;
+    out->usage = g->usage << FST_PAGE_SHIFT;
+    out->peak = g->peak << FST_PAGE_SHIFT;
+    out->limit_hits = g->limit_hits;
+    out->failed = g->failed;
+    out->reclaims = g->reclaims;
+    return fst_group_find(a, group, &index) ? FST_OK : fst_fail(FST_CLOSED, "the group is gone");
+}
+
+size_t fst_group_list(fst_arena *a, uint64_t *ids, size_t max)
+{
+    size_t n = 0;
+    uint32_t top = fst_load_acquire(&a->sb->group_top);
+    for (uint32_t i = 0; i < top; i++) {
+        uint64_t state = fst_load_acquire(&fst_group_at(a, i)->state);
+        if (fst_state(state) == FST_GROUP_FREE)
+            continue;
+        if (n < max)
+            ids[n] = fst_id(i, state);
+        n++;
+    }
+    return n;
+}
+
+size_t fst_group_caches(fst_arena *a, uint64_t group, uint64_t *ids, size_t max)
+{
+    uint32_t index;
+    size_t n = 0;
+    fst_registry_lock(a);
+    if (fst_group_find(a, group, &index)) {
+        for (uint32_t i = fst_group_at(a, index)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_group) {
+            uint32_t cache = fst_child_at(a, i)->cache;
+            if (n < max)
+                ids[n] = fst_id(cache, fst_cache_at(a, cache)->state);
+            n++;
+        }
+    }
+    fst_registry_unlock(a);
+    return n;
+}

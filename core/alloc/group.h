@@ -1,0 +1,34 @@
+/* group.h - memory groups: what memory is charged to; a tree with limits.
+ *
+ * state                        by whom
+ *   FREE -> LIVE               fst_group_open
+ *   LIVE -> CLOSED             close(), or a batch when no process refers to the group any more (its word is released)
+ *   LIVE, CLOSED -> DESTROYED  destroy()
+ *   CLOSED, DESTROYED -> FREE  a batch, when no child cache, no group below and no reference is left
+ * Group 0 is the root group, LIVE as long as the arena is, with its word ALLOCATED for ever.
+ */
+#ifndef FST_ALLOC_GROUP_H
+#define FST_ALLOC_GROUP_H
+
+#include "alloc/registry.h"
+#include "rcu/thread.h"
+
+/* Does the id name a descriptor in use, in the same life? */
+bool fst_group_find(struct fst_arena *a, uint64_t id, uint32_t *index);
+
+/* Make the root group: once, by who creates the arena. */
+int fst_group_make_root(struct fst_arena *a);
+
+/* CLOSED or DESTROYED and without anything left: release the descriptor. Under names_lock. */
+bool fst_group_try_release(struct fst_arena *a, uint32_t index);
+
+/* The same for a group that a batch has taken off the list of ended ones. */
+bool fst_group_taken(struct fst_arena *a, uint32_t index);
+
+/* Move a group, and for DESTROYED all below it, to an ended state, end its children and queue it for a batch. Under names_lock. */
+void fst_group_end(struct fst_arena *a, uint32_t index, enum fst_group_state state);
+
+/* A reference of this process to the group: its entry. In no section. */
+int fst_group_claim(struct fst_thread *t, uint64_t id, uint32_t *entry);
+
+#endif

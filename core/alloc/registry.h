@@ -1,0 +1,54 @@
+/* registry.h - descriptors of caches, children and groups, and the lists between them, under superblock.names_lock.
+ *
+ * The descriptors' states, names and parameters are the truth. Derived from them, and rebuilt by whoever gets the lock from a dead
+ * owner: free descriptors, each cache's and each group's list of children, counts. A child is on the list of its cache and of its group
+ * from its creation until it is released, so neither descriptor is reused before.
+ */
+#ifndef FST_ALLOC_REGISTRY_H
+#define FST_ALLOC_REGISTRY_H
+
+#include "region/region.h"
+
+void fst_registry_lock(struct fst_arena *a);
+void fst_registry_unlock(struct fst_arena *a);
+
+/* An unused descriptor of the table (FST_T_CACHE, FST_T_CHILD, FST_T_GROUP), still FREE; FST_NONE: commit more and try again. */
+uint32_t fst_registry_new(struct fst_arena *a, enum fst_table_kind kind);
+/* Commit memory for one descriptor more. Without locks. FST_FULL. */
+int fst_registry_grow(struct fst_arena *a, enum fst_table_kind kind);
+
+/* The descriptor's state became FREE: reusable from now on. */
+void fst_registry_put(struct fst_arena *a, enum fst_table_kind kind, uint32_t index);
+
+void fst_registry_link_child(struct fst_arena *a, uint32_t child);
+void fst_registry_unlink_child(struct fst_arena *a, uint32_t child);
+
+/* ---- state words of descriptors: state:4 | pad:12 | generation:48; ids given out: index | low generation << 32 ---- */
+
+static inline uint32_t fst_state(uint64_t word)
+{
+    return (uint32_t)(word & 15u);
+}
+
+static inline uint64_t fst_state_moved(uint64_t word, uint32_t state)
+{
+    return (word & ~15ull) | state;
+}
+
+/* The next life of a descriptor: generation + 1. */
+static inline uint64_t fst_state_next(uint64_t word, uint32_t state)
+{
+    return (((word >> 16) + 1) << 16) | state;
+}
+
+static inline uint64_t fst_id(uint32_t index, uint64_t state_word)
+{
+    return (uint64_t)(uint32_t)(state_word >> 16) << 32 | index;
+}
+
+static inline bool fst_id_is(uint64_t id, uint64_t state_word)
+{
+    return (uint32_t)(id >> 32) == (uint32_t)(state_word >> 16) && fst_state(state_word) != 0;
+}
+
+#endif

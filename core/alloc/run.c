@@ -1,0 +1,253 @@
+#include "alloc/run.h"
+
+#include "platform/atomics.h"
+#include "platform/error.h"
+#include "platform/mapping.h"
+#include "region/lock.h"
+#include "region/pages.h"
+#include "region/table.h"
+
+/* ---- charges, under pages_lock ---- */
+
+static uint32_t group_of(const struct fst_arena *a, uint32_t child)
+{
+    return child == FST_NONE ? 0 : fst_child_at(a, child)->group;
+}
+
+/* The first group on the way up that may not take this many pages more, or FST_NONE. */
+static uint32_t over_limit(const struct fst_arena *a, uint32_t group, uint64_t pages)
+{
+    for (; group != FST_NONE; group = fst_group_at(a, group)->parent) {
+        const struct fst_group *g = fst_group_at(a, group);
+        if (g->limit != UINT64_MAX && g->usage + pages > g->limit)
+            return group;
+    }
+    return FST_NONE;
+}
+
+static void charge(struct fst_arena *a, uint32_t child, uint64_t pages)
+{
+    if (child != FST_NONE) {
+        struct fst_child *c = fst_child_at(a, child);
+        fst_store_relaxed(&c->used_pages, c->used_pages + pages);
+    }
+    for (uint32_t group = group_of(a, child); group != FST_NONE; group = fst_group_at(a, group)->parent) {
+        struct fst_group *g = fst_group_at(a, group);
+        fst_store_relaxed(&g->usage, g->usage + pages);
+        if (g->usage > g->peak)
+            fst_store_relaxed(&g->peak, g->usage);
+    }
+}
+
+static void uncharge(struct fst_arena *a, uint32_t child, uint64_t pages)
+{
+    if (child != FST_NONE) {
+        struct fst_child *c = fst_child_at(a, child);
+        fst_store_relaxed(&c->used_pages, c->used_pages - pages);
+    }
+    for (uint32_t group = group_of(a, child); group != FST_NONE; group = fst_group_at(a, group)->parent) {
+        struct fst_group *g = fst_group_at(a, group);
+        fst_store_relaxed(&g->usage, g->usage - pages);
+    }
+}
+
+/* ---- free descriptors, under pages_lock ---- */
+
+static void push_free(struct fst_arena *a, uint32_t class, uint32_t id)
+{
+    fst_store_relaxed(&fst_slab_at(a, id)->next, a->sb->slab_free[class]);
+    fst_store_relaxed(&a->sb->slab_free[class], id);
+}
+
+/* FST_NONE: the table's committed part is used up. */
+static uint32_t pop_free(struct fst_arena *a, uint32_t class)
+{
+    struct fst_superblock *sb = a->sb;
+    uint32_t id = sb->slab_free[class];
+    if (id != FST_NONE) {
+        fst_store_relaxed(&sb->slab_free[class], fst_slab_at(a, id)->next);
+        return id;
+    }
+    uint32_t top = sb->slab_top[class];
+    if ((uint64_t)(top + 1) * fst_slab_bytes(class) > fst_load_acquire(&sb->tables[FST_T_SLAB + class].committed))
+        return FST_NONE;
+    fst_store_release(&sb->slab_top[class], top + 1); /* a descriptor that is all zero is FREE */
+    return FST_SLAB_ID(class, top);
+}
+
+/* Everything pages_lock protects, from the descriptors' states. */
+static void rebuild(struct fst_arena *a)
+{
+    struct fst_superblock *sb = a->sb;
+    fst_pages_reset(a);
+    for (uint32_t i = 0; i < sb->group_top; i++)
+        fst_store_relaxed(&fst_group_at(a, i)->usage, 0);
+    for (uint32_t i = 0; i < sb->child_top; i++)
+        fst_store_relaxed(&fst_child_at(a, i)->used_pages, 0);
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class++) {
+        fst_store_relaxed(&sb->slab_free[class], FST_NONE);
+        for (uint32_t i = sb->slab_top[class]; i-- > 0;) {
+            uint32_t id = FST_SLAB_ID(class, i);
+            const struct fst_slab *s = fst_slab_at(a, id);
+            if (fst_slab_state(s->state) == FST_SLAB_FREE)
+                push_free(a, class, id);
+            else if (fst_pages_take_at(a, s->page, s->pages))
+                charge(a, s->child, s->pages);
+        }
+    }
+}
+
+void fst_run_lock(struct fst_arena *a)
+{
+    if (fst_lock(a, &a->sb->pages_lock))
+        rebuild(a);
+}
+
+void fst_run_unlock(struct fst_arena *a)
+{
+    fst_unlock(a, &a->sb->pages_lock);
+}
+
+/* ---- taking and giving back ---- */
+
+enum attempt { DONE, ENDED, OVER_LIMIT, NO_PAGES, NO_DESCRIPTOR };
+
+static enum attempt try_take(struct fst_arena *a, uint32_t child, uint32_t class, uint32_t pages, uint32_t align_order,
+                             uint64_t owner, uint32_t *slab_id, uint32_t *group)
+{
+    *group = over_limit(a, group_of(a, child), pages);
+    if (*group != FST_NONE) {
+        struct fst_group *g = fst_group_at(a, *group);
+        fst_store_relaxed(&g->limit_hits, g->limit_hits + 1);
+        return OVER_LIMIT;
+    }
+    uint32_t id = pop_free(a, class);
+    if (id == FST_NONE)
+        return NO_DESCRIPTOR;
+    uint32_t page = fst_pages_take(a, pages, align_order);
+    if (page == FST_NONE) {
+        push_free(a, class, id);
+        return NO_PAGES;
+    }
+    struct fst_slab *s = fst_slab_at(a, id);
+    fst_store_relaxed(&s->child, child);
+    fst_store_relaxed(&s->page, page);
+    fst_store_relaxed(&s->pages, pages);
+    fst_store_relaxed(&s->owner, owner);
+    fst_store_relaxed(&s->list, FST_LIST_NONE);
+    fst_store_relaxed(&s->frees, 0);
+    fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_CARVING)); /* from here on the run is owned */
+    charge(a, child, pages);
+    *slab_id = id;
+    return DONE;
+}
+
+static int explain_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
+{
+    const struct fst_group *g = fst_group_at(a, group);
+    return fst_fail(FST_LIMIT, "group %s: limit %llu bytes, usage %llu bytes, asked for %llu more", g->name[0] ? g->name : "(no name)",
+                    (unsigned long long)(g->limit << FST_PAGE_SHIFT), (unsigned long long)(g->usage << FST_PAGE_SHIFT),
+                    (unsigned long long)(pages << FST_PAGE_SHIFT));
+}
+
+int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t class, uint32_t pages, uint32_t align_order,
+                 uint64_t owner, uint32_t *slab_id)
+{
+    uint32_t extend_to = 0;
+    for (;;) {
+        uint32_t group;
+        fst_run_lock(a);
+        if (extend_to)
+            fst_pages_extend(a, extend_to);
+        bool alive = child == FST_NONE || fst_load_relaxed(&fst_child_at(a, child)->state) == child_state;
+        enum attempt got = alive ? try_take(a, child, class, pages, align_order, owner, slab_id, &group) : ENDED;
+        fst_run_unlock(a);
+        if (got == DONE)
+            break;
+        if (got == ENDED)
+            return fst_fail(FST_CLOSED, "the cache or the group has ended");
+        if (got == OVER_LIMIT)
+            return explain_limit(a, group, pages);
+        if (got == NO_DESCRIPTOR) {
+            int rc = fst_table_commit(a, FST_T_SLAB + class, fst_load_relaxed(&a->sb->slab_top[class]) + 1);
+            if (rc)
+                return rc;
+            continue;
+        }
+        int zones = fst_pages_grow(a, pages, align_order);
+        if (zones < 0)
+            return zones;
+        extend_to = (uint32_t)zones;
+    }
+    int rc = fst_pages_commit(a, fst_slab_at(a, *slab_id)->page, pages);
+    if (rc)
+        fst_run_release(a, *slab_id, fst_slab_at(a, *slab_id)->state);
+    return rc;
+}
+
+void fst_run_release(struct fst_arena *a, uint32_t slab_id, uint64_t state)
+{
+    struct fst_slab *s = fst_slab_at(a, slab_id);
+    fst_run_lock(a);
+    if (s->state == state) {
+        uint32_t page = s->page, pages = s->pages, child = s->child;
+        fst_store_release(&s->state, fst_slab_moved(state, FST_SLAB_FREE) + (1ull << FST_SLAB_GEN_SHIFT));
+        fst_pages_give(a, page, pages);
+        uncharge(a, child, pages);
+        push_free(a, FST_SLAB_ID_CLASS(slab_id), slab_id);
+    }
+    fst_run_unlock(a);
+}
+
+void fst_run_set_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
+{
+    fst_run_lock(a);
+    fst_store_relaxed(&fst_group_at(a, group)->limit, pages);
+    fst_run_unlock(a);
+}
+
+/* ---- giving memory back to the system ---- */
+
+#define PUNCH_EXTENTS 64u /* at most 16 MiB at a time, so that a run is not missing from the free pages for long */
+
+/* Own the next idle extents through a descriptor in state HOLE, so that a kill leaves them findable. */
+static uint32_t take_hole(struct fst_arena *a, uint64_t *extent, bool idle_only, uint64_t owner, uint32_t *slab_id)
+{
+    fst_run_lock(a);
+    uint32_t count = 0, id = pop_free(a, 0);
+    if (id != FST_NONE) {
+        count = fst_pages_take_idle(a, extent, PUNCH_EXTENTS, idle_only);
+        if (count) {
+            struct fst_slab *s = fst_slab_at(a, id);
+            fst_store_relaxed(&s->child, FST_NONE);
+            fst_store_relaxed(&s->page, (uint32_t)(*extent * FST_EXTENT_PAGES));
+            fst_store_relaxed(&s->pages, count * FST_EXTENT_PAGES);
+            fst_store_relaxed(&s->owner, owner);
+            fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_HOLE));
+            charge(a, FST_NONE, s->pages);
+            *slab_id = id;
+        } else {
+            push_free(a, 0, id);
+        }
+    }
+    fst_run_unlock(a);
+    return count;
+}
+
+uint64_t fst_run_punch(struct fst_arena *a, bool idle_only, uint64_t owner)
+{
+    uint64_t bytes = 0, extent = 0;
+    uint32_t count, id;
+    if (fst_table_commit(a, FST_T_SLAB, fst_load_relaxed(&a->sb->slab_top[0]) + 1))
+        return 0;
+    while ((count = take_hole(a, &extent, idle_only, owner, &id)) > 0) {
+        uint64_t length = (uint64_t)count * FST_EXTENT_PAGES * FST_PAGE;
+        /* Unmark first: a kill in between leaves memory that is committed and not marked, and is committed again at no harm. */
+        fst_pages_uncommitted(a, extent, count);
+        if (fst_punch(a->fd, a->sb->data_offset + extent * FST_EXTENT_PAGES * FST_PAGE, length) == 0)
+            bytes += length;
+        fst_run_release(a, id, fst_slab_at(a, id)->state);
+        extent += count;
+    }
+    return bytes;
+}

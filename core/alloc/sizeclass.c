@@ -1,0 +1,40 @@
+#include "alloc/sizeclass.h"
+
+#include <stdio.h>
+
+#include "region/layout.h"
+
+/* 8, 16, 24, ... 64, then 80, 96, 112, 128, 160, ...: a quarter of the last power of two apart. */
+uint64_t fst_size_class_bytes(uint32_t class)
+{
+    if (class < 8)
+        return 8ull * (class + 1);
+    uint32_t doubling = (class - 8) / 4, quarter = (class - 8) % 4;
+    return (64ull << doubling) + (16ull << doubling) * (quarter + 1);
+}
+
+uint32_t fst_size_class_of(uint64_t bytes)
+{
+    if (bytes <= 64)
+        return bytes <= 8 ? 0 : (uint32_t)((bytes + 7) / 8 - 1);
+    uint32_t doubling = 63u - (uint32_t)__builtin_clzll(bytes - 1) - 6u; /* 64 << doubling < bytes <= 128 << doubling */
+    uint64_t above = bytes - (64ull << doubling);
+    uint64_t step = 16ull << doubling;
+    return 8 + doubling * 4 + (uint32_t)((above + step - 1) / step) - 1;
+}
+
+int fst_size_class_child(struct fst_arena *a, uint64_t group, uint64_t bytes, uint64_t *child)
+{
+    char name[FST_NAME_MAX];
+    bool large = bytes > FST_SIZE_CLASS_MAX;
+    struct fst_cache_spec spec = {.name = name, .flags = FST_CACHE_SIZE_CLASS};
+    spec.size = large ? a->sb->capacity : fst_size_class_bytes(fst_size_class_of(bytes));
+    spec.align = large ? FST_PAGE : 0;
+    if (large)
+        snprintf(name, sizeof name, "size-large");
+    else
+        snprintf(name, sizeof name, "size-%llu", (unsigned long long)spec.size);
+    uint64_t cache;
+    int rc = fst_cache_open(a, &spec, &cache);
+    return rc ? rc : fst_child_open(a, cache, group, child);
+}

@@ -1,0 +1,492 @@
+#include "alloc/slab.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "alloc/run.h"
+#include "platform/error.h"
+#include "rcu/grace.h"
+#include "refs/word.h"
+#include "region/lock.h"
+
+#define KEEP_EMPTY 2u /* empty one-object slabs that a child keeps before it gives one back */
+
+/* ---- owners ---- */
+
+uint64_t fst_slab_owner_word(const struct fst_thread *t)
+{
+    return (uint64_t)t->slot->generation << 32 | (t->index + 1);
+}
+
+bool fst_slab_owner_gone(struct fst_arena *a, uint64_t owner)
+{
+    if (!owner)
+        return false;
+    uint32_t index = (uint32_t)owner - 1;
+    if (index >= fst_load_acquire(&a->sb->thread_top))
+        return true;
+    const struct fst_thread_slot *s = fst_thread_slot_at(a, index);
+    return fst_load_acquire(&s->owner) == 0 || fst_load_relaxed(&s->generation) != (uint32_t)(owner >> 32);
+}
+
+uint32_t fst_slab_count(struct fst_slab *s, uint32_t class)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->objects; i++)
+        n += !!(fst_load_relaxed(fst_slab_word(s, class, i)) & FST_WORD_ALLOCATED);
+    return n;
+}
+
+static bool has_free(struct fst_slab *s, uint32_t class)
+{
+    for (uint32_t i = 0; i < s->objects; i++)
+        if (!(fst_load_relaxed(fst_slab_word(s, class, i)) & FST_WORD_FLAGS))
+            return true;
+    return false;
+}
+
+/* ---- the child's lists, under its lock ---- */
+
+static uint32_t *list_head(struct fst_child *c, uint8_t list)
+{
+    return list == FST_LIST_PARTIAL ? &c->partial : &c->full;
+}
+
+static void list_remove(struct fst_arena *a, struct fst_child *c, uint32_t id)
+{
+    struct fst_slab *s = fst_slab_at(a, id);
+    if (s->list == FST_LIST_NONE)
+        return;
+    if (s->prev != FST_NONE)
+        fst_store_relaxed(&fst_slab_at(a, s->prev)->next, s->next);
+    else
+        fst_store_relaxed(list_head(c, s->list), s->next);
+    if (s->next != FST_NONE)
+        fst_store_relaxed(&fst_slab_at(a, s->next)->prev, s->prev);
+    fst_store_relaxed(&s->list, FST_LIST_NONE);
+    fst_store_relaxed(&c->slabs, c->slabs - 1);
+}
+
+static void list_add(struct fst_arena *a, struct fst_child *c, uint32_t id, uint8_t list)
+{
+    struct fst_slab *s = fst_slab_at(a, id);
+    uint32_t *head = list_head(c, list);
+    fst_store_relaxed(&s->prev, FST_NONE);
+    fst_store_relaxed(&s->next, *head);
+    if (*head != FST_NONE)
+        fst_store_relaxed(&fst_slab_at(a, *head)->prev, id);
+    fst_store_relaxed(head, id);
+    fst_store_relaxed(&s->list, list);
+    fst_store_relaxed(&c->slabs, c->slabs + 1);
+}
+
+static void list_move(struct fst_arena *a, struct fst_child *c, uint32_t id, uint8_t list)
+{
+    list_remove(a, c, id);
+    list_add(a, c, id, list);
+}
+
+/* Undo close_words for the first n words. Under the child's lock. */
+static void reopen_words(struct fst_slab *s, uint32_t class, uint32_t n)
+{
+    while (n-- > 0) {
+        uint64_t *word = fst_slab_word(s, class, n);
+        uint64_t seen = fst_load_relaxed(word);
+        if ((seen & FST_WORD_FLAGS) == FST_WORD_CONDEMNED)
+            fst_store_release(word, seen & ~FST_WORD_CONDEMNED);
+    }
+}
+
+/* Both lists from the slabs' states. A slab without an owner goes to PARTIAL: whoever takes it sees what is free. */
+static void rebuild(struct fst_arena *a, uint32_t child)
+{
+    struct fst_child *c = fst_child_at(a, child);
+    fst_store_relaxed(&c->partial, FST_NONE);
+    fst_store_relaxed(&c->full, FST_NONE);
+    fst_store_relaxed(&c->slabs, 0);
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class++) {
+        for (uint32_t i = 0; i < a->sb->slab_top[class]; i++) {
+            uint32_t id = FST_SLAB_ID(class, i);
+            struct fst_slab *s = fst_slab_at(a, id);
+            if (fst_slab_state(s->state) != FST_SLAB_LIVE || s->child != child)
+                continue;
+            reopen_words(s, class, s->objects);
+            list_add(a, c, id, s->owner ? FST_LIST_FULL : FST_LIST_PARTIAL);
+        }
+    }
+}
+
+void fst_slab_lock(struct fst_arena *a, uint32_t child)
+{
+    if (fst_lock(a, &fst_child_at(a, child)->lock))
+        rebuild(a, child);
+}
+
+void fst_slab_unlock(struct fst_arena *a, uint32_t child)
+{
+    fst_unlock(a, &fst_child_at(a, child)->lock);
+}
+
+/* Is this id, read without the lock, still a live slab of the child? Under the child's lock. */
+static bool still_ours(const struct fst_slab *s, uint32_t child)
+{
+    return fst_slab_state(fst_load_acquire(&s->state)) == FST_SLAB_LIVE && s->child == child;
+}
+
+/* ---- closing and giving back ---- */
+
+/* Swing every word from free to free|CONDEMNED; all or nothing. Under the child's lock. */
+static bool close_words(struct fst_slab *s, uint32_t class)
+{
+    for (uint32_t i = 0; i < s->objects; i++) {
+        uint64_t *word = fst_slab_word(s, class, i);
+        uint64_t seen = fst_load_relaxed(word);
+        if (!(seen & FST_WORD_FLAGS) && fst_cas64(word, &seen, seen | FST_WORD_CONDEMNED))
+            continue;
+        reopen_words(s, class, i);
+        return false;
+    }
+    return true;
+}
+
+/* Close the slab if it is empty: off its list, CLOSING, ours. Under the child's lock; the caller then releases the run. */
+static bool try_close(struct fst_arena *a, struct fst_child *c, uint32_t id, uint64_t owner)
+{
+    struct fst_slab *s = fst_slab_at(a, id);
+    if (!close_words(s, FST_SLAB_ID_CLASS(id)))
+        return false;
+    list_remove(a, c, id);
+    fst_store_relaxed(&s->owner, owner);
+    fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_CLOSING));
+    return true;
+}
+
+/* Close up to `max` empty slabs of a list; ids into out. */
+static uint32_t close_some(struct fst_arena *a, uint32_t child, uint8_t list, uint64_t owner, uint32_t *out, uint32_t max)
+{
+    struct fst_child *c = fst_child_at(a, child);
+    uint32_t n = 0;
+    fst_slab_lock(a, child);
+    for (uint32_t id = *list_head(c, list), next; id != FST_NONE && n < max; id = next) {
+        next = fst_slab_at(a, id)->next;
+        if (try_close(a, c, id, owner))
+            out[n++] = id;
+    }
+    fst_slab_unlock(a, child);
+    return n;
+}
+
+/* Closed slabs whose grace period did not come in time: nobody's, so that the next look for abandoned slabs releases them. */
+static void abandon(struct fst_arena *a, const uint32_t *ids, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        fst_store_release(&fst_slab_at(a, ids[i])->owner, FST_OWNER_NOBODY);
+}
+
+uint64_t fst_slab_shrink_child(struct fst_arena *a, uint32_t child, uint64_t owner, uint64_t patience)
+{
+    struct fst_child *c = fst_child_at(a, child);
+    uint64_t bytes = 0;
+    uint32_t ids[64], n;
+    for (uint8_t list = FST_LIST_PARTIAL; list <= FST_LIST_FULL; list++) {
+        do {
+            n = close_some(a, child, list, owner, ids, 64);
+            if (n && (c->flags & FST_CACHE_TYPESAFE_BY_RCU) &&
+                    fst_grace_wait(a, fst_load_acquire(&a->sb->gp_seq), patience, NULL) != FST_OK) {
+                abandon(a, ids, n);
+                return bytes;
+            }
+            for (uint32_t i = 0; i < n; i++) {
+                struct fst_slab *s = fst_slab_at(a, ids[i]);
+                bytes += (uint64_t)s->pages << FST_PAGE_SHIFT;
+                fst_run_release(a, ids[i], s->state);
+            }
+        } while (n == 64);
+    }
+    return bytes;
+}
+
+/* ---- carving ---- */
+
+/* Advance every word to free in a new generation: whatever the slab's last life left, no handle and no entry of it matches. */
+static void carve(struct fst_arena *a, uint32_t id, uint32_t objects, const struct fst_child *c)
+{
+    struct fst_slab *s = fst_slab_at(a, id);
+    uint32_t class = FST_SLAB_ID_CLASS(id);
+    fst_store_relaxed(&s->objects, (uint16_t)objects);
+    for (uint32_t i = 0; i < objects; i++) {
+        uint64_t *word = fst_slab_word(s, class, i);
+        uint64_t next = fst_word_free(*word);
+        fst_store_relaxed(word, (next & ~FST_WORD_CHECK) | fst_word_check(fst_oid(id, i)));
+    }
+    const struct fst_cache *cache = fst_cache_at(a, c->cache);
+    if (cache->init_slab == FST_NONE || !(c->flags & FST_CACHE_TYPESAFE_BY_RCU))
+        return;
+    const uint8_t *init = a->data + ((uint64_t)fst_slab_at(a, cache->init_slab)->page << FST_PAGE_SHIFT);
+    uint8_t *data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT);
+    for (uint32_t i = 0; i < objects; i++) {
+        memset(data + i * c->stride, 0, c->size);
+        memcpy(data + i * c->stride, init, cache->init_bytes);
+    }
+}
+
+/* Put a carved slab into the child's lists, unless the child has ended meanwhile. */
+static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t id)
+{
+    struct fst_child *c = fst_child_at(a, child);
+    struct fst_slab *s = fst_slab_at(a, id);
+    fst_slab_lock(a, child);
+    bool alive = fst_load_acquire(&c->state) == child_state;
+    if (alive) {
+        fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_LIVE));
+        list_add(a, c, id, FST_LIST_FULL);
+    }
+    fst_slab_unlock(a, child);
+    if (alive)
+        return FST_OK;
+    fst_run_release(a, id, s->state);
+    return fst_fail(FST_CLOSED, "the cache or the group has ended");
+}
+
+static int new_slab(struct fst_thread *t, uint32_t child, uint64_t child_state, uint32_t pages, uint32_t objects, uint64_t asked,
+                    uint32_t *id)
+{
+    struct fst_arena *a = t->arena;
+    struct fst_child *c = fst_child_at(a, child);
+    int rc = fst_run_take(a, child, child_state, c->slab_class, pages, c->align_order, fst_slab_owner_word(t), id);
+    if (rc)
+        return rc;
+    fst_store_relaxed(&fst_slab_at(a, *id)->asked, asked);
+    carve(a, *id, objects, c);
+    return enlist(a, child, child_state, *id);
+}
+
+/* ---- active slabs ---- */
+
+int fst_actives_create(struct fst_thread *t)
+{
+    if (t->actives)
+        return FST_OK;
+    t->actives = calloc(1, sizeof *t->actives);
+    return t->actives ? FST_OK : fst_fail(FST_FULL, "out of memory");
+}
+
+/* The thread has no use for the slab any more. */
+static void let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t slab_state)
+{
+    struct fst_child *c = fst_child_at(a, child);
+    struct fst_slab *s = fst_slab_at(a, id);
+    fst_slab_lock(a, child);
+    if (fst_load_acquire(&s->state) == slab_state && s->child == child) {
+        fst_store_relaxed(&s->owner, 0);
+        fst_full_fence(); /* PAIR(let-go) */
+        if (has_free(s, FST_SLAB_ID_CLASS(id)))
+            list_move(a, c, id, FST_LIST_PARTIAL);
+    }
+    fst_slab_unlock(a, child);
+}
+
+static void drop_active(struct fst_thread *t, struct fst_active *act)
+{
+    if (!act->child_id)
+        return;
+    uint32_t child = (uint32_t)act->child_id;
+    act->child_id = 0;
+    let_go(t->arena, child, act->slab_id, act->slab_state);
+}
+
+void fst_actives_release(struct fst_thread *t)
+{
+    for (uint32_t i = 0; t->actives && i < FST_ACTIVES; i++)
+        drop_active(t, &t->actives->slot[i]);
+}
+
+static bool fill_free(struct fst_active *act)
+{
+    bool any = false;
+    memset(act->free, 0, sizeof act->free);
+    for (uint32_t i = 0; i < act->objects; i++) {
+        uint64_t *word = (uint64_t *)(void *)(act->words + ((uint64_t)i << act->word_shift));
+        if (!(fst_load_relaxed(word) & FST_WORD_FLAGS)) {
+            act->free[i / 64] |= 1ull << (i % 64);
+            any = true;
+        }
+    }
+    return any;
+}
+
+static bool adopt(struct fst_thread *t, struct fst_active *act, uint64_t child_id, uint64_t child_state, uint32_t id)
+{
+    struct fst_arena *a = t->arena;
+    struct fst_slab *s = fst_slab_at(a, id);
+    const struct fst_child *c = fst_child_at(a, (uint32_t)child_id);
+    uint32_t class = FST_SLAB_ID_CLASS(id);
+    act->child_id = child_id;
+    act->child_state = child_state;
+    act->slab_state = fst_load_acquire(&s->state);
+    act->slab = s;
+    act->slab_id = id;
+    act->words = (uint8_t *)(s + 1);
+    act->word_shift = fst_slab_class_shift[class];
+    act->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT);
+    act->stride = c->stride;
+    act->size = c->size;
+    act->objects = s->objects;
+    return fill_free(act);
+}
+
+/* Take slabs off the partial list until one has a free object. */
+static uint32_t take_partial(struct fst_thread *t, uint32_t child)
+{
+    struct fst_arena *a = t->arena;
+    struct fst_child *c = fst_child_at(a, child);
+    uint32_t id;
+    fst_slab_lock(a, child);
+    while ((id = c->partial) != FST_NONE) {
+        struct fst_slab *s = fst_slab_at(a, id);
+        list_move(a, c, id, FST_LIST_FULL);
+        fst_full_fence(); /* PAIR(let-go): who frees from here on sees FULL without an owner, or we see the free word */
+        if (has_free(s, FST_SLAB_ID_CLASS(id))) {
+            fst_store_relaxed(&s->frees, 0);
+            fst_store_relaxed(&s->owner, fst_slab_owner_word(t));
+            break;
+        }
+    }
+    fst_slab_unlock(a, child);
+    return id;
+}
+
+static int check_child(struct fst_arena *a, uint64_t child_id, uint64_t *state)
+{
+    uint32_t child = (uint32_t)child_id;
+    if (child < fst_load_acquire(&a->sb->child_top)) {
+        *state = fst_load_acquire(&fst_child_at(a, child)->state);
+        if (*state >> 16 == child_id >> 32 && (*state & 15) == FST_CHILD_LIVE)
+            return FST_OK;
+    }
+    return fst_fail(FST_CLOSED, "the cache or the group has ended");
+}
+
+int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active **out)
+{
+    struct fst_arena *a = t->arena;
+    uint32_t child = (uint32_t)child_id, id;
+    uint64_t state;
+    int rc = check_child(a, child_id, &state);
+    if (rc)
+        return rc;
+    rc = fst_actives_create(t);
+    if (rc)
+        return rc;
+    struct fst_active *act = *out = fst_active_of(t, child);
+    if (act->child_id == child_id && fst_load_acquire(&act->slab->state) == act->slab_state && fill_free(act))
+        return FST_OK; /* others have freed objects of it */
+    drop_active(t, act);
+    while ((id = take_partial(t, child)) != FST_NONE)
+        if (adopt(t, act, child_id, state, id))
+            return FST_OK;
+        else
+            drop_active(t, act);
+    const struct fst_child *c = fst_child_at(a, child);
+    if (!c->pages)
+        return fst_fail(FST_INVALID, "objects of this cache have no common size: allocate by number of bytes");
+    rc = new_slab(t, child, state, c->pages, c->objects, 0, &id);
+    if (rc == FST_OK)
+        adopt(t, act, child_id, state, id);
+    return rc;
+}
+
+bool fst_slab_find_any(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t *slab_id, uint32_t *object)
+{
+    struct fst_child *c = fst_child_at(a, child);
+    bool found = false;
+    fst_slab_lock(a, child);
+    for (uint32_t id = c->full; id != FST_NONE && !found && c->state == child_state; id = fst_slab_at(a, id)->next) {
+        struct fst_slab *s = fst_slab_at(a, id);
+        for (uint32_t i = 0; i < s->objects && !found; i++) {
+            found = !(fst_load_relaxed(fst_slab_word(s, FST_SLAB_ID_CLASS(id), i)) & FST_WORD_FLAGS);
+            *slab_id = id;
+            *object = i;
+        }
+    }
+    fst_slab_unlock(a, child);
+    return found;
+}
+
+int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id)
+{
+    uint64_t state;
+    int rc = check_child(t->arena, child_id, &state);
+    if (rc)
+        return rc;
+    rc = new_slab(t, (uint32_t)child_id, state, (uint32_t)fst_pages_of(asked), 1, asked, slab_id);
+    if (rc == FST_OK)
+        fst_store_relaxed(&fst_slab_at(t->arena, *slab_id)->owner, 0);
+    return rc;
+}
+
+/* ---- frees from outside ---- */
+
+static uint32_t partial_length(struct fst_arena *a, const struct fst_child *c, uint32_t max)
+{
+    uint32_t n = 0;
+    for (uint32_t id = c->partial; id != FST_NONE && n < max; id = fst_slab_at(a, id)->next)
+        n++;
+    return n;
+}
+
+/* Should an empty slab of this child go back at once? */
+static bool give_back_now(struct fst_arena *a, const struct fst_child *c)
+{
+    if ((c->state & 15) != FST_CHILD_LIVE || c->pages == 0)
+        return true; /* ended or offline; or runs of all lengths, which no other object can use */
+    if (c->flags & FST_CACHE_TYPESAFE_BY_RCU)
+        return false; /* needs a grace period: shrink does that */
+    return c->objects > 1 ? c->partial != FST_NONE && fst_slab_at(a, c->partial)->next != FST_NONE
+                          : partial_length(a, c, KEEP_EMPTY + 1) > KEEP_EMPTY;
+}
+
+void fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
+{
+    struct fst_slab *s = fst_slab_at(a, slab_id);
+    fst_full_fence(); /* PAIR(let-go) */
+    uint32_t child = fst_load_relaxed(&s->child);
+    if (child >= fst_load_acquire(&a->sb->child_top))
+        return;
+    struct fst_child *c = fst_child_at(a, child);
+    /* Of an ended child nobody allocates any more: its active slabs are as good as let go. */
+    bool live = (fst_load_acquire(&c->state) & 15) == FST_CHILD_LIVE;
+    if (live && fst_load_relaxed(&s->owner) != 0)
+        return;
+    uint32_t frees = fst_load_relaxed(&s->frees) + 1u;
+    if (live && frees < s->objects && fst_load_relaxed(&s->list) == FST_LIST_PARTIAL) {
+        fst_store_relaxed(&s->frees, (uint16_t)frees);
+        return;
+    }
+    bool closed = false;
+    uint64_t state = 0;
+    fst_slab_lock(a, child);
+    if (still_ours(s, child) && (s->owner == 0 || !live)) {
+        uint32_t used = fst_slab_count(s, FST_SLAB_ID_CLASS(slab_id));
+        if (s->list == FST_LIST_FULL && s->owner == 0)
+            list_move(a, c, slab_id, FST_LIST_PARTIAL);
+        fst_store_relaxed(&s->frees, (uint16_t)(s->objects - used));
+        closed = used == 0 && owner && give_back_now(a, c) && try_close(a, c, slab_id, owner);
+        state = s->state;
+    }
+    fst_slab_unlock(a, child);
+    if (closed)
+        fst_run_release(a, slab_id, state);
+}
+
+void fst_slab_recover(struct fst_arena *a, uint32_t slab_id)
+{
+    struct fst_slab *s = fst_slab_at(a, slab_id);
+    uint64_t state = fst_load_acquire(&s->state), owner = fst_load_acquire(&s->owner);
+    if (fst_slab_state(state) == FST_SLAB_FREE || !fst_slab_owner_gone(a, owner))
+        return;
+    if (fst_slab_state(state) == FST_SLAB_LIVE)
+        let_go(a, s->child, slab_id, state);
+    else
+        fst_run_release(a, slab_id, state);
+}

@@ -1,0 +1,472 @@
+/* arena.c - attaching to an arena and leaving it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "alloc/group.h"
+#include "alloc/slab.h"
+#include "arena/attach.h"
+#include "arena/folder.h"
+#include "crash/process.h"
+#include "platform/error.h"
+#include "platform/futex.h"
+#include "platform/liveness.h"
+#include "platform/mapping.h"
+#include "platform/membarrier.h"
+#include "rcu/thread.h"
+#include "reclaim/batch.h"
+#include "reclaim/reaper.h"
+#include "refs/reftable.h"
+#include "region/lock.h"
+#include "region/superblock.h"
+#include "region/table.h"
+
+#define DEFAULT_CAPACITY (1ull << 30)
+#define MAX_CAPACITY (1ull << 44)
+#define TRIES 1000           /* at opening a name that others remove and create at the same time, a millisecond apart */
+#define LEAVE_NS (50 * FST_MS) /* for the last batch of a process that leaves */
+
+pthread_mutex_t fst_open_mutex = PTHREAD_MUTEX_INITIALIZER;
+struct fst_arena *fst_attachments;
+
+/* A thread ends: its free entries and its slabs go back. Under fst_local_mutex. */
+static void at_thread_exit(struct fst_thread *t)
+{
+    if (!t->arena->usable)
+        return;
+    t->nest = 0;
+    fst_actives_release(t);
+    fst_refs_flush(t);
+}
+
+static void init_once(void)
+{
+    fst_threads_init(at_thread_exit);
+    fst_fork_init();
+}
+
+void fst_attach_init(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, init_once);
+}
+
+/* ---- mapping ---- */
+
+static void unmap(struct fst_arena *a)
+{
+    if (a->data)
+        fst_unmap(a->data, a->capacity_pages << FST_PAGE_SHIFT);
+    if (a->sb)
+        fst_unmap(a->sb, a->sb->control_size);
+    if (a->lock_fd >= 0)
+        close(a->lock_fd);
+    if (a->fd >= 0)
+        close(a->fd);
+    fst_refs_destroy(a);
+    fst_reaper_destroy(a);
+    free(a);
+}
+
+static struct fst_arena *new_arena(int fd, const struct stat *st, const char *path)
+{
+    struct fst_arena *a = calloc(1, sizeof *a);
+    if (!a) {
+        close(fd);
+        return NULL;
+    }
+    a->fd = fd;
+    a->lock_fd = -1;
+    a->device = st->st_dev;
+    a->inode = st->st_ino;
+    a->references = 1;
+    snprintf(a->path, sizeof a->path, "%s", path ? path : "");
+    return a;
+}
+
+/* Map the file, whose superblock is `sb`. */
+static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readonly)
+{
+    bool huge = sb->flags & FST_ARENA_HUGE_PAGES;
+    a->readonly = readonly;
+    a->capacity_pages = sb->capacity >> FST_PAGE_SHIFT;
+    a->light = sb->flags & FST_ARENA_LIGHT;
+    a->sb = fst_map(a->fd, 0, sb->control_size, true, false);
+    a->data = a->sb ? fst_map(a->fd, sb->data_offset, sb->capacity, !readonly, huge) : NULL;
+    if (!a->data)
+        return fst_fail_errno(FST_OS, errno, "cannot map %llu bytes of address space", (unsigned long long)fst_superblock_file_size(sb));
+    for (int k = 0; k < FST_T_COUNT; k++)
+        a->table[k] = (uint8_t *)a->sb + sb->tables[k].offset;
+    a->lock_fd = fst_liveness_reopen(a->fd);
+    if (a->lock_fd < 0)
+        return fst_fail_errno(FST_OS, errno, "cannot open the arena's file again through /proc/self/fd");
+    a->can_membarrier = fst_membarrier_register();
+    int rc = fst_refs_create(a);
+    return rc ? rc : fst_reaper_create(a);
+}
+
+/* Take a process slot: from here on this process is attached. */
+static int join(struct fst_arena *a)
+{
+    int rc = fst_process_claim(a, a->lock_fd, &a->slot);
+    if (rc)
+        return rc;
+    if (fst_load_acquire(&a->sb->state) != FST_ARENA_READY) {
+        fst_process_retire(a, a->slot);
+        return fst_fail(FST_CLOSED, "the arena is being removed");
+    }
+    fst_process_publish(a, a->slot, a->readonly);
+    a->self = fst_process_at(a, a->slot);
+    a->slot_low = (uint32_t)(a->self->state >> 16) & FST_LOCK_GEN_MASK;
+    a->usable = true;
+    return FST_OK;
+}
+
+static void enlist(struct fst_arena *a)
+{
+    a->next = fst_attachments;
+    fst_attachments = a;
+}
+
+static struct fst_arena *find_attached(const struct stat *st)
+{
+    for (struct fst_arena *a = fst_attachments; a; a = a->next)
+        if (a->usable && a->device == st->st_dev && a->inode == st->st_ino)
+            return a;
+    return NULL;
+}
+
+/* ---- creating ---- */
+
+static int make_file(const struct fst_open_options *o, const char *folder)
+{
+    if (!o->path) {
+        int fd = memfd_create("flagstone", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        return fd >= 0 ? fd : fst_fail_errno(FST_OS, errno, "cannot create an anonymous arena");
+    }
+    if (!fst_folder_is_tmpfs(folder))
+        return access(folder, F_OK) == 0 ? fst_fail(FST_REFUSED, "%s is not on a tmpfs: an arena would be written to disk", folder)
+                                         : fst_fail_errno(FST_OS, errno, "cannot create an arena in %s", folder);
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return fst_fail_errno(errno == ENOSPC ? FST_FULL : errno == EACCES ? FST_REFUSED : FST_OS, errno,
+                              "cannot create a file in %s", folder);
+    fchmod(fd, (mode_t)o->mode);
+    return fd;
+}
+
+static int format(struct fst_arena *a, const struct fst_open_options *o, struct fst_superblock *sb)
+{
+    uint8_t uuid[16];
+    if (getrandom(uuid, sizeof uuid, 0) != (ssize_t)sizeof uuid)
+        return fst_fail_errno(FST_OS, errno, "cannot make an identity");
+    uint64_t capacity = (o->capacity ? o->capacity : DEFAULT_CAPACITY) + FST_PAGE - 1;
+    capacity &= ~(uint64_t)(FST_PAGE - 1);
+    if (capacity > MAX_CAPACITY)
+        return fst_fail(FST_INVALID, "a capacity of %llu bytes: the most is %llu", (unsigned long long)o->capacity, MAX_CAPACITY);
+    uint32_t flags = (o->path ? 0 : FST_ARENA_ANONYMOUS) | (o->huge_pages ? FST_ARENA_HUGE_PAGES : 0);
+#ifndef FST_FULL_FENCES
+    if (fst_membarrier_register())
+        flags |= FST_ARENA_LIGHT;
+#endif
+    fst_superblock_format(sb, capacity, flags, uuid);
+    sb->lasting = o->lasting;
+    if (ftruncate(a->fd, (off_t)fst_superblock_file_size(sb)) != 0)
+        return fst_fail_errno(FST_OS, errno, "cannot make a file of %llu bytes", (unsigned long long)fst_superblock_file_size(sb));
+    int error = fst_commit(a->fd, 0, FST_PAGE);
+    if (error)
+        return fst_fail_errno(error == ENOSPC || error == ENOMEM ? FST_FULL : FST_OS, error, "no room for an arena's first page");
+    if (pwrite(a->fd, sb, sizeof *sb, 0) != (ssize_t)sizeof *sb)
+        return fst_fail_errno(FST_OS, errno, "cannot write the superblock");
+    if (!o->path)
+        fcntl(a->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    return FST_OK;
+}
+
+static int populate(struct fst_arena *a)
+{
+    int rc = fst_table_commit(a, FST_T_ZONE_SUMMARY, a->sb->tables[FST_T_ZONE_SUMMARY].count);
+    if (rc == FST_OK)
+        rc = join(a);
+    return rc == FST_OK ? fst_group_make_root(a) : rc;
+}
+
+/* Give the whole arena its name, in one step: FST_EXISTS when somebody else was quicker. */
+static int publish(struct fst_arena *a)
+{
+    char self[40];
+    snprintf(self, sizeof self, "/proc/self/fd/%d", a->fd);
+    if (linkat(AT_FDCWD, self, AT_FDCWD, a->path, AT_SYMLINK_FOLLOW) == 0)
+        return FST_OK;
+    return fst_fail_errno(errno == EEXIST ? FST_EXISTS : errno == ENOSPC ? FST_FULL : FST_OS, errno, "cannot name the arena %s", a->path);
+}
+
+static int create(const struct fst_open_options *o, const char *folder, struct fst_arena **out)
+{
+    struct stat st;
+    struct fst_superblock sb;
+    int fd = make_file(o, folder);
+    if (fd < 0)
+        return fd;
+    fstat(fd, &st);
+    struct fst_arena *a = new_arena(fd, &st, o->path);
+    if (!a)
+        return fst_fail(FST_FULL, "out of memory");
+    int rc = format(a, o, &sb);
+    if (rc == FST_OK)
+        rc = map(a, &sb, o->readonly);
+    if (rc == FST_OK)
+        rc = populate(a);
+    if (rc == FST_OK && o->path)
+        rc = publish(a);
+    if (rc) {
+        unmap(a);
+        return rc;
+    }
+    enlist(a);
+    *out = a;
+    return FST_OK;
+}
+
+/* ---- attaching ---- */
+
+static int check_again(const struct fst_arena *a, const struct fst_open_options *o)
+{
+    if (a->readonly != o->readonly)
+        return fst_fail(FST_MISMATCH, "this process has the arena attached %s", a->readonly ? "read-only" : "for writing");
+    return FST_OK;
+}
+
+/* Attach to the file, which becomes ours. FST_CLOSED: it is being removed, look again. */
+static int attach(int fd, const struct stat *st, const struct fst_open_options *o, const char *name, struct fst_arena **out)
+{
+    struct fst_superblock sb;
+    int rc = fst_folder_superblock(fd, st, name, &sb);
+    if (rc == FST_OK && o->capacity > sb.capacity)
+        rc = fst_fail(FST_INVALID, "%s has a capacity of %llu bytes, %llu were asked for", name, (unsigned long long)sb.capacity,
+                      (unsigned long long)o->capacity);
+    struct fst_arena *a = rc == FST_OK ? find_attached(st) : NULL;
+    if (rc || a) {
+        close(fd);
+        if (a && (rc = check_again(a, o)) == FST_OK) {
+            a->references++;
+            *out = a;
+        }
+        return rc;
+    }
+    if (sb.state == FST_ARENA_REMOVED) {
+        fst_folder_remove(fd, fd, o->path ? o->path : "", st); /* its remover may have been killed */
+        close(fd);
+        return fst_fail(FST_CLOSED, "%s is being removed", name);
+    }
+    a = new_arena(fd, st, o->path);
+    if (!a)
+        return fst_fail(FST_FULL, "out of memory");
+    rc = map(a, &sb, o->readonly);
+    if (rc == FST_OK)
+        rc = join(a);
+    if (rc) {
+        unmap(a);
+        return rc;
+    }
+    if (o->lasting)
+        fst_store_relaxed(&a->sb->lasting, 1);
+    enlist(a);
+    *out = a;
+    return FST_OK;
+}
+
+static int open_named(const struct fst_open_options *o, struct fst_arena **out)
+{
+    char folder[256];
+    const char *slash = strrchr(o->path, '/');
+    if (o->path[0] != '/' || strlen(o->path) >= sizeof folder)
+        return fst_fail(FST_INVALID, "%s is no absolute path of less than %zu bytes", o->path, sizeof folder);
+    memcpy(folder, o->path, (size_t)(slash - o->path) + 1);
+    folder[slash == o->path ? 1 : slash - o->path] = 0;
+    if (fst_folder_is_tmpfs(folder))
+        fst_folder_sweep(folder, NULL);
+    int rc = FST_CLOSED;
+    for (int i = 0; i < TRIES && rc == FST_CLOSED; i++) {
+        struct stat st;
+        int fd = fst_folder_open(o->path, &st);
+        if (fd >= 0) {
+            if (o->create == FST_CREATE_NEW) {
+                close(fd);
+                return fst_fail(FST_EXISTS, "the arena %s exists", o->path);
+            }
+            rc = attach(fd, &st, o, o->path, out);
+        } else if (fd == FST_MISSING && o->create != FST_OPEN_EXISTING) {
+            rc = create(o, folder, out);
+            if (rc == FST_EXISTS && o->create == FST_OPEN_OR_CREATE)
+                rc = FST_CLOSED;
+        } else {
+            return fd;
+        }
+        if (rc == FST_CLOSED)
+            usleep(1000);
+    }
+    return rc;
+}
+
+int fst_arena_open(const struct fst_open_options *options, fst_arena **out)
+{
+    fst_attach_init();
+    pthread_mutex_lock(&fst_open_mutex);
+    int rc = options->path ? open_named(options, out) : create(options, NULL, out);
+    pthread_mutex_unlock(&fst_open_mutex);
+    return rc;
+}
+
+int fst_arena_open_fd(int fd, bool readonly, fst_arena **out)
+{
+    struct stat st;
+    char link[40], path[256] = "";
+    struct fst_open_options o = {.readonly = readonly};
+    fst_attach_init();
+    int own = fst_liveness_reopen(fd);
+    if (own < 0 || fstat(own, &st) != 0)
+        return fst_fail_errno(FST_OS, errno, "cannot use the descriptor of an arena");
+    snprintf(link, sizeof link, "/proc/self/fd/%d", own);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    path[n > 0 ? n : 0] = 0;
+    struct stat named;
+    if (lstat(path, &named) == 0 && named.st_ino == st.st_ino && named.st_dev == st.st_dev)
+        o.path = path;
+    pthread_mutex_lock(&fst_open_mutex);
+    int rc = attach(own, &st, &o, o.path ? o.path : "the anonymous arena", out);
+    pthread_mutex_unlock(&fst_open_mutex);
+    return rc;
+}
+
+fst_arena *fst_arena_find(const uint8_t uuid[16])
+{
+    struct fst_arena *found = NULL;
+    pthread_mutex_lock(&fst_open_mutex);
+    for (struct fst_arena *a = fst_attachments; a && !found; a = a->next)
+        if (a->usable && memcmp(a->sb->uuid, uuid, 16) == 0)
+            found = a;
+    if (found)
+        found->references++;
+    pthread_mutex_unlock(&fst_open_mutex);
+    return found;
+}
+
+void fst_arena_ref(fst_arena *a)
+{
+    pthread_mutex_lock(&fst_open_mutex);
+    a->references++;
+    pthread_mutex_unlock(&fst_open_mutex);
+}
+
+/* ---- leaving ---- */
+
+void fst_arena_leave(struct fst_arena *a)
+{
+    struct stat st = {.st_dev = a->device, .st_ino = a->inode};
+    if (!a->usable)
+        return;
+    fst_liveness_release(a->lock_fd, FST_LOCK_PRESENT + a->slot, 1);
+    if (a->path[0] && !fst_load_relaxed(&a->sb->lasting))
+        fst_folder_remove(a->lock_fd, a->fd, a->path, &st);
+}
+
+/* Every entry of ours that is still LIVE: groups, and objects whose owners are gone without a word. */
+static void drop_all(struct fst_arena *a)
+{
+    uint64_t *entries = fst_entries_of(a, a->slot);
+    for (uint32_t i = 0; i < a->self->entry_top; i++) {
+        uint64_t seen = fst_load_relaxed(&entries[i]);
+        if ((seen & FST_ENTRY_STATE) == FST_ENTRY_LIVE) {
+            fst_store_release(&entries[i], (seen & ~FST_ENTRY_STATE) | FST_ENTRY_DROPPED);
+            fst_store_relaxed(&a->self->dropped, 1);
+        }
+    }
+}
+
+static bool all_empty(const struct fst_arena *a)
+{
+    const uint64_t *entries = fst_entries_of(a, a->slot);
+    for (uint32_t i = 0; i < a->self->entry_top; i++)
+        if (fst_load_relaxed(&entries[i]))
+            return false;
+    return true;
+}
+
+static void forget_threads(struct fst_arena *a)
+{
+    pthread_mutex_lock(&fst_local_mutex);
+    while (a->threads) {
+        struct fst_thread *t = a->threads;
+        fst_actives_release(t);
+        fst_thread_forget(t);
+    }
+    pthread_mutex_unlock(&fst_local_mutex);
+}
+
+/* Our slot becomes FREE if nothing of ours is left; otherwise it stays LIVE without its lock, and a batch buries it. */
+static void detach(struct fst_arena *a)
+{
+    fst_reaper_stop(a, true);
+    drop_all(a);
+    struct fst_thread *t = fst_thread_get(a);
+    if (t) {
+        t->nest = 0;
+        struct fst_batch_options options = {.deaths = true, .timeout = LEAVE_NS};
+        fst_batch_run(t, &options);
+    }
+    forget_threads(a);
+    if (all_empty(a)) {
+        fst_store_relaxed(&a->self->entry_top, 0);
+        fst_process_retire(a, a->slot);
+    }
+    fst_arena_leave(a);
+}
+
+void fst_arena_unref(fst_arena *a)
+{
+    pthread_mutex_lock(&fst_open_mutex);
+    if (--a->references == 0) {
+        for (struct fst_arena **link = &fst_attachments; *link; link = &(*link)->next) {
+            if (*link == a) {
+                *link = a->next;
+                break;
+            }
+        }
+        if (a->usable)
+            detach(a);
+        unmap(a);
+    }
+    pthread_mutex_unlock(&fst_open_mutex);
+}
+
+void fst_leave_all(void)
+{
+    pthread_mutex_lock(&fst_open_mutex);
+    for (struct fst_arena *a = fst_attachments; a; a = a->next) {
+        fst_reaper_stop(a, true);
+        fst_arena_leave(a);
+        a->left = true;
+    }
+    pthread_mutex_unlock(&fst_open_mutex);
+}
+
+bool fst_arena_usable(const fst_arena *a)
+{
+    return a->usable;
+}
+
+int fst_arena_fd(const fst_arena *a)
+{
+    return a->fd;
+}
+
+const uint8_t *fst_arena_uuid(const fst_arena *a)
+{
+    return a->sb->uuid;
+}

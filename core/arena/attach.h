@@ -1,0 +1,23 @@
+/* attach.h - what the files of this folder share: the list of this process's attachments.
+ *
+ * Locks of the process, outermost first: fst_open_mutex (opening, closing, forking), each reaper's mutex, each table of references' mutex,
+ * fst_local_mutex (rcu/thread.h). All are held over a fork.
+ */
+#ifndef FST_ARENA_ATTACH_H
+#define FST_ARENA_ATTACH_H
+
+#include <pthread.h>
+
+#include "region/region.h"
+
+extern pthread_mutex_t fst_open_mutex;
+extern struct fst_arena *fst_attachments; /* under fst_open_mutex */
+
+/* Register the fork handlers and the end of threads, once. */
+void fst_attach_init(void);
+void fst_fork_init(void);
+
+/* Let go of PRESENT; if nobody else is present and the arena is not lasting, remove its name. Idempotent. */
+void fst_arena_leave(struct fst_arena *a);
+
+#endif

@@ -1,0 +1,203 @@
+/* fork.c - what a forked child inherits, without an instant in which nobody owns it.
+ *
+ * before, in the parent   the reaper threads stop; every mutex of this process is taken; for each attachment a slot for the child is claimed
+ *                         through a new lock description, which both processes will have; the parent's LIVE entries are copied into it at
+ *                         the same indexes, each object becoming SHARED first; the forking thread's section is copied
+ * after, in the parent    its copy of the child's lock description is closed, also when fork failed: then nobody holds it, and a batch
+ *                         buries the slot
+ * after, in the child     the parent's lock description is closed, so that the parent's death shows; the slot is the child's
+ *
+ * Killed anywhere: the copied entries belong to a LIVE slot from before the fork until the last holder of its lock is gone. The model is
+ * models/fork.pml.
+ */
+#include <string.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "arena/attach.h"
+#include "alloc/slab.h"
+#include "crash/process.h"
+#include "platform/liveness.h"
+#include "rcu/thread.h"
+#include "reclaim/reaper.h"
+#include "refs/claim.h"
+#include "refs/reftable.h"
+#include "refs/word.h"
+#include "region/lock.h"
+#include "region/table.h"
+
+/* What the handlers carry across the fork, for each attachment. */
+struct carried {
+    struct fst_arena *arena;
+    struct fst_thread *thread; /* of the forking thread, NULL: none */
+    int lock_fd;               /* -1: the child gets no slot */
+    uint32_t slot;
+    uint32_t thread_slot;
+    bool has_thread_slot;
+    struct carried *next;
+};
+static struct carried *carried;
+
+static struct fst_thread *forking_thread(struct fst_arena *a)
+{
+    for (struct fst_thread *t = fst_thread_states(); t; t = t->next)
+        if (t->arena == a)
+            return t;
+    return NULL;
+}
+
+/* Under the table's mutex, so that the entries are still. */
+static bool copy_entries(struct fst_arena *a, uint32_t slot)
+{
+    const uint64_t *from = fst_entries_of(a, a->slot);
+    uint64_t *to = fst_entries_of(a, slot);
+    uint32_t top = fst_load_acquire(&a->self->entry_top);
+    if (fst_table_commit_entries(a, slot, top))
+        return false;
+    fst_store_release(&fst_process_at(a, slot)->entry_top, top);
+    for (uint32_t i = 0; i < top; i++) {
+        uint64_t entry = fst_load_acquire(&from[i]);
+        if (fst_entry_state(entry) != FST_ENTRY_LIVE || a->refs->local[i].count == 0)
+            continue;
+        uint64_t *word = fst_word_of(a, fst_entry_oid(entry));
+        if (!word)
+            continue;
+#ifndef FST_MUTANT_FORK_NOT_SHARED
+        fst_word_set(word, FST_WORD_SHARED);
+#endif
+        fst_store_release(&to[i], entry);
+    }
+    return true;
+}
+
+static void carry(struct carried *c)
+{
+    struct fst_arena *a = c->arena;
+    c->lock_fd = -1;
+    if (!a->usable)
+        return;
+    int fd = fst_liveness_reopen(a->fd);
+    if (fd < 0)
+        return;
+    if (fst_process_claim(a, fd, &c->slot)) {
+        close(fd);
+        return;
+    }
+    if (!copy_entries(a, c->slot)) {
+        close(fd); /* the slot is JOINING without its lock: a batch frees it, entries were not written */
+        return;
+    }
+    fst_process_publish(a, c->slot, a->readonly);
+    c->lock_fd = fd;
+    c->thread = forking_thread(a);
+    if (c->thread && fst_thread_slot_claim(a, c->slot, &c->thread_slot) == FST_OK) {
+        c->has_thread_slot = true;
+        /* A section that began before the fork goes on in the child, as old as it is. */
+        fst_store_release(&fst_thread_slot_at(a, c->thread_slot)->seq, fst_load_relaxed(&c->thread->slot->seq));
+    }
+}
+
+static void before(void)
+{
+    pthread_mutex_lock(&fst_open_mutex);
+    for (struct fst_arena *a = fst_attachments; a; a = a->next)
+        fst_reaper_stop(a, false);
+    for (struct fst_arena *a = fst_attachments; a; a = a->next) {
+        struct carried *c = calloc(1, sizeof *c);
+        pthread_mutex_lock(&a->refs->mutex);
+        if (!c)
+            continue;
+        c->arena = a;
+        c->next = carried;
+        carried = c;
+        carry(c);
+    }
+    pthread_mutex_lock(&fst_local_mutex);
+}
+
+static void forget(void)
+{
+    while (carried) {
+        struct carried *c = carried;
+        carried = c->next;
+        free(c);
+    }
+}
+
+static void in_parent(void)
+{
+    pthread_mutex_unlock(&fst_local_mutex);
+    for (struct carried *c = carried; c; c = c->next)
+        if (c->lock_fd >= 0)
+            close(c->lock_fd);
+    for (struct fst_arena *a = fst_attachments; a; a = a->next)
+        pthread_mutex_unlock(&a->refs->mutex);
+    forget();
+    pthread_mutex_unlock(&fst_open_mutex);
+}
+
+/* The other threads are not here; ours goes on with its new slot, without the parent's slabs and free entries. */
+static void adopt_threads(struct fst_arena *a, struct carried *c)
+{
+    for (struct fst_thread *t = a->threads, *next; t; t = next) {
+        next = t->next_in_arena;
+        if (!c || t != c->thread) {
+            if (t->actives)
+                free(t->actives);
+            free(t);
+        }
+    }
+    a->threads = NULL;
+    if (!c || !c->thread)
+        return;
+    struct fst_thread *t = c->thread;
+    t->entry_count = 0;
+    if (t->actives)
+        memset(t->actives, 0, sizeof *t->actives);
+    if (c->has_thread_slot) {
+        t->index = c->thread_slot;
+        t->slot = fst_thread_slot_at(a, c->thread_slot);
+        t->next_in_arena = NULL;
+        a->threads = t;
+    } else {
+        t->arena = NULL; /* registers anew when it is next needed */
+    }
+}
+
+static void adopt(struct fst_arena *a, struct carried *c)
+{
+    close(a->lock_fd);
+    a->lock_fd = c ? c->lock_fd : -1;
+    pthread_mutex_init(&a->refs->mutex, NULL);
+    fst_reaper_forked(a);
+    a->left = false;
+    a->usable = a->lock_fd >= 0;
+    if (!a->usable) {
+        adopt_threads(a, NULL);
+        return;
+    }
+    a->slot = c->slot;
+    a->self = fst_process_at(a, c->slot);
+    a->slot_low = (uint32_t)(a->self->state >> 16) & FST_LOCK_GEN_MASK;
+    fst_process_describe(a->self);
+    adopt_threads(a, c);
+    fst_refs_rebuild(a);
+}
+
+static void in_child(void)
+{
+    pthread_mutex_init(&fst_local_mutex, NULL);
+    pthread_mutex_init(&fst_open_mutex, NULL);
+    for (struct fst_arena *a = fst_attachments; a; a = a->next) {
+        struct carried *c = carried;
+        while (c && c->arena != a)
+            c = c->next;
+        adopt(a, c);
+    }
+    forget();
+}
+
+void fst_fork_init(void)
+{
+    pthread_atfork(before, in_parent, in_child);
+}

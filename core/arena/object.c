@@ -1,0 +1,547 @@
+/* object.c - allocate, drop, free, share, take, resolve: the life of a reference, as refs/claim.h lays it down. */
+#include <string.h>
+
+#include "alloc/child.h"
+#include "alloc/group.h"
+#include "alloc/run.h"
+#include "alloc/sizeclass.h"
+#include "alloc/slab.h"
+#include "platform/error.h"
+#include "reclaim/reaper.h"
+#include "reclaim/release.h"
+#include "refs/claim.h"
+#include "refs/inflight.h"
+#include "refs/reftable.h"
+#include "refs/word.h"
+
+/* ---- allocate ---- */
+
+/* What became of an attempt at one object. */
+enum attempt { GOT, NONE_FREE, LOST, ENDED };
+
+static uint64_t *own_entry(struct fst_arena *a, uint32_t entry)
+{
+    return fst_entries_of(a, a->slot) + entry;
+}
+
+/* The entry speaks of an object we did not get. DROPPED and never EMPTY: see refs/claim.h. */
+static void withdraw(struct fst_thread *t, uint32_t entry)
+{
+    t->arena->refs->local[entry].count = 1;
+    if (fst_refs_drop(t->arena, entry))
+        fst_add32(&t->arena->self->dropped, 1);
+}
+
+/* Entry LIVE, then the word from free to ALLOCATED. In a section. */
+static bool swing(struct fst_thread *t, uint64_t oid, uint64_t *word, uint64_t seen, uint64_t slack, uint32_t entry)
+{
+    __atomic_store_n(own_entry(t->arena, entry), fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE), __ATOMIC_RELEASE);
+    FST_FAULT();
+    return fst_cas64(word, &seen, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
+}
+
+/* From the active slab. In a section. */
+static inline enum attempt try_active(struct fst_thread *t, struct fst_active *act, uint64_t slack, struct fst_ref *out)
+{
+    struct fst_arena *a = t->arena;
+    for (uint32_t w = 0; w * 64 < act->objects; w++) {
+        while (act->free[w]) {
+            uint32_t object = w * 64 + (uint32_t)__builtin_ctzll(act->free[w]);
+            uint64_t *word = (uint64_t *)(void *)(act->words + ((uint64_t)object << act->word_shift));
+            uint64_t seen = fst_load_acquire(word);
+            act->free[w] &= act->free[w] - 1;
+            /* The state after the word: a word of the slab's next life comes with its next life's state. */
+            if (fst_load_acquire(&act->slab->state) != act->slab_state)
+                return NONE_FREE;
+            if (seen & FST_WORD_FLAGS)
+                continue;
+            uint32_t entry = fst_refs_take(t);
+            if (entry == FST_NONE)
+                return LOST;
+            uint64_t oid = fst_oid(act->slab_id, object);
+            if (!swing(t, oid, word, seen, slack, entry)) {
+                withdraw(t, entry);
+                continue;
+            }
+            a->refs->local[entry].count = 1;
+            out->data = act->data + object * act->stride;
+            out->nbytes = act->size - slack;
+            out->oid = oid;
+            out->generation = fst_word_gen(seen);
+            out->entry = entry;
+            out->child = (uint32_t)act->child_id;
+            return GOT;
+        }
+    }
+    return NONE_FREE;
+}
+
+/* The child ended between our look and our swing: PAIR(cache-ending). */
+static bool undone(struct fst_thread *t, uint64_t child_state, struct fst_ref *out)
+{
+    if (__builtin_expect(fst_load_acquire(&fst_child_at(t->arena, out->child)->state) == child_state, 1))
+        return false;
+    fst_drop(t->arena, out);
+    return true;
+}
+
+static int explain_ended(struct fst_arena *a, uint64_t child)
+{
+    /* ENDING lasts as long as destroy() holds the lock; afterwards the child is LIVE again or has ended. */
+    fst_registry_lock(a);
+    uint64_t state = fst_load_acquire(&fst_child_at(a, (uint32_t)child)->state);
+    fst_registry_unlock(a);
+    if (fst_state(state) == FST_CHILD_LIVE && (uint32_t)(state >> 16) == (uint32_t)(child >> 32))
+        return FST_OK;
+    return fst_fail(FST_CLOSED, "the cache or the group has ended");
+}
+
+/* A free object in a slab that another thread allocates from, when there is nothing else. */
+static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, struct fst_ref *out)
+{
+    struct fst_arena *a = t->arena;
+    struct fst_child *c = fst_child_at(a, (uint32_t)child);
+    uint64_t child_state = fst_load_acquire(&c->state);
+    uint32_t id, object;
+    if (fst_state(child_state) != FST_CHILD_LIVE || (uint32_t)(child_state >> 16) != (uint32_t)(child >> 32))
+        return ENDED;
+    if (!fst_slab_find_any(a, (uint32_t)child, child_state, &id, &object))
+        return NONE_FREE;
+    struct fst_slab *s = fst_slab_at(a, id);
+    uint64_t slab_state = fst_load_acquire(&s->state);
+    uint64_t *word = fst_slab_word(s, FST_SLAB_ID_CLASS(id), object);
+    uint64_t seen = fst_load_acquire(word);
+    if ((seen & FST_WORD_FLAGS) || fst_load_acquire(&s->state) != slab_state || s->child != (uint32_t)child)
+        return LOST;
+    uint32_t entry = fst_refs_take(t);
+    if (entry == FST_NONE)
+        return NONE_FREE;
+    fst_section_enter(t);
+    uint64_t oid = fst_oid(id, object);
+    bool got = swing(t, oid, word, seen, slack, entry);
+    fst_section_leave(t);
+    if (!got) {
+        withdraw(t, entry);
+        return LOST;
+    }
+    a->refs->local[entry].count = 1;
+    out->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT) + object * c->stride;
+    out->nbytes = (s->asked ? s->asked : c->size) - slack;
+    out->oid = oid;
+    out->generation = fst_word_gen(seen);
+    out->entry = entry;
+    out->child = (uint32_t)child;
+    return undone(t, child_state, out) ? ENDED : GOT;
+}
+
+static int alloc_slow(struct fst_thread *t, uint64_t child, uint64_t slack, struct fst_ref *out)
+{
+    for (;;) {
+        struct fst_active *act;
+        int rc = fst_slab_activate(t, child, &act);
+        if (rc == FST_FULL || rc == FST_LIMIT) {
+            enum attempt got;
+            while ((got = steal(t, child, slack, out)) == LOST) {
+            }
+            if (got == GOT)
+                return FST_OK;
+            return got == ENDED && explain_ended(t->arena, child) ? FST_CLOSED : rc;
+        }
+        if (rc == FST_CLOSED) {
+            rc = explain_ended(t->arena, child);
+            if (rc == FST_OK)
+                continue;
+        }
+        if (rc)
+            return rc;
+        if (t->entry_count == 0 && (rc = fst_refs_refill(t)) != FST_OK)
+            return rc;
+        fst_section_enter(t);
+        enum attempt got = try_active(t, act, slack, out);
+        uint64_t child_state = act->child_state;
+        fst_section_leave(t);
+        if (got == GOT && !undone(t, child_state, out))
+            return FST_OK;
+    }
+}
+
+static inline int alloc_object(struct fst_thread *t, uint64_t child, uint64_t slack, struct fst_ref *out)
+{
+    if (__builtin_expect(t->actives != NULL && t->entry_count != 0, 1)) {
+        struct fst_active *act = fst_active_of(t, (uint32_t)child);
+        if (act->child_id == child) {
+            fst_section_enter(t);
+            enum attempt got = try_active(t, act, slack, out);
+            fst_section_leave(t);
+            if (__builtin_expect(got == GOT, 1) && !undone(t, act->child_state, out))
+                return FST_OK;
+        }
+    }
+    return alloc_slow(t, child, slack, out);
+}
+
+static int prepare(struct fst_arena *a, struct fst_thread **t)
+{
+    if (__builtin_expect(a->readonly, 0))
+        return fst_fail(FST_READONLY, "the arena is attached read-only");
+    *t = fst_thread_get(a);
+    return *t ? FST_OK : a->usable ? FST_FULL : FST_CLOSED;
+}
+
+/* `init` of a cache whose objects are not reused under readers: at each allocation. Others get it when their slab is carved. */
+static void construct(struct fst_arena *a, const struct fst_ref *ref)
+{
+    const struct fst_child *c = fst_child_at(a, ref->child);
+    if (__builtin_expect(!(c->flags & FST_CHILD_HAS_INIT), 1) || (c->flags & FST_CACHE_TYPESAFE_BY_RCU))
+        return;
+    const struct fst_cache *cache = fst_cache_at(a, c->cache);
+    memcpy(ref->data, a->data + ((uint64_t)fst_slab_at(a, cache->init_slab)->page << FST_PAGE_SHIFT), cache->init_bytes);
+    memset((uint8_t *)ref->data + cache->init_bytes, 0, ref->nbytes - cache->init_bytes);
+}
+
+int fst_alloc(fst_arena *a, uint64_t child, struct fst_ref *out)
+{
+    struct fst_thread *t;
+    int rc = prepare(a, &t);
+    if (rc == FST_OK)
+        rc = alloc_object(t, child, 0, out);
+    if (rc == FST_OK)
+        construct(a, out);
+    return rc;
+}
+
+int fst_alloc_many(fst_arena *a, uint64_t child, size_t n, struct fst_ref *out, size_t *got)
+{
+    struct fst_thread *t;
+    int rc = prepare(a, &t);
+    for (*got = 0; rc == FST_OK && *got < n;) {
+        rc = alloc_object(t, child, 0, &out[*got]);
+        if (rc == FST_OK)
+            construct(a, &out[(*got)++]);
+    }
+    return rc;
+}
+
+static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, struct fst_ref *out)
+{
+    struct fst_arena *a = t->arena;
+    for (;;) {
+        uint32_t id, entry = fst_refs_take(t);
+        if (entry == FST_NONE)
+            return FST_FULL;
+        int rc = fst_slab_large(t, child, nbytes, &id);
+        if (rc) {
+            fst_refs_give(t, entry);
+            return rc == FST_CLOSED ? explain_ended(a, child) ? FST_CLOSED : FST_BUSY : rc;
+        }
+        struct fst_slab *s = fst_slab_at(a, id);
+        uint64_t *word = fst_slab_word(s, 0, 0), seen = fst_load_acquire(word), oid = fst_oid(id, 0);
+        fst_section_enter(t);
+        bool got = !(seen & FST_WORD_FLAGS) && swing(t, oid, word, seen, 0, entry);
+        fst_section_leave(t);
+        if (!got) { /* somebody gave the still empty slab back */
+            withdraw(t, entry);
+            continue;
+        }
+        a->refs->local[entry].count = 1;
+        *out = (struct fst_ref){.data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT),
+                                .nbytes = nbytes,
+                                .oid = oid,
+                                .generation = fst_word_gen(seen),
+                                .entry = entry,
+                                .child = (uint32_t)child};
+        return FST_OK;
+    }
+}
+
+int fst_alloc_bytes(fst_arena *a, uint64_t group, uint64_t nbytes, struct fst_ref *out)
+{
+    struct fst_thread *t;
+    uint64_t child;
+    int rc = prepare(a, &t);
+    if (rc)
+        return rc;
+    if (nbytes > a->sb->capacity)
+        return fst_fail(FST_FULL, "%llu bytes asked for, the arena's capacity is %llu", (unsigned long long)nbytes,
+                        (unsigned long long)a->sb->capacity);
+    rc = fst_size_class_child(a, group, nbytes, &child);
+    if (rc)
+        return rc;
+    if (nbytes > FST_SIZE_CLASS_MAX)
+        return alloc_large(t, child, nbytes, out);
+    return alloc_object(t, child, fst_size_class_bytes(fst_size_class_of(nbytes)) - nbytes, out);
+}
+
+/* ---- drop, hold, free ---- */
+
+/* The word is free again; let the slab know. Nothing of the object is touched: it may be somebody else's already. */
+static void after_private(struct fst_thread *t, const struct fst_ref *ref)
+{
+    struct fst_active *act = t->actives ? fst_active_of(t, ref->child) : NULL;
+    if (__builtin_expect(act && act->child_id && act->slab_id == fst_oid_slab(ref->oid), 1)) {
+        uint32_t object = fst_oid_object(ref->oid);
+        act->free[object / 64] |= 1ull << (object % 64);
+        if (__builtin_expect(fst_load_relaxed(&fst_child_at(t->arena, ref->child)->state) == act->child_state, 1))
+            return;
+    }
+    if (!t->nest)
+        fst_release_after_free(t, ref->oid);
+}
+
+void fst_drop(fst_arena *a, const struct fst_ref *ref)
+{
+    if (__builtin_expect(!a->usable, 0))
+        return;
+    struct fst_thread *t = fst_thread_get(a);
+    struct fst_local *local = &a->refs->local[ref->entry];
+    uint64_t *word = fst_word_of(a, ref->oid);
+    if (__builtin_expect(t && local->count == 1 && !local->indexed, 1)) {
+        uint64_t seen = fst_load_relaxed(word);
+        /* FREED apart, exactly ALLOCATED: nobody else knows the object. */
+        if ((seen & (FST_WORD_FLAGS & ~FST_WORD_FREED)) == FST_WORD_ALLOCATED && fst_cas64(word, &seen, fst_word_free(seen))) {
+            local->count = 0;
+            fst_store_release(own_entry(a, ref->entry), 0);
+            fst_refs_give(t, ref->entry);
+            after_private(t, ref);
+            return;
+        }
+    }
+    if (fst_refs_drop(a, ref->entry))
+        fst_reaper_dropped(a);
+}
+
+void fst_hold(fst_arena *a, const struct fst_ref *ref)
+{
+    fst_refs_hold(a, ref->entry);
+}
+
+int fst_free(fst_arena *a, const struct fst_ref *ref)
+{
+    if (a->readonly)
+        return fst_fail(FST_READONLY, "the arena is attached read-only");
+    if (fst_word_set(fst_word_of(a, ref->oid), FST_WORD_FREED) & FST_WORD_FREED)
+        return fst_fail(FST_STALE, "the object was freed before");
+    return FST_OK;
+}
+
+/* ---- handles and messages ---- */
+
+static struct fst_handle handle_of(struct fst_arena *a, uint64_t oid, uint64_t generation)
+{
+    uint64_t slab = fst_oid_is_group(oid) ? 0 : fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->state) >> FST_SLAB_GEN_SHIFT;
+    return (struct fst_handle){generation | fst_handle_tag(a) << FST_HANDLE_TAG_SHIFT, oid | slab << FST_HANDLE_SLAB_SHIFT};
+}
+
+int fst_handle_of(fst_arena *a, const struct fst_ref *ref, struct fst_handle *out)
+{
+    *out = handle_of(a, ref->oid, ref->generation);
+    return FST_OK;
+}
+
+static int check_handle(struct fst_arena *a, const struct fst_handle *h, bool group)
+{
+    if (h->generation_tag >> FST_HANDLE_TAG_SHIFT != fst_handle_tag(a))
+        return fst_fail(FST_FOREIGN, "the handle is of another arena");
+    if (fst_oid_is_group(fst_handle_oid(h)) != group)
+        return fst_fail(FST_STALE, "the handle names %s", group ? "no group" : "a group, not an object");
+    return FST_OK;
+}
+
+/* Is the object there to be had? WAIT: its cache's destroy() is looking for users right now. In a section. */
+enum look { THERE, GONE, WAIT };
+
+static enum look look(struct fst_arena *a, const struct fst_handle *h)
+{
+    uint64_t oid = fst_handle_oid(h);
+    if (!fst_word_of(a, oid))
+        return GONE;
+    const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
+    uint64_t state = fst_load_acquire(&s->state);
+    if (fst_slab_state(state) != FST_SLAB_LIVE || fst_oid_object(oid) >= s->objects || s->child >= a->sb->child_top)
+        return GONE;
+    if ((state >> FST_SLAB_GEN_SHIFT & ((1u << 25) - 1)) != h->oid_slab >> FST_HANDLE_SLAB_SHIFT)
+        return GONE;
+    uint32_t child = fst_state(fst_load_acquire(&fst_child_at(a, s->child)->state));
+    return child == FST_CHILD_ENDED ? GONE : child == FST_CHILD_ENDING ? WAIT : THERE;
+}
+
+static void fill_ref(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t entry, struct fst_ref *out)
+{
+    const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
+    const struct fst_child *c = fst_child_at(a, s->child);
+    out->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT) + fst_oid_object(oid) * c->stride;
+    out->nbytes = s->asked ? s->asked : c->size - fst_word_slack(fst_load_relaxed(fst_word_of(a, oid)));
+    out->oid = oid;
+    out->generation = generation;
+    out->entry = entry;
+    out->child = s->child;
+}
+
+static int stale(void)
+{
+    return fst_fail(FST_STALE, "the handle's object is gone: it was freed, or nobody held a reference any more");
+}
+
+/* One attempt at a reference: from the message, or (message NULL) from the bare handle. FST_BUSY: try again. */
+static int try_get(struct fst_thread *t, const struct fst_handle *h, const struct fst_message *message, struct fst_ref *out)
+{
+    struct fst_arena *a = t->arena;
+    uint64_t oid = fst_handle_oid(h), generation = fst_handle_generation(h);
+    uint32_t entry;
+    bool dropped = false, took = false;
+    fst_section_enter(t);
+    enum look seen = look(a, h);
+    int rc = seen == THERE ? FST_OK : seen == WAIT ? FST_BUSY : stale();
+    if (rc == FST_OK)
+        rc = message ? fst_claim_message(t, message, &entry, &took, &dropped) : fst_claim(t, oid, generation, true, &entry, &dropped);
+    /* A bare handle counts only if nobody ended the object meanwhile. PAIR(cache-ending) */
+    if (rc == FST_OK && !took && (seen = look(a, h)) != THERE) {
+        dropped |= fst_refs_drop(a, entry);
+        rc = seen == WAIT ? FST_BUSY : stale();
+    }
+    if (rc == FST_OK)
+        fill_ref(a, oid, generation, entry, out);
+    fst_section_leave(t);
+    if (dropped)
+        fst_reaper_dropped(a);
+    return rc;
+}
+
+static int get(fst_arena *a, const struct fst_handle *h, const struct fst_message *message, struct fst_ref *out)
+{
+    struct fst_thread *t = fst_thread_get(a);
+    if (!t)
+        return a->usable ? FST_FULL : FST_CLOSED;
+    int rc = check_handle(a, h, false);
+    while (rc == FST_OK && (rc = try_get(t, h, message, out)) == FST_BUSY) {
+        fst_registry_lock(a); /* held by destroy() while it looks */
+        fst_registry_unlock(a);
+        rc = FST_OK;
+    }
+    if (rc == FST_OK)
+        fst_reaper_watch(a);
+    return rc;
+}
+
+int fst_resolve(fst_arena *a, const struct fst_handle *handle, struct fst_ref *out)
+{
+    return get(a, handle, NULL, out);
+}
+
+static int put_in_flight(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t entry, struct fst_message *out)
+{
+    fst_word_set(fst_word_of(a, oid), FST_WORD_SHARED);
+    fst_refs_index(a, entry);
+    out->handle = handle_of(a, oid, generation);
+    int rc = fst_inflight_put(a, oid, generation, &out->entry, &out->tag);
+    if (rc == FST_OK)
+        fst_reaper_watch(a);
+    return rc;
+}
+
+int fst_share(fst_arena *a, const struct fst_ref *ref, struct fst_message *out)
+{
+    if (!a->usable)
+        return fst_fail(FST_CLOSED, "this process has no slot in the arena: it was forked when none was free; open it again");
+    return put_in_flight(a, ref->oid, ref->generation, ref->entry, out);
+}
+
+int fst_take(fst_arena *a, const struct fst_message *message, struct fst_ref *out)
+{
+    return get(a, &message->handle, message, out);
+}
+
+/* ---- the same for groups ---- */
+
+void fst_group_unref(fst_arena *a, uint64_t group)
+{
+    uint32_t index, entry;
+    bool dropped = false;
+    struct fst_thread *t = fst_thread_get(a);
+    if (!t || !fst_group_find(a, group, &index))
+        return;
+    uint64_t word = fst_load_acquire(&fst_group_at(a, index)->word);
+    /* Find our entry by counting once more, then drop both. */
+    if (fst_refs_get(a, t, fst_oid_group(index), fst_word_gen(word), &entry))
+        return;
+    dropped |= fst_refs_drop(a, entry);
+    dropped |= fst_refs_drop(a, entry);
+    if (dropped)
+        fst_reaper_dropped(a);
+}
+
+int fst_group_share(fst_arena *a, uint64_t group, struct fst_message *out)
+{
+    struct fst_thread *t = fst_thread_get(a);
+    uint32_t entry;
+    if (!t)
+        return FST_FULL;
+    int rc = fst_group_claim(t, group, &entry);
+    if (rc)
+        return rc;
+    uint64_t oid = fst_oid_group((uint32_t)group);
+    rc = put_in_flight(a, oid, fst_word_gen(fst_load_acquire(fst_word_of(a, oid))), entry, out);
+    if (fst_refs_drop(a, entry))
+        fst_reaper_dropped(a);
+    return rc;
+}
+
+int fst_group_take(fst_arena *a, const struct fst_message *message, uint64_t *group)
+{
+    struct fst_thread *t = fst_thread_get(a);
+    if (!t)
+        return FST_FULL;
+    int rc = check_handle(a, &message->handle, true);
+    if (rc)
+        return rc;
+    uint32_t entry, index = fst_oid_group_index(fst_handle_oid(&message->handle));
+    bool took, dropped = false;
+    fst_section_enter(t);
+    rc = fst_claim_message(t, message, &entry, &took, &dropped);
+    if (rc == FST_OK)
+        *group = fst_id(index, fst_load_acquire(&fst_group_at(a, index)->state));
+    fst_section_leave(t);
+    if (dropped)
+        fst_reaper_dropped(a);
+    return rc;
+}
+
+/* ---- dropping messages ---- */
+
+/* Take the message's reference and drop it, so that somebody asks for the object. */
+static bool drop_message(struct fst_thread *t, uint32_t index, uint64_t word)
+{
+    struct fst_arena *a = t->arena;
+    uint64_t oid = fst_inflight_oid(word), *object = fst_word_of(a, oid);
+    uint32_t entry;
+    if (!object || fst_refs_get(a, t, oid, fst_word_gen(fst_load_acquire(object)), &entry))
+        return false;
+    bool took = fst_inflight_end(a, index, word);
+    if (fst_refs_drop(a, entry))
+        fst_reaper_dropped(a);
+    return took;
+}
+
+static bool in_group(struct fst_arena *a, uint64_t oid, uint64_t group)
+{
+    if (group == UINT64_MAX)
+        return true;
+    if (fst_oid_is_group(oid))
+        return fst_oid_group_index(oid) == (uint32_t)group;
+    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
+    return child < fst_load_acquire(&a->sb->child_top) && fst_child_at(a, child)->group == (uint32_t)group;
+}
+
+size_t fst_inflight_drop(fst_arena *a, uint64_t older_than, uint64_t group)
+{
+    struct fst_thread *t = fst_thread_get(a);
+    uint32_t top = fst_load_acquire(&a->sb->inflight_top);
+    size_t n = 0;
+    for (uint32_t i = 0; t && i < top; i++) {
+        uint64_t word = fst_load_acquire(&fst_inflight_at(a, i)->word);
+        if ((word & FST_INFLIGHT_LIVE) && fst_word_of(a, fst_inflight_oid(word)) && in_group(a, fst_inflight_oid(word), group) &&
+            fst_inflight_age(fst_inflight_at(a, i), word) >= older_than)
+            n += drop_message(t, i, word);
+    }
+    return n;
+}

@@ -1,0 +1,111 @@
+#include "crash/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "platform/atomics.h"
+#include "platform/error.h"
+#include "platform/futex.h"
+#include "platform/liveness.h"
+#include "region/lock.h"
+#include "region/table.h"
+
+#define GEN_SHIFT 16
+
+static size_t read_file(const char *path, char *out, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, out, size - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    n = n < 0 ? 0 : n;
+    out[n] = 0;
+    return (size_t)n;
+}
+
+void fst_process_describe(struct fst_process *p)
+{
+    char text[sizeof p->arguments];
+    p->pid = (int32_t)getpid();
+    p->uid = (uint32_t)getuid();
+    p->started = fst_now();
+    size_t n = read_file("/proc/self/comm", text, sizeof p->command);
+    if (n && text[n - 1] == '\n')
+        text[n - 1] = 0;
+    memcpy(p->command, text, sizeof p->command);
+    p->command[sizeof p->command - 1] = 0;
+    n = read_file("/proc/self/cmdline", text, sizeof text);
+    for (size_t i = 0; i + 1 < n; i++)
+        if (!text[i])
+            text[i] = ' ';
+    memcpy(p->arguments, text, sizeof p->arguments);
+    p->arguments[sizeof p->arguments - 1] = 0;
+}
+
+static int claim_at(struct fst_arena *a, int lock_fd, uint32_t slot)
+{
+    struct fst_process *p = fst_process_at(a, slot);
+    if (fst_process_state(fst_load_acquire(&p->state)) != FST_PROCESS_FREE)
+        return FST_BUSY;
+    if (!fst_liveness_try(lock_fd, FST_LOCK_ALIVE + slot, 1))
+        return FST_BUSY;
+    /* PRESENT can only be refused by who is removing the arena, holding the whole range. */
+    if (!fst_liveness_try(lock_fd, FST_LOCK_PRESENT + slot, 1)) {
+        fst_liveness_release(lock_fd, FST_LOCK_ALIVE + slot, 1);
+        return FST_CLOSED;
+    }
+    uint64_t seen = fst_load_acquire(&p->state);
+    if (fst_process_state(seen) == FST_PROCESS_FREE && fst_cas64(&p->state, &seen, seen | FST_PROCESS_JOINING))
+        return FST_OK;
+    fst_liveness_release(lock_fd, FST_LOCK_PRESENT + slot, 1);
+    fst_liveness_release(lock_fd, FST_LOCK_ALIVE + slot, 1);
+    return FST_BUSY;
+}
+
+int fst_process_claim(struct fst_arena *a, int lock_fd, uint32_t *slot)
+{
+    for (uint32_t i = 0; i < FST_MAX_PROCESSES; i++) {
+        uint32_t top = fst_load_acquire(&a->sb->process_top);
+        if (i >= top) {
+            int rc = fst_table_commit(a, FST_T_PROCESS, i + 1);
+            if (rc)
+                return rc;
+            fst_cas32(&a->sb->process_top, &top, i + 1);
+        }
+        int rc = claim_at(a, lock_fd, i);
+        if (rc == FST_CLOSED)
+            return fst_fail(FST_CLOSED, "the arena is being removed");
+        if (rc == FST_OK) {
+            *slot = i;
+            return FST_OK;
+        }
+    }
+    return fst_fail(FST_FULL, "all %u process slots of the arena are in use", FST_MAX_PROCESSES);
+}
+
+void fst_process_publish(struct fst_arena *a, uint32_t slot, bool readonly)
+{
+    struct fst_process *p = fst_process_at(a, slot);
+    fst_process_describe(p);
+    fst_store_relaxed(&p->flags, readonly ? FST_PROCESS_READONLY : 0);
+    fst_store_relaxed(&p->dropped, 0);
+    uint64_t gen = (fst_load_relaxed(&p->state) >> GEN_SHIFT) + 1;
+    fst_store_release(&p->state, gen << GEN_SHIFT | FST_PROCESS_LIVE);
+}
+
+void fst_process_retire(struct fst_arena *a, uint32_t slot)
+{
+    struct fst_process *p = fst_process_at(a, slot);
+    uint64_t state = fst_load_relaxed(&p->state);
+    fst_store_release(&p->state, (state & ~15ull) | FST_PROCESS_FREE);
+}
+
+bool fst_process_alive(struct fst_arena *a, uint32_t slot)
+{
+    uint64_t state = fst_load_acquire(&fst_process_at(a, slot)->state);
+    if (fst_process_state(state) == FST_PROCESS_FREE)
+        return false;
+    return fst_slot_alive(a, slot, (uint32_t)(state >> GEN_SHIFT) & FST_LOCK_GEN_MASK);
+}

@@ -1,0 +1,37 @@
+/* process.h - process slots: who is attached.
+ *
+ * A slot belongs to whoever holds the write lock on its byte (platform/liveness.h). Life of a slot:
+ *
+ *   FREE -> JOINING   by who got the byte's lock and still found FREE; nothing refers to the slot yet
+ *   JOINING -> LIVE   by the same; generation + 1, so that words of the last owner (locks) are nobody's
+ *   LIVE -> FREE      by its owner at detach, when its table of entries is empty
+ *   LIVE -> DEAD      by a batch that found the byte unlocked
+ *   JOINING -> FREE   by a batch that found the byte unlocked: nothing was there yet
+ *   DEAD -> FREE      by a batch, when its entries are gone
+ */
+#ifndef FST_CRASH_PROCESS_H
+#define FST_CRASH_PROCESS_H
+
+#include "region/region.h"
+
+static inline uint32_t fst_process_state(uint64_t word)
+{
+    return (uint32_t)(word & 15u);
+}
+
+/* Claim a slot through lock_fd, state JOINING. FST_FULL when all are taken; FST_CLOSED when the arena is being removed. */
+int fst_process_claim(struct fst_arena *a, int lock_fd, uint32_t *slot);
+
+/* Fill it in for this process (or the child about to be forked) and make it LIVE. */
+void fst_process_publish(struct fst_arena *a, uint32_t slot, bool readonly);
+
+/* LIVE -> FREE at detach; the caller then closes its lock description. */
+void fst_process_retire(struct fst_arena *a, uint32_t slot);
+
+/* Is the slot's owner alive now? Asks the kernel. False for FREE slots. */
+bool fst_process_alive(struct fst_arena *a, uint32_t slot);
+
+/* Write down who we are: pid, command, arguments. Also after fork, in the child. */
+void fst_process_describe(struct fst_process *p);
+
+#endif

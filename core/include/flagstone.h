@@ -1,0 +1,343 @@
+/* flagstone.h - the public header of the core: shared memory between processes that cleans up after itself.
+ *
+ * An *arena* is one file in memory, mapped by every process that attaches. It holds typed *caches* of *objects*. A process uses an
+ * object through a *reference*; the bytes of an object are not reused while any live process holds one. What a killed process held
+ * is given back by a *batch*, which any other process runs.
+ *
+ * Conventions for everything below
+ *   - Functions return FST_OK (0) or a negative enum fst_status; fst_last_error() then has the sentence for people, in the calling
+ *     thread. Where a function returns something else, it says so.
+ *   - Every function may be called from any thread, and processes need no coordination of their own, unless a line says otherwise.
+ *   - No function calls back into its caller or blocks for longer than a lock's section, except those marked "may wait".
+ *   - Sizes are bytes, times are nanoseconds; FST_FOREVER never ends, 0 does not wait.
+ *   - Indexes (cache, group, child, process) are small integers into tables of the arena; an index of something that is gone is found
+ *     out and refused, because the `uint64_t` ids carry a generation: low 32 bits index, high 32 bits generation.
+ */
+#ifndef FLAGSTONE_H
+#define FLAGSTONE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FST_NAME_MAX 64    /* bytes of a name with its final zero */
+#define FST_FORMAT_MAX 1024/* bytes of a cache's format text with its final zero */
+#define FST_FOREVER UINT64_MAX
+#define FST_NO_LIMIT UINT64_MAX
+
+enum fst_status {
+    FST_OK = 0,
+    FST_FULL = -1,         /* the file system, the capacity or a table is used up */
+    FST_LIMIT = -2,        /* a group's limit */
+    FST_BUSY = -3,         /* in use; nothing changed */
+    FST_MISMATCH = -4,     /* exists with other parameters */
+    FST_STALE = -5,        /* the handle's object is gone */
+    FST_READONLY = -6,     /* this attachment may not write */
+    FST_CLOSED = -7,       /* arena, group or cache was closed or destroyed */
+    FST_LAYOUT = -8,       /* another version's or another program's file */
+    FST_CORRUPTED = -9,    /* the arena's structures contradict each other */
+    FST_EXISTS = -10,      /* must not exist, but does */
+    FST_MISSING = -11,     /* must exist, but does not */
+    FST_INVALID = -12,     /* an argument makes no sense */
+    FST_OS = -13,          /* a system call failed: fst_last_errno() */
+    FST_IN_SECTION = -14,  /* would wait for the caller's own read-side section */
+    FST_TIMEOUT = -15,     /* the time is over */
+    FST_REFUSED = -16,     /* not a regular file of this user */
+    FST_FOREIGN = -17,     /* a handle of another arena */
+};
+
+const char *fst_last_error(void); /* of the calling thread; valid until its next failing call */
+int fst_last_errno(void);
+
+typedef struct fst_arena fst_arena; /* this process's attachment to an arena; reference-counted */
+
+/* ---- arenas ----------------------------------------------------------------------------------------------------------------- */
+
+enum fst_create { FST_OPEN_OR_CREATE = 0, FST_CREATE_NEW = 1, FST_OPEN_EXISTING = 2 };
+
+struct fst_open_options {
+    const char *path;  /* absolute path on a tmpfs; NULL: anonymous (memfd) */
+    uint64_t capacity; /* bytes of data at most; 0: 1 GiB if created, whatever it has if it exists */
+    enum fst_create create;
+    bool readonly; /* map data read-only; alloc, free, destroy fail with FST_READONLY */
+    bool lasting;  /* the arena outlives its processes (recorded when it is created; attaching with true sets it too) */
+    bool huge_pages;
+    uint32_t mode; /* permissions of a file that is created */
+};
+
+/* Attach to the arena, or create it. A process has one attachment to an arena: opening it again gives the same one with one more
+ * reference (so `readonly` must agree: FST_MISMATCH). Removes what crashed processes of this user left in the folder of `path`.
+ * May wait: microseconds, for a creation or removal under way. */
+int fst_arena_open(const struct fst_open_options *options, fst_arena **out);
+
+/* Attach through a file descriptor of the arena's file, which stays the caller's. */
+int fst_arena_open_fd(int fd, bool readonly, fst_arena **out);
+
+/* The attachment of this process to the arena with this uuid, with one more reference, or NULL. */
+fst_arena *fst_arena_find(const uint8_t uuid[16]);
+
+void fst_arena_ref(fst_arena *arena);
+
+/* Let go of one reference. The last one detaches: this process's references to objects are dropped, and the last process to leave
+ * removes a named arena that is not lasting. Never fails. May wait: for the reaper thread of this process to stop. */
+void fst_arena_unref(fst_arena *arena);
+
+/* Called once when the process is about to end: for every attachment, stop the reaper thread, count as gone for "the last one
+ * removes the arena", but keep mappings and references, because other threads may still look at them. */
+void fst_leave_all(void);
+
+/* Does this process still have the arena attached after fork? (An attachment that could not be carried over is dead.) */
+bool fst_arena_usable(const fst_arena *arena);
+
+struct fst_arena_info {
+    uint8_t uuid[16];
+    char path[256]; /* empty: anonymous */
+    uint64_t capacity;
+    uint64_t used;      /* bytes of the pages that slabs and large objects hold */
+    uint64_t committed; /* bytes taken from the system, metadata included */
+    uint64_t control;   /* the part of committed that is metadata */
+    uint64_t created_at; /* seconds since the epoch */
+    bool readonly, lasting, anonymous, light;
+    bool unlinked; /* the file lost its name from outside: nobody new can attach by name */
+    uint64_t batches, grace_periods, released_objects, released_bytes, deaths;
+    uint64_t batch_last_ns;
+    uint64_t stalled_pid, stalled_tid, stalled_ns; /* the reader that a grace period waits for; pid 0: none */
+};
+int fst_arena_get_info(fst_arena *arena, struct fst_arena_info *out);
+int fst_arena_fd(const fst_arena *arena); /* the data descriptor, close-on-exec, for passing on */
+const uint8_t *fst_arena_uuid(const fst_arena *arena);
+
+/* What a file is, without attaching: for listings. FST_LAYOUT for anything that is not an arena of this layout. */
+struct fst_peek {
+    uint8_t uuid[16];
+    uint64_t capacity, used, committed, created_at;
+    uint32_t processes; /* attached and alive */
+    bool lasting, orphan; /* orphan: no process has it, and it is not lasting */
+};
+int fst_peek(const char *path, struct fst_peek *out);
+
+/* Remove every arena of this user in the folder that no live process has and that is not lasting. *removed (may be NULL) receives
+ * newline-separated paths in malloc'ed memory, or NULL. Returns the number removed, or a negative status. */
+int fst_gc(const char *folder, char **removed);
+
+/* Remove the arena's name. Processes that have it keep it. FST_MISSING, FST_REFUSED, FST_LAYOUT. */
+int fst_unlink(const char *path);
+
+/* ---- caches and groups ------------------------------------------------------------------------------------------------------ */
+
+#define FST_CACHE_TYPESAFE_BY_RCU 1u /* objects are reused at once, memory keeps its type until a grace period after */
+#define FST_CACHE_NO_MERGE 2u
+#define FST_CACHE_SIZE_CLASS 4u /* one of the caches behind fst_alloc_bytes */
+
+struct fst_cache_spec {
+    const char *name;
+    uint64_t size;      /* bytes of an object, 1 to the arena's capacity */
+    uint64_t align;     /* 0: natural (largest power of two that divides size, at most 64), else a power of two */
+    uint32_t flags;     /* FST_CACHE_TYPESAFE_BY_RCU, FST_CACHE_NO_MERGE */
+    const char *format; /* kept with the cache, compared on opening; at most FST_FORMAT_MAX - 1 bytes */
+    const void *init;   /* initial content of each object, init_bytes <= size; the rest is zero. NULL: none */
+    uint32_t init_bytes;
+};
+
+/* Open the cache of this name, or create it. FST_MISMATCH when it exists with other parameters. */
+int fst_cache_open(fst_arena *arena, const struct fst_cache_spec *spec, uint64_t *cache);
+
+/* End the cache. FST_BUSY while a live process or an in-flight entry refers to an object of it; then nothing has changed, and
+ * fst_last_error() names counts by process. Its name is free when the call returns. May wait: one batch. */
+int fst_cache_destroy(fst_arena *arena, uint64_t cache);
+
+/* Give the empty slabs of the cache, in all groups, back; *bytes receives how much. */
+int fst_cache_shrink(fst_arena *arena, uint64_t cache, uint64_t *bytes);
+
+struct fst_cache_info {
+    uint64_t id;
+    char name[FST_NAME_MAX];
+    char format[FST_FORMAT_MAX];
+    uint64_t size, align, stride;
+    uint32_t flags, state; /* state: 1 live, 3 ended, 4 alias */
+    uint64_t merged_into;  /* id; equal to `id` unless this is an alias */
+    uint32_t aliases;
+    uint64_t slabs, objects, allocated, bytes; /* counted now: slabs, their objects, those allocated, bytes of pages held */
+    uint32_t children;
+};
+int fst_cache_get_info(fst_arena *arena, uint64_t cache, struct fst_cache_info *out);
+/* Ids of all caches that are not FREE: up to max into ids; returns their number (which may exceed max). */
+size_t fst_cache_list(fst_arena *arena, uint64_t *ids, size_t max);
+
+#define FST_GROUP_LASTING 1u
+#define FST_ROOT_GROUP 0ull /* the id of the arena itself as a group is fst_group_root() */
+
+struct fst_group_spec {
+    const char *name;   /* NULL: without a name */
+    uint64_t parent;    /* id */
+    uint64_t limit;     /* bytes, rounded down to pages; FST_NO_LIMIT */
+    bool set_limit;     /* false: keep the limit of an existing group */
+    uint32_t flags;     /* FST_GROUP_LASTING */
+};
+
+uint64_t fst_group_root(fst_arena *arena);
+/* Open the live group of this name under this parent, or create one. Holds a reference to it for this process (fst_group_unref).
+ * *created tells which. FST_MISMATCH when set_limit and the live group has another limit. */
+int fst_group_open(fst_arena *arena, const struct fst_group_spec *spec, uint64_t *group, bool *created);
+int fst_group_hold(fst_arena *arena, uint64_t group); /* one more reference of this process; FST_CLOSED when it is gone */
+void fst_group_unref(fst_arena *arena, uint64_t group);
+int fst_group_close(fst_arena *arena, uint64_t group);   /* offline: no more allocations */
+int fst_group_destroy(fst_arena *arena, uint64_t group); /* and everything in it is freed now; never waits */
+int fst_group_set_limit(fst_arena *arena, uint64_t group, uint64_t limit);
+
+struct fst_group_info {
+    uint64_t id, parent;
+    char name[FST_NAME_MAX];
+    uint32_t state; /* 1 live, 2 closed, 3 destroyed */
+    bool released;  /* ended, and none of its memory is left: what a Teardown waits for */
+    uint32_t flags, children;
+    uint64_t limit, usage, peak; /* bytes */
+    uint64_t limit_hits, failed, reclaims;
+};
+int fst_group_get_info(fst_arena *arena, uint64_t group, struct fst_group_info *out);
+size_t fst_group_list(fst_arena *arena, uint64_t *ids, size_t max);
+/* The caches that have a child in this group: ids. */
+size_t fst_group_caches(fst_arena *arena, uint64_t group, uint64_t *ids, size_t max);
+
+/* The part of a cache that belongs to a group, made when it is first asked for. What fst_alloc takes: an index, checked at use. */
+int fst_child_open(fst_arena *arena, uint64_t cache, uint64_t group, uint64_t *child);
+
+/* ---- objects ---------------------------------------------------------------------------------------------------------------- */
+
+/* A reference of this process to an object. Plain data: copying it copies no reference. */
+struct fst_ref {
+    void *data;
+    uint64_t nbytes;     /* what was asked for */
+    uint64_t oid;        /* object id */
+    uint64_t generation; /* of the object */
+    uint32_t entry;      /* in this process's reference table */
+    uint32_t child;      /* index */
+};
+
+/* 16 bytes that name an object for ever and guarantee nothing. */
+struct fst_handle {
+    uint64_t generation_tag; /* generation:40 | arena tag:24 (from the uuid) */
+    uint64_t oid_slab;       /* object id:39 | low bits of the slab's generation:25 */
+};
+
+/* A handle with an in-flight reference: what travels in a pickle. 24 bytes. */
+struct fst_message {
+    struct fst_handle handle;
+    uint32_t entry; /* in-flight entry; UINT32_MAX: none */
+    uint32_t tag;   /* use of that entry */
+};
+
+/* Allocate an object of the child. The fast path is one compare-and-swap and touches no lock; when it needs memory it may take
+ * locks for microseconds and system calls to commit memory, but it never waits for a grace period.
+ * FST_FULL, FST_LIMIT: fst_reclaim() and try again. FST_CLOSED: group or cache has ended. FST_READONLY. */
+int fst_alloc(fst_arena *arena, uint64_t child, struct fst_ref *out);
+/* Up to n objects; *got receives how many. FST_OK when all n were had. */
+int fst_alloc_many(fst_arena *arena, uint64_t child, size_t n, struct fst_ref *out, size_t *got);
+/* The same for any number of bytes through size classes; 0 is allowed and gives an object of 0 bytes. */
+int fst_alloc_bytes(fst_arena *arena, uint64_t group, uint64_t nbytes, struct fst_ref *out);
+
+/* Free what can be freed without waiting for others: run a batch, give back empty slabs. Returns FST_OK when something may have
+ * become free. FST_IN_SECTION inside a read-side section, FST_TIMEOUT. May wait: one grace period. */
+int fst_reclaim(fst_arena *arena, uint64_t timeout);
+/* Sleep until memory may have become free, at most timeout. May wait. */
+void fst_wait_for_memory(fst_arena *arena, uint64_t timeout);
+/* A sentence about who holds the memory: by process, in flight, awaiting a batch, stalled behind which reader. */
+void fst_describe_usage(fst_arena *arena, char *text, size_t size);
+
+/* Drop this reference. Never fails, never waits. */
+void fst_drop(fst_arena *arena, const struct fst_ref *ref);
+/* One more reference of this process to the same object, for a second owner of *ref; drop both. */
+void fst_hold(fst_arena *arena, const struct fst_ref *ref);
+/* Free the object for everyone: handles go stale; references and in-flight references keep the bytes until they are dropped.
+ * The caller still has its reference. FST_STALE when somebody has freed it before, FST_READONLY. */
+int fst_free(fst_arena *arena, const struct fst_ref *ref);
+
+int fst_handle_of(fst_arena *arena, const struct fst_ref *ref, struct fst_handle *out);
+/* A reference from a bare handle, or FST_STALE, FST_FOREIGN. */
+int fst_resolve(fst_arena *arena, const struct fst_handle *handle, struct fst_ref *out);
+/* Put a reference in flight. The message may be copied, stored and taken in any attached process. */
+int fst_share(fst_arena *arena, const struct fst_ref *ref, struct fst_message *out);
+/* Take a message: its in-flight reference becomes this process's, or (taken before, dropped) as for a bare handle. */
+int fst_take(fst_arena *arena, const struct fst_message *message, struct fst_ref *out);
+/* The same for groups. */
+int fst_group_share(fst_arena *arena, uint64_t group, struct fst_message *out);
+int fst_group_take(fst_arena *arena, const struct fst_message *message, uint64_t *group);
+
+/* Who refers to the object now: process slots, up to max; returns their number. */
+size_t fst_holders(fst_arena *arena, uint64_t oid, uint64_t generation, uint32_t *processes, size_t max);
+/* Cache, group of an object's child: ids. */
+int fst_child_owner(fst_arena *arena, uint32_t child, uint64_t *cache, uint64_t *group);
+
+struct fst_inflight_info {
+    uint32_t entry, tag;
+    bool is_group;
+    struct fst_handle handle;
+    uint64_t nbytes, group, cache; /* ids */
+    int32_t pid;                   /* sender */
+    char command[16];
+    uint64_t age; /* ns */
+};
+size_t fst_inflight_list(fst_arena *arena, struct fst_inflight_info *out, size_t max);
+/* Drop in-flight references at least `older_than` ns old, of one group (or UINT64_MAX: any); returns how many. */
+size_t fst_inflight_drop(fst_arena *arena, uint64_t older_than, uint64_t group);
+
+/* ---- grace periods and batches ------------------------------------------------------------------------------------------------ */
+
+/* Begin and end a read-side section of the calling thread; they nest. Inside, nothing waits or reclaims. fst_read_lock fails with
+ * FST_FULL when the arena has no free thread slot, FST_CLOSED. fst_read_unlock must come from the same thread: FST_INVALID. */
+int fst_read_lock(fst_arena *arena);
+int fst_read_unlock(fst_arena *arena);
+bool fst_in_section(fst_arena *arena);
+
+/* Wait until every section that was open at the call has ended. May wait. FST_IN_SECTION, FST_TIMEOUT. */
+int fst_synchronize(fst_arena *arena, uint64_t timeout);
+/* Wait until everything that was dropped or ended before the call, by anyone, is released; gives empty slabs back to the page
+ * allocator. May wait. FST_IN_SECTION, FST_TIMEOUT. */
+int fst_barrier(fst_arena *arena, uint64_t timeout);
+/* The same in slices: begin gives a cookie, wait may be called again with it after FST_TIMEOUT. */
+int fst_barrier_begin(fst_arena *arena, uint64_t *cookie);
+int fst_barrier_wait(fst_arena *arena, uint64_t cookie, uint64_t timeout);
+/* Give memory back to the system; *bytes receives how much. */
+int fst_shrink(fst_arena *arena, uint64_t *bytes);
+
+/* Grace periods in polled form. */
+uint64_t fst_gp_cookie(fst_arena *arena);
+bool fst_gp_done(fst_arena *arena, uint64_t cookie);
+
+/* ---- looking ------------------------------------------------------------------------------------------------------------------ */
+
+struct fst_process_info {
+    uint32_t slot;
+    int32_t pid;
+    uint32_t uid;
+    bool alive, self, readonly;
+    char command[16];
+    char arguments[192];
+    uint64_t started; /* ns since boot */
+    uint64_t references, dropped, bytes; /* live entries; entries awaiting a batch; bytes of what the live ones refer to */
+    uint32_t threads;
+};
+size_t fst_process_list(fst_arena *arena, struct fst_process_info *out, size_t max);
+
+/* Validate every structure. Calls found(context, text) for each contradiction; returns their number. The arena may be in use:
+ * what is changing during the look is looked at again under the lock that protects it. */
+size_t fst_check(fst_arena *arena, void (*found)(void *context, const char *text), void *context);
+
+uint64_t fst_now(void); /* ns since boot */
+
+/* ---- for tests ---------------------------------------------------------------------------------------------------------------- */
+
+/* In a build with fault points: kill this process at the n-th write to shared memory from now by the calling thread (0: never),
+ * and count them. */
+void fst_fault_arm(uint64_t nth);
+uint64_t fst_fault_passed(void);
+bool fst_has_fault_points(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

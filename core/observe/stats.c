@@ -1,0 +1,247 @@
+/* stats.c - what people and tools see of an arena. Nothing here changes anything; numbers may be a moment old. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "alloc/registry.h"
+#include "alloc/run.h"
+#include "crash/process.h"
+#include "platform/atomics.h"
+#include "platform/error.h"
+#include "platform/futex.h"
+#include "rcu/thread.h"
+#include "refs/inflight.h"
+#include "refs/reftable.h"
+#include "refs/word.h"
+
+static bool was_unlinked(const struct fst_arena *a)
+{
+    struct stat st;
+    return a->path[0] && fstat(a->fd, &st) == 0 && st.st_nlink == 0;
+}
+
+static uint64_t control_bytes(const struct fst_arena *a)
+{
+    uint64_t bytes = FST_PAGE;
+    for (int k = 0; k < FST_T_COUNT; k++)
+        bytes += fst_load_relaxed(&a->sb->tables[k].committed);
+    for (uint32_t slot = 0; slot < a->sb->process_top; slot++)
+        bytes += fst_process_at(a, slot)->entries_committed;
+    return bytes;
+}
+
+static void stall_info(const struct fst_arena *a, struct fst_arena_info *out)
+{
+    uint32_t index = fst_load_relaxed(&a->sb->stalled_thread) - 1;
+    if (index >= a->sb->thread_top)
+        return;
+    const struct fst_thread_slot *t = fst_thread_slot_at(a, index);
+    uint32_t process = fst_thread_owner_process(fst_load_relaxed(&t->owner));
+    if (process >= FST_MAX_PROCESSES)
+        return;
+    out->stalled_pid = (uint64_t)fst_process_at(a, process)->pid;
+    out->stalled_tid = t->tid;
+    out->stalled_ns = fst_now() - fst_load_relaxed(&a->sb->stalled_since);
+}
+
+int fst_arena_get_info(fst_arena *a, struct fst_arena_info *out)
+{
+    const struct fst_superblock *sb = a->sb;
+    struct stat st;
+    memset(out, 0, sizeof *out);
+    memcpy(out->uuid, sb->uuid, sizeof out->uuid);
+    memcpy(out->path, a->path, sizeof out->path);
+    out->capacity = sb->capacity;
+    out->used = fst_load_relaxed(&sb->used_pages) << FST_PAGE_SHIFT;
+    out->committed = fstat(a->fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+    out->control = control_bytes(a);
+    out->created_at = sb->created_at;
+    out->readonly = a->readonly;
+    out->lasting = sb->lasting != 0;
+    out->anonymous = (sb->flags & FST_ARENA_ANONYMOUS) != 0;
+    out->light = a->light;
+    out->unlinked = was_unlinked(a);
+    out->batches = fst_load_relaxed(&sb->batches);
+    out->grace_periods = fst_load_relaxed(&sb->grace_periods);
+    out->released_objects = fst_load_relaxed(&sb->released_objects);
+    out->released_bytes = fst_load_relaxed(&sb->released_bytes);
+    out->deaths = fst_load_relaxed(&sb->deaths);
+    out->batch_last_ns = fst_load_relaxed(&sb->batch_last_ns);
+    stall_info(a, out);
+    return FST_OK;
+}
+
+/* ---- processes ---- */
+
+/* Bytes of the object an entry speaks of, 0 when it is not there any more. */
+static uint64_t entry_bytes(struct fst_arena *a, uint64_t entry)
+{
+    uint64_t oid = fst_entry_oid(entry), *word = fst_word_of(a, oid);
+    if (!word || fst_oid_is_group(oid))
+        return 0;
+    uint64_t w = fst_load_acquire(word);
+    const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
+    if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(entry, w) || s->child >= a->sb->child_top)
+        return 0;
+    return s->asked ? s->asked : fst_child_at(a, s->child)->size - fst_word_slack(w);
+}
+
+static void count_entries(struct fst_arena *a, uint32_t slot, struct fst_process_info *out)
+{
+    const uint64_t *entries = fst_entries_of(a, slot);
+    uint32_t top = fst_load_acquire(&fst_process_at(a, slot)->entry_top);
+    for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
+        uint64_t entry = fst_load_acquire(&entries[i]);
+        if (fst_entry_state(entry) == FST_ENTRY_LIVE) {
+            out->references++;
+            out->bytes += entry_bytes(a, entry);
+        } else if (entry) {
+            out->dropped++;
+        }
+    }
+}
+
+size_t fst_process_list(fst_arena *a, struct fst_process_info *out, size_t max)
+{
+    size_t n = 0;
+    uint32_t top = fst_load_acquire(&a->sb->process_top);
+    for (uint32_t slot = 0; slot < top; slot++) {
+        const struct fst_process *p = fst_process_at(a, slot);
+        uint32_t state = fst_process_state(fst_load_acquire(&p->state));
+        if (state != FST_PROCESS_LIVE && state != FST_PROCESS_DEAD)
+            continue;
+        if (n < max) {
+            struct fst_process_info *i = &out[n];
+            memset(i, 0, sizeof *i);
+            i->slot = slot;
+            i->pid = p->pid;
+            i->uid = p->uid;
+            i->alive = state == FST_PROCESS_LIVE && fst_process_alive(a, slot);
+            i->self = slot == a->slot;
+            i->readonly = (p->flags & FST_PROCESS_READONLY) != 0;
+            memcpy(i->command, p->command, sizeof i->command);
+            memcpy(i->arguments, p->arguments, sizeof i->arguments);
+            i->started = p->started;
+            count_entries(a, slot, i);
+            uint64_t owner = fst_thread_owner(a, slot);
+            for (uint32_t t = 0; t < a->sb->thread_top; t++)
+                i->threads += fst_load_relaxed(&fst_thread_slot_at(a, t)->owner) == owner;
+        }
+        n++;
+    }
+    return n;
+}
+
+size_t fst_holders(fst_arena *a, uint64_t oid, uint64_t generation, uint32_t *processes, size_t max)
+{
+    uint64_t live = fst_entry(oid, generation, FST_ENTRY_LIVE);
+    size_t n = 0;
+    uint32_t slots = fst_load_acquire(&a->sb->process_top);
+    for (uint32_t slot = 0; slot < slots; slot++) {
+        if (fst_process_state(fst_load_acquire(&fst_process_at(a, slot)->state)) != FST_PROCESS_LIVE)
+            continue;
+        const uint64_t *entries = fst_entries_of(a, slot);
+        uint32_t top = fst_load_acquire(&fst_process_at(a, slot)->entry_top), i = 0;
+        while (i < top && i < FST_MAX_ENTRIES && fst_load_acquire(&entries[i]) != live)
+            i++;
+        if (i == top || !fst_process_alive(a, slot))
+            continue;
+        if (n < max)
+            processes[n] = slot;
+        n++;
+    }
+    return n;
+}
+
+/* ---- in flight ---- */
+
+static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflight_info *out)
+{
+    const struct fst_inflight *e = fst_inflight_at(a, index);
+    uint64_t word = fst_load_acquire(&e->word);
+    uint64_t oid = fst_inflight_oid(word), *object = fst_word_of(a, oid);
+    if (!(word & FST_INFLIGHT_LIVE) || !object)
+        return false;
+    memset(out, 0, sizeof *out);
+    out->entry = index;
+    out->tag = (uint32_t)(word >> FST_INFLIGHT_TAG_SHIFT);
+    out->is_group = fst_oid_is_group(oid);
+    out->handle.generation_tag = fst_word_gen(fst_load_acquire(object)) | fst_handle_tag(a) << FST_HANDLE_TAG_SHIFT;
+    out->handle.oid_slab = oid;
+    out->pid = e->pid;
+    memcpy(out->command, e->command, sizeof out->command);
+    out->age = fst_inflight_age(e, word);
+    if (out->is_group) {
+        out->group = fst_id(fst_oid_group_index(oid), fst_group_at(a, fst_oid_group_index(oid))->state);
+        return true;
+    }
+    const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
+    out->handle.oid_slab |= (fst_load_relaxed(&s->state) >> FST_SLAB_GEN_SHIFT) << FST_HANDLE_SLAB_SHIFT;
+    if (s->child < a->sb->child_top) {
+        const struct fst_child *c = fst_child_at(a, s->child);
+        out->nbytes = s->asked ? s->asked : c->size - fst_word_slack(fst_load_relaxed(object));
+        fst_child_owner(a, s->child, &out->cache, &out->group);
+    }
+    return true;
+}
+
+size_t fst_inflight_list(fst_arena *a, struct fst_inflight_info *out, size_t max)
+{
+    size_t n = 0;
+    uint32_t top = fst_load_acquire(&a->sb->inflight_top);
+    for (uint32_t i = 0; i < top; i++) {
+        struct fst_inflight_info info;
+        if (!inflight_info(a, i, &info))
+            continue;
+        if (n < max)
+            out[n] = info;
+        n++;
+    }
+    return n;
+}
+
+/* ---- who holds the memory ---- */
+
+void fst_describe_usage(fst_arena *a, char *text, size_t size)
+{
+    struct fst_process_info p[16];
+    struct statfs fs;
+    uint64_t in_flight = 0, in_flight_bytes = 0, waiting = 0;
+    size_t at = 0, n = fst_process_list(a, p, 16);
+    uint32_t top = fst_load_acquire(&a->sb->inflight_top);
+    for (uint32_t i = 0; i < top; i++) {
+        struct fst_inflight_info info;
+        if (inflight_info(a, i, &info)) {
+            in_flight++;
+            in_flight_bytes += info.nbytes;
+        }
+    }
+    if (!size)
+        return;
+    text[0] = 0;
+#define SAY(...)                                                                                                                       \
+    do {                                                                                                                               \
+        if (at < size)                                                                                                                 \
+            at += (size_t)snprintf(text + at, size - at, __VA_ARGS__);                                                                 \
+    } while (0)
+    SAY("arena %s: capacity %llu bytes, used %llu", a->path[0] ? a->path : "(anonymous)", (unsigned long long)a->sb->capacity,
+        (unsigned long long)(fst_load_relaxed(&a->sb->used_pages) << FST_PAGE_SHIFT));
+    if (fstatfs(a->fd, &fs) == 0 && fs.f_blocks)
+        SAY(", its file system has %llu bytes free", (unsigned long long)fs.f_bavail * (unsigned long long)fs.f_bsize);
+    SAY("; held by");
+    for (size_t i = 0; i < n && i < 16; i++) {
+        SAY("%s pid %d (%s%s) %llu bytes in %llu objects", i ? "," : "", p[i].pid, p[i].command, p[i].alive ? "" : ", dead",
+            (unsigned long long)p[i].bytes, (unsigned long long)p[i].references);
+        waiting += p[i].dropped;
+    }
+    SAY("; in flight %llu bytes in %llu messages; %llu references await a batch", (unsigned long long)in_flight_bytes,
+        (unsigned long long)in_flight, (unsigned long long)waiting);
+    struct fst_arena_info info;
+    memset(&info, 0, sizeof info);
+    stall_info(a, &info);
+    if (info.stalled_pid)
+        SAY(", stalled for %.1f s behind the read-side section of pid %llu, thread %llu", (double)info.stalled_ns / 1e9,
+            (unsigned long long)info.stalled_pid, (unsigned long long)info.stalled_tid);
+#undef SAY
+}

@@ -1,0 +1,96 @@
+/* atomics.h - the only atomic operations of the core, named by their ordering.
+ *
+ * Words in shared memory are plain integers accessed only through these. Release and acquire sides that belong together
+ * carry the same PAIR(name) comment at both ends, so that a search finds partners.
+ */
+#ifndef FST_PLATFORM_ATOMICS_H
+#define FST_PLATFORM_ATOMICS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "platform/fault.h"
+
+#define FST_LINE 64 /* bytes of a cache line on the machines we know */
+
+#define fst_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define fst_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define fst_load_seq_cst(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
+
+#define fst_store_relaxed(p, v)                                                                    \
+    do {                                                                                           \
+        __atomic_store_n((p), (v), __ATOMIC_RELAXED);                                              \
+        FST_FAULT();                                                                               \
+    } while (0)
+#define fst_store_release(p, v)                                                                    \
+    do {                                                                                           \
+        __atomic_store_n((p), (v), __ATOMIC_RELEASE);                                              \
+        FST_FAULT();                                                                               \
+    } while (0)
+
+/* The compiler may not move memory accesses across; the processor may. Enough for a reader when the updater issues the heavy
+ * barrier (platform/membarrier.h). */
+static inline void fst_compiler_barrier(void)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline void fst_full_fence(void)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Compare-and-swap, sequentially consistent; *expected receives what was found when it fails. */
+static inline bool fst_cas64(uint64_t *p, uint64_t *expected, uint64_t desired)
+{
+    bool ok = __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    FST_FAULT();
+    return ok;
+}
+
+static inline bool fst_cas32(uint32_t *p, uint32_t *expected, uint32_t desired)
+{
+    bool ok = __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    FST_FAULT();
+    return ok;
+}
+
+static inline uint32_t fst_swap32(uint32_t *p, uint32_t v)
+{
+    uint32_t old = __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
+    FST_FAULT();
+    return old;
+}
+
+static inline uint64_t fst_add64(uint64_t *p, uint64_t v)
+{
+    uint64_t old = __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);
+    FST_FAULT();
+    return old;
+}
+
+static inline uint32_t fst_add32(uint32_t *p, uint32_t v)
+{
+    uint32_t old = __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);
+    FST_FAULT();
+    return old;
+}
+
+/* Raise *p to at least v. */
+static inline void fst_max64(uint64_t *p, uint64_t v)
+{
+    uint64_t seen = fst_load_relaxed(p);
+    while (seen < v && !fst_cas64(p, &seen, v)) {
+    }
+}
+
+static inline void fst_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
+#endif

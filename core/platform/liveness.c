@@ -1,0 +1,45 @@
+#include "platform/liveness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+int fst_liveness_reopen(int fd)
+{
+    char path[40];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
+static int lock_command(int fd, int command, short type, off_t start, off_t count, struct flock *out)
+{
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = count, .l_pid = 0};
+    int rc;
+    do
+        rc = fcntl(fd, command, &lock);
+    while (rc != 0 && errno == EINTR);
+    if (out)
+        *out = lock;
+    return rc;
+}
+
+bool fst_liveness_try(int lock_fd, off_t start, off_t count)
+{
+    return lock_command(lock_fd, F_OFD_SETLK, F_WRLCK, start, count, NULL) == 0;
+}
+
+void fst_liveness_release(int lock_fd, off_t start, off_t count)
+{
+    lock_command(lock_fd, F_OFD_SETLK, F_UNLCK, start, count, NULL);
+}
+
+int64_t fst_liveness_find(int lock_fd, off_t start, off_t count)
+{
+    struct flock found;
+    /* A probe that fails must never make the living look dead: on an error somebody is there. */
+    if (lock_command(lock_fd, F_OFD_GETLK, F_WRLCK, start, count, &found) != 0)
+        return 0;
+    if (found.l_type == F_UNLCK)
+        return -1;
+    return found.l_start > start ? found.l_start - start : 0;
+}

@@ -1,0 +1,34 @@
+/* liveness.h - the kernel says who is alive.
+ *
+ * A process holds a write lock on its own byte of the arena's file, through an open file description of its own (OFD lock).
+ * The kernel releases it when the last thread is gone, whatever happened; nobody else can hold it, and asking does not take
+ * it. Two ranges of bytes far beyond the file's end:
+ *
+ *     ALIVE + slot      this process lives and may hold references
+ *     PRESENT + slot    this process counts for "the last one out removes the arena"; let go at exit, before it dies
+ *
+ * Why not: POSIX record locks are lost when anyone in the process closes the file; a lock on the data descriptor is shared with
+ * whoever inherits it; a pid means nothing in another pid namespace; /proc shows a living process as a zombie when only its
+ * first thread has ended.
+ */
+#ifndef FST_PLATFORM_LIVENESS_H
+#define FST_PLATFORM_LIVENESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define FST_LOCK_ALIVE ((off_t)1 << 60)
+#define FST_LOCK_PRESENT (((off_t)1 << 60) + (1 << 20))
+
+/* A new open file description of the same file, close-on-exec, so that its locks are nobody else's. -1 and errno on failure. */
+int fst_liveness_reopen(int fd);
+
+/* Lock bytes [start, start + count) for writing without waiting; false when somebody holds one of them. */
+bool fst_liveness_try(int lock_fd, off_t start, off_t count);
+void fst_liveness_release(int lock_fd, off_t start, off_t count);
+
+/* Does another open file description hold a lock in [start, start + count)? Returns its first byte's offset from start, or -1. */
+int64_t fst_liveness_find(int lock_fd, off_t start, off_t count);
+
+#endif

@@ -1,0 +1,50 @@
+#include "platform/mapping.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+
+void *fst_map(int fd, uint64_t offset, uint64_t length, bool writable, bool huge_pages)
+{
+    int prot = PROT_READ | (writable ? PROT_WRITE : 0);
+    void *base = mmap(NULL, length, prot, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
+    if (base == MAP_FAILED)
+        return NULL;
+    madvise(base, length, MADV_DONTDUMP);
+    if (huge_pages)
+        madvise(base, length, MADV_HUGEPAGE);
+    return base;
+}
+
+void fst_unmap(void *base, uint64_t length)
+{
+    if (base)
+        munmap(base, length);
+}
+
+void *fst_map_private(uint64_t length)
+{
+    void *base = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    madvise(base, length, MADV_DONTDUMP);
+    return base;
+}
+
+int fst_commit(int fd, uint64_t offset, uint64_t length)
+{
+    int rc;
+    do
+        rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) == 0 ? 0 : errno;
+    while (rc == EINTR);
+    return rc;
+}
+
+int fst_punch(int fd, uint64_t offset, uint64_t length)
+{
+    int rc;
+    do
+        rc = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) == 0 ? 0 : errno;
+    while (rc == EINTR);
+    return rc;
+}

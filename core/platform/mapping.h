@@ -1,0 +1,23 @@
+/* mapping.h - files and address space: make, size, map, commit and give back memory of an arena's file. */
+#ifndef FST_PLATFORM_MAPPING_H
+#define FST_PLATFORM_MAPPING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Map length bytes of fd at offset, shared. Left out of core dumps. NULL and errno on failure. */
+void *fst_map(int fd, uint64_t offset, uint64_t length, bool writable, bool huge_pages);
+void fst_unmap(void *base, uint64_t length);
+
+/* Process-local zeroed memory, reserved and not charged until touched; not copied into core dumps. NULL and errno. */
+void *fst_map_private(uint64_t length);
+
+/* Take the bytes from the system before they are touched, so that a full file system is an error here and not a SIGBUS there.
+ * Idempotent. 0 or an errno value. */
+int fst_commit(int fd, uint64_t offset, uint64_t length);
+
+/* Give whole pages back to the system; they read as zeros afterwards. 0 or an errno value. */
+int fst_punch(int fd, uint64_t offset, uint64_t length);
+
+#endif

@@ -1,0 +1,126 @@
+#include "rcu/grace.h"
+
+#include "crash/process.h"
+#include "platform/atomics.h"
+#include "platform/error.h"
+#include "platform/futex.h"
+#include "platform/membarrier.h"
+#include "rcu/thread.h"
+
+#define SPIN_NS 30000ull         /* a short section ends sooner than a sleeper would wake up */
+#define SLEEP_NS (5 * FST_MS)    /* a killed reader wakes nobody */
+#define STALL_NS (1000 * FST_MS) /* a section this long is reported */
+
+struct wait {
+    struct fst_arena *a;
+    uint64_t seq;    /* our grace period */
+    uint64_t cookie; /* what would do */
+    uint64_t began, timeout;
+    const uint32_t *stop;
+};
+
+static bool holds_up(const struct fst_thread_slot *s, uint64_t seq)
+{
+    uint64_t seen = fst_load_acquire(&s->seq); /* PAIR(read-section): what the section did happened before */
+    return seen != 0 && seen < seq;
+}
+
+static void report_stall(const struct wait *w, uint32_t index)
+{
+    if (fst_now() - w->began < STALL_NS)
+        return;
+    struct fst_superblock *sb = w->a->sb;
+    if (fst_load_relaxed(&sb->stalled_thread) != index + 1) {
+        fst_store_relaxed(&sb->stalled_since, w->began);
+        fst_store_relaxed(&sb->stalled_thread, index + 1);
+    }
+}
+
+static void clear_stall(const struct wait *w, uint32_t index)
+{
+    if (fst_load_relaxed(&w->a->sb->stalled_thread) == index + 1)
+        fst_store_relaxed(&w->a->sb->stalled_thread, 0);
+}
+
+/* Somebody else's grace period began late enough and is over. */
+static bool served(const struct wait *w)
+{
+    return fst_load_acquire(&w->a->sb->gp_completed) > w->cookie;
+}
+
+static int sleep_for(const struct wait *w, struct fst_thread_slot *s, uint32_t index)
+{
+    while (holds_up(s, w->seq)) {
+        if (served(w))
+            return FST_OK;
+        if (w->stop && fst_load_relaxed(w->stop))
+            return FST_TIMEOUT;
+        uint64_t waited = fst_now() - w->began;
+        if (waited >= w->timeout)
+            return FST_TIMEOUT;
+        uint64_t seen = fst_load_relaxed(&s->seq);
+        fst_store_relaxed(&s->waiter, 1);
+        /* Either the reader sees the waiter when it leaves, or we see here that it has left. */
+        if (w->a->light)
+            fst_membarrier();
+        else
+            fst_full_fence();
+        if (!holds_up(s, w->seq))
+            break;
+        uint64_t left = w->timeout - waited;
+        fst_futex_wait((const uint32_t *)(const void *)&s->seq, (uint32_t)seen, left < SLEEP_NS ? left : SLEEP_NS);
+        if (holds_up(s, w->seq)) {
+            uint32_t process = fst_thread_owner_process(fst_load_acquire(&s->owner));
+            if (process >= FST_MAX_PROCESSES || !fst_process_alive(w->a, process))
+                break; /* a dead reader reads nothing; its slot is freed by the batch that buries it */
+            report_stall(w, index);
+        }
+    }
+    clear_stall(w, index);
+    return FST_OK;
+}
+
+static int wait_for(const struct wait *w, uint32_t index)
+{
+    struct fst_thread_slot *s = fst_thread_slot_at(w->a, index);
+    if (!holds_up(s, w->seq))
+        return FST_OK;
+    uint64_t until = fst_now() + SPIN_NS;
+    while (fst_now() < until) {
+        for (int i = 0; i < 20; i++)
+            fst_pause();
+        if (!holds_up(s, w->seq))
+            return FST_OK;
+    }
+    return sleep_for(w, s, index);
+}
+
+int fst_grace_wait(struct fst_arena *a, uint64_t cookie, uint64_t timeout, const uint32_t *stop)
+{
+    struct fst_superblock *sb = a->sb;
+    if (fst_load_acquire(&sb->gp_completed) > cookie)
+        return FST_OK;
+    if (a->light && !a->can_membarrier)
+        return fst_fail(FST_OS, "this process may not call membarrier(2), so it cannot run grace periods; another one must");
+    struct wait w = {.a = a, .cookie = cookie, .timeout = timeout, .stop = stop, .began = fst_now()};
+    w.seq = fst_add64(&sb->gp_seq, 1) + 1;
+    if (a->light)
+        fst_membarrier(); /* PAIR(read-section) */
+    else
+        fst_full_fence();
+    uint32_t top = fst_load_acquire(&sb->thread_top);
+    for (uint32_t i = 0; i < top && !served(&w); i++) {
+        int rc = wait_for(&w, i);
+        if (rc)
+            return fst_fail(rc, "a read-side section is still open");
+    }
+    if (served(&w))
+        return FST_OK;
+    if (a->light)
+        fst_membarrier();
+    else
+        fst_full_fence();
+    fst_max64(&sb->gp_completed, w.seq);
+    fst_add64(&sb->grace_periods, 1);
+    return FST_OK;
+}

@@ -1,0 +1,151 @@
+#include "rcu/thread.h"
+
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "platform/error.h"
+#include "region/table.h"
+
+#define GEN_SHIFT 16
+
+pthread_mutex_t fst_local_mutex = PTHREAD_MUTEX_INITIALIZER;
+_Thread_local struct fst_thread *fst_thread_current;
+
+static pthread_key_t key;
+static void (*exit_hook)(struct fst_thread *t);
+
+/* All states of this thread, one for each arena; fst_thread_current is the one used last. */
+static _Thread_local struct fst_thread *states;
+
+struct fst_thread *fst_thread_states(void)
+{
+    return states;
+}
+
+static void at_thread_exit(void *unused)
+{
+    (void)unused;
+    while (states) {
+        struct fst_thread *t = states;
+        states = t->next;
+        pthread_mutex_lock(&fst_local_mutex);
+        if (t->arena) {
+            exit_hook(t);
+            fst_thread_forget(t);
+        }
+        pthread_mutex_unlock(&fst_local_mutex);
+        free(t->actives);
+        free(t);
+    }
+    fst_thread_current = NULL;
+}
+
+void fst_threads_init(void (*at_exit)(struct fst_thread *t))
+{
+    exit_hook = at_exit;
+    pthread_key_create(&key, at_thread_exit);
+}
+
+uint64_t fst_thread_owner(const struct fst_arena *a, uint32_t process)
+{
+    uint64_t generation = fst_load_relaxed(&fst_process_at(a, process)->state) >> GEN_SHIFT;
+    return (generation << 16) | (process + 1);
+}
+
+int fst_thread_slot_claim(struct fst_arena *a, uint32_t process, uint32_t *index)
+{
+    uint64_t mine = fst_thread_owner(a, process);
+    for (uint32_t i = 0; i < FST_MAX_THREADS; i++) {
+        uint32_t top = fst_load_acquire(&a->sb->thread_top);
+        if (i >= top) {
+            int rc = fst_table_commit(a, FST_T_THREAD, i + 1);
+            if (rc)
+                return rc;
+            fst_cas32(&a->sb->thread_top, &top, i + 1);
+        }
+        struct fst_thread_slot *s = fst_thread_slot_at(a, i);
+        uint64_t nobody = 0;
+        if (fst_load_relaxed(&s->owner) == 0 && fst_cas64(&s->owner, &nobody, mine)) {
+            fst_store_relaxed(&s->generation, s->generation + 1);
+            *index = i;
+            return FST_OK;
+        }
+    }
+    return fst_fail(FST_FULL, "all %u thread slots of the arena are in use", FST_MAX_THREADS);
+}
+
+void fst_thread_slot_free(struct fst_arena *a, uint32_t index)
+{
+    struct fst_thread_slot *s = fst_thread_slot_at(a, index);
+    fst_store_release(&s->seq, 0);
+    fst_store_relaxed(&s->waiter, 0);
+    fst_store_release(&s->owner, 0);
+}
+
+static struct fst_thread *find_and_prune(struct fst_arena *a)
+{
+    struct fst_thread *found = NULL;
+    for (struct fst_thread **link = &states; *link;) {
+        struct fst_thread *t = *link;
+        if (!t->arena) {
+            *link = t->next;
+            if (fst_thread_current == t)
+                fst_thread_current = NULL;
+            free(t->actives);
+            free(t);
+            continue;
+        }
+        if (t->arena == a)
+            found = t;
+        link = &t->next;
+    }
+    return found;
+}
+
+struct fst_thread *fst_thread_register(struct fst_arena *a)
+{
+    if (!a->usable) {
+        fst_fail(FST_CLOSED, "this process has no slot in the arena: it was forked when none was free; open the arena again");
+        return NULL;
+    }
+    struct fst_thread *t = find_and_prune(a);
+    if (t) {
+        fst_thread_current = t;
+        return t;
+    }
+    t = calloc(1, sizeof *t);
+    if (!t) {
+        fst_fail(FST_FULL, "out of memory");
+        return NULL;
+    }
+    if (fst_thread_slot_claim(a, a->slot, &t->index)) {
+        free(t);
+        return NULL;
+    }
+    t->slot = fst_thread_slot_at(a, t->index);
+    fst_store_relaxed(&t->slot->tid, (uint32_t)syscall(SYS_gettid));
+    t->arena = a;
+    t->next = states;
+    states = t;
+    pthread_mutex_lock(&fst_local_mutex);
+    t->next_in_arena = a->threads;
+    a->threads = t;
+    pthread_mutex_unlock(&fst_local_mutex);
+    pthread_setspecific(key, &key); /* any value: asks for at_thread_exit */
+    fst_thread_current = t;
+    return t;
+}
+
+void fst_thread_forget(struct fst_thread *t)
+{
+    struct fst_arena *a = t->arena;
+    for (struct fst_thread **link = &a->threads; *link; link = &(*link)->next_in_arena) {
+        if (*link == t) {
+            *link = t->next_in_arena;
+            break;
+        }
+    }
+    fst_thread_slot_free(a, t->index);
+    t->arena = NULL;
+}

@@ -1,0 +1,100 @@
+/* thread.h - this process's threads: each has a slot in the arena for its read-side sections, and private hints beside it.
+ *
+ * A thread registers with an arena when it first needs to and is forgotten when it ends. A killed process's slots are freed by the
+ * batch that buries it (reclaim/bury.c).
+ */
+#ifndef FST_RCU_THREAD_H
+#define FST_RCU_THREAD_H
+
+#include <pthread.h>
+
+#include "platform/atomics.h"
+#include "platform/futex.h"
+#include "region/region.h"
+
+#define FST_THREAD_ENTRIES 128 /* free reference entries that a thread keeps for itself */
+
+struct fst_actives; /* alloc/slab.h: the slabs that this thread allocates from */
+
+/* Process-local. Touched by its own thread only, apart from `arena`, which a detaching thread clears under fst_local_mutex. */
+struct fst_thread {
+    struct fst_arena *arena; /* NULL: detached; the thread frees this when it sees it or ends */
+    struct fst_thread_slot *slot;
+    uint32_t index;
+    uint32_t nest; /* depth of sections */
+    uint32_t entry_count;
+    uint32_t entries[FST_THREAD_ENTRIES];
+    struct fst_actives *actives;
+    struct fst_thread *next;          /* of this thread, other arenas */
+    struct fst_thread *next_in_arena; /* under fst_local_mutex */
+};
+
+/* Guards what this process keeps about its attachments: their list, their threads. Innermost but for nothing: no other lock is taken
+ * inside, and it is held over fork. */
+extern pthread_mutex_t fst_local_mutex;
+
+extern _Thread_local struct fst_thread *fst_thread_current __attribute__((tls_model("initial-exec")));
+
+/* All states of the calling thread, linked by next; some may be detached. For fork. */
+struct fst_thread *fst_thread_states(void);
+
+/* Slow path of fst_thread_get. NULL: no slot or no memory; the reason is the thread's last error (FST_FULL or FST_CLOSED). */
+struct fst_thread *fst_thread_register(struct fst_arena *a);
+
+/* The calling thread's state in this arena. */
+static inline struct fst_thread *fst_thread_get(struct fst_arena *a)
+{
+    struct fst_thread *t = fst_thread_current;
+    if (__builtin_expect(t != NULL && t->arena == a, 1))
+        return t;
+    return fst_thread_register(a);
+}
+
+/* A slot of the thread table for a thread of process slot `process`. FST_FULL. */
+int fst_thread_slot_claim(struct fst_arena *a, uint32_t process, uint32_t *index);
+void fst_thread_slot_free(struct fst_arena *a, uint32_t index);
+
+/* The value of a thread slot's owner word for threads of a process slot. */
+uint64_t fst_thread_owner(const struct fst_arena *a, uint32_t process);
+static inline uint32_t fst_thread_owner_process(uint64_t owner)
+{
+    return (uint32_t)(owner & 0xffff) - 1u;
+}
+
+/* Call once: what to do with each of a thread's states when it ends, before fst_thread_forget. */
+void fst_threads_init(void (*at_exit)(struct fst_thread *t));
+
+/* Give back the slot; the state's memory stays until its thread sees that arena is NULL. Under fst_local_mutex. */
+void fst_thread_forget(struct fst_thread *t);
+
+/* ---- read-side sections -------------------------------------------------------------------------------------------------------
+ * PAIR(read-section): the light side of the barrier in fst_grace_wait. The store of seq may linger in a store buffer while the
+ * section's reads go on; the updater's membarrier empties it. models/grace_period.pml. */
+static inline void fst_section_enter(struct fst_thread *t)
+{
+    if (t->nest++)
+        return;
+    __atomic_store_n(&t->slot->seq, fst_load_relaxed(&t->arena->sb->gp_seq), __ATOMIC_RELAXED);
+    if (t->arena->light)
+        fst_compiler_barrier();
+    else
+        fst_full_fence();
+}
+
+static inline void fst_section_leave(struct fst_thread *t)
+{
+    if (--t->nest)
+        return;
+    struct fst_thread_slot *slot = t->slot;
+    __atomic_store_n(&slot->seq, 0, __ATOMIC_RELEASE);
+    if (t->arena->light)
+        fst_compiler_barrier();
+    else
+        fst_full_fence();
+    if (__builtin_expect(fst_load_relaxed(&slot->waiter) != 0, 0)) {
+        fst_store_relaxed(&slot->waiter, 0);
+        fst_futex_wake((const uint32_t *)(const void *)&slot->seq, INT32_MAX);
+    }
+}
+
+#endif

@@ -1,0 +1,393 @@
+#include "reclaim/batch.h"
+
+#include <string.h>
+
+#include "alloc/registry.h"
+#include "alloc/run.h"
+#include "alloc/slab.h"
+#include "crash/process.h"
+#include "platform/error.h"
+#include "rcu/grace.h"
+#include "reclaim/bury.h"
+#include "reclaim/ending.h"
+#include "reclaim/release.h"
+#include "refs/claim.h"
+#include "refs/inflight.h"
+#include "refs/word.h"
+#include "region/lock.h"
+
+#define FILTER_BITS (1u << 16)
+
+struct batch {
+    struct fst_thread *t;
+    struct fst_arena *a;
+    const struct fst_batch_options *options;
+    struct fst_ended ended;
+    bool everything; /* the last batch was broken off */
+    uint64_t condemned; /* words that need the scan */
+    uint64_t objects, bytes; /* released */
+    uint64_t filter[FILTER_BITS / 64]; /* by slab: may it have condemned words? Saves the scan a look at most words. */
+};
+
+static uint32_t filter_bit(uint64_t oid)
+{
+    return (uint32_t)(((oid >> 9) * 0x9e3779b97f4a7c15ull) >> 48);
+}
+static_assert(FILTER_BITS == 1u << 16, "filter_bit");
+
+static void filter_add(struct batch *b, uint64_t oid)
+{
+    uint32_t bit = filter_bit(oid);
+    b->filter[bit / 64] |= 1ull << (bit % 64);
+}
+
+static bool filter_has(const struct batch *b, uint64_t oid)
+{
+    uint32_t bit = filter_bit(oid);
+    return b->filter[bit / 64] >> (bit % 64) & 1;
+}
+
+/* ---- release ---- */
+
+/* After the swing to free. */
+static void released(struct batch *b, uint64_t oid)
+{
+    b->objects++;
+    if (fst_oid_is_group(oid)) {
+        fst_ending_group_unreferenced(b->a, fst_oid_group_index(oid));
+        return;
+    }
+    uint32_t child = fst_load_relaxed(&fst_slab_at(b->a, fst_oid_slab(oid))->child);
+    if (child < fst_load_acquire(&b->a->sb->child_top))
+        b->bytes += fst_child_at(b->a, child)->stride;
+    fst_release_after_free(b->t, oid);
+}
+
+/* A lasting group stays although nobody refers to it. */
+static bool lasts(struct fst_arena *a, uint64_t oid)
+{
+    if (!fst_oid_is_group(oid))
+        return false;
+    const struct fst_group *g = fst_group_at(a, fst_oid_group_index(oid));
+    return (g->flags & FST_GROUP_LASTING) && fst_state(fst_load_acquire(&g->state)) == FST_GROUP_LIVE;
+}
+
+/* What is still CONDEMNED in this generation is referenced by nobody. */
+static void release_condemned(struct batch *b, uint64_t oid, uint64_t *word, uint64_t seen)
+{
+#ifdef FST_MUTANT_RELEASE_UNCONDEMNED
+    while ((seen & FST_WORD_ALLOCATED)) {
+#else
+    while ((seen & FST_WORD_ALLOCATED) && (seen & FST_WORD_CONDEMNED)) {
+#endif
+        if (fst_cas64(word, &seen, fst_word_free(seen))) {
+            released(b, oid);
+            return;
+        }
+    }
+}
+
+/* ---- splice and condemn ---- */
+
+static void condemn(struct batch *b, uint64_t oid, uint64_t *word, uint64_t seen)
+{
+    while ((seen & FST_WORD_ALLOCATED) && !(seen & FST_WORD_CONDEMNED))
+        if (fst_cas64(word, &seen, seen | FST_WORD_CONDEMNED))
+            break;
+    filter_add(b, oid);
+    b->condemned++;
+}
+
+/* The request of one TAKEN entry. A word that was never SHARED, freed or condemned had one owner, and that owner has dropped it. */
+static void consider(struct batch *b, uint64_t entry)
+{
+    uint64_t oid = fst_entry_oid(entry), *word = fst_word_of(b->a, oid);
+    if (!word || lasts(b->a, oid))
+        return;
+    uint64_t seen = fst_load_acquire(word);
+    if (!(seen & FST_WORD_ALLOCATED) || !fst_entry_matches(entry, seen))
+        return;
+    if ((seen & FST_WORD_FLAGS) == FST_WORD_ALLOCATED && fst_cas64(word, &seen, fst_word_free(seen))) {
+        released(b, oid);
+        return;
+    }
+    if (seen & FST_WORD_ALLOCATED)
+        condemn(b, oid, word, seen);
+}
+
+/* DROPPED, and a dead process's LIVE, become TAKEN; then what they ask for is considered. */
+static void splice_process(struct batch *b, uint32_t slot)
+{
+    struct fst_process *p = fst_process_at(b->a, slot);
+    uint32_t state = fst_process_state(fst_load_acquire(&p->state));
+    if (state != FST_PROCESS_LIVE && state != FST_PROCESS_DEAD)
+        return;
+    if (state == FST_PROCESS_LIVE && !b->everything && fst_load_relaxed(&p->dropped) == 0)
+        return;
+    fst_swap32(&p->dropped, 0); /* a drop from here on kicks again */
+    uint64_t *entries = fst_entries_of(b->a, slot);
+    uint32_t top = fst_load_acquire(&p->entry_top);
+    for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
+        uint64_t seen = fst_load_acquire(&entries[i]);
+        uint32_t is = fst_entry_state(seen);
+        bool take = is == FST_ENTRY_DROPPED || (is == FST_ENTRY_LIVE && state == FST_PROCESS_DEAD);
+        if (take && !fst_cas64(&entries[i], &seen, (seen & ~FST_ENTRY_STATE) | FST_ENTRY_TAKEN))
+            continue; /* its owner took it back */
+        if (take || is == FST_ENTRY_TAKEN)
+            consider(b, seen);
+    }
+}
+
+/* ---- ended children ---- */
+
+typedef void visit_word(struct batch *b, uint64_t oid, uint64_t *word, uint64_t seen);
+
+static void visit_slab(struct batch *b, uint32_t id, uint32_t child, visit_word *visit)
+{
+    struct fst_slab *s = fst_slab_at(b->a, id);
+    uint32_t class = FST_SLAB_ID_CLASS(id);
+    for (uint32_t k = 0; k < s->objects; k++) {
+        uint64_t *word = fst_slab_word(s, class, k);
+        uint64_t seen = fst_load_acquire(word);
+        if (s->child != child || fst_slab_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE)
+            return; /* it became empty and went */
+        if (seen & FST_WORD_ALLOCATED)
+            visit(b, fst_oid(id, k), word, seen);
+    }
+}
+
+/* Every allocated word of an ended child. The lists change under visit (an empty slab goes), so the ids are taken first; a child with many
+ * slabs is found through the descriptors instead. */
+static void for_each_word(struct batch *b, uint32_t child, visit_word *visit)
+{
+    struct fst_arena *a = b->a;
+    const struct fst_child *c = fst_child_at(a, child);
+    uint32_t ids[64], n = 0;
+    fst_slab_lock(a, child);
+    bool few = c->slabs <= 64;
+    for (int list = 0; few && list < 2; list++)
+        for (uint32_t id = list ? c->full : c->partial; id != FST_NONE && n < 64; id = fst_slab_at(a, id)->next)
+            ids[n++] = id;
+    fst_slab_unlock(a, child);
+    for (uint32_t i = 0; i < n; i++)
+        visit_slab(b, ids[i], child, visit);
+    for (uint32_t class = 0; !few && class < FST_SLAB_CLASSES; class++)
+        for (uint32_t i = 0; i < fst_load_acquire(&a->sb->slab_top[class]); i++)
+            if (fst_load_relaxed(&fst_slab_at(a, FST_SLAB_ID(class, i))->child) == child)
+                visit_slab(b, FST_SLAB_ID(class, i), child, visit);
+}
+
+static void condemn_child(void *context, uint32_t child)
+{
+    struct batch *b = context;
+    if (fst_state(fst_load_acquire(&fst_child_at(b->a, child)->state)) == FST_CHILD_ENDED)
+        for_each_word(b, child, condemn);
+}
+
+static void release_child(void *context, uint32_t child)
+{
+    struct batch *b = context;
+    if (fst_state(fst_load_acquire(&fst_child_at(b->a, child)->state)) == FST_CHILD_ENDED)
+        for_each_word(b, child, release_condemned);
+}
+
+static void condemn_group(void *context, uint32_t group)
+{
+    struct batch *b = context;
+    uint64_t *word = &fst_group_at(b->a, group)->word;
+    uint64_t seen = fst_load_acquire(word);
+    if (seen & FST_WORD_ALLOCATED)
+        condemn(b, fst_oid_group(group), word, seen);
+}
+
+static void release_group(void *context, uint32_t group)
+{
+    struct batch *b = context;
+    uint64_t *word = &fst_group_at(b->a, group)->word;
+    release_condemned(b, fst_oid_group(group), word, fst_load_acquire(word));
+}
+
+static bool of_ended(struct fst_arena *a, uint64_t oid)
+{
+    if (fst_oid_is_group(oid))
+        return fst_state(fst_load_acquire(&fst_group_at(a, fst_oid_group_index(oid))->state)) == FST_GROUP_DESTROYED;
+    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
+    return child < fst_load_acquire(&a->sb->child_top) &&
+           fst_state(fst_load_acquire(&fst_child_at(a, child)->state)) == FST_CHILD_ENDED;
+}
+
+/* In-flight entries of what was destroyed end: a taker that won is in its table already, one that lost has a bare handle. */
+static void end_inflight(struct batch *b)
+{
+    uint32_t top = fst_load_acquire(&b->a->sb->inflight_top);
+    for (uint32_t i = 0; i < top; i++) {
+        uint64_t word = fst_load_acquire(&fst_inflight_at(b->a, i)->word);
+        uint64_t oid = fst_inflight_oid(word);
+        if ((word & FST_INFLIGHT_LIVE) && fst_word_of(b->a, oid) && of_ended(b->a, oid))
+            fst_inflight_end(b->a, i, word);
+    }
+}
+
+/* ---- scan ---- */
+
+/* A reference to a condemned object: let it live. The reference's own end will ask again. */
+static void keep(struct fst_arena *a, uint64_t oid, uint64_t entry, bool any_generation)
+{
+    uint64_t *word = fst_word_of(a, oid);
+    uint64_t seen = word ? fst_load_acquire(word) : 0;
+    while ((seen & FST_WORD_ALLOCATED) && (seen & FST_WORD_CONDEMNED) && (any_generation || fst_entry_matches(entry, seen)))
+        if (fst_cas64(word, &seen, seen & ~FST_WORD_CONDEMNED))
+            return;
+}
+
+static void scan_inflight(struct batch *b)
+{
+    uint32_t top = fst_load_acquire(&b->a->sb->inflight_top);
+    for (uint32_t i = 0; i < top; i++) {
+        uint64_t word = fst_load_acquire(&fst_inflight_at(b->a, i)->word);
+        if ((word & FST_INFLIGHT_LIVE) && filter_has(b, fst_inflight_oid(word)))
+            keep(b->a, fst_inflight_oid(word), 0, true);
+    }
+}
+
+static void scan_processes(struct batch *b)
+{
+    uint32_t processes = fst_load_acquire(&b->a->sb->process_top);
+    for (uint32_t slot = 0; slot < processes; slot++) {
+        const struct fst_process *p = fst_process_at(b->a, slot);
+        if (fst_process_state(fst_load_acquire(&p->state)) == FST_PROCESS_FREE)
+            continue; /* JOINING counts: a forked child's table is filled before it is LIVE */
+        const uint64_t *entries = fst_entries_of(b->a, slot);
+        uint32_t top = fst_load_acquire(&p->entry_top);
+        for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
+            uint64_t entry = fst_load_acquire(&entries[i]);
+            uint32_t is = fst_entry_state(entry);
+            if ((is == FST_ENTRY_LIVE || is == FST_ENTRY_DROPPED) && filter_has(b, fst_entry_oid(entry)))
+                keep(b->a, fst_entry_oid(entry), entry, false);
+        }
+    }
+}
+
+/* ---- release and empty ---- */
+
+static void finish_process(struct batch *b, uint32_t slot)
+{
+    uint64_t *entries = fst_entries_of(b->a, slot);
+    uint32_t top = fst_load_acquire(&fst_process_at(b->a, slot)->entry_top);
+    for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
+        uint64_t entry = fst_load_acquire(&entries[i]);
+        if (fst_entry_state(entry) != FST_ENTRY_TAKEN)
+            continue;
+        uint64_t oid = fst_entry_oid(entry), *word = fst_word_of(b->a, oid);
+        uint64_t seen = word ? fst_load_acquire(word) : 0;
+        if (word && fst_entry_matches(entry, seen) && !lasts(b->a, oid))
+            release_condemned(b, oid, word, seen);
+        fst_cas64(&entries[i], &entry, 0); /* fails when its owner took it back */
+    }
+}
+
+static void give_back(struct batch *b)
+{
+    uint32_t top = fst_load_acquire(&b->a->sb->child_top);
+    for (uint32_t i = 0; i < top; i++) {
+        const struct fst_child *c = fst_child_at(b->a, i);
+        if (fst_state(fst_load_acquire(&c->state)) == FST_CHILD_FREE || fst_load_relaxed(&c->used_pages) == 0)
+            continue;
+        fst_slab_shrink_child(b->a, i, fst_slab_owner_word(b->t), b->options->timeout);
+        fst_release_child(b->a, i); /* if it has ended */
+    }
+}
+
+static int run(struct batch *b)
+{
+    struct fst_arena *a = b->a;
+    uint32_t processes;
+    if (b->options->deaths || b->everything)
+        fst_bury_probe(a);
+    processes = fst_load_acquire(&a->sb->process_top);
+    for (uint32_t slot = 0; slot < processes; slot++)
+        splice_process(b, slot);
+    b->ended = fst_ended_take(a, b->everything);
+    bool ended = b->ended.head != FST_NONE || b->ended.caches || b->ended.walk;
+    if (ended) {
+        fst_ended_children(a, &b->ended, condemn_child, b);
+        fst_ended_groups(a, &b->ended, condemn_group, b);
+        end_inflight(b);
+    }
+    if (b->condemned) {
+        int rc = fst_grace_wait(a, fst_load_seq_cst(&a->sb->gp_seq), b->options->timeout, b->options->stop);
+        if (rc)
+            return rc;
+#ifdef FST_MUTANT_SCAN_ORDER
+        scan_processes(b);
+        scan_inflight(b);
+#else
+        scan_inflight(b);
+        scan_processes(b);
+#endif
+    }
+    for (uint32_t slot = 0; slot < processes; slot++)
+        finish_process(b, slot);
+    if (ended) {
+        fst_ended_children(a, &b->ended, release_child, b);
+        fst_ended_groups(a, &b->ended, release_group, b);
+        fst_ended_release(a, &b->ended, fst_slab_owner_word(b->t));
+    }
+    fst_bury_finish(a);
+    if (b->options->give_back)
+        give_back(b);
+    return FST_OK;
+}
+
+int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
+{
+    struct fst_arena *a = t->arena;
+    struct fst_superblock *sb = a->sb;
+    if (fst_trylock(a, &sb->reaper_lock) == FST_TRY_BUSY)
+        return fst_fail(FST_BUSY, "another batch is running");
+    struct batch b;
+    memset(&b, 0, sizeof b);
+    b.t = t;
+    b.a = a;
+    b.options = options;
+    b.everything = fst_load_relaxed(&sb->batch_dirty) != 0;
+    b.ended.head = FST_NONE;
+    uint64_t began = fst_now();
+    fst_store_relaxed(&sb->batch_dirty, 1);
+    fst_store_relaxed(&sb->batch_started, began);
+    fst_store_release(&sb->batches_begun, fst_load_relaxed(&sb->batches) + 1);
+    fst_full_fence(); /* PAIR(batch-number): whoever took the number before this sees its drop spliced by the next batch */
+    int rc = run(&b);
+    if (rc == FST_OK) {
+        fst_add64(&sb->released_objects, b.objects);
+        fst_add64(&sb->released_bytes, b.bytes);
+        fst_store_relaxed(&sb->batch_last_ns, fst_now() - began);
+        fst_store_relaxed(&sb->batch_dirty, 0);
+        fst_store_release(&sb->batches, fst_load_relaxed(&sb->batches) + 1);
+    }
+    fst_store_relaxed(&sb->batch_started, 0);
+    fst_unlock(a, &sb->reaper_lock);
+    fst_futex_wake(&sb->batches, INT32_MAX);
+    return rc;
+}
+
+int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch_options *options)
+{
+    struct fst_superblock *sb = t->arena->sb;
+    uint64_t began = fst_now();
+    struct fst_batch_options left = *options;
+    for (;;) {
+        uint32_t done = fst_load_acquire(&sb->batches);
+        if ((int32_t)(done - cookie) > 0)
+            return FST_OK;
+        uint64_t waited = fst_now() - began;
+        if (waited >= options->timeout)
+            return fst_fail(FST_TIMEOUT, "the batch was not over in time");
+        left.timeout = options->timeout - waited;
+        int rc = fst_batch_run(t, &left);
+        if (rc == FST_BUSY)
+            fst_futex_wait(&sb->batches, done, left.timeout < 5 * FST_MS ? left.timeout : 5 * FST_MS);
+        else if (rc != FST_OK)
+            return rc;
+    }
+}

@@ -1,0 +1,34 @@
+/* batch.h - the batch: whatever died is released together, after one grace period.
+ *
+ *   1  splice    DROPPED entries become TAKEN; dead processes' LIVE entries too; ended groups and caches are taken off their queue
+ *   2  condemn   the words of TAKEN entries, and of all objects of ended children, become CONDEMNED; in-flight entries of ended groups
+ *                end. A word that was never SHARED is known to nobody else and is released at once.
+ *   3  wait      heavy barrier and one grace period
+ *   4  scan      in-flight entries first, the processes' tables last (references move in that direction only, so none is missed): a LIVE
+ *                or DROPPED entry of the word's generation takes CONDEMNED away
+ *   5  release   what is still CONDEMNED: one swing to free, generation + 1; empty slabs, children, groups, caches go with it
+ *   6  empty     TAKEN entries become EMPTY
+ *
+ * Everything a batch has taken is a state in shared memory. A reaper that is killed, or breaks off because a reader does not leave,
+ * leaves batch_dirty set, and the next batch begins again at 1 over everything. The model is models/references.pml.
+ */
+#ifndef FST_RECLAIM_BATCH_H
+#define FST_RECLAIM_BATCH_H
+
+#include "rcu/thread.h"
+#include "region/region.h"
+
+struct fst_batch_options {
+    bool deaths;          /* ask the kernel who is alive */
+    bool give_back;       /* give empty slabs back to the page allocator */
+    uint64_t timeout;     /* for the grace period */
+    const uint32_t *stop; /* becoming non-zero breaks it off; may be NULL */
+};
+
+/* Run one batch. FST_BUSY when another process or thread runs one; FST_TIMEOUT, FST_OS when broken off. In no section. */
+int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options);
+
+/* Run batches, or wait for those of others, until number `batches` has passed `cookie`. FST_TIMEOUT. In no section. */
+int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch_options *options);
+
+#endif

@@ -1,0 +1,100 @@
+#include "reclaim/bury.h"
+
+#include "alloc/run.h"
+#include "alloc/slab.h"
+#include "crash/process.h"
+#include "platform/atomics.h"
+#include "platform/liveness.h"
+#include "platform/mapping.h"
+#include "rcu/thread.h"
+
+static void free_thread_slots(struct fst_arena *a, uint32_t process)
+{
+    uint64_t owner = fst_thread_owner(a, process);
+    uint32_t top = fst_load_acquire(&a->sb->thread_top);
+    for (uint32_t i = 0; i < top; i++)
+        if (fst_load_relaxed(&fst_thread_slot_at(a, i)->owner) == owner)
+            fst_thread_slot_free(a, i);
+}
+
+/* LIVE without its lock becomes DEAD. JOINING without its lock goes back to FREE: nothing refers to it yet. */
+static bool probe(struct fst_arena *a, uint32_t slot)
+{
+    struct fst_process *p = fst_process_at(a, slot);
+    uint64_t seen = fst_load_acquire(&p->state);
+    uint32_t state = fst_process_state(seen);
+    if (state == FST_PROCESS_DEAD) {
+        free_thread_slots(a, slot);
+        return true;
+    }
+    if (state == FST_PROCESS_FREE || slot == a->slot || fst_liveness_find(a->lock_fd, FST_LOCK_ALIVE + slot, 1) >= 0)
+        return false;
+    if (state == FST_PROCESS_JOINING) {
+        fst_cas64(&p->state, &seen, (seen & ~15ull) | FST_PROCESS_FREE);
+        return false;
+    }
+    /* The word names its generation: a slot that was given back and claimed again since our look does not match. */
+    if (!fst_cas64(&p->state, &seen, (seen & ~15ull) | FST_PROCESS_DEAD))
+        return false;
+    fst_add64(&a->sb->deaths, 1);
+    free_thread_slots(a, slot);
+    return true;
+}
+
+uint32_t fst_bury_probe(struct fst_arena *a)
+{
+    uint32_t dead = 0, top = fst_load_acquire(&a->sb->process_top);
+    for (uint32_t slot = 0; slot < top; slot++)
+        dead += probe(a, slot);
+    return dead;
+}
+
+static bool entries_empty(struct fst_arena *a, uint32_t slot)
+{
+    const uint64_t *entries = fst_entries_of(a, slot);
+    uint32_t top = fst_load_acquire(&fst_process_at(a, slot)->entry_top);
+    for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++)
+        if (fst_load_relaxed(&entries[i]))
+            return false;
+    return true;
+}
+
+static void recover_slabs(struct fst_arena *a)
+{
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class++) {
+        uint32_t top = fst_load_acquire(&a->sb->slab_top[class]);
+        for (uint32_t i = 0; i < top; i++)
+            if (fst_load_relaxed(&fst_slab_at(a, FST_SLAB_ID(class, i))->owner))
+                fst_slab_recover(a, FST_SLAB_ID(class, i));
+    }
+}
+
+/* The next owner begins with an empty table: give its memory back, all but the first page. */
+static void shrink_entries(struct fst_arena *a, uint32_t slot)
+{
+    struct fst_process *p = fst_process_at(a, slot);
+    uint64_t have = p->entries_committed, keep = FST_PAGE;
+    if (have <= keep)
+        return;
+    uint64_t offset = a->sb->tables[FST_T_ENTRY].offset + (uint64_t)slot * FST_MAX_ENTRIES * sizeof(uint64_t);
+    fst_store_relaxed(&p->entries_committed, keep);
+    fst_punch(a->fd, offset + keep, have - keep);
+}
+
+void fst_bury_finish(struct fst_arena *a)
+{
+    uint32_t top = fst_load_acquire(&a->sb->process_top);
+    bool recovered = false;
+    for (uint32_t slot = 0; slot < top; slot++) {
+        struct fst_process *p = fst_process_at(a, slot);
+        uint64_t state = fst_load_acquire(&p->state);
+        if (fst_process_state(state) != FST_PROCESS_DEAD || !entries_empty(a, slot))
+            continue;
+        if (!recovered)
+            recover_slabs(a);
+        recovered = true;
+        shrink_entries(a, slot);
+        fst_store_relaxed(&p->entry_top, 0);
+        fst_store_release(&p->state, (state & ~15ull) | FST_PROCESS_FREE);
+    }
+}

@@ -1,0 +1,170 @@
+#include "reclaim/reaper.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "alloc/run.h"
+#include "alloc/slab.h"
+#include "platform/error.h"
+#include "platform/futex.h"
+#include "platform/liveness.h"
+#include "rcu/thread.h"
+#include "reclaim/batch.h"
+#include "refs/reftable.h"
+
+#define GATHER_NS (3 * FST_MS)  /* after a first drop: wait so long for more */
+#define TICK_NS (400 * FST_MS)  /* between two looks for deaths */
+#define GRACE_NS (200 * FST_MS) /* for a grace period, before the thread breaks off and tries again */
+#define IDLE_TICKS 5u           /* ticks without a batch before memory is given back to the system */
+
+enum { KICK_NONE = 0, KICK_GATHER = 1, KICK_NOW = 2 };
+
+struct fst_reaper {
+    pthread_mutex_t mutex; /* starting and stopping the thread */
+    pthread_t thread;
+    bool running;
+    bool forbidden;  /* for good: detached or ended */
+    uint32_t kick;   /* futex */
+    uint32_t stop;
+    uint32_t drops;  /* since the last batch of this process */
+};
+
+/* Is any other process attached? One probe over all bytes. */
+static bool have_company(const struct fst_arena *a)
+{
+    return fst_liveness_find(a->lock_fd, FST_LOCK_ALIVE, FST_MAX_PROCESSES) >= 0;
+}
+
+static void idle(struct fst_thread *t, uint32_t *ticks)
+{
+    if (++*ticks < IDLE_TICKS)
+        return;
+    *ticks = 0;
+    fst_run_punch(t->arena, true, fst_slab_owner_word(t));
+}
+
+static void *loop(void *argument)
+{
+    struct fst_arena *a = argument;
+    struct fst_reaper *r = a->reaper;
+    struct fst_thread *t = fst_thread_get(a);
+    uint32_t ticks = 0;
+    while (t && !fst_load_acquire(&r->stop)) {
+        bool company = have_company(a);
+        if (fst_load_acquire(&r->kick) == KICK_NONE)
+            fst_futex_wait(&r->kick, KICK_NONE, company ? TICK_NS : 10 * TICK_NS);
+        if (fst_load_acquire(&r->kick) == KICK_GATHER)
+            fst_futex_wait(&r->kick, KICK_GATHER, GATHER_NS);
+        if (fst_load_acquire(&r->stop))
+            break;
+        uint32_t kick = __atomic_exchange_n(&r->kick, KICK_NONE, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&r->drops, 0, __ATOMIC_RELAXED);
+        struct fst_batch_options options = {.deaths = true, .timeout = GRACE_NS, .stop = &r->stop};
+        if (kick == KICK_NONE && !company && !fst_load_relaxed(&a->sb->batch_dirty)) {
+            idle(t, &ticks);
+            continue;
+        }
+        int rc = fst_batch_run(t, &options);
+        if (rc == FST_BUSY || rc == FST_TIMEOUT) {
+            /* What we were kicked for may not be in the other's batch: try again soon. */
+            uint32_t none = KICK_NONE;
+            if (kick != KICK_NONE)
+                __atomic_compare_exchange_n(&r->kick, &none, KICK_GATHER, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+        }
+        if (kick == KICK_NONE)
+            idle(t, &ticks);
+    }
+    return NULL;
+}
+
+static void start(struct fst_arena *a)
+{
+    struct fst_reaper *r = a->reaper;
+    pthread_mutex_lock(&r->mutex);
+    if (!r->running && !r->forbidden && a->usable && (!a->light || a->can_membarrier)) {
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the user's threads */
+        __atomic_store_n(&r->stop, 0, __ATOMIC_SEQ_CST);
+        r->running = pthread_create(&r->thread, NULL, loop, a) == 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (r->running)
+            fst_store_relaxed(&a->self->flags, a->self->flags | FST_PROCESS_REAPER);
+    }
+    pthread_mutex_unlock(&r->mutex);
+}
+
+static void kick(struct fst_arena *a, uint32_t how)
+{
+    struct fst_reaper *r = a->reaper;
+    if (!__atomic_load_n(&r->running, __ATOMIC_ACQUIRE))
+        start(a);
+    uint32_t seen = __atomic_load_n(&r->kick, __ATOMIC_RELAXED);
+    while (seen < how) {
+        if (__atomic_compare_exchange_n(&r->kick, &seen, how, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+            fst_futex_wake(&r->kick, 1);
+            return;
+        }
+    }
+}
+
+void fst_reaper_dropped(struct fst_arena *a)
+{
+    struct fst_reaper *r = a->reaper;
+    fst_add32(&a->self->dropped, 1);
+    uint32_t drops = __atomic_add_fetch(&r->drops, 1, __ATOMIC_RELAXED);
+    uint32_t live = a->refs->live, enough = live / 4 > 64 ? live / 4 : 64;
+    kick(a, drops >= enough || fst_load_relaxed(&a->sb->waiters) ? KICK_NOW : KICK_GATHER);
+}
+
+void fst_reaper_ended(struct fst_arena *a)
+{
+    kick(a, KICK_GATHER);
+}
+
+void fst_reaper_watch(struct fst_arena *a)
+{
+    if (!__atomic_load_n(&a->reaper->running, __ATOMIC_ACQUIRE))
+        start(a);
+}
+
+int fst_reaper_create(struct fst_arena *a)
+{
+    a->reaper = calloc(1, sizeof *a->reaper);
+    if (!a->reaper)
+        return fst_fail(FST_FULL, "out of memory");
+    pthread_mutex_init(&a->reaper->mutex, NULL);
+    return FST_OK;
+}
+
+void fst_reaper_stop(struct fst_arena *a, bool for_good)
+{
+    struct fst_reaper *r = a->reaper;
+    pthread_mutex_lock(&r->mutex);
+    r->forbidden |= for_good;
+    if (r->running) {
+        __atomic_store_n(&r->stop, 1, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&r->kick, KICK_NOW, __ATOMIC_SEQ_CST);
+        fst_futex_wake(&r->kick, 1);
+        pthread_join(r->thread, NULL);
+        r->running = false;
+        fst_store_relaxed(&a->self->flags, a->self->flags & ~FST_PROCESS_REAPER);
+    }
+    pthread_mutex_unlock(&r->mutex);
+}
+
+void fst_reaper_destroy(struct fst_arena *a)
+{
+    free(a->reaper);
+    a->reaper = NULL;
+}
+
+void fst_reaper_forked(struct fst_arena *a)
+{
+    struct fst_reaper *r = a->reaper;
+    pthread_mutex_init(&r->mutex, NULL);
+    r->running = false;
+    r->kick = KICK_NONE;
+    r->drops = 0;
+}

@@ -1,0 +1,26 @@
+/* reaper.h - when batches run: this process's reaper thread.
+ *
+ * The thread starts when this process first has something for it and is stopped at detach and before a fork. It sleeps until it is kicked;
+ * while other processes are attached it also looks for deaths about twice a second. A first drop wakes it and it waits some
+ * milliseconds for more, so that a grace period serves many; a full table of drops, or somebody who waits for memory, cuts that short.
+ */
+#ifndef FST_RECLAIM_REAPER_H
+#define FST_RECLAIM_REAPER_H
+
+#include "region/region.h"
+
+/* This process dropped a shared reference (an entry is DROPPED). Any thread; never fails. */
+void fst_reaper_dropped(struct fst_arena *a);
+/* A group or cache was ended. */
+void fst_reaper_ended(struct fst_arena *a);
+/* This process shares objects with others: watch over their deaths. */
+void fst_reaper_watch(struct fst_arena *a);
+
+int fst_reaper_create(struct fst_arena *a);
+/* Stop the thread, if it runs; it starts again when next needed, unless `for_good`. */
+void fst_reaper_stop(struct fst_arena *a, bool for_good);
+void fst_reaper_destroy(struct fst_arena *a);
+/* In a forked child: the thread does not exist here. */
+void fst_reaper_forked(struct fst_arena *a);
+
+#endif

@@ -1,0 +1,126 @@
+/* reclaim.c - waiting for memory and for grace periods, in the caller, on request: the public face of batches. */
+#include <stdio.h>
+#include <string.h>
+
+#include "alloc/run.h"
+#include "alloc/slab.h"
+#include "platform/error.h"
+#include "rcu/grace.h"
+#include "rcu/thread.h"
+#include "reclaim/batch.h"
+#include "reclaim/reaper.h"
+
+/* The thread's state, if it may wait here. */
+static int may_wait(struct fst_arena *a, const char *what, struct fst_thread **t)
+{
+    *t = fst_thread_get(a);
+    if (!*t)
+        return FST_FULL;
+    if ((*t)->nest)
+        return fst_fail(FST_IN_SECTION, "%s inside read() would wait for itself", what);
+    return FST_OK;
+}
+
+int fst_read_lock(fst_arena *a)
+{
+    struct fst_thread *t = fst_thread_get(a);
+    if (!t)
+        return FST_FULL;
+    fst_section_enter(t);
+    return FST_OK;
+}
+
+int fst_read_unlock(fst_arena *a)
+{
+    struct fst_thread *t = fst_thread_get(a);
+    if (!t || !t->nest)
+        return fst_fail(FST_INVALID, "this thread is in no read-side section: a section ends in the thread that began it");
+    fst_section_leave(t);
+    return FST_OK;
+}
+
+bool fst_in_section(fst_arena *a)
+{
+    struct fst_thread *t = fst_thread_get(a);
+    return t && t->nest;
+}
+
+uint64_t fst_gp_cookie(fst_arena *a)
+{
+    fst_full_fence();
+    return fst_load_acquire(&a->sb->gp_seq);
+}
+
+bool fst_gp_done(fst_arena *a, uint64_t cookie)
+{
+    return fst_load_acquire(&a->sb->gp_completed) > cookie;
+}
+
+int fst_synchronize(fst_arena *a, uint64_t timeout)
+{
+    struct fst_thread *t;
+    int rc = may_wait(a, "synchronize()", &t);
+    return rc ? rc : fst_grace_wait(a, fst_gp_cookie(a), timeout, NULL);
+}
+
+int fst_reclaim(fst_arena *a, uint64_t timeout)
+{
+    struct fst_thread *t;
+    int rc = may_wait(a, "reclaiming memory", &t);
+    if (rc)
+        return rc;
+    struct fst_batch_options options = {.deaths = true, .give_back = true, .timeout = timeout};
+    uint32_t cookie = fst_load_acquire(&a->sb->batches);
+    return fst_batch_wait(t, cookie, &options);
+}
+
+void fst_wait_for_memory(fst_arena *a, uint64_t timeout)
+{
+    struct fst_superblock *sb = a->sb;
+    uint32_t seen = fst_load_acquire(&sb->batches);
+    fst_add32(&sb->waiters, 1); /* a kill before the subtraction leaves drops a little more eager: harmless */
+    fst_futex_wait(&sb->batches, seen, timeout < 10 * FST_MS ? timeout : 10 * FST_MS);
+    fst_add32(&sb->waiters, UINT32_MAX);
+}
+
+int fst_barrier_begin(fst_arena *a, uint64_t *cookie)
+{
+    struct fst_thread *t;
+    int rc = may_wait(a, "barrier()", &t);
+    fst_full_fence(); /* PAIR(batch-number) */
+    *cookie = fst_load_acquire(&a->sb->batches_begun);
+    return rc;
+}
+
+int fst_barrier_wait(fst_arena *a, uint64_t cookie, uint64_t timeout)
+{
+    struct fst_thread *t;
+    int rc = may_wait(a, "barrier()", &t);
+    if (rc)
+        return rc;
+    struct fst_batch_options options = {.deaths = true, .give_back = true, .timeout = timeout};
+    rc = fst_batch_wait(t, (uint32_t)cookie, &options);
+    /* A group that this batch found without references is ended by it, and released by the next. */
+    while (rc == FST_OK && fst_load_acquire(&a->sb->ended_head) != FST_NONE)
+        rc = fst_batch_wait(t, fst_load_acquire(&a->sb->batches_begun), &options);
+    return rc;
+}
+
+int fst_barrier(fst_arena *a, uint64_t timeout)
+{
+    uint64_t cookie;
+    int rc = fst_barrier_begin(a, &cookie);
+    return rc ? rc : fst_barrier_wait(a, cookie, timeout);
+}
+
+int fst_shrink(fst_arena *a, uint64_t *bytes)
+{
+    struct fst_thread *t;
+    *bytes = 0;
+    int rc = may_wait(a, "shrink()", &t);
+    if (rc)
+        return rc;
+    rc = fst_reclaim(a, 5000 * FST_MS);
+    *bytes = fst_run_punch(a, false, fst_slab_owner_word(t));
+    return rc == FST_TIMEOUT ? FST_OK : rc;
+}

@@ -1,0 +1,69 @@
+#include "refs/claim.h"
+
+#include "platform/error.h"
+#include "refs/inflight.h"
+#include "refs/reftable.h"
+#include "refs/word.h"
+
+uint64_t fst_word_set(uint64_t *word, uint64_t flags)
+{
+    uint64_t seen = fst_load_relaxed(word);
+    while ((seen & flags) != flags && !fst_cas64(word, &seen, seen | flags)) {
+    }
+    return seen;
+}
+
+static bool acquire_word(uint64_t *word, uint64_t oid, uint64_t generation, bool handle)
+{
+    uint64_t seen = fst_load_acquire(word);
+    for (;;) {
+        if (!(seen & FST_WORD_ALLOCATED) || fst_word_gen(seen) != generation || (handle && (seen & FST_WORD_FREED)))
+            return false;
+        if (!fst_oid_is_group(oid) && (seen & FST_WORD_CHECK) != fst_word_check(oid))
+            return false;
+        if ((seen & FST_WORD_SHARED) && !(seen & FST_WORD_CONDEMNED))
+            return true;
+        uint64_t next = (seen | FST_WORD_SHARED) & ~FST_WORD_CONDEMNED;
+#ifdef FST_MUTANT_NO_RESCUE
+        next = seen | FST_WORD_SHARED;
+#endif
+        if (fst_cas64(word, &seen, next))
+            return true;
+    }
+}
+
+static int withdraw(struct fst_thread *t, uint32_t entry, bool *dropped)
+{
+    *dropped |= fst_refs_drop(t->arena, entry);
+    return fst_fail(FST_STALE, "the handle's object is gone: it was freed, or nobody held a reference any more");
+}
+
+int fst_claim(struct fst_thread *t, uint64_t oid, uint64_t generation, bool handle, uint32_t *entry, bool *dropped)
+{
+    uint64_t *word = fst_word_of(t->arena, oid);
+    if (!word)
+        return fst_fail(FST_STALE, "the handle names no object that ever was");
+    /* A look before the entry is written saves the withdrawal in the plain stale case; what counts is the look after it. */
+    uint64_t seen = fst_load_acquire(word);
+    if (!(seen & FST_WORD_ALLOCATED) || fst_word_gen(seen) != generation)
+        return fst_fail(FST_STALE, "the handle's object is gone: it was freed, or nobody held a reference any more");
+    int rc = fst_refs_get(t->arena, t, oid, generation, entry);
+    if (rc)
+        return rc;
+    return acquire_word(word, oid, generation, handle) ? FST_OK : withdraw(t, *entry, dropped);
+}
+
+int fst_claim_message(struct fst_thread *t, const struct fst_message *m, uint32_t *entry, bool *took, bool *dropped)
+{
+    uint64_t oid = fst_handle_oid(&m->handle), generation = fst_handle_generation(&m->handle);
+    if (!fst_word_of(t->arena, oid))
+        return fst_fail(FST_STALE, "the message names no object that ever was");
+    int rc = fst_refs_get(t->arena, t, oid, generation, entry);
+    if (rc)
+        return rc;
+    *took = fst_inflight_take(t->arena, m->entry, m->tag, oid);
+    if (*took)
+        return FST_OK;
+    uint64_t *word = fst_word_of(t->arena, oid);
+    return acquire_word(word, oid, generation, true) ? FST_OK : withdraw(t, *entry, dropped);
+}

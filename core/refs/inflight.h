@@ -1,0 +1,34 @@
+/* inflight.h - in-flight entries: references that lie in a message and belong to the arena, not to the sender.
+ *
+ * One entry is used again and again; each use has a tag of its own, which the message carries, so that a message read twice, or an
+ * old one read late, does not take a newer message's reference. The word is the truth; who sent it and when is for people.
+ */
+#ifndef FST_REFS_INFLIGHT_H
+#define FST_REFS_INFLIGHT_H
+
+#include "region/region.h"
+
+/* The word of an entry that is in use. */
+static inline uint64_t fst_inflight_word(uint64_t oid, uint32_t tag)
+{
+    return (uint64_t)tag << FST_INFLIGHT_TAG_SHIFT | oid << 1 | FST_INFLIGHT_LIVE;
+}
+
+static inline uint64_t fst_inflight_oid(uint64_t word)
+{
+    return word >> 1 & FST_OID_MASK;
+}
+
+/* Put (oid, generation), which the caller holds a reference to, in flight. FST_FULL. */
+int fst_inflight_put(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t *entry, uint32_t *tag);
+
+/* Take the entry's reference, if this is still the use that the message speaks of. */
+bool fst_inflight_take(struct fst_arena *a, uint32_t entry, uint32_t tag, uint64_t oid);
+
+/* Swing the entry from exactly this live word to empty: false when somebody else was first. */
+bool fst_inflight_end(struct fst_arena *a, uint32_t entry, uint64_t word);
+
+/* How long ago the use that the word shows was sent, ns; 0 while that is being written down. */
+uint64_t fst_inflight_age(const struct fst_inflight *e, uint64_t word);
+
+#endif

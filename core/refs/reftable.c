@@ -1,0 +1,284 @@
+#include "refs/reftable.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "platform/error.h"
+#include "platform/mapping.h"
+#include "refs/word.h"
+#include "region/table.h"
+
+#define BUCKETS (1u << 18)
+#define REFILL (FST_THREAD_ENTRIES / 2)
+
+int fst_refs_create(struct fst_arena *a)
+{
+    struct fst_refs *r = calloc(1, sizeof *r);
+    if (!r)
+        return fst_fail(FST_FULL, "out of memory");
+    r->local = fst_map_private((uint64_t)FST_MAX_ENTRIES * sizeof *r->local);
+    r->pool = fst_map_private((uint64_t)FST_MAX_ENTRIES * sizeof *r->pool);
+    r->buckets = fst_map_private((uint64_t)BUCKETS * sizeof *r->buckets); /* entry + 1; 0: none */
+    if (!r->local || !r->pool || !r->buckets) {
+        int error = errno;
+        a->refs = r;
+        fst_refs_destroy(a);
+        return fst_fail_errno(FST_OS, error, "cannot map this process's reference table");
+    }
+    pthread_mutex_init(&r->mutex, NULL);
+    r->queue_head = r->queue_tail = FST_NONE;
+    a->refs = r;
+    return FST_OK;
+}
+
+void fst_refs_destroy(struct fst_arena *a)
+{
+    struct fst_refs *r = a->refs;
+    if (!r)
+        return;
+    fst_unmap(r->local, (uint64_t)FST_MAX_ENTRIES * sizeof *r->local);
+    fst_unmap(r->pool, (uint64_t)FST_MAX_ENTRIES * sizeof *r->pool);
+    fst_unmap(r->buckets, (uint64_t)BUCKETS * sizeof *r->buckets);
+    free(r);
+    a->refs = NULL;
+}
+
+static uint64_t *entry_at(const struct fst_arena *a, uint32_t entry)
+{
+    return fst_entries_of(a, a->slot) + entry;
+}
+
+/* ---- the index, under the mutex ---- */
+
+static uint32_t bucket_of(uint64_t oid)
+{
+    return (uint32_t)((oid * 0x9e3779b97f4a7c15ull) >> 46);
+}
+static_assert(BUCKETS == 1u << (64 - 46), "bucket_of");
+
+static void index_add(struct fst_refs *r, uint32_t entry, uint64_t oid)
+{
+    uint32_t *head = &r->buckets[bucket_of(oid)];
+    r->local[entry].oid = oid;
+    r->local[entry].next_index = *head;
+    r->local[entry].indexed = 1;
+    *head = entry + 1;
+}
+
+static void index_remove(struct fst_refs *r, uint32_t entry)
+{
+    for (uint32_t *link = &r->buckets[bucket_of(r->local[entry].oid)]; *link; link = &r->local[*link - 1].next_index) {
+        if (*link == entry + 1) {
+            *link = r->local[entry].next_index;
+            break;
+        }
+    }
+    r->local[entry].indexed = 0;
+}
+
+/* ---- queue of DROPPED entries, under the mutex ---- */
+
+static void queue_add(struct fst_refs *r, uint32_t entry)
+{
+    if (r->local[entry].queued)
+        return;
+    r->local[entry].queued = 1;
+    r->local[entry].next_queue = FST_NONE;
+    if (r->queue_tail == FST_NONE)
+        r->queue_head = entry;
+    else
+        r->local[r->queue_tail].next_queue = entry;
+    r->queue_tail = entry;
+    r->queue_length++;
+}
+
+static uint32_t queue_pop(struct fst_refs *r)
+{
+    uint32_t entry = r->queue_head;
+    r->queue_head = r->local[entry].next_queue;
+    if (r->queue_head == FST_NONE)
+        r->queue_tail = FST_NONE;
+    r->local[entry].queued = 0;
+    r->queue_length--;
+    return entry;
+}
+
+/* Take up to `max` entries that the reaper has emptied out of the queue; stops at the first that it has not. */
+static void harvest(struct fst_arena *a, uint32_t max)
+{
+    struct fst_refs *r = a->refs;
+    while (max-- && r->queue_head != FST_NONE) {
+        uint32_t entry = r->queue_head;
+        if (r->local[entry].count == 0 && fst_load_acquire(entry_at(a, entry)) != 0)
+            return;
+        queue_pop(r);
+        if (r->local[entry].count != 0)
+            continue; /* in use again */
+        if (r->local[entry].indexed)
+            index_remove(r, entry);
+        r->pool[r->pool_count++] = entry;
+        r->live--;
+    }
+}
+
+/* ---- free entries ---- */
+
+int fst_refs_refill(struct fst_thread *t)
+{
+    struct fst_arena *a = t->arena;
+    struct fst_refs *r = a->refs;
+    int rc = FST_OK;
+    pthread_mutex_lock(&r->mutex);
+    if (r->pool_count < REFILL)
+        harvest(a, REFILL);
+    if (r->pool_count == 0) {
+        uint32_t top = a->self->entry_top;
+        uint32_t more = FST_MAX_ENTRIES - top < REFILL ? FST_MAX_ENTRIES - top : REFILL;
+        rc = fst_table_commit_entries(a, a->slot, more ? top + more : FST_MAX_ENTRIES + 1);
+        if (rc == FST_OK) {
+            fst_store_release(&a->self->entry_top, top + more);
+            for (uint32_t i = more; i-- > 0;)
+                r->pool[r->pool_count++] = top + i;
+        }
+    }
+    while (rc == FST_OK && r->pool_count && t->entry_count < REFILL) {
+        t->entries[t->entry_count++] = r->pool[--r->pool_count];
+        r->live++;
+    }
+    pthread_mutex_unlock(&r->mutex);
+    return rc;
+}
+
+static void flush(struct fst_thread *t, uint32_t keep)
+{
+    struct fst_refs *r = t->arena->refs;
+    pthread_mutex_lock(&r->mutex);
+    while (t->entry_count > keep) {
+        r->pool[r->pool_count++] = t->entries[--t->entry_count];
+        r->live--;
+    }
+    pthread_mutex_unlock(&r->mutex);
+}
+
+void fst_refs_flush(struct fst_thread *t)
+{
+    flush(t, t->entry_count == FST_THREAD_ENTRIES ? REFILL : 0);
+}
+
+/* ---- references ---- */
+
+static bool same_object(uint64_t word, uint64_t live)
+{
+    return word && (word & ~FST_ENTRY_STATE) == (live & ~FST_ENTRY_STATE);
+}
+
+/* Make the entry LIVE again if it still speaks of our object. The reaper may be moving it on at the same time. */
+static bool revive(struct fst_arena *a, uint32_t entry, uint64_t live)
+{
+    uint64_t *word = entry_at(a, entry);
+    uint64_t seen = fst_load_acquire(word);
+    while (same_object(seen, live))
+        if (fst_cas64(word, &seen, live))
+            return true;
+    return false;
+}
+
+static bool get_own(struct fst_arena *a, uint64_t oid, uint64_t live, uint32_t *entry)
+{
+    struct fst_refs *r = a->refs;
+    uint32_t next;
+    for (uint32_t at = r->buckets[bucket_of(oid)]; at; at = next) {
+        struct fst_local *l = &r->local[at - 1];
+        next = l->next_index;
+        uint64_t word = fst_load_acquire(entry_at(a, at - 1));
+        if (l->count ? same_object(word, live) : revive(a, at - 1, live)) {
+            l->count++;
+            *entry = at - 1;
+            return true;
+        }
+    }
+    return false;
+}
+
+int fst_refs_get(struct fst_arena *a, struct fst_thread *t, uint64_t oid, uint64_t generation, uint32_t *entry)
+{
+    struct fst_refs *r = a->refs;
+    uint64_t live = fst_entry(oid, generation, FST_ENTRY_LIVE);
+    pthread_mutex_lock(&r->mutex);
+    bool found = get_own(a, oid, live, entry);
+    pthread_mutex_unlock(&r->mutex);
+    if (found)
+        return FST_OK;
+    uint32_t fresh = fst_refs_take(t);
+    if (fresh == FST_NONE)
+        return FST_FULL;
+    pthread_mutex_lock(&r->mutex);
+    if (get_own(a, oid, live, entry)) { /* another thread was quicker */
+        pthread_mutex_unlock(&r->mutex);
+        fst_refs_give(t, fresh);
+        return FST_OK;
+    }
+    r->local[fresh].count = 1;
+    fst_store_release(entry_at(a, fresh), live);
+    index_add(r, fresh, oid);
+    pthread_mutex_unlock(&r->mutex);
+    *entry = fresh;
+    return FST_OK;
+}
+
+bool fst_refs_drop(struct fst_arena *a, uint32_t entry)
+{
+    struct fst_refs *r = a->refs;
+    pthread_mutex_lock(&r->mutex);
+    struct fst_local *l = &r->local[entry];
+    bool last = --l->count == 0;
+    if (last) {
+        uint64_t word = fst_load_relaxed(entry_at(a, entry));
+        fst_store_release(entry_at(a, entry), (word & ~FST_ENTRY_STATE) | FST_ENTRY_DROPPED);
+        if (!l->indexed)
+            index_add(r, entry, fst_entry_oid(word));
+        queue_add(r, entry);
+        harvest(a, 2);
+    }
+    pthread_mutex_unlock(&r->mutex);
+    return last;
+}
+
+void fst_refs_hold(struct fst_arena *a, uint32_t entry)
+{
+    pthread_mutex_lock(&a->refs->mutex);
+    a->refs->local[entry].count++;
+    pthread_mutex_unlock(&a->refs->mutex);
+}
+
+void fst_refs_index(struct fst_arena *a, uint32_t entry)
+{
+    struct fst_refs *r = a->refs;
+    pthread_mutex_lock(&r->mutex);
+    if (!r->local[entry].indexed)
+        index_add(r, entry, fst_entry_oid(fst_load_relaxed(entry_at(a, entry))));
+    pthread_mutex_unlock(&r->mutex);
+}
+
+void fst_refs_rebuild(struct fst_arena *a)
+{
+    struct fst_refs *r = a->refs;
+    uint32_t top = fst_load_relaxed(&a->self->entry_top);
+    for (uint32_t i = 0; i < BUCKETS; i++)
+        if (r->buckets[i]) /* reading only: most of them were never touched */
+            r->buckets[i] = 0;
+    r->pool_count = r->queue_length = r->live = 0;
+    r->queue_head = r->queue_tail = FST_NONE;
+    for (uint32_t i = top; i-- > 0;) {
+        struct fst_local *l = &r->local[i];
+        uint64_t word = fst_load_relaxed(entry_at(a, i));
+        l->indexed = l->queued = 0;
+        if (word) {
+            index_add(r, i, fst_entry_oid(word));
+            r->live++;
+        } else {
+            l->count = 0;
+            r->pool[r->pool_count++] = i;
+        }
+    }
+}

@@ -1,0 +1,81 @@
+/* reftable.h - this process's reference table: one 64-bit entry in shared memory for each object it uses.
+ *
+ * Beside each entry the process keeps, in its own memory, how many owners (Blocks) share it and how it is linked:
+ *
+ *   - Free entries are in the threads' small stacks and one pool. An entry that is EMPTY and in use by nobody is in exactly one.
+ *   - An entry of an object that others may know is *indexed* by object id, so that the process has one entry for an object however
+ *     often it resolves it, and takes back its own DROPPED entry instead of using another.
+ *   - A DROPPED entry is *queued* here until the reaper has made it EMPTY; then it is free again.
+ *
+ * The mutex is process-local, held for nanoseconds, and never over anything that could run Python. It is held over fork.
+ */
+#ifndef FST_REFS_REFTABLE_H
+#define FST_REFS_REFTABLE_H
+
+#include <pthread.h>
+
+#include "rcu/thread.h"
+#include "region/region.h"
+
+/* Process-local companion of an entry. */
+struct fst_local {
+    uint64_t oid;        /* of the object it is indexed by: the entry itself may be EMPTY already */
+    uint32_t count;      /* owners in this process; 0: the entry is not ours to speak for */
+    uint32_t next_index; /* chain of the index by object id */
+    uint32_t next_queue;
+    uint8_t indexed;
+    uint8_t queued;
+    uint16_t pad;
+};
+
+struct fst_refs {
+    pthread_mutex_t mutex; /* guards all below, and `count` of indexed entries */
+    struct fst_local *local;
+    uint32_t *pool; /* free entries */
+    uint32_t pool_count;
+    uint32_t *buckets;
+    uint32_t queue_head, queue_tail; /* DROPPED entries, oldest first */
+    uint32_t queue_length;
+    uint32_t live; /* entries taken from the pool and not returned: about how many are in use */
+};
+
+int fst_refs_create(struct fst_arena *a);
+void fst_refs_destroy(struct fst_arena *a);
+
+/* Fill the thread's stack of free entries. FST_FULL. */
+int fst_refs_refill(struct fst_thread *t);
+/* Return all of the thread's free entries to the pool. */
+void fst_refs_flush(struct fst_thread *t);
+
+/* An entry index that is free, for writing LIVE into; FST_NONE: none to be had (the reason is the last error). */
+static inline uint32_t fst_refs_take(struct fst_thread *t)
+{
+    if (__builtin_expect(t->entry_count == 0, 0) && fst_refs_refill(t) != FST_OK)
+        return FST_NONE;
+    return t->entries[--t->entry_count];
+}
+
+/* Back again, EMPTY. */
+static inline void fst_refs_give(struct fst_thread *t, uint32_t entry)
+{
+    if (__builtin_expect(t->entry_count == FST_THREAD_ENTRIES, 0))
+        fst_refs_flush(t);
+    t->entries[t->entry_count++] = entry;
+}
+
+/* A LIVE entry for (oid, generation), counted once more: the one this process has, a DROPPED or TAKEN one swung back, or a new one. */
+int fst_refs_get(struct fst_arena *a, struct fst_thread *t, uint64_t oid, uint64_t generation, uint32_t *entry);
+
+/* One owner less; the last one turns LIVE into DROPPED, a request to the reaper: then true. Also withdraws an attempt. */
+bool fst_refs_drop(struct fst_arena *a, uint32_t entry);
+
+/* One owner more. */
+void fst_refs_hold(struct fst_arena *a, uint32_t entry);
+
+/* In a forked child: free entries, index and queue anew, from its table. */
+void fst_refs_rebuild(struct fst_arena *a);
+
+/* Others may know the object from now on: make the entry findable. */
+void fst_refs_index(struct fst_arena *a, uint32_t entry);
+
+#endif

@@ -1,0 +1,451 @@
+/* layout.h - every byte of an arena's file.
+ *
+ * From big to small: an *arena* is one file, mapped by every process that attaches. Its *control region* holds the superblock and
+ * the tables below; its *data region* holds pages of user bytes and nothing else. A *page* is 4 KiB of the data region. A *slab*
+ * is a run of pages cut into equal *objects*, described by a slab descriptor with one *word* for each object. A *cache* is a
+ * named type of object; a *child* is a cache's private part for one *group*, and slabs belong to children. A *process slot* stands
+ * for an attached process, with a table of *reference entries*; a *thread slot* for one of its threads.
+ *
+ *     file   0            4 KiB       tables, each page-aligned, sparse, committed by prefix          data_offset      file size
+ *            | superblock | processes | threads | references | in flight | caches | children | ... |  | data pages          |
+ *
+ * Nothing here is a pointer: ids are indexes into tables. An id of a descriptor that may be reused carries a generation, and a
+ * descriptor is reused only as the same kind of thing.
+ *
+ * Authoritative (one atomic operation each; everything else is derived from them and can be rebuilt): the superblock's constant
+ * part and its state; slab states with page and pages; object words; reference and in-flight entries; state words of caches,
+ * children, groups, processes; their names and parameters, written before the state that publishes them.
+ */
+#ifndef FST_REGION_LAYOUT_H
+#define FST_REGION_LAYOUT_H
+
+#include <assert.h>
+#include <stdalign.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "flagstone.h"
+
+#define FST_PAGE 4096u
+#define FST_PAGE_SHIFT 12
+#define FST_EXTENT_PAGES 64u /* memory is committed and given back in extents of 256 KiB */
+#define FST_MAX_PROCESSES 1024u
+#define FST_MAX_THREADS 4096u
+#define FST_MAX_ENTRIES (1u << 20) /* reference entries of one process */
+#define FST_MAX_INFLIGHT (1u << 20)
+#define FST_MAX_CACHES (1u << 17)
+#define FST_MAX_CHILDREN (1u << 21)
+#define FST_MAX_GROUPS (1u << 21)
+#define FST_ZONE_EXTENTS 64u /* bookkeeping of pages comes in zones of 16 MiB */
+#define FST_ZONE_PAGES (FST_ZONE_EXTENTS * FST_EXTENT_PAGES)
+#define FST_ZONE_CLASSES 7u
+#define FST_NONE UINT32_MAX /* "no such index" */
+
+/* ---- tables -------------------------------------------------------------------------------------------------------------- */
+
+enum fst_table_kind {
+    FST_T_PROCESS,
+    FST_T_THREAD,
+    FST_T_ENTRY, /* FST_MAX_ENTRIES for each process slot, committed process by process */
+    FST_T_INFLIGHT,
+    FST_T_CACHE,
+    FST_T_CHILD,
+    FST_T_GROUP,
+    FST_T_ZONE,         /* which pages are free, see pages.c */
+    FST_T_ZONE_SUMMARY, /* FST_ZONE_CLASSES bitmaps of zones, committed whole */
+    FST_T_SLAB,         /* FST_SLAB_CLASSES tables of slab descriptors, by the number of words they carry */
+    FST_T_COUNT = FST_T_SLAB + 7
+};
+
+/*      0        8        16     20     24          32
+ *      | offset | count  | size | pad  | committed |
+ * offset, count, size are constant. committed: bytes of the table taken from the system, from its start; only grows. */
+struct fst_table {
+    uint64_t offset;
+    uint64_t count;
+    uint32_t size;
+    uint32_t pad;
+    uint64_t committed;
+};
+static_assert(sizeof(struct fst_table) == 32, "layout");
+
+/* ---- superblock ------------------------------------------------------------------------------------------------------------ */
+
+#define FST_MAGIC 0x454e4f5453474c46ull /* "FLGSTONE", also the byte-order mark */
+
+/* Life of an arena, in superblock.state. A file is linked to its name only in state READY. */
+enum fst_arena_state {
+    FST_ARENA_READY = 1,
+    FST_ARENA_REMOVED = 2, /* the last one out is unlinking it, or was killed doing so: never attach */
+};
+
+/* Constant part, written before the arena becomes visible, covered by `checksum`:
+ *      0       8             16      32          36     40         48            56           64           72
+ *      | magic | fingerprint | uuid  | version   | flags| capacity | ctl_size    | data_offset| created_at | tables...
+ * then the changing part, each busy word on a cache line of its own. */
+struct fst_superblock {
+    uint64_t magic;
+    uint64_t fingerprint; /* of this file's structures: two builds that disagree refuse each other */
+    uint8_t uuid[16];
+    uint32_t version; /* FST_LAYOUT_VERSION, for people */
+    uint32_t flags;   /* FST_ARENA_* */
+    uint64_t capacity; /* bytes of the data region */
+    uint64_t control_size;
+    uint64_t data_offset;
+    uint64_t created_at; /* seconds since the epoch */
+    struct fst_table tables[FST_T_COUNT]; /* all but .committed constant */
+    uint64_t checksum;
+
+    /* grace periods (reclaim/rcu.c): read by every section, written once a grace period */
+    alignas(64) uint64_t gp_seq; /* number of the newest grace period begun; starts at 1 */
+    uint64_t gp_completed;       /* highest number known to be over */
+    uint64_t state;              /* enum fst_arena_state */
+    uint64_t lasting;            /* 1: outlives its processes */
+
+    /* pages (region/pages.c), all under pages_lock, all derived from the slab descriptors */
+    alignas(64) uint32_t pages_lock;
+    uint32_t zones;      /* zones in use, from 0; only grows */
+    uint64_t used_pages; /* in runs that somebody owns */
+    uint32_t slab_free[7]; /* first free descriptor of each class */
+    uint32_t slab_top[7];  /* descriptors ever used of each class: authoritative bound, only grows */
+
+    /* names of caches and groups (alloc/cache.c, alloc/group.c) */
+    alignas(64) uint32_t names_lock;
+    uint32_t cache_top; /* descriptors ever used: authoritative bounds, only grow */
+    uint32_t child_top;
+    uint32_t group_top;
+    uint32_t cache_free; /* first free descriptor, derived */
+    uint32_t child_free;
+    uint32_t group_free;
+
+    /* the reaper (reclaim/batch.c) */
+    alignas(64) uint32_t reaper_lock;
+    uint32_t batches; /* futex: number of batches completed; whoever needs a batch sleeps on it */
+    uint32_t batches_begun; /* the running batch's number, or the last one's */
+    uint32_t batch_dirty;   /* 1: a batch is under way, or was broken off: the next one looks at everything */
+    uint32_t waiters; /* how many wait for memory: a drop that sees one asks for a batch at once */
+    uint32_t ended_head;  /* groups that wait for a batch, linked by next_ended; FST_NONE: none. Derived: */
+    uint32_t ended_walk;  /* 1: the list may miss some (somebody was killed): look at all groups and caches */
+    uint32_t ended_caches; /* 1: some cache ended since the last batch */
+    uint64_t batch_started;   /* ns since boot, 0 while none runs */
+    uint64_t batch_last_ns;
+    uint64_t released_objects;
+    uint64_t released_bytes;
+    uint64_t grace_periods;
+    uint64_t deaths; /* processes buried */
+    uint32_t stalled_thread; /* slot + 1 of the reader that a grace period waits for, 0: none */
+    uint32_t pad;
+    uint64_t stalled_since;
+
+    /* in-flight entries (refs/inflight.c) */
+    alignas(64) uint32_t inflight_top; /* entries ever used: authoritative bound, only grows */
+
+    alignas(64) uint32_t process_top; /* process slots ever used */
+    uint32_t thread_top;
+};
+static_assert(sizeof(struct fst_superblock) <= FST_PAGE, "layout");
+static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");
+
+#define FST_ARENA_LIGHT 1u      /* readers pay a compiler barrier, updaters membarrier(2) */
+#define FST_ARENA_ANONYMOUS 2u
+#define FST_ARENA_HUGE_PAGES 4u
+#define FST_LAYOUT_VERSION 1u
+
+/* ---- object ids, words, entries ---------------------------------------------------------------------------------------------
+ *
+ * object id (39 bits)   class:3 | slab index:27 | object index:9      class 7: a group, its index in place of the slab's
+ *
+ * object word (64 bits, atomic, one for each object, in its slab's descriptor)
+ *      0      4       10      24            64
+ *      | flags| check | slack | generation |       slack: size of the object minus what was asked for (size classes)
+ *
+ * reference entry (64 bits, atomic)
+ *      0      2           41                   64
+ *      | state| object id | low generation    |     state EMPTY: all bits 0
+ *
+ * in-flight entry's word (64 bits, atomic)
+ *      0      1           40          64
+ *      | live | object id | tag      |              tag: counts the uses of this entry, carried in the message
+ */
+#define FST_WORD_ALLOCATED 1ull
+#define FST_WORD_SHARED 2ull    /* somebody else may have, or have had, a reference */
+#define FST_WORD_CONDEMNED 4ull /* a batch will release it, or (on a free word) its slab is being given back */
+#define FST_WORD_FREED 8ull     /* free() was called: handles fail, references keep the bytes */
+#define FST_WORD_FLAGS 15ull
+#define FST_WORD_CHECK_SHIFT 4
+#define FST_WORD_CHECK (63ull << FST_WORD_CHECK_SHIFT)
+#define FST_WORD_SLACK_SHIFT 10
+#define FST_WORD_SLACK (16383ull << FST_WORD_SLACK_SHIFT)
+#define FST_WORD_GEN_SHIFT 24
+#define FST_WORD_GEN1 (1ull << FST_WORD_GEN_SHIFT)
+
+#define FST_OID_BITS 39
+#define FST_OID_MASK ((1ull << FST_OID_BITS) - 1)
+#define FST_OID_GROUP 7u /* class of a group's id */
+
+enum fst_entry_state {
+    FST_ENTRY_EMPTY = 0,
+    FST_ENTRY_LIVE = 1,    /* this process uses the object */
+    FST_ENTRY_DROPPED = 2, /* it does not any more: a request to look at the object */
+    FST_ENTRY_TAKEN = 3,   /* a batch has taken the request */
+};
+#define FST_ENTRY_STATE 3ull
+#define FST_ENTRY_GEN_SHIFT 41
+#define FST_ENTRY_GEN_BITS 23
+
+#define FST_INFLIGHT_LIVE 1ull
+#define FST_INFLIGHT_TAG_SHIFT 40
+#define FST_INFLIGHT_TAG_MASK ((1u << 24) - 1)
+
+/* ---- in-flight entries ------------------------------------------------------------------------------------------------------
+ *      0      8            16        24    28    32             48      64
+ *      | word | generation | sent_at | pid | use | command[16]  | pad  |
+ * word: authoritative; while not live it keeps the tag of the entry's next use. The rest is written after it, for people, `use` last:
+ * it speaks of the use with tag use - 1, and of nothing when that is not the word's tag. */
+struct fst_inflight {
+    uint64_t word;
+    uint64_t generation; /* of the object */
+    uint64_t sent_at;    /* ns since boot */
+    int32_t pid;         /* the sender's, in its own pid namespace */
+    uint32_t use;
+    char command[16];
+    uint8_t pad[16];
+};
+static_assert(sizeof(struct fst_inflight) == 64, "layout");
+
+/* ---- pages ------------------------------------------------------------------------------------------------------------------
+ *
+ * Derived, all of it, but `committed`. An extent belongs to exactly one class: the largest order of an aligned free block in it
+ * (0 to 5), 6 when it is wholly free, none when it has no free page.
+ *      0            56          64                 576    640
+ *      | class[7]   | committed | free[64]         | pad  |
+ * class[k]: bit e: extent e is of class k. committed: bit e: its memory was taken from the system as a whole.
+ * free[e]: bit p: page p of extent e is free. */
+struct fst_zone {
+    uint64_t classes[FST_ZONE_CLASSES];
+    uint64_t committed;
+    uint64_t free[FST_ZONE_EXTENTS];
+    uint64_t idle;    /* bit e: extent e was wholly free and committed at the last look of shrink: see pages.c */
+    uint64_t pad[7];
+};
+static_assert(sizeof(struct fst_zone) == 640, "layout");
+
+/* ---- slabs ------------------------------------------------------------------------------------------------------------------
+ *
+ * state word: state:4 | class check:12 | generation:48. Who may move it on:
+ *   FREE     -> CARVING   under pages_lock, by who takes the run
+ *   CARVING  -> LIVE      by the same thread, which `owner` names; a batch finishes what a dead thread left
+ *   LIVE     -> CLOSING   under the child's lock, every word closed; `owner` names who does it
+ *   CLOSING  -> FREE      under pages_lock, run given back, generation + 1
+ *   FREE     -> HOLE -> FREE   a run whose memory is being given back to the system (region/pages.c)
+ *
+ * A run of pages belongs to the descriptor that is not FREE and names it: that is the whole truth about pages.
+ *
+ *      0       8       12     16      20        22    24      32      40     44     48     50      52    64
+ *      | state | child | page | pages | objects | pad | owner | asked | next | prev | list | frees | pad |
+ * then the words. In classes 0 and 1 (few, large objects) each word has a cache line of its own: two processes that use
+ * neighbouring objects would otherwise pay for each other (3 against 40 ns). */
+enum fst_slab_state {
+    FST_SLAB_FREE = 0,
+    FST_SLAB_CARVING = 1,
+    FST_SLAB_LIVE = 2,
+    FST_SLAB_CLOSING = 3,
+    FST_SLAB_HOLE = 4,
+};
+#define FST_SLAB_STATE 15ull
+#define FST_SLAB_GEN_SHIFT 16
+
+enum fst_slab_list { FST_LIST_NONE = 0, FST_LIST_PARTIAL = 1, FST_LIST_FULL = 2 };
+
+struct fst_slab {
+    uint64_t state;
+    uint32_t child; /* index of the child cache it belongs to */
+    uint32_t page;  /* first page */
+    uint32_t pages;
+    uint16_t objects;
+    uint16_t pad0;
+    uint64_t owner; /* thread that allocates from it, carves or closes it: slot + 1 | generation << 32; 0: nobody */
+    uint64_t asked; /* one-object slabs of a size class: bytes asked for */
+    uint32_t next;  /* slab ids; on the child's list, or the next free descriptor. Derived. */
+    uint32_t prev;
+    uint8_t list; /* enum fst_slab_list, under the child's lock; FULL is also read by who frees */
+    uint8_t pad1;
+    uint16_t frees; /* frees by others than the owner since the last recount; a hint that it may be empty */
+    uint8_t pad2[12];
+};
+static_assert(sizeof(struct fst_slab) == 64, "layout");
+
+#define FST_SLAB_CLASSES 7
+#define FST_SLAB_INDEX_BITS 27
+#define FST_SLAB_ID(class_, index_) (((uint32_t)(class_) << FST_SLAB_INDEX_BITS) | (uint32_t)(index_))
+#define FST_SLAB_ID_CLASS(id_) ((id_) >> FST_SLAB_INDEX_BITS)
+#define FST_SLAB_ID_INDEX(id_) ((id_) & ((1u << FST_SLAB_INDEX_BITS) - 1))
+
+/* words of a descriptor, and the distance between two of them, by class */
+static const uint16_t fst_slab_class_words[FST_SLAB_CLASSES] = {1, 8, 32, 64, 128, 256, 512};
+static const uint8_t fst_slab_class_shift[FST_SLAB_CLASSES] = {6, 6, 3, 3, 3, 3, 3};
+
+/* ---- caches -----------------------------------------------------------------------------------------------------------------
+ *
+ * state words of caches, children, groups and processes: state:4 | pad:12 | generation:48, as for slabs.
+ *
+ *      0       8      16      24      28     32      36       40          44       48    112          1136     1152
+ *      | state | size | align | flags | refs | first | merged | init_slab | init_n | name | format     | ...   |
+ */
+enum fst_cache_state {
+    FST_CACHE_FREE = 0,
+    FST_CACHE_LIVE = 1,
+    FST_CACHE_ENDED = 3, /* unlinked: its name is free; a batch releases it */
+    FST_CACHE_ALIAS = 4, /* a second name for cache `merged` */
+};
+
+struct fst_cache {
+    uint64_t state;
+    uint64_t size;  /* bytes of an object as asked for */
+    uint64_t align; /* bytes, a power of two */
+    uint32_t flags; /* FST_CACHE_* of flagstone.h */
+    uint32_t aliases;   /* names for it, its own included; derived from the ALIAS descriptors */
+    uint32_t first;     /* first child, linked by next_in_cache; derived; under names_lock */
+    uint32_t merged;    /* ALIAS: the cache it stands for */
+    uint32_t init_slab; /* slab id of a one-object slab with the initial content, FST_NONE: none */
+    uint32_t init_bytes;
+    char name[FST_NAME_MAX];
+    char format[FST_FORMAT_MAX]; /* what the language binding keeps with it: dtype and shape */
+    uint32_t next_free;
+    uint32_t root_child; /* its child for the root group, FST_NONE: none yet; derived */
+    uint32_t pad[2];
+};
+static_assert(offsetof(struct fst_cache, name) == 48, "layout");
+static_assert(sizeof(struct fst_cache) == 1152, "layout");
+
+/* A child: the part of a cache that belongs to one group. Line 0 is read by every allocation and never written while it lives.
+ *      0       8       12      16     24       32        36      40            44      48           52    64
+ *      | state | cache | group | size | stride | objects | pages | align_order | flags | slab_class | pad |
+ *      64     68        72     76      80          84              88              92              96              100   104
+ *      | lock | partial | full | slabs | next_free | next_in_cache | prev_in_cache | next_in_group | prev_in_group | pad |
+ *      104          112   128
+ *      | used_pages | pad |                                                                                                  */
+enum fst_child_state {
+    FST_CHILD_FREE = 0,
+    FST_CHILD_LIVE = 1,
+    FST_CHILD_OFFLINE = 2, /* its group was closed: no more allocations, slabs go as they empty */
+    FST_CHILD_ENDED = 3,   /* its group or cache was destroyed */
+    FST_CHILD_ENDING = 4,  /* its cache's destroy() looks for users */
+};
+
+#define FST_CHILD_HAS_INIT (1u << 16) /* beside the cache's flags: it has initial content */
+
+struct fst_child {
+    uint64_t state;
+    uint32_t cache;
+    uint32_t group;
+    uint64_t size;    /* bytes a user may use of an object */
+    uint64_t stride;  /* bytes from one object to the next */
+    uint32_t objects; /* in a slab */
+    uint32_t pages;   /* of a slab; 0: as many as are asked for (objects above 64 KiB of the size classes) */
+    uint32_t align_order; /* its runs start at a multiple of 2^this pages */
+    uint32_t flags;
+    uint32_t slab_class;
+    uint32_t pad0[3];
+
+    alignas(64) uint32_t lock;
+    uint32_t partial; /* first slab that may have a free object and that no thread owns */
+    uint32_t full;    /* first of all others */
+    uint32_t slabs;   /* on both lists; derived */
+    uint32_t next_free;
+    uint32_t next_in_cache; /* under names_lock, derived */
+    uint32_t prev_in_cache;
+    uint32_t next_in_group;
+    uint32_t prev_in_group;
+    uint32_t pad1;
+    uint64_t used_pages; /* under pages_lock, derived */
+    uint32_t pad2[4];
+};
+static_assert(offsetof(struct fst_child, lock) == 64, "layout");
+static_assert(sizeof(struct fst_child) == 128, "layout");
+
+/* ---- groups -----------------------------------------------------------------------------------------------------------------
+ *
+ * A group has two authoritative words. `word` has the form of an object's word, so that processes refer to a group by an entry like
+ * to any object: the release of that word closes the group. `state` is what the owner of the group has done to it.
+ *
+ *      0      8       16       24     28      32      40      48     56         64       ..
+ *      | word | state | parent | first| flags | limit | usage | peak | limit_hits | failed | reclaims | ... | name | ... |     */
+enum fst_group_state {
+    FST_GROUP_FREE = 0,
+    FST_GROUP_LIVE = 1,
+    FST_GROUP_CLOSED = 2,    /* offline: no more allocations */
+    FST_GROUP_DESTROYED = 3, /* everything in it is freed */
+};
+
+#define FST_GROUP_QUEUED (1u << 31) /* on the list of ended groups, or taken off it by a batch under way: not to be reused */
+
+struct fst_group {
+    uint64_t word;
+    uint64_t state;
+    uint32_t parent; /* index; FST_NONE for the root group, which is group 0 */
+    uint32_t first;  /* first child cache, linked by next_in_group; derived; under names_lock */
+    uint32_t flags;  /* FST_GROUP_LASTING */
+    uint32_t children; /* groups below it; derived */
+    uint64_t limit;  /* pages, UINT64_MAX: none */
+    uint64_t usage;  /* pages charged, descendants included; derived; under pages_lock */
+    uint64_t peak;
+    uint64_t limit_hits;
+    uint64_t failed;
+    uint64_t reclaims;
+    char name[FST_NAME_MAX];
+    uint64_t cgroup_device; /* identity of the Linux cgroup that ends it, 0: none */
+    uint64_t cgroup_inode;
+    uint64_t ended_at; /* ns since boot, of close or destroy */
+    uint32_t next_free;
+    uint32_t next_ended;
+    uint8_t reserve[80];
+};
+static_assert(sizeof(struct fst_group) == 256, "layout");
+
+/* ---- processes and threads --------------------------------------------------------------------------------------------------
+ *
+ * A process slot belongs to who holds the lock on its byte (platform/liveness.h).
+ *
+ *      0       8     12    16        24         28        32        48        64           256
+ *      | state | pid | uid | started | flags    | entries | command | pad     | arguments  |                                */
+enum fst_process_state {
+    FST_PROCESS_FREE = 0,
+    FST_PROCESS_JOINING = 1, /* being filled in by the holder of its byte; nothing refers to it yet */
+    FST_PROCESS_LIVE = 2,
+    FST_PROCESS_DEAD = 3, /* a batch found its byte unlocked; its entries count as dropped until they are gone */
+};
+
+struct fst_process {
+    uint64_t state;
+    int32_t pid; /* in its own pid namespace: for people */
+    uint32_t uid;
+    uint64_t started; /* ns since boot, of the attach */
+    uint32_t flags;   /* FST_PROCESS_* */
+    uint32_t entry_top; /* entries ever used since it attached: bound for who scans; written before the entry */
+    char command[16];
+    uint64_t entries_committed; /* bytes of its part of the table of entries */
+    uint32_t dropped; /* entries dropped since the last batch took them; a hint */
+    uint32_t pad;
+    char arguments[192];
+};
+static_assert(sizeof(struct fst_process) == 256, "layout");
+
+#define FST_PROCESS_READONLY 1u
+#define FST_PROCESS_REAPER 2u /* its reaper thread runs */
+
+/* A thread slot has one busy line, written by its thread only (waiter and claim apart).
+ *      0     8     12       16      24    28           32    64
+ *      | seq | pad | waiter | owner | tid | generation | pad |                                                           */
+struct fst_thread_slot {
+    uint64_t seq;      /* number of the grace period at which its outermost section began; 0: in no section */
+    uint32_t pad0;
+    uint32_t waiter;   /* 1: somebody sleeps on seq's low half until the section ends */
+    uint64_t owner;    /* process slot + 1 | generation << 16; 0: free. Claimed by compare-and-swap. */
+    uint32_t tid;      /* for people */
+    uint32_t generation; /* counts its claims: tells a thread from the next one with this slot */
+    uint8_t pad[32];
+};
+static_assert(sizeof(struct fst_thread_slot) == 64, "layout");
+
+#endif

@@ -1,0 +1,94 @@
+#include "region/lock.h"
+
+#include "platform/atomics.h"
+#include "platform/futex.h"
+#include "platform/liveness.h"
+
+#define SPINS 100
+#define PATIENCE (4 * FST_MS) /* how long a waiter believes in the owner before it asks the kernel */
+
+/* Descriptors' state words: state:4 | pad:12 | generation:48. */
+#define STATE_GEN_SHIFT 16
+
+bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low)
+{
+    if (slot >= FST_MAX_PROCESSES)
+        return false;
+    if (slot == a->slot)
+        return generation_low == a->slot_low; /* our own lock does not show in a probe through our own description */
+    uint64_t state = fst_load_acquire(&fst_process_at(a, slot)->state);
+    if (((state >> STATE_GEN_SHIFT) & FST_LOCK_GEN_MASK) != generation_low)
+        return false;
+    return fst_liveness_find(a->lock_fd, FST_LOCK_ALIVE + slot, 1) >= 0;
+}
+
+static uint32_t own_word(const struct fst_arena *a)
+{
+    return ((a->slot + 1) << FST_LOCK_SLOT_SHIFT) | (a->slot_low << FST_LOCK_GEN_SHIFT);
+}
+
+static bool owner_dead(struct fst_arena *a, uint32_t word)
+{
+    return !fst_slot_alive(a, fst_lock_owner(word), word >> FST_LOCK_GEN_SHIFT);
+}
+
+/* Swing the word from exactly what the dead owner left. The waiters bit stays: others may still sleep. */
+static bool take_over(struct fst_arena *a, uint32_t *lock, uint32_t seen)
+{
+#ifdef FST_MUTANT_LOCK_BLIND_TAKEOVER
+    (void)seen;
+    fst_swap32(lock, own_word(a) | FST_LOCK_WAITERS);
+    return true;
+#else
+    return fst_cas32(lock, &seen, own_word(a) | FST_LOCK_WAITERS);
+#endif
+}
+
+bool fst_lock(struct fst_arena *a, uint32_t *lock)
+{
+    uint32_t mine = own_word(a);
+    uint32_t seen = 0;
+    if (fst_cas32(lock, &seen, mine)) /* PAIR(lock): acquires what the last owner released */
+        return false;
+    for (int i = 0; i < SPINS; i++) {
+        fst_pause();
+        seen = 0;
+        if (fst_load_relaxed(lock) == 0 && fst_cas32(lock, &seen, mine))
+            return false;
+    }
+    for (;;) {
+        seen = fst_load_relaxed(lock);
+        if (seen == 0) {
+            /* Others may sleep, and we cannot know: keep the waiters bit, at the price of one needless wake-up. */
+            if (fst_cas32(lock, &seen, mine | FST_LOCK_WAITERS))
+                return false;
+            continue;
+        }
+        if (!(seen & FST_LOCK_WAITERS)) {
+            if (!fst_cas32(lock, &seen, seen | FST_LOCK_WAITERS))
+                continue;
+            seen |= FST_LOCK_WAITERS;
+        }
+        fst_futex_wait(lock, seen, PATIENCE);
+        if (fst_load_relaxed(lock) == seen && owner_dead(a, seen) && take_over(a, lock, seen))
+            return true;
+    }
+}
+
+enum fst_try fst_trylock(struct fst_arena *a, uint32_t *lock)
+{
+    uint32_t seen = 0;
+    if (fst_cas32(lock, &seen, own_word(a)))
+        return FST_TRY_OK;
+    if (owner_dead(a, seen) && take_over(a, lock, seen))
+        return FST_TRY_TAKEN_OVER;
+    return FST_TRY_BUSY;
+}
+
+void fst_unlock(struct fst_arena *a, uint32_t *lock)
+{
+    (void)a;
+    /* PAIR(lock). A kill after the swap and before the wake-up is why waiters' sleep is bounded. */
+    if (fst_swap32(lock, 0) & FST_LOCK_WAITERS)
+        fst_futex_wake(lock, 1);
+}

@@ -1,0 +1,49 @@
+/* lock.h - locks in shared memory whose owner may be killed.
+ *
+ * A lock is one 32-bit word, 0 when free:
+ *
+ *      0         1           12                     32
+ *      | waiters | slot + 1  | generation's low bits |
+ *
+ * A waiter sets the waiters bit and sleeps on the word for some milliseconds; then it asks the kernel whether the owner lives, and if
+ * not takes the lock over by compare-and-swap from exactly the owner's word. Whoever got a lock from a dead owner rebuilds what the
+ * lock protects from the authoritative words, before anything else; killed in doing so it is a dead owner itself. No pthread mutex
+ * lies in shared memory: robust ones match owners by thread id, which two pid namespaces share, and put raw pointers there.
+ * The model of this file is models/lock.pml.
+ *
+ * Lock order, outermost first. A process holds none of them over a system call (a futex apart), a first touch or a grace period,
+ * the reaper's lock apart, which only batches take.
+ *   1  superblock.reaper_lock   one batch at a time                                      reclaim/batch.c
+ *   2  superblock.names_lock    names, cache/child/group descriptors and their lists     alloc/cache.c, alloc/child.c, alloc/group.c
+ *   3  child.lock               the lists of slabs of one child, one child at a time     alloc/slab.c
+ *   4  superblock.pages_lock    free pages, slab descriptors, charges                    alloc/run.c
+ */
+#ifndef FST_REGION_LOCK_H
+#define FST_REGION_LOCK_H
+
+#include "region/region.h"
+
+/* Acquire. True: taken over from a dead owner, rebuild. */
+bool fst_lock(struct fst_arena *a, uint32_t *lock);
+
+enum fst_try { FST_TRY_BUSY, FST_TRY_OK, FST_TRY_TAKEN_OVER };
+/* Acquire if free or if its owner is dead. Makes a system call when the lock is held. */
+enum fst_try fst_trylock(struct fst_arena *a, uint32_t *lock);
+
+void fst_unlock(struct fst_arena *a, uint32_t *lock);
+
+/* Is the process that had this slot with this generation's low bits alive? */
+bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low);
+
+#define FST_LOCK_WAITERS 1u
+#define FST_LOCK_SLOT_SHIFT 1
+#define FST_LOCK_GEN_SHIFT 12
+#define FST_LOCK_GEN_MASK ((1u << (32 - FST_LOCK_GEN_SHIFT)) - 1)
+
+/* Take the lock's word apart: the slot of its owner, or FST_NONE when it is free. For people and check(). */
+static inline uint32_t fst_lock_owner(uint32_t word)
+{
+    return ((word >> FST_LOCK_SLOT_SHIFT) & 2047u) - 1u;
+}
+
+#endif

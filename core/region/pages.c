@@ -1,0 +1,310 @@
+#include "region/pages.h"
+
+#include <errno.h>
+
+#include "platform/atomics.h"
+#include "platform/error.h"
+#include "platform/mapping.h"
+#include "region/lock.h"
+#include "region/table.h"
+
+#define WHOLE 6u   /* class of an extent that is wholly free */
+#define NO_CLASS 7u
+
+static uint64_t low_bits(uint64_t n)
+{
+    return n >= 64 ? UINT64_MAX : (1ull << n) - 1;
+}
+
+static uint32_t order_of(uint64_t pages)
+{
+    return pages <= 1 ? 0 : 64u - (uint32_t)__builtin_clzll(pages - 1);
+}
+
+/* Bit p set: an aligned block of 2^order free pages begins at page p. */
+static uint64_t blocks(uint64_t free, uint32_t order)
+{
+    static const uint64_t aligned[] = {0xffffffffffffffffull, 0x5555555555555555ull, 0x1111111111111111ull,
+                                       0x0101010101010101ull, 0x0001000100010001ull, 0x0000000100000001ull, 1ull};
+    for (uint32_t k = 0; k < order; k++)
+        free &= free >> (1u << k);
+    return free & aligned[order];
+}
+
+static uint32_t class_of(uint64_t free)
+{
+    if (!free)
+        return NO_CLASS;
+    uint32_t order = 0;
+    while (order < WHOLE && blocks(free, order + 1))
+        order++;
+    return order;
+}
+
+static uint64_t *summary(const struct fst_arena *a, uint32_t class)
+{
+    uint64_t words = a->sb->tables[FST_T_ZONE_SUMMARY].count / FST_ZONE_CLASSES;
+    return (uint64_t *)(void *)a->table[FST_T_ZONE_SUMMARY] + class * words;
+}
+
+static void set_class(struct fst_arena *a, uint32_t zone, uint32_t extent, uint64_t free)
+{
+    struct fst_zone *z = fst_zone_at(a, zone);
+    uint64_t bit = 1ull << extent;
+    uint32_t class = class_of(free);
+    for (uint32_t k = 0; k < FST_ZONE_CLASSES; k++) {
+        bool in = k == class;
+        if (in == !!(z->classes[k] & bit))
+            continue;
+        fst_store_relaxed(&z->classes[k], z->classes[k] ^ bit);
+        uint64_t *word = &summary(a, k)[zone / 64];
+        uint64_t zone_bit = 1ull << (zone % 64);
+        fst_store_relaxed(word, z->classes[k] ? *word | zone_bit : *word & ~zone_bit);
+    }
+}
+
+static void set_free(struct fst_arena *a, uint64_t extent, uint64_t free)
+{
+    struct fst_zone *z = fst_zone_at(a, (uint32_t)(extent / FST_ZONE_EXTENTS));
+    uint32_t e = (uint32_t)(extent % FST_ZONE_EXTENTS);
+    fst_store_relaxed(&z->free[e], free);
+    if (~free)
+        fst_store_relaxed(&z->idle, z->idle & ~(1ull << e));
+    set_class(a, (uint32_t)(extent / FST_ZONE_EXTENTS), e, free);
+}
+
+static uint64_t free_of(struct fst_arena *a, uint64_t extent)
+{
+    return fst_zone_at(a, (uint32_t)(extent / FST_ZONE_EXTENTS))->free[extent % FST_ZONE_EXTENTS];
+}
+
+/* First zone at or after `from` that has an extent of the class, or FST_NONE. */
+static uint32_t find_zone(struct fst_arena *a, uint32_t class, uint32_t from)
+{
+    const uint64_t *words = summary(a, class);
+    uint32_t zones = a->sb->zones;
+    for (uint32_t w = from / 64; w * 64 < zones; w++) {
+        uint64_t bits = words[w];
+        if (w == from / 64)
+            bits &= ~low_bits(from % 64);
+        if (bits)
+            return w * 64 + (uint32_t)__builtin_ctzll(bits);
+    }
+    return FST_NONE;
+}
+
+static uint32_t take_small(struct fst_arena *a, uint64_t pages, uint32_t order)
+{
+    for (uint32_t class = order; class <= WHOLE; class++) {
+        uint32_t zone = find_zone(a, class, 0);
+        if (zone == FST_NONE)
+            continue;
+        uint32_t e = (uint32_t)__builtin_ctzll(fst_zone_at(a, zone)->classes[class]);
+        uint64_t extent = (uint64_t)zone * FST_ZONE_EXTENTS + e;
+        uint64_t free = free_of(a, extent);
+        uint32_t at = (uint32_t)__builtin_ctzll(blocks(free, order));
+        set_free(a, extent, free & ~(low_bits(pages) << at));
+        return (uint32_t)(extent * FST_EXTENT_PAGES + at);
+    }
+    return FST_NONE;
+}
+
+/* First extent of `count` wholly free ones in a row, beginning at a multiple of `align` extents, or UINT64_MAX. */
+static uint64_t find_whole(struct fst_arena *a, uint64_t count, uint64_t align)
+{
+    uint64_t start = UINT64_MAX, length = 0;
+    uint32_t previous = FST_NONE;
+    for (uint32_t zone = find_zone(a, WHOLE, 0); zone != FST_NONE; zone = find_zone(a, WHOLE, zone + 1)) {
+        if (previous == FST_NONE || zone != previous + 1)
+            length = 0;
+        previous = zone;
+        uint64_t whole = fst_zone_at(a, zone)->classes[WHOLE];
+        if (whole == UINT64_MAX && length && length + FST_ZONE_EXTENTS < count) {
+            length += FST_ZONE_EXTENTS;
+            continue;
+        }
+        for (uint32_t e = 0; e < FST_ZONE_EXTENTS; e++) {
+            uint64_t extent = (uint64_t)zone * FST_ZONE_EXTENTS + e;
+            if (!(whole >> e & 1)) {
+                length = 0;
+                continue;
+            }
+            if (!length) {
+                if (extent % align)
+                    continue;
+                start = extent;
+            }
+            if (++length >= count)
+                return start;
+        }
+    }
+    return UINT64_MAX;
+}
+
+static uint32_t take_large(struct fst_arena *a, uint64_t pages, uint32_t align_order)
+{
+    uint64_t align = align_order > 6 ? 1ull << (align_order - 6) : 1;
+    uint64_t count = (pages + FST_EXTENT_PAGES - 1) / FST_EXTENT_PAGES;
+    uint64_t first = find_whole(a, count, align);
+    if (first == UINT64_MAX)
+        return FST_NONE;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t rest = pages - i * FST_EXTENT_PAGES;
+        set_free(a, first + i, rest >= FST_EXTENT_PAGES ? 0 : ~low_bits(rest));
+    }
+    return (uint32_t)(first * FST_EXTENT_PAGES);
+}
+
+uint32_t fst_pages_take(struct fst_arena *a, uint64_t pages, uint32_t align_order)
+{
+    uint32_t order = order_of(pages);
+    if (order < align_order)
+        order = align_order;
+    uint32_t page = order <= WHOLE ? take_small(a, pages, order) : take_large(a, pages, align_order);
+    if (page != FST_NONE)
+        fst_store_relaxed(&a->sb->used_pages, a->sb->used_pages + pages);
+    return page;
+}
+
+static uint64_t run_mask(uint64_t page, uint64_t pages, uint64_t extent)
+{
+    uint64_t start = extent * FST_EXTENT_PAGES;
+    uint64_t from = page > start ? page - start : 0;
+    uint64_t to = page + pages - start;
+    return low_bits(to) & ~low_bits(from);
+}
+
+bool fst_pages_take_at(struct fst_arena *a, uint64_t page, uint64_t pages)
+{
+    uint64_t end = page + pages;
+    for (uint64_t e = page / FST_EXTENT_PAGES; e * FST_EXTENT_PAGES < end; e++) {
+        uint64_t mask = run_mask(page, pages, e);
+        if ((free_of(a, e) & mask) != mask)
+            return false;
+    }
+    for (uint64_t e = page / FST_EXTENT_PAGES; e * FST_EXTENT_PAGES < end; e++)
+        set_free(a, e, free_of(a, e) & ~run_mask(page, pages, e));
+    fst_store_relaxed(&a->sb->used_pages, a->sb->used_pages + pages);
+    return true;
+}
+
+void fst_pages_give(struct fst_arena *a, uint64_t page, uint64_t pages)
+{
+    for (uint64_t e = page / FST_EXTENT_PAGES; e * FST_EXTENT_PAGES < page + pages; e++)
+        set_free(a, e, free_of(a, e) | run_mask(page, pages, e));
+    fst_store_relaxed(&a->sb->used_pages, a->sb->used_pages - pages);
+}
+
+static void reset_zone(struct fst_arena *a, uint32_t zone)
+{
+    struct fst_zone *z = fst_zone_at(a, zone);
+    fst_store_relaxed(&z->idle, 0);
+    for (uint32_t e = 0; e < FST_ZONE_EXTENTS; e++) {
+        uint64_t page = ((uint64_t)zone * FST_ZONE_EXTENTS + e) * FST_EXTENT_PAGES;
+        uint64_t free = page >= a->capacity_pages ? 0 : low_bits(a->capacity_pages - page);
+        fst_store_relaxed(&z->free[e], free);
+        set_class(a, zone, e, free);
+    }
+}
+
+void fst_pages_extend(struct fst_arena *a, uint32_t count)
+{
+    for (uint32_t zone = a->sb->zones; zone < count; zone++) {
+        reset_zone(a, zone);
+        fst_store_release(&a->sb->zones, zone + 1);
+    }
+}
+
+void fst_pages_reset(struct fst_arena *a)
+{
+    for (uint32_t zone = 0; zone < a->sb->zones; zone++)
+        reset_zone(a, zone);
+    fst_store_relaxed(&a->sb->used_pages, 0);
+}
+
+int fst_pages_grow(struct fst_arena *a, uint64_t pages, uint32_t align_order)
+{
+    uint32_t have = fst_load_acquire(&a->sb->zones);
+    uint64_t all = a->sb->tables[FST_T_ZONE].count;
+    uint64_t align = align_order > 12 ? 1ull << (align_order - 12) : 1;
+    uint64_t want = (have + align - 1) / align * align + (pages + FST_ZONE_PAGES - 1) / FST_ZONE_PAGES;
+    if (want > all)
+        want = all;
+    if (want <= have)
+        return fst_fail(FST_FULL, "the capacity of %llu bytes has no free run of %llu pages left",
+                        (unsigned long long)(a->capacity_pages << FST_PAGE_SHIFT), (unsigned long long)pages);
+    return fst_table_commit(a, FST_T_ZONE, want) == FST_OK ? (int)want : FST_FULL;
+}
+
+static bool is_committed(struct fst_arena *a, uint64_t extent)
+{
+    const struct fst_zone *z = fst_zone_at(a, (uint32_t)(extent / FST_ZONE_EXTENTS));
+    return fst_load_acquire(&z->committed) >> (extent % FST_ZONE_EXTENTS) & 1;
+}
+
+static void mark_committed(struct fst_arena *a, uint64_t extent)
+{
+    uint64_t *word = &fst_zone_at(a, (uint32_t)(extent / FST_ZONE_EXTENTS))->committed;
+    uint64_t seen = fst_load_relaxed(word);
+    while (!fst_cas64(word, &seen, seen | 1ull << (extent % FST_ZONE_EXTENTS))) {
+    }
+}
+
+int fst_pages_commit(struct fst_arena *a, uint64_t page, uint64_t pages)
+{
+    uint64_t first = page / FST_EXTENT_PAGES, end = (page + pages + FST_EXTENT_PAGES - 1) / FST_EXTENT_PAGES;
+    while (first < end && is_committed(a, first))
+        first++;
+    while (end > first && is_committed(a, end - 1))
+        end--;
+    if (first == end)
+        return FST_OK;
+    uint64_t from = first * FST_EXTENT_PAGES, to = end * FST_EXTENT_PAGES;
+    if (to > a->capacity_pages)
+        to = a->capacity_pages;
+    int error = fst_commit(a->fd, a->sb->data_offset + (from << FST_PAGE_SHIFT), (to - from) << FST_PAGE_SHIFT);
+    if (!error) {
+        for (uint64_t e = first; e < end; e++)
+            mark_committed(a, e);
+        return FST_OK;
+    }
+    /* Near the end of the file system's room: just the run's own pages, without marking the extents. */
+    error = fst_commit(a->fd, a->sb->data_offset + (page << FST_PAGE_SHIFT), pages << FST_PAGE_SHIFT);
+    if (error == ENOSPC || error == ENOMEM)
+        return fst_fail_errno(FST_FULL, error, "the file system has no room for %llu bytes more",
+                              (unsigned long long)(pages << FST_PAGE_SHIFT));
+    return error ? fst_fail_errno(FST_OS, error, "cannot commit %llu pages", (unsigned long long)pages) : FST_OK;
+}
+
+uint32_t fst_pages_take_idle(struct fst_arena *a, uint64_t *from, uint32_t max, bool idle_only)
+{
+    uint64_t end = (uint64_t)a->sb->zones * FST_ZONE_EXTENTS;
+    for (uint64_t e = *from; e < end; e++) {
+        uint32_t count = 0;
+        while (count < max && e + count < end && free_of(a, e + count) == UINT64_MAX && is_committed(a, e + count)) {
+            struct fst_zone *z = fst_zone_at(a, (uint32_t)((e + count) / FST_ZONE_EXTENTS));
+            uint64_t bit = 1ull << ((e + count) % FST_ZONE_EXTENTS);
+            if (idle_only && !(z->idle & bit)) {
+                fst_store_relaxed(&z->idle, z->idle | bit);
+                break;
+            }
+            count++;
+        }
+        if (count) {
+            *from = e;
+            fst_pages_take_at(a, e * FST_EXTENT_PAGES, (uint64_t)count * FST_EXTENT_PAGES);
+            return count;
+        }
+    }
+    return 0;
+}
+
+void fst_pages_uncommitted(struct fst_arena *a, uint64_t extent, uint32_t count)
+{
+    for (uint64_t e = extent; e < extent + count; e++) {
+        uint64_t *word = &fst_zone_at(a, (uint32_t)(e / FST_ZONE_EXTENTS))->committed;
+        uint64_t seen = fst_load_relaxed(word);
+        while (!fst_cas64(word, &seen, seen & ~(1ull << (e % FST_ZONE_EXTENTS)))) {
+        }
+    }
+}

@@ -1,0 +1,181 @@
+#include "region/superblock.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "platform/atomics.h"
+#include "platform/error.h"
+
+/* FNV-1a, 64 bits (Fowler, Noll, Vo): enough to find damage and to tell layouts apart; not meant against malice. */
+static uint64_t hash(uint64_t h, const void *bytes, size_t n)
+{
+    const uint8_t *p = bytes;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ p[i]) * 0x100000001b3ull;
+    return h;
+}
+#define HASH_START 0xcbf29ce484222325ull
+
+uint64_t fst_layout_fingerprint(void)
+{
+    static const uint64_t facts[] = {
+        FST_LAYOUT_VERSION,
+        FST_PAGE,
+        FST_EXTENT_PAGES,
+        FST_ZONE_EXTENTS,
+        FST_MAX_PROCESSES,
+        FST_MAX_THREADS,
+        FST_MAX_ENTRIES,
+        FST_MAX_INFLIGHT,
+        FST_MAX_CACHES,
+        FST_MAX_CHILDREN,
+        FST_MAX_GROUPS,
+        FST_T_COUNT,
+        FST_SLAB_CLASSES,
+        FST_OID_BITS,
+        FST_ENTRY_GEN_SHIFT,
+        FST_WORD_GEN_SHIFT,
+        FST_INFLIGHT_TAG_SHIFT,
+        FST_NAME_MAX,
+        FST_FORMAT_MAX,
+        sizeof(struct fst_superblock),
+        sizeof(struct fst_table),
+        sizeof(struct fst_inflight),
+        sizeof(struct fst_zone),
+        sizeof(struct fst_slab),
+        sizeof(struct fst_cache),
+        sizeof(struct fst_child),
+        sizeof(struct fst_group),
+        sizeof(struct fst_process),
+        sizeof(struct fst_thread_slot),
+        offsetof(struct fst_superblock, gp_seq),
+        offsetof(struct fst_superblock, pages_lock),
+        offsetof(struct fst_superblock, names_lock),
+        offsetof(struct fst_superblock, reaper_lock),
+        offsetof(struct fst_superblock, inflight_top),
+        offsetof(struct fst_superblock, process_top),
+        offsetof(struct fst_child, lock),
+        offsetof(struct fst_group, name),
+        offsetof(struct fst_process, arguments),
+    };
+    uint64_t h = hash(HASH_START, facts, sizeof facts);
+    h = hash(h, fst_slab_class_words, sizeof fst_slab_class_words);
+    return hash(h, fst_slab_class_shift, sizeof fst_slab_class_shift);
+}
+
+/* The constant part, its `committed` counters left out. */
+static uint64_t checksum(const struct fst_superblock *sb)
+{
+    uint64_t h = hash(HASH_START, sb, offsetof(struct fst_superblock, tables));
+    for (int k = 0; k < FST_T_COUNT; k++)
+        h = hash(h, &sb->tables[k], offsetof(struct fst_table, committed));
+    return h;
+}
+
+static uint64_t page_up(uint64_t bytes)
+{
+    return (bytes + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
+}
+
+static uint64_t min64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static void shape_tables(struct fst_superblock *sb, uint64_t pages)
+{
+    uint64_t zones = (pages + FST_ZONE_PAGES - 1) / FST_ZONE_PAGES;
+    struct {
+        uint64_t count;
+        uint32_t size;
+    } shape[FST_T_COUNT] = {
+        [FST_T_PROCESS] = {FST_MAX_PROCESSES, sizeof(struct fst_process)},
+        [FST_T_THREAD] = {FST_MAX_THREADS, sizeof(struct fst_thread_slot)},
+        [FST_T_ENTRY] = {(uint64_t)FST_MAX_PROCESSES * FST_MAX_ENTRIES, sizeof(uint64_t)},
+        [FST_T_INFLIGHT] = {FST_MAX_INFLIGHT, sizeof(struct fst_inflight)},
+        [FST_T_CACHE] = {FST_MAX_CACHES, sizeof(struct fst_cache)},
+        [FST_T_CHILD] = {FST_MAX_CHILDREN, sizeof(struct fst_child)},
+        [FST_T_GROUP] = {FST_MAX_GROUPS, sizeof(struct fst_group)},
+        [FST_T_ZONE] = {zones, sizeof(struct fst_zone)},
+        [FST_T_ZONE_SUMMARY] = {FST_ZONE_CLASSES * ((zones + 63) / 64), sizeof(uint64_t)},
+    };
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class++) {
+        shape[FST_T_SLAB + class].count = min64(pages, 1u << 24);
+        shape[FST_T_SLAB + class].size = fst_slab_bytes(class);
+    }
+    uint64_t offset = FST_PAGE;
+    for (int k = 0; k < FST_T_COUNT; k++) {
+        sb->tables[k].offset = offset;
+        sb->tables[k].count = shape[k].count;
+        sb->tables[k].size = shape[k].size;
+        offset += page_up(shape[k].count * shape[k].size);
+    }
+    sb->control_size = offset;
+    sb->data_offset = (offset + (2u << 20) - 1) & ~(uint64_t)((2u << 20) - 1); /* so that huge pages can be used */
+}
+
+void fst_superblock_format(struct fst_superblock *sb, uint64_t capacity, uint32_t flags, const uint8_t uuid[16])
+{
+    memset(sb, 0, sizeof *sb);
+    sb->magic = FST_MAGIC;
+    sb->fingerprint = fst_layout_fingerprint();
+    memcpy(sb->uuid, uuid, 16);
+    sb->version = FST_LAYOUT_VERSION;
+    sb->flags = flags;
+    sb->capacity = capacity;
+    sb->created_at = (uint64_t)time(NULL);
+    shape_tables(sb, capacity >> FST_PAGE_SHIFT);
+    sb->checksum = checksum(sb);
+    sb->gp_seq = 1; /* 0 in a thread slot means "in no section" */
+    sb->state = FST_ARENA_READY;
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class++)
+        sb->slab_free[class] = FST_NONE;
+    sb->ended_head = FST_NONE;
+    sb->cache_free = sb->child_free = sb->group_free = FST_NONE;
+}
+
+uint64_t fst_superblock_file_size(const struct fst_superblock *sb)
+{
+    return sb->data_offset + sb->capacity;
+}
+
+int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size, const char *name)
+{
+    if (file_size < sizeof *sb || sb->magic != FST_MAGIC) {
+        if (file_size >= sizeof *sb && sb->magic == __builtin_bswap64(FST_MAGIC))
+            return fst_fail(FST_LAYOUT, "%s is an arena of a machine with another byte order", name);
+        return fst_fail(FST_LAYOUT, "%s is not a Flagstone arena (%llu bytes, no magic number)", name,
+                        (unsigned long long)file_size);
+    }
+    if (sb->fingerprint != fst_layout_fingerprint())
+        return fst_fail(FST_LAYOUT,
+                        "%s was made by a Flagstone with layout version %u, fingerprint %016llx; this one has version %u, "
+                        "fingerprint %016llx: end the processes that use it and remove it, or use the same version everywhere",
+                        name, sb->version, (unsigned long long)sb->fingerprint, FST_LAYOUT_VERSION,
+                        (unsigned long long)fst_layout_fingerprint());
+    if (sb->checksum != checksum(sb))
+        return fst_fail(FST_CORRUPTED, "%s: the superblock's constant part was overwritten (checksum)", name);
+    /* The constant part is as it was written, so it is enough to see that the file is as long as it says. */
+    if (file_size != fst_superblock_file_size(sb))
+        return fst_fail(FST_CORRUPTED, "%s is %llu bytes long and should be %llu: it was truncated or extended", name,
+                        (unsigned long long)file_size, (unsigned long long)fst_superblock_file_size(sb));
+    if (sb->state != FST_ARENA_READY && sb->state != FST_ARENA_REMOVED)
+        return fst_fail(FST_CORRUPTED, "%s: state %llu is none", name, (unsigned long long)sb->state);
+    struct fst_superblock expect;
+    memset(&expect, 0, sizeof expect);
+    shape_tables(&expect, sb->capacity >> FST_PAGE_SHIFT);
+    for (int k = 0; k < FST_T_COUNT; k++) {
+        uint64_t bytes = page_up(expect.tables[k].count * expect.tables[k].size);
+        if (k != FST_T_ENTRY && sb->tables[k].committed > bytes)
+            return fst_fail(FST_CORRUPTED, "%s: table %d claims more than it has", name, k);
+    }
+    bool bounds = sb->process_top <= FST_MAX_PROCESSES && sb->thread_top <= FST_MAX_THREADS &&
+                  sb->inflight_top <= FST_MAX_INFLIGHT && sb->cache_top <= FST_MAX_CACHES &&
+                  sb->child_top <= FST_MAX_CHILDREN && sb->group_top <= FST_MAX_GROUPS &&
+                  sb->zones <= expect.tables[FST_T_ZONE].count;
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class++)
+        bounds = bounds && sb->slab_top[class] <= expect.tables[FST_T_SLAB + class].count;
+    if (!bounds)
+        return fst_fail(FST_CORRUPTED, "%s: a bound in the superblock exceeds its table", name);
+    return FST_OK;
+}

@@ -1,0 +1,64 @@
+#include "region/table.h"
+
+#include <errno.h>
+
+#include "platform/atomics.h"
+#include "platform/error.h"
+#include "platform/mapping.h"
+
+const char *fst_table_name(enum fst_table_kind kind)
+{
+    static const char *const names[] = {"process slots", "thread slots",  "reference entries", "in-flight entries", "caches",
+                                        "child caches",  "groups",        "zones",             "zone summaries"};
+    return kind < FST_T_SLAB ? names[kind] : "slab descriptors";
+}
+
+/* Bytes to commit when `need` are needed and `have` are there: a quarter more, between a page and 1 MiB at a time. */
+static uint64_t growth(uint64_t have, uint64_t need, uint64_t total)
+{
+    uint64_t step = have / 4;
+    if (step > (1u << 20))
+        step = 1u << 20;
+    uint64_t want = need > have + step ? need : have + step;
+    want = (want + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
+    return want < total ? want : total;
+}
+
+static int commit(struct fst_arena *a, uint64_t offset, uint64_t *committed, uint64_t need, uint64_t total, const char *name)
+{
+    uint64_t have = fst_load_acquire(committed);
+    if (need <= have)
+        return FST_OK;
+    uint64_t want = growth(have, need, total);
+    int error = fst_commit(a->fd, offset + have, want - have);
+    if (error == ENOSPC || error == ENOMEM) {
+        want = (need + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
+        error = fst_commit(a->fd, offset + have, want - have);
+    }
+    if (error == ENOSPC || error == ENOMEM)
+        return fst_fail_errno(FST_FULL, error, "the file system has no room for more %s", name);
+    if (error)
+        return fst_fail_errno(FST_OS, error, "cannot commit memory for %s", name);
+    /* Two processes may commit the same bytes: harmless. A kill before this line only repeats the call. */
+    fst_max64(committed, want);
+    return FST_OK;
+}
+
+int fst_table_commit(struct fst_arena *a, enum fst_table_kind kind, uint64_t count)
+{
+    struct fst_table *t = &a->sb->tables[kind];
+    if (count > t->count)
+        return fst_fail(FST_FULL, "all %llu %s of the arena are in use", (unsigned long long)t->count, fst_table_name(kind));
+    uint64_t total = (t->count * t->size + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
+    return commit(a, t->offset, &t->committed, count * t->size, total, fst_table_name(kind));
+}
+
+int fst_table_commit_entries(struct fst_arena *a, uint32_t slot, uint32_t count)
+{
+    if (count > FST_MAX_ENTRIES)
+        return fst_fail(FST_FULL, "this process uses all %u reference entries", FST_MAX_ENTRIES);
+    struct fst_table *t = &a->sb->tables[FST_T_ENTRY];
+    uint64_t bytes = (uint64_t)FST_MAX_ENTRIES * sizeof(uint64_t);
+    return commit(a, t->offset + slot * bytes, &fst_process_at(a, slot)->entries_committed, count * sizeof(uint64_t), bytes,
+                  "reference entries");
+}
