@@ -98,7 +98,8 @@ static void condemn(struct batch *b, uint64_t oid, uint64_t *word, uint64_t seen
     b->condemned++;
 }
 
-/* The request of one TAKEN entry. A word that was never SHARED, freed or condemned had one owner, and that owner has dropped it. */
+/* The request of one TAKEN entry. A word that was never SHARED is condemned like any other: the entry may be a withdrawn attempt at an
+ * object that somebody else allocated, and is using (mutant M_DIRECTANY of models/references.pml). */
 static void consider(struct batch *b, uint64_t entry)
 {
     uint64_t oid = fst_entry_oid(entry), *word = fst_word_of(b->a, oid);
@@ -107,12 +108,7 @@ static void consider(struct batch *b, uint64_t entry)
     uint64_t seen = fst_load_acquire(word);
     if (!(seen & FST_WORD_ALLOCATED) || !fst_entry_matches(entry, seen))
         return;
-    if ((seen & FST_WORD_FLAGS) == FST_WORD_ALLOCATED && fst_cas64(word, &seen, fst_word_free(seen))) {
-        released(b, oid);
-        return;
-    }
-    if (seen & FST_WORD_ALLOCATED)
-        condemn(b, oid, word, seen);
+    condemn(b, oid, word, seen);
 }
 
 /* DROPPED, and a dead process's LIVE, become TAKEN; then what they ask for is considered. */

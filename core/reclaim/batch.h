@@ -2,7 +2,7 @@
  *
  *   1  splice    DROPPED entries become TAKEN; dead processes' LIVE entries too; ended groups and caches are taken off their queue
  *   2  condemn   the words of TAKEN entries, and of all objects of ended children, become CONDEMNED; in-flight entries of ended groups
- *                end. A word that was never SHARED is known to nobody else and is released at once.
+ *                end
  *   3  wait      heavy barrier and one grace period
  *   4  scan      in-flight entries first, the processes' tables last (references move in that direction only, so none is missed): a LIVE
  *                or DROPPED entry of the word's generation takes CONDEMNED away
