@@ -14,40 +14,43 @@
  * Nothing lost: one undisturbed batch after everybody is gone leaves the object free, unless it is in flight in a living
  * group, no entry in use, nothing CONDEMNED, and the slab of an ended group given back.
  *
- *     spin -a -DOPS=4 -DKILLS=1 -DRKILLS=1 references.pml && gcc -O2 -DSAFETY -DCOLLAPSE -o pan pan.c && ./pan -m1000000
+ * -DM_... takes one rule away and must fail; -DV_... is a relaxation that must not. README.md says what each is.
  *
- * -DM_... takes one rule away and must fail; -DV_... is a relaxation that must not. tools/run-models runs these:
- *
- * holds: -DOPS=3
- * holds: -DOPS=4
- * holds: -DOPS=3 -DV_CONDEMNLIVE
- * holds: -DOPS=3 -DV_NODIRECT
- * holds: -DOPS=3 -DV_PRIVATE
- * fails: -DOPS=3 -DM_ALLOCORDER
- * fails: -DOPS=3 -DM_DIRECTANY
- * fails: -DOPS=3 -DM_DIRECTSHARED
- * fails: -DOPS=3 -DM_EARLYOWN
- * fails: -DOPS=3 -DM_EMPTY
- * fails: -DOPS=3 -DM_EMPTYFIRST
- * fails: -DOPS=3 -DM_FLIGHTDROP
- * fails: -DOPS=4 -DM_FREEDTAKE
- * fails: -DOPS=3 -DM_FREENOW
- * fails: -DOPS=3 -DM_LOWBITS
- * fails: -DOPS=4 -DM_NODROPPED
- * fails: -DOPS=3 -DM_NOGEN
- * fails: -DOPS=3 -DM_NOGRACE
- * fails: -DOPS=3 -DM_NOHEAVY
- * fails: -DOPS=3 -DM_NORESCUE
- * fails: -DOPS=3 -DM_NOREVOKE
- * fails: -DOPS=3 -DM_NOSHARED
- * fails: -DOPS=3 -DM_ONCE
- * fails: -DOPS=3 -DM_PRIVATE
- * fails: -DOPS=3 -DM_PRIVATESHARED
- * fails: -DOPS=3 -DM_RELEASE
- * fails: -DOPS=3 -DM_RESOLVEFREED
- * fails: -DOPS=3 -DM_SCAN
- * fails: -DOPS=3 -DM_SHAREORDER
- * fails: -DOPS=6 -DKILLS=0 -DRKILLS=0 -DM_NOTAG
+ *  holds: -DOPS=4
+ *  holds: -DOPS=3 -DV_PRIVATE
+ *  holds: -DOPS=3 -DV_NODIRECT
+ *  holds: -DOPS=3 -DV_CONDEMNLIVE
+ *  fails: -DM_EMPTY
+ *  fails: -DM_NORESCUE
+ *  fails: -DM_NOSHARED
+ *  fails: -DM_RESOLVEFREED
+ *  fails: -DM_PRIVATE
+ *  fails: -DM_PRIVATESHARED
+ *  fails: -DM_RELEASE
+ *  fails: -DM_NODROPPED
+ *  fails: -DM_NOGEN
+ *  fails: -DM_LOWBITS
+ *  fails: -DM_FREEDTAKE
+ *  fails: -DM_FREENOW
+ *  fails: -DM_DIRECTANY
+ *  fails: -DM_DIRECTSHARED
+ *  fails: -DM_EARLYOWN
+ *  fails: -DM_ALLOCORDER
+ *  fails: -DM_EMPTYFIRST
+ *  fails: -DM_SHAREORDER
+ *  fails: -DM_FLIGHTDROP
+ *  fails: -DM_NOREVOKE
+ *  fails: -DM_SCAN
+ *  fails: -DM_ONCE
+ *  fails: -DM_NOHEAVY
+ *  fails: -DM_NOGRACE
+ *  fails: -DM_NOTAG -DOPS=6 -DKILLS=0 -DRKILLS=0
+ *  deep: -DOPS=5
+ *  deep: -DOPS=4 -DKILLS=2 -DRKILLS=2
+ *  deep: -DOPS=6 -DKILLS=0
+ *  deep: -DOPS=4 -DV_PRIVATE
+ *  deep: -DOPS=4 -DV_NODIRECT
+ *  deep: -DOPS=4 -DV_CONDEMNLIVE
  */
 #ifndef OPS
 #define OPS 4
@@ -164,7 +167,7 @@ bit known; byte hgen;                      /* a bare handle that somebody wrote 
 bit dead[2], done[2];
 byte ops = OPS, kills = KILLS, reaper_kills = RKILLS;
 
-#define KILL if :: skip :: kills>0 -> d_step{ kills--; dead[id]=1 }; goto out fi
+#define KILL if :: skip :: atomic{ kills>0 -> kills--; dead[id]=1; goto out } fi
 #define DRAIN(k) if :: pend[k] -> est[k]=LIVE; sec[k]=1; pend[k]=0 :: else fi
 #define LEAVE sec[id]=0
 #define AGAIN(x) ((est[id]==DROPPED || est[id]==TAKEN) && egen[id]==(x))
@@ -256,7 +259,7 @@ out: atomic{ DRAIN(id); LEAVE; g=0; v=0; i=0; have=0; done[id]=1 }
 #define ASKED(k) (est[k]==DROPPED || est[k]==TAKEN || (dead[k] && est[k]!=EMPTY))
 #define WORK (ASKED(0) || ASKED(1) || ist==DROPPED || ist==TAKEN || (ended && !gone && !HELD(0) && !HELD(1)))
 #define FORGET e=0; x=0; v=0; quiet=0
-#define DIES if :: skip :: reaper_kills>0 -> d_step{ reaper_kills--; FORGET }; goto next fi
+#define DIES if :: skip :: atomic{ reaper_kills>0 -> reaper_kills--; FORGET; goto next } fi
 
 #define SPLICE(k) if :: atomic{ est[k]==DROPPED || (dead[k] && done[k] && est[k]==LIVE) -> est[k]=TAKEN } :: else fi
 /* Direct release, else condemn: both for the entry as it was loaded, which its owner may be swinging back meanwhile. */
