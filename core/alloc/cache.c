@@ -59,8 +59,8 @@ static bool same_init(struct fst_arena *a, const struct fst_cache *c, const stru
 static int compare(struct fst_arena *a, const struct fst_cache *c, const struct fst_cache_spec *spec, uint64_t align)
 {
     if (c->size != spec->size || c->align != align)
-        return fst_fail(FST_MISMATCH, "cache %s exists with objects of %llu bytes aligned to %llu, not %llu aligned to %llu", c->name,
-                        (unsigned long long)c->size, (unsigned long long)c->align, (unsigned long long)spec->size,
+        return fst_fail(FST_MISMATCH, "cache %s exists with objects of %llu bytes aligned to %llu, not %llu aligned to %llu",
+                        c->name, (unsigned long long)c->size, (unsigned long long)c->align, (unsigned long long)spec->size,
                         (unsigned long long)align);
     if (strncmp(c->format, spec->format ? spec->format : "", FST_FORMAT_MAX) != 0)
         return fst_fail(FST_MISMATCH, "cache %s exists with type %s, not %s", c->name, c->format, spec->format ? spec->format : "");

@@ -84,7 +84,7 @@ static void rebuild(struct fst_arena *a)
         fst_store_relaxed(&fst_group_at(a, i)->usage, 0);
     for (uint32_t i = 0; i < sb->child_top; i++)
         fst_store_relaxed(&fst_child_at(a, i)->used_pages, 0);
-    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class++) {
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
         fst_store_relaxed(&sb->slab_free[class], FST_NONE);
         for (uint32_t i = sb->slab_top[class]; i-- > 0;) {
             uint32_t id = FST_SLAB_ID(class, i);
@@ -145,9 +145,9 @@ static enum attempt try_take(struct fst_arena *a, uint32_t child, uint32_t class
 static int explain_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
 {
     const struct fst_group *g = fst_group_at(a, group);
-    return fst_fail(FST_LIMIT, "group %s: limit %llu bytes, usage %llu bytes, asked for %llu more", g->name[0] ? g->name : "(no name)",
-                    (unsigned long long)(g->limit << FST_PAGE_SHIFT), (unsigned long long)(g->usage << FST_PAGE_SHIFT),
-                    (unsigned long long)(pages << FST_PAGE_SHIFT));
+    return fst_fail(FST_LIMIT, "group %s: limit %llu bytes, usage %llu bytes, asked for %llu more",
+                    g->name[0] ? g->name : "(no name)", (unsigned long long)(g->limit << FST_PAGE_SHIFT),
+                    (unsigned long long)(g->usage << FST_PAGE_SHIFT), (unsigned long long)(pages << FST_PAGE_SHIFT));
 }
 
 int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t class, uint32_t pages, uint32_t align_order,

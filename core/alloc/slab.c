@@ -104,7 +104,7 @@ static void rebuild(struct fst_arena *a, uint32_t child)
     fst_store_relaxed(&c->partial, FST_NONE);
     fst_store_relaxed(&c->full, FST_NONE);
     fst_store_relaxed(&c->slabs, 0);
-    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class++) {
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
         for (uint32_t i = 0; i < a->sb->slab_top[class]; i++) {
             uint32_t id = FST_SLAB_ID(class, i);
             struct fst_slab *s = fst_slab_at(a, id);
@@ -192,7 +192,7 @@ uint64_t fst_slab_shrink_child(struct fst_arena *a, uint32_t child, uint64_t own
         do {
             n = close_some(a, child, list, owner, ids, 64);
             if (n && (c->flags & FST_CACHE_TYPESAFE_BY_RCU) &&
-                    fst_grace_wait(a, fst_load_acquire(&a->sb->gp_seq), patience, NULL) != FST_OK) {
+                fst_grace_wait(a, fst_load_acquire(&a->sb->gp_seq), patience, NULL) != FST_OK) {
                 abandon(a, ids, n);
                 return bytes;
             }

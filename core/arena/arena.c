@@ -27,9 +27,9 @@
 #include "region/table.h"
 
 #define DEFAULT_CAPACITY (1ull << 30)
-#define MAX_CAPACITY (1ull << 44)
-#define TRIES 1000           /* at opening a name that others remove and create at the same time, a millisecond apart */
-#define LEAVE_NS (50 * FST_MS) /* for the last batch of a process that leaves */
+#define MAX_CAPACITY     (1ull << 44)
+#define TRIES            1000          /* at opening a name that others remove and create at the same time, a millisecond apart */
+#define LEAVE_NS         (50 * FST_MS) /* for the last batch of a process that leaves */
 
 pthread_mutex_t fst_open_mutex = PTHREAD_MUTEX_INITIALIZER;
 struct fst_arena *fst_attachments;
@@ -99,7 +99,8 @@ static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readon
     a->sb = fst_map(a->fd, 0, sb->control_size, true, false);
     a->data = a->sb ? fst_map(a->fd, sb->data_offset, sb->capacity, !readonly, huge) : NULL;
     if (!a->data)
-        return fst_fail_errno(FST_OS, errno, "cannot map %llu bytes of address space", (unsigned long long)fst_superblock_file_size(sb));
+        return fst_fail_errno(FST_OS, errno, "cannot map %llu bytes of address space",
+                              (unsigned long long)fst_superblock_file_size(sb));
     for (int k = 0; k < FST_T_COUNT; k++)
         a->table[k] = (uint8_t *)a->sb + sb->tables[k].offset;
     a->lock_fd = fst_liveness_reopen(a->fd);
@@ -154,8 +155,10 @@ static int make_file(const struct fst_open_options *o, const char *folder)
                                          : fst_fail_errno(FST_OS, errno, "cannot create an arena in %s", folder);
     int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0)
-        return fst_fail_errno(errno == ENOSPC ? FST_FULL : errno == EACCES ? FST_REFUSED : FST_OS, errno,
-                              "cannot create a file in %s", folder);
+        return fst_fail_errno(errno == ENOSPC   ? FST_FULL
+                              : errno == EACCES ? FST_REFUSED
+                                                : FST_OS,
+                              errno, "cannot create a file in %s", folder);
     fchmod(fd, (mode_t)o->mode);
     return fd;
 }
@@ -203,7 +206,10 @@ static int publish(struct fst_arena *a)
     snprintf(self, sizeof self, "/proc/self/fd/%d", a->fd);
     if (linkat(AT_FDCWD, self, AT_FDCWD, a->path, AT_SYMLINK_FOLLOW) == 0)
         return FST_OK;
-    return fst_fail_errno(errno == EEXIST ? FST_EXISTS : errno == ENOSPC ? FST_FULL : FST_OS, errno, "cannot name the arena %s", a->path);
+    return fst_fail_errno(errno == EEXIST   ? FST_EXISTS
+                          : errno == ENOSPC ? FST_FULL
+                                            : FST_OS,
+                          errno, "cannot name the arena %s", a->path);
 }
 
 static int create(const struct fst_open_options *o, const char *folder, struct fst_arena **out)

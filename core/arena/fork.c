@@ -10,12 +10,12 @@
  * Killed anywhere: the copied entries belong to a LIVE slot from before the fork until the last holder of its lock is gone. The model is
  * models/fork.pml.
  */
-#include <string.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-#include "arena/attach.h"
 #include "alloc/slab.h"
+#include "arena/attach.h"
 #include "crash/process.h"
 #include "platform/liveness.h"
 #include "rcu/thread.h"

@@ -393,7 +393,8 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
     enum look seen = look(a, h);
     int rc = seen == THERE ? FST_OK : seen == WAIT ? FST_BUSY : stale();
     if (rc == FST_OK)
-        rc = message ? fst_claim_message(t, message, &entry, &took, &dropped) : fst_claim(t, oid, generation, true, &entry, &dropped);
+        rc = message ? fst_claim_message(t, message, &entry, &took, &dropped)
+                     : fst_claim(t, oid, generation, true, &entry, &dropped);
     /* A bare handle counts only if nobody ended the object meanwhile. PAIR(cache-ending) */
     if (rc == FST_OK && !took && (seen = look(a, h)) != THERE) {
         dropped |= fst_refs_drop(a, entry);

@@ -24,30 +24,30 @@
 extern "C" {
 #endif
 
-#define FST_NAME_MAX 64    /* bytes of a name with its final zero */
-#define FST_FORMAT_MAX 1024/* bytes of a cache's format text with its final zero */
-#define FST_FOREVER UINT64_MAX
-#define FST_NO_LIMIT UINT64_MAX
+#define FST_NAME_MAX   64   /* bytes of a name with its final zero */
+#define FST_FORMAT_MAX 1024 /* bytes of a cache's format text with its final zero */
+#define FST_FOREVER    UINT64_MAX
+#define FST_NO_LIMIT   UINT64_MAX
 
 enum fst_status {
     FST_OK = 0,
-    FST_FULL = -1,         /* the file system, the capacity or a table is used up */
-    FST_LIMIT = -2,        /* a group's limit */
-    FST_BUSY = -3,         /* in use; nothing changed */
-    FST_MISMATCH = -4,     /* exists with other parameters */
-    FST_STALE = -5,        /* the handle's object is gone */
-    FST_READONLY = -6,     /* this attachment may not write */
-    FST_CLOSED = -7,       /* arena, group or cache was closed or destroyed */
-    FST_LAYOUT = -8,       /* another version's or another program's file */
-    FST_CORRUPTED = -9,    /* the arena's structures contradict each other */
-    FST_EXISTS = -10,      /* must not exist, but does */
-    FST_MISSING = -11,     /* must exist, but does not */
-    FST_INVALID = -12,     /* an argument makes no sense */
-    FST_OS = -13,          /* a system call failed: fst_last_errno() */
-    FST_IN_SECTION = -14,  /* would wait for the caller's own read-side section */
-    FST_TIMEOUT = -15,     /* the time is over */
-    FST_REFUSED = -16,     /* not a regular file of this user */
-    FST_FOREIGN = -17,     /* a handle of another arena */
+    FST_FULL = -1,        /* the file system, the capacity or a table is used up */
+    FST_LIMIT = -2,       /* a group's limit */
+    FST_BUSY = -3,        /* in use; nothing changed */
+    FST_MISMATCH = -4,    /* exists with other parameters */
+    FST_STALE = -5,       /* the handle's object is gone */
+    FST_READONLY = -6,    /* this attachment may not write */
+    FST_CLOSED = -7,      /* arena, group or cache was closed or destroyed */
+    FST_LAYOUT = -8,      /* another version's or another program's file */
+    FST_CORRUPTED = -9,   /* the arena's structures contradict each other */
+    FST_EXISTS = -10,     /* must not exist, but does */
+    FST_MISSING = -11,    /* must exist, but does not */
+    FST_INVALID = -12,    /* an argument makes no sense */
+    FST_OS = -13,         /* a system call failed: fst_last_errno() */
+    FST_IN_SECTION = -14, /* would wait for the caller's own read-side section */
+    FST_TIMEOUT = -15,    /* the time is over */
+    FST_REFUSED = -16,    /* not a regular file of this user */
+    FST_FOREIGN = -17,    /* a handle of another arena */
 };
 
 const char *fst_last_error(void); /* of the calling thread; valid until its next failing call */
@@ -97,9 +97,9 @@ struct fst_arena_info {
     uint8_t uuid[16];
     char path[256]; /* empty: anonymous */
     uint64_t capacity;
-    uint64_t used;      /* bytes of the pages that slabs and large objects hold */
-    uint64_t committed; /* bytes taken from the system, metadata included */
-    uint64_t control;   /* the part of committed that is metadata */
+    uint64_t used;       /* bytes of the pages that slabs and large objects hold */
+    uint64_t committed;  /* bytes taken from the system, metadata included */
+    uint64_t control;    /* the part of committed that is metadata */
     uint64_t created_at; /* seconds since the epoch */
     bool readonly, lasting, anonymous, light;
     bool unlinked; /* the file lost its name from outside: nobody new can attach by name */
@@ -115,7 +115,7 @@ const uint8_t *fst_arena_uuid(const fst_arena *arena);
 struct fst_peek {
     uint8_t uuid[16];
     uint64_t capacity, used, committed, created_at;
-    uint32_t processes; /* attached and alive */
+    uint32_t processes;   /* attached and alive */
     bool lasting, orphan; /* orphan: no process has it, and it is not lasting */
 };
 int fst_peek(const char *path, struct fst_peek *out);
@@ -130,8 +130,8 @@ int fst_unlink(const char *path);
 /* ---- caches and groups ------------------------------------------------------------------------------------------------------ */
 
 #define FST_CACHE_TYPESAFE_BY_RCU 1u /* objects are reused at once, memory keeps its type until a grace period after */
-#define FST_CACHE_NO_MERGE 2u
-#define FST_CACHE_SIZE_CLASS 4u /* one of the caches behind fst_alloc_bytes */
+#define FST_CACHE_NO_MERGE        2u
+#define FST_CACHE_SIZE_CLASS      4u /* one of the caches behind fst_alloc_bytes */
 
 struct fst_cache_spec {
     const char *name;
@@ -169,14 +169,14 @@ int fst_cache_get_info(fst_arena *arena, uint64_t cache, struct fst_cache_info *
 size_t fst_cache_list(fst_arena *arena, uint64_t *ids, size_t max);
 
 #define FST_GROUP_LASTING 1u
-#define FST_ROOT_GROUP 0ull /* the id of the arena itself as a group is fst_group_root() */
+#define FST_ROOT_GROUP    0ull /* the id of the arena itself as a group is fst_group_root() */
 
 struct fst_group_spec {
-    const char *name;   /* NULL: without a name */
-    uint64_t parent;    /* id */
-    uint64_t limit;     /* bytes, rounded down to pages; FST_NO_LIMIT */
-    bool set_limit;     /* false: keep the limit of an existing group */
-    uint32_t flags;     /* FST_GROUP_LASTING */
+    const char *name; /* NULL: without a name */
+    uint64_t parent;  /* id */
+    uint64_t limit;   /* bytes, rounded down to pages; FST_NO_LIMIT */
+    bool set_limit;   /* false: keep the limit of an existing group */
+    uint32_t flags;   /* FST_GROUP_LASTING */
 };
 
 uint64_t fst_group_root(fst_arena *arena);
@@ -317,7 +317,7 @@ struct fst_process_info {
     bool alive, self, readonly;
     char command[16];
     char arguments[192];
-    uint64_t started; /* ns since boot */
+    uint64_t started;                    /* ns since boot */
     uint64_t references, dropped, bytes; /* live entries; entries awaiting a batch; bytes of what the live ones refer to */
     uint32_t threads;
 };

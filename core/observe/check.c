@@ -72,7 +72,7 @@ static void check_pages(struct check *c)
     if (!owned)
         return;
     fst_run_lock(a);
-    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class++) {
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
         for (uint32_t i = 0; i < a->sb->slab_top[class]; i++) {
             const struct fst_slab *s = fst_slab_at(a, FST_SLAB_ID(class, i));
             if (fst_slab_state(s->state) == FST_SLAB_FREE)
@@ -89,7 +89,8 @@ static void check_pages(struct check *c)
             first = p;
     }
     if (wrong)
-        say(c, "%llu pages are free and owned, or neither; the first is %llu", (unsigned long long)wrong, (unsigned long long)first);
+        say(c, "%llu pages are free and owned, or neither; the first is %llu", (unsigned long long)wrong,
+            (unsigned long long)first);
     if (total != a->sb->used_pages)
         say(c, "used pages: %llu counted, %llu recorded", (unsigned long long)total, (unsigned long long)a->sb->used_pages);
     fst_run_unlock(a);
@@ -166,7 +167,8 @@ static void check_entry(struct check *c, uint32_t slot, uint32_t index)
         return;
     const uint64_t *word = fst_word_of(c->a, fst_entry_oid(entry));
     if (!word && fst_load_acquire(at) == entry)
-        say(c, "process slot %u: entry %u speaks of object %llx, which never was", slot, index, (unsigned long long)fst_entry_oid(entry));
+        say(c, "process slot %u: entry %u speaks of object %llx, which never was", slot, index,
+            (unsigned long long)fst_entry_oid(entry));
 }
 
 static void check_references(struct check *c)

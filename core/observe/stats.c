@@ -220,10 +220,10 @@ void fst_describe_usage(fst_arena *a, char *text, size_t size)
     if (!size)
         return;
     text[0] = 0;
-#define SAY(...)                                                                                                                       \
-    do {                                                                                                                               \
-        if (at < size)                                                                                                                 \
-            at += (size_t)snprintf(text + at, size - at, __VA_ARGS__);                                                                 \
+#define SAY(...)                                                       \
+    do {                                                               \
+        if (at < size)                                                 \
+            at += (size_t)snprintf(text + at, size - at, __VA_ARGS__); \
     } while (0)
     SAY("arena %s: capacity %llu bytes, used %llu", a->path[0] ? a->path : "(anonymous)", (unsigned long long)a->sb->capacity,
         (unsigned long long)(fst_load_relaxed(&a->sb->used_pages) << FST_PAGE_SHIFT));

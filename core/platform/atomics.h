@@ -17,15 +17,15 @@
 #define fst_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define fst_load_seq_cst(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
 
-#define fst_store_relaxed(p, v)                                                                    \
-    do {                                                                                           \
-        __atomic_store_n((p), (v), __ATOMIC_RELAXED);                                              \
-        FST_FAULT();                                                                               \
+#define fst_store_relaxed(p, v)                       \
+    do {                                              \
+        __atomic_store_n((p), (v), __ATOMIC_RELAXED); \
+        FST_FAULT();                                  \
     } while (0)
-#define fst_store_release(p, v)                                                                    \
-    do {                                                                                           \
-        __atomic_store_n((p), (v), __ATOMIC_RELEASE);                                              \
-        FST_FAULT();                                                                               \
+#define fst_store_release(p, v)                       \
+    do {                                              \
+        __atomic_store_n((p), (v), __ATOMIC_RELEASE); \
+        FST_FAULT();                                  \
     } while (0)
 
 /* The compiler may not move memory accesses across; the processor may. Enough for a reader when the updater issues the heavy

@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define FST_LOCK_ALIVE ((off_t)1 << 60)
+#define FST_LOCK_ALIVE   ((off_t)1 << 60)
 #define FST_LOCK_PRESENT (((off_t)1 << 60) + (1 << 20))
 
 /* A new open file description of the same file, close-on-exec, so that its locks are nobody else's. -1 and errno on failure. */

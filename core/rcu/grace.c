@@ -7,7 +7,7 @@
 #include "platform/membarrier.h"
 #include "rcu/thread.h"
 
-#define SPIN_NS 30000ull         /* a short section ends sooner than a sleeper would wake up */
+#define SPIN_NS  30000ull        /* a short section ends sooner than a sleeper would wake up */
 #define SLEEP_NS (5 * FST_MS)    /* a killed reader wakes nobody */
 #define STALL_NS (1000 * FST_MS) /* a section this long is reported */
 

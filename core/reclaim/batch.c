@@ -23,9 +23,9 @@ struct batch {
     struct fst_arena *a;
     const struct fst_batch_options *options;
     struct fst_ended ended;
-    bool everything; /* the last batch was broken off */
-    uint64_t condemned; /* words that need the scan */
-    uint64_t objects, bytes; /* released */
+    bool everything;                   /* the last batch was broken off */
+    uint64_t condemned;                /* words that need the scan */
+    uint64_t objects, bytes;           /* released */
     uint64_t filter[FILTER_BITS / 64]; /* by slab: may it have condemned words? Saves the scan a look at most words. */
 };
 
@@ -167,7 +167,7 @@ static void for_each_word(struct batch *b, uint32_t child, visit_word *visit)
     fst_slab_unlock(a, child);
     for (uint32_t i = 0; i < n; i++)
         visit_slab(b, ids[i], child, visit);
-    for (uint32_t class = 0; !few && class < FST_SLAB_CLASSES; class++)
+    for (uint32_t class = 0; !few && class < FST_SLAB_CLASSES; class ++)
         for (uint32_t i = 0; i < fst_load_acquire(&a->sb->slab_top[class]); i++)
             if (fst_load_relaxed(&fst_slab_at(a, FST_SLAB_ID(class, i))->child) == child)
                 visit_slab(b, FST_SLAB_ID(class, i), child, visit);

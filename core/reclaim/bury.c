@@ -61,7 +61,7 @@ static bool entries_empty(struct fst_arena *a, uint32_t slot)
 
 static void recover_slabs(struct fst_arena *a)
 {
-    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class++) {
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
         uint32_t top = fst_load_acquire(&a->sb->slab_top[class]);
         for (uint32_t i = 0; i < top; i++)
             if (fst_load_relaxed(&fst_slab_at(a, FST_SLAB_ID(class, i))->owner))

@@ -68,7 +68,8 @@ static void visit_all(struct fst_arena *a, void (*visit)(void *context, uint32_t
 
 /* Only a batch releases an ended group's children, so the lists are still while it walks them: nothing is added to an ended group. A
  * private drop may release a child: then the walk below sees a FREE child and its stale link, and visit() looks at the state. */
-void fst_ended_children(struct fst_arena *a, const struct fst_ended *ended, void (*visit)(void *context, uint32_t child), void *context)
+void fst_ended_children(struct fst_arena *a, const struct fst_ended *ended, void (*visit)(void *context, uint32_t child),
+                        void *context)
 {
     if (ended->walk || ended->caches) {
         visit_all(a, visit, context);
@@ -78,7 +79,8 @@ void fst_ended_children(struct fst_arena *a, const struct fst_ended *ended, void
         visit_group(a, g, visit, context);
 }
 
-void fst_ended_groups(struct fst_arena *a, const struct fst_ended *ended, void (*visit)(void *context, uint32_t group), void *context)
+void fst_ended_groups(struct fst_arena *a, const struct fst_ended *ended, void (*visit)(void *context, uint32_t group),
+                      void *context)
 {
     uint32_t top = fst_load_acquire(&a->sb->group_top);
     if (!ended->walk) {

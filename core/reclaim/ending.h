@@ -12,10 +12,12 @@ struct fst_ended {
 };
 
 /* Call visit for every child that has ended (not merely OFFLINE) among what was taken. */
-void fst_ended_children(struct fst_arena *a, const struct fst_ended *ended, void (*visit)(void *context, uint32_t child), void *context);
+void fst_ended_children(struct fst_arena *a, const struct fst_ended *ended, void (*visit)(void *context, uint32_t child),
+                        void *context);
 
 /* Call visit for every destroyed group among what was taken. */
-void fst_ended_groups(struct fst_arena *a, const struct fst_ended *ended, void (*visit)(void *context, uint32_t group), void *context);
+void fst_ended_groups(struct fst_arena *a, const struct fst_ended *ended, void (*visit)(void *context, uint32_t group),
+                      void *context);
 
 /* Take the queue. `all`: the last batch was broken off. */
 struct fst_ended fst_ended_take(struct fst_arena *a, bool all);

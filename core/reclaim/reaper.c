@@ -13,10 +13,10 @@
 #include "reclaim/batch.h"
 #include "refs/reftable.h"
 
-#define GATHER_NS (3 * FST_MS)  /* after a first drop: wait so long for more */
-#define TICK_NS (400 * FST_MS)  /* between two looks for deaths */
-#define GRACE_NS (200 * FST_MS) /* for a grace period, before the thread breaks off and tries again */
-#define IDLE_TICKS 5u           /* ticks without a batch before memory is given back to the system */
+#define GATHER_NS  (3 * FST_MS)   /* after a first drop: wait so long for more */
+#define TICK_NS    (400 * FST_MS) /* between two looks for deaths */
+#define GRACE_NS   (200 * FST_MS) /* for a grace period, before the thread breaks off and tries again */
+#define IDLE_TICKS 5u             /* ticks without a batch before memory is given back to the system */
 
 enum { KICK_NONE = 0, KICK_GATHER = 1, KICK_NOW = 2 };
 
@@ -24,10 +24,10 @@ struct fst_reaper {
     pthread_mutex_t mutex; /* starting and stopping the thread */
     pthread_t thread;
     bool running;
-    bool forbidden;  /* for good: detached or ended */
-    uint32_t kick;   /* futex */
+    bool forbidden; /* for good: detached or ended */
+    uint32_t kick;  /* futex */
     uint32_t stop;
-    uint32_t drops;  /* since the last batch of this process */
+    uint32_t drops; /* since the last batch of this process */
 };
 
 /* Is any other process attached? One probe over all bytes. */

@@ -9,7 +9,7 @@
 #include "region/table.h"
 
 #define BUCKETS (1u << 18)
-#define REFILL (FST_THREAD_ENTRIES / 2)
+#define REFILL  (FST_THREAD_ENTRIES / 2)
 
 int fst_refs_create(struct fst_arena *a)
 {

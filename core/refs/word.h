@@ -101,7 +101,7 @@ static inline bool fst_entry_matches(uint64_t entry, uint64_t word)
 
 /* ---- handles ---- */
 
-#define FST_HANDLE_TAG_SHIFT 40
+#define FST_HANDLE_TAG_SHIFT  40
 #define FST_HANDLE_SLAB_SHIFT FST_OID_BITS
 
 static inline uint64_t fst_handle_tag(const struct fst_arena *a)

@@ -26,20 +26,20 @@
 
 #include "flagstone.h"
 
-#define FST_PAGE 4096u
-#define FST_PAGE_SHIFT 12
-#define FST_EXTENT_PAGES 64u /* memory is committed and given back in extents of 256 KiB */
+#define FST_PAGE          4096u
+#define FST_PAGE_SHIFT    12
+#define FST_EXTENT_PAGES  64u /* memory is committed and given back in extents of 256 KiB */
 #define FST_MAX_PROCESSES 1024u
-#define FST_MAX_THREADS 4096u
-#define FST_MAX_ENTRIES (1u << 20) /* reference entries of one process */
-#define FST_MAX_INFLIGHT (1u << 20)
-#define FST_MAX_CACHES (1u << 17)
-#define FST_MAX_CHILDREN (1u << 21)
-#define FST_MAX_GROUPS (1u << 21)
-#define FST_ZONE_EXTENTS 64u /* bookkeeping of pages comes in zones of 16 MiB */
-#define FST_ZONE_PAGES (FST_ZONE_EXTENTS * FST_EXTENT_PAGES)
-#define FST_ZONE_CLASSES 7u
-#define FST_NONE UINT32_MAX /* "no such index" */
+#define FST_MAX_THREADS   4096u
+#define FST_MAX_ENTRIES   (1u << 20) /* reference entries of one process */
+#define FST_MAX_INFLIGHT  (1u << 20)
+#define FST_MAX_CACHES    (1u << 17)
+#define FST_MAX_CHILDREN  (1u << 21)
+#define FST_MAX_GROUPS    (1u << 21)
+#define FST_ZONE_EXTENTS  64u /* bookkeeping of pages comes in zones of 16 MiB */
+#define FST_ZONE_PAGES    (FST_ZONE_EXTENTS * FST_EXTENT_PAGES)
+#define FST_ZONE_CLASSES  7u
+#define FST_NONE          UINT32_MAX /* "no such index" */
 
 /* ---- tables -------------------------------------------------------------------------------------------------------------- */
 
@@ -87,12 +87,12 @@ struct fst_superblock {
     uint64_t magic;
     uint64_t fingerprint; /* of this file's structures: two builds that disagree refuse each other */
     uint8_t uuid[16];
-    uint32_t version; /* FST_LAYOUT_VERSION, for people */
-    uint32_t flags;   /* FST_ARENA_* */
+    uint32_t version;  /* FST_LAYOUT_VERSION, for people */
+    uint32_t flags;    /* FST_ARENA_* */
     uint64_t capacity; /* bytes of the data region */
     uint64_t control_size;
     uint64_t data_offset;
-    uint64_t created_at; /* seconds since the epoch */
+    uint64_t created_at;                  /* seconds since the epoch */
     struct fst_table tables[FST_T_COUNT]; /* all but .committed constant */
     uint64_t checksum;
 
@@ -104,8 +104,8 @@ struct fst_superblock {
 
     /* pages (region/pages.c), all under pages_lock, all derived from the slab descriptors */
     alignas(64) uint32_t pages_lock;
-    uint32_t zones;      /* zones in use, from 0; only grows */
-    uint64_t used_pages; /* in runs that somebody owns */
+    uint32_t zones;        /* zones in use, from 0; only grows */
+    uint64_t used_pages;   /* in runs that somebody owns */
     uint32_t slab_free[7]; /* first free descriptor of each class */
     uint32_t slab_top[7];  /* descriptors ever used of each class: authoritative bound, only grows */
 
@@ -120,19 +120,19 @@ struct fst_superblock {
 
     /* the reaper (reclaim/batch.c) */
     alignas(64) uint32_t reaper_lock;
-    uint32_t batches; /* futex: number of batches completed; whoever needs a batch sleeps on it */
+    uint32_t batches;       /* futex: number of batches completed; whoever needs a batch sleeps on it */
     uint32_t batches_begun; /* the running batch's number, or the last one's */
     uint32_t batch_dirty;   /* 1: a batch is under way, or was broken off: the next one looks at everything */
-    uint32_t waiters; /* how many wait for memory: a drop that sees one asks for a batch at once */
-    uint32_t ended_head;  /* groups that wait for a batch, linked by next_ended; FST_NONE: none. Derived: */
-    uint32_t ended_walk;  /* 1: the list may miss some (somebody was killed): look at all groups and caches */
-    uint32_t ended_caches; /* 1: some cache ended since the last batch */
-    uint64_t batch_started;   /* ns since boot, 0 while none runs */
+    uint32_t waiters;       /* how many wait for memory: a drop that sees one asks for a batch at once */
+    uint32_t ended_head;    /* groups that wait for a batch, linked by next_ended; FST_NONE: none. Derived: */
+    uint32_t ended_walk;    /* 1: the list may miss some (somebody was killed): look at all groups and caches */
+    uint32_t ended_caches;  /* 1: some cache ended since the last batch */
+    uint64_t batch_started; /* ns since boot, 0 while none runs */
     uint64_t batch_last_ns;
     uint64_t released_objects;
     uint64_t released_bytes;
     uint64_t grace_periods;
-    uint64_t deaths; /* processes buried */
+    uint64_t deaths;         /* processes buried */
     uint32_t stalled_thread; /* slot + 1 of the reader that a grace period waits for, 0: none */
     uint32_t pad;
     uint64_t stalled_since;
@@ -146,10 +146,10 @@ struct fst_superblock {
 static_assert(sizeof(struct fst_superblock) <= FST_PAGE, "layout");
 static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");
 
-#define FST_ARENA_LIGHT 1u      /* readers pay a compiler barrier, updaters membarrier(2) */
-#define FST_ARENA_ANONYMOUS 2u
+#define FST_ARENA_LIGHT      1u /* readers pay a compiler barrier, updaters membarrier(2) */
+#define FST_ARENA_ANONYMOUS  2u
 #define FST_ARENA_HUGE_PAGES 4u
-#define FST_LAYOUT_VERSION 1u
+#define FST_LAYOUT_VERSION   1u
 
 /* ---- object ids, words, entries ---------------------------------------------------------------------------------------------
  *
@@ -167,20 +167,20 @@ static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");
  *      0      1           40          64
  *      | live | object id | tag      |              tag: counts the uses of this entry, carried in the message
  */
-#define FST_WORD_ALLOCATED 1ull
-#define FST_WORD_SHARED 2ull    /* somebody else may have, or have had, a reference */
-#define FST_WORD_CONDEMNED 4ull /* a batch will release it, or (on a free word) its slab is being given back */
-#define FST_WORD_FREED 8ull     /* free() was called: handles fail, references keep the bytes */
-#define FST_WORD_FLAGS 15ull
+#define FST_WORD_ALLOCATED   1ull
+#define FST_WORD_SHARED      2ull /* somebody else may have, or have had, a reference */
+#define FST_WORD_CONDEMNED   4ull /* a batch will release it, or (on a free word) its slab is being given back */
+#define FST_WORD_FREED       8ull /* free() was called: handles fail, references keep the bytes */
+#define FST_WORD_FLAGS       15ull
 #define FST_WORD_CHECK_SHIFT 4
-#define FST_WORD_CHECK (63ull << FST_WORD_CHECK_SHIFT)
+#define FST_WORD_CHECK       (63ull << FST_WORD_CHECK_SHIFT)
 #define FST_WORD_SLACK_SHIFT 10
-#define FST_WORD_SLACK (16383ull << FST_WORD_SLACK_SHIFT)
-#define FST_WORD_GEN_SHIFT 24
-#define FST_WORD_GEN1 (1ull << FST_WORD_GEN_SHIFT)
+#define FST_WORD_SLACK       (16383ull << FST_WORD_SLACK_SHIFT)
+#define FST_WORD_GEN_SHIFT   24
+#define FST_WORD_GEN1        (1ull << FST_WORD_GEN_SHIFT)
 
-#define FST_OID_BITS 39
-#define FST_OID_MASK ((1ull << FST_OID_BITS) - 1)
+#define FST_OID_BITS  39
+#define FST_OID_MASK  ((1ull << FST_OID_BITS) - 1)
 #define FST_OID_GROUP 7u /* class of a group's id */
 
 enum fst_entry_state {
@@ -189,13 +189,13 @@ enum fst_entry_state {
     FST_ENTRY_DROPPED = 2, /* it does not any more: a request to look at the object */
     FST_ENTRY_TAKEN = 3,   /* a batch has taken the request */
 };
-#define FST_ENTRY_STATE 3ull
+#define FST_ENTRY_STATE     3ull
 #define FST_ENTRY_GEN_SHIFT 41
-#define FST_ENTRY_GEN_BITS 23
+#define FST_ENTRY_GEN_BITS  23
 
-#define FST_INFLIGHT_LIVE 1ull
+#define FST_INFLIGHT_LIVE      1ull
 #define FST_INFLIGHT_TAG_SHIFT 40
-#define FST_INFLIGHT_TAG_MASK ((1u << 24) - 1)
+#define FST_INFLIGHT_TAG_MASK  ((1u << 24) - 1)
 
 /* ---- in-flight entries ------------------------------------------------------------------------------------------------------
  *      0      8            16        24    28    32             48      64
@@ -225,7 +225,7 @@ struct fst_zone {
     uint64_t classes[FST_ZONE_CLASSES];
     uint64_t committed;
     uint64_t free[FST_ZONE_EXTENTS];
-    uint64_t idle;    /* bit e: extent e was wholly free and committed at the last look of shrink: see pages.c */
+    uint64_t idle; /* bit e: extent e was wholly free and committed at the last look of shrink: see pages.c */
     uint64_t pad[7];
 };
 static_assert(sizeof(struct fst_zone) == 640, "layout");
@@ -252,7 +252,7 @@ enum fst_slab_state {
     FST_SLAB_CLOSING = 3,
     FST_SLAB_HOLE = 4,
 };
-#define FST_SLAB_STATE 15ull
+#define FST_SLAB_STATE     15ull
 #define FST_SLAB_GEN_SHIFT 16
 
 enum fst_slab_list { FST_LIST_NONE = 0, FST_LIST_PARTIAL = 1, FST_LIST_FULL = 2 };
@@ -275,11 +275,11 @@ struct fst_slab {
 };
 static_assert(sizeof(struct fst_slab) == 64, "layout");
 
-#define FST_SLAB_CLASSES 7
-#define FST_SLAB_INDEX_BITS 27
+#define FST_SLAB_CLASSES            7
+#define FST_SLAB_INDEX_BITS         27
 #define FST_SLAB_ID(class_, index_) (((uint32_t)(class_) << FST_SLAB_INDEX_BITS) | (uint32_t)(index_))
-#define FST_SLAB_ID_CLASS(id_) ((id_) >> FST_SLAB_INDEX_BITS)
-#define FST_SLAB_ID_INDEX(id_) ((id_) & ((1u << FST_SLAB_INDEX_BITS) - 1))
+#define FST_SLAB_ID_CLASS(id_)      ((id_) >> FST_SLAB_INDEX_BITS)
+#define FST_SLAB_ID_INDEX(id_)      ((id_) & ((1u << FST_SLAB_INDEX_BITS) - 1))
 
 /* words of a descriptor, and the distance between two of them, by class */
 static const uint16_t fst_slab_class_words[FST_SLAB_CLASSES] = {1, 8, 32, 64, 128, 256, 512};
@@ -301,9 +301,9 @@ enum fst_cache_state {
 
 struct fst_cache {
     uint64_t state;
-    uint64_t size;  /* bytes of an object as asked for */
-    uint64_t align; /* bytes, a power of two */
-    uint32_t flags; /* FST_CACHE_* of flagstone.h */
+    uint64_t size;      /* bytes of an object as asked for */
+    uint64_t align;     /* bytes, a power of two */
+    uint32_t flags;     /* FST_CACHE_* of flagstone.h */
     uint32_t aliases;   /* names for it, its own included; derived from the ALIAS descriptors */
     uint32_t first;     /* first child, linked by next_in_cache; derived; under names_lock */
     uint32_t merged;    /* ALIAS: the cache it stands for */
@@ -339,10 +339,10 @@ struct fst_child {
     uint64_t state;
     uint32_t cache;
     uint32_t group;
-    uint64_t size;    /* bytes a user may use of an object */
-    uint64_t stride;  /* bytes from one object to the next */
-    uint32_t objects; /* in a slab */
-    uint32_t pages;   /* of a slab; 0: as many as are asked for (objects above 64 KiB of the size classes) */
+    uint64_t size;        /* bytes a user may use of an object */
+    uint64_t stride;      /* bytes from one object to the next */
+    uint32_t objects;     /* in a slab */
+    uint32_t pages;       /* of a slab; 0: as many as are asked for (objects above 64 KiB of the size classes) */
     uint32_t align_order; /* its runs start at a multiple of 2^this pages */
     uint32_t flags;
     uint32_t slab_class;
@@ -383,12 +383,12 @@ enum fst_group_state {
 struct fst_group {
     uint64_t word;
     uint64_t state;
-    uint32_t parent; /* index; FST_NONE for the root group, which is group 0 */
-    uint32_t first;  /* first child cache, linked by next_in_group; derived; under names_lock */
-    uint32_t flags;  /* FST_GROUP_LASTING */
+    uint32_t parent;   /* index; FST_NONE for the root group, which is group 0 */
+    uint32_t first;    /* first child cache, linked by next_in_group; derived; under names_lock */
+    uint32_t flags;    /* FST_GROUP_LASTING */
     uint32_t children; /* groups below it; derived */
-    uint64_t limit;  /* pages, UINT64_MAX: none */
-    uint64_t usage;  /* pages charged, descendants included; derived; under pages_lock */
+    uint64_t limit;    /* pages, UINT64_MAX: none */
+    uint64_t usage;    /* pages charged, descendants included; derived; under pages_lock */
     uint64_t peak;
     uint64_t limit_hits;
     uint64_t failed;
@@ -420,29 +420,29 @@ struct fst_process {
     uint64_t state;
     int32_t pid; /* in its own pid namespace: for people */
     uint32_t uid;
-    uint64_t started; /* ns since boot, of the attach */
-    uint32_t flags;   /* FST_PROCESS_* */
+    uint64_t started;   /* ns since boot, of the attach */
+    uint32_t flags;     /* FST_PROCESS_* */
     uint32_t entry_top; /* entries ever used since it attached: bound for who scans; written before the entry */
     char command[16];
     uint64_t entries_committed; /* bytes of its part of the table of entries */
-    uint32_t dropped; /* entries dropped since the last batch took them; a hint */
+    uint32_t dropped;           /* entries dropped since the last batch took them; a hint */
     uint32_t pad;
     char arguments[192];
 };
 static_assert(sizeof(struct fst_process) == 256, "layout");
 
 #define FST_PROCESS_READONLY 1u
-#define FST_PROCESS_REAPER 2u /* its reaper thread runs */
+#define FST_PROCESS_REAPER   2u /* its reaper thread runs */
 
 /* A thread slot has one busy line, written by its thread only (waiter and claim apart).
  *      0     8     12       16      24    28           32    64
  *      | seq | pad | waiter | owner | tid | generation | pad |                                                           */
 struct fst_thread_slot {
-    uint64_t seq;      /* number of the grace period at which its outermost section began; 0: in no section */
+    uint64_t seq; /* number of the grace period at which its outermost section began; 0: in no section */
     uint32_t pad0;
-    uint32_t waiter;   /* 1: somebody sleeps on seq's low half until the section ends */
-    uint64_t owner;    /* process slot + 1 | generation << 16; 0: free. Claimed by compare-and-swap. */
-    uint32_t tid;      /* for people */
+    uint32_t waiter;     /* 1: somebody sleeps on seq's low half until the section ends */
+    uint64_t owner;      /* process slot + 1 | generation << 16; 0: free. Claimed by compare-and-swap. */
+    uint32_t tid;        /* for people */
     uint32_t generation; /* counts its claims: tells a thread from the next one with this slot */
     uint8_t pad[32];
 };

@@ -4,7 +4,7 @@
 #include "platform/futex.h"
 #include "platform/liveness.h"
 
-#define SPINS 100
+#define SPINS    100
 #define PATIENCE (4 * FST_MS) /* how long a waiter believes in the owner before it asks the kernel */
 
 /* Descriptors' state words: state:4 | pad:12 | generation:48. */

@@ -35,10 +35,10 @@ void fst_unlock(struct fst_arena *a, uint32_t *lock);
 /* Is the process that had this slot with this generation's low bits alive? */
 bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low);
 
-#define FST_LOCK_WAITERS 1u
+#define FST_LOCK_WAITERS    1u
 #define FST_LOCK_SLOT_SHIFT 1
-#define FST_LOCK_GEN_SHIFT 12
-#define FST_LOCK_GEN_MASK ((1u << (32 - FST_LOCK_GEN_SHIFT)) - 1)
+#define FST_LOCK_GEN_SHIFT  12
+#define FST_LOCK_GEN_MASK   ((1u << (32 - FST_LOCK_GEN_SHIFT)) - 1)
 
 /* Take the lock's word apart: the slot of its owner, or FST_NONE when it is free. For people and check(). */
 static inline uint32_t fst_lock_owner(uint32_t word)

@@ -8,7 +8,7 @@
 #include "region/lock.h"
 #include "region/table.h"
 
-#define WHOLE 6u   /* class of an extent that is wholly free */
+#define WHOLE    6u /* class of an extent that is wholly free */
 #define NO_CLASS 7u
 
 static uint64_t low_bits(uint64_t n)
@@ -24,8 +24,13 @@ static uint32_t order_of(uint64_t pages)
 /* Bit p set: an aligned block of 2^order free pages begins at page p. */
 static uint64_t blocks(uint64_t free, uint32_t order)
 {
-    static const uint64_t aligned[] = {0xffffffffffffffffull, 0x5555555555555555ull, 0x1111111111111111ull,
-                                       0x0101010101010101ull, 0x0001000100010001ull, 0x0000000100000001ull, 1ull};
+    static const uint64_t aligned[] = {0xffffffffffffffffull,
+                                       0x5555555555555555ull,
+                                       0x1111111111111111ull,
+                                       0x0101010101010101ull,
+                                       0x0001000100010001ull,
+                                       0x0000000100000001ull,
+                                       1ull};
     for (uint32_t k = 0; k < order; k++)
         free &= free >> (1u << k);
     return free & aligned[order];
@@ -95,7 +100,7 @@ static uint32_t find_zone(struct fst_arena *a, uint32_t class, uint32_t from)
 
 static uint32_t take_small(struct fst_arena *a, uint64_t pages, uint32_t order)
 {
-    for (uint32_t class = order; class <= WHOLE; class++) {
+    for (uint32_t class = order; class <= WHOLE; class ++) {
         uint32_t zone = find_zone(a, class, 0);
         if (zone == FST_NONE)
             continue;

@@ -24,15 +24,15 @@ struct fst_arena {
     bool readonly;
     bool light; /* readers need no fence: copied from the superblock */
     bool can_membarrier;
-    bool usable; /* false in a forked child that could not be given a slot */
-    bool left;   /* fst_leave_all has been here */
-    uint32_t slot;      /* our process slot */
-    uint32_t slot_low;  /* its generation's low bits, as they stand in lock words */
+    bool usable;       /* false in a forked child that could not be given a slot */
+    bool left;         /* fst_leave_all has been here */
+    uint32_t slot;     /* our process slot */
+    uint32_t slot_low; /* its generation's low bits, as they stand in lock words */
     struct fst_process *self;
     struct fst_thread *threads; /* under fst_local_mutex */
     struct fst_refs *refs;
     struct fst_reaper *reaper;
-    uint32_t references; /* of the process to this attachment */
+    uint32_t references;    /* of the process to this attachment */
     struct fst_arena *next; /* list of attachments */
     uint64_t device, inode; /* identity of the file */
     char path[256];

@@ -99,7 +99,7 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         [FST_T_ZONE] = {zones, sizeof(struct fst_zone)},
         [FST_T_ZONE_SUMMARY] = {FST_ZONE_CLASSES * ((zones + 63) / 64), sizeof(uint64_t)},
     };
-    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class++) {
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
         shape[FST_T_SLAB + class].count = min64(pages, 1u << 24);
         shape[FST_T_SLAB + class].size = fst_slab_bytes(class);
     }
@@ -128,7 +128,7 @@ void fst_superblock_format(struct fst_superblock *sb, uint64_t capacity, uint32_
     sb->checksum = checksum(sb);
     sb->gp_seq = 1; /* 0 in a thread slot means "in no section" */
     sb->state = FST_ARENA_READY;
-    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class++)
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
         sb->slab_free[class] = FST_NONE;
     sb->ended_head = FST_NONE;
     sb->cache_free = sb->child_free = sb->group_free = FST_NONE;
@@ -170,10 +170,9 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
             return fst_fail(FST_CORRUPTED, "%s: table %d claims more than it has", name, k);
     }
     bool bounds = sb->process_top <= FST_MAX_PROCESSES && sb->thread_top <= FST_MAX_THREADS &&
-                  sb->inflight_top <= FST_MAX_INFLIGHT && sb->cache_top <= FST_MAX_CACHES &&
-                  sb->child_top <= FST_MAX_CHILDREN && sb->group_top <= FST_MAX_GROUPS &&
-                  sb->zones <= expect.tables[FST_T_ZONE].count;
-    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class++)
+                  sb->inflight_top <= FST_MAX_INFLIGHT && sb->cache_top <= FST_MAX_CACHES && sb->child_top <= FST_MAX_CHILDREN &&
+                  sb->group_top <= FST_MAX_GROUPS && sb->zones <= expect.tables[FST_T_ZONE].count;
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
         bounds = bounds && sb->slab_top[class] <= expect.tables[FST_T_SLAB + class].count;
     if (!bounds)
         return fst_fail(FST_CORRUPTED, "%s: a bound in the superblock exceeds its table", name);

@@ -8,8 +8,9 @@
 
 const char *fst_table_name(enum fst_table_kind kind)
 {
-    static const char *const names[] = {"process slots", "thread slots",  "reference entries", "in-flight entries", "caches",
-                                        "child caches",  "groups",        "zones",             "zone summaries"};
+    static const char *const names[] = {
+        "process slots", "thread slots", "reference entries", "in-flight entries", "caches", "child caches",
+        "groups",        "zones",        "zone summaries"};
     return kind < FST_T_SLAB ? names[kind] : "slab descriptors";
 }
 
