@@ -404,12 +404,12 @@ cdef class Block:
     @property
     def cache(self):
         """The `Cache` of the object (of several names for one cache, the first)."""
-        return _hooks.cache_of(self.attachment, self.owner()[0])
+        return _hooks.cache_of(self.attachment, self._owner()[0])
 
     @property
     def group(self):
         """The `Group` that the object is charged to."""
-        return _hooks.group_of(self.attachment, self.owner()[1])
+        return _hooks.group_of(self.attachment, self._owner()[1])
 
     @property
     def holders(self):
@@ -421,7 +421,7 @@ cdef class Block:
             self.attachment.ptr, self.ref.oid, self.ref.generation, slots, 1024))
         return _hooks.holders_of(self.attachment, [slots[i] for i in range(count)])
 
-    cpdef tuple owner(self):
+    cpdef tuple _owner(self):
         """Ids of the object's cache and group."""
         cdef uint64_t cache = 0, group = 0
         self.export()
@@ -432,12 +432,12 @@ cdef class Block:
         return cache, group
 
     @property
-    def parts(self):
+    def _parts(self):
         """(attachment, format)"""
         self.use()
         return self.attachment, self.format
 
-    def share(self):
+    def _share(self):
         """(attachment, message, format): the parts of a pickle; the message's reference is in
         flight from now on.
         """
@@ -449,6 +449,18 @@ cdef class Block:
             self.leave()
         raw = PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
         return self.attachment, raw, self.format
+
+    def _copy_from(self, Block source not None):
+        """Copy the bytes of a Block of the same size: all of them, whatever they mean."""
+        cdef uint64_t count = min(self.ref.nbytes, source.ref.nbytes)
+        self.export()
+        try:
+            source.export()
+            with nogil:
+                memcpy(self.ref.data, source.ref.data, count)
+            source.leave()
+        finally:
+            self.leave()
 
     def __reduce__(self):
         return _hooks.reduce(self)
@@ -986,8 +998,8 @@ cdef class GroupCache:
     cdef GroupRef ref            # None: not held open (the root group needs nobody)
     cdef Format format
     cdef uint64_t size, child
-    cdef readonly uint64_t cache_id
-    cdef readonly uint64_t group_id
+    cdef readonly uint64_t _cache_id
+    cdef readonly uint64_t _group_id
 
     def __cinit__(self, Link link not None, GroupRef ref, Format format, uint64_t size,
                   uint64_t cache_id, uint64_t group_id):
@@ -995,21 +1007,21 @@ cdef class GroupCache:
         self.ref = ref
         self.format = format
         self.size = size
-        self.cache_id = cache_id
-        self.group_id = group_id
-        self.reopen()
+        self._cache_id = cache_id
+        self._group_id = group_id
+        self._reopen()
 
-    def reopen(self):
+    def _reopen(self):
         """Find the child cache, or make it."""
         cdef uint64_t child = 0
-        _check(fst_child_open(self.link.get().ptr, self.cache_id, self.group_id, &child))
+        _check(fst_child_open(self.link.get().ptr, self._cache_id, self._group_id, &child))
         self.child = child
 
     def alloc(self, *, bint zero=False, object wait=None):
         """A `Block`; arguments and errors as in `Cache.alloc`."""
         cdef object block
         if wait is None:
-            block = self.attempt(zero)
+            block = self._attempt(zero)
             if type(block) is Block:
                 return block
         return _hooks.alloc(self, zero, wait)
@@ -1018,7 +1030,7 @@ cdef class GroupCache:
         """A list of n Blocks, or an exception and none: as `Cache.alloc_many`."""
         return _hooks.alloc_many(self, n)
 
-    cpdef object attempt(self, bint zero):
+    cpdef object _attempt(self, bint zero):
         """A Block, or the status."""
         cdef Block block = Block.__new__(Block)
         cdef Attachment attachment = self.link.get()
@@ -1037,7 +1049,7 @@ cdef class GroupCache:
             _zero(&block.ref)
         return block
 
-    def attempt_many(self, size_t n):
+    def _attempt_many(self, size_t n):
         """(Blocks, status): up to n."""
         cdef Attachment attachment = self.link.get()
         cdef list blocks = []
@@ -1062,18 +1074,18 @@ cdef class GroupCache:
         return blocks, status
 
     @property
-    def attachment(self):
+    def _attachment(self):
         return self.link.attachment
 
     @property
     def cache(self):
         """The `Cache`."""
-        return _hooks.cache_of(self.link.attachment, self.cache_id)
+        return _hooks.cache_of(self.link.attachment, self._cache_id)
 
     @property
     def group(self):
         """The `Group`."""
-        return _hooks.group_of(self.link.attachment, self.group_id)
+        return _hooks.group_of(self.link.attachment, self._group_id)
 
     def __repr__(self):
         return _hooks.repr_bound(self)

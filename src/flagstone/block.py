@@ -69,7 +69,7 @@ def _as_array(value: Any) -> NDArray[Any]:
 
 
 def _reduce(block: Block) -> tuple[Any, ...]:
-    attachment, message, form = block.share()
+    attachment, message, form = block._share()
     if form is None or not form.travels:
         return _load, (locate(attachment), message)
     return _load, (locate(attachment), message, descr_of(form.dtype), form.shape)
@@ -86,18 +86,14 @@ def _load(
 
 
 def _deepcopy(block: Block) -> Block:
-    attachment, form = block.parts
-    cache, group = block.owner()
+    attachment, form = block._parts
+    cache, group = block._owner()
     if attachment.cache_info(cache)["flags"] & SIZE_CLASS:
         copy = alloc_bytes(attachment, block.nbytes, form, None, group)
     else:
         bound = GroupCache(Link(attachment), None, form, block.nbytes, cache, group)
         copy = bound.alloc()
-    if block.nbytes:
-        # As plain bytes, so that what lies between the fields of a structure is copied too.
-        target: Any = copy
-        source: Any = block
-        np.frombuffer(target, np.uint8)[:] = np.frombuffer(source, np.uint8)
+    copy._copy_from(block)
     return copy
 
 
@@ -114,7 +110,7 @@ def _repr(block: Block, attachment: Attachment, form: Format | None) -> str:
     what = "" if form is None else f", {form.dtype} {form.shape}"
     where = arena_name(attachment.path) or "anonymous"
     try:
-        cache, group = block.owner()
+        cache, group = block._owner()
         info = attachment.cache_info(cache)
         group_name = text(attachment.group_info(group)["name"])
     except FlagstoneError as error:

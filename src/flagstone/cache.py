@@ -154,7 +154,7 @@ class Cache:
     def aliases(self) -> list[str]:
         """Names of the caches that have been merged into this one."""
         attachment = self._link.attachment
-        if not attachment.cache_info(self._id)["aliases"]:
+        if attachment.cache_info(self._id)["aliases"] <= 1:  # its own name is counted too
             return []
         return [
             text(info["name"])
@@ -274,14 +274,14 @@ def alloc_slowly(bound: GroupCache, zero: bool, wait: float | None) -> Block:
     parse_seconds(wait, "wait")
 
     def attempt() -> Block | int:
-        got = bound.attempt(zero)
+        got = bound._attempt(zero)
         if isinstance(got, int) and got == CLOSED:
             # The child may have been released and its group and cache be alive.
-            bound.reopen()
-            got = bound.attempt(zero)
+            bound._reopen()
+            got = bound._attempt(zero)
         return got
 
-    return allocate(bound.attachment, attempt, wait, bound.group_id)
+    return allocate(bound._attachment, attempt, wait, bound._group_id)
 
 
 def alloc_many(bound: GroupCache, n: SupportsIndex) -> list[Block]:
@@ -289,9 +289,9 @@ def alloc_many(bound: GroupCache, n: SupportsIndex) -> list[Block]:
     count = operator.index(n)
     if count < 0:
         raise ValueError(f"n must be at least 0, not {count}")
-    attachment = bound.attachment
+    attachment = bound._attachment
     info = attachment.info()
-    size = attachment.cache_info(bound.cache_id)["size"]
+    size = attachment.cache_info(bound._cache_id)["size"]
     if count > info["capacity"] // size:
         raise ArenaFull(
             f"{count} objects of {size} bytes are more than the arena's capacity"
@@ -302,11 +302,11 @@ def alloc_many(bound: GroupCache, n: SupportsIndex) -> list[Block]:
     blocks: list[Block] = []
 
     def attempt() -> list[Block] | int:
-        got, status = bound.attempt_many(count - len(blocks))
+        got, status = bound._attempt_many(count - len(blocks))
         blocks.extend(got)
         return blocks if len(blocks) == count or status == 0 else status
 
-    return allocate(attachment, attempt, None, bound.group_id)
+    return allocate(attachment, attempt, None, bound._group_id)
 
 
 def repr_bound(bound: GroupCache) -> str:

@@ -8,6 +8,7 @@ it trusts nothing.
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
 import operator
 import warnings
@@ -57,11 +58,11 @@ def descr_of(dtype: np.dtype[Any]) -> Any:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # metadata of a dtype is not kept, and says so
-        try:
+        descr: Any = None
+        back = None
+        with contextlib.suppress(TypeError, ValueError):
             descr = npy.dtype_to_descr(dtype)
             back = npy.descr_to_dtype(descr)
-        except (TypeError, ValueError):
-            descr = back = None
     if back != dtype:
         raise TypeError(
             f"{dtype!r} is no dtype that NumPy's own file format has: store a view of it, such as"

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from flagstone._core import ReadSection
+from flagstone._core import ReadSection, last_error
+from flagstone.errors import TIMEOUT
 from flagstone.sizes import parse_seconds, to_nanoseconds
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def synchronize(attachment: Attachment, timeout: float | None) -> None:
     def step(nanoseconds: int) -> bool:
         return attachment.synchronize(nanoseconds) or attachment.gp_done(cookie)
 
-    _in_slices(attachment, step, timeout, "synchronize()")
+    _in_slices(step, timeout, "synchronize()")
 
 
 def barrier(attachment: Attachment, timeout: float | None) -> None:
@@ -55,26 +56,14 @@ def barrier(attachment: Attachment, timeout: float | None) -> None:
     def step(nanoseconds: int) -> bool:
         return attachment.barrier_wait(cookie, nanoseconds)
 
-    _in_slices(attachment, step, timeout, "barrier()")
+    _in_slices(step, timeout, "barrier()")
 
 
-def _in_slices(
-    attachment: Attachment, step: Callable[[int], bool], timeout: float | None, what: str
-) -> None:
+def _in_slices(step: Callable[[int], bool], timeout: float | None, what: str) -> None:
     deadline = time.monotonic() + parse_seconds(timeout, "timeout")
     while True:
         remaining = max(0.0, deadline - time.monotonic())
         if step(to_nanoseconds(min(SLICE, remaining))):
             return
         if not remaining:
-            raise TimeoutError(f"{what}: not done in {timeout} s{_stalled(attachment)}")
-
-
-def _stalled(attachment: Attachment) -> str:
-    info = attachment.info()
-    if not info["stalled_pid"]:
-        return ""
-    return (
-        f", waiting for the read-side section of process {info['stalled_pid']}"
-        f" thread {info['stalled_tid']}, which is {info['stalled_ns'] / 1e9:.3f} s old"
-    )
+            raise TimeoutError(f"{what}: not done in {timeout} s: {last_error(TIMEOUT).args[-1]}")

@@ -39,7 +39,12 @@ GROUP_STATES: Final = {1: "live", 2: "closed", 3: "destroyed"}
 
 
 class Holder(NamedTuple):
-    """A process that uses an object."""
+    """A process that uses an object.
+
+    Attributes:
+        pid: as the process saw it when it attached (in its own pid namespace).
+        command: short name.
+    """
 
     pid: int
     command: str
@@ -47,7 +52,11 @@ class Holder(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A contradiction that `check()` found."""
+    """A contradiction that `check()` found.
+
+    Attributes:
+        text: what contradicts what, in a sentence.
+    """
 
     text: str
 
@@ -170,7 +179,7 @@ class GroupInfo:
         limit: bytes, or None.
         usage: bytes charged to it and its descendants.
         peak: the most that `usage` ever was.
-        caches: caches it has objects of.
+        children: groups in it, not those in these.
         events: limit hits, failed allocations, reclaims.
     """
 
@@ -182,7 +191,7 @@ class GroupInfo:
     limit: int | None
     usage: int
     peak: int
-    caches: int
+    children: int
     events: GroupEvents
 
 
@@ -327,7 +336,7 @@ def _cache(info: Mapping[str, Any], names: Mapping[int, str]) -> CacheInfo:
         flags=cache_flags(info["flags"]),
         state=_CACHE_STATES.get(info["state"], "changing"),
         merged_into=None if merged == info["id"] else names.get(merged, f"#{merged & 0xFFFFFFFF}"),
-        aliases=info["aliases"],
+        aliases=max(info["aliases"] - 1, 0),  # the core counts its own name too
         stats=cache_stats(info),
     )
 
@@ -352,7 +361,7 @@ def groups(attachment: Attachment) -> list[GroupInfo]:
             limit=group_limit(info["limit"]),
             usage=info["usage"],
             peak=info["peak"],
-            caches=info["children"],
+            children=info["children"],
             events=GroupEvents(info["limit_hits"], info["failed"], info["reclaims"]),
         )
         for info in infos

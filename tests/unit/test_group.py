@@ -1,0 +1,233 @@
+"""Group: limits, ending, holding open; one process."""
+
+import asyncio
+import gc
+import pickle
+
+import pytest
+
+import flagstone
+
+
+@pytest.fixture
+def arena(arena_name):
+    with flagstone.open(arena_name, capacity="64MiB") as arena:
+        yield arena
+        gc.collect()
+        arena.barrier(30)
+        assert arena.check() == []
+
+
+@pytest.fixture
+def cache(arena):
+    return arena.cache("a", size=1024, merge=False)
+
+
+def test_facts(arena, cache):
+    with arena.group("job", limit="1MiB") as group:
+        assert (group.name, group.state, group.limit) == ("job", "live", 2**20)
+        assert (group.usage, group.peak) == (0, 0)
+        assert (group.parent, group.children, group.caches) == (arena.root_group, [], [])
+        assert (group.events.limit_hits, group.events.failed) == (0, 0)
+        block = cache.alloc(group)
+        assert 1024 <= group.usage <= 2**20
+        assert group.peak >= group.usage
+        assert group.caches == [cache]
+        assert repr(group).startswith("<Group 'job', live, ")
+        with arena.group("part", parent=group) as part:
+            assert (part.parent, group.children) == (group, [part])
+            assert part.limit is None
+            cache.alloc(part)
+        assert {one.name for one in arena.groups} == {"job"}
+        del block
+    assert arena.groups == []
+    root = arena.root_group
+    assert (root.parent, root.state) == (None, "live")
+
+
+def test_opening_again(arena):
+    with arena.group("job", limit=8192) as first:
+        again = arena.group("job")
+        assert again == first
+        assert hash(again) == hash(first)
+        assert again.limit == 8192
+        assert arena.group("job", limit=8192) == first
+        with pytest.raises(flagstone.GroupMismatch):
+            arena.group("job", limit=4096)
+        with arena.group("job"):
+            pass
+        # It was not made by that object.
+        assert first.state == "live"
+        assert arena.group("job", parent=first) != first
+    assert again.state == "destroyed"
+
+
+def test_without_a_name(arena):
+    with arena.group() as first, arena.group() as second:
+        assert first != second
+        assert (first.name, second.name) == (None, None)
+        assert repr(first)
+
+
+def test_leaving_destroys(arena, cache):
+    with arena.group("job") as group:
+        block = cache.alloc(group)
+        block.array[:] = 7
+        handle = block.handle
+        message = pickle.dumps(block)
+    assert group.state == "destroyed"
+    assert (block.array == 7).all()
+    with pytest.raises(flagstone.StaleHandle):
+        arena.get(handle)
+    with pytest.raises(flagstone.StaleHandle):
+        pickle.loads(message)
+    with pytest.raises(flagstone.Closed):
+        cache.alloc(group)
+    assert group.usage == 0
+    assert group.peak > 0
+    with arena.group("job") as again:
+        assert again != group
+        cache.alloc(again)
+    del block
+
+
+def test_destroy(arena, cache):
+    group = arena.group("job")
+    cache.alloc_many(100, group)
+    block = cache.alloc(group)
+    usage = group.usage
+    ticket = group.destroy()
+    assert group.destroy() is ticket
+    assert repr(ticket).startswith("<Teardown of group 'job', ")
+    block.array[:] = 1
+    del block
+    assert ticket.wait(timeout=30)
+    assert ticket.done
+    assert ticket.released_bytes == usage
+    assert ticket.batch >= 0
+    group.close()
+    with pytest.raises(ValueError, match=r"root|itself"):
+        arena.root_group.destroy()
+
+
+def test_a_live_block_holds_a_teardown_up(arena, cache):
+    group = arena.group("job")
+    block = cache.alloc(group)
+    ticket = group.destroy()
+    with pytest.raises(TimeoutError, match="job"):
+        ticket.wait(timeout=0.2)
+    assert not ticket.done
+    assert (ticket.batch, ticket.released_bytes) == (None, 0)
+    with arena.read(), pytest.raises(RuntimeError, match="inside"):
+        ticket.wait()
+    del block
+    ticket.wait(timeout=30)
+
+
+def test_a_teardown_can_be_awaited(arena, cache):
+    async def end():
+        group = arena.group("job")
+        cache.alloc(group)
+        ticket = await group.destroy()
+        assert ticket.done
+
+    asyncio.run(asyncio.wait_for(end(), 30))
+
+
+def test_close(arena, cache):
+    with arena.group("job") as group:
+        block = cache.alloc(group)
+        block.array[:] = 5
+        group.close()
+        group.close()
+        assert group.state == "closed"
+        with pytest.raises(flagstone.Closed):
+            cache.alloc(group)
+        assert (arena.get(block.handle).array == 5).all()
+        del block
+
+
+def test_limit(arena, cache):
+    with arena.group("job", limit="256KiB") as group:
+        blocks = []
+
+        def fill():
+            while True:
+                blocks.append(cache.alloc(group))
+
+        with pytest.raises(flagstone.GroupLimitExceeded, match="job") as caught:
+            fill()
+        assert (caught.value.group, caught.value.limit) == ("job", 256 * 1024)
+        assert caught.value.usage <= 256 * 1024
+        assert isinstance(caught.value, MemoryError)
+        assert group.usage <= group.limit
+        assert len(blocks) > 128
+        assert group.events.limit_hits >= 1
+        assert group.events.failed >= 1
+        group.limit = "1MiB"
+        assert group.limit == 2**20
+        blocks.append(cache.alloc(group))
+        group.limit = None
+        assert group.limit is None
+        blocks.clear()
+        cache.alloc(group)
+
+
+def test_the_limit_of_an_ancestor(arena, cache):
+    with arena.group("tenant", limit="64KiB") as tenant, arena.group("job", parent=tenant) as job:
+        with pytest.raises(flagstone.GroupLimitExceeded) as caught:
+            cache.alloc_many(100, job)
+        assert caught.value.group == "tenant"
+        assert tenant.usage <= 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("limit", "error"), [(-1, ValueError), ("x", ValueError), (1.5, TypeError)]
+)
+def test_a_limit_that_makes_no_sense(arena, limit, error):
+    with pytest.raises(error, match="limit"):
+        arena.group("job", limit=limit)
+    assert arena.groups == []
+    with arena.group("job") as group, pytest.raises(error, match="limit"):
+        group.limit = limit
+
+
+def test_a_group_that_nobody_has_open_is_closed(arena, cache):
+    arena.group("gone")
+    keep = arena.group("kept", lasting=True)
+    block = cache.alloc(arena.group("held"))
+    del keep
+    gc.collect()
+    arena.barrier()
+    states = {group.name: group.state for group in arena.groups}
+    assert states.get("kept") == "live"
+    assert "gone" not in states
+    assert states.get("held") in ("closed", None)
+    del block
+    arena.group("kept").destroy()
+
+
+def test_pickle(arena, cache):
+    with arena.group("job") as group:
+        message = pickle.dumps(group)
+        (flying,) = arena.in_flight()
+        assert flying.is_group
+        assert flying.group == "job"
+        with pickle.loads(message) as again:
+            assert again == group
+            assert again.name == "job"
+        assert arena.in_flight() == []
+        assert group.state == "live"
+        cache.alloc(again)
+    with pytest.raises((flagstone.StaleHandle, flagstone.Closed)):
+        pickle.loads(message)
+
+
+def test_many_groups(arena, cache):
+    used = arena.used
+    for _ in range(5000):
+        with arena.group("job") as group:
+            cache.alloc(group).array[:] = 1
+    arena.barrier()
+    assert arena.used == used
+    assert arena.groups == []
