@@ -4,15 +4,38 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
-void *fst_map(int fd, uint64_t offset, uint64_t length, bool writable, bool huge_pages)
+static void *map_at(void *where, int flags, int fd, uint64_t offset, uint64_t length, bool writable, bool huge_pages)
 {
     int prot = PROT_READ | (writable ? PROT_WRITE : 0);
-    void *base = mmap(NULL, length, prot, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
+    void *base = mmap(where, length, prot, MAP_SHARED | MAP_NORESERVE | flags, fd, (off_t)offset);
     if (base == MAP_FAILED)
         return NULL;
     madvise(base, length, MADV_DONTDUMP);
     if (huge_pages)
         madvise(base, length, MADV_HUGEPAGE);
+    return base;
+}
+
+void *fst_map(int fd, uint64_t offset, uint64_t length, bool writable, bool huge_pages)
+{
+    return map_at(NULL, 0, fd, offset, length, writable, huge_pages);
+}
+
+void *fst_map_aligned(int fd, uint64_t offset, uint64_t length, uint64_t align, bool writable, bool huge_pages)
+{
+    uint64_t room = length + align;
+    uint8_t *reserved = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reserved == MAP_FAILED)
+        return NULL;
+    uint64_t skip = (align - (uintptr_t)reserved % align) % align;
+    void *base = map_at(reserved + skip, MAP_FIXED, fd, offset, length, writable, huge_pages);
+    if (!base) {
+        munmap(reserved, room);
+        return NULL;
+    }
+    if (skip)
+        munmap(reserved, skip);
+    munmap(reserved + skip + length, room - skip - length);
     return base;
 }
 

@@ -8,6 +8,8 @@
 
 /* Map length bytes of fd at offset, shared. Left out of core dumps. NULL and errno on failure. */
 void *fst_map(int fd, uint64_t offset, uint64_t length, bool writable, bool huge_pages);
+/* The same at an address that is a multiple of `align`, a power of two and at least a page: offsets in the file keep their alignment. */
+void *fst_map_aligned(int fd, uint64_t offset, uint64_t length, uint64_t align, bool writable, bool huge_pages);
 void fst_unmap(void *base, uint64_t length);
 
 /* Process-local zeroed memory, reserved and not charged until touched; not copied into core dumps. NULL and errno. */
