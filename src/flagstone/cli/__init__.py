@@ -48,15 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status. (Wrong arguments and `--help` raise SystemExit, as argparse does.)
     """
     arguments = _parser().parse_args(argv)
+    status = _run(arguments)
     try:
-        status: int = arguments.run(arguments, Screen())
         # Here, where it can still be caught, and not when the interpreter ends.
         sys.stdout.flush()
+    except OSError as error:
+        status = _output_failed(error)
+    return status
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        status: int = arguments.run(arguments, Screen())
         return status
-    except BrokenPipeError:
-        # What is still in the buffer goes nowhere; without this the interpreter would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return NOBODY_READS
+    except BrokenPipeError as error:
+        return _output_failed(error)
     except KeyboardInterrupt:
         return INTERRUPTED
     except UsageError as error:
@@ -85,6 +91,16 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="print the facts as JSON")
         command.set_defaults(run=module.run)
     return parser
+
+
+def _output_failed(error: OSError) -> int:
+    # What is still in the buffer goes nowhere; the interpreter would try again, and complain.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    if isinstance(error, BrokenPipeError):
+        return NOBODY_READS
+    return _complain(_sentence(error), WRONG)
 
 
 def _sentence(error: Exception) -> str:

@@ -189,14 +189,13 @@ def _cache_state(cache: flagstone.CacheInfo) -> str:
 def _groups(snapshot: flagstone.ArenaSnapshot, screen: Screen) -> None:
     screen.table(
         "groups",
-        ["name", ">usage", ">peak", ">limit", ">caches", ">limit hits", ">failed", "state"],
+        ["name", ">usage", ">peak", ">limit", ">limit hits", ">failed", "state"],
         [
             [
-                "  " * depth + (one.name or ("(root)" if one.parent is None else "(no name)")),
+                "  " * depth + (one.name or ("root" if one.parent is None else "(no name)")),
                 format_size(one.usage),
                 format_size(one.peak),
                 "" if one.limit is None else format_size(one.limit),
-                number(one.caches),
                 number(one.events.limit_hits),
                 number(one.events.failed),
                 one.state + (", lasting" if one.lasting else ""),

@@ -63,6 +63,9 @@ class _Endpoint(Endpoint):
     def attach(self) -> None:
         self._arena = flagstone.open(self._path, create=False, readonly=self._readonly)
 
+    def detach(self) -> None:
+        self._arena.close()
+
     def store(self, source: Source, ticket: flagstone.Group) -> flagstone.Block:
         block = self._arena.alloc(source.size, group=ticket, wait=_WAIT)
         source.read_into(block)

@@ -32,7 +32,7 @@ from flagstone.demo.files import Reference, Skip, Skipped, read_reference
 from flagstone.demo.transport import Transport
 from flagstone.demo.workers import Failure
 
-WINDOW: Final = 4
+WINDOW: Final = 8
 """Files in one worker's hands: enough that it need not wait for the parent, few enough that a kill
 loses little.
 """
@@ -108,7 +108,9 @@ class PipelineResult:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One worker to kill: whoever is given the `after`-th task of a role, `delay` seconds later."""
+    """One worker to kill: when a role has been given `after` tasks, and `delay` seconds later, the
+    one with the most files in hand.
+    """
 
     role: str
     after: int
@@ -186,8 +188,8 @@ class Pipeline:
         self._progress = progress or NobodyListens()
         self._kills = sorted(kills, key=lambda kill: kill.after)
         self._given = {"reader": 0, "hasher": 0}
-        self._doomed: list[tuple[float, str, _Worker]] = []
-        """When to kill, a worker of which role, whom."""
+        self._doomed: list[tuple[float, str]] = []
+        """When to kill a worker of which role."""
 
         self._workers: list[_Worker] = []
         self._pending = deque(_Job(index, reference) for index, reference in references.items())
@@ -245,13 +247,11 @@ class Pipeline:
     def _kill_the_doomed(self) -> None:
         now = time.monotonic()
         for doom in [doom for doom in self._doomed if doom[0] <= now]:
-            _, role, worker = doom
-            if worker.killed:
-                # Two kills had chosen the same one: take whoever has most to lose.
-                living = [one for one in self._workers if one.role == role and not one.killed]
-                if not living:
-                    continue  # once one has been replaced
-                worker = max(living, key=lambda one: len(one.jobs))
+            role = doom[1]
+            living = [one for one in self._workers if one.role == role and not one.killed]
+            worker = max(living, key=lambda one: len(one.jobs), default=None)
+            if worker is None or (self._open and not worker.jobs):
+                continue  # soon: nobody is there, or nobody has anything to lose
             self._doomed.remove(doom)
             worker.killed = True
             assert worker.process.pid is not None
@@ -330,14 +330,14 @@ class Pipeline:
         for kill in self._kills:
             if kill.role == worker.role and kill.after <= self._given[worker.role]:
                 self._kills.remove(kill)
-                self._doomed.append((time.monotonic() + kill.delay, kill.role, worker))
+                self._doomed.append((time.monotonic() + kill.delay, kill.role))
                 break
 
     def _listen(self) -> None:
         """Wait until somebody speaks, or is due to be killed, and hear everybody who spoke."""
         timeout = _SILENCE_SECONDS
         if self._doomed:
-            timeout = max(0.0, min(due for due, _, _ in self._doomed) - time.monotonic())
+            timeout = max(0.0005, min(self._doomed)[0] - time.monotonic())
         by_pipe = {worker.pipe: worker for worker in self._workers}
         speaking = wait(list(by_pipe), timeout)
         if not speaking and not self._doomed:

@@ -118,13 +118,18 @@ def run_demo(options: DemoOptions, progress: Progress | None = None) -> DemoRepo
                 transport.clean_up()
 
     arena_facts = ArenaFacts()
-    with flagstone.open(tag, capacity=options.capacity, create=True) as arena:
-        groups = FlagstoneArena(arena)
-        result = run(groups, kills=options.kills)
-        arena_facts.objects = result.stored
-        arena_facts.groups = groups.ended
-        _look_at(arena, arena_facts)
-    arena_facts.left_files = files_named(tag)
+    try:
+        with flagstone.open(tag, capacity=options.capacity, create=True) as arena:
+            groups = FlagstoneArena(arena)
+            result = run(groups, kills=options.kills)
+            arena_facts.objects = result.stored
+            arena_facts.groups = groups.ended
+            _look_at(arena, arena_facts)
+        arena_facts.left_files = files_named(tag)
+    finally:
+        # After an interruption that the whole process group got, workers that are just dying may
+        # be there a moment longer than this process: then nobody was the last one to leave.
+        flagstone.unlink(tag)
 
     return DemoReport(
         folder=folder,

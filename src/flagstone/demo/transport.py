@@ -22,6 +22,9 @@ class Endpoint:
     def attach(self) -> None:
         """Get ready; called once in the worker."""
 
+    def detach(self) -> None:
+        """The worker is about to end."""
+
     def store(self, source: Source, ticket: Any) -> Any:
         """Take in a file's content; what is returned is pickled and travels to a hasher.
 

@@ -70,14 +70,16 @@ def hasher(pipe: Connection, endpoint: Endpoint) -> None:
 def _serve(pipe: Connection, endpoint: Endpoint, answer: Callable[[bytes], io.BytesIO]) -> None:
     # Ctrl-C reaches every process of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    endpoint.attach()
     try:
-        endpoint.attach()
         pipe.send_bytes(READY)
         while True:
             message = pipe.recv_bytes()
             pipe.send_bytes(_attempt(answer, message).getbuffer())
     except (EOFError, ConnectionError):
         pass
+    finally:
+        endpoint.detach()
 
 
 def _attempt(answer: Callable[[bytes], io.BytesIO], message: bytes) -> io.BytesIO:
