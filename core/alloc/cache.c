@@ -24,6 +24,9 @@ static int validate(const struct fst_arena *a, const struct fst_cache_spec *spec
         return fst_fail(FST_INVALID, "cache %s: the description of its type has %d bytes at most", spec->name, FST_FORMAT_MAX - 1);
     if (*align & (*align - 1))
         return fst_fail(FST_INVALID, "cache %s: alignment %llu is no power of two", spec->name, (unsigned long long)*align);
+    if (*align > FST_ALIGN_MAX)
+        return fst_fail(FST_INVALID, "cache %s: alignment %llu, the most is %u", spec->name, (unsigned long long)*align,
+                        FST_ALIGN_MAX);
     if (spec->size == 0)
         return fst_fail(FST_INVALID, "cache %s: an object has at least one byte", spec->name);
     if (spec->size > a->sb->capacity || *align > a->sb->capacity)

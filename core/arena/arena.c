@@ -97,7 +97,7 @@ static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readon
     a->capacity_pages = sb->capacity >> FST_PAGE_SHIFT;
     a->light = sb->flags & FST_ARENA_LIGHT;
     a->sb = fst_map(a->fd, 0, sb->control_size, true, false);
-    a->data = a->sb ? fst_map(a->fd, sb->data_offset, sb->capacity, !readonly, huge) : NULL;
+    a->data = a->sb ? fst_map_aligned(a->fd, sb->data_offset, sb->capacity, FST_ALIGN_MAX, !readonly, huge) : NULL;
     if (!a->data)
         return fst_fail_errno(FST_OS, errno, "cannot map %llu bytes of address space",
                               (unsigned long long)fst_superblock_file_size(sb));

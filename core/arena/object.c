@@ -201,7 +201,7 @@ static void construct(struct fst_arena *a, const struct fst_ref *ref)
 
 int fst_alloc(fst_arena *a, uint64_t child, struct fst_ref *out)
 {
-    struct fst_thread *t;
+    struct fst_thread *t = NULL;
     int rc = prepare(a, &t);
     if (rc == FST_OK)
         rc = alloc_object(t, child, 0, out);
@@ -212,7 +212,7 @@ int fst_alloc(fst_arena *a, uint64_t child, struct fst_ref *out)
 
 int fst_alloc_many(fst_arena *a, uint64_t child, size_t n, struct fst_ref *out, size_t *got)
 {
-    struct fst_thread *t;
+    struct fst_thread *t = NULL;
     int rc = prepare(a, &t);
     for (*got = 0; rc == FST_OK && *got < n;) {
         rc = alloc_object(t, child, 0, &out[*got]);
@@ -256,7 +256,7 @@ static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, st
 
 int fst_alloc_bytes(fst_arena *a, uint64_t group, uint64_t nbytes, struct fst_ref *out)
 {
-    struct fst_thread *t;
+    struct fst_thread *t = NULL;
     uint64_t child;
     int rc = prepare(a, &t);
     if (rc)
@@ -499,8 +499,14 @@ int fst_group_take(fst_arena *a, const struct fst_message *message, uint64_t *gr
     bool took, dropped = false;
     fst_section_enter(t);
     rc = fst_claim_message(t, message, &entry, &took, &dropped);
-    if (rc == FST_OK)
-        *group = fst_id(index, fst_load_acquire(&fst_group_at(a, index)->state));
+    if (rc == FST_OK) {
+        uint64_t state = fst_load_acquire(&fst_group_at(a, index)->state);
+        *group = fst_id(index, state);
+        if (fst_state(state) == FST_GROUP_DESTROYED) {
+            dropped |= fst_refs_drop(a, entry);
+            rc = fst_fail(FST_CLOSED, "the group was destroyed");
+        }
+    }
     fst_section_leave(t);
     if (dropped)
         fst_reaper_dropped(a);

@@ -240,9 +240,12 @@ int fst_alloc_many(fst_arena *arena, uint64_t child, size_t n, struct fst_ref *o
 /* The same for any number of bytes through size classes; 0 is allowed and gives an object of 0 bytes. */
 int fst_alloc_bytes(fst_arena *arena, uint64_t group, uint64_t nbytes, struct fst_ref *out);
 
-/* Free what can be freed without waiting for others: run a batch, give back empty slabs. Returns FST_OK when something may have
+/* Free what can be freed without waiting for others: run a batch, give back empty slabs. Counted for the group that is short of
+ * memory (UINT64_MAX: none). Returns FST_OK when something may have
  * become free. FST_IN_SECTION inside a read-side section, FST_TIMEOUT. May wait: one grace period. */
-int fst_reclaim(fst_arena *arena, uint64_t timeout);
+int fst_reclaim(fst_arena *arena, uint64_t group, uint64_t timeout);
+/* Count an allocation of the group that failed for good. */
+void fst_group_note_failed(fst_arena *arena, uint64_t group);
 /* Sleep until memory may have become free, at most timeout. May wait. */
 void fst_wait_for_memory(fst_arena *arena, uint64_t timeout);
 /* A sentence about who holds the memory: by process, in flight, awaiting a batch, stalled behind which reader. */

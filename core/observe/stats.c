@@ -15,6 +15,8 @@
 #include "refs/reftable.h"
 #include "refs/word.h"
 
+#define STALL_NS (1000 * FST_MS) /* a section that holds up a grace period for so long is reported */
+
 static bool was_unlinked(const struct fst_arena *a)
 {
     struct stat st;
@@ -37,12 +39,15 @@ static void stall_info(const struct fst_arena *a, struct fst_arena_info *out)
     if (index >= a->sb->thread_top)
         return;
     const struct fst_thread_slot *t = fst_thread_slot_at(a, index);
+    uint64_t age = fst_now() - fst_load_relaxed(&a->sb->stalled_since);
+    if (fst_load_relaxed(&t->seq) != fst_load_relaxed(&a->sb->stalled_seq) || age < STALL_NS)
+        return; /* that section has ended, or is not worth a word yet */
     uint32_t process = fst_thread_owner_process(fst_load_relaxed(&t->owner));
     if (process >= FST_MAX_PROCESSES)
         return;
     out->stalled_pid = (uint64_t)fst_process_at(a, process)->pid;
     out->stalled_tid = t->tid;
-    out->stalled_ns = fst_now() - fst_load_relaxed(&a->sb->stalled_since);
+    out->stalled_ns = age;
 }
 
 int fst_arena_get_info(fst_arena *a, struct fst_arena_info *out)

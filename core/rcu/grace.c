@@ -7,9 +7,8 @@
 #include "platform/membarrier.h"
 #include "rcu/thread.h"
 
-#define SPIN_NS  30000ull        /* a short section ends sooner than a sleeper would wake up */
-#define SLEEP_NS (5 * FST_MS)    /* a killed reader wakes nobody */
-#define STALL_NS (1000 * FST_MS) /* a section this long is reported */
+#define SPIN_NS  30000ull     /* a short section ends sooner than a sleeper would wake up */
+#define SLEEP_NS (5 * FST_MS) /* a killed reader wakes nobody */
 
 struct wait {
     struct fst_arena *a;
@@ -25,21 +24,23 @@ static bool holds_up(const struct fst_thread_slot *s, uint64_t seq)
     return seen != 0 && seen < seq;
 }
 
-static void report_stall(const struct wait *w, uint32_t index)
+/* Whoever waits next for the same section goes on with the same report: callers wait in slices. */
+static void report_stall(const struct wait *w, uint32_t index, uint64_t seq)
 {
-    if (fst_now() - w->began < STALL_NS)
-        return;
     struct fst_superblock *sb = w->a->sb;
-    if (fst_load_relaxed(&sb->stalled_thread) != index + 1) {
-        fst_store_relaxed(&sb->stalled_since, w->began);
-        fst_store_relaxed(&sb->stalled_thread, index + 1);
-    }
+    if (fst_load_relaxed(&sb->stalled_thread) == index + 1 && fst_load_relaxed(&sb->stalled_seq) == seq)
+        return;
+    fst_store_relaxed(&sb->stalled_since, w->began);
+    fst_store_relaxed(&sb->stalled_seq, seq);
+    fst_store_relaxed(&sb->stalled_thread, index + 1);
 }
 
-static void clear_stall(const struct wait *w, uint32_t index)
+static int timed_out(const struct wait *w, uint32_t index)
 {
-    if (fst_load_relaxed(&w->a->sb->stalled_thread) == index + 1)
-        fst_store_relaxed(&w->a->sb->stalled_thread, 0);
+    const struct fst_thread_slot *s = fst_thread_slot_at(w->a, index);
+    uint32_t process = fst_thread_owner_process(fst_load_acquire(&s->owner));
+    return fst_fail(FST_TIMEOUT, "a read-side section of process %d thread %u is still open",
+                    process < FST_MAX_PROCESSES ? fst_process_at(w->a, process)->pid : 0, s->tid);
 }
 
 /* Somebody else's grace period began late enough and is over. */
@@ -54,10 +55,10 @@ static int sleep_for(const struct wait *w, struct fst_thread_slot *s, uint32_t i
         if (served(w))
             return FST_OK;
         if (w->stop && fst_load_relaxed(w->stop))
-            return FST_TIMEOUT;
+            return timed_out(w, index);
         uint64_t waited = fst_now() - w->began;
         if (waited >= w->timeout)
-            return FST_TIMEOUT;
+            return timed_out(w, index);
         uint64_t seen = fst_load_relaxed(&s->seq);
         fst_store_relaxed(&s->waiter, 1);
         /* Either the reader sees the waiter when it leaves, or we see here that it has left. */
@@ -73,10 +74,9 @@ static int sleep_for(const struct wait *w, struct fst_thread_slot *s, uint32_t i
             uint32_t process = fst_thread_owner_process(fst_load_acquire(&s->owner));
             if (process >= FST_MAX_PROCESSES || !fst_process_alive(w->a, process))
                 break; /* a dead reader reads nothing; its slot is freed by the batch that buries it */
-            report_stall(w, index);
+            report_stall(w, index, seen);
         }
     }
-    clear_stall(w, index);
     return FST_OK;
 }
 
@@ -112,7 +112,7 @@ int fst_grace_wait(struct fst_arena *a, uint64_t cookie, uint64_t timeout, const
     for (uint32_t i = 0; i < top && !served(&w); i++) {
         int rc = wait_for(&w, i);
         if (rc)
-            return fst_fail(rc, "a read-side section is still open");
+            return rc;
     }
     if (served(&w))
         return FST_OK;

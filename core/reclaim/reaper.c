@@ -36,20 +36,32 @@ static bool have_company(const struct fst_arena *a)
     return fst_liveness_find(a->lock_fd, FST_LOCK_ALIVE, FST_MAX_PROCESSES) >= 0;
 }
 
-static void idle(struct fst_thread *t, uint32_t *ticks)
-{
-    if (++*ticks < IDLE_TICKS)
-        return;
-    *ticks = 0;
-    fst_run_punch(t->arena, true, fst_slab_owner_word(t));
-}
+/* What the thread remembers between two ticks. */
+struct idle {
+    uint32_t ticks;
+    uint64_t used_pages;
+};
 
+/* Nothing was taken or given back for a while: empty slabs go back to the page allocator, and extents that were free at the last such
+ * look too go back to the system. */
+static void idle(struct fst_thread *t, struct idle *i)
+{
+    struct fst_arena *a = t->arena;
+    if (++i->ticks < IDLE_TICKS)
+        return;
+    i->ticks = 0;
+    uint64_t used = fst_load_relaxed(&a->sb->used_pages);
+    struct fst_batch_options options = {.give_back = true, .timeout = GRACE_NS, .stop = &a->reaper->stop};
+    if (used == i->used_pages && fst_batch_run(t, &options) == FST_OK)
+        fst_run_punch(a, true, fst_slab_owner_word(t));
+    i->used_pages = used;
+}
 static void *loop(void *argument)
 {
     struct fst_arena *a = argument;
     struct fst_reaper *r = a->reaper;
     struct fst_thread *t = fst_thread_get(a);
-    uint32_t ticks = 0;
+    struct idle i = {0};
     while (t && !fst_load_acquire(&r->stop)) {
         bool company = have_company(a);
         if (fst_load_acquire(&r->kick) == KICK_NONE)
@@ -62,7 +74,7 @@ static void *loop(void *argument)
         __atomic_store_n(&r->drops, 0, __ATOMIC_RELAXED);
         struct fst_batch_options options = {.deaths = true, .timeout = GRACE_NS, .stop = &r->stop};
         if (kick == KICK_NONE && !company && !fst_load_relaxed(&a->sb->batch_dirty)) {
-            idle(t, &ticks);
+            idle(t, &i);
             continue;
         }
         int rc = fst_batch_run(t, &options);
@@ -73,7 +85,7 @@ static void *loop(void *argument)
                 __atomic_compare_exchange_n(&r->kick, &none, KICK_GATHER, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
         }
         if (kick == KICK_NONE)
-            idle(t, &ticks);
+            idle(t, &i);
     }
     return NULL;
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "alloc/group.h"
 #include "alloc/run.h"
 #include "alloc/slab.h"
 #include "platform/error.h"
@@ -63,13 +64,28 @@ int fst_synchronize(fst_arena *a, uint64_t timeout)
     return rc ? rc : fst_grace_wait(a, fst_gp_cookie(a), timeout, NULL);
 }
 
-int fst_reclaim(fst_arena *a, uint64_t timeout)
+static void count(struct fst_arena *a, uint64_t group, bool failed)
+{
+    uint32_t index;
+    if (group == UINT64_MAX || !fst_group_find(a, group, &index))
+        return;
+    struct fst_group *g = fst_group_at(a, index);
+    fst_add64(failed ? &g->failed : &g->reclaims, 1);
+}
+
+void fst_group_note_failed(fst_arena *a, uint64_t group)
+{
+    count(a, group, true);
+}
+
+int fst_reclaim(fst_arena *a, uint64_t group, uint64_t timeout)
 {
     struct fst_thread *t;
     int rc = may_wait(a, "reclaiming memory", &t);
     if (rc)
         return rc;
     struct fst_batch_options options = {.deaths = true, .give_back = true, .timeout = timeout};
+    count(a, group, false);
     uint32_t cookie = fst_load_acquire(&a->sb->batches);
     return fst_batch_wait(t, cookie, &options);
 }
@@ -120,7 +136,7 @@ int fst_shrink(fst_arena *a, uint64_t *bytes)
     int rc = may_wait(a, "shrink()", &t);
     if (rc)
         return rc;
-    rc = fst_reclaim(a, 5000 * FST_MS);
+    rc = fst_reclaim(a, UINT64_MAX, 5000 * FST_MS);
     *bytes = fst_run_punch(a, false, fst_slab_owner_word(t));
     return rc == FST_TIMEOUT ? FST_OK : rc;
 }

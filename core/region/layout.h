@@ -39,6 +39,7 @@
 #define FST_ZONE_EXTENTS  64u /* bookkeeping of pages comes in zones of 16 MiB */
 #define FST_ZONE_PAGES    (FST_ZONE_EXTENTS * FST_EXTENT_PAGES)
 #define FST_ZONE_CLASSES  7u
+#define FST_ALIGN_MAX     (2u << 20) /* the data region lies at a multiple of it in every process */
 #define FST_NONE          UINT32_MAX /* "no such index" */
 
 /* ---- tables -------------------------------------------------------------------------------------------------------------- */
@@ -133,9 +134,10 @@ struct fst_superblock {
     uint64_t released_bytes;
     uint64_t grace_periods;
     uint64_t deaths;         /* processes buried */
-    uint32_t stalled_thread; /* slot + 1 of the reader that a grace period waits for, 0: none */
+    uint32_t stalled_thread; /* slot + 1 of the reader that a grace period waits for, 0: none; stale when its seq has gone on */
     uint32_t pad;
-    uint64_t stalled_since;
+    uint64_t stalled_seq;   /* the reader's seq */
+    uint64_t stalled_since; /* when somebody first waited for it */
 
     /* in-flight entries (refs/inflight.c) */
     alignas(64) uint32_t inflight_top; /* entries ever used: authoritative bound, only grows */

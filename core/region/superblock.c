@@ -111,7 +111,7 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         offset += page_up(shape[k].count * shape[k].size);
     }
     sb->control_size = offset;
-    sb->data_offset = (offset + (2u << 20) - 1) & ~(uint64_t)((2u << 20) - 1); /* so that huge pages can be used */
+    sb->data_offset = (offset + FST_ALIGN_MAX - 1) & ~(uint64_t)(FST_ALIGN_MAX - 1); /* also for huge pages */
 }
 
 void fst_superblock_format(struct fst_superblock *sb, uint64_t capacity, uint32_t flags, const uint8_t uuid[16])

@@ -741,12 +741,16 @@ cdef class Attachment:
         block.format = format
         return block
 
-    def reclaim(self, uint64_t timeout):
-        """Returns the status; may wait."""
+    def reclaim(self, uint64_t group, uint64_t timeout):
+        """Free what can be freed now, counted for the group. Returns the status; may wait."""
         cdef int status
         with nogil:
-            status = fst_reclaim(self.ptr, timeout)
+            status = fst_reclaim(self.ptr, group, timeout)
         return status
+
+    def note_failed(self, uint64_t group):
+        """Count an allocation of the group that failed for good."""
+        fst_group_note_failed(self.ptr, group)
 
     def wait_for_memory(self, uint64_t timeout):
         with nogil:

@@ -57,7 +57,7 @@ def allocate(
         if attachment.in_section:
             raise _explained(attachment, error, group, "inside read() nothing can be reclaimed")
         tries += 1
-        if attachment.reclaim(_RECLAIM) == 0 and tries <= _TRIES:
+        if attachment.reclaim(group, _RECLAIM) == 0 and tries <= _TRIES:
             continue
         remaining = deadline - time.monotonic()
         if remaining <= 0:
@@ -67,6 +67,7 @@ def allocate(
 
 
 def _explained(attachment: Attachment, error: Exception, group: int, why: str) -> Exception:
+    attachment.note_failed(group)
     text = "; ".join(part for part in (str(error), why, attachment.describe_usage()) if part)
     if isinstance(error, GroupLimitExceeded):
         name, limit, usage = _tightest(attachment, group)
