@@ -158,9 +158,7 @@ int fst_unlink(const char *path)
         return fd;
     int rc = fst_folder_superblock(fd, &st, path, &sb);
     close(fd);
-    const char *base = strrchr(path, '/');
-    bool named_ours = strncmp(base ? base + 1 : path, "flagstone.", 10) == 0 && st.st_size < (off_t)sizeof sb.magic;
-    if (rc && sb.magic != FST_MAGIC && !named_ours)
+    if (rc && sb.magic != FST_MAGIC)
         return rc; /* whatever this is, it is none of ours to remove */
     if (!names_file(path, &st) || unlink(path) != 0)
         return fst_fail(FST_MISSING, "there is no arena %s", path);
