@@ -1,7 +1,7 @@
 /* cache.h - caches: named types of objects.
  *
  *   FREE -> LIVE    fst_cache_open
- *   LIVE -> ENDED   fst_cache_destroy (reclaim/ending.c): the name is free at once, children are ended
+ *   LIVE -> ENDED   fst_cache_destroy (arena/destroy.c): the name is free at once, children are ended
  *   ENDED -> FREE   a batch, when no child is left
  * All under names_lock.
  */

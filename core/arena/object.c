@@ -284,8 +284,11 @@ static void after_private(struct fst_thread *t, const struct fst_ref *ref)
         if (__builtin_expect(fst_load_relaxed(&fst_child_at(t->arena, ref->child)->state) == act->child_state, 1))
             return;
     }
-    if (!t->nest)
-        fst_release_after_free(t, ref->oid);
+    if (t->nest)
+        return; /* no locks in a section; the next batch that gives memory back sees the slab */
+    if (ref->nbytes >= FST_EXTENT_PAGES * FST_PAGE)
+        fst_reaper_watch(t->arena); /* memory worth giving back to the system, if it stays idle */
+    fst_release_after_free(t, ref->oid);
 }
 
 void fst_drop(fst_arena *a, const struct fst_ref *ref)

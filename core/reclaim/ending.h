@@ -1,4 +1,4 @@
-/* ending.h - ending caches and groups: unlinked at once by the caller, released by a batch. */
+/* ending.h - the batch's part in ending caches and groups: arena/destroy.c unlinked them at once, this releases them. */
 #ifndef FST_RECLAIM_ENDING_H
 #define FST_RECLAIM_ENDING_H
 

@@ -1,0 +1,135 @@
+/* destroy.c - ending groups and caches: unlinked at once here, released by a batch (reclaim/ending.c). */
+#include <stdio.h>
+#include <string.h>
+
+#include "alloc/cache.h"
+#include "alloc/child.h"
+#include "alloc/group.h"
+#include "crash/process.h"
+#include "platform/atomics.h"
+#include "platform/error.h"
+#include "platform/membarrier.h"
+#include "reclaim/reaper.h"
+#include "refs/inflight.h"
+#include "refs/word.h"
+
+/* ---- groups ---- */
+
+static int end_group(fst_arena *a, uint64_t group, enum fst_group_state state)
+{
+    uint32_t index;
+    if (a->readonly)
+        return fst_fail(FST_READONLY, "the arena is attached read-only: a group cannot be ended");
+    fst_registry_lock(a);
+    bool found = fst_group_find(a, group, &index);
+    if (found && index != 0)
+        fst_group_end(a, index, state);
+    fst_registry_unlock(a);
+    if (found && index == 0)
+        return fst_fail(FST_INVALID, "the root group lives as long as its arena");
+    if (!found)
+        return fst_fail(FST_CLOSED, "the group is gone");
+    fst_reaper_ended(a);
+    return FST_OK;
+}
+
+int fst_group_close(fst_arena *a, uint64_t group)
+{
+    return end_group(a, group, FST_GROUP_CLOSED);
+}
+
+int fst_group_destroy(fst_arena *a, uint64_t group)
+{
+    return end_group(a, group, FST_GROUP_DESTROYED);
+}
+
+/* ---- caches ---- */
+
+struct users {
+    uint32_t processes, references, in_flight;
+    char names[256];
+};
+
+static bool of_cache(struct fst_arena *a, uint64_t oid, uint32_t cache)
+{
+    if (fst_oid_is_group(oid))
+        return false;
+    const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
+    return s->child < a->sb->child_top && fst_child_at(a, s->child)->cache == cache;
+}
+
+static bool counts(struct fst_arena *a, uint64_t entry, uint32_t cache)
+{
+    if (fst_entry_state(entry) != FST_ENTRY_LIVE)
+        return false;
+    uint64_t oid = fst_entry_oid(entry), *word = fst_word_of(a, oid);
+    if (!word || !of_cache(a, oid, cache))
+        return false;
+    uint64_t w = fst_load_acquire(word);
+    return (w & FST_WORD_ALLOCATED) && fst_entry_matches(entry, w);
+}
+
+static void count_process(struct fst_arena *a, uint32_t slot, uint32_t cache, struct users *u)
+{
+    const struct fst_process *p = fst_process_at(a, slot);
+    const uint64_t *entries = fst_entries_of(a, slot);
+    uint32_t n = 0, top = fst_load_acquire(&p->entry_top);
+    for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++)
+        n += counts(a, fst_load_acquire(&entries[i]), cache);
+    if (!n || !fst_process_alive(a, slot))
+        return;
+    size_t at = strlen(u->names);
+    snprintf(u->names + at, sizeof u->names - at, "%s%u by pid %d (%.15s)", at ? ", " : "", n, p->pid, p->command);
+    u->references += n;
+    u->processes++;
+}
+
+static struct users count_users(struct fst_arena *a, uint32_t cache)
+{
+    struct users u = {0};
+    uint32_t top = fst_load_acquire(&a->sb->inflight_top);
+    for (uint32_t i = 0; i < top; i++) {
+        uint64_t word = fst_load_acquire(&fst_inflight_at(a, i)->word);
+        u.in_flight += (word & FST_INFLIGHT_LIVE) && of_cache(a, fst_inflight_oid(word), cache);
+    }
+    top = fst_load_acquire(&a->sb->process_top);
+    for (uint32_t slot = 0; slot < top; slot++)
+        if (fst_process_state(fst_load_acquire(&fst_process_at(a, slot)->state)) == FST_PROCESS_LIVE)
+            count_process(a, slot, cache, &u);
+    return u;
+}
+
+/* One of the two sees the other: an allocation or a resolve under way writes its entry, then looks at the child's state; we set the
+ * state, pass the heavy barrier, then look at the entries. PAIR(cache-ending) */
+int fst_cache_destroy(fst_arena *a, uint64_t cache)
+{
+    uint32_t index;
+    if (a->readonly)
+        return fst_fail(FST_READONLY, "the arena is attached read-only: a cache cannot be destroyed");
+    fst_registry_lock(a);
+    if (!fst_cache_find(a, cache, &index) || fst_state(fst_cache_at(a, index)->state) != FST_CACHE_LIVE) {
+        fst_registry_unlock(a);
+        return fst_fail(FST_CLOSED, "the cache is gone");
+    }
+    struct fst_cache *c = fst_cache_at(a, index);
+    fst_child_suspend_all_of_cache(a, index, true);
+    if (a->can_membarrier)
+        fst_membarrier();
+    else
+        fst_full_fence();
+    struct users u = count_users(a, index);
+    bool busy = u.references || u.in_flight;
+    if (busy) {
+        fst_child_suspend_all_of_cache(a, index, false);
+    } else {
+        fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_ENDED));
+        fst_child_end_all_of_cache(a, index);
+        fst_store_relaxed(&a->sb->ended_caches, 1);
+    }
+    fst_registry_unlock(a);
+    if (busy)
+        return fst_fail(FST_BUSY, "cache %s is in use: %u references of %u processes (%s), %u in flight", c->name, u.references,
+                        u.processes, u.names[0] ? u.names : "none", u.in_flight);
+    fst_reaper_ended(a);
+    return FST_OK;
+}
