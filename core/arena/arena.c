@@ -456,6 +456,8 @@ void fst_leave_all(void)
     pthread_mutex_lock(&fst_open_mutex);
     for (struct fst_arena *a = fst_attachments; a; a = a->next) {
         fst_reaper_stop(a, true);
+        if (a->usable)
+            fst_store_relaxed(&a->self->flags, a->self->flags | FST_PROCESS_LEFT);
         fst_arena_leave(a);
         a->left = true;
     }

@@ -36,7 +36,8 @@ static bool probe(struct fst_arena *a, uint32_t slot)
     /* The word names its generation: a slot that was given back and claimed again since our look does not match. */
     if (!fst_cas64(&p->state, &seen, (seen & ~15ull) | FST_PROCESS_DEAD))
         return false;
-    fst_add64(&a->sb->deaths, 1);
+    if (!(fst_load_relaxed(&p->flags) & FST_PROCESS_LEFT))
+        fst_add64(&a->sb->deaths, 1);
     free_thread_slots(a, slot);
     return true;
 }

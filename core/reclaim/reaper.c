@@ -56,6 +56,21 @@ static void idle(struct fst_thread *t, struct idle *i)
         fst_run_punch(a, true, fst_slab_owner_word(t));
     i->used_pages = used;
 }
+/* Wait a little for more to do. True: another process's batch began after our kick and is over, so that ours is done. */
+static bool gather(struct fst_arena *a)
+{
+    struct fst_reaper *r = a->reaper;
+    uint32_t begun = fst_load_acquire(&a->sb->batches_begun); /* PAIR(batch-number) */
+    fst_futex_wait(&r->kick, KICK_GATHER, GATHER_NS);
+    if ((int32_t)(fst_load_acquire(&a->sb->batches) - begun) <= 0)
+        return false;
+    /* Who drops counts first and kicks then: either its kick comes after this, or its count is seen here. */
+    uint32_t kick = KICK_GATHER;
+    __atomic_compare_exchange_n(&r->kick, &kick, KICK_NONE, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    return kick == KICK_GATHER && fst_load_seq_cst(&a->self->dropped) == 0 && fst_load_seq_cst(&a->sb->ended_head) == FST_NONE &&
+           fst_load_seq_cst(&a->sb->ended_caches) == 0;
+}
+
 static void *loop(void *argument)
 {
     struct fst_arena *a = argument;
@@ -66,10 +81,11 @@ static void *loop(void *argument)
         bool company = have_company(a);
         if (fst_load_acquire(&r->kick) == KICK_NONE)
             fst_futex_wait(&r->kick, KICK_NONE, company ? TICK_NS : 10 * TICK_NS);
-        if (fst_load_acquire(&r->kick) == KICK_GATHER)
-            fst_futex_wait(&r->kick, KICK_GATHER, GATHER_NS);
+        bool served = fst_load_acquire(&r->kick) == KICK_GATHER && gather(a);
         if (fst_load_acquire(&r->stop))
             break;
+        if (served)
+            continue;
         uint32_t kick = __atomic_exchange_n(&r->kick, KICK_NONE, __ATOMIC_SEQ_CST);
         __atomic_store_n(&r->drops, 0, __ATOMIC_RELAXED);
         struct fst_batch_options options = {.deaths = true, .timeout = GRACE_NS, .stop = &r->stop};

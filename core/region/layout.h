@@ -435,6 +435,7 @@ static_assert(sizeof(struct fst_process) == 256, "layout");
 
 #define FST_PROCESS_READONLY 1u
 #define FST_PROCESS_REAPER   2u /* its reaper thread runs */
+#define FST_PROCESS_LEFT     4u /* it is ending in good order: no death when its lock goes */
 
 /* A thread slot has one busy line, written by its thread only (waiter and claim apart).
  *      0     8     12       16      24    28           32    64
