@@ -56,6 +56,13 @@ static void idle(struct fst_thread *t, struct idle *i)
         fst_run_punch(a, true, fst_slab_owner_word(t));
     i->used_pages = used;
 }
+/* Something of this process, or ended by anyone, that no batch has taken yet. */
+static bool pending(struct fst_arena *a)
+{
+    return fst_load_seq_cst(&a->self->dropped) != 0 || fst_load_seq_cst(&a->sb->ended_head) != FST_NONE ||
+           fst_load_seq_cst(&a->sb->ended_caches) != 0;
+}
+
 /* Wait a little for more to do. True: another process's batch began after our kick and is over, so that ours is done. */
 static bool gather(struct fst_arena *a)
 {
@@ -67,8 +74,7 @@ static bool gather(struct fst_arena *a)
     /* Who drops counts first and kicks then: either its kick comes after this, or its count is seen here. */
     uint32_t kick = KICK_GATHER;
     __atomic_compare_exchange_n(&r->kick, &kick, KICK_NONE, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    return kick == KICK_GATHER && fst_load_seq_cst(&a->self->dropped) == 0 && fst_load_seq_cst(&a->sb->ended_head) == FST_NONE &&
-           fst_load_seq_cst(&a->sb->ended_caches) == 0;
+    return kick == KICK_GATHER && !pending(a);
 }
 
 static void *loop(void *argument)
@@ -89,7 +95,7 @@ static void *loop(void *argument)
         uint32_t kick = __atomic_exchange_n(&r->kick, KICK_NONE, __ATOMIC_SEQ_CST);
         __atomic_store_n(&r->drops, 0, __ATOMIC_RELAXED);
         struct fst_batch_options options = {.deaths = true, .timeout = GRACE_NS, .stop = &r->stop};
-        if (kick == KICK_NONE && !company && !fst_load_relaxed(&a->sb->batch_dirty)) {
+        if (kick == KICK_NONE && !company && !pending(a) && !fst_load_relaxed(&a->sb->batch_dirty)) {
             idle(t, &i);
             continue;
         }
@@ -97,7 +103,7 @@ static void *loop(void *argument)
         if (rc == FST_BUSY || rc == FST_TIMEOUT) {
             /* What we were kicked for may not be in the other's batch: try again soon. */
             uint32_t none = KICK_NONE;
-            if (kick != KICK_NONE)
+            if (kick != KICK_NONE || pending(a))
                 __atomic_compare_exchange_n(&r->kick, &none, KICK_GATHER, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
         }
         if (kick == KICK_NONE)
