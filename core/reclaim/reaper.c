@@ -71,10 +71,13 @@ static bool gather(struct fst_arena *a)
     fst_futex_wait(&r->kick, KICK_GATHER, GATHER_NS);
     if ((int32_t)(fst_load_acquire(&a->sb->batches) - begun) <= 0)
         return false;
-    /* Who drops counts first and kicks then: either its kick comes after this, or its count is seen here. */
-    uint32_t kick = KICK_GATHER;
-    __atomic_compare_exchange_n(&r->kick, &kick, KICK_NONE, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    return kick == KICK_GATHER && !pending(a);
+    /* Who drops counts first and kicks then: either its kick comes after this, or its count is seen here, and we gather again. */
+    uint32_t kick = KICK_GATHER, none = KICK_NONE;
+    if (!__atomic_compare_exchange_n(&r->kick, &kick, KICK_NONE, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        return false;
+    if (pending(a))
+        __atomic_compare_exchange_n(&r->kick, &none, KICK_GATHER, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    return true;
 }
 
 static void *loop(void *argument)
