@@ -15,7 +15,14 @@ from flagstone.cache import Cache, caches_of, open_cache
 from flagstone.errors import Closed, FlagstoneError
 from flagstone.group import Group, group_id, groups_of, look, open_group
 from flagstone.names import FOLDER, PREFIX, Name, arena_name, arena_path
-from flagstone.sizes import FOREVER, Size, format_size, parse_seconds, parse_size, to_nanoseconds
+from flagstone.sizes import (
+    FOREVER,
+    Size,
+    format_size,
+    parse_seconds,
+    parse_size,
+    to_nanoseconds,
+)
 from flagstone.snapshot import ArenaSnapshot, Finding, InFlight, ProcessInfo
 
 if TYPE_CHECKING:
@@ -116,8 +123,8 @@ class Arena:
         """
         attachment = self._link.attachment
         size = parse_size(nbytes, "nbytes", 0)
-        parse_seconds(wait, "wait")
-        return alloc_bytes(attachment, size, None, wait, group_id(self._link, attachment, group))
+        owner = group_id(self._link, attachment, group)
+        return alloc_bytes(attachment, size, None, wait, owner)
 
     def put(self, value: Any, *, group: Group | None = None, wait: float | None = None) -> Block:
         """A Block with a copy of an array or buffer: its bytes, dtype and shape, which travel in
@@ -134,7 +141,6 @@ class Arena:
             ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
         """
         attachment = self._link.attachment
-        parse_seconds(wait, "wait")
         return put(attachment, value, wait, group_id(self._link, attachment, group))
 
     def get(self, handle: Handle) -> Block:
@@ -274,8 +280,11 @@ class Arena:
 
     @property
     def processes(self) -> list[ProcessInfo]:
-        """The processes that have the arena attached, this one included."""
-        return snapshot.processes(self._link.attachment)
+        """The living processes that have the arena attached, this one included.
+
+        `snapshot().processes` also has the dead ones that no batch has buried yet.
+        """
+        return [one for one in snapshot.processes(self._link.attachment) if one.alive]
 
     # ---- leaving
 

@@ -37,6 +37,10 @@ def alloc_bytes(
     attachment: Attachment, nbytes: int, form: Format | None, wait: float | None, group: int
 ) -> Block:
     """An object of a size class."""
+    if wait is None:
+        got = attachment.alloc_bytes(group, nbytes, form)
+        if isinstance(got, Block):
+            return got
     return allocate(attachment, lambda: attachment.alloc_bytes(group, nbytes, form), wait, group)
 
 

@@ -45,7 +45,7 @@ def allocate(
         GroupLimitExceeded: a group's limit, in time.
         Closed, ReadOnly, ...: what the core said otherwise.
     """
-    deadline = time.monotonic() + parse_seconds(wait, "wait", default=0.0)
+    deadline = 0.0 if wait is None else time.monotonic() + parse_seconds(wait, "wait")
     tries = 0
     while True:
         got = attempt()

@@ -35,6 +35,8 @@ def parse_size(value: Size, what: str = "size", minimum: int = 1) -> int:
         TypeError: neither an integer nor text (a bool is neither: `True` bytes is a mistake).
         ValueError: unreadable text, not whole bytes, below `minimum`, above 4 EiB.
     """
+    if type(value) is int and minimum <= value <= MAX_SIZE:
+        return value  # what allocations ask for, without a detour
     if isinstance(value, str):
         size = _parse_text(value, what)
     elif isinstance(value, bool):

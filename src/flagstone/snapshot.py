@@ -243,7 +243,7 @@ class ArenaSnapshot:
         deaths: processes that ended without leaving.
         last_batch: seconds that the last batch took.
         stalled: (pid, thread id, seconds) of the reader that a grace period waits for, or None.
-        processes: attached now.
+        processes: attached, or dead and not yet buried by a batch.
         caches: size classes and ended ones included.
         groups: the root group included.
         in_flight: pickled and not taken.

@@ -454,9 +454,8 @@ def test_waiting_for_a_reader(arena_name):
         thread.start()
         try:
             assert inside.wait(30)
-            for call in (arena.synchronize, arena.barrier):
-                with pytest.raises(TimeoutError, match=f"{os.getpid()}.*{thread.native_id}"):
-                    call(timeout=0.2)
+            with pytest.raises(TimeoutError, match=f"{os.getpid()}.*{thread.native_id}"):
+                arena.synchronize(timeout=0.2)
         finally:
             leave.set()
         arena.synchronize(timeout=30)
