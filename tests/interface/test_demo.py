@@ -107,11 +107,11 @@ class TestCommand:
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert ran.stderr == ""
         assert f"{FILES} files, " in ran.stdout
-        assert "left out: 3 symbolic links (" in ran.stdout
+        assert "left out, symbolic links: 3 (" in ran.stdout
         assert "\n  flagstone " in ran.stdout
         assert "\n  pickled bytes " in ran.stdout
         assert "\n  multiprocessing.shared_memory " in ran.stdout
-        assert "1 hasher and 1 reader; " in ran.stdout
+        assert "1 reader and 1 hasher; " in ran.stdout
         assert "left over  0 B, 0 objects, 0 in flight, 0 files, 0 processes\n" in ran.stdout
         assert "check      sound\n" in ran.stdout
         last = ran.stdout.splitlines()[-1]

@@ -123,7 +123,7 @@ def show(report: DemoReport, screen: Screen) -> None:
     for reason, left_out in sorted(report.skipped.items()):
         names = ", ".join(report.skipped_examples[reason][:2])
         more = ", ..." if left_out > 2 else ""
-        screen.line(f"  left out: {number(left_out)} {reason} ({names}{more})")
+        screen.line(f"  left out, {reason}: {number(left_out)} ({names}{more})")
     screen.line()
     _pipelines(report, screen)
     screen.line()
@@ -157,7 +157,8 @@ def _pipelines(report: DemoReport, screen: Screen) -> None:
 
 def _arena(report: DemoReport, screen: Screen) -> None:
     arena = report.arena
-    killed = " and ".join(many(n, role) for role, n in sorted(report.flagstone.killed.items()))
+    by_role = sorted(report.flagstone.killed.items(), reverse=True)  # readers first
+    killed = " and ".join(many(deaths, role) for role, deaths in by_role)
     left = [
         format_size(arena.left_bytes),
         many(arena.left_objects, "object"),
@@ -177,15 +178,14 @@ def _arena(report: DemoReport, screen: Screen) -> None:
             ),
             (
                 "objects",
-                f"{number(arena.objects)} allocated,"
+                f"{number(arena.objects)} stored,"
                 f" {number(arena.objects - arena.left_objects)} reclaimed",
             ),
             ("groups", f"{number(arena.groups)} came and went, each with a cache of its own"),
             (
                 "batches",
-                f"{number(arena.batches)}, with"
-                f" {many(arena.grace_periods, 'grace period')}:"
-                f" {arena.groups_per_grace_period:,.0f} groups released by each",
+                f"{number(arena.batches)}, with {many(arena.grace_periods, 'grace period')}:"
+                f" {arena.groups_per_grace_period:,.1f} groups for each",
             ),
             ("memory", f"at most {format_size(arena.peak)} in use"),
             ("left over", ", ".join(left)),

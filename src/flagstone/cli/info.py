@@ -123,7 +123,7 @@ def _processes(snapshot: flagstone.ArenaSnapshot, screen: Screen) -> None:
     now = boot_seconds()
     screen.table(
         "processes",
-        [">pid", "command", ">objects", ">bytes", ">dropped", ">threads", ">attached", "state"],
+        [">pid", "command", ">references", ">bytes", ">dropped", ">threads", ">attached", "state"],
         [
             [
                 str(one.pid),

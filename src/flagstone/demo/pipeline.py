@@ -23,7 +23,9 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Final, Protocol
 
@@ -153,6 +155,24 @@ class PipelineBroken(Exception):
     """Workers die one after another, or say nothing: the pipeline gave up."""
 
 
+def _server_of_workers() -> ForkServerContext:
+    """Start the server that forks workers: quicker than spawning them, and they inherit no thread,
+    lock or pipe of this process.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([workers.__name__])
+    # Ctrl-C reaches every process of the terminal, and the parent decides what it means. Blocked
+    # while the server starts, it is so in the server and all workers from their first instruction.
+    # (The resource tracker comes first, because starting it unblocks the signal.)
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
 class Pipeline:
     """One run over one transport.
 
@@ -206,11 +226,7 @@ class Pipeline:
         Raises:
             PipelineBroken: workers die one after another, or say nothing.
         """
-        # A server that forks workers: quicker than spawning them, and they inherit no thread, lock
-        # or pipe of this process.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([workers.__name__])
-        self._context = context
+        self._context = _server_of_workers()
         try:
             for role, count in self._counts.items():
                 for _ in range(count):

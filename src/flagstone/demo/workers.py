@@ -68,7 +68,7 @@ def hasher(pipe: Connection, endpoint: Endpoint) -> None:
 
 
 def _serve(pipe: Connection, endpoint: Endpoint, answer: Callable[[bytes], io.BytesIO]) -> None:
-    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
+    # It is blocked already if the demo started the server that forked this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     endpoint.attach()
     try:
@@ -76,8 +76,8 @@ def _serve(pipe: Connection, endpoint: Endpoint, answer: Callable[[bytes], io.By
         while True:
             message = pipe.recv_bytes()
             pipe.send_bytes(_attempt(answer, message).getbuffer())
-    except (EOFError, ConnectionError):
-        pass
+    except (EOFError, OSError):
+        pass  # the parent closed the pipe, perhaps in the middle of a message
     finally:
         endpoint.detach()
 
