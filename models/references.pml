@@ -18,8 +18,8 @@
  *
  *  holds: -DOPS=4
  *  holds: -DOPS=3 -DV_PRIVATE
- *  holds: -DOPS=3 -DV_NODIRECT
- *  holds: -DOPS=3 -DV_CONDEMNLIVE
+ *  holds: -DOPS=3 -DV_DIRECT
+ *  holds: -DOPS=3 -DV_CONDEMNFREE
  *  fails: -DM_EMPTY
  *  fails: -DM_NORESCUE
  *  fails: -DM_NOSHARED
@@ -49,8 +49,8 @@
  *  deep: -DOPS=4 -DKILLS=2 -DRKILLS=2
  *  deep: -DOPS=6 -DKILLS=0
  *  deep: -DOPS=4 -DV_PRIVATE
- *  deep: -DOPS=4 -DV_NODIRECT
- *  deep: -DOPS=4 -DV_CONDEMNLIVE
+ *  deep: -DOPS=4 -DV_DIRECT
+ *  deep: -DOPS=4 -DV_CONDEMNFREE
  */
 #ifndef OPS
 #define OPS 4
@@ -78,7 +78,7 @@
 
 /* ---- rules that a mutant takes away, one at a time ---- */
 #ifdef M_EMPTY                  /* a failed attempt is withdrawn to EMPTY instead of DROPPED */
-#define WITHDRAW est[id]=EMPTY; own[id]=0
+#define WITHDRAW est[id]=EMPTY; SIGN(0)
 #else
 #define WITHDRAW est[id]=DROPPED
 #endif
@@ -97,14 +97,14 @@
 #if defined(M_PRIVATE)          /* a private drop ignores CONDEMNED, and leaves it */
 #define ALONE ((w&(A|S|F))==A)
 #define AFTER_ALONE(x) (NEXT(x)|((x)&C))
-#elif defined(V_PRIVATE)        /* a private drop ignores CONDEMNED and FREED, and clears them */
+#elif defined(V_PRIVATE)        /* a private drop ignores CONDEMNED, and clears it */
 #define ALONE ((w&(A|S))==A)
 #define AFTER_ALONE(x) NEXT(x)
 #elif defined(M_PRIVATESHARED)  /* a private drop ignores SHARED */
-#define ALONE ((w&(A|C|F))==A)
+#define ALONE ((w&(A|C))==A)
 #define AFTER_ALONE(x) NEXT(x)
-#else
-#define ALONE ((w&15)==A)
+#else                           /* nobody else knows the object; FREED makes no difference to its only holder */
+#define ALONE ((w&(A|C|S))==A)
 #define AFTER_ALONE(x) NEXT(x)
 #endif
 #ifdef M_RELEASE                /* release does not insist on CONDEMNED */
@@ -137,30 +137,34 @@
 #else
 #define TAKEABLE(t) (ist==LIVE && MINE(t))
 #endif
-#if defined(M_DIRECTANY)        /* direct release for any TAKEN entry, not only for its allocator's */
+/* Direct release: a TAKEN entry whose object nobody else can know is released without grace period and scan. Off unless asked
+ * for; then `own` says that the entry's process allocated that generation. */
+#if defined(M_DIRECTANY)        /* for any TAKEN entry */
 #define DIRECT(k) (est[k]==TAKEN)
-#define DIRECTLY (w&15)==A
-#elif defined(M_DIRECTSHARED)   /* direct release ignores SHARED */
+#define DIRECTLY ((w&15)==A)
+#elif defined(M_DIRECTSHARED)   /* whatever SHARED says */
 #define DIRECT(k) (est[k]==TAKEN && own[k])
-#define DIRECTLY (w&(A|C|F))==A
-#elif defined(V_NODIRECT)       /* no direct release at all: it is an optimisation only */
-#define DIRECT(k) false
-#define DIRECTLY false
-#else
+#define DIRECTLY ((w&(A|C|F))==A)
+#elif defined(V_DIRECT) || defined(M_EARLYOWN)
 #define DIRECT(k) (est[k]==TAKEN && own[k])
-#define DIRECTLY (w&15)==A
+#define DIRECTLY ((w&15)==A)
 #endif
-#ifdef V_CONDEMNLIVE            /* an ended group's free words are not condemned */
-#define ENDWORD(x) (((x)&A)!=0)
+#ifdef DIRECT
+#define SIGN(x) own[id]=x
 #else
+#define SIGN(x) skip
+#endif
+#ifdef V_CONDEMNFREE            /* an ended group's free words are condemned too, and un-condemned in the end */
 #define ENDWORD(x) true
+#else
+#define ENDWORD(x) (((x)&A)!=0)
 #endif
 
 byte w;                                    /* the object's word */
 bit ended, gone;                           /* its group was destroyed; its slab was given back */
-byte est[2], egen[2]; bit own[2];          /* one entry for each worker; own: its process allocated that generation */
+byte est[2], egen[2]; bit own[2];          /* one entry for each worker; own: see SIGN */
 bit pend[2], sec[2];                       /* the entry's store is still in the buffer; inside a read-side section */
-byte ist, itag;                            /* one in-flight entry: state and tag, no generation */
+byte itag; bit ist;                        /* one in-flight entry: EMPTY or LIVE, and its tag; no generation */
 byte ptag[2], pgen[2];                     /* pickles: [1] the newest, [0] the one before; tag 0: none */
 bit owed;                                  /* the newest pickle was never read: its reference must be there */
 bit known; byte hgen;                      /* a bare handle that somebody wrote down */
@@ -186,17 +190,17 @@ proctype worker(bit id) {
   :: atomic{ ops>0 && !have && !ended && est[id]==EMPTY && !pend[id] && (w&A)==0 -> ops--; sec[id]=1 }   /* allocate */
 #ifdef M_ALLOCORDER             /* the word first, the entry after it */
      if :: atomic{ (w&15)==0 -> g=GEN(w); w=w|A; have=1; known=1; hgen=g; assert(!gone); v=0 }; KILL;
-           atomic{ est[id]=LIVE; egen[id]=g; own[id]=1; LEAVE }; KILL
+           atomic{ est[id]=LIVE; egen[id]=g; SIGN(1); LEAVE }; KILL
         :: atomic{ (w&15)!=0 -> LEAVE }
      fi
 #else
      if :: atomic{ (w&15)==0 -> v=w; g=GEN(w); est[id]=LIVE; egen[id]=g
 #ifdef M_EARLYOWN               /* the allocator signs before it has the object */
-           ; own[id]=1
+           ; SIGN(1)
 #endif
            }; KILL;
            if :: atomic{ w==v -> w=v|A; v=0; have=1; known=1; hgen=g; assert(!gone) }; KILL;
-                 atomic{ own[id]=1; LEAVE }
+                 atomic{ SIGN(1); LEAVE }
               :: atomic{ w!=v -> WITHDRAW; g=0; v=0; LEAVE }
            fi; KILL
         :: atomic{ (w&15)!=0 -> LEAVE }
@@ -205,7 +209,7 @@ proctype worker(bit id) {
   :: atomic{ ops>0 && !have && !pend[id] && ptag[1]!=0 ->                                       /* take */
        ops--; if :: i=1 :: ptag[0]!=0 -> i=0 fi;
        g=pgen[i]; v=ptag[i]; i=0;
-       if :: est[id]==EMPTY || AGAIN(g) -> sec[id]=1; est[id]=LIVE; egen[id]=g; own[id]=0
+       if :: est[id]==EMPTY || AGAIN(g) -> sec[id]=1; est[id]=LIVE; egen[id]=g; SIGN(0)
           :: else -> g=0; v=0; goto no
        fi }; KILL;
      if :: atomic{ TAKEABLE(v) -> d_step{ ist=EMPTY; have=1;
@@ -231,23 +235,28 @@ no:  skip
      fi; KILL
 #endif
 #ifdef M_FREENOW                /* free() by a holder releases at once */
-  :: atomic{ have && ops>0 && (w&F)==0 -> ops--; CHECK; w=NEXT(w); est[id]=EMPTY; own[id]=0; have=0; g=0 }; KILL
+  :: atomic{ have && ops>0 && (w&F)==0 -> ops--; CHECK; w=NEXT(w); est[id]=EMPTY; SIGN(0); have=0; g=0 }; KILL
 #else
   :: atomic{ have && ops>0 && (w&F)==0 -> ops--; CHECK; w=w|F }; KILL                           /* free() for everyone */
 #endif
 #ifdef M_EMPTYFIRST             /* a private drop empties its entry before it frees the word */
-  :: atomic{ have && ALONE -> est[id]=EMPTY; own[id]=0 }; KILL;
+  :: atomic{ have && ALONE -> est[id]=EMPTY; SIGN(0) }; KILL;
      if :: atomic{ ALONE && GEN(w)==g -> w=AFTER_ALONE(w) } :: atomic{ !(ALONE && GEN(w)==g) -> est[id]=DROPPED } fi;
      have=0; g=0; KILL
 #else
   :: atomic{ have && ALONE -> CHECK; w=AFTER_ALONE(w); have=0 }; KILL;                          /* drop, private */
-     atomic{ est[id]=EMPTY; own[id]=0; g=0 }
+     atomic{ est[id]=EMPTY; SIGN(0); g=0 }
 #endif
   :: atomic{ have -> CHECK; est[id]=DROPPED; have=0; g=0 }; KILL                                /* drop, shared: always allowed */
-#ifdef M_FLIGHTDROP             /* the user's drop of an in-flight reference empties the entry itself */
+#ifdef M_FLIGHTDROP             /* the user's drop of an in-flight reference just empties the entry */
   :: atomic{ ops>0 && ist==LIVE -> ops--; ist=EMPTY; owed=0 }
-#else
-  :: atomic{ ops>0 && ist==LIVE -> ops--; ist=DROPPED; owed=0 }                                 /* drop the in-flight reference */
+#else                           /* it is taken and dropped, so that somebody asks for the object */
+  :: atomic{ ops>0 && !have && est[id]==EMPTY && !pend[id] && ist==LIVE -> ops--; v=itag };    /* drop the in-flight reference */
+     atomic{ g=GEN(w); est[id]=LIVE; egen[id]=g; SIGN(0) }; KILL;
+     if :: atomic{ TAKEABLE(v) -> ist=EMPTY; if :: v==ptag[1] -> owed=0 :: else fi; v=0 }
+        :: atomic{ !TAKEABLE(v) -> v=0 }
+     fi; KILL;
+     atomic{ WITHDRAW; g=0 }; KILL
 #endif
   :: atomic{ ops>0 && !ended && known -> ops--; ended=1; owed=0 }                               /* destroy the group */
   :: atomic{ (ops==0 || gone) && !have -> break }
@@ -257,16 +266,20 @@ out: atomic{ DRAIN(id); LEAVE; g=0; v=0; i=0; have=0; done[id]=1 }
 
 #define HELD(k) (est[k]==LIVE && !dead[k] && egen[k]==GEN(w))
 #define ASKED(k) (est[k]==DROPPED || est[k]==TAKEN || (dead[k] && est[k]!=EMPTY))
-#define WORK (ASKED(0) || ASKED(1) || ist==DROPPED || ist==TAKEN || (ended && !gone && !HELD(0) && !HELD(1)))
-#define FORGET e=0; x=0; v=0; quiet=0
+#define WORK (ASKED(0) || ASKED(1) || (ended && !gone && !HELD(0) && !HELD(1)))
+#define FORGET e=0; v=0; quiet=0
 #define DIES if :: skip :: atomic{ reaper_kills>0 -> reaper_kills--; FORGET; goto next } fi
 
 #define SPLICE(k) if :: atomic{ est[k]==DROPPED || (dead[k] && done[k] && est[k]==LIVE) -> est[k]=TAKEN } :: else fi
-/* Direct release, else condemn: both for the entry as it was loaded, which its owner may be swinging back meanwhile. */
-#define CONDEMN(k) if :: atomic{ DIRECT(k) && GEN(w)==egen[k] && DIRECTLY -> v=egen[k] }; DIES;                    \
-                       if :: atomic{ GEN(w)==v && DIRECTLY -> w=NEXT(w); v=0 } :: else -> v=0 fi :: else fi; DIES;  \
-                   if :: atomic{ est[k]==TAKEN -> v=egen[k] }; DIES;                                                \
-                       if :: atomic{ (w&A)!=0 && ASKGEN(v) -> w=w|C } :: else fi; v=0; DIES :: else fi
+/* Everything about an entry is done for the entry as it was loaded: its owner may be swinging it back meanwhile. */
+#ifdef DIRECT
+#define RELEASE_DIRECTLY(k) if :: atomic{ DIRECT(k) && GEN(w)==egen[k] && DIRECTLY -> v=egen[k] }; DIES;          \
+                               if :: atomic{ GEN(w)==v && DIRECTLY -> w=NEXT(w) } :: else fi; v=0; DIES :: else fi
+#else
+#define RELEASE_DIRECTLY(k) skip
+#endif
+#define CONDEMN(k) if :: atomic{ est[k]==TAKEN -> v=egen[k] }; DIES;                                               \
+                      if :: atomic{ (w&A)!=0 && ASKGEN(v) -> w=w|C } :: else fi; v=0; DIES :: else fi
 #ifdef M_ONCE                   /* the scan's compare-and-swap is not tried again when another bit changed meanwhile */
 #define CLEAR(cond) if :: atomic{ (w&C)!=0 && cond -> v=w }; DIES; \
                         if :: atomic{ w==v -> w=w&~C; v=0 } :: else -> v=0 fi :: else -> v=0 fi
@@ -274,25 +287,24 @@ out: atomic{ DRAIN(id); LEAVE; g=0; v=0; i=0; have=0; done[id]=1 }
 #define CLEAR(cond) if :: atomic{ (w&C)!=0 && cond -> w=w&~C; v=0 } :: else -> v=0 fi
 #endif
 #define SCAN(k) if :: atomic{ COUNTED(est[k]) -> v=egen[k] }; DIES; CLEAR(SCANGEN(v)); DIES :: else fi
-#define SCAN_FLIGHT if :: COUNTED(ist) -> DIES; CLEAR(true); DIES :: else fi
+#define SCAN_FLIGHT if :: ist==LIVE -> DIES; CLEAR(true); DIES :: else fi
 #define RELEASE(k) if :: atomic{ est[k]==TAKEN -> v=egen[k] }; DIES;                                                \
                        if :: atomic{ RELEASABLE && ASKGEN(v) -> w=NEXT(w) } :: else fi; v=0; DIES :: else fi
 #define FINISH(k) if :: atomic{ est[k]==TAKEN -> est[k]=EMPTY; own[k]=0 } :: else fi
 
 proctype reaper() {                        /* what it remembers (FORGET) dies with it */
-  bit e, x, quiet; byte v;
+  bit e, quiet; byte v;
 next:
   do
   :: atomic{ WORK -> quiet=(done[0] && done[1]) };
      SPLICE(0); SPLICE(1);
-     if :: atomic{ ist==DROPPED -> ist=TAKEN } :: else fi; DIES;
      atomic{ e=(ended && !gone) };
-#ifndef M_NOREVOKE              /* in-flight entries of an ended group are emptied first */
+     RELEASE_DIRECTLY(0); RELEASE_DIRECTLY(1);
+     CONDEMN(0); CONDEMN(1);
+     if :: e -> if :: atomic{ ENDWORD(w) -> w=w|C } :: else fi; DIES :: else fi;
+#ifndef M_NOREVOKE              /* in-flight entries of an ended group are emptied */
      if :: atomic{ e && ist==LIVE -> ist=EMPTY } :: else fi; DIES;
 #endif
-     CONDEMN(0); CONDEMN(1);
-     if :: ist==TAKEN -> DIES; if :: atomic{ (w&A)!=0 -> w=w|C } :: else fi; DIES :: else fi;
-     if :: e -> if :: atomic{ ENDWORD(w) -> w=w|C } :: else fi; DIES :: else fi;
 #ifndef M_NOHEAVY               /* heavy barrier */
      d_step{ DRAIN(0); DRAIN(1) };
 #endif
@@ -307,13 +319,13 @@ next:
      SCAN_FLIGHT;
 #endif
      RELEASE(0); RELEASE(1);
-     if :: ist==TAKEN -> DIES; if :: atomic{ RELEASABLE -> w=NEXT(w) } :: else fi; DIES :: else fi;
      if :: e -> if :: atomic{ RELEASABLE -> w=NEXT(w) } :: else fi; DIES;
-                if :: atomic{ (w&(A|C))==C -> w=w&~C } :: else fi; DIES;                        /* a free word of an ended group */
+#ifdef V_CONDEMNFREE
+                if :: atomic{ (w&(A|C))==C -> w=w&~C } :: else fi; DIES;
+#endif
                 if :: atomic{ (w&A)==0 -> gone=1 } :: else fi; DIES
         :: else fi;
-     FINISH(0); DIES; FINISH(1); DIES;
-     if :: atomic{ ist==TAKEN -> ist=EMPTY } :: else fi;
+     FINISH(0); DIES; FINISH(1);
      atomic{ assert(!quiet || !WORK); d_step{ FORGET } }
   :: atomic{ done[0] && done[1] && !WORK -> break }
   od;
