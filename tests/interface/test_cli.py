@@ -328,14 +328,27 @@ class TestShow:
         assert "its file was unlinked" in text
         assert "  deaths         2\n" in text
 
-    def test_groups_are_a_tree(self, capsys):
-        def group(ident, parent, name, **changes):
-            events = flagstone.GroupEvents(0, 0, 0)
-            base = {"state": "live", "lasting": False, "limit": None, "usage": 0, "peak": 0}
-            return flagstone.GroupInfo(
-                **{**base, **changes}, id=ident, parent=parent, name=name, children=0, events=events
-            )
+    def group(self, ident, parent, name, **changes):
+        events = flagstone.GroupEvents(0, 0, 0)
+        base = {"state": "live", "lasting": False, "limit": None, "usage": 0, "peak": 0}
+        return flagstone.GroupInfo(
+            **{**base, **changes}, id=ident, parent=parent, name=name, children=0, events=events
+        )
 
+    def test_many_groups_are_cut_to_the_largest(self, capsys):
+        groups = [self.group(1, None, ""), self.group(2, 1, "inner")]
+        groups += [self.group(n, 1, f"small-{n}", usage=n) for n in range(3, 500)]
+        groups += [self.group(1000, 2, "hog", usage=1 << 30)]
+        text = self.show(capsys, groups=tuple(groups))
+        lines = text.partition("groups\n")[2].splitlines()
+        assert [line.split()[0] for line in lines[1:4]] == ["root", "inner", "hog"]
+        assert "small-499" in text
+        assert "small-3 " not in text
+        assert "  and 458 smaller groups (--all shows them)" in lines
+        assert "small-3 " in self.show(capsys, groups=tuple(groups), everything=True)
+
+    def test_groups_are_a_tree(self, capsys):
+        group = self.group
         text = self.show(
             capsys,
             groups=(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import heapq
 import time
 from collections.abc import Iterator
+from typing import Final
 
 import flagstone
 from flagstone.cli.attach import attached, find
@@ -25,11 +27,19 @@ EXAMPLE = """\
   $ flagstone info video --json | jq '.processes[] | {pid, bytes}'"""
 
 
+_MOST: Final = 40
+"""Lines of caches or groups without --all; those with the most bytes are shown."""
+
+_MOST_IN_FLIGHT: Final = 10
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_arena(parser)
     parser.add_argument(
-        "--all", action="store_true", help="show empty size classes and every object in flight too"
+        "--all",
+        action="store_true",
+        help="show every cache, group and object in flight, not the largest and oldest alone",
     )
 
 
@@ -76,7 +86,7 @@ def show(snapshot: flagstone.ArenaSnapshot, screen: Screen, *, everything: bool 
     screen.line()
     _caches(snapshot, screen, everything)
     screen.line()
-    _groups(snapshot, screen)
+    _groups(snapshot, screen, everything)
     screen.line()
     _in_flight(snapshot, screen, everything)
 
@@ -148,6 +158,8 @@ def _caches(snapshot: flagstone.ArenaSnapshot, screen: Screen, everything: bool)
         for one in snapshot.caches
         if everything or one.stats.slabs or "size_class" not in one.flags
     ]
+    if not everything:
+        shown = sorted(shown, key=lambda one: -one.stats.bytes)[:_MOST]
     screen.table(
         "caches",
         ["name", ">size", "type", ">in use", ">room", ">slabs", ">bytes", ">groups", "state"],
@@ -167,6 +179,7 @@ def _caches(snapshot: flagstone.ArenaSnapshot, screen: Screen, everything: bool)
         ],
         empty="none in use",
     )
+    _and_more(len(snapshot.caches) - len(shown), "cache, small or empty", screen)
 
 
 def _type_of(cache: flagstone.CacheInfo) -> str:
@@ -186,7 +199,8 @@ def _cache_state(cache: flagstone.CacheInfo) -> str:
     return ", ".join(words)
 
 
-def _groups(snapshot: flagstone.ArenaSnapshot, screen: Screen) -> None:
+def _groups(snapshot: flagstone.ArenaSnapshot, screen: Screen, everything: bool) -> None:
+    shown = snapshot.groups if everything else _largest(snapshot.groups)
     screen.table(
         "groups",
         ["name", ">usage", ">peak", ">limit", ">limit hits", ">failed", "state"],
@@ -200,10 +214,31 @@ def _groups(snapshot: flagstone.ArenaSnapshot, screen: Screen) -> None:
                 number(one.events.failed),
                 one.state + (", lasting" if one.lasting else ""),
             ]
-            for depth, one in _tree(snapshot.groups)
+            for depth, one in _tree(shown)
         ],
         empty="none",
     )
+    _and_more(len(snapshot.groups) - len(shown), "smaller group", screen)
+
+
+def _largest(groups: tuple[flagstone.GroupInfo, ...]) -> tuple[flagstone.GroupInfo, ...]:
+    """The groups with the most usage, and those that these are in, in the same order."""
+    if len(groups) <= _MOST:
+        return groups
+    by_id = {one.id: one for one in groups}
+    chosen: set[int] = set()
+    for one in heapq.nlargest(_MOST, groups, key=lambda one: one.usage):
+        above: flagstone.GroupInfo | None = one
+        while above is not None and above.id not in chosen:
+            chosen.add(above.id)
+            above = None if above.parent is None else by_id.get(above.parent)
+    return tuple(one for one in groups if one.id in chosen)
+
+
+def _and_more(left_out: int, what: str, screen: Screen) -> None:
+    if left_out:
+        noun, comma, rest = what.partition(",")
+        screen.line(f"  and {many(left_out, noun)}{comma}{rest} (--all shows them)")
 
 
 def _tree(groups: tuple[flagstone.GroupInfo, ...]) -> Iterator[tuple[int, flagstone.GroupInfo]]:
@@ -222,7 +257,7 @@ def _tree(groups: tuple[flagstone.GroupInfo, ...]) -> Iterator[tuple[int, flagst
 
 def _in_flight(snapshot: flagstone.ArenaSnapshot, screen: Screen, everything: bool) -> None:
     found = snapshot.in_flight
-    shown = found if everything else found[:10]
+    shown = found if everything else found[:_MOST_IN_FLIGHT]
     total = sum(one.nbytes for one in found)
     screen.table(
         f"in flight: {number(len(found))}, {format_size(total)}" if found else "in flight",
@@ -241,5 +276,4 @@ def _in_flight(snapshot: flagstone.ArenaSnapshot, screen: Screen, everything: bo
         ],
         empty="nothing",
     )
-    if len(shown) < len(found):
-        screen.line(f"  and {number(len(found) - len(shown))} younger ones (--all shows them)")
+    _and_more(len(found) - len(shown), "younger one", screen)

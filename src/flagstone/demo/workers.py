@@ -70,7 +70,10 @@ def hasher(pipe: Connection, endpoint: Endpoint) -> None:
 def _serve(pipe: Connection, endpoint: Endpoint, answer: Callable[[bytes], io.BytesIO]) -> None:
     # It is blocked already if the demo started the server that forked this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    endpoint.attach()
+    try:
+        endpoint.attach()
+    except FileNotFoundError:
+        return  # the parent was killed meanwhile, and its arena has gone with it
     try:
         pipe.send_bytes(READY)
         while True:
