@@ -174,41 +174,77 @@ bool fst_cache_try_release(struct fst_arena *a, uint32_t index)
     return true;
 }
 
+/* Count without the child's lock: its lists may change meanwhile, so every step is checked, and the walk ends where it lost its way. The
+ * numbers are for people. */
+static void count_list(struct fst_arena *a, uint32_t child, uint32_t head, uint8_t list, struct fst_cache_info *out)
+{
+    uint32_t most = fst_load_relaxed(&fst_child_at(a, child)->slabs);
+    for (uint32_t id = head, n = 0; id != FST_NONE && n <= most && fst_slab_id_ok(a, id); n++) {
+        struct fst_slab *s = fst_slab_at(a, id);
+        uint32_t class = FST_SLAB_ID_CLASS(id);
+        bool ours = fst_slab_state(fst_load_acquire(&s->state)) == FST_SLAB_LIVE && fst_load_relaxed(&s->child) == child;
+        if (!ours || fst_load_relaxed(&s->list) != list || s->objects > fst_slab_class_words[class])
+            return;
+        out->slabs++;
+        out->objects += s->objects;
+        out->allocated += fst_slab_count(s, class);
+        id = fst_load_relaxed(&s->next);
+    }
+}
+
+static void count_child(struct fst_arena *a, uint32_t cache, uint32_t child, struct fst_cache_info *out)
+{
+    const struct fst_child *c = fst_child_at(a, child);
+    if (c->cache != cache || fst_state(fst_load_acquire(&c->state)) == FST_CHILD_FREE)
+        return;
+    out->children++;
+    out->bytes += fst_load_relaxed(&c->used_pages) << FST_PAGE_SHIFT;
+    count_list(a, child, fst_load_relaxed(&c->partial), FST_LIST_PARTIAL, out);
+    count_list(a, child, fst_load_relaxed(&c->full), FST_LIST_FULL, out);
+}
+
+#define LOT 64u /* children looked up in one section of the lock */
+
+/* The cache's children from `from` on (FST_NONE: from the first), up to LOT of them; *from becomes the one after. Under names_lock. */
+static uint32_t next_children(struct fst_arena *a, uint32_t cache, uint32_t *from, uint32_t ids[LOT])
+{
+    uint32_t n = 0, i = *from == FST_NONE ? fst_cache_at(a, cache)->first : *from;
+    if (i != FST_NONE && (fst_state(fst_child_at(a, i)->state) == FST_CHILD_FREE || fst_child_at(a, i)->cache != cache))
+        i = FST_NONE; /* released between two lots: the rest is left out */
+    for (; i != FST_NONE && n < LOT; i = fst_child_at(a, i)->next_in_cache)
+        ids[n++] = i;
+    *from = i;
+    return n;
+}
+
 int fst_cache_get_info(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
 {
-    uint32_t index;
-    if (!fst_cache_find(a, cache, &index))
-        return fst_fail(FST_CLOSED, "the cache is gone");
+    uint32_t index, from = FST_NONE, ids[LOT], n;
     memset(out, 0, sizeof *out);
-    fst_registry_lock(a);
-    struct fst_cache *c = fst_cache_at(a, index);
-    bool same = fst_id_is(cache, c->state);
-    out->id = out->merged_into = cache;
-    memcpy(out->name, c->name, sizeof out->name);
-    memcpy(out->format, c->format, sizeof out->format);
-    out->size = c->size;
-    out->align = c->align;
-    out->flags = c->flags;
-    out->state = fst_state(c->state);
-    out->aliases = c->aliases;
-    out->stride = fst_child_shape(c->size, c->align, c->flags).stride;
-    for (uint32_t i = same ? c->first : FST_NONE; i != FST_NONE; i = fst_child_at(a, i)->next_in_cache) {
-        struct fst_child *child = fst_child_at(a, i);
-        out->children++;
-        out->bytes += child->used_pages << FST_PAGE_SHIFT;
-        fst_slab_lock(a, i);
-        for (int list = 0; list < 2; list++) {
-            for (uint32_t id = list ? child->full : child->partial; id != FST_NONE; id = fst_slab_at(a, id)->next) {
-                struct fst_slab *s = fst_slab_at(a, id);
-                out->slabs++;
-                out->objects += s->objects;
-                out->allocated += fst_slab_count(s, FST_SLAB_ID_CLASS(id));
-            }
+    do {
+        fst_registry_lock(a);
+        if (!fst_cache_find(a, cache, &index)) {
+            fst_registry_unlock(a);
+            return fst_fail(FST_CLOSED, "the cache is gone");
         }
-        fst_slab_unlock(a, i);
-    }
-    fst_registry_unlock(a);
-    return same ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone");
+        const struct fst_cache *c = fst_cache_at(a, index);
+        if (!out->id) {
+            out->id = out->merged_into = cache;
+            memcpy(out->name, c->name, sizeof out->name);
+            memcpy(out->format, c->format, sizeof out->format);
+            out->size = c->size;
+            out->align = c->align;
+            out->flags = c->flags;
+            out->state = fst_state(c->state);
+            out->aliases = c->aliases;
+            out->stride = fst_child_shape(c->size, c->align, c->flags).stride;
+        }
+        n = next_children(a, index, &from, ids);
+        fst_registry_unlock(a);
+        for (uint32_t i = 0; i < n; i++)
+            count_child(a, index, ids[i], out);
+    } while (from != FST_NONE);
+    return FST_OK;
 }
 
 size_t fst_cache_list(fst_arena *a, uint64_t *ids, size_t max)
