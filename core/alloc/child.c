@@ -75,6 +75,7 @@ static uint32_t find(struct fst_arena *a, uint32_t cache, uint32_t group)
     return FST_NONE;
 }
 
+/* The lock is left alone: it outlives the descriptor's lives, and somebody who still has the last life's index may hold it. */
 static void make(struct fst_arena *a, uint32_t index, uint32_t cache, uint32_t group)
 {
     struct fst_child *c = fst_child_at(a, index);
@@ -89,7 +90,6 @@ static void make(struct fst_arena *a, uint32_t index, uint32_t cache, uint32_t g
     fst_store_relaxed(&c->align_order, shape.align_order);
     fst_store_relaxed(&c->flags, of->flags | (of->init_slab != FST_NONE ? FST_CHILD_HAS_INIT : 0));
     fst_store_relaxed(&c->slab_class, shape.slab_class);
-    fst_store_relaxed(&c->lock, 0);
     fst_store_relaxed(&c->partial, FST_NONE);
     fst_store_relaxed(&c->full, FST_NONE);
     fst_store_relaxed(&c->slabs, 0);

@@ -84,7 +84,7 @@ static void carry(struct carried *c)
         return;
     }
     if (!copy_entries(a, c->slot)) {
-        close(fd); /* the slot is JOINING without its lock: a batch frees it, entries were not written */
+        close(fd); /* the slot is JOINING without its lock: a batch buries it */
         return;
     }
     fst_process_publish(a, c->slot, a->readonly);
@@ -137,31 +137,30 @@ static void in_parent(void)
 }
 
 /* The other threads are not here; ours goes on with its new slot, without the parent's slabs and free entries. */
-static void adopt_threads(struct fst_arena *a, struct carried *c)
+static void adopt_threads(struct fst_arena *a, const struct carried *c)
 {
+    struct fst_thread *mine = forking_thread(a);
     for (struct fst_thread *t = a->threads, *next; t; t = next) {
         next = t->next_in_arena;
-        if (!c || t != c->thread) {
-            if (t->actives)
-                free(t->actives);
+        if (t != mine) {
+            free(t->actives);
             free(t);
         }
     }
     a->threads = NULL;
-    if (!c || !c->thread)
+    if (!mine)
         return;
-    struct fst_thread *t = c->thread;
-    t->entry_count = 0;
-    if (t->actives)
-        memset(t->actives, 0, sizeof *t->actives);
-    if (c->has_thread_slot) {
-        t->index = c->thread_slot;
-        t->slot = fst_thread_slot_at(a, c->thread_slot);
-        t->next_in_arena = NULL;
-        a->threads = t;
-    } else {
-        t->arena = NULL; /* registers anew when it is next needed */
+    if (!a->usable || !c->has_thread_slot) {
+        mine->arena = NULL; /* registers anew when it is next needed */
+        return;
     }
+    mine->entry_count = 0;
+    if (mine->actives)
+        memset(mine->actives, 0, sizeof *mine->actives);
+    mine->index = c->thread_slot;
+    mine->slot = fst_thread_slot_at(a, c->thread_slot);
+    mine->next_in_arena = NULL;
+    a->threads = mine;
 }
 
 static void adopt(struct fst_arena *a, struct carried *c)
@@ -173,7 +172,7 @@ static void adopt(struct fst_arena *a, struct carried *c)
     a->left = false;
     a->usable = a->lock_fd >= 0;
     if (!a->usable) {
-        adopt_threads(a, NULL);
+        adopt_threads(a, c);
         return;
     }
     a->slot = c->slot;

@@ -5,8 +5,7 @@
  *   FREE -> JOINING   by who got the byte's lock and still found FREE; nothing refers to the slot yet
  *   JOINING -> LIVE   by the same; generation + 1, so that words of the last owner (locks) are nobody's
  *   LIVE -> FREE      by its owner at detach, when its table of entries is empty
- *   LIVE -> DEAD      by a batch that found the byte unlocked
- *   JOINING -> FREE   by a batch that found the byte unlocked: nothing was there yet
+ *   LIVE, JOINING -> DEAD   by a batch that found the byte unlocked
  *   DEAD -> FREE      by a batch, when its entries are gone
  */
 #ifndef FST_CRASH_PROCESS_H

@@ -17,7 +17,7 @@ static void free_thread_slots(struct fst_arena *a, uint32_t process)
             fst_thread_slot_free(a, i);
 }
 
-/* LIVE without its lock becomes DEAD. JOINING without its lock goes back to FREE: nothing refers to it yet. */
+/* LIVE without its lock becomes DEAD; so does JOINING, which may be a forked child's slot with entries in it already. */
 static bool probe(struct fst_arena *a, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(a, slot);
@@ -29,14 +29,10 @@ static bool probe(struct fst_arena *a, uint32_t slot)
     }
     if (state == FST_PROCESS_FREE || slot == a->slot || fst_liveness_find(a->lock_fd, FST_LOCK_ALIVE + slot, 1) >= 0)
         return false;
-    if (state == FST_PROCESS_JOINING) {
-        fst_cas64(&p->state, &seen, (seen & ~15ull) | FST_PROCESS_FREE);
-        return false;
-    }
     /* The word names its generation: a slot that was given back and claimed again since our look does not match. */
     if (!fst_cas64(&p->state, &seen, (seen & ~15ull) | FST_PROCESS_DEAD))
         return false;
-    if (!(fst_load_relaxed(&p->flags) & FST_PROCESS_LEFT))
+    if (state == FST_PROCESS_LIVE && !(fst_load_relaxed(&p->flags) & FST_PROCESS_LEFT))
         fst_add64(&a->sb->deaths, 1);
     free_thread_slots(a, slot);
     return true;
