@@ -419,6 +419,7 @@ static void forget_threads(struct fst_arena *a)
 static void detach(struct fst_arena *a)
 {
     fst_reaper_stop(a, true);
+    fst_store_relaxed(&a->self->flags, a->self->flags | FST_PROCESS_LEFT);
     drop_all(a);
     struct fst_thread *t = fst_thread_get(a);
     if (t) {
