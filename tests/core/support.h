@@ -77,7 +77,8 @@ HELPER uint64_t root_child(fst_arena *a, const char *name, uint64_t size, uint32
 
 HELPER uint64_t make_group(fst_arena *a, const char *name, uint64_t parent, uint64_t limit, uint32_t flags)
 {
-    struct fst_group_spec spec = {.name = name, .parent = parent, .limit = limit, .set_limit = limit != FST_NO_LIMIT, .flags = flags};
+    struct fst_group_spec spec = {
+        .name = name, .parent = parent, .limit = limit, .set_limit = limit != FST_NO_LIMIT, .flags = flags};
     uint64_t group = 0;
     bool created;
     if (fst_group_open(a, &spec, &group, &created))
@@ -140,15 +141,15 @@ HELPER struct state state_of(fst_arena *a)
     return s;
 }
 
-#define CHECK_STATE(want, got)                       \
-    do {                                             \
-        struct state w_ = (want), g_ = (got);        \
-        CHECK_EQ(w_.used, g_.used);                  \
-        CHECK_EQ(w_.dropped, g_.dropped);            \
-        CHECK_EQ(w_.caches, g_.caches);              \
-        CHECK_EQ(w_.groups, g_.groups);              \
-        CHECK_EQ(w_.processes, g_.processes);        \
-        CHECK_EQ(w_.in_flight, g_.in_flight);        \
+#define CHECK_STATE(want, got)                \
+    do {                                      \
+        struct state w_ = (want), g_ = (got); \
+        CHECK_EQ(w_.used, g_.used);           \
+        CHECK_EQ(w_.dropped, g_.dropped);     \
+        CHECK_EQ(w_.caches, g_.caches);       \
+        CHECK_EQ(w_.groups, g_.groups);       \
+        CHECK_EQ(w_.processes, g_.processes); \
+        CHECK_EQ(w_.in_flight, g_.in_flight); \
     } while (0)
 
 HELPER void settle(fst_arena *a)

@@ -47,7 +47,8 @@ static void words(void)
     CHECK_EQ(0, fst_word_check(oid) & ~FST_WORD_CHECK);
     EACH(i, generations)
     {
-        uint64_t word = generations[i] << FST_WORD_GEN_SHIFT | fst_word_check(oid) | FST_WORD_FLAGS | 16383ull << FST_WORD_SLACK_SHIFT;
+        uint64_t word =
+            generations[i] << FST_WORD_GEN_SHIFT | fst_word_check(oid) | FST_WORD_FLAGS | 16383ull << FST_WORD_SLACK_SHIFT;
         CHECK_EQ(generations[i], fst_word_gen(word));
         CHECK_EQ(16383, fst_word_slack(word));
         uint64_t next = fst_word_free(word);
