@@ -69,6 +69,8 @@ static uint32_t pop_free(struct fst_arena *a, uint32_t class)
         return id;
     }
     uint32_t top = sb->slab_top[class];
+    if (top >= sb->tables[FST_T_SLAB + class].count)
+        return FST_NONE;
     if ((uint64_t)(top + 1) * fst_slab_bytes(class) > fst_load_acquire(&sb->tables[FST_T_SLAB + class].committed))
         return FST_NONE;
     fst_store_release(&sb->slab_top[class], top + 1); /* a descriptor that is all zero is FREE */

@@ -160,9 +160,14 @@ static void flush(struct fst_thread *t, uint32_t keep)
     pthread_mutex_unlock(&r->mutex);
 }
 
+void fst_refs_spill(struct fst_thread *t)
+{
+    flush(t, REFILL);
+}
+
 void fst_refs_flush(struct fst_thread *t)
 {
-    flush(t, t->entry_count == FST_THREAD_ENTRIES ? REFILL : 0);
+    flush(t, 0);
 }
 
 /* ---- references ---- */

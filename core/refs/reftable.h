@@ -44,8 +44,9 @@ void fst_refs_destroy(struct fst_arena *a);
 
 /* Fill the thread's stack of free entries. FST_FULL. */
 int fst_refs_refill(struct fst_thread *t);
-/* Return all of the thread's free entries to the pool. */
+/* Return all of the thread's free entries to the pool, or half of them. */
 void fst_refs_flush(struct fst_thread *t);
+void fst_refs_spill(struct fst_thread *t);
 
 /* An entry index that is free, for writing LIVE into; FST_NONE: none to be had (the reason is the last error). */
 static inline uint32_t fst_refs_take(struct fst_thread *t)
@@ -59,7 +60,7 @@ static inline uint32_t fst_refs_take(struct fst_thread *t)
 static inline void fst_refs_give(struct fst_thread *t, uint32_t entry)
 {
     if (__builtin_expect(t->entry_count == FST_THREAD_ENTRIES, 0))
-        fst_refs_flush(t);
+        fst_refs_spill(t);
     t->entries[t->entry_count++] = entry;
 }
 

@@ -100,7 +100,8 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         [FST_T_ZONE_SUMMARY] = {FST_ZONE_CLASSES * ((zones + 63) / 64), sizeof(uint64_t)},
     };
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
-        shape[FST_T_SLAB + class].count = min64(pages, 1u << 24);
+        /* One more than can own a page: a descriptor is chosen before its pages are. */
+        shape[FST_T_SLAB + class].count = min64(pages + 1, 1u << 24);
         shape[FST_T_SLAB + class].size = fst_slab_bytes(class);
     }
     uint64_t offset = FST_PAGE;
