@@ -684,11 +684,6 @@ cdef class Attachment:
         cdef fst_cache_info info
         return _gone(fst_cache_get_info(self.ptr, cache, &info))
 
-    def child_open(self, uint64_t cache, uint64_t group):
-        cdef uint64_t child = 0
-        _check(fst_child_open(self.ptr, cache, group, &child))
-        return child
-
     # ---- objects: where a Block or a status is returned, the status is for the caller to wait and
     # try again
 

@@ -363,6 +363,8 @@ def open(
         raise ValueError(
             "an anonymous arena cannot be opened, only created: create=False needs a name"
         )
+    if not 0 <= mode <= 0o777:
+        raise ValueError(f"mode must be permissions from 0 to 0o777, not {mode!r}")
     path = None if name is None else os.fsencode(arena_path(name))
     how = attach.OPEN_OR_CREATE
     if create is not None:

@@ -29,6 +29,7 @@ __all__ = ["Cache", "GroupCache"]
 _TYPESAFE_BY_RCU = 1
 _NO_MERGE = 2
 _MAX_INIT = 2**32 - 1
+_ENDED = 3
 
 
 class Cache:
@@ -104,13 +105,13 @@ class Cache:
             Closed: it has ended before.
             ReadOnly: attached with `readonly=True`.
         """
-        attachment = self._link.attachment
-        held = attachment.cache_info(self._id)["bytes"]
-        attachment.cache_destroy(self._id)
+        held = self._info()["bytes"]
+        self._link.attachment.cache_destroy(self._id)
         return Teardown(self._link, "cache", self._id, self._name, held)
 
     def shrink(self) -> int:
         """Give empty slabs back to the system; bytes given back."""
+        self._info()
         return self._link.attachment.cache_shrink(self._id)
 
     @property
@@ -146,26 +147,33 @@ class Cache:
     @property
     def merged_into(self) -> str | None:
         """Name of the compatible cache that this one is an alias of, or None."""
-        attachment = self._link.attachment
-        merged = attachment.cache_info(self._id)["merged_into"]
-        return None if merged == self._id else text(attachment.cache_info(merged)["name"])
+        merged = self._info()["merged_into"]
+        if merged == self._id:
+            return None
+        return text(self._link.attachment.cache_info(merged)["name"])
 
     @property
     def aliases(self) -> list[str]:
         """Names of the caches that have been merged into this one."""
-        attachment = self._link.attachment
-        if attachment.cache_info(self._id)["aliases"] <= 1:  # its own name is counted too
+        if self._info()["aliases"] <= 1:  # its own name is counted too
             return []
         return [
             text(info["name"])
-            for info in _infos(attachment)
+            for info in _infos(self._link.attachment)
             if info["merged_into"] == self._id and info["id"] != self._id
         ]
 
     @property
     def stats(self) -> CacheStats:
         """How full it is, over all groups; counted now."""
-        return cache_stats(self._link.attachment.cache_info(self._id))
+        return cache_stats(self._info())
+
+    def _info(self) -> _CacheInfo:
+        info = self._link.attachment.cache_info(self._id)
+        # Its descriptor is there until a batch has released it; that is nobody's business.
+        if info["state"] == _ENDED:
+            raise Closed(f"cache {self._name!r} was destroyed")
+        return info
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cache):
@@ -210,9 +218,7 @@ def open_cache(
             raise ValueError(f"objects of {form.dtype!r} and shape {form.shape} have no bytes")
     content = None if init is None else memoryview(init).tobytes()
     if content is not None and len(content) > min(nbytes, _MAX_INIT):
-        raise ValueError(
-            f"init has {len(content)} bytes, an object {nbytes}, and {_MAX_INIT} is the most"
-        )
+        raise ValueError(f"init has {len(content)} bytes, an object only {nbytes}")
     flags = (_TYPESAFE_BY_RCU if typesafe_by_rcu else 0) | (0 if merge else _NO_MERGE)
     attachment = link.attachment
     ident = attachment.cache_open(

@@ -135,6 +135,8 @@ class Group:
     def state(self) -> str:
         """One of "live", "closed" (takes no more allocations) and "destroyed"."""
         attachment = self._link.attachment
+        if self._ending is not None:
+            return "destroyed"
         try:
             return GROUP_STATES.get(attachment.group_info(self._id)["state"], "closed")
         except Closed:
@@ -178,16 +180,21 @@ class Group:
         return hash((self._id, self._link.uuid))
 
     def __repr__(self) -> str:
+        if self._ending is not None:
+            return f"<Group {self._name or '(no name)'!r}, destroyed>"
         try:
             info = self._info()
             root = self._link.attachment.root_group
         except FlagstoneError:
-            return f"<Group {self._name!r}, gone>"
+            return f"<Group {self._name or '(no name)'!r}, gone>"
         name = "of the arena itself" if self._id == root else repr(self.name)
         limit = "" if info["limit"] == FOREVER else f" of {format_size(info['limit'])}"
         return f"<Group {name}, {self.state}, {format_size(info['usage'])}{limit}>"
 
     def _info(self) -> _GroupInfo:
+        # Its descriptor may be there until a batch has released it; that is nobody's business.
+        if self._ending is not None:
+            raise Closed(f"group {self._name or '(no name)'!r} was destroyed")
         return self._link.attachment.group_info(self._id)
 
     def _bind(self, link: Link, cache: int, size: int, form: Format | None) -> GroupCache:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from flagstone import _core
 from flagstone.errors import FULL, LIMIT, ArenaFull, GroupLimitExceeded
 from flagstone.rcu import SLICE
-from flagstone.sizes import FOREVER, format_size, parse_seconds, to_nanoseconds
+from flagstone.sizes import FOREVER, parse_seconds, to_nanoseconds
 
 if TYPE_CHECKING:
     from flagstone._core import Attachment
@@ -71,7 +71,6 @@ def _explained(attachment: Attachment, error: Exception, group: int, why: str) -
     text = "; ".join(part for part in (str(error), why, attachment.describe_usage()) if part)
     if isinstance(error, GroupLimitExceeded):
         name, limit, usage = _tightest(attachment, group)
-        text = f"group {name!r} uses {format_size(usage)} of {format_size(limit)}: {text}"
         return GroupLimitExceeded(text, name, limit, usage)
     return ArenaFull(text)
 

@@ -104,6 +104,10 @@ def test_destroy(arena, cache):
     assert ticket.wait(timeout=30)
     assert ticket.done
     assert ticket.released_bytes == usage
+    assert repr(group) == "<Group 'job', destroyed>"
+    for call in (lambda: group.limit, lambda: group.parent, lambda: pickle.dumps(group)):
+        with pytest.raises(flagstone.Closed):
+            call()
     assert ticket.batch >= 0
     group.close()
     with pytest.raises(ValueError, match=r"root|itself"):
