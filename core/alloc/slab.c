@@ -176,11 +176,22 @@ static uint32_t close_some(struct fst_arena *a, uint32_t child, uint8_t list, ui
     return n;
 }
 
-/* Closed slabs whose grace period did not come in time: nobody's, so that the next look for abandoned slabs releases them. */
-static void abandon(struct fst_arena *a, const uint32_t *ids, uint32_t n)
+/* Undo a close: back to PARTIAL. Of an ended child, the next batch tries again. */
+static void reopen(struct fst_arena *a, uint32_t id, uint64_t state)
 {
-    for (uint32_t i = 0; i < n; i++)
-        fst_store_release(&fst_slab_at(a, ids[i])->owner, FST_OWNER_NOBODY);
+    struct fst_slab *s = fst_slab_at(a, id);
+    uint32_t child = s->child;
+    struct fst_child *c = fst_child_at(a, child);
+    fst_slab_lock(a, child);
+    if (fst_load_acquire(&s->state) == state) {
+        fst_store_relaxed(&s->owner, 0);
+        fst_store_release(&s->state, fst_slab_moved(state, FST_SLAB_LIVE));
+        reopen_words(s, FST_SLAB_ID_CLASS(id), s->objects);
+        list_add(a, c, id, FST_LIST_PARTIAL);
+    }
+    fst_slab_unlock(a, child);
+    if ((fst_load_acquire(&c->state) & 15) != FST_CHILD_LIVE)
+        fst_store_relaxed(&a->sb->ended_caches, 1);
 }
 
 uint64_t fst_slab_shrink_child(struct fst_arena *a, uint32_t child, uint64_t owner, uint64_t patience)
@@ -192,8 +203,9 @@ uint64_t fst_slab_shrink_child(struct fst_arena *a, uint32_t child, uint64_t own
         do {
             n = close_some(a, child, list, owner, ids, 64);
             if (n && (c->flags & FST_CACHE_TYPESAFE_BY_RCU) &&
-                fst_grace_wait(a, fst_load_acquire(&a->sb->gp_seq), patience, NULL) != FST_OK) {
-                abandon(a, ids, n);
+                fst_grace_wait(a, fst_load_seq_cst(&a->sb->gp_seq), patience, NULL) != FST_OK) {
+                for (uint32_t i = 0; i < n; i++)
+                    reopen(a, ids[i], fst_slab_at(a, ids[i])->state);
                 return bytes;
             }
             for (uint32_t i = 0; i < n; i++) {
@@ -217,7 +229,8 @@ static void carve(struct fst_arena *a, uint32_t id, uint32_t objects, const stru
     for (uint32_t i = 0; i < objects; i++) {
         uint64_t *word = fst_slab_word(s, class, i);
         uint64_t next = fst_word_free(*word);
-        fst_store_relaxed(word, (next & ~FST_WORD_CHECK) | fst_word_check(fst_oid(id, i)));
+        /* Release: who sees this word sees that the slab's state has gone on. */
+        fst_store_release(word, (next & ~FST_WORD_CHECK) | fst_word_check(fst_oid(id, i)));
     }
     const struct fst_cache *cache = fst_cache_at(a, c->cache);
     if (cache->init_slab == FST_NONE || !(c->flags & FST_CACHE_TYPESAFE_BY_RCU))
@@ -230,16 +243,20 @@ static void carve(struct fst_arena *a, uint32_t id, uint32_t objects, const stru
     }
 }
 
-/* Put a carved slab into the child's lists, unless the child has ended meanwhile. */
-static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t id)
+/* Put a carved slab into the child's lists, unless the child has ended meanwhile. *state: its state word while it lives, which nobody
+ * may read later: once unlocked, it can be closed, released and carved again for another child. */
+static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t id, bool keep, uint64_t *state)
 {
     struct fst_child *c = fst_child_at(a, child);
     struct fst_slab *s = fst_slab_at(a, id);
     fst_slab_lock(a, child);
     bool alive = fst_load_acquire(&c->state) == child_state;
     if (alive) {
-        fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_LIVE));
+        *state = fst_slab_moved(s->state, FST_SLAB_LIVE);
+        fst_store_release(&s->state, *state);
         list_add(a, c, id, FST_LIST_FULL);
+        if (!keep)
+            fst_store_relaxed(&s->owner, 0);
     }
     fst_slab_unlock(a, child);
     if (alive)
@@ -248,8 +265,9 @@ static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uin
     return fst_fail(FST_CLOSED, "the cache or the group has ended");
 }
 
+/* `keep`: the thread goes on to own it. */
 static int new_slab(struct fst_thread *t, uint32_t child, uint64_t child_state, uint32_t pages, uint32_t objects, uint64_t asked,
-                    uint32_t *id)
+                    bool keep, uint32_t *id, uint64_t *state)
 {
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, child);
@@ -258,7 +276,7 @@ static int new_slab(struct fst_thread *t, uint32_t child, uint64_t child_state, 
         return rc;
     fst_store_relaxed(&fst_slab_at(a, *id)->asked, asked);
     carve(a, *id, objects, c);
-    return enlist(a, child, child_state, *id);
+    return enlist(a, child, child_state, *id, keep, state);
 }
 
 /* ---- active slabs ---- */
@@ -315,7 +333,10 @@ static bool fill_free(struct fst_active *act)
     return any;
 }
 
-static bool adopt(struct fst_thread *t, struct fst_active *act, uint64_t child_id, uint64_t child_state, uint32_t id)
+/* Make the slab this thread's active one. It may have been closed since slab_state was read under the lock: then no word of it counts,
+ * because its state is another one. */
+static bool adopt(struct fst_thread *t, struct fst_active *act, uint64_t child_id, uint64_t child_state, uint32_t id,
+                  uint64_t slab_state)
 {
     struct fst_arena *a = t->arena;
     struct fst_slab *s = fst_slab_at(a, id);
@@ -323,7 +344,7 @@ static bool adopt(struct fst_thread *t, struct fst_active *act, uint64_t child_i
     uint32_t class = FST_SLAB_ID_CLASS(id);
     act->child_id = child_id;
     act->child_state = child_state;
-    act->slab_state = fst_load_acquire(&s->state);
+    act->slab_state = slab_state;
     act->slab = s;
     act->slab_id = id;
     act->words = (uint8_t *)(s + 1);
@@ -331,12 +352,12 @@ static bool adopt(struct fst_thread *t, struct fst_active *act, uint64_t child_i
     act->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT);
     act->stride = c->stride;
     act->size = c->size;
-    act->objects = s->objects;
+    act->objects = (uint16_t)c->objects;
     return fill_free(act);
 }
 
 /* Take slabs off the partial list until one has a free object. */
-static uint32_t take_partial(struct fst_thread *t, uint32_t child)
+static uint32_t take_partial(struct fst_thread *t, uint32_t child, uint64_t *state)
 {
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, child);
@@ -349,6 +370,7 @@ static uint32_t take_partial(struct fst_thread *t, uint32_t child)
         if (has_free(s, FST_SLAB_ID_CLASS(id))) {
             fst_store_relaxed(&s->frees, 0);
             fst_store_relaxed(&s->owner, fst_slab_owner_word(t));
+            *state = s->state;
             break;
         }
     }
@@ -371,7 +393,7 @@ int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active
 {
     struct fst_arena *a = t->arena;
     uint32_t child = (uint32_t)child_id, id;
-    uint64_t state;
+    uint64_t state, slab_state = 0;
     int rc = check_child(a, child_id, &state);
     if (rc)
         return rc;
@@ -382,17 +404,17 @@ int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active
     if (act->child_id == child_id && fst_load_acquire(&act->slab->state) == act->slab_state && fill_free(act))
         return FST_OK; /* others have freed objects of it */
     drop_active(t, act);
-    while ((id = take_partial(t, child)) != FST_NONE)
-        if (adopt(t, act, child_id, state, id))
+    while ((id = take_partial(t, child, &slab_state)) != FST_NONE)
+        if (adopt(t, act, child_id, state, id, slab_state))
             return FST_OK;
         else
             drop_active(t, act);
     const struct fst_child *c = fst_child_at(a, child);
     if (!c->pages)
         return fst_fail(FST_INVALID, "objects of this cache have no common size: allocate by number of bytes");
-    rc = new_slab(t, child, state, c->pages, c->objects, 0, &id);
+    rc = new_slab(t, child, state, c->pages, c->objects, 0, true, &id, &slab_state);
     if (rc == FST_OK)
-        adopt(t, act, child_id, state, id);
+        adopt(t, act, child_id, state, id, slab_state);
     return rc;
 }
 
@@ -413,16 +435,13 @@ bool fst_slab_find_any(struct fst_arena *a, uint32_t child, uint64_t child_state
     return found;
 }
 
-int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id)
+int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id, uint64_t *slab_state)
 {
     uint64_t state;
     int rc = check_child(t->arena, child_id, &state);
     if (rc)
         return rc;
-    rc = new_slab(t, (uint32_t)child_id, state, (uint32_t)fst_pages_of(asked), 1, asked, slab_id);
-    if (rc == FST_OK)
-        fst_store_relaxed(&fst_slab_at(t->arena, *slab_id)->owner, 0);
-    return rc;
+    return new_slab(t, (uint32_t)child_id, state, (uint32_t)fst_pages_of(asked), 1, asked, false, slab_id, slab_state);
 }
 
 /* ---- frees from outside ---- */
@@ -487,6 +506,9 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id)
         return;
     if (fst_slab_state(state) == FST_SLAB_LIVE)
         let_go(a, s->child, slab_id, state);
+    else if (fst_slab_state(state) == FST_SLAB_CLOSING && s->child < a->sb->child_top &&
+             (fst_child_at(a, s->child)->flags & FST_CACHE_TYPESAFE_BY_RCU))
+        reopen(a, slab_id, state); /* its grace period may not be over: whoever shrinks next waits for one */
     else
         fst_run_release(a, slab_id, state);
 }

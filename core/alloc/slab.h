@@ -63,8 +63,9 @@ int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active
 /* Another thread's active slab of the child that has a free object: its id and the object, or false. The swing decides. */
 bool fst_slab_find_any(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t *slab_id, uint32_t *object);
 
-/* A one-object slab of `pages` pages for an object of `asked` bytes (objects above 64 KiB of the size classes), not on PARTIAL. */
-int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id);
+/* A one-object slab for an object of `asked` bytes (above 64 KiB, of the size classes), not on PARTIAL; its state word while it is this
+ * slab: being empty, it may go again at any moment. */
+int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id, uint64_t *slab_state);
 
 /* An object of this slab was freed, and the slab is not the caller's active one. Maybe moves or gives back the slab. May be called
  * with an id that has been recycled since. `owner`: the calling thread's owner word, or 0: give nothing back. */

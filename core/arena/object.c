@@ -229,17 +229,26 @@ static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, st
         uint32_t id, entry = fst_refs_take(t);
         if (entry == FST_NONE)
             return FST_FULL;
-        int rc = fst_slab_large(t, child, nbytes, &id);
+        uint64_t slab_state, child_state = fst_load_acquire(&fst_child_at(a, (uint32_t)child)->state);
+        int rc = fst_slab_large(t, child, nbytes, &id, &slab_state);
         if (rc) {
             fst_refs_give(t, entry);
-            return rc == FST_CLOSED ? explain_ended(a, child) ? FST_CLOSED : FST_BUSY : rc;
+            if (rc == FST_CLOSED && explain_ended(a, child) == FST_OK)
+                continue; /* its cache was not destroyed after all */
+            return rc;
         }
         struct fst_slab *s = fst_slab_at(a, id);
         uint64_t *word = fst_slab_word(s, 0, 0), seen = fst_load_acquire(word), oid = fst_oid(id, 0);
         fst_section_enter(t);
-        bool got = !(seen & FST_WORD_FLAGS) && swing(t, oid, word, seen, 0, entry);
+        /* The state after the word, as in try_active. */
+        if (fst_load_acquire(&s->state) != slab_state || (seen & FST_WORD_FLAGS)) { /* somebody gave the still empty slab back */
+            fst_section_leave(t);
+            fst_refs_give(t, entry);
+            continue;
+        }
+        bool got = swing(t, oid, word, seen, 0, entry);
         fst_section_leave(t);
-        if (!got) { /* somebody gave the still empty slab back */
+        if (!got) {
             withdraw(t, entry);
             continue;
         }
@@ -250,7 +259,8 @@ static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, st
                                 .generation = fst_word_gen(seen),
                                 .entry = entry,
                                 .child = (uint32_t)child};
-        return FST_OK;
+        if (!undone(t, child_state, out))
+            return FST_OK;
     }
 }
 
