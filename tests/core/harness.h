@@ -24,9 +24,9 @@ struct test_case {
 
 static atomic_int test_failures; /* of the case that is running */
 static const char *test_skipped; /* its reason */
-#define TEST_FAIL(...)                                                                      \
-    (atomic_fetch_add(&test_failures, 1), fprintf(stderr, "# %s:%d: ", __FILE__, __LINE__), \
-     fprintf(stderr, __VA_ARGS__), (void)fputc('\n', stderr))
+#define TEST_FAIL(...)                                                                                                    \
+    (atomic_fetch_add(&test_failures, 1), fprintf(stderr, "# %s:%d: ", __FILE__, __LINE__), fprintf(stderr, __VA_ARGS__), \
+     (void)fputc('\n', stderr))
 #define CHECK(cond)   ((cond) ? (void)0 : TEST_FAIL("%s", #cond))
 #define REQUIRE(cond) ((cond) ? (void)0 : (TEST_FAIL("%s (required)", #cond), _exit(1)))
 #define CHECK_EQ(want, got)                                           \
@@ -61,8 +61,8 @@ static int test_main(const struct test_case *cases, int count, int argc, char **
             cases[i].run();
         int bad = atomic_load(&test_failures) != 0;
         failed += bad;
-        printf("%s %d - %s%s%s\n", bad ? "not ok" : "ok", i + 1, cases[i].name,
-               test_skipped ? " # SKIP " : "", test_skipped ? test_skipped : "");
+        printf("%s %d - %s%s%s\n", bad ? "not ok" : "ok", i + 1, cases[i].name, test_skipped ? " # SKIP " : "",
+               test_skipped ? test_skipped : "");
     }
     return failed != 0;
 }
