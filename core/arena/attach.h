@@ -1,7 +1,7 @@
 /* attach.h - what the files of this folder share: the list of this process's attachments.
  *
- * Locks of the process, outermost first: fst_open_mutex (opening, closing, forking), each reaper's mutex, each table of references' mutex,
- * fst_local_mutex (rcu/thread.h). All are held over a fork.
+ * Locks of the process, outermost first: fst_open_mutex (opening, closing, forking), each reaper's mutex, fst_local_mutex (rcu/thread.h),
+ * each table of references' mutex. All but the reapers' are held over a fork.
  */
 #ifndef FST_ARENA_ATTACH_H
 #define FST_ARENA_ATTACH_H

@@ -46,7 +46,21 @@ static struct fst_thread *forking_thread(struct fst_arena *a)
     return NULL;
 }
 
-/* Under the table's mutex, so that the entries are still. */
+/* Set SHARED, unless another thread has dropped the object meanwhile: a private drop takes no mutex. */
+static bool share(uint64_t *word, uint64_t entry)
+{
+    uint64_t seen = word ? fst_load_acquire(word) : 0;
+    while ((seen & FST_WORD_ALLOCATED) && fst_entry_matches(entry, seen)) {
+#ifdef FST_MUTANT_FORK_NOT_SHARED
+        return true;
+#endif
+        if ((seen & FST_WORD_SHARED) || fst_cas64(word, &seen, seen | FST_WORD_SHARED))
+            return true;
+    }
+    return false;
+}
+
+/* Under the table's mutex, so that shared entries are still. */
 static bool copy_entries(struct fst_arena *a, uint32_t slot)
 {
     const uint64_t *from = fst_entries_of(a, a->slot);
@@ -59,13 +73,8 @@ static bool copy_entries(struct fst_arena *a, uint32_t slot)
         uint64_t entry = fst_load_acquire(&from[i]);
         if (fst_entry_state(entry) != FST_ENTRY_LIVE || a->refs->local[i].count == 0)
             continue;
-        uint64_t *word = fst_word_of(a, fst_entry_oid(entry));
-        if (!word)
-            continue;
-#ifndef FST_MUTANT_FORK_NOT_SHARED
-        fst_word_set(word, FST_WORD_SHARED);
-#endif
-        fst_store_release(&to[i], entry);
+        if (share(fst_word_of(a, fst_entry_oid(entry)), entry))
+            fst_store_release(&to[i], entry);
     }
     return true;
 }
@@ -102,6 +111,7 @@ static void before(void)
     pthread_mutex_lock(&fst_open_mutex);
     for (struct fst_arena *a = fst_attachments; a; a = a->next)
         fst_reaper_stop(a, false);
+    pthread_mutex_lock(&fst_local_mutex);
     for (struct fst_arena *a = fst_attachments; a; a = a->next) {
         struct carried *c = calloc(1, sizeof *c);
         pthread_mutex_lock(&a->refs->mutex);
@@ -112,7 +122,6 @@ static void before(void)
         carried = c;
         carry(c);
     }
-    pthread_mutex_lock(&fst_local_mutex);
 }
 
 static void forget(void)
@@ -126,12 +135,12 @@ static void forget(void)
 
 static void in_parent(void)
 {
-    pthread_mutex_unlock(&fst_local_mutex);
     for (struct carried *c = carried; c; c = c->next)
         if (c->lock_fd >= 0)
             close(c->lock_fd);
     for (struct fst_arena *a = fst_attachments; a; a = a->next)
         pthread_mutex_unlock(&a->refs->mutex);
+    pthread_mutex_unlock(&fst_local_mutex);
     forget();
     pthread_mutex_unlock(&fst_open_mutex);
 }

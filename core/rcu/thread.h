@@ -29,8 +29,8 @@ struct fst_thread {
     struct fst_thread *next_in_arena; /* under fst_local_mutex */
 };
 
-/* Guards what this process keeps about its attachments: their list, their threads. Innermost but for nothing: no other lock is taken
- * inside, and it is held over fork. */
+/* Guards what this process keeps about its attachments: their list, their threads. A thread that ends holds it while it gives back its
+ * slabs and entries, so a child's lock and the mutex of the table of references are taken inside. Held over fork. */
 extern pthread_mutex_t fst_local_mutex;
 
 extern _Thread_local struct fst_thread *fst_thread_current __attribute__((tls_model("initial-exec")));
