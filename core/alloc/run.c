@@ -155,12 +155,13 @@ static int explain_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
 int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t class, uint32_t pages, uint32_t align_order,
                  uint64_t owner, uint32_t *slab_id)
 {
-    uint32_t extend_to = 0;
+    uint32_t extend_to = 0, zones;
     for (;;) {
         uint32_t group;
         fst_run_lock(a);
         if (extend_to)
             fst_pages_extend(a, extend_to);
+        zones = a->sb->zones;
         bool alive = child == FST_NONE || fst_load_relaxed(&fst_child_at(a, child)->state) == child_state;
         enum attempt got = alive ? try_take(a, child, class, pages, align_order, owner, slab_id, &group) : ENDED;
         fst_run_unlock(a);
@@ -176,10 +177,12 @@ int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint
                 return rc;
             continue;
         }
-        int zones = fst_pages_grow(a, pages, align_order);
-        if (zones < 0)
-            return zones;
-        extend_to = (uint32_t)zones;
+        if (fst_load_acquire(&a->sb->zones) != zones)
+            continue; /* somebody else has brought more into use */
+        int more = fst_pages_grow(a, pages, align_order);
+        if (more < 0 && fst_load_acquire(&a->sb->zones) == zones)
+            return more;
+        extend_to = more < 0 ? 0 : (uint32_t)more;
     }
     int rc = fst_pages_commit(a, fst_slab_at(a, *slab_id)->page, pages);
     if (rc)

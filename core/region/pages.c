@@ -210,6 +210,11 @@ static void reset_zone(struct fst_arena *a, uint32_t zone)
         fst_store_relaxed(&z->free[e], free);
         set_class(a, zone, e, free);
     }
+    /* set_class() trusts what is there; who was killed may have changed one of the two. */
+    for (uint32_t k = 0; k < FST_ZONE_CLASSES; k++) {
+        uint64_t *word = &summary(a, k)[zone / 64], bit = 1ull << (zone % 64);
+        fst_store_relaxed(word, z->classes[k] ? *word | bit : *word & ~bit);
+    }
 }
 
 void fst_pages_extend(struct fst_arena *a, uint32_t count)
