@@ -92,12 +92,12 @@ static void make(struct fst_arena *a, uint32_t index, const struct fst_cache_spe
     memcpy(c->name, spec->name, strlen(spec->name));
     if (spec->format)
         memcpy(c->format, spec->format, strlen(spec->format));
-    if (init_slab != FST_NONE) { /* the cache owns it from here on: see fst_cache_release */
-        struct fst_slab *s = fst_slab_at(a, init_slab);
-        fst_store_relaxed(&s->owner, 0);
-        fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_LIVE));
-    }
     fst_store_release(&c->state, fst_state_next(c->state, FST_CACHE_LIVE));
+    if (init_slab != FST_NONE) { /* the cache owns it from here on; killed in between, fst_slab_recover finishes */
+        struct fst_slab *s = fst_slab_at(a, init_slab);
+        fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_LIVE));
+        fst_store_relaxed(&s->owner, 0);
+    }
 }
 
 /* A slab of the arena itself that holds the initial content. */
@@ -162,13 +162,16 @@ bool fst_cache_try_release(struct fst_arena *a, uint32_t index)
         return false;
     /* Killed before the slab is CLOSING: nothing has happened. After it: the next look for abandoned slabs releases the slab, and the
      * next batch finds it no more LIVE. */
-    struct fst_slab *init = c->init_slab != FST_NONE ? fst_slab_at(a, c->init_slab) : NULL;
-    if (init && fst_slab_state(init->state) == FST_SLAB_LIVE && init->child == FST_NONE) {
+    uint32_t id = c->init_slab;
+    struct fst_slab *init = id != FST_NONE ? fst_slab_at(a, id) : NULL;
+    bool release = init && fst_slab_state(init->state) == FST_SLAB_LIVE && init->child == FST_NONE;
+    if (release) {
         fst_store_relaxed(&init->owner, FST_OWNER_NOBODY);
         fst_store_release(&init->state, fst_slab_moved(init->state, FST_SLAB_CLOSING));
-        fst_run_release(a, c->init_slab, init->state);
     }
-    fst_store_relaxed(&c->init_slab, FST_NONE);
+    fst_store_relaxed(&c->init_slab, FST_NONE); /* before it can be another cache's */
+    if (release)
+        fst_run_release(a, id, init->state);
     fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_FREE));
     fst_registry_put(a, FST_T_CACHE, index);
     return true;

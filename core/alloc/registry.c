@@ -91,6 +91,43 @@ void fst_registry_unlink_child(struct fst_arena *a, uint32_t index)
         fst_store_relaxed(&cache->root_child, FST_NONE);
 }
 
+static bool below_destroyed(struct fst_arena *a, uint32_t group)
+{
+    for (; group < a->sb->group_top; group = fst_group_at(a, group)->parent)
+        if (fst_state(fst_group_at(a, group)->state) == FST_GROUP_DESTROYED)
+            return true;
+    return false;
+}
+
+/* What a group's or cache's end means for this child; ENDING without a destroyer goes back to LIVE. */
+static uint32_t due_state(struct fst_arena *a, const struct fst_child *c)
+{
+    uint32_t state = fst_state(c->state), group = fst_state(fst_group_at(a, c->group)->state);
+    if (fst_state(fst_cache_at(a, c->cache)->state) == FST_CACHE_ENDED || group == FST_GROUP_DESTROYED)
+        return FST_CHILD_ENDED;
+    if (state == FST_CHILD_LIVE || state == FST_CHILD_ENDING)
+        return group == FST_GROUP_CLOSED ? FST_CHILD_OFFLINE : FST_CHILD_LIVE;
+    return state;
+}
+
+/* Finish what a killed close() or destroy() has begun: the state of the group or cache is the truth. */
+static void finish_endings(struct fst_arena *a)
+{
+    for (uint32_t i = 1; i < a->sb->group_top; i++) {
+        struct fst_group *g = fst_group_at(a, i);
+        if (fst_state(g->state) != FST_GROUP_FREE && fst_state(g->state) != FST_GROUP_DESTROYED && below_destroyed(a, g->parent))
+            fst_store_release(&g->state, fst_state_moved(g->state, FST_GROUP_DESTROYED));
+    }
+    for (uint32_t i = 0; i < a->sb->child_top; i++) {
+        struct fst_child *c = fst_child_at(a, i);
+        if (fst_state(c->state) == FST_CHILD_FREE || c->cache >= a->sb->cache_top || c->group >= a->sb->group_top)
+            continue;
+        uint32_t due = due_state(a, c);
+        if (due != fst_state(c->state))
+            fst_store_release(&c->state, fst_state_moved(c->state, due));
+    }
+}
+
 static void rebuild(struct fst_arena *a)
 {
     struct fst_superblock *sb = a->sb;
@@ -120,9 +157,8 @@ static void rebuild(struct fst_arena *a)
             fst_registry_put(a, FST_T_CHILD, i);
         else if (c->cache < sb->cache_top && c->group < sb->group_top)
             fst_registry_link_child(a, i);
-        if (fst_state(c->state) == FST_CHILD_ENDING)
-            fst_store_release(&c->state, fst_state_moved(c->state, FST_CHILD_LIVE));
     }
+    finish_endings(a);
     fst_store_relaxed(&sb->ended_walk, 1);
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alloc/registry.h"
 #include "alloc/run.h"
 #include "platform/error.h"
 #include "rcu/grace.h"
@@ -498,15 +499,34 @@ void fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
         fst_run_release(a, slab_id, state);
 }
 
+/* The slab with a cache's initial content, whose maker was killed before it had said so. */
+static bool recover_init(struct fst_arena *a, uint32_t slab_id)
+{
+    struct fst_slab *s = fst_slab_at(a, slab_id);
+    bool found = false;
+    fst_registry_lock(a);
+    for (uint32_t i = 0; i < a->sb->cache_top && !found; i++)
+        found = fst_state(fst_cache_at(a, i)->state) != FST_CACHE_FREE && fst_cache_at(a, i)->init_slab == slab_id;
+    if (found) {
+        fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_LIVE));
+        fst_store_relaxed(&s->owner, 0);
+    }
+    fst_registry_unlock(a);
+    return found;
+}
+
 void fst_slab_recover(struct fst_arena *a, uint32_t slab_id)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);
     uint64_t state = fst_load_acquire(&s->state), owner = fst_load_acquire(&s->owner);
-    if (fst_slab_state(state) == FST_SLAB_FREE || !fst_slab_owner_gone(a, owner))
+    uint32_t is = fst_slab_state(state);
+    if (is == FST_SLAB_FREE || !fst_slab_owner_gone(a, owner))
         return;
-    if (fst_slab_state(state) == FST_SLAB_LIVE)
+    if (s->child == FST_NONE && (is == FST_SLAB_CARVING || is == FST_SLAB_LIVE) && recover_init(a, slab_id))
+        return;
+    if (is == FST_SLAB_LIVE && s->child < a->sb->child_top)
         let_go(a, s->child, slab_id, state);
-    else if (fst_slab_state(state) == FST_SLAB_CLOSING && s->child < a->sb->child_top &&
+    else if (is == FST_SLAB_CLOSING && s->child < a->sb->child_top &&
              (fst_child_at(a, s->child)->flags & FST_CACHE_TYPESAFE_BY_RCU))
         reopen(a, slab_id, state); /* its grace period may not be over: whoever shrinks next waits for one */
     else

@@ -478,8 +478,7 @@ void fst_group_unref(fst_arena *a, uint64_t group)
     /* Find our entry by counting once more, then drop both. */
     if (fst_refs_get(a, t, fst_oid_group(index), fst_word_gen(word), &entry))
         return;
-    dropped |= fst_refs_drop(a, entry);
-    dropped |= fst_refs_drop(a, entry);
+    dropped = fst_refs_drop(a, entry) || fst_refs_drop(a, entry); /* once only, if it had none */
     if (dropped)
         fst_reaper_dropped(a);
 }

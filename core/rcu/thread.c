@@ -67,7 +67,6 @@ int fst_thread_slot_claim(struct fst_arena *a, uint32_t process, uint32_t *index
         struct fst_thread_slot *s = fst_thread_slot_at(a, i);
         uint64_t nobody = 0;
         if (fst_load_relaxed(&s->owner) == 0 && fst_cas64(&s->owner, &nobody, mine)) {
-            fst_store_relaxed(&s->generation, s->generation + 1);
             *index = i;
             return FST_OK;
         }
@@ -78,6 +77,8 @@ int fst_thread_slot_claim(struct fst_arena *a, uint32_t process, uint32_t *index
 void fst_thread_slot_free(struct fst_arena *a, uint32_t index)
 {
     struct fst_thread_slot *s = fst_thread_slot_at(a, index);
+    /* First, so that there is no instant in which the next thread here passes for the owner of this one's slabs. */
+    fst_store_release(&s->generation, s->generation + 1);
     fst_store_release(&s->seq, 0);
     fst_store_relaxed(&s->waiter, 0);
     fst_store_release(&s->owner, 0);

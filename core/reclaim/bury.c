@@ -1,5 +1,6 @@
 #include "reclaim/bury.h"
 
+#include "alloc/registry.h"
 #include "alloc/run.h"
 #include "alloc/slab.h"
 #include "crash/process.h"
@@ -43,6 +44,12 @@ uint32_t fst_bury_probe(struct fst_arena *a)
     uint32_t dead = 0, top = fst_load_acquire(&a->sb->process_top);
     for (uint32_t slot = 0; slot < top; slot++)
         dead += probe(a, slot);
+    if (dead) { /* locks that they held: take them over now, so that what they protect is whole when the batch goes on */
+        fst_registry_lock(a);
+        fst_registry_unlock(a);
+        fst_run_lock(a);
+        fst_run_unlock(a);
+    }
     return dead;
 }
 

@@ -35,15 +35,6 @@ static void finish_unreferenced(struct fst_arena *a)
     }
 }
 
-static void visit_group(struct fst_arena *a, uint32_t group, void (*visit)(void *context, uint32_t child), void *context)
-{
-    uint32_t next;
-    for (uint32_t i = fst_group_at(a, group)->first; i != FST_NONE; i = next) {
-        next = fst_child_at(a, i)->next_in_group;
-        visit(context, i);
-    }
-}
-
 /* Every ended child there is: for batches after one that was broken off, and for caches. */
 static void visit_all(struct fst_arena *a, void (*visit)(void *context, uint32_t child), void *context)
 {
@@ -55,8 +46,22 @@ static void visit_all(struct fst_arena *a, void (*visit)(void *context, uint32_t
     }
 }
 
-/* Only a batch releases an ended group's children, so the lists are still while it walks them: nothing is added to an ended group. A
- * private drop may release a child: then the walk below sees a FREE child and its stale link, and visit() looks at the state. */
+/* visit() takes locks, so the children are written down first: a drop may release one meanwhile, and its link would lead elsewhere. */
+static void visit_group(struct fst_arena *a, uint32_t group, void (*visit)(void *context, uint32_t child), void *context)
+{
+    uint32_t ids[64], n = 0, i;
+    fst_registry_lock(a);
+    for (i = fst_group_at(a, group)->first; i != FST_NONE && n < 64; i = fst_child_at(a, i)->next_in_group)
+        ids[n++] = i;
+    fst_registry_unlock(a);
+    if (i != FST_NONE) {
+        visit_all(a, visit, context);
+        return;
+    }
+    for (i = 0; i < n; i++)
+        visit(context, ids[i]);
+}
+
 void fst_ended_children(struct fst_arena *a, const struct fst_ended *ended, void (*visit)(void *context, uint32_t child),
                         void *context)
 {

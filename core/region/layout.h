@@ -446,7 +446,7 @@ struct fst_thread_slot {
     uint32_t waiter;     /* 1: somebody sleeps on seq's low half until the section ends */
     uint64_t owner;      /* process slot + 1 | generation << 16; 0: free. Claimed by compare-and-swap. */
     uint32_t tid;        /* for people */
-    uint32_t generation; /* counts its claims: tells a thread from the next one with this slot */
+    uint32_t generation; /* counts its ends: tells a thread from the next one with this slot */
     uint8_t pad[32];
 };
 static_assert(sizeof(struct fst_thread_slot) == 64, "layout");
