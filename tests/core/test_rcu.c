@@ -183,7 +183,7 @@ static void *litmus_reader(void *seed)
     for (uint64_t i = 0; i < LITMUS_LINES; i++)
         cold[i * 64] = 1;
     struct fst_thread *t = fst_thread_get(a);
-    while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED)) {
+    do { /* at least once, however late this process comes to run */
         uint32_t at[LITMUS_STORES], stores = (uint32_t)(next_random(&random) % LITMUS_STORES);
         for (uint32_t i = 0; i < stores; i++)
             at[i] = (uint32_t)(next_random(&random) % LITMUS_LINES) * 64;
@@ -198,7 +198,7 @@ static void *litmus_reader(void *seed)
         fst_section_leave(t);
         wrong += y > x;
         sections++;
-    }
+    } while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED));
     __atomic_fetch_add(&l->wrong, wrong, __ATOMIC_RELAXED);
     __atomic_fetch_add(&l->sections, sections, __ATOMIC_RELAXED);
     munmap((void *)(uintptr_t)cold, LITMUS_LINES * 64ull);
