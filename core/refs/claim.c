@@ -56,14 +56,18 @@ int fst_claim(struct fst_thread *t, uint64_t oid, uint64_t generation, bool hand
 int fst_claim_message(struct fst_thread *t, const struct fst_message *m, uint32_t *entry, bool *took, bool *dropped)
 {
     uint64_t oid = fst_handle_oid(&m->handle), generation = fst_handle_generation(&m->handle);
-    if (!fst_word_of(t->arena, oid))
+    uint64_t *word = fst_word_of(t->arena, oid);
+    if (!word)
         return fst_fail(FST_STALE, "the message names no object that ever was");
+    /* What is in flight is allocated: a message of another generation is an old or a damaged one, and takes nobody's reference. */
+    uint64_t seen = fst_load_acquire(word);
+    if (!(seen & FST_WORD_ALLOCATED) || fst_word_gen(seen) != generation)
+        return fst_fail(FST_STALE, "the message's object is gone: it was freed, or nobody held a reference any more");
     int rc = fst_refs_get(t->arena, t, oid, generation, entry);
     if (rc)
         return rc;
     *took = fst_inflight_take(t->arena, m->entry, m->tag, oid);
     if (*took)
         return FST_OK;
-    uint64_t *word = fst_word_of(t->arena, oid);
     return acquire_word(word, oid, generation, true) ? FST_OK : withdraw(t, *entry, dropped);
 }
