@@ -1,0 +1,815 @@
+/* The life of references: alloc, drop, share, take, resolve, free; in one process and between several. */
+#include <pthread.h>
+
+#include "refs/reftable.h"
+#include "refs/word.h"
+#include "support.h"
+
+static fst_arena *a;
+static uint64_t child;
+
+static void set_up(void)
+{
+    a = anonymous(64 * MIB);
+    child = root_child(a, "c", 64, 0);
+}
+
+/* Everything was let go: nothing may be left. */
+static void tear_down(void)
+{
+    settle(a);
+    CHECK_EQ(0, used_bytes(a));
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+}
+
+static uint64_t word_of(const struct fst_ref *ref)
+{
+    return *fst_word_of(a, ref->oid);
+}
+
+static void alloc_and_drop(void)
+{
+    set_up();
+    struct fst_ref ref = alloc_one(a, child);
+    CHECK_EQ(64, ref.nbytes);
+    CHECK_EQ(0, (uintptr_t)ref.data % 64);
+    CHECK(word_of(&ref) & FST_WORD_ALLOCATED);
+    CHECK(!(word_of(&ref) & FST_WORD_SHARED));
+    uint64_t generation = ref.generation;
+    fst_drop(a, &ref);
+    CHECK_EQ(generation + 1, fst_word_gen(word_of(&ref)));
+    CHECK(!(word_of(&ref) & FST_WORD_FLAGS)); /* a private drop needs no batch */
+    tear_down();
+}
+
+static void hold_counts(void)
+{
+    set_up();
+    struct fst_ref ref = alloc_one(a, child);
+    fill(ref.data, 64, 1);
+    fst_hold(a, &ref);
+    fst_hold(a, &ref);
+    fst_drop(a, &ref);
+    fst_drop(a, &ref);
+    struct fst_ref other = alloc_one(a, child);
+    CHECK(other.data != ref.data);
+    CHECK(filled(ref.data, 64, 1));
+    fst_drop(a, &ref);
+    fst_drop(a, &other);
+    tear_down();
+}
+
+static void stale_handles(void)
+{
+    set_up();
+    struct fst_ref ref = alloc_one(a, child), out;
+    struct fst_handle h, wrong;
+    fst_handle_of(a, &ref, &h);
+    CHECK_EQ(FST_OK, fst_resolve(a, &h, &out));
+    CHECK(out.data == ref.data && out.nbytes == 64 && out.oid == ref.oid && out.generation == ref.generation);
+    fst_drop(a, &out);
+    wrong = h;
+    wrong.generation_tag ^= 1ull << FST_HANDLE_TAG_SHIFT;
+    CHECK_EQ(FST_FOREIGN, fst_resolve(a, &wrong, &out));
+    for (int bit = 0; bit < 40; bit++) {
+        wrong = h;
+        wrong.generation_tag ^= 1ull << bit;
+        CHECK_EQ(FST_STALE, fst_resolve(a, &wrong, &out));
+    }
+    for (int bit = 0; bit < 64; bit++) {
+        wrong = h;
+        wrong.oid_slab ^= 1ull << bit;
+        CHECK_EQ(FST_STALE, fst_resolve(a, &wrong, &out));
+    }
+    fst_drop(a, &ref);
+    settle(a);
+    CHECK_EQ(FST_STALE, fst_resolve(a, &h, &out));
+    ref = alloc_one(a, child); /* the same memory again */
+    CHECK_EQ(FST_STALE, fst_resolve(a, &h, &out));
+    fst_drop(a, &ref);
+    tear_down();
+}
+
+/* Bytes of handles and messages at random: an error each, and nothing else. */
+static void random_handles(void)
+{
+    set_up();
+    static struct fst_ref ref[300];
+    struct fst_ref out;
+    uint64_t random = 7;
+    for (int i = 0; i < 300; i++) {
+        ref[i] = alloc_one(a, child);
+        fill(ref[i].data, 64, (uint64_t)i);
+    }
+    struct fst_handle h;
+    fst_handle_of(a, &ref[0], &h);
+    uint64_t tag = h.generation_tag >> FST_HANDLE_TAG_SHIFT << FST_HANDLE_TAG_SHIFT, got = 0;
+    for (int i = 0; i < 200000; i++) {
+        struct fst_message m = {.entry = (uint32_t)(next_random(&random) % 300), .tag = (uint32_t)(next_random(&random) % 3)};
+        m.handle.generation_tag = i & 1 ? next_random(&random) : tag | next_random(&random) % 4;
+        m.handle.oid_slab = i & 2 ? next_random(&random) : next_random(&random) & ~(7ull << 36) & 0x7fffff003ffull;
+        int rc = i & 4 ? fst_resolve(a, &m.handle, &out) : fst_take(a, &m, &out);
+        CHECK(rc == FST_OK || rc == FST_STALE || rc == FST_FOREIGN);
+        if (rc == FST_OK) {
+            got++;
+            fst_drop(a, &out);
+        }
+        uint64_t group;
+        rc = fst_group_take(a, &m, &group);
+        CHECK(rc == FST_STALE || rc == FST_FOREIGN || rc == FST_CLOSED || rc == FST_OK);
+        if (rc == FST_OK)
+            fst_group_unref(a, group);
+    }
+    for (int i = 0; i < 300; i++) {
+        CHECK(filled(ref[i].data, 64, (uint64_t)i));
+        fst_drop(a, &ref[i]);
+    }
+    tear_down();
+}
+
+static void message_read_twice(void)
+{
+    set_up();
+    struct fst_ref ref = alloc_one(a, child), one, two;
+    struct fst_message m;
+    CHECK_EQ(FST_OK, fst_share(a, &ref, &m));
+    CHECK_EQ(1, state_of(a).in_flight);
+    fst_drop(a, &ref);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER)); /* in flight: it stays */
+    CHECK_EQ(FST_OK, fst_take(a, &m, &one));
+    CHECK_EQ(0, state_of(a).in_flight);
+    CHECK_EQ(FST_OK, fst_take(a, &m, &two));
+    CHECK(one.data == two.data);
+    fst_drop(a, &one);
+    fst_drop(a, &two);
+    settle(a);
+    CHECK_EQ(FST_STALE, fst_take(a, &m, &one));
+    tear_down();
+}
+
+/* The in-flight entry of an old message is a newer message's by now; its reference is left alone. */
+static void old_message_after_newer(void)
+{
+    set_up();
+    struct fst_ref x = alloc_one(a, child), y = alloc_one(a, child), out;
+    struct fst_message old, newer;
+    CHECK_EQ(FST_OK, fst_share(a, &x, &old));
+    CHECK_EQ(FST_OK, fst_take(a, &old, &out));
+    fst_drop(a, &out);
+    CHECK_EQ(FST_OK, fst_share(a, &y, &newer));
+    CHECK_EQ(old.entry, newer.entry);
+    CHECK(old.tag != newer.tag);
+    fill(y.data, 64, 3);
+    fst_drop(a, &y);
+    CHECK_EQ(FST_OK, fst_take(a, &old, &out)); /* x is there; as a bare handle */
+    fst_drop(a, &out);
+    CHECK_EQ(1, state_of(a).in_flight);
+    fst_drop(a, &x);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(FST_STALE, fst_take(a, &old, &out));
+    CHECK_EQ(1, state_of(a).in_flight);
+    CHECK_EQ(FST_OK, fst_take(a, &newer, &out));
+    CHECK(filled(out.data, 64, 3));
+    fst_drop(a, &out);
+    tear_down();
+}
+
+/* The same object in two messages through one entry. */
+static void same_object_twice(void)
+{
+    set_up();
+    struct fst_ref x = alloc_one(a, child), out;
+    struct fst_message first, second;
+    fst_share(a, &x, &first);
+    fst_take(a, &first, &out);
+    fst_drop(a, &out);
+    fst_share(a, &x, &second);
+    CHECK_EQ(FST_OK, fst_take(a, &first, &out));
+    CHECK_EQ(1, state_of(a).in_flight);
+    fst_drop(a, &out);
+    fst_drop(a, &x);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(FST_OK, fst_take(a, &second, &out));
+    fst_drop(a, &out);
+    tear_down();
+}
+
+/* A message whose handle was tampered with takes nobody's reference. */
+static void forged_message(void)
+{
+    set_up();
+    struct fst_ref x = alloc_one(a, child), out;
+    struct fst_message m, forged;
+    fill(x.data, 64, 8);
+    fst_share(a, &x, &m);
+    fst_drop(a, &x);
+    forged = m;
+    forged.handle.generation_tag += 1;
+    CHECK_EQ(FST_STALE, fst_take(a, &forged, &out));
+    CHECK_EQ(1, state_of(a).in_flight);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(FST_OK, fst_take(a, &m, &out));
+    CHECK(filled(out.data, 64, 8));
+    fst_drop(a, &out);
+    tear_down();
+}
+
+static void free_for_everyone(void)
+{
+    set_up();
+    struct fst_ref ref = alloc_one(a, child), out, taken;
+    struct fst_handle h;
+    struct fst_message m;
+    fill(ref.data, 64, 9);
+    fst_handle_of(a, &ref, &h);
+    fst_share(a, &ref, &m);
+    CHECK_EQ(FST_OK, fst_free(a, &ref));
+    CHECK_EQ(FST_STALE, fst_free(a, &ref));
+    CHECK_EQ(FST_STALE, fst_resolve(a, &h, &out));
+    CHECK_EQ(FST_OK, fst_take(a, &m, &taken)); /* an in-flight reference keeps the bytes */
+    fst_drop(a, &ref);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK(filled(taken.data, 64, 9));
+    CHECK_EQ(FST_STALE, fst_take(a, &m, &out)); /* the second reading is a bare handle */
+    CHECK(filled(taken.data, 64, 9));
+    fst_drop(a, &taken);
+    /* Private and freed: no batch needed. */
+    ref = alloc_one(a, child);
+    CHECK_EQ(FST_OK, fst_free(a, &ref));
+    fst_drop(a, &ref);
+    CHECK(!(word_of(&ref) & FST_WORD_FLAGS));
+    tear_down();
+}
+
+/* ---- other processes ---- */
+
+struct post {
+    struct fst_message m;
+    struct fst_handle h;
+    uint64_t nbytes, seed, count;
+    struct fst_message many[1000];
+};
+
+static void receive(struct peer *parent, void *context)
+{
+    struct post *post = context;
+    struct fst_ref ref;
+    for (char c; (c = peer_hear(parent)) != 0;) {
+        if (c == 't' || c == 'h') {
+            int rc = c == 't' ? fst_take(a, &post->m, &ref) : fst_resolve(a, &post->h, &ref);
+            CHECK_EQ(FST_OK, rc);
+            if (rc == FST_OK) {
+                CHECK_EQ(post->nbytes, ref.nbytes);
+                CHECK(filled(ref.data, ref.nbytes, post->seed));
+            }
+        } else if (c == 'c') {
+            CHECK(filled(ref.data, ref.nbytes, post->seed));
+        } else if (c == 's') {
+            struct fst_ref out;
+            CHECK_EQ(FST_STALE, fst_resolve(a, &post->h, &out));
+        } else if (c == 'd') {
+            fst_drop(a, &ref);
+        } else if (c == 'f') {
+            CHECK_EQ(FST_OK, fst_free(a, &ref));
+        } else if (c == 'm') {
+            for (uint64_t i = 0; i < post->count; i++) {
+                CHECK_EQ(FST_OK, fst_take(a, &post->many[i], &ref));
+                CHECK(filled(ref.data, ref.nbytes, i));
+                fst_drop(a, &ref);
+            }
+        }
+        peer_say(parent, 'k');
+    }
+}
+
+#define TELL(peer, c)            \
+    do {                         \
+        peer_say(&(peer), (c));  \
+        PEER_WAIT(&(peer), 'k'); \
+    } while (0)
+
+static void between_processes(void)
+{
+    struct post *post = shared_memory(sizeof *post);
+    set_up();
+    struct peer p = peer_start(receive, post);
+    struct fst_ref ref = alloc_one(a, child);
+    *post = (struct post){.nbytes = 64, .seed = 11};
+    fill(ref.data, 64, 11);
+    fst_handle_of(a, &ref, &post->h);
+    fst_share(a, &ref, &post->m);
+    fst_drop(a, &ref);
+    fst_barrier(a, FST_FOREVER);
+    TELL(p, 't');
+    uint64_t generation = fst_word_gen(word_of(&ref));
+    settle(a);
+    CHECK_EQ(generation, fst_word_gen(word_of(&ref))); /* it lives on there */
+    struct fst_ref again;
+    CHECK_EQ(FST_OK, fst_resolve(a, &post->h, &again));
+    TELL(p, 'd');
+    settle(a);
+    CHECK(filled(again.data, 64, 11));
+    TELL(p, 'h');
+    fst_drop(a, &again);
+    settle(a);
+    TELL(p, 'c');
+    uint32_t holders[4];
+    CHECK_EQ(1, fst_holders(a, ref.oid, ref.generation, holders, 4));
+    TELL(p, 'f');
+    TELL(p, 's');
+    CHECK_EQ(FST_STALE, fst_resolve(a, &post->h, &again));
+    TELL(p, 'd');
+    settle(a);
+    TELL(p, 's');
+    peer_end(&p);
+    tear_down();
+    munmap(post, sizeof *post);
+}
+
+/* What only a killed process held comes back; what is in flight from it stays. */
+static void killed_holder(void)
+{
+    struct post *post = shared_memory(sizeof *post);
+    set_up();
+    struct peer p = peer_start(receive, post);
+    struct fst_ref ref = alloc_one(a, child), out;
+    *post = (struct post){.nbytes = 64, .seed = 12};
+    fill(ref.data, 64, 12);
+    fst_share(a, &ref, &post->m);
+    fst_handle_of(a, &ref, &post->h);
+    fst_drop(a, &ref);
+    TELL(p, 't');
+    settle(a);
+    CHECK_EQ(FST_OK, fst_resolve(a, &post->h, &out));
+    peer_kill(&p);
+    settle(a);
+    CHECK(filled(out.data, 64, 12));
+    fst_drop(a, &out);
+    settle(a);
+    CHECK_EQ(FST_STALE, fst_resolve(a, &post->h, &out));
+    CHECK_EQ(1, state_of(a).processes);
+    tear_down();
+    munmap(post, sizeof *post);
+}
+
+static void sender_exits(struct peer *parent, void *context)
+{
+    struct post *post = context;
+    struct fst_ref ref = alloc_one(a, child);
+    fill(ref.data, 64, 13);
+    CHECK_EQ(FST_OK, fst_share(a, &ref, &post->m));
+    peer_say(parent, 's');
+    peer_hear(parent);
+    fst_arena_unref(a);
+}
+
+static void sender_gone_before_receiver(void)
+{
+    struct post *post = shared_memory(sizeof *post);
+    struct fst_ref out;
+    set_up();
+    for (int killed = 0; killed < 2; killed++) {
+        struct peer p = peer_start(sender_exits, post);
+        PEER_WAIT(&p, 's');
+        if (killed)
+            peer_kill(&p);
+        else
+            peer_end(&p);
+        fst_barrier(a, FST_FOREVER);
+        struct fst_inflight_info info;
+        CHECK_EQ(1, fst_inflight_list(a, &info, 1));
+        CHECK_EQ(p.pid, info.pid);
+        CHECK_EQ(64, info.nbytes);
+        CHECK_EQ(FST_OK, fst_take(a, &post->m, &out));
+        CHECK(filled(out.data, 64, 13));
+        fst_drop(a, &out);
+    }
+    CHECK_EQ(1, state_of(a).processes);
+    tear_down();
+    munmap(post, sizeof *post);
+}
+
+static void dropped_message(void)
+{
+    set_up();
+    struct fst_ref ref = alloc_one(a, child), out;
+    struct fst_message m;
+    fst_share(a, &ref, &m);
+    fst_drop(a, &ref);
+    CHECK_EQ(0, fst_inflight_drop(a, FST_FOREVER, UINT64_MAX)); /* none is so old */
+    CHECK_EQ(0, fst_inflight_drop(a, 0, make_group(a, "other", fst_group_root(a), FST_NO_LIMIT, 0)));
+    CHECK_EQ(1, fst_inflight_drop(a, 0, fst_group_root(a)));
+    settle(a);
+    CHECK_EQ(FST_STALE, fst_take(a, &m, &out));
+    tear_down();
+}
+
+/* ---- the reference table ---- */
+
+static void in_section(struct peer *parent, void *context)
+{
+    (void)context;
+    fst_read_lock(a);
+    peer_say(parent, 'r');
+    peer_hear(parent);
+    fst_read_unlock(a);
+}
+
+/* Behind a grace period that does not end, a loop of resolve and drop takes its own entry back each time. */
+static void revive_uses_one_entry(void)
+{
+    set_up();
+    struct peer p = peer_start(in_section, NULL);
+    PEER_WAIT(&p, 'r');
+    struct fst_ref ref = alloc_one(a, child), out;
+    struct fst_handle h;
+    struct fst_message m;
+    fst_handle_of(a, &ref, &h);
+    fst_share(a, &ref, &m);
+    fill(ref.data, 64, 4);
+    uint64_t live = a->refs->live;
+    fst_drop(a, &ref);
+    for (int i = 0; i < 20000; i++) {
+        CHECK_EQ(FST_OK, fst_resolve(a, &h, &out));
+        CHECK_EQ(ref.entry, out.entry);
+        fst_drop(a, &out);
+        if (i % 1000 == 0)
+            fst_barrier(a, 1000000);
+    }
+    CHECK(a->refs->live <= live + 1);
+    CHECK_EQ(FST_OK, fst_take(a, &m, &out));
+    CHECK(filled(out.data, 64, 4));
+    fst_drop(a, &out);
+    peer_end(&p);
+    tear_down();
+}
+
+/* The table grows to its bound; then it is an error that names it, and everything works again with a few entries less. */
+static void full_reference_table(void)
+{
+    static struct fst_ref *ref;
+    a = anonymous(64 * MIB);
+    child = root_child(a, "c", 8, 0);
+    ref = calloc(FST_MAX_ENTRIES + 1, sizeof *ref);
+    size_t got;
+    int rc = fst_alloc_many(a, child, FST_MAX_ENTRIES + 1, ref, &got);
+    CHECK_EQ(FST_FULL, rc);
+    CHECK_EQ(FST_MAX_ENTRIES, got);
+    CHECK(strstr(fst_last_error(), "reference entries") != NULL);
+    struct fst_message m;
+    struct fst_ref out;
+    CHECK_EQ(FST_OK, fst_share(a, &ref[5], &m)); /* in flight takes none of ours */
+    CHECK_EQ(FST_OK, fst_take(a, &m, &out));     /* nor does what we refer to already */
+    fst_drop(a, &out);
+    for (size_t i = 0; i < 10; i++)
+        fst_drop(a, &ref[i]);
+    for (size_t i = 0; i < 9; i++)
+        ref[i] = alloc_one(a, child);
+    fst_drop(a, &ref[10]);
+    for (size_t i = 0; i < got; i++)
+        if (i != 9 && i != 10)
+            fst_drop(a, &ref[i]);
+    free(ref);
+    tear_down();
+}
+
+static void full_in_flight(void)
+{
+    set_up();
+    struct fst_ref ref = alloc_one(a, child);
+    struct fst_message m;
+    uint32_t n = 0;
+    while (fst_share(a, &ref, &m) == FST_OK)
+        n++;
+    CHECK_EQ(FST_MAX_INFLIGHT, n);
+    CHECK(strstr(fst_last_error(), "in-flight") != NULL);
+    struct fst_ref out;
+    CHECK_EQ(FST_OK, fst_take(a, &m, &out));
+    fst_drop(a, &out);
+    fst_drop(a, &ref);
+    CHECK_EQ(FST_MAX_INFLIGHT - 1, fst_inflight_drop(a, 0, UINT64_MAX));
+    tear_down();
+}
+
+/* Two threads drop the two references that one process has to an object, again and again. */
+static struct fst_ref contended;
+
+static void *drop_contended(void *barrier)
+{
+    for (int i = 0; i < 3000; i++) {
+        pthread_barrier_wait(barrier);
+        fst_drop(a, &contended);
+        pthread_barrier_wait(barrier);
+    }
+    return NULL;
+}
+
+static void two_threads_drop(void)
+{
+    pthread_t t;
+    pthread_barrier_t barrier;
+    pthread_barrier_init(&barrier, NULL, 2);
+    set_up();
+    pthread_create(&t, NULL, drop_contended, &barrier);
+    for (int i = 0; i < 3000; i++) {
+        struct fst_message m;
+        contended = alloc_one(a, child);
+        if (i & 1)
+            fst_share(a, &contended, &m);
+        fst_hold(a, &contended);
+        pthread_barrier_wait(&barrier);
+        fst_drop(a, &contended);
+        pthread_barrier_wait(&barrier);
+    }
+    pthread_join(t, NULL);
+    tear_down();
+}
+
+/* ---- many, sizes, alignments, content ---- */
+
+static void alloc_many(void)
+{
+    static struct fst_ref ref[5000];
+    size_t got;
+    set_up();
+    CHECK_EQ(FST_OK, fst_alloc_many(a, child, 5000, ref, &got));
+    CHECK_EQ(5000, got);
+    for (size_t i = 0; i < got; i++)
+        fill(ref[i].data, 64, i);
+    for (size_t i = 0; i < got; i++)
+        CHECK(filled(ref[i].data, 64, i));
+    for (size_t i = 0; i < got; i++)
+        fst_drop(a, &ref[i]);
+    CHECK_EQ(FST_OK, fst_alloc_many(a, child, 0, ref, &got));
+    CHECK_EQ(0, got);
+    /* As many as there is room for, and the reason why not more. */
+    uint64_t big = root_child(a, "big", MIB, 0);
+    CHECK_EQ(FST_FULL, fst_alloc_many(a, big, 100, ref, &got));
+    CHECK(got >= 60 && got <= 64);
+    for (size_t i = 0; i < got; i++)
+        fst_drop(a, &ref[i]);
+    tear_down();
+}
+
+static const uint64_t sizes[] = {0,    1,     7,     8,     9,     63,    64,    65,    80,     81,     1000,   4095,    4096,
+                                 4097, 32767, 32768, 57344, 57345, 65535, 65536, 65537, 100000, 262144, 300001, MIB - 1, MIB};
+
+/* The number of bytes that was asked for arrives exactly, from every size class, in another process. */
+static void size_classes(void)
+{
+    struct post *post = shared_memory(sizeof *post);
+    set_up();
+    struct peer p = peer_start(receive, post);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct fst_ref ref = alloc_bytes(a, sizes[i]);
+        CHECK_EQ(sizes[i], ref.nbytes);
+        post->nbytes = sizes[i];
+        post->seed = i;
+        fill(ref.data, sizes[i], i);
+        fst_share(a, &ref, &post->m);
+        fst_handle_of(a, &ref, &post->h);
+        TELL(p, 't');
+        TELL(p, 'd');
+        TELL(p, 'h');
+        fst_drop(a, &ref);
+        TELL(p, 'd');
+    }
+    for (uint64_t n = 0; n <= 1500; n++) {
+        struct fst_ref ref = alloc_bytes(a, n), other = alloc_bytes(a, n);
+        CHECK_EQ(n, ref.nbytes);
+        fill(ref.data, n, n);
+        fill(other.data, n, n + 1);
+        CHECK(filled(ref.data, n, n));
+        fst_drop(a, &ref);
+        fst_drop(a, &other);
+    }
+    struct fst_ref out;
+    CHECK_EQ(FST_FULL, fst_alloc_bytes(a, fst_group_root(a), UINT64_MAX, &out));
+    CHECK_EQ(FST_FULL, fst_alloc_bytes(a, fst_group_root(a), 1ull << 63, &out));
+    CHECK_EQ(FST_FULL, fst_alloc_bytes(a, fst_group_root(a), 64 * MIB + 1, &out));
+    peer_end(&p);
+    tear_down();
+    munmap(post, sizeof *post);
+}
+
+/* Runs of many extents and zones, up to the whole arena. */
+static void large_runs(void)
+{
+    a = anonymous(100 * MIB);
+    for (int round = 0; round < 3; round++) {
+        struct fst_ref x = alloc_bytes(a, 40 * MIB + 1), y = alloc_bytes(a, 20 * MIB), none;
+        memset(x.data, 0xaa, x.nbytes);
+        memset(y.data, 0x55, y.nbytes);
+        CHECK(((uint8_t *)x.data)[x.nbytes - 1] == 0xaa && ((uint8_t *)x.data)[0] == 0xaa);
+        CHECK_EQ(FST_FULL, fst_alloc_bytes(a, fst_group_root(a), 60 * MIB, &none));
+        fst_drop(a, &x);
+        fst_drop(a, &y);
+        settle(a);
+        CHECK_EQ(0, used_bytes(a));
+        x = alloc_bytes(a, 100 * MIB);
+        ((uint8_t *)x.data)[100 * MIB - 1] = 1;
+        fst_drop(a, &x);
+        settle(a);
+    }
+    uint64_t bytes;
+    CHECK_EQ(FST_OK, fst_shrink(a, &bytes));
+    CHECK_EQ(100 * MIB, bytes);
+    struct fst_ref x = alloc_bytes(a, 50 * MIB);
+    CHECK_EQ(0, ((uint8_t *)x.data)[MIB]); /* holes read as zeros */
+    fst_drop(a, &x);
+    tear_down();
+}
+
+static void alignments(void)
+{
+    a = anonymous(64 * MIB);
+    for (uint64_t align = 8; align <= FST_ALIGN_MAX; align *= 2) {
+        char name[32];
+        snprintf(name, sizeof name, "align-%llu", (unsigned long long)align);
+        struct fst_cache_spec spec = {.name = name, .size = align + 3, .align = align};
+        uint64_t cache = 0;
+        struct fst_ref ref[5];
+        CHECK_EQ(FST_OK, fst_cache_open(a, &spec, &cache));
+        child = child_of(a, cache, fst_group_root(a));
+        for (int i = 0; i < 5; i++) {
+            ref[i] = alloc_one(a, child);
+            CHECK_EQ(0, (uintptr_t)ref[i].data % align);
+            fill(ref[i].data, align + 3, (uint64_t)i);
+        }
+        for (int i = 0; i < 5; i++) {
+            CHECK(filled(ref[i].data, align + 3, (uint64_t)i));
+            fst_drop(a, &ref[i]);
+        }
+        settle(a);
+    }
+    tear_down();
+}
+
+static void initial_content(void)
+{
+    char init[100];
+    fill(init, sizeof init, 21);
+    for (uint32_t flags = 0; flags <= FST_CACHE_TYPESAFE_BY_RCU; flags += FST_CACHE_TYPESAFE_BY_RCU) {
+        a = anonymous(64 * MIB);
+        struct fst_cache_spec spec = {.name = "i", .size = 200, .init = init, .init_bytes = sizeof init, .flags = flags};
+        uint64_t cache = 0;
+        static const char zeros[100];
+        CHECK_EQ(FST_OK, fst_cache_open(a, &spec, &cache));
+        uint64_t base = used_bytes(a);
+        child = child_of(a, cache, fst_group_root(a));
+        for (int round = 0; round < 3; round++) {
+            struct fst_ref ref[300];
+            for (int i = 0; i < 300; i++) {
+                ref[i] = alloc_one(a, child);
+                if (flags && round)
+                    continue; /* reused at once, with what was in it */
+                CHECK(filled(ref[i].data, 100, 21));
+                CHECK(memcmp((char *)ref[i].data + 100, zeros, 100) == 0);
+            }
+            for (int i = 0; i < 300; i++) {
+                if (!flags)
+                    memset(ref[i].data, 0xff, 200);
+                fst_drop(a, &ref[i]);
+            }
+        }
+        settle(a);
+        CHECK_EQ(base, used_bytes(a));
+        CHECK_EQ(FST_OK, fst_cache_destroy(a, cache));
+        tear_down();
+    }
+}
+
+/* TYPESAFE_BY_RCU: a lookup that never writes finds, inside its section, an object of the type with a generation to compare. */
+struct typed {
+    uint64_t type, key;
+};
+
+static void typed_reader(struct peer *parent, void *context)
+{
+    uint8_t **slots = context;
+    uint64_t looked = 0;
+    peer_say(parent, 'r');
+    for (;;) {
+        fst_read_lock(a);
+        struct typed *t = __atomic_load_n((struct typed **)(void *)&slots[looked % 64], __ATOMIC_ACQUIRE);
+        if (t)
+            CHECK_EQ(0x1234567, __atomic_load_n(&t->type, __ATOMIC_RELAXED));
+        fst_read_unlock(a);
+        looked++;
+        if (atomic_load(&test_failures))
+            peer_say(parent, 'x');
+    }
+}
+
+static void typesafe(void)
+{
+    struct typed **slots = shared_memory(64 * sizeof *slots);
+    struct fst_ref ref[64];
+    a = anonymous(4 * MIB);
+    struct typed init = {.type = 0x1234567};
+    struct fst_cache_spec spec = {
+        .name = "t", .size = sizeof init, .init = &init, .init_bytes = sizeof init, .flags = FST_CACHE_TYPESAFE_BY_RCU};
+    uint64_t cache = 0, bytes;
+    CHECK_EQ(FST_OK, fst_cache_open(a, &spec, &cache));
+    child = child_of(a, cache, fst_group_root(a));
+    struct peer p = peer_start(typed_reader, slots);
+    PEER_WAIT(&p, 'r');
+    for (int round = 0; round < 300; round++) {
+        for (int i = 0; i < 64; i++) {
+            ref[i] = alloc_one(a, child);
+            struct typed *t = ref[i].data;
+            CHECK_EQ(0x1234567, t->type);
+            t->key = (uint64_t)round;
+            __atomic_store_n(&slots[i], t, __ATOMIC_RELEASE);
+        }
+        for (int i = 0; i < 64; i++) {
+            __atomic_store_n(&slots[i], NULL, __ATOMIC_RELEASE);
+            fst_drop(a, &ref[i]);
+        }
+        CHECK_EQ(FST_OK, fst_cache_shrink(a, cache, &bytes));
+        CHECK(bytes > 0);
+        struct fst_ref other = alloc_bytes(a, 3 * MIB); /* the same pages, as another type */
+        memset(other.data, 0xee, other.nbytes);
+        fst_drop(a, &other);
+        settle(a);
+    }
+    kill(p.pid, SIGKILL);
+    CHECK_EQ(p.pid, waitpid(p.pid, NULL, 0));
+    CHECK_EQ(0, peer_hear(&p)); /* not an x */
+    close(p.in);
+    close(p.out);
+    settle(a);
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache));
+    tear_down();
+    munmap(slots, 64 * sizeof *slots);
+}
+
+/* Many messages one after the other through one reader; everything in flight arrives. */
+static void stream(void)
+{
+    struct post *post = shared_memory(sizeof *post);
+    set_up();
+    struct peer p = peer_start(receive, post);
+    for (int round = 0; round < 20; round++) {
+        post->count = 1000;
+        for (uint64_t i = 0; i < post->count; i++) {
+            struct fst_ref ref = alloc_bytes(a, i % 3000);
+            fill(ref.data, i % 3000, i);
+            CHECK_EQ(FST_OK, fst_share(a, &ref, &post->many[i]));
+            fst_drop(a, &ref);
+        }
+        TELL(p, 'm');
+    }
+    peer_end(&p);
+    CHECK_EQ(0, state_of(a).in_flight);
+    tear_down();
+    munmap(post, sizeof *post);
+}
+
+static void readonly(void)
+{
+    const char *path = new_path("ro");
+    int up[2];
+    REQUIRE(pipe(up) == 0);
+    pid_t pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+        struct fst_message m;
+        struct fst_ref out;
+        struct fst_open_options o = {.path = path, .create = FST_OPEN_EXISTING, .readonly = true};
+        CHECK_EQ(sizeof m, (size_t)read(up[0], &m, sizeof m));
+        REQUIRE(fst_arena_open(&o, &a) == FST_OK);
+        CHECK_EQ(FST_OK, fst_take(a, &m, &out));
+        CHECK(filled(out.data, 64, 31));
+        CHECK_EQ(FST_READONLY, fst_free(a, &out));
+        struct fst_ref none;
+        CHECK_EQ(FST_READONLY, fst_alloc_bytes(a, fst_group_root(a), 8, &none));
+        CHECK_EQ(FST_READONLY, fst_group_destroy(a, fst_group_root(a)));
+        uint64_t ids[8];
+        CHECK(fst_cache_list(a, ids, 8) > 0);
+        CHECK_EQ(FST_READONLY, fst_cache_destroy(a, ids[0]));
+        fst_drop(a, &out);
+        fst_arena_unref(a);
+        CHILD_EXIT();
+    }
+    a = open_named(path);
+    struct fst_ref ref = alloc_one(a, root_child(a, "c", 64, 0));
+    struct fst_message m;
+    fill(ref.data, 64, 31);
+    fst_share(a, &ref, &m);
+    CHECK_EQ(sizeof m, (size_t)write(up[1], &m, sizeof m));
+    CHECK_CHILD(pid);
+    fst_drop(a, &ref);
+    close(up[0]);
+    close(up[1]);
+    tear_down();
+    CHECK(access(path, F_OK) != 0);
+}
+
+TEST_MAIN(CASE(alloc_and_drop), CASE(hold_counts), CASE(stale_handles), CASE(random_handles), CASE(message_read_twice),
+          CASE(old_message_after_newer), CASE(same_object_twice), CASE(forged_message), CASE(free_for_everyone),
+          CASE(between_processes), CASE(killed_holder), CASE(sender_gone_before_receiver), CASE(dropped_message),
+          CASE(revive_uses_one_entry), CASE(full_reference_table), CASE(full_in_flight), CASE(two_threads_drop), CASE(alloc_many),
+          CASE(size_classes), CASE(large_runs), CASE(alignments), CASE(initial_content), CASE(typesafe), CASE(stream),
+          CASE(readonly))
