@@ -64,7 +64,7 @@ sanitize: $(S)/tools ## the same under the address, undefined behaviour and thre
 		tools/core-tests tsan -Db_sanitize=thread -Db_lundef=false
 
 model: $(S)/tools ## check the models with spin
-	@tools/run-models
+	@tools/run-models $(ARGS)
 
 test-python: $(S)/package $(S)/tools ## the Python tests
 	@$(BIN)/python -m pytest $(ARGS)

@@ -116,10 +116,7 @@ int fst_grace_wait(struct fst_arena *a, uint64_t cookie, uint64_t timeout, const
     }
     if (served(&w))
         return FST_OK;
-    if (a->light)
-        fst_membarrier();
-    else
-        fst_full_fence();
+    /* No second barrier: leaving is a release store, and we have loaded what it stored (V_NOSECOND in the model). */
     fst_max64(&sb->gp_completed, w.seq);
     fst_add64(&sb->grace_periods, 1);
     return FST_OK;

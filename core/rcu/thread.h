@@ -74,7 +74,8 @@ static inline void fst_section_enter(struct fst_thread *t)
 {
     if (t->nest++)
         return;
-    __atomic_store_n(&t->slot->seq, fst_load_relaxed(&t->arena->sb->gp_seq), __ATOMIC_RELAXED);
+    /* Acquire: a reader must not look at anything before it has the number it will be waited for by (V_RELAXEDSEQ in the model). */
+    __atomic_store_n(&t->slot->seq, fst_load_acquire(&t->arena->sb->gp_seq), __ATOMIC_RELAXED);
     if (t->arena->light)
         fst_compiler_barrier();
     else
