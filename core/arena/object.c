@@ -89,7 +89,8 @@ static int explain_ended(struct fst_arena *a, uint64_t child)
 {
     /* ENDING lasts as long as destroy() holds the lock; afterwards the child is LIVE again or has ended. */
     fst_registry_lock(a);
-    uint64_t state = fst_load_acquire(&fst_child_at(a, (uint32_t)child)->state);
+    bool exists = (uint32_t)child < a->sb->child_top;
+    uint64_t state = exists ? fst_load_acquire(&fst_child_at(a, (uint32_t)child)->state) : 0;
     fst_registry_unlock(a);
     if (fst_state(state) == FST_CHILD_LIVE && (uint32_t)(state >> 16) == (uint32_t)(child >> 32))
         return FST_OK;

@@ -79,12 +79,12 @@ void fst_ended_groups(struct fst_arena *a, const struct fst_ended *ended, void (
     uint32_t top = fst_load_acquire(&a->sb->group_top);
     if (!ended->walk) {
         for (uint32_t g = ended->head; g != FST_NONE; g = fst_group_at(a, g)->next_ended)
-            if (fst_state(fst_load_acquire(&fst_group_at(a, g)->state)) == FST_GROUP_DESTROYED)
+            if (fst_state(fst_load_acquire(&fst_group_at(a, g)->state)) > FST_GROUP_LIVE)
                 visit(context, g);
         return;
     }
     for (uint32_t g = 1; g < top; g++)
-        if (fst_state(fst_load_acquire(&fst_group_at(a, g)->state)) == FST_GROUP_DESTROYED)
+        if (fst_state(fst_load_acquire(&fst_group_at(a, g)->state)) > FST_GROUP_LIVE)
             visit(context, g);
 }
 

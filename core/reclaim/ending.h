@@ -15,7 +15,7 @@ struct fst_ended {
 void fst_ended_children(struct fst_arena *a, const struct fst_ended *ended, void (*visit)(void *context, uint32_t child),
                         void *context);
 
-/* Call visit for every destroyed group among what was taken. */
+/* Call visit for every ended group among what was taken: nobody may be left to ask for it, as for a lasting one. */
 void fst_ended_groups(struct fst_arena *a, const struct fst_ended *ended, void (*visit)(void *context, uint32_t group),
                       void *context);
 
