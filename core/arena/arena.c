@@ -168,10 +168,10 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
     uint8_t uuid[16];
     if (getrandom(uuid, sizeof uuid, 0) != (ssize_t)sizeof uuid)
         return fst_fail_errno(FST_OS, errno, "cannot make an identity");
-    uint64_t capacity = (o->capacity ? o->capacity : DEFAULT_CAPACITY) + FST_PAGE - 1;
-    capacity &= ~(uint64_t)(FST_PAGE - 1);
+    uint64_t capacity = o->capacity ? o->capacity : DEFAULT_CAPACITY;
     if (capacity > MAX_CAPACITY)
         return fst_fail(FST_INVALID, "a capacity of %llu bytes: the most is %llu", (unsigned long long)o->capacity, MAX_CAPACITY);
+    capacity = (capacity + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
     uint32_t flags = (o->path ? 0 : FST_ARENA_ANONYMOUS) | (o->huge_pages ? FST_ARENA_HUGE_PAGES : 0);
 #ifndef FST_FULL_FENCES
     if (fst_membarrier_register())
