@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "flagstone.h"
@@ -23,12 +24,33 @@
 
 /* ---- arenas ---- */
 
+/* A folder of this process's own on the tmpfs, because whoever opens an arena removes what crashed processes left beside it. */
+static char own_folder[64];
+
+HELPER void remove_folder(void)
+{
+    char mine[64];
+    snprintf(mine, sizeof mine, "/dev/shm/fst-ctest-%d", (int)getpid());
+    if (strcmp(mine, own_folder) == 0)
+        rmdir(own_folder);
+}
+
+HELPER const char *folder(void)
+{
+    if (!own_folder[0]) {
+        snprintf(own_folder, sizeof own_folder, "/dev/shm/fst-ctest-%d", (int)getpid());
+        REQUIRE(mkdir(own_folder, 0700) == 0);
+        atexit(remove_folder);
+    }
+    return own_folder;
+}
+
 HELPER const char *new_path(const char *what)
 {
     static char path[8][128];
     static unsigned n;
     char *p = path[n++ % 8];
-    snprintf(p, sizeof path[0], "/dev/shm/fst-ctest-%d-%s-%u", (int)getpid(), what, n);
+    snprintf(p, sizeof path[0], "%s/%s-%u", folder(), what, n);
     return p;
 }
 

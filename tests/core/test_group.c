@@ -1,0 +1,483 @@
+/* Groups: a tree with limits, and what close(), destroy() and the death of their processes leave. */
+#include <pthread.h>
+
+#include "alloc/run.h"
+#include "support.h"
+
+static fst_arena *a;
+static uint64_t cache;
+
+static void set_up(void)
+{
+    a = anonymous(64 * MIB);
+    cache = make_cache(a, "c", 4096, 0);
+}
+
+static void tear_down(void)
+{
+    settle(a);
+    CHECK_EQ(1, state_of(a).groups);
+    CHECK_EQ(0, used_bytes(a));
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+}
+
+static struct fst_group_info info_of(uint64_t group)
+{
+    struct fst_group_info info = {0};
+    if (fst_group_get_info(a, group, &info))
+        info.state = 0;
+    return info;
+}
+
+static uint64_t usage(uint64_t group)
+{
+    return info_of(group).usage;
+}
+
+static void tree(void)
+{
+    set_up();
+    uint64_t root = fst_group_root(a), again;
+    uint64_t job = make_group(a, "job", root, FST_NO_LIMIT, 0), task = make_group(a, "task", job, 10 * MIB, 0);
+    uint64_t other = make_group(a, "task", root, FST_NO_LIMIT, 0); /* names are per parent */
+    CHECK(other != task);
+    bool created = true;
+    struct fst_group_spec spec = {.name = "task", .parent = job};
+    CHECK_EQ(FST_OK, fst_group_open(a, &spec, &again, &created));
+    CHECK(!created && again == task);
+    spec.set_limit = true;
+    spec.limit = 5 * MIB;
+    CHECK_EQ(FST_MISMATCH, fst_group_open(a, &spec, &again, &created));
+    struct fst_group_info info = info_of(task);
+    CHECK_EQ(job, info.parent);
+    CHECK_EQ(10 * MIB, info.limit);
+    CHECK(strcmp(info.name, "task") == 0);
+    CHECK_EQ(1, info_of(job).children);
+    struct fst_ref ref = alloc_one(a, child_of(a, cache, task));
+    uint64_t bytes = usage(task);
+    CHECK(bytes > 0);
+    CHECK_EQ(bytes, usage(job));
+    CHECK_EQ(bytes, usage(root));
+    CHECK_EQ(0, usage(other));
+    uint64_t caches[4], group, of;
+    CHECK_EQ(1, fst_group_caches(a, task, caches, 4));
+    CHECK_EQ(cache, caches[0]);
+    CHECK_EQ(FST_OK, fst_child_owner(a, ref.child, &of, &group));
+    CHECK(of == cache && group == task);
+    fst_drop(a, &ref);
+    for (int i = 0; i < 2; i++)
+        fst_group_unref(a, task);
+    fst_group_unref(a, job);
+    fst_group_unref(a, other);
+    fst_group_unref(a, other); /* once too often: nothing happens */
+    CHECK_EQ(FST_INVALID, fst_group_close(a, root));
+    CHECK_EQ(FST_INVALID, fst_group_destroy(a, root));
+    tear_down();
+}
+
+static void limits(void)
+{
+    set_up();
+    struct fst_ref ref[300], none;
+    uint64_t job = make_group(a, "job", fst_group_root(a), MIB, 0), task = make_group(a, "task", job, FST_NO_LIMIT, 0);
+    uint64_t child = child_of(a, cache, task);
+    size_t got;
+    CHECK_EQ(FST_LIMIT, fst_alloc_many(a, child, 300, ref, &got));
+    CHECK_EQ(MIB / 4096, got);
+    CHECK(strstr(fst_last_error(), "group job") != NULL);
+    CHECK_EQ(MIB, usage(job));
+    CHECK(info_of(job).limit_hits > 0);
+    CHECK_EQ(0, info_of(task).limit_hits);
+    CHECK_EQ(FST_LIMIT, fst_alloc_bytes(a, task, 100000, &none));
+    fst_drop(a, &ref[--got]);
+    ref[got++] = alloc_one(a, child);
+    CHECK_EQ(FST_OK, fst_group_set_limit(a, job, 2 * MIB));
+    CHECK_EQ(FST_OK, fst_alloc(a, child, &ref[got]));
+    got++;
+    CHECK_EQ(FST_OK, fst_group_set_limit(a, job, 4096)); /* below usage: what is there stays */
+    while (fst_alloc(a, child, &ref[got]) == FST_OK)
+        got++;
+    CHECK(usage(job) <= 2 * MIB);
+    while (got)
+        fst_drop(a, &ref[--got]);
+    CHECK_EQ(FST_OK, fst_reclaim(a, job, FST_FOREVER));
+    CHECK_EQ(0, usage(job));
+    CHECK_EQ(FST_LIMIT, fst_alloc(a, child, &none)); /* a slab is more than the limit */
+    fst_group_note_failed(a, job);
+    CHECK_EQ(1, info_of(job).failed);
+    CHECK_EQ(1, info_of(job).reclaims);
+    CHECK_EQ(FST_OK, fst_group_set_limit(a, job, FST_NO_LIMIT));
+    CHECK_EQ(FST_OK, fst_alloc(a, child, &none));
+    fst_drop(a, &none);
+    fst_group_unref(a, task);
+    fst_group_unref(a, job);
+    tear_down();
+}
+
+static uint64_t crowded[2];
+
+static void crowd(struct peer *parent, void *context)
+{
+    (void)context;
+    uint64_t random = (uint64_t)getpid();
+    struct fst_ref ref[64];
+    int n = 0;
+    PEER_WAIT(parent, 'g');
+    for (int i = 0; i < 20000; i++) {
+        uint64_t r = next_random(&random);
+        if (n == 64 || (n && r % 5 < 2)) {
+            int k = (int)((r >> 32) % (uint64_t)n);
+            fst_drop(a, &ref[k]);
+            ref[k] = ref[--n];
+        } else {
+            int rc = fst_alloc_bytes(a, crowded[r & 1], (r >> 8) % 70000, &ref[n]);
+            CHECK(rc == FST_OK || rc == FST_LIMIT);
+            n += rc == FST_OK;
+        }
+    }
+    while (n)
+        fst_drop(a, &ref[--n]);
+}
+
+/* Four processes at the limits of two groups and of the one above them: no look ever finds one above its limit. */
+static void never_exceeded(void)
+{
+    set_up();
+    uint64_t job = make_group(a, "job", fst_group_root(a), 3 * MIB, 0);
+    crowded[0] = make_group(a, "one", job, 2 * MIB, 0);
+    crowded[1] = make_group(a, "two", job, 2 * MIB, 0);
+    struct peer p[4];
+    for (int i = 0; i < 4; i++)
+        p[i] = peer_start(crowd, NULL);
+    for (int i = 0; i < 4; i++)
+        peer_say(&p[i], 'g');
+    for (int i = 0; i < 20000; i++) {
+        CHECK(usage(job) <= 3 * MIB);
+        CHECK(usage(crowded[0]) <= 2 * MIB);
+        CHECK(usage(crowded[1]) <= 2 * MIB);
+    }
+    for (int i = 0; i < 4; i++)
+        peer_end(&p[i]);
+    CHECK(info_of(job).peak <= 3 * MIB && info_of(job).peak > 0);
+    settle(a);
+    CHECK_EQ(0, usage(job));
+    fst_run_lock(a);
+    CHECK_EQ(0, a->sb->used_pages);
+    fst_run_unlock(a);
+    fst_group_unref(a, crowded[0]);
+    fst_group_unref(a, crowded[1]);
+    fst_group_unref(a, job);
+    tear_down();
+}
+
+struct post {
+    struct fst_message m, g;
+    struct fst_handle h;
+    uint64_t group;
+};
+
+static void use_group(struct peer *parent, void *context)
+{
+    struct post *post = context;
+    struct fst_ref ref, out;
+    uint64_t group = 0;
+    for (char c; (c = peer_hear(parent)) != 0;) {
+        if (c == 't')
+            CHECK_EQ(FST_OK, fst_take(a, &post->m, &ref));
+        if (c == 'c')
+            CHECK(filled(ref.data, ref.nbytes, 5));
+        if (c == 's')
+            CHECK_EQ(FST_STALE, fst_resolve(a, &post->h, &out));
+        if (c == 'd')
+            fst_drop(a, &ref);
+        if (c == 'h')
+            CHECK_EQ(FST_OK, fst_group_hold(a, post->group));
+        if (c == 'g') {
+            CHECK_EQ(FST_OK, fst_group_take(a, &post->g, &group));
+            CHECK_EQ(post->group, group);
+        }
+        if (c == 'u')
+            fst_group_unref(a, post->group);
+        peer_say(parent, 'k');
+    }
+}
+
+#define TELL(peer, c)            \
+    do {                         \
+        peer_say(&(peer), (c));  \
+        PEER_WAIT(&(peer), 'k'); \
+    } while (0)
+
+/* destroy() with a live reference elsewhere and a message under way: handles end at once, the bytes stay where they are used. */
+static void destroy_in_use(void)
+{
+    struct post *post = shared_memory(sizeof *post);
+    set_up();
+    struct peer p = peer_start(use_group, post);
+    uint64_t job = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, 0), task = make_group(a, "task", job, MIB, 0);
+    struct fst_ref ref = alloc_one(a, child_of(a, cache, task)), lost = alloc_bytes(a, 1), out;
+    fst_drop(a, &lost);
+    struct fst_message in_flight;
+    struct fst_handle lost_handle;
+    CHECK_EQ(FST_OK, fst_alloc_bytes(a, task, 100, &lost));
+    fst_handle_of(a, &lost, &lost_handle);
+    fst_share(a, &lost, &in_flight);
+    fst_drop(a, &lost);
+    fill(ref.data, 4096, 5);
+    fst_handle_of(a, &ref, &post->h);
+    fst_share(a, &ref, &post->m);
+    TELL(p, 't');
+    fst_drop(a, &ref);
+    uint64_t child = child_of(a, cache, task);
+    CHECK_EQ(FST_OK, fst_group_destroy(a, job));
+    CHECK_EQ(FST_CLOSED, fst_alloc(a, child, &out));
+    CHECK_EQ(FST_STALE, fst_resolve(a, &post->h, &out));
+    TELL(p, 's');
+    settle(a);
+    TELL(p, 'c');
+    CHECK_EQ(FST_STALE, fst_take(a, &in_flight, &out));
+    CHECK_EQ(FST_STALE, fst_resolve(a, &lost_handle, &out));
+    CHECK_EQ(0, state_of(a).in_flight);
+    uint64_t left = used_bytes(a);
+    CHECK(left > 0);
+    uint64_t again = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, 0);
+    CHECK(again != job);
+    CHECK_EQ(0, usage(again));
+    TELL(p, 'd');
+    fst_group_unref(a, task);
+    fst_group_unref(a, job);
+    fst_group_unref(a, again);
+    settle(a);
+    CHECK_EQ(0, used_bytes(a));
+    peer_end(&p);
+    tear_down();
+    munmap(post, sizeof *post);
+}
+
+static void close_group(void)
+{
+    set_up();
+    uint64_t job = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, 0), child = child_of(a, cache, job);
+    struct fst_ref ref = alloc_one(a, child), out, empty[20];
+    struct fst_handle h;
+    for (int i = 0; i < 20; i++)
+        empty[i] = alloc_one(a, child);
+    for (int i = 0; i < 20; i++)
+        fst_drop(a, &empty[i]);
+    fill(ref.data, 4096, 6);
+    fst_handle_of(a, &ref, &h);
+    CHECK_EQ(FST_OK, fst_group_close(a, job));
+    CHECK_EQ(2, info_of(job).state);
+    CHECK_EQ(FST_CLOSED, fst_alloc(a, child, &out));
+    CHECK_EQ(FST_CLOSED, fst_child_open(a, cache, job, &child));
+    CHECK_EQ(FST_CLOSED, fst_group_hold(a, job));
+    CHECK_EQ(FST_OK, fst_resolve(a, &h, &out)); /* what is there lives on */
+    fst_drop(a, &out);
+    settle(a);
+    CHECK(filled(ref.data, 4096, 6));
+    CHECK_EQ(fst_child_at(a, ref.child)->pages * 4096ull, used_bytes(a)); /* empty slabs went */
+    CHECK(!info_of(job).released);
+    uint64_t again = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, 0);
+    CHECK(again != job);
+    fst_group_unref(a, job);
+    settle(a);
+    CHECK(filled(ref.data, 4096, 6));
+    fst_drop(a, &ref);
+    fst_group_unref(a, again);
+    tear_down();
+}
+
+/* The last process that has the group open lets go of it, or is killed: closed. */
+static void closed_by_the_last(void)
+{
+    struct post *post = shared_memory(sizeof *post);
+    for (int killed = 0; killed < 2; killed++) {
+        set_up();
+        struct peer p = peer_start(use_group, post);
+        uint64_t job = post->group = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, 0);
+        struct fst_ref ref = alloc_one(a, child_of(a, cache, job));
+        TELL(p, 'h');
+        fst_group_unref(a, job);
+        settle(a);
+        CHECK_EQ(1, info_of(job).state);
+        if (killed)
+            peer_kill(&p);
+        else
+            TELL(p, 'u');
+        settle(a);
+        CHECK_EQ(2, info_of(job).state);
+        fst_drop(a, &ref);
+        settle(a);
+        CHECK_EQ(0, info_of(job).state);
+        if (!killed)
+            peer_end(&p);
+        tear_down();
+    }
+    munmap(post, sizeof *post);
+}
+
+static void lasting(void)
+{
+    set_up();
+    uint64_t job = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, FST_GROUP_LASTING);
+    fst_group_unref(a, job);
+    settle(a);
+    settle(a);
+    CHECK_EQ(1, info_of(job).state);
+    CHECK_EQ(job, make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, FST_GROUP_LASTING));
+    fst_group_unref(a, job);
+    settle(a);
+    CHECK_EQ(FST_OK, fst_group_destroy(a, job));
+    settle(a);
+    CHECK_EQ(0, info_of(job).state);
+    job = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, FST_GROUP_LASTING);
+    CHECK_EQ(FST_OK, fst_group_close(a, job));
+    fst_group_unref(a, job);
+    tear_down();
+}
+
+static void lasting_closed_by_nobody(void)
+{
+    set_up();
+    uint64_t job = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, FST_GROUP_LASTING);
+    fst_group_unref(a, job);
+    settle(a);
+    CHECK_EQ(FST_OK, fst_group_close(a, job)); /* by who has it from a list, and holds no reference */
+    tear_down();
+}
+
+static void group_in_flight(void)
+{
+    struct post *post = shared_memory(sizeof *post);
+    set_up();
+    struct peer p = peer_start(use_group, post);
+    uint64_t job = post->group = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, 0), group;
+    CHECK_EQ(FST_OK, fst_group_share(a, job, &post->g));
+    fst_group_unref(a, job);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(1, info_of(job).state);
+    TELL(p, 'g');
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(1, info_of(job).state);
+    CHECK_EQ(FST_OK, fst_group_take(a, &post->g, &group)); /* read twice */
+    CHECK_EQ(job, group);
+    fst_group_unref(a, group);
+    TELL(p, 'u');
+    settle(a);
+    CHECK_EQ(0, info_of(job).state);
+    CHECK_EQ(FST_STALE, fst_group_take(a, &post->g, &group));
+    struct fst_message m = post->g;
+    struct fst_ref ref;
+    CHECK_EQ(FST_STALE, fst_take(a, &m, &ref)); /* a group's message is no object's */
+    CHECK_EQ(FST_STALE, fst_resolve(a, &m.handle, &ref));
+    peer_end(&p);
+    tear_down();
+    munmap(post, sizeof *post);
+}
+
+/* 3,000 groups, each with memory of two caches, ended in all ways: nothing grows. */
+static void many_lives(void)
+{
+    set_up();
+    for (int i = 0; i < 3000; i++) {
+        uint64_t job = make_group(a, i % 3 ? "job" : NULL, fst_group_root(a), MIB, 0);
+        struct fst_ref x = alloc_one(a, child_of(a, cache, job)), y;
+        CHECK_EQ(FST_OK, fst_alloc_bytes(a, job, 10, &y));
+        if (i % 4 == 0)
+            fst_group_close(a, job);
+        if (i % 4 == 1)
+            fst_group_destroy(a, job);
+        fst_drop(a, &x);
+        if (i % 4 == 2)
+            fst_group_destroy(a, job);
+        fst_drop(a, &y);
+        fst_group_unref(a, job);
+        if (i % 100 == 0)
+            settle(a);
+    }
+    settle(a);
+    CHECK(a->sb->group_top <= 250 && a->sb->child_top <= 500);
+    tear_down();
+}
+
+/* A group with more caches than a batch writes down at a time. */
+static void many_caches(void)
+{
+    set_up();
+    for (int round = 0; round < 2; round++) {
+        uint64_t job = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, 0);
+        struct fst_ref ref[200];
+        struct fst_message m;
+        for (int i = 0; i < 200; i++) {
+            char name[16];
+            snprintf(name, sizeof name, "c%d", i);
+            ref[i] = alloc_one(a, child_of(a, make_cache(a, name, 64, 0), job));
+            if (i % 2)
+                fst_share(a, &ref[i], &m);
+            fst_drop(a, &ref[i]);
+        }
+        if (round)
+            fst_group_close(a, job);
+        else
+            fst_group_destroy(a, job);
+        fst_group_unref(a, job);
+        settle(a);
+        CHECK_EQ(0, info_of(job).state);
+        CHECK_EQ(0, used_bytes(a));
+    }
+    tear_down();
+}
+
+/* Groups begin and end in several processes, while another one destroys the cache that they all use. */
+static void live_and_die(struct peer *parent, void *context)
+{
+    (void)context;
+    uint64_t random = (uint64_t)getpid();
+    PEER_WAIT(parent, 'g');
+    for (int i = 0; i < 1000; i++) {
+        uint64_t r = next_random(&random), job, child;
+        struct fst_group_spec spec = {.name = r & 1 ? "shared" : NULL, .parent = fst_group_root(a)};
+        bool created;
+        CHECK_EQ(FST_OK, fst_group_open(a, &spec, &job, &created));
+        struct fst_cache_spec cs = {.name = "common", .size = 512};
+        uint64_t common = 0;
+        CHECK_EQ(FST_OK, fst_cache_open(a, &cs, &common));
+        struct fst_ref ref;
+        if (fst_child_open(a, common, job, &child) == FST_OK && fst_alloc(a, child, &ref) == FST_OK) {
+            fill(ref.data, 512, r);
+            if (r & 2)
+                fst_group_destroy(a, job);
+            if (r & 4)
+                fst_cache_destroy(a, common);
+            CHECK(filled(ref.data, 512, r));
+            fst_drop(a, &ref);
+        }
+        if (r & 8)
+            fst_group_close(a, job);
+        fst_group_unref(a, job);
+    }
+}
+
+static void churn_of_groups(void)
+{
+    set_up();
+    struct peer p[3];
+    for (int i = 0; i < 3; i++)
+        p[i] = peer_start(live_and_die, NULL);
+    for (int i = 0; i < 3; i++)
+        peer_say(&p[i], 'g');
+    for (int i = 0; i < 200; i++) {
+        uint64_t ids[16];
+        fst_group_list(a, ids, 16);
+        CHECK_CLEAN(a);
+        fst_barrier(a, 1000000000);
+    }
+    for (int i = 0; i < 3; i++)
+        peer_end(&p[i]);
+    tear_down();
+}
+
+TEST_MAIN(CASE(tree), CASE(limits), CASE(never_exceeded), CASE(destroy_in_use), CASE(close_group), CASE(closed_by_the_last),
+          CASE(lasting), CASE(lasting_closed_by_nobody), CASE(group_in_flight), CASE(many_lives), CASE(many_caches),
+          CASE(churn_of_groups))
