@@ -1,0 +1,202 @@
+"""What tests with several processes share: processes that do as they are told, and what is promised
+of an arena that everybody has let go of.
+"""
+
+import contextlib
+import functools
+import gc
+import hashlib
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+from flagstone.testing import assert_sound
+
+METHODS = ["fork", "spawn", "forkserver"]
+
+# Nothing here takes that long, unless it hangs.
+PATIENCE = 60.0
+
+kept = {}
+"""What a function that runs in a `Worker` leaves there for the next one."""
+
+
+def pattern(number, nbytes):
+    """Bytes by which an object can be told from every other one."""
+    seed = hashlib.sha256(str(number).encode()).digest()
+    return (seed * (nbytes // len(seed) + 1))[:nbytes]
+
+
+def assert_all_given_back(arena, used=0):
+    """Everybody has let go: nothing is in flight, nothing allocated, and nothing contradicts."""
+    gc.collect()  # a caught exception's frames keep Blocks
+    assert_sound(arena)
+    assert arena.in_flight() == []
+    assert arena.used == used
+    assert sum(one.references for one in arena.processes) == 0
+
+
+@contextlib.contextmanager
+def running(*processes):
+    """Start processes of multiprocessing; at the end each must have ended by itself, well."""
+    try:
+        for process in processes:
+            process.start()
+        yield processes[0]
+        for process in processes:
+            process.join(PATIENCE)
+            assert process.exitcode == 0
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.kill()
+                process.join()
+                process.close()
+
+
+class Worker:
+    """A process that calls functions for this one: `worker(function, *arguments)` gives what the
+    function returned there, or raises what it raised.
+
+    With "fork" it has everything that its parent has; start it before anything is opened for one
+    that has nothing. As a context manager it is made to end well.
+    """
+
+    def __init__(self, method="fork"):
+        context = multiprocessing.get_context(method)
+        self._pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,))
+        self.process.start()
+        self.pid = self.process.pid
+        theirs.close()
+
+    def __call__(self, function, *arguments):
+        self.send(function, *arguments)
+        return self.result()
+
+    def send(self, function, *arguments):
+        self._pipe.send((function, arguments))
+
+    def result(self):
+        if not self._pipe.poll(PATIENCE):
+            raise TimeoutError(f"process {self.pid} does not answer")
+        good, answer = self._pipe.recv()
+        if good:
+            return answer
+        raise answer
+
+    def signal(self, number):
+        os.kill(self.pid, number)
+
+    def kill(self):
+        """SIGKILL, and wait until it is gone."""
+        self.process.kill()
+        self.process.join()
+        self.close()
+
+    def end(self):
+        """Let it end by itself."""
+        self._pipe.send_bytes(b"")
+        self.process.join(PATIENCE)
+        assert self.process.exitcode == 0
+        self.close()
+
+    def close(self):
+        if not self._pipe.closed:
+            self._pipe.close()
+            self.process.kill()
+            self.process.join()
+            self.process.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        if kind is None and not self._pipe.closed:
+            self.end()
+        self.close()
+
+
+def _serve(pipe):
+    kept.clear()
+    parent = os.getppid()
+    with pipe:
+        while True:
+            while not pipe.poll(1.0):
+                if os.getppid() != parent:
+                    return
+            try:
+                task = pipe.recv_bytes()
+            except EOFError:
+                return
+            if not task:
+                kept.clear()
+                return
+            _run(pipe, task)
+
+
+def _run(pipe, task):
+    try:
+        function, arguments = pickle.loads(task)
+        answer = True, function(*arguments)
+    except BaseException as error:
+        error.__traceback__ = None  # or its frames keep Blocks alive
+        answer = False, error
+    pipe.send(answer)
+
+
+@contextlib.contextmanager
+def forked(function):
+    """Run a function in a child made by `os.fork`, which ends by `os._exit` with 0, or 1 if it
+    raised; gives its pid. At the end it must have ended well, unless it was waited for.
+    """
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            function()
+            status = 0
+        finally:
+            if status:
+                with contextlib.suppress(Exception):
+                    sys.excepthook(*sys.exc_info())
+            os._exit(status)
+    try:
+        with watchdog(pid):
+            yield pid
+            with contextlib.suppress(ChildProcessError):
+                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+@contextlib.contextmanager
+def watchdog(pid):
+    """Kill a process that hangs."""
+    timer = threading.Timer(PATIENCE, functools.partial(os.kill, pid, signal.SIGKILL))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def program(source, *arguments, stdin=None, status=0):
+    """Run a Python program; what it prints. It prints no error, and ends with `status`."""
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        input=stdin,
+    )
+    assert (result.stderr, result.returncode) == ("", status), result
+    return result.stdout
