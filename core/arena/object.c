@@ -443,12 +443,27 @@ int fst_resolve(fst_arena *a, const struct fst_handle *handle, struct fst_ref *o
     return get(a, handle, NULL, out);
 }
 
+/* Has its group or cache been destroyed? Then nothing of it goes in flight any more. */
+static bool destroyed(struct fst_arena *a, uint64_t oid)
+{
+    if (fst_oid_is_group(oid))
+        return fst_state(fst_load_seq_cst(&fst_group_at(a, fst_oid_group_index(oid))->state)) == FST_GROUP_DESTROYED;
+    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
+    return fst_state(fst_load_seq_cst(&fst_child_at(a, child)->state)) == FST_CHILD_ENDED;
+}
+
 static int put_in_flight(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t entry, struct fst_message *out)
 {
     fst_word_set(fst_word_of(a, oid), FST_WORD_SHARED);
     fst_refs_index(a, entry);
     out->handle = handle_of(a, oid, generation);
     int rc = fst_inflight_put(a, oid, generation, &out->entry, &out->tag);
+    /* The batch that ends a group looks at the entries in flight once. Either it sees ours, or we see the end here: then the message is a
+     * bare handle, which nobody can take, and the object goes with the caller's own reference. */
+    if (rc == FST_OK && destroyed(a, oid)) {
+        fst_inflight_end(a, out->entry, fst_inflight_word(oid, out->tag));
+        out->entry = FST_NONE;
+    }
     if (rc == FST_OK)
         fst_reaper_watch(a);
     return rc;
