@@ -200,3 +200,33 @@ def program(source, *arguments, stdin=None, status=0):
     )
     assert (result.stderr, result.returncode) == ("", status), result
     return result.stdout
+
+
+class Line:
+    """A pipe for a word between a process and those forked from it."""
+
+    def __init__(self):
+        self._reader, self._writer = os.pipe()
+
+    def say(self, word=b"."):
+        """Words are single bytes."""
+        os.write(self._writer, word)
+
+    def hear(self):
+        """The next word; empty when all who could say one are gone."""
+        return os.read(self._reader, 1)
+
+    def only_hear(self):
+        os.close(self._writer)
+        self._writer = -1
+
+    def close(self):
+        for end in {self._reader, self._writer} - {-1}:
+            os.close(end)
+        self._reader = self._writer = -1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        self.close()
