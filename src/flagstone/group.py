@@ -134,9 +134,9 @@ class Group:
     @property
     def state(self) -> str:
         """One of "live", "closed" (takes no more allocations) and "destroyed"."""
-        attachment = self._link.attachment
         if self._ending is not None:
             return "destroyed"
+        attachment = self._link.attachment
         try:
             return GROUP_STATES.get(attachment.group_info(self._id)["state"], "closed")
         except Closed:
