@@ -324,12 +324,12 @@ static int run(struct batch *b)
     }
     for (uint32_t slot = 0; slot < processes; slot++)
         finish_process(b, slot);
+    fst_bury_finish(a); /* slabs that the dead were closing go before their children are looked at */
     if (ended) {
         fst_ended_children(a, &b->ended, release_child, b);
         fst_ended_groups(a, &b->ended, release_group, b);
         fst_ended_release(a, &b->ended, fst_slab_owner_word(b->t));
     }
-    fst_bury_finish(a);
     if (b->options->give_back)
         give_back(b);
     return FST_OK;

@@ -36,6 +36,8 @@ static bool probe(struct fst_arena *a, uint32_t slot)
     if (state == FST_PROCESS_LIVE && !(fst_load_relaxed(&p->flags) & FST_PROCESS_LEFT))
         fst_add64(&a->sb->deaths, 1);
     free_thread_slots(a, slot);
+    /* It may have been killed between the end of a slab and that of its child, or of a child and its group: look at all of them. */
+    fst_store_relaxed(&a->sb->ended_walk, 1);
     return true;
 }
 
