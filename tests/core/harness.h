@@ -46,7 +46,7 @@ static const char *test_skipped; /* its reason */
             TEST_FAIL("child %s ended with status 0x%x", #pid, (unsigned)status_); \
     } while (0)
 
-static int test_main(const struct test_case *cases, int count, int argc, char **argv)
+__attribute__((unused)) static int test_main(const struct test_case *cases, int count, int argc, char **argv)
 {
     int failed = 0;
     setvbuf(stdout, NULL, _IOLBF, 0); /* a child must not print its parent's lines again */

@@ -1,0 +1,982 @@
+/* Every write counted: for each operation, a process is killed at each of its writes to shared memory in turn, and a survivor looks at
+ * what that leaves.
+ *
+ * The survivor holds objects, and has no reaper thread, so that every step of an operation is the victim's. A victim is forked from it,
+ * prepares, arms the n-th fault point and runs the operation; it dies there, or, when the operation has fewer points, says how many it
+ * passed and dies without a word. Each time the survivor must find a clean arena at once, its bytes, every operation working (an alarm
+ * ends a wait that does not), and after everything is dropped and two batches, exactly what it began with.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+
+#include "alloc/child.h"
+#include "alloc/run.h"
+#include "alloc/slab.h"
+#include "arena/folder.h"
+#include "rcu/thread.h"
+#include "reclaim/reaper.h"
+#include "refs/word.h"
+#include "region/lock.h"
+#include "support.h"
+
+#define HELD     30
+#define PATIENCE 30 /* seconds until a wait counts as endless */
+
+static fst_arena *a;
+static char path[128], other_path[128];
+static uint64_t pool, pool_cache, typed_cache, root;
+static struct fst_ref held[HELD];
+static struct state base;
+static uint64_t base_caches[16], base_groups[16];
+
+/* What an operation's steps hand to each other; the survivor's and the victim's copies part at the fork. */
+static struct {
+    struct fst_ref ref, more[40];
+    struct fst_message message, group_message;
+    struct fst_handle handle;
+    uint64_t cache, child, group, bytes;
+    int n;
+} w;
+
+/* Written by victims. */
+static struct {
+    uint64_t passed;
+    uint32_t done;
+} * report;
+
+struct operation {
+    const char *name;
+    void (*before)(void);  /* in the survivor */
+    void (*prepare)(void); /* in the victim */
+    void (*run)(void);     /* in the victim, armed */
+    void (*after)(void);   /* in the survivor: let go of what `before` took */
+};
+
+static const struct operation *current;
+static uint64_t current_point;
+
+static void give_up(int signal)
+{
+    (void)signal;
+    fprintf(stderr, "# %s, point %llu: a survivor waits for ever\n", current->name, (unsigned long long)current_point);
+    _exit(1);
+}
+
+/* ---- processes that are killed on purpose before the victim begins ---- */
+
+static void in_a_dead_process(void (*body)(void))
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+        body();
+        kill(getpid(), SIGKILL);
+    }
+    int status;
+    CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* ---- what victims do ---- */
+
+static void alloc_pool(void)
+{
+    CHECK_EQ(FST_OK, fst_alloc(a, pool, &w.ref));
+}
+
+static void drop_ref(void)
+{
+    fst_drop(a, &w.ref);
+}
+
+static void warm_up(void)
+{
+    alloc_pool();
+    drop_ref();
+}
+
+static void share_ref(void)
+{
+    CHECK_EQ(FST_OK, fst_share(a, &w.ref, &w.message));
+}
+
+static void alloc_and_share(void)
+{
+    alloc_pool();
+    share_ref();
+}
+
+/* An object that lives by its message alone. */
+static void post_object(void)
+{
+    alloc_and_share();
+    fst_handle_of(a, &w.ref, &w.handle);
+    drop_ref();
+}
+
+static void take_message(void)
+{
+    CHECK_EQ(FST_OK, fst_take(a, &w.message, &w.ref));
+}
+
+static void take_and_drop(void)
+{
+    take_message();
+    drop_ref();
+}
+
+static void resolve_held(void)
+{
+    fst_handle_of(a, &held[3], &w.handle);
+    CHECK_EQ(FST_OK, fst_resolve(a, &w.handle, &w.ref));
+}
+
+static void in_section_for_ever(struct peer *parent, void *context)
+{
+    (void)context;
+    fst_read_lock(a);
+    peer_say(parent, 'r');
+    peer_hear(parent);
+}
+
+/* An object whose word is CONDEMNED by a batch that was broken off, its entries TAKEN. */
+static void leave_condemned(void)
+{
+    struct peer p = peer_start(in_section_for_ever, NULL);
+    PEER_WAIT(&p, 'r');
+    post_object();
+    fst_take(a, &w.message, &w.ref);
+    drop_ref();
+    CHECK_EQ(FST_TIMEOUT, fst_barrier(a, 1000));
+    CHECK(*fst_word_of(a, w.ref.oid) & FST_WORD_CONDEMNED);
+    peer_kill(&p);
+}
+
+static void resolve_handle(void)
+{
+    CHECK_EQ(FST_OK, fst_resolve(a, &w.handle, &w.ref));
+}
+
+static void resolve_and_drop(void)
+{
+    resolve_handle();
+    drop_ref();
+}
+
+static void free_ref(void)
+{
+    CHECK_EQ(FST_OK, fst_free(a, &w.ref));
+}
+
+static void free_and_drop(void)
+{
+    free_ref();
+    drop_ref();
+}
+
+/* So many that slabs fill, are let go of, and new ones are taken. */
+static void alloc_forty(void)
+{
+    for (w.n = 0; w.n < 40; w.n++)
+        CHECK_EQ(FST_OK, fst_alloc(a, pool, &w.more[w.n]));
+}
+
+static void drop_forty(void)
+{
+    while (w.n)
+        fst_drop(a, &w.more[--w.n]);
+}
+
+static void alloc_many_forty(void)
+{
+    size_t got;
+    CHECK_EQ(FST_OK, fst_alloc_many(a, pool, 40, w.more, &got));
+    w.n = (int)got;
+}
+
+/* More than the entries that a thread has at hand, and that it may keep. */
+static void alloc_and_drop_many(void)
+{
+    for (int i = 0; i < 4; i++)
+        alloc_forty();
+}
+
+static void size_class_new(void)
+{
+    CHECK_EQ(FST_OK, fst_alloc_bytes(a, root, 777, &w.ref));
+}
+
+static void large(void)
+{
+    CHECK_EQ(FST_OK, fst_alloc_bytes(a, root, 300000, &w.ref));
+}
+
+static void very_large(void)
+{
+    CHECK_EQ(FST_OK, fst_alloc_bytes(a, root, 20 * MIB, &w.ref)); /* brings a zone into use */
+}
+
+static void large_drop(void)
+{
+    large();
+    drop_ref();
+}
+
+static void open_cache(void)
+{
+    struct fst_cache_spec spec = {.name = "victim", .size = 100, .format = "format", .init = "initial", .init_bytes = 7};
+    CHECK_EQ(FST_OK, fst_cache_open(a, &spec, &w.cache));
+}
+
+static void open_child(void)
+{
+    CHECK_EQ(FST_OK, fst_child_open(a, w.cache, root, &w.child));
+}
+
+static void open_cache_and_child(void)
+{
+    open_cache();
+    open_child();
+}
+
+static void use_cache(void)
+{
+    open_cache_and_child();
+    for (w.n = 0; w.n < 40; w.n++)
+        CHECK_EQ(FST_OK, fst_alloc(a, w.child, &w.more[w.n]));
+    drop_forty();
+}
+
+static void alloc_init(void)
+{
+    CHECK_EQ(FST_OK, fst_alloc(a, w.child, &w.ref));
+    CHECK(memcmp(w.ref.data, "initial", 8) == 0);
+}
+
+static void destroy_cache(void)
+{
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, w.cache));
+}
+
+static void destroy_cache_and_wait(void)
+{
+    destroy_cache();
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+}
+
+static void use_busy_cache(void)
+{
+    open_cache_and_child();
+    alloc_init();
+}
+
+static void destroy_busy_cache(void)
+{
+    CHECK_EQ(FST_BUSY, fst_cache_destroy(a, w.cache));
+}
+
+static void open_group(void)
+{
+    w.group = make_group(a, "victim", root, 8 * MIB, 0);
+}
+
+static void open_group_below(void)
+{
+    w.group = make_group(a, "below", make_group(a, "victim", root, FST_NO_LIMIT, 0), FST_NO_LIMIT, FST_GROUP_LASTING);
+}
+
+static void child_of_group(void)
+{
+    CHECK_EQ(FST_OK, fst_child_open(a, pool_cache, w.group, &w.child));
+}
+
+static void open_group_and_child(void)
+{
+    open_group();
+    child_of_group();
+}
+
+static void alloc_charged(void)
+{
+    CHECK_EQ(FST_OK, fst_alloc(a, w.child, &w.ref));
+}
+
+/* A group with objects: one referenced, one in flight, one that only waits, in two caches. */
+static void use_group(void)
+{
+    open_group_and_child();
+    alloc_charged();
+    CHECK_EQ(FST_OK, fst_share(a, &w.ref, &w.message));
+    struct fst_ref ref;
+    CHECK_EQ(FST_OK, fst_alloc_bytes(a, w.group, 100, &ref));
+    CHECK_EQ(FST_OK, fst_share(a, &ref, &w.group_message));
+    fst_drop(a, &ref);
+}
+
+static void hit_limit(void)
+{
+    size_t got;
+    struct fst_ref ref;
+    CHECK_EQ(FST_OK, fst_group_set_limit(a, w.group, 8192));
+    (void)got;
+    CHECK_EQ(FST_LIMIT, fst_alloc_bytes(a, w.group, 100000, &ref));
+}
+
+static void close_group(void)
+{
+    CHECK_EQ(FST_OK, fst_group_close(a, w.group));
+}
+
+static void destroy_group(void)
+{
+    CHECK_EQ(FST_OK, fst_group_destroy(a, w.group));
+}
+
+static void unref_group(void)
+{
+    fst_group_unref(a, w.group);
+}
+
+static void destroy_tree(void)
+{
+    struct fst_group_info info;
+    fst_group_get_info(a, w.group, &info);
+    CHECK_EQ(FST_OK, fst_group_destroy(a, info.parent));
+}
+
+static void use_tree(void)
+{
+    open_group_below();
+    child_of_group();
+    alloc_charged();
+}
+
+static void share_group(void)
+{
+    CHECK_EQ(FST_OK, fst_group_share(a, w.group, &w.group_message));
+}
+
+static void post_group(void)
+{
+    open_group();
+    share_group();
+    unref_group();
+}
+
+static void take_group(void)
+{
+    CHECK_EQ(FST_OK, fst_group_take(a, &w.group_message, &w.group));
+}
+
+static void drop_messages(void)
+{
+    fst_inflight_drop(a, 0, UINT64_MAX);
+}
+
+static void post_and_group(void)
+{
+    post_object();
+    post_group();
+}
+
+/* Empty slabs of a cache and free extents of the arena. */
+static void leave_room(void)
+{
+    alloc_forty();
+    drop_forty();
+    struct fst_ref ref;
+    CHECK_EQ(FST_OK, fst_alloc_bytes(a, root, 2 * MIB, &ref));
+    fst_drop(a, &ref);
+}
+
+static void shrink_cache(void)
+{
+    CHECK_EQ(FST_OK, fst_cache_shrink(a, pool_cache, &w.bytes));
+}
+
+static void shrink_arena(void)
+{
+    CHECK_EQ(FST_OK, fst_shrink(a, &w.bytes));
+}
+
+static void use_typed(void)
+{
+    CHECK_EQ(FST_OK, fst_child_open(a, typed_cache, root, &w.child));
+    for (w.n = 0; w.n < 20; w.n++)
+        CHECK_EQ(FST_OK, fst_alloc(a, w.child, &w.more[w.n]));
+    drop_forty();
+}
+
+static void shrink_typed(void)
+{
+    CHECK_EQ(FST_OK, fst_cache_shrink(a, typed_cache, &w.bytes));
+}
+
+static void barrier(void)
+{
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+}
+
+static void reclaim(void)
+{
+    CHECK_EQ(FST_OK, fst_reclaim(a, root, FST_FOREVER));
+}
+
+static void post_and_forget(void)
+{
+    post_object();
+    fst_take(a, &w.message, &w.ref);
+    drop_ref();
+}
+
+/* ---- processes and threads ---- */
+
+static void detach(void)
+{
+    fst_arena_unref(a);
+}
+
+static void detach_first(void)
+{
+    fst_arena_unref(a);
+    a = NULL;
+}
+
+static void attach(void)
+{
+    CHECK_EQ(FST_OK, try_open(path, 0, FST_OPEN_EXISTING, &a));
+}
+
+static void attach_and_alloc(void)
+{
+    attach();
+    CHECK_EQ(FST_OK, fst_alloc(a, pool, &w.ref));
+}
+
+static void create_other(void)
+{
+    fst_arena *b;
+    CHECK_EQ(FST_OK, try_open(other_path, 4 * MIB, FST_OPEN_OR_CREATE, &b));
+}
+
+static fst_arena *other;
+
+static void have_other(void)
+{
+    CHECK_EQ(FST_OK, try_open(other_path, 4 * MIB, FST_CREATE_NEW, &other));
+    struct fst_message m;
+    struct fst_ref ref = alloc_bytes(other, 100);
+    fst_share(other, &ref, &m);
+    fst_drop(other, &ref);
+    fst_reaper_stop(other, true);
+}
+
+static void last_out_of_other(void)
+{
+    fst_arena_unref(other);
+}
+
+/* What crashed creators leave does not stay. */
+static void no_other_is_left(void)
+{
+    fst_gc(folder(), NULL);
+    CHECK(access(other_path, F_OK) != 0);
+}
+
+static void make_dead_lasting(void)
+{
+    struct fst_open_options o = {.path = other_path, .capacity = 4 * MIB, .lasting = true, .mode = 0600};
+    CHECK_EQ(FST_OK, fst_arena_open(&o, &other));
+    struct fst_ref ref = alloc_bytes(other, 100);
+    struct fst_message m;
+    fst_share(other, &ref, &m);
+    make_group(other, "dead", fst_group_root(other), MIB, 0);
+    fst_registry_lock(other); /* and is killed with a lock */
+}
+
+static void dead_lasting(void)
+{
+    in_a_dead_process(make_dead_lasting);
+}
+
+static void attach_to_dead(void)
+{
+    CHECK_EQ(FST_OK, try_open(other_path, 0, FST_OPEN_EXISTING, &other));
+    struct fst_ref ref = alloc_bytes(other, 100);
+    fst_drop(other, &ref);
+    CHECK_EQ(FST_OK, fst_barrier(other, FST_FOREVER));
+}
+
+static void dead_lasting_is_whole(void)
+{
+    if (try_open(other_path, 0, FST_OPEN_EXISTING, &other)) {
+        TEST_FAIL("open: %s", fst_last_error());
+        return;
+    }
+    CHECK_CLEAN(other);
+    settle(other);
+    CHECK_EQ(0, used_bytes(other));
+    CHECK_EQ(1, state_of(other).processes);
+    CHECK_EQ(1, state_of(other).groups);
+    fst_arena_unref(other);
+    CHECK_EQ(FST_OK, fst_unlink(other_path));
+}
+
+static void fork_once(void)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) { /* goes on counting where its parent was */
+        struct fst_ref ref;
+        CHECK_EQ(FST_OK, fst_alloc(a, pool, &ref));
+        fst_drop(a, &w.ref);
+        if (fst_fault_passed() > report->passed)
+            report->passed = fst_fault_passed();
+        _exit(atomic_load(&test_failures) != 0);
+    }
+    int status;
+    if (waitpid(pid, &status, 0) == pid && WIFSIGNALED(status))
+        kill(getpid(), SIGKILL); /* one of the two died there: that was this point */
+}
+
+static void *end_armed(void *unused)
+{
+    struct fst_ref ref[3];
+    for (int i = 0; i < 3; i++)
+        ref[i] = alloc_one(a, pool);
+    for (int i = 0; i < 2; i++)
+        fst_drop(a, &ref[i]);
+    CHECK_EQ(FST_OK, fst_alloc_bytes(a, root, 100, &ref[0]));
+    fst_read_lock(a); /* and ends inside a section */
+    fst_fault_arm(current_point);
+    return unused;
+}
+
+static void thread_exit(void)
+{
+    pthread_t t;
+    fst_fault_arm(0);
+    pthread_create(&t, NULL, end_armed, NULL);
+    pthread_join(t, NULL);
+}
+
+static void register_thread(void)
+{
+    CHECK_EQ(FST_OK, fst_read_lock(a));
+    CHECK_EQ(FST_OK, fst_read_unlock(a));
+}
+
+static void *register_armed(void *unused)
+{
+    fst_fault_arm(current_point);
+    register_thread();
+    report->passed = fst_fault_passed();
+    fst_fault_arm(0);
+    return unused;
+}
+
+static void thread_begin(void)
+{
+    pthread_t t;
+    fst_fault_arm(0);
+    pthread_create(&t, NULL, register_armed, NULL);
+    pthread_join(t, NULL);
+}
+
+/* ---- recovery ---- */
+
+static void die_with_names(void)
+{
+    open_group_and_child();
+    open_cache();
+    fst_registry_lock(a);
+    fst_child_suspend_all_of_cache(a, (uint32_t)pool_cache, true);
+}
+
+static void dead_names(void)
+{
+    in_a_dead_process(die_with_names);
+}
+
+static void take_names(void)
+{
+    fst_registry_lock(a);
+    fst_registry_unlock(a);
+}
+
+static void die_with_pages(void)
+{
+    large();
+    fst_run_lock(a);
+}
+
+static void dead_pages(void)
+{
+    in_a_dead_process(die_with_pages);
+}
+
+static void take_pages(void)
+{
+    fst_run_lock(a);
+    fst_run_unlock(a);
+}
+
+static void die_with_child(void)
+{
+    alloc_forty();
+    fst_slab_lock(a, (uint32_t)pool);
+}
+
+static void dead_child(void)
+{
+    in_a_dead_process(die_with_child);
+}
+
+static void take_child(void)
+{
+    fst_slab_lock(a, (uint32_t)pool);
+    fst_slab_unlock(a, (uint32_t)pool);
+}
+
+/* Objects, messages, groups, caches, slabs being carved and closed: what a process can be killed with. */
+static void die_with_everything(void)
+{
+    alloc_forty();
+    use_group();
+    post_object();
+    post_group();
+    use_busy_cache();
+    use_typed();
+    large();
+    resolve_held();
+    uint32_t id;
+    uint64_t owner = fst_slab_owner_word(fst_thread_get(a));
+    fst_run_take(a, (uint32_t)pool, fst_child_at(a, (uint32_t)pool)->state, 0, 3, 0, owner, &id);
+    fst_read_lock(a);
+}
+
+static void dead_with_everything(void)
+{
+    in_a_dead_process(die_with_everything);
+}
+
+static void die_in_batch(void)
+{
+    die_with_everything();
+    fst_read_unlock(a);
+    fst_trylock(a, &a->sb->reaper_lock);
+    a->sb->batch_dirty = 1;
+    uint64_t *entries = fst_entries_of(a, a->slot);
+    for (uint32_t i = 0; i < a->self->entry_top; i++) {
+        if (entries[i] && i % 2) {
+            entries[i] = (entries[i] & ~FST_ENTRY_STATE) | FST_ENTRY_TAKEN;
+            uint64_t *word = fst_word_of(a, fst_entry_oid(entries[i]));
+            if (i % 3 && (*word & FST_WORD_ALLOCATED))
+                *word |= FST_WORD_CONDEMNED;
+        }
+    }
+}
+
+static void dead_in_batch(void)
+{
+    in_a_dead_process(die_in_batch);
+}
+
+static void drop_group_ref(void)
+{
+    fst_drop(a, &w.ref);
+    unref_group();
+}
+
+static void end_everything(void)
+{
+    use_group();
+    destroy_group();
+    drop_group_ref();
+    struct fst_group_info info;
+    use_tree();
+    fst_group_get_info(a, w.group, &info);
+    destroy_tree();
+    drop_group_ref();
+    fst_group_unref(a, info.parent);
+    use_cache();
+    destroy_cache();
+    use_typed();
+    post_and_forget();
+    w.group = make_group(a, "closed", root, FST_NO_LIMIT, 0);
+    child_of_group();
+    alloc_charged();
+    close_group();
+    unref_group();
+}
+
+/* The last object of a group that was destroyed. */
+static void use_destroyed_group(void)
+{
+    open_group_and_child();
+    alloc_charged();
+    destroy_group();
+    barrier();
+}
+
+static void use_destroyed_group_shared(void)
+{
+    use_group();
+    destroy_group();
+    barrier();
+}
+
+static void drop_and_wait(void)
+{
+    drop_group_ref();
+    barrier();
+}
+
+static const struct operation operations[] = {
+    {"alloc from the active slab", NULL, warm_up, alloc_pool, NULL},
+    {"alloc with a partial slab", NULL, NULL, alloc_pool, NULL},
+    {"alloc with new slabs", NULL, NULL, alloc_forty, NULL},
+    {"alloc many", NULL, NULL, alloc_many_forty, NULL},
+    {"alloc with more entries", NULL, NULL, alloc_and_drop_many, NULL},
+    {"drop private", NULL, alloc_pool, drop_ref, NULL},
+    {"drop private, slabs empty", NULL, alloc_forty, drop_forty, NULL},
+    {"drop shared", NULL, alloc_and_share, drop_ref, NULL},
+    {"share", NULL, alloc_pool, share_ref, NULL},
+    {"take", post_object, NULL, take_message, NULL},
+    {"take and drop", post_object, NULL, take_and_drop, NULL},
+    {"take for the second time", alloc_and_share, take_and_drop, take_message, drop_ref},
+    {"resolve", post_object, NULL, resolve_handle, NULL},
+    {"resolve and drop", post_object, NULL, resolve_and_drop, NULL},
+    {"resolve what it has", NULL, NULL, resolve_held, NULL},
+    {"rescue", leave_condemned, NULL, resolve_handle, NULL},
+    {"free", alloc_pool, NULL, free_ref, drop_ref},
+    {"free private and drop", NULL, alloc_pool, free_and_drop, NULL},
+    {"size class", NULL, NULL, size_class_new, NULL},
+    {"large", NULL, NULL, large, NULL},
+    {"very large", NULL, NULL, very_large, NULL},
+    {"large and drop", NULL, NULL, large_drop, NULL},
+    {"cache open", NULL, NULL, open_cache, NULL},
+    {"cache open existing", NULL, open_cache, open_cache, NULL},
+    {"child creation", NULL, open_cache, open_child, NULL},
+    {"alloc with initial content", NULL, open_cache_and_child, alloc_init, NULL},
+    {"cache destroy", NULL, use_cache, destroy_cache, NULL},
+    {"cache destroy and batch", NULL, use_cache, destroy_cache_and_wait, NULL},
+    {"cache destroy busy", NULL, use_busy_cache, destroy_busy_cache, NULL},
+    {"group open", NULL, NULL, open_group, NULL},
+    {"group open existing", open_group, NULL, open_group, unref_group},
+    {"group open below", NULL, NULL, open_group_below, NULL},
+    {"group's child creation", NULL, open_group, child_of_group, NULL},
+    {"group charge", NULL, open_group_and_child, alloc_charged, NULL},
+    {"group limit", NULL, open_group, hit_limit, NULL},
+    {"group close", NULL, use_group, close_group, NULL},
+    {"group destroy", NULL, use_group, destroy_group, NULL},
+    {"group destroy, used by the survivor", use_group, NULL, destroy_group, drop_group_ref},
+    {"group destroy, a tree", NULL, use_tree, destroy_tree, NULL},
+    {"drop, last of a destroyed group", NULL, use_destroyed_group, drop_group_ref, NULL},
+    {"drop and batch, last of a destroyed group", NULL, use_destroyed_group_shared, drop_and_wait, NULL},
+    {"group unref", NULL, open_group, unref_group, NULL},
+    {"group share", NULL, open_group, share_group, NULL},
+    {"group take", post_group, NULL, take_group, NULL},
+    {"in-flight drop", post_and_group, NULL, drop_messages, NULL},
+    {"cache shrink", NULL, leave_room, shrink_cache, NULL},
+    {"cache shrink, typesafe", NULL, use_typed, shrink_typed, NULL},
+    {"arena shrink", NULL, leave_room, shrink_arena, NULL},
+    {"thread begin", NULL, NULL, thread_begin, NULL},
+    {"thread exit", NULL, NULL, thread_exit, NULL},
+    {"attach", NULL, detach_first, attach, NULL},
+    {"attach and alloc", NULL, detach_first, attach_and_alloc, NULL},
+    {"attach to a dead arena", dead_lasting, NULL, attach_to_dead, dead_lasting_is_whole},
+    {"create", NULL, NULL, create_other, no_other_is_left},
+    {"detach", NULL, NULL, detach, NULL},
+    {"detach with shared objects", NULL, alloc_and_share, detach, NULL},
+    {"detach, last one out", NULL, have_other, last_out_of_other, no_other_is_left},
+    {"fork", NULL, alloc_pool, fork_once, NULL},
+    {"reclaim with nothing to do", NULL, NULL, reclaim, NULL},
+    {"batch, dropped objects", post_and_forget, NULL, barrier, NULL},
+    {"batch, ended things", NULL, end_everything, barrier, NULL},
+    {"batch, ended things of the survivor", end_everything, NULL, barrier, drop_ref},
+    {"batch after a broken one", leave_condemned, NULL, barrier, NULL},
+    {"bury", dead_with_everything, NULL, barrier, NULL},
+    {"bury a reaper", dead_in_batch, NULL, barrier, NULL},
+    {"rebuild names", dead_names, NULL, take_names, NULL},
+    {"rebuild pages", dead_pages, NULL, take_pages, NULL},
+    {"rebuild a child's lists", dead_child, NULL, take_child, NULL},
+};
+
+/* ---- the survivor ---- */
+
+static void start(void)
+{
+    prctl(PR_SET_CHILD_SUBREAPER, 1); /* a victim's children are ours to wait for */
+    signal(SIGALRM, give_up);
+    report = shared_memory(sizeof *report);
+    snprintf(path, sizeof path, "%s", new_path("kill"));
+    snprintf(other_path, sizeof other_path, "%s", new_path("other"));
+    a = open_named(path);
+    fst_reaper_stop(a, true);
+    root = fst_group_root(a);
+    pool_cache = make_cache(a, "pool", 1000, 0);
+    pool = child_of(a, pool_cache, root);
+    typed_cache = make_cache(a, "typed", 500, FST_CACHE_TYPESAFE_BY_RCU);
+    for (uint64_t i = 0; i < HELD; i++) {
+        held[i] = i % 3 ? alloc_one(a, pool) : alloc_bytes(a, i * i * i * 4);
+        fill(held[i].data, held[i].nbytes, i);
+    }
+    settle(a);
+    base = state_of(a);
+    CHECK(fst_cache_list(a, base_caches, 16) <= 16);
+    fst_group_list(a, base_groups, 16);
+}
+
+static bool listed(uint64_t id, const uint64_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] == id)
+            return true;
+    return false;
+}
+
+/* Caches outlive who made them, lasting groups too. */
+static void remove_leftovers(void)
+{
+    uint64_t ids[64];
+    size_t n = fst_group_list(a, ids, 64);
+    for (size_t i = 0; i < n && i < 64; i++)
+        if (!listed(ids[i], base_groups, base.groups))
+            fst_group_destroy(a, ids[i]);
+    n = fst_cache_list(a, ids, 64);
+    for (size_t i = 0; i < n && i < 64; i++) {
+        if (listed(ids[i], base_caches, base.caches))
+            continue;
+        int rc = fst_cache_destroy(a, ids[i]);
+        if (rc != FST_OK && rc != FST_CLOSED)
+            TEST_FAIL("a cache cannot be destroyed: %s", fst_last_error());
+    }
+}
+
+static void every_operation_works(void)
+{
+    struct fst_ref ref[20], out;
+    struct fst_message m;
+    struct fst_handle h;
+    for (uint64_t i = 0; i < 20; i++) {
+        ref[i] = alloc_one(a, pool);
+        fill(ref[i].data, 1000, i);
+    }
+    CHECK_EQ(FST_OK, fst_share(a, &ref[0], &m));
+    CHECK_EQ(FST_OK, fst_take(a, &m, &out));
+    fst_drop(a, &out);
+    fst_handle_of(a, &ref[1], &h);
+    CHECK_EQ(FST_OK, fst_resolve(a, &h, &out));
+    fst_drop(a, &out);
+    for (uint64_t i = 0; i < 20; i++) {
+        CHECK(filled(ref[i].data, 1000, i));
+        fst_drop(a, &ref[i]);
+    }
+    out = alloc_bytes(a, 300000);
+    fst_drop(a, &out);
+    uint64_t cache = make_cache(a, "survivor", 40, 0), group = make_group(a, "survivor", root, MIB, 0);
+    out = alloc_one(a, child_of(a, cache, group));
+    CHECK_EQ(FST_OK, fst_free(a, &out));
+    fst_drop(a, &out);
+    CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+    fst_group_unref(a, group);
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache));
+}
+
+static void check_held(void)
+{
+    for (uint64_t i = 0; i < HELD; i++)
+        CHECK(filled(held[i].data, held[i].nbytes, i));
+}
+
+/* Run the operation in a victim that is killed at its n-th point. False: it has fewer. */
+static bool kill_at(const struct operation *o, uint64_t n)
+{
+    current = o;
+    current_point = n;
+    alarm(PATIENCE);
+    memset(&w, 0, sizeof w);
+    report->passed = report->done = 0;
+    if (o->before)
+        o->before();
+    fflush(NULL);
+    pid_t pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+        atomic_store(&test_failures, 0);
+        alarm(PATIENCE);
+        if (o->prepare)
+            o->prepare();
+        fst_fault_arm(n);
+        o->run();
+        if (fst_fault_passed() > report->passed)
+            report->passed = fst_fault_passed();
+        report->done = 1;
+        _exit(atomic_load(&test_failures) != 0);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    while (waitpid(-1, NULL, 0) > 0) { /* its children */
+    }
+    if (!killed && status != 0)
+        TEST_FAIL("the victim ended with status 0x%x", (unsigned)status);
+    CHECK_EQ(killed, !report->done);
+    CHECK_CLEAN(a);
+    check_held();
+    every_operation_works();
+    check_held();
+    if (o->after)
+        o->after();
+    settle(a);
+    remove_leftovers();
+    settle(a);
+    CHECK_STATE(base, state_of(a));
+    check_held();
+    CHECK_CLEAN(a);
+    alarm(0);
+    return killed;
+}
+
+static void run(const struct operation *o)
+{
+    uint64_t n = 1;
+    while (kill_at(o, n)) {
+        if (atomic_load(&test_failures)) {
+            TEST_FAIL("%s: killed at point %llu", o->name, (unsigned long long)n);
+            return;
+        }
+        n++;
+    }
+    if (atomic_load(&test_failures))
+        TEST_FAIL("%s: not killed, after %llu points", o->name, (unsigned long long)n - 1);
+    else
+        printf("# %s: %llu points, %llu kills\n", o->name, (unsigned long long)n - 1, (unsigned long long)n - 1);
+}
+
+/* One case for each operation, named as it is. */
+int main(int argc, char **argv)
+{
+    int count = (int)(sizeof operations / sizeof *operations), failed = 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    printf("1..%d\n", count);
+    for (int i = 0; i < count; i++) {
+        bool wanted = argc < 2;
+        for (int k = 1; k < argc; k++)
+            wanted |= strstr(operations[i].name, argv[k]) != NULL;
+        const char *skip = !fst_has_fault_points() ? "built without fault points" : !wanted ? "not asked for" : NULL;
+        atomic_store(&test_failures, 0);
+        if (!skip) {
+            start();
+            run(&operations[i]);
+            fst_arena_unref(a);
+        }
+        bool bad = atomic_load(&test_failures) != 0;
+        failed += bad;
+        printf("%s %d - %s%s%s\n", bad ? "not ok" : "ok", i + 1, operations[i].name, skip ? " # SKIP " : "", skip ? skip : "");
+    }
+    return failed != 0;
+}
