@@ -258,6 +258,10 @@ static void scan_processes(struct batch *b)
         for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
             uint64_t entry = fst_load_acquire(&entries[i]);
             uint32_t is = fst_entry_state(entry);
+#ifdef FST_MUTANT_SCAN_LIVE_ONLY
+            if (is == FST_ENTRY_DROPPED)
+                continue;
+#endif
             if ((is == FST_ENTRY_LIVE || is == FST_ENTRY_DROPPED) && filter_has(b, fst_entry_oid(entry)))
                 keep(b->a, fst_entry_oid(entry), entry, false);
         }
@@ -282,15 +286,16 @@ static void finish_process(struct batch *b, uint32_t slot)
     }
 }
 
-static void give_back(struct batch *b)
+static void give_back(struct fst_thread *t, uint64_t patience)
 {
-    uint32_t top = fst_load_acquire(&b->a->sb->child_top);
+    struct fst_arena *a = t->arena;
+    uint32_t top = fst_load_acquire(&a->sb->child_top);
     for (uint32_t i = 0; i < top; i++) {
-        const struct fst_child *c = fst_child_at(b->a, i);
+        const struct fst_child *c = fst_child_at(a, i);
         if (fst_state(fst_load_acquire(&c->state)) == FST_CHILD_FREE || fst_load_relaxed(&c->used_pages) == 0)
             continue;
-        fst_slab_shrink_child(b->a, i, fst_slab_owner_word(b->t), b->options->timeout);
-        fst_release_child(b->a, i); /* if it has ended */
+        fst_slab_shrink_child(a, i, fst_slab_owner_word(t), patience);
+        fst_release_child(a, i); /* if it has ended */
     }
 }
 
@@ -331,7 +336,7 @@ static int run(struct batch *b)
         fst_ended_release(a, &b->ended, fst_slab_owner_word(b->t));
     }
     if (b->options->give_back)
-        give_back(b);
+        give_back(b->t, b->options->timeout);
     return FST_OK;
 }
 
@@ -372,10 +377,14 @@ int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch
     struct fst_superblock *sb = t->arena->sb;
     uint64_t began = fst_now();
     struct fst_batch_options left = *options;
+    bool mine = false;
     for (;;) {
         uint32_t done = fst_load_acquire(&sb->batches);
-        if ((int32_t)(done - cookie) > 0)
+        if ((int32_t)(done - cookie) > 0) {
+            if (!mine && options->give_back) /* whoever ran it may keep empty slabs for the next objects */
+                give_back(t, options->timeout);
             return FST_OK;
+        }
         uint64_t waited = fst_now() - began;
         if (waited >= options->timeout)
             return fst_fail(FST_TIMEOUT, "the batch was not over in time");
@@ -385,5 +394,6 @@ int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch
             fst_futex_wait(&sb->batches, done, left.timeout < 5 * FST_MS ? left.timeout : 5 * FST_MS);
         else if (rc != FST_OK)
             return rc;
+        mine = mine || rc == FST_OK;
     }
 }
