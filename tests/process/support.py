@@ -101,6 +101,7 @@ class Worker:
 
     def end(self):
         """Let it end by itself."""
+        self.signal(signal.SIGCONT)  # a test that failed may have stopped it
         self._pipe.send_bytes(b"")
         self.process.join(PATIENCE)
         assert self.process.exitcode == 0
