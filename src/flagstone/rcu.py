@@ -40,7 +40,7 @@ def synchronize(attachment: Attachment, timeout: float | None) -> None:
     def step(nanoseconds: int) -> bool:
         return attachment.synchronize(nanoseconds) or attachment.gp_done(cookie)
 
-    _in_slices(step, timeout, "synchronize()")
+    _in_slices(attachment, step, timeout, "synchronize()")
 
 
 def barrier(attachment: Attachment, timeout: float | None) -> None:
@@ -56,14 +56,26 @@ def barrier(attachment: Attachment, timeout: float | None) -> None:
     def step(nanoseconds: int) -> bool:
         return attachment.barrier_wait(cookie, nanoseconds)
 
-    _in_slices(step, timeout, "barrier()")
+    _in_slices(attachment, step, timeout, "barrier()")
 
 
-def _in_slices(step: Callable[[int], bool], timeout: float | None, what: str) -> None:
+def _in_slices(
+    attachment: Attachment, step: Callable[[int], bool], timeout: float | None, what: str
+) -> None:
     deadline = time.monotonic() + parse_seconds(timeout, "timeout")
     while True:
         remaining = max(0.0, deadline - time.monotonic())
         if step(to_nanoseconds(min(SLICE, remaining))):
             return
         if not remaining:
-            raise TimeoutError(f"{what}: not done in {timeout} s: {last_error(TIMEOUT).args[-1]}")
+            why = last_error(TIMEOUT).args[-1]
+            raise TimeoutError(f"{what}: not done in {timeout} s: {why}{_behind(attachment, why)}")
+
+
+def _behind(attachment: Attachment, known: str) -> str:
+    """Which reader it is, where it is another thread's batch that waits for it."""
+    info = attachment.info()
+    pid, thread = info["stalled_pid"], info["stalled_tid"]
+    if not pid or "thread" in known:
+        return ""
+    return f", waiting for a read-side section of process {pid} thread {thread}"
