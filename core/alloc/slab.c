@@ -10,6 +10,12 @@
 #include "refs/word.h"
 #include "region/lock.h"
 
+#ifdef FST_MUTANT_TYPESAFE_NO_WAIT
+#define TYPESAFE_NO_WAIT 1
+#else
+#define TYPESAFE_NO_WAIT 0
+#endif
+
 #define KEEP_EMPTY 2u /* empty one-object slabs that a child keeps before it gives one back */
 
 /* ---- owners ---- */
@@ -203,7 +209,7 @@ uint64_t fst_slab_shrink_child(struct fst_arena *a, uint32_t child, uint64_t own
     for (uint8_t list = FST_LIST_PARTIAL; list <= FST_LIST_FULL; list++) {
         do {
             n = close_some(a, child, list, owner, ids, 64);
-            if (n && (c->flags & FST_CACHE_TYPESAFE_BY_RCU) &&
+            if (n && (c->flags & FST_CACHE_TYPESAFE_BY_RCU) && !TYPESAFE_NO_WAIT &&
                 fst_grace_wait(a, fst_load_seq_cst(&a->sb->gp_seq), patience, NULL) != FST_OK) {
                 for (uint32_t i = 0; i < n; i++)
                     reopen(a, ids[i], fst_slab_at(a, ids[i])->state);

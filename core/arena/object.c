@@ -35,6 +35,12 @@ static void withdraw(struct fst_thread *t, uint32_t entry)
 /* Entry LIVE, then the word from free to ALLOCATED. In a section. */
 static bool swing(struct fst_thread *t, uint64_t oid, uint64_t *word, uint64_t seen, uint64_t slack, uint32_t entry)
 {
+#ifdef FST_MUTANT_WORD_BEFORE_ENTRY
+    if (!fst_cas64(word, &seen, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT))
+        return false;
+    fst_store_release(own_entry(t->arena, entry), fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
+    return true;
+#endif
     __atomic_store_n(own_entry(t->arena, entry), fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE), __ATOMIC_RELEASE);
     FST_FAULT();
     return fst_cas64(word, &seen, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
@@ -51,8 +57,10 @@ static inline enum attempt try_active(struct fst_thread *t, struct fst_active *a
             uint64_t seen = fst_load_acquire(word);
             act->free[w] &= act->free[w] - 1;
             /* The state after the word: a word of the slab's next life comes with its next life's state. */
+#ifndef FST_MUTANT_NO_SLAB_STATE
             if (fst_load_acquire(&act->slab->state) != act->slab_state)
                 return NONE_FREE;
+#endif
             if (seen & FST_WORD_FLAGS)
                 continue;
             uint32_t entry = fst_refs_take(t);
@@ -311,6 +319,10 @@ void fst_drop(fst_arena *a, const struct fst_ref *ref)
     uint64_t *word = fst_word_of(a, ref->oid);
     if (__builtin_expect(t && local->count == 1 && !local->indexed, 1)) {
         uint64_t seen = fst_load_relaxed(word);
+#ifdef FST_MUTANT_DROP_SHARED_AS_PRIVATE
+        seen &= ~FST_WORD_SHARED;
+        __atomic_store_n(word, seen, __ATOMIC_RELAXED);
+#endif
         /* FREED apart, exactly ALLOCATED: nobody else knows the object. */
         if ((seen & (FST_WORD_FLAGS & ~FST_WORD_FREED)) == FST_WORD_ALLOCATED && fst_cas64(word, &seen, fst_word_free(seen))) {
             local->count = 0;

@@ -37,7 +37,9 @@ static bool probe(struct fst_arena *a, uint32_t slot)
         fst_add64(&a->sb->deaths, 1);
     free_thread_slots(a, slot);
     /* It may have been killed between the end of a slab and that of its child, or of a child and its group: look at all of them. */
+#ifndef FST_MUTANT_NO_WALK_AFTER_DEATH
     fst_store_relaxed(&a->sb->ended_walk, 1);
+#endif
     return true;
 }
 

@@ -17,6 +17,9 @@ static bool acquire_word(uint64_t *word, uint64_t oid, uint64_t generation, bool
 {
     uint64_t seen = fst_load_acquire(word);
     for (;;) {
+#ifdef FST_MUTANT_RESOLVE_FREED
+        handle = false;
+#endif
         if (!(seen & FST_WORD_ALLOCATED) || fst_word_gen(seen) != generation || (handle && (seen & FST_WORD_FREED)))
             return false;
         if (!fst_oid_is_group(oid) && (seen & FST_WORD_CHECK) != fst_word_check(oid))
@@ -35,6 +38,9 @@ static bool acquire_word(uint64_t *word, uint64_t oid, uint64_t generation, bool
 static int withdraw(struct fst_thread *t, uint32_t entry, bool *dropped)
 {
     *dropped |= fst_refs_drop(t->arena, entry);
+#ifdef FST_MUTANT_WITHDRAW_TO_EMPTY
+    __atomic_store_n(fst_entries_of(t->arena, t->arena->slot) + entry, 0, __ATOMIC_RELEASE);
+#endif
     return fst_fail(FST_STALE, "the handle's object is gone: it was freed, or nobody held a reference any more");
 }
 

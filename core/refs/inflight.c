@@ -82,5 +82,8 @@ bool fst_inflight_take(struct fst_arena *a, uint32_t entry, uint32_t tag, uint64
 {
     if (entry >= fst_load_acquire(&a->sb->inflight_top) || tag > FST_INFLIGHT_TAG_MASK)
         return false;
+#ifdef FST_MUTANT_NO_TAG
+    tag = (uint32_t)(fst_load_relaxed(&fst_inflight_at(a, entry)->word) >> FST_INFLIGHT_TAG_SHIFT);
+#endif
     return fst_inflight_end(a, entry, fst_inflight_word(oid, tag));
 }
