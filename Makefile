@@ -56,6 +56,9 @@ test-core: $(S)/tools ## the C core's tests, built by gcc and clang
 	@CC=clang tools/core-tests clang -Dbuildtype=release
 	@CC=gcc tools/core-tests full-fences -Dfull_fences=true -Dfault_points=true
 
+mutants: $(S)/tools ## break one rule of the core at a time, and see that a test fails
+	@$(BIN)/python tools/mutants $(ARGS)
+
 sanitize: $(S)/tools ## the same under the address, undefined behaviour and thread sanitizers
 	@CC=gcc TEST_TIMEOUTS=4 ASAN_OPTIONS=detect_stack_use_after_return=1 \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \

@@ -302,7 +302,7 @@ static void look(struct peer *parent, void *context)
 static void churn_of_names(void)
 {
     uint32_t *stop = shared_memory(sizeof *stop);
-    a = anonymous(16 * MIB);
+    a = anonymous(256 * MIB); /* room for all caches that await a batch */
     struct peer p[4];
     for (int i = 0; i < 4; i++)
         p[i] = peer_start(i < 3 ? churn : look, stop);

@@ -246,6 +246,29 @@ static void shrink_gives_empty_slabs_back(void)
     fst_arena_unref(a);
 }
 
+/* A thread's idea of its active slab outlives the slab: the descriptor is another cache's by then. */
+static void active_slab_is_gone(void)
+{
+    uint64_t bytes;
+    a = anonymous(16 * MIB);
+    uint64_t cache = make_cache(a, "c", 48, 0), child = child_of(a, cache, fst_group_root(a)), other = root_child(a, "o", 56, 0);
+    for (int i = 0; i < 3; i++) {
+        struct fst_ref ref = alloc_one(a, child), theirs;
+        uint32_t id = fst_oid_slab(ref.oid);
+        fst_drop(a, &ref);
+        CHECK_EQ(FST_OK, fst_cache_shrink(a, cache, &bytes));
+        theirs = alloc_one(a, other);
+        CHECK_EQ(id, fst_oid_slab(theirs.oid));
+        ref = alloc_one(a, child);
+        CHECK_EQ((uint32_t)child, fst_slab_at(a, fst_oid_slab(ref.oid))->child);
+        fst_drop(a, &ref);
+        fst_drop(a, &theirs);
+        settle(a);
+    }
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+}
+
 static void in_section(struct peer *parent, void *context)
 {
     (void)context;
@@ -376,4 +399,4 @@ static void churn_in_a_full_arena(void)
 
 TEST_MAIN(CASE(shapes), CASE(contents_of_all_sizes), CASE(reuse), CASE(no_object_is_forgotten), CASE(steal_from_a_process),
           CASE(slabs_of_ended_threads), CASE(entries_of_ended_threads), CASE(shrink_gives_empty_slabs_back),
-          CASE(typesafe_slab_waits), CASE(typesafe_slab_of_a_dead_shrinker), CASE(churn_in_a_full_arena))
+          CASE(active_slab_is_gone), CASE(typesafe_slab_waits), CASE(typesafe_slab_of_a_dead_shrinker), CASE(churn_in_a_full_arena))
