@@ -11,7 +11,7 @@ static struct shared {
     uint32_t lock;
     uint32_t inside;
     uint64_t plain; /* not atomic: only the lock protects it */
-    uint32_t taken_over, gone_in;
+    uint32_t taken_over, gone_in, round;
 } * s;
 static fst_arena *a;
 
@@ -189,6 +189,45 @@ static void reused_slot(void)
     tear_down();
 }
 
+#define TAKEOVERS 3000
+
+static void take_at_once(struct peer *parent, void *context)
+{
+    (void)parent;
+    (void)context;
+    for (uint32_t round = 1; round <= TAKEOVERS; round++) {
+        while (__atomic_load_n(&s->round, __ATOMIC_ACQUIRE) < round)
+            fst_pause();
+        if (fst_trylock(a, &s->lock) == FST_TRY_TAKEN_OVER)
+            fst_add32(&s->taken_over, 1);
+        fst_add32(&s->gone_in, 1);
+    }
+}
+
+/* Two find the owner dead at the same moment: one of them gets the lock. */
+static void takeover_at_once(void)
+{
+    set_up();
+    struct peer owner = peer_start(hold, NULL), p[2];
+    PEER_WAIT(&owner, 'h');
+    uint32_t dead = s->lock;
+    for (int i = 0; i < 2; i++)
+        p[i] = peer_start(take_at_once, NULL);
+    peer_kill(&owner);
+    for (uint32_t round = 1; round <= TAKEOVERS; round++) {
+        __atomic_store_n(&s->lock, dead, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&s->round, round, __ATOMIC_RELEASE);
+        while (__atomic_load_n(&s->gone_in, __ATOMIC_ACQUIRE) < 2 * round)
+            usleep(1);
+        CHECK_EQ(round, s->taken_over);
+        if (s->taken_over != round)
+            __atomic_store_n(&s->taken_over, round, __ATOMIC_RELAXED);
+    }
+    for (int i = 0; i < 2; i++)
+        peer_end(&p[i]);
+    tear_down();
+}
+
 static void storm_worker(struct peer *parent, void *context)
 {
     (void)context;
@@ -235,5 +274,5 @@ static void kill_storm(void)
     tear_down();
 }
 
-TEST_MAIN(CASE(contention), CASE(dead_owner), CASE(dead_rebuilder), CASE(stopped_owner), CASE(try_lock), CASE(reused_slot),
-          CASE(kill_storm))
+TEST_MAIN(CASE(contention), CASE(dead_owner), CASE(dead_rebuilder), CASE(stopped_owner), CASE(try_lock), CASE(takeover_at_once),
+          CASE(reused_slot), CASE(kill_storm))
