@@ -1,5 +1,6 @@
 /* Locks whose owners are killed: exclusion, takeover exactly once, and only from the dead. */
 #include <pthread.h>
+#include <sched.h>
 
 #include "platform/atomics.h"
 #include "region/lock.h"
@@ -11,7 +12,7 @@ static struct shared {
     uint32_t lock;
     uint32_t inside;
     uint64_t plain; /* not atomic: only the lock protects it */
-    uint32_t taken_over, gone_in, round;
+    uint32_t taken_over, come, gone;
 } * s;
 static fst_arena *a;
 
@@ -189,42 +190,49 @@ static void reused_slot(void)
     tear_down();
 }
 
-#define TAKEOVERS 3000
+#define TAKEOVERS 30000
 
-static void take_at_once(struct peer *parent, void *context)
+static void meet(uint32_t *count, uint32_t round)
 {
-    (void)parent;
-    (void)context;
+    fst_add32(count, 1);
+    for (int i = 0; __atomic_load_n(count, __ATOMIC_ACQUIRE) < 2 * round; i++) {
+        fst_pause();
+        if (i % 1000 == 999)
+            sched_yield();
+    }
+}
+
+static void take_at_once(uint32_t dead, bool first)
+{
     for (uint32_t round = 1; round <= TAKEOVERS; round++) {
-        while (__atomic_load_n(&s->round, __ATOMIC_ACQUIRE) < round)
-            fst_pause();
+        if (first)
+            __atomic_store_n(&s->lock, dead, __ATOMIC_SEQ_CST);
+        meet(&s->come, round);
         if (fst_trylock(a, &s->lock) == FST_TRY_TAKEN_OVER)
             fst_add32(&s->taken_over, 1);
-        fst_add32(&s->gone_in, 1);
+        meet(&s->gone, round);
     }
+}
+
+static void take_with_parent(struct peer *parent, void *context)
+{
+    (void)parent;
+    take_at_once(*(uint32_t *)context, false);
 }
 
 /* Two find the owner dead at the same moment: one of them gets the lock. */
 static void takeover_at_once(void)
 {
     set_up();
-    struct peer owner = peer_start(hold, NULL), p[2];
+    struct peer owner = peer_start(hold, NULL);
     PEER_WAIT(&owner, 'h');
     uint32_t dead = s->lock;
-    for (int i = 0; i < 2; i++)
-        p[i] = peer_start(take_at_once, NULL);
+    struct peer other = peer_start(take_with_parent, &dead);
     peer_kill(&owner);
-    for (uint32_t round = 1; round <= TAKEOVERS; round++) {
-        __atomic_store_n(&s->lock, dead, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&s->round, round, __ATOMIC_RELEASE);
-        while (__atomic_load_n(&s->gone_in, __ATOMIC_ACQUIRE) < 2 * round)
-            usleep(1);
-        CHECK_EQ(round, s->taken_over);
-        if (s->taken_over != round)
-            __atomic_store_n(&s->taken_over, round, __ATOMIC_RELAXED);
-    }
-    for (int i = 0; i < 2; i++)
-        peer_end(&p[i]);
+    take_at_once(dead, true);
+    peer_end(&other);
+    CHECK_EQ(TAKEOVERS, s->taken_over);
+    s->lock = 0;
     tear_down();
 }
 
