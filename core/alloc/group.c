@@ -26,7 +26,7 @@ static void fill(struct fst_group *g, const struct fst_group_spec *spec, uint32_
 {
     fst_store_relaxed(&g->parent, parent);
     fst_store_relaxed(&g->first, FST_NONE);
-    fst_store_relaxed(&g->flags, spec->flags);
+    fst_store_relaxed(&g->flags, spec->flags & FST_GROUP_LASTING);
     fst_store_relaxed(&g->children, 0);
     fst_store_relaxed(&g->limit, spec->set_limit && spec->limit != FST_NO_LIMIT ? spec->limit >> FST_PAGE_SHIFT : UINT64_MAX);
     fst_store_relaxed(&g->usage, 0);
@@ -163,8 +163,12 @@ int fst_group_hold(fst_arena *a, uint64_t group)
 static void queue(struct fst_arena *a, uint32_t index)
 {
     struct fst_group *g = fst_group_at(a, index);
-    if (g->flags & FST_GROUP_QUEUED)
+    if (g->flags & FST_GROUP_QUEUED) {
+        /* A batch takes the queue under our lock, after it has said that it began. */
+        if (fst_load_relaxed(&a->sb->batch_started) != 0)
+            fst_store_relaxed(&g->flags, g->flags | FST_GROUP_AGAIN);
         return;
+    }
     fst_store_relaxed(&g->flags, g->flags | FST_GROUP_QUEUED);
     fst_store_relaxed(&g->next_ended, a->sb->ended_head);
     fst_store_release(&a->sb->ended_head, index);
@@ -195,8 +199,27 @@ void fst_group_end(struct fst_arena *a, uint32_t index, enum fst_group_state sta
 bool fst_group_taken(struct fst_arena *a, uint32_t index)
 {
     struct fst_group *g = fst_group_at(a, index);
-    fst_store_relaxed(&g->flags, g->flags & ~FST_GROUP_QUEUED);
-    return fst_group_try_release(a, index);
+    bool again = g->flags & FST_GROUP_AGAIN;
+    fst_store_relaxed(&g->flags, g->flags & ~(FST_GROUP_QUEUED | FST_GROUP_AGAIN));
+    if (!again)
+        return fst_group_try_release(a, index);
+    queue(a, index);
+    return false;
+}
+
+void fst_group_taken_all(struct fst_arena *a)
+{
+    for (uint32_t i = 1; i < a->sb->group_top; i++) {
+        struct fst_group *g = fst_group_at(a, i);
+        if (g->flags & FST_GROUP_QUEUED)
+            fst_store_relaxed(&g->flags, g->flags & ~FST_GROUP_QUEUED);
+    }
+    /* What was queued since is linked, and must not be linked a second time. */
+    for (uint32_t i = a->sb->ended_head; i < a->sb->group_top; i = fst_group_at(a, i)->next_ended)
+        fst_store_relaxed(&fst_group_at(a, i)->flags, fst_group_at(a, i)->flags | FST_GROUP_QUEUED);
+    for (uint32_t i = 1; i < a->sb->group_top; i++)
+        if (!(fst_group_at(a, i)->flags & FST_GROUP_QUEUED))
+            fst_group_taken(a, i);
 }
 
 bool fst_group_try_release(struct fst_arena *a, uint32_t index)
@@ -238,7 +261,7 @@ int fst_group_get_info(fst_arena *a, uint64_t group, struct fst_group_info *out)
     memcpy(out->name, g->name, sizeof out->name);
     out->state = fst_state(g->state);
     out->released = out->state > FST_GROUP_LIVE && g->first == FST_NONE;
-    out->flags = g->flags & ~FST_GROUP_QUEUED;
+    out->flags = g->flags & ~(FST_GROUP_QUEUED | FST_GROUP_AGAIN);
     out->children = g->children;
     out->limit = g->limit == UINT64_MAX ? FST_NO_LIMIT : g->limit << FST_PAGE_SHIFT;
     out->usage = g->usage << FST_PAGE_SHIFT;

@@ -25,6 +25,9 @@ bool fst_group_try_release(struct fst_arena *a, uint32_t index);
 /* The same for a group that a batch has taken off the list of ended ones. */
 bool fst_group_taken(struct fst_arena *a, uint32_t index);
 
+/* The same for all groups but those queued since: for a batch that looked at all of them. Under names_lock. */
+void fst_group_taken_all(struct fst_arena *a);
+
 /* Move a group, and for DESTROYED all below it, to an ended state, end its children and queue it for a batch. Under names_lock. */
 void fst_group_end(struct fst_arena *a, uint32_t index, enum fst_group_state state);
 

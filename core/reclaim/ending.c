@@ -115,8 +115,7 @@ void fst_ended_release(struct fst_arena *a, const struct fst_ended *ended, uint6
         return;
     fst_registry_lock(a);
     if (ended->walk) {
-        for (uint32_t i = 1; i < a->sb->group_top; i++)
-            fst_group_taken(a, i);
+        fst_group_taken_all(a);
     } else {
         for (uint32_t g = ended->head; g != FST_NONE; g = next) {
             next = fst_group_at(a, g)->next_ended;

@@ -381,6 +381,7 @@ enum fst_group_state {
 };
 
 #define FST_GROUP_QUEUED (1u << 31) /* on the list of ended groups, or taken off it by a batch under way: not to be reused */
+#define FST_GROUP_AGAIN  (1u << 30) /* ended further while QUEUED and a batch ran, which may be past it: to be queued once more */
 
 struct fst_group {
     uint64_t word;
