@@ -176,7 +176,7 @@ static void adopt(struct fst_arena *a, struct carried *c)
 {
     close(a->lock_fd);
     a->lock_fd = c ? c->lock_fd : -1;
-    pthread_mutex_init(&a->refs->mutex, NULL);
+    pthread_mutex_unlock(&a->refs->mutex); /* by the thread that took it before the fork, as are the other two */
     fst_reaper_forked(a);
     a->left = false;
     a->usable = a->lock_fd >= 0;
@@ -194,15 +194,15 @@ static void adopt(struct fst_arena *a, struct carried *c)
 
 static void in_child(void)
 {
-    pthread_mutex_init(&fst_local_mutex, NULL);
-    pthread_mutex_init(&fst_open_mutex, NULL);
     for (struct fst_arena *a = fst_attachments; a; a = a->next) {
         struct carried *c = carried;
         while (c && c->arena != a)
             c = c->next;
         adopt(a, c);
     }
+    pthread_mutex_unlock(&fst_local_mutex);
     forget();
+    pthread_mutex_unlock(&fst_open_mutex);
 }
 
 void fst_fork_init(void)
