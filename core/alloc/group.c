@@ -104,6 +104,11 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
         fst_registry_lock(a);
         bool live = fst_group_find(a, spec->parent, &parent) && fst_state(fst_group_at(a, parent)->state) == FST_GROUP_LIVE;
         uint32_t found = live ? find_name(a, spec->name, parent) : FST_NONE;
+        if (found != FST_NONE && !(fst_load_acquire(&fst_group_at(a, found)->word) & FST_WORD_ALLOCATED)) {
+            /* A batch has released its word and was to close it: it may be stopped or dead, and we do not wait for it. */
+            fst_group_end(a, found, FST_GROUP_CLOSED);
+            found = FST_NONE;
+        }
         if (live && found == FST_NONE && (index = fst_registry_new(a, FST_T_GROUP)) != FST_NONE) {
             rc = make(t, index, spec, parent);
             if (rc)
