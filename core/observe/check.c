@@ -67,8 +67,8 @@ static void check_run(struct check *c, uint32_t id, uint8_t *owned)
 static void check_pages(struct check *c)
 {
     struct fst_arena *a = c->a;
-    uint64_t total = 0, pages = (uint64_t)a->sb->zones * FST_ZONE_PAGES;
-    uint8_t *owned = calloc(1, pages / 8 + 1);
+    uint64_t total = 0;
+    uint8_t *owned = calloc(1, a->capacity_pages / 8 + 1); /* zones may be added until we have the lock */
     if (!owned)
         return;
     fst_run_lock(a);
@@ -81,7 +81,7 @@ static void check_pages(struct check *c)
             total += s->pages;
         }
     }
-    uint64_t wrong = 0, first = 0;
+    uint64_t wrong = 0, first = 0, pages = (uint64_t)a->sb->zones * FST_ZONE_PAGES;
     for (uint64_t p = 0; p < pages && p < a->capacity_pages; p++) {
         const struct fst_zone *z = fst_zone_at(a, (uint32_t)(p / FST_ZONE_PAGES));
         bool is_free = z->free[p / FST_EXTENT_PAGES % FST_ZONE_EXTENTS] >> (p % FST_EXTENT_PAGES) & 1;
