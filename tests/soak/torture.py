@@ -1,0 +1,870 @@
+"""Torture: processes do everything at random with one arena, while a tormentor kills, stops and
+starves them.
+
+    python -m tests.soak.torture --seconds 60 --seed 7
+
+Whoever allocates an object writes a pattern into it that follows from its handle, before anybody
+else can know it, and nobody changes it afterwards. So whoever finds another pattern, through a
+Block, a view, a pickle, a handle or inside a read-side section, has found memory that was recycled
+under a reader. At the end everything is let go: the arena has to be sound and as empty as it was at
+the start.
+
+All decisions come from the seed: those of the tormentor from the seed itself, those of a worker
+from the seed and its number. What the system's scheduler does with them, no seed can repeat.
+
+The tormentor never attaches before the end, so that no stopped worker's lock can keep it from
+waking that worker. A worker that makes no progress for too long is a failure, and its stack is
+printed.
+"""
+
+import argparse
+import collections
+import contextlib
+import ctypes
+import faulthandler
+import functools
+import gc
+import json
+import math
+import mmap
+import os
+import pickle
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+import flagstone
+from flagstone.testing import assert_sound, wait_until
+
+MIB = 1 << 20
+PIPES = 6
+BOARD = 64  # handles that anybody may look up
+RECORD = struct.Struct("<16sI")  # a handle and its checksum: the board is written without a lock
+HEAD = struct.Struct("<QQ")  # stop, wrong
+COUNTERS = 64  # operations by worker slot, the supervisor's view of their progress
+KEEP = 40  # what a worker holds at most
+PATIENCE = 60.0  # seconds without progress that are a hang
+GROUPS = ("a", "b", "c", "limited", "tight")
+LIMITS = {"limited": 4 * MIB, "tight": MIB // 4}
+CACHES = {
+    "tiny": {"size": 24},
+    "small": {"size": 64},
+    "small too": {"size": 64},  # merges with the one before
+    "page": {"size": 4096},
+    "matrix": {"shape": (50, 100), "dtype": "f4"},
+    "large": {"size": 300_000},  # allocated without the GIL
+    "typed": {"size": 128, "typesafe_by_rcu": True},
+    "ready": {"size": 256, "init": b"ready" * 20},
+}
+# What others may have done meanwhile, and what the tormentor's shortage causes.
+SHORTAGE = (flagstone.ArenaFull, flagstone.GroupLimitExceeded)
+ENDED = (flagstone.Closed, flagstone.StaleHandle, flagstone.CacheMismatch, flagstone.GroupMismatch)
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@functools.cache
+def _ramp(words):
+    return np.arange(words, dtype="u8") * np.uint64(0x9E3779B97F4A7C15)
+
+
+def pattern(handle, nbytes):
+    """The bytes that an object of this handle must have."""
+    low, high = struct.unpack("<QQ", handle)
+    words = _ramp(max(2, -(-nbytes // 8))) ^ np.uint64(low ^ (high << 1) & (2**64 - 1))
+    words[:2] = low, high
+    return words.view("u1")[:nbytes]
+
+
+class Wrong(AssertionError):
+    """A promise was broken."""
+
+
+class Shared:
+    """What the processes share beside the arena: plain memory and packet pipes, which may lose,
+    repeat and overwrite what is in them.
+    """
+
+    def __init__(self):
+        size = HEAD.size + 8 * COUNTERS + RECORD.size * BOARD
+        self._map = mmap.mmap(-1, size)
+        self.counters = np.frombuffer(self._map, "u8", COUNTERS, HEAD.size)
+        self._board = HEAD.size + 8 * COUNTERS
+        # Packets: what one write wrote, one read reads.
+        self.pipes = [os.pipe2(os.O_NONBLOCK | os.O_DIRECT) for _ in range(PIPES)]
+
+    @property
+    def stop(self):
+        return self._map[0] != 0
+
+    def set_stop(self):
+        self._map[0] = 1
+
+    def post(self, number, handle):
+        at = self._board + RECORD.size * (number % BOARD)
+        self._map[at : at + RECORD.size] = RECORD.pack(handle, zlib.crc32(handle))
+
+    def look(self, number):
+        """A handle, or None where there is none or it was torn."""
+        at = self._board + RECORD.size * (number % BOARD)
+        handle, check = RECORD.unpack(self._map[at : at + RECORD.size])
+        return handle if any(handle) and zlib.crc32(handle) == check else None
+
+    def send(self, number, data):
+        try:
+            os.write(self.pipes[number % PIPES][1], data)
+        except BlockingIOError:
+            return False
+        return True
+
+    def receive(self, number):
+        try:
+            return os.read(self.pipes[number % PIPES][0], 1 << 16)
+        except BlockingIOError:
+            return b""
+
+
+class Held:
+    """A Block or a view, and what its bytes have to be."""
+
+    __slots__ = ("handle", "history", "nbytes", "thing")
+
+    def __init__(self, thing, handle, nbytes, how):
+        self.thing = thing
+        self.handle = handle
+        self.nbytes = nbytes
+        self.history = [how]
+
+    def verify(self, when):
+        thing = self.thing
+        if isinstance(thing, flagstone.Block):
+            thing = thing.array
+        found = np.frombuffer(thing, "u1") if self.nbytes else np.empty(0, "u1")
+        verify(found, self.handle, self.nbytes, f"{when} ({', '.join(self.history)})")
+
+
+def verify(found, handle, nbytes, when):
+    wanted = pattern(handle, nbytes)
+    if len(found) != nbytes or not np.array_equal(found, wanted):
+        different = np.flatnonzero(found[:nbytes] != wanted[: len(found)])
+        raise Wrong(
+            f"{when}: object {handle.hex()} of {nbytes} bytes has {len(found)} bytes,"
+            f" {len(different)} of them wrong from byte {different[0] if len(different) else '-'}"
+            f" on; it begins with {bytes(found[:16]).hex()}"
+        )
+
+
+class Worker:
+    """One process's (or one of its threads') random doings."""
+
+    def __init__(self, shared, name, number, seed, slot, readonly=False):
+        self.shared = shared
+        self.name = name
+        self.number = number
+        self.slot = slot
+        self.random = random.Random(f"{seed}:{number}")
+        self.readonly = readonly
+        self.kept = []
+        self.groups = []
+        self.seen = collections.Counter()
+        self.forked = False
+        self.arena = None
+        self.attach()
+
+    def attach(self):
+        self.arena = flagstone.open(self.name, create=False, readonly=self.readonly)
+
+    # ---- one thing at random
+
+    def step(self):
+        names = READERS_DO if self.readonly else WORKERS_DO
+        name = self.random.choices(*names)[0]
+        self.seen[name] += 1
+        try:
+            getattr(self, name)()
+        except (*SHORTAGE, *ENDED, flagstone.CacheBusy, TimeoutError) as error:
+            self.seen[type(error).__name__] += 1
+        self.shared.counters[self.slot] += 1
+
+    def run(self, steps=math.inf):
+        while steps > 0 and not self.shared.stop:
+            self.step()
+            steps -= 1
+
+    def let_go(self):
+        for held in self.kept:
+            held.verify("at the end")
+        self.kept.clear()
+        self.groups.clear()
+
+    def keep(self, held):
+        self.kept.append(held)
+        while len(self.kept) > KEEP:
+            self.drop()
+
+    def pick(self):
+        return self.random.choice(self.kept) if self.kept else None
+
+    def block(self):
+        """A held Block, or None."""
+        blocks = [held for held in self.kept if isinstance(held.thing, flagstone.Block)]
+        return self.random.choice(blocks) if blocks else None
+
+    # ---- objects
+
+    def made(self, block):
+        """Write the pattern into a new Block."""
+        handle = bytes(block.handle)
+        block.array.reshape(-1).view("u1")[:] = pattern(handle, block.nbytes)
+        self.keep(Held(block, handle, block.nbytes, "made"))
+
+    def came(self, block, when):
+        """Keep a Block that came from elsewhere."""
+        held = Held(block, bytes(block.handle), block.nbytes, when)
+        held.verify(when)
+        self.keep(held)
+
+    def a_group(self):
+        if not self.groups or self.random.random() < 0.3:
+            return None
+        return self.random.choice(self.groups)
+
+    def a_cache(self):
+        name = self.random.choice(list(CACHES))
+        return self.arena.cache(name, **CACHES[name])
+
+    def wait(self):
+        return self.random.choice([None, None, None, 0.0, 0.01])
+
+    def alloc(self):
+        zero = self.random.random() < 0.2
+        block = self.a_cache().alloc(self.a_group(), zero=zero, wait=self.wait())
+        if zero and block.array.any():
+            raise Wrong("zero=True gave bytes that are not zero")
+        self.made(block)
+
+    def alloc_bytes(self):
+        nbytes = int(2 ** self.random.uniform(0, 21)) - 1
+        self.made(self.arena.alloc(nbytes, group=self.a_group(), wait=self.wait()))
+
+    def alloc_many(self):
+        for block in self.a_cache().alloc_many(self.random.randrange(30), self.a_group()):
+            self.made(block)
+
+    def put(self):
+        value = np.full((self.random.randrange(1, 200), 7), self.random.random())
+        block = self.arena.put(value, group=self.a_group(), wait=self.wait())
+        if not np.array_equal(block.array, value):
+            raise Wrong("put() gave a Block with other content")
+        self.made(block)
+
+    def drop(self):
+        if self.kept:
+            held = self.kept.pop(self.random.randrange(len(self.kept)))
+            held.verify("before its drop")
+
+    def look(self):
+        held = self.pick()
+        if held:
+            held.verify("held")
+
+    def view(self):
+        held = self.block()
+        if held and held.nbytes:
+            # The view alone keeps the bytes from now on.
+            array = held.thing.array.reshape(-1).view("u1")
+            held.thing = memoryview(array) if self.random.random() < 0.5 else array[:]
+            held.history.append("a view")
+
+    def free(self):
+        held = self.block()
+        if held:
+            view = held.thing.array.reshape(-1).view("u1") if held.nbytes else b""
+            held.thing.free()
+            held.thing = view
+            held.history.append("freed")
+
+    def holders(self):
+        held = self.block()
+        if held and os.getpid() not in [one.pid for one in held.thing.holders]:
+            raise Wrong(f"holders of {held.handle.hex()} do not name who holds it")
+
+    # ---- handing over
+
+    def post(self):
+        held = self.block()
+        if held:
+            self.shared.post(self.random.randrange(BOARD), held.handle)
+            held.history.append("posted")
+
+    def find(self):
+        handle = self.shared.look(self.random.randrange(BOARD))
+        if handle:
+            self.came(self.arena.get(flagstone.Handle(handle)), "resolved")
+
+    def send(self):
+        chosen = [held for held in (self.block() for _ in range(3)) if held]
+        things = [held.thing for held in chosen]
+        if things:
+            for held in chosen:
+                held.history.append("sent")
+            data = pickle.dumps(things[0] if self.random.random() < 0.7 else things)
+            self.shared.send(self.random.randrange(PIPES), data)
+            # Who drops at once leaves the message alone with the object.
+            if self.random.random() < 0.5:
+                self.kept = [held for held in self.kept if held.thing is not things[0]]
+
+    def receive(self):
+        data = self.shared.receive(self.random.randrange(PIPES))
+        for _ in range(1 + (self.random.random() < 0.1)):
+            if data:
+                self.accept(pickle.loads(data))
+
+    def accept(self, thing):
+        if isinstance(thing, flagstone.Group):
+            self.groups.append(thing)
+        elif isinstance(thing, flagstone.Arena):
+            if thing.path != self.arena.path:
+                raise Wrong(f"{thing!r} came instead of {self.arena!r}")
+        else:
+            # However often one Block is in a pickle, it is one object: free() must end all of it.
+            blocks = thing if isinstance(thing, list) else [thing]
+            for block in {id(block): block for block in blocks}.values():
+                self.came(block, "taken")
+
+    def send_group(self):
+        if self.groups:
+            thing = self.random.choice([*self.groups, self.arena])
+            self.shared.send(self.random.randrange(PIPES), pickle.dumps(thing))
+
+    def drop_in_flight(self):
+        group = self.a_group() if self.random.random() < 0.3 else None
+        self.arena.drop_in_flight(self.random.choice([0.05, 0.5]), group)
+
+    # ---- read-side sections
+
+    def section(self):
+        """Look without a reference at what was found inside a section: it must stay."""
+        handle = self.shared.look(self.random.randrange(BOARD))
+        with self.arena.read():
+            if not handle:
+                return
+            block = self.arena.get(flagstone.Handle(handle))
+            true, nbytes = bytes(block.handle), block.nbytes
+            address = block.array.ctypes.data
+            cache = block.cache.name
+            del block
+            self.pause()
+            if cache != "typed" and nbytes:  # those are reused at once
+                raw = (ctypes.c_uint8 * nbytes).from_address(address)
+                verify(np.frombuffer(raw, "u1"), true, nbytes, "inside a section")
+
+    def nested(self):
+        with self.arena.read():
+            with self.arena.read():
+                held = self.pick()
+                if held:
+                    held.verify("inside sections")
+            self.alloc()
+
+    def pause(self):
+        if self.random.random() < 0.3:
+            time.sleep(self.random.random() * 0.003)
+
+    def synchronize(self):
+        self.arena.synchronize(timeout=0.2)
+
+    def barrier(self):
+        self.arena.barrier(timeout=0.2)
+
+    # ---- groups and caches
+
+    def open_group(self):
+        name = self.random.choice([*GROUPS, None])
+        limit = LIMITS.get(name)
+        parents = [group for group in self.groups if name in (None, "c")]
+        parent = self.random.choice([None, *parents])
+        self.groups.append(self.arena.group(name, parent=parent, limit=limit))
+        if len(self.groups) > 6:
+            self.groups.pop(self.random.randrange(len(self.groups)))
+
+    def close_group(self):
+        if self.groups:
+            self.groups.pop(self.random.randrange(len(self.groups))).close()
+
+    def destroy_group(self):
+        if self.groups:
+            group = self.groups.pop(self.random.randrange(len(self.groups)))
+            ticket = group.destroy()
+            if self.random.random() < 0.1:
+                ticket.wait(timeout=0.1)
+
+    def many_groups(self):
+        """A burst of short groups, as requests or jobs make them."""
+        cache = self.a_cache()
+        for _ in range(self.random.randrange(20)):
+            with self.arena.group() as group:
+                self.made(cache.alloc(group))
+        while len(self.kept) > KEEP // 2:
+            self.drop()
+
+    def limit_group(self):
+        if self.groups:
+            group = self.random.choice(self.groups)
+            limit = LIMITS.get(group.name)
+            group.limit = self.random.choice([0, 65536, MIB])
+            with contextlib.suppress(*SHORTAGE):
+                self.made(self.a_cache().alloc(group))
+            group.limit = limit
+
+    def usage_group(self):
+        if self.groups:
+            group = self.random.choice(self.groups)
+            limit = group.limit
+            # Set to less meanwhile by others, or by us: only what no one ever changes is certain.
+            if limit is not None and group.usage > group.peak:
+                raise Wrong(f"{group!r} uses {group.usage}, more than its peak {group.peak}")
+
+    def short_cache(self):
+        name = f"short {self.random.randrange(3)}"
+        cache = self.arena.cache(name, size=self.random.choice([40, 5000]), merge=False)
+        with contextlib.suppress(*SHORTAGE):
+            self.made(cache.alloc(self.a_group()))
+        if self.random.random() < 0.5:
+            cache.destroy()
+
+    def shrink(self):
+        if self.random.random() < 0.5:
+            self.arena.shrink()
+        else:
+            self.a_cache().shrink()
+
+    # ---- the arena
+
+    def check(self):
+        findings = self.arena.check()
+        if findings:
+            raise Wrong("check() in use: " + "; ".join(str(one) for one in findings[:10]))
+
+    def snapshot(self):
+        picture = self.arena.snapshot()
+        if picture.used > picture.capacity:
+            raise Wrong(f"{picture.used} bytes used of {picture.capacity}")
+        repr([self.arena, *self.groups, *(held.thing for held in self.kept[:3])])
+
+    def reopen(self):
+        """Detach and attach: everything goes, also what is kept elsewhere."""
+        if self.forked or threading.active_count() > 1:
+            return
+        self.let_go()
+        self.arena.close()
+        self.attach()
+
+    def other(self):
+        """An arena that comes and goes with whoever has it."""
+        with flagstone.open(f"{self.name}-other-{self.random.randrange(2)}", capacity=MIB) as other:
+            block = other.put(np.arange(50))
+            self.pause()
+            if block.array.sum() != 1225:
+                raise Wrong("an object of the other arena has changed")
+            del block
+
+    def fork(self):
+        """A child with all that this process has, for a while."""
+        if self.forked:
+            return
+        number = self.random.randrange(1 << 30)
+        end = self.random.choice(["exit", "close", "kill", "keep"])
+        pid = os.fork()
+        if pid:
+            for held in self.kept:
+                held.history.append(f"forked {pid}")
+            return
+        _child(functools.partial(self.after_fork, number, end))
+
+    def after_fork(self, number, end):
+        self.forked = True
+        self.random = random.Random(number)
+        for held in self.kept:
+            held.history.append(f"inherited by {os.getpid()}")
+            held.verify("inherited")
+        self.run(self.random.randrange(60))
+        if end == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if end != "keep":
+            self.let_go()
+        if end == "close":
+            self.arena.close()
+
+
+# What is done, and how often in proportion.
+WORKERS_DO = tuple(
+    zip(
+        *{
+            "alloc": 20,
+            "alloc_bytes": 8,
+            "alloc_many": 4,
+            "put": 4,
+            "drop": 25,
+            "look": 8,
+            "view": 5,
+            "free": 3,
+            "holders": 1,
+            "post": 12,
+            "find": 20,
+            "send": 14,
+            "receive": 20,
+            "send_group": 2,
+            "drop_in_flight": 1,
+            "section": 8,
+            "nested": 2,
+            "synchronize": 1,
+            "barrier": 2,
+            "open_group": 6,
+            "close_group": 1,
+            "destroy_group": 3,
+            "many_groups": 1,
+            "limit_group": 0.5,
+            "usage_group": 1,
+            "short_cache": 2,
+            "shrink": 0.5,
+            "check": 0.2,
+            "snapshot": 0.2,
+            "reopen": 0.3,
+            "other": 0.5,
+            "fork": 0.5,
+        }.items(),
+        strict=True,
+    )
+)
+READERS_DO = tuple(
+    zip(
+        *{
+            "find": 20,
+            "receive": 20,
+            "section": 20,
+            "drop": 30,
+            "look": 10,
+            "view": 5,
+            "synchronize": 1,
+            "snapshot": 0.2,
+            "check": 0.2,
+            "reopen": 0.5,
+        }.items(),
+        strict=True,
+    )
+)
+
+
+def _child(function):
+    """Run a function as the rest of this process, which ends without Python's own end."""
+    status = 1
+    try:
+        function()
+        gc.collect()
+        flagstone._core.leave_all()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def work(shared, name, number, seed, slot):
+    """A worker process, from its start to its end."""
+    decide = random.Random(f"{seed}:{number}:kind")
+    worker = Worker(shared, name, number, seed, slot, readonly=decide.random() < 0.12)
+    second = None
+    if not worker.readonly and decide.random() < 0.3:
+        helper = Worker(shared, name, number + 0.5, seed, slot)
+        helper.forked = True  # only the main thread forks
+        errors = []
+
+        def run():
+            try:
+                helper.run()
+                helper.let_go()
+            except BaseException:
+                errors.append(traceback.format_exc())
+                shared.counters[slot] = 0
+
+        second = threading.Thread(target=run, daemon=True)
+        second.start()
+    worker.run()
+    worker.let_go()
+    if second is not None:
+        second.join()
+        if errors:
+            raise Wrong(errors[0])
+    if decide.random() < 0.5:
+        worker.arena.close()
+
+
+class Tormentor:
+    """Starts the workers, and makes their lives hard."""
+
+    def __init__(self, name, seed, workers, folder=None):
+        self.name = name
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.shared = Shared()
+        self.folder = folder
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (as long as this object)
+        self.pids = [0] * workers
+        self.progress = [(0, 0.0)] * workers  # operations, and when they were last more
+        self.started = 0
+        self.done = collections.Counter()
+
+    def start(self, slot):
+        number = self.started
+        self.started += 1
+        pid = os.fork()
+        if pid:
+            # By both, as either may need it first.
+            with contextlib.suppress(OSError):
+                os.setpgid(pid, pid)
+            self.pids[slot] = pid
+            self.progress[slot] = (-1, time.monotonic())
+            return
+        os.dup2(self.log.fileno(), 2)
+        os.setpgid(0, 0)
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        faulthandler.enable(self.log)
+        faulthandler.register(signal.SIGUSR1, self.log)
+        _child(functools.partial(work, self.shared, self.name, number, self.seed, slot))
+
+    def ended(self, slot):
+        """A worker that ended, in which way it must not; Wrong if it is so."""
+        pid, status = os.waitpid(self.pids[slot], os.WNOHANG)
+        if pid:
+            self.pids[slot] = 0
+            raise Wrong(f"worker in slot {slot} ended by itself: {describe(status)}")
+
+    def watch(self):
+        now = time.monotonic()
+        for slot in range(len(self.pids)):
+            self.ended(slot)
+            count, since = self.progress[slot]
+            if int(self.shared.counters[slot]) != count:
+                self.progress[slot] = (int(self.shared.counters[slot]), now)
+            elif now - since > PATIENCE:
+                self.dump(slot)
+                raise Wrong(f"worker in slot {slot} has done nothing for {PATIENCE:.0f} s")
+
+    def dump(self, slot):
+        """The stack of a worker that hangs, for the report."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pids[slot], signal.SIGUSR1)
+        if shutil.which("gdb"):
+            command = ["gdb", "-p", str(self.pids[slot]), "-batch", "-ex", "thread apply all bt 12"]
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(command, stdout=self.log, stderr=self.log, timeout=30)
+        time.sleep(0.5)
+
+    def torment(self, seconds):
+        for slot in range(len(self.pids)):
+            self.start(slot)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(self.random.random() * 0.12)
+            slot = self.random.randrange(len(self.pids))
+            what = self.random.choices(
+                [self.kill, self.kill_two, self.halt, self.halt_long, self.fill],
+                [6, 1, 5, 0.3, 1 if self.folder else 0],
+            )[0]
+            self.watch()
+            self.done[what.__name__] += 1
+            what(slot)
+
+    def kill(self, slot):
+        everyone = self.random.random() < 0.2  # its forked children as well
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if everyone else os.kill)(self.pids[slot], signal.SIGKILL)
+        status = os.waitpid(self.pids[slot], 0)[1]
+        if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
+            self.pids[slot] = 0
+            raise Wrong(f"worker in slot {slot} ended by itself: {describe(status)}")
+        self.start(slot)
+
+    def kill_two(self, slot):
+        """Two at once, so that one may die while it clears up after the other."""
+        other = (slot + 1) % len(self.pids)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pids[other], signal.SIGSTOP)
+        self.kill(slot)
+        self.kill(other)
+
+    def halt(self, slot, longest=0.08):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pids[slot], signal.SIGSTOP)
+        time.sleep(self.random.random() * longest)
+        if self.random.random() < 0.2:
+            self.kill(slot)
+        else:
+            os.kill(self.pids[slot], signal.SIGCONT)
+
+    def halt_long(self, slot):
+        self.halt(slot, 2.0)
+
+    def fill(self, slot):
+        """Take what is left of the file system, for a moment."""
+        path = Path(self.folder) / "ballast"
+        with contextlib.suppress(OSError), open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, os.statvfs(self.folder).f_bavail * 4096 - 65536)
+        time.sleep(self.random.random() * 0.1)
+        path.unlink(missing_ok=True)
+
+    def finish(self):
+        """Let the workers end by themselves."""
+        self.shared.set_stop()
+        for slot, pid in enumerate(self.pids):
+            os.kill(pid, signal.SIGCONT)
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                gone, status = os.waitpid(pid, os.WNOHANG)
+                if gone:
+                    break
+                if time.monotonic() > deadline:
+                    self.dump(slot)
+                    raise Wrong(f"worker in slot {slot} does not end")
+                time.sleep(0.01)
+            self.pids[slot] = 0
+            # It may have died of a kill that was on its way.
+            if status and not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+                raise Wrong(f"worker in slot {slot} ended badly: {describe(status)}")
+
+    def clear(self):
+        """Nobody of ours may be left, whatever happened."""
+        for pid in self.pids:
+            if pid:
+                for number in (signal.SIGKILL, signal.SIGCONT):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(pid, number)
+        # Orphans come here: this process is their subreaper.
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+
+    def said(self):
+        self.log.seek(0)
+        return self.log.read()
+
+
+def describe(status):
+    code = os.waitstatus_to_exitcode(status)
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+def empty(arena, shared):
+    """Let go of everything, and see that nothing is left."""
+    last = Worker(shared, arena.name, 10**6, "last", COUNTERS - 1)
+    for number in range(PIPES):
+        while data := shared.receive(number):
+            with contextlib.suppress(*ENDED):
+                last.accept(pickle.loads(data))
+    last.let_go()
+    last.arena.close()
+    del last
+    gc.collect()
+    wait_until(lambda: len(arena.processes) == 1, PATIENCE, "the others have left")
+    arena.barrier(timeout=PATIENCE)
+    arena.drop_in_flight()
+    for group in arena.groups:
+        with contextlib.suppress(flagstone.Closed):
+            group.destroy()
+    for cache in arena.caches:
+        cache.destroy()
+    assert_sound(arena)
+    arena.shrink()
+    left = {
+        "bytes used": arena.used,
+        "groups": len(arena.groups),
+        "caches": [cache.name for cache in arena.caches],
+        "in flight": arena.in_flight(),
+        "objects": [(one.name, one.stats.allocated) for one in arena.snapshot().caches],
+        "processes": [one.pid for one in arena.snapshot().processes if one.pid != os.getpid()],
+        "references": [one.references for one in arena.processes],
+    }
+    left["objects"] = [one for one in left["objects"] if one[1]]
+    left["references"] = [one for one in left["references"] if one]
+    if any(left.values()):
+        raise Wrong("left at the end: " + "; ".join(f"{k}: {v}" for k, v in left.items() if v))
+
+
+def torture(seconds, seed, workers=4, folder=None, capacity=24 * MIB):
+    """Run it; a summary, or Wrong."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    # A name with a slash lies in that folder.
+    base = f"fst-torture-{os.getpid()}"
+    name = base if folder is None else str(Path(folder) / base)
+    with flagstone.open(name, capacity=capacity, create=True, lasting=True) as arena:
+        uuid = arena._link.uuid
+    before = time.monotonic()
+    tormentor = Tormentor(name, seed, workers, folder)
+    try:
+        tormentor.torment(seconds)
+        tormentor.finish()
+        tormentor.clear()
+        said = tormentor.said()
+        if said:
+            raise Wrong("a forked child failed, or something was printed")
+        with flagstone.open(name, create=False) as arena:
+            assert arena._link.uuid == uuid
+            empty(arena, tormentor.shared)
+            picture = arena.snapshot()
+            info = arena._link.attachment.info()
+    except BaseException:
+        said = tormentor.said()
+        sys.stderr.write(said)
+        raise
+    finally:
+        tormentor.clear()
+        flagstone.unlink(name)
+        for number in range(2):
+            with contextlib.suppress(FileNotFoundError, flagstone.FlagstoneError):
+                flagstone.unlink(f"{name}-other-{number}")
+    return {
+        "seed": seed,
+        "seconds": round(time.monotonic() - before, 1),
+        "workers": tormentor.started,
+        "operations": int(tormentor.shared.counters.sum()),
+        "batches": info["batches"],
+        "grace periods": info["grace_periods"],
+        "deaths": info["deaths"],
+        "committed": picture.committed,
+        **tormentor.done,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--folder", help="on a small tmpfs, which is then filled now and then")
+    arguments = parser.parse_args()
+    seed = time.time_ns() % 10**9 if arguments.seed is None else arguments.seed
+    try:
+        print(json.dumps(torture(arguments.seconds, seed, arguments.workers, arguments.folder)))
+    except Wrong as error:
+        again = f"python -m tests.soak.torture --seconds {arguments.seconds:g} --seed {seed}"
+        sys.exit(f"{error}\nagain: {again} --workers {arguments.workers}")
+
+
+if __name__ == "__main__":
+    main()
