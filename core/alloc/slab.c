@@ -201,27 +201,59 @@ static void reopen(struct fst_arena *a, uint32_t id, uint64_t state)
         fst_store_relaxed(&a->sb->ended_caches, 1);
 }
 
+static void release_all(struct fst_arena *a, const uint32_t *ids, uint32_t n, uint64_t *bytes)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const struct fst_slab *s = fst_slab_at(a, ids[i]);
+        *bytes += (uint64_t)s->pages << FST_PAGE_SHIFT;
+        fst_run_release(a, ids[i], s->state);
+    }
+}
+
+bool fst_slab_close_empty(struct fst_arena *a, uint32_t child, uint64_t owner, struct fst_closed *closed, uint64_t *bytes)
+{
+    const struct fst_child *c = fst_child_at(a, child);
+    for (uint8_t list = FST_LIST_PARTIAL; list <= FST_LIST_FULL; list++) {
+        uint32_t n, room;
+        do {
+            uint32_t *ids = closed->ids + closed->n;
+            room = FST_CLOSED_MAX - closed->n;
+            n = close_some(a, child, list, owner, ids, room);
+            /* The flags after the close, which keeps the child in this life. */
+            if (n && (c->flags & FST_CACHE_TYPESAFE_BY_RCU) && !TYPESAFE_NO_WAIT)
+                closed->n += n;
+            else
+                release_all(a, ids, n, bytes);
+            if (closed->n == FST_CLOSED_MAX)
+                return false;
+        } while (n == room);
+    }
+    return true;
+}
+
+bool fst_slab_give_closed(struct fst_arena *a, struct fst_closed *closed, uint64_t patience, const uint32_t *stop, uint64_t *bytes)
+{
+    uint32_t n = closed->n;
+    closed->n = 0;
+    if (n && fst_grace_wait(a, fst_load_seq_cst(&a->sb->gp_seq), patience, stop) != FST_OK) {
+        for (uint32_t i = 0; i < n; i++)
+            reopen(a, closed->ids[i], fst_slab_at(a, closed->ids[i])->state);
+        return false;
+    }
+    release_all(a, closed->ids, n, bytes);
+    return true;
+}
+
 uint64_t fst_slab_shrink_child(struct fst_arena *a, uint32_t child, uint64_t owner, uint64_t patience)
 {
-    struct fst_child *c = fst_child_at(a, child);
+    struct fst_closed closed;
     uint64_t bytes = 0;
-    uint32_t ids[64], n;
-    for (uint8_t list = FST_LIST_PARTIAL; list <= FST_LIST_FULL; list++) {
-        do {
-            n = close_some(a, child, list, owner, ids, 64);
-            if (n && (c->flags & FST_CACHE_TYPESAFE_BY_RCU) && !TYPESAFE_NO_WAIT &&
-                fst_grace_wait(a, fst_load_seq_cst(&a->sb->gp_seq), patience, NULL) != FST_OK) {
-                for (uint32_t i = 0; i < n; i++)
-                    reopen(a, ids[i], fst_slab_at(a, ids[i])->state);
-                return bytes;
-            }
-            for (uint32_t i = 0; i < n; i++) {
-                struct fst_slab *s = fst_slab_at(a, ids[i]);
-                bytes += (uint64_t)s->pages << FST_PAGE_SHIFT;
-                fst_run_release(a, ids[i], s->state);
-            }
-        } while (n == 64);
-    }
+    bool all, over;
+    closed.n = 0;
+    do {
+        all = fst_slab_close_empty(a, child, owner, &closed, &bytes);
+        over = fst_slab_give_closed(a, &closed, patience, NULL, &bytes);
+    } while (!all && over);
     return bytes;
 }
 
@@ -464,32 +496,32 @@ static uint32_t partial_length(struct fst_arena *a, const struct fst_child *c, u
 /* Should an empty slab of this child go back at once? */
 static bool give_back_now(struct fst_arena *a, const struct fst_child *c)
 {
-    if ((c->state & 15) != FST_CHILD_LIVE || c->pages == 0)
-        return true; /* ended or offline; or runs of all lengths, which no other object can use */
     if (c->flags & FST_CACHE_TYPESAFE_BY_RCU)
         return false; /* needs a grace period: shrink does that */
+    if ((c->state & 15) != FST_CHILD_LIVE || c->pages == 0)
+        return true; /* ended or offline; or runs of all lengths, which no other object can use */
     return c->objects > 1 ? c->partial != FST_NONE && fst_slab_at(a, c->partial)->next != FST_NONE
                           : partial_length(a, c, KEEP_EMPTY + 1) > KEEP_EMPTY;
 }
 
-void fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
+bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);
     fst_full_fence(); /* PAIR(let-go) */
     uint32_t child = fst_load_relaxed(&s->child);
     if (child >= fst_load_acquire(&a->sb->child_top))
-        return;
+        return false;
     struct fst_child *c = fst_child_at(a, child);
     /* Of an ended child nobody allocates any more: its active slabs are as good as let go. */
     bool live = (fst_load_acquire(&c->state) & 15) == FST_CHILD_LIVE;
     if (live && fst_load_relaxed(&s->owner) != 0)
-        return;
+        return false;
     uint32_t frees = fst_load_relaxed(&s->frees) + 1u;
     if (live && frees < s->objects && fst_load_relaxed(&s->list) == FST_LIST_PARTIAL) {
         fst_store_relaxed(&s->frees, (uint16_t)frees);
-        return;
+        return false;
     }
-    bool closed = false;
+    bool closed = false, waits = false;
     uint64_t state = 0;
     fst_slab_lock(a, child);
     if (still_ours(s, child) && (s->owner == 0 || !live)) {
@@ -498,11 +530,15 @@ void fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
             list_move(a, c, slab_id, FST_LIST_PARTIAL);
         fst_store_relaxed(&s->frees, (uint16_t)(s->objects - used));
         closed = used == 0 && owner && give_back_now(a, c) && try_close(a, c, slab_id, owner);
+        waits = used == 0 && (c->state & 15) != FST_CHILD_LIVE && !closed;
         state = s->state;
     }
     fst_slab_unlock(a, child);
     if (closed)
         fst_run_release(a, slab_id, state);
+    if (waits)
+        fst_store_relaxed(&a->sb->ended_caches, 1);
+    return waits;
 }
 
 /* The slab with a cache's initial content, whose maker was killed before it had said so. */

@@ -68,12 +68,24 @@ bool fst_slab_find_any(struct fst_arena *a, uint32_t child, uint64_t child_state
 int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id, uint64_t *slab_state);
 
 /* An object of this slab was freed, and the slab is not the caller's active one. Maybe moves or gives back the slab. May be called
- * with an id that has been recycled since. `owner`: the calling thread's owner word, or 0: give nothing back. */
-void fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner);
+ * with an id that has been recycled since. `owner`: the calling thread's owner word, or 0: give nothing back. True: the slab is empty, its
+ * child has ended, and only a batch can give it back. */
+bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner);
 
 /* Give back every empty slab of the child, active ones included. TYPESAFE_BY_RCU: after a grace period, for which it waits at most
  * `patience`; so not inside a section. Returns bytes of pages given back. */
 uint64_t fst_slab_shrink_child(struct fst_arena *a, uint32_t child, uint64_t owner, uint64_t patience);
+
+/* The same in steps, so that many children share a grace period. */
+#define FST_CLOSED_MAX 1024u
+struct fst_closed {
+    uint32_t n;
+    uint32_t ids[FST_CLOSED_MAX]; /* closed slabs of TYPESAFE_BY_RCU caches */
+};
+/* Close the child's empty slabs; those that need no grace period are given back at once. False: no more room, give and call again. */
+bool fst_slab_close_empty(struct fst_arena *a, uint32_t child, uint64_t owner, struct fst_closed *closed, uint64_t *bytes);
+/* Wait for a grace period and give them back. False: it was not over in time (see fst_grace_wait), and they are open again. */
+bool fst_slab_give_closed(struct fst_arena *a, struct fst_closed *closed, uint64_t patience, const uint32_t *stop, uint64_t *bytes);
 
 /* Take or release the child's lock; taken over from a dead owner, the lists are rebuilt. */
 void fst_slab_lock(struct fst_arena *a, uint32_t child);

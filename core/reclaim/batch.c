@@ -286,17 +286,27 @@ static void finish_process(struct batch *b, uint32_t slot)
     }
 }
 
-static void give_back(struct fst_thread *t, uint64_t patience)
+/* Every empty slab. Those of TYPESAFE_BY_RCU caches share a grace period; when it is not over in time, the rest of them is left. */
+static void give_back(struct fst_thread *t, const struct fst_batch_options *options)
 {
     struct fst_arena *a = t->arena;
     uint32_t top = fst_load_acquire(&a->sb->child_top);
+    uint64_t began = fst_now(), bytes = 0, patience = options->timeout;
+    struct fst_closed closed;
+    closed.n = 0;
     for (uint32_t i = 0; i < top; i++) {
         const struct fst_child *c = fst_child_at(a, i);
         if (fst_state(fst_load_acquire(&c->state)) == FST_CHILD_FREE || fst_load_relaxed(&c->used_pages) == 0)
             continue;
-        fst_slab_shrink_child(a, i, fst_slab_owner_word(t), patience);
-        fst_release_child(a, i); /* if it has ended */
+        while (!fst_slab_close_empty(a, i, fst_slab_owner_word(t), &closed, &bytes) &&
+               fst_slab_give_closed(a, &closed, patience, options->stop, &bytes)) {
+            uint64_t gone = fst_now() - began;
+            patience = gone < options->timeout ? options->timeout - gone : 0;
+        }
     }
+    fst_slab_give_closed(a, &closed, patience, options->stop, &bytes);
+    for (uint32_t i = 0; i < top; i++)
+        fst_release_child(a, i); /* if it has ended */
 }
 
 static int run(struct batch *b)
@@ -333,10 +343,10 @@ static int run(struct batch *b)
     if (ended) {
         fst_ended_children(a, &b->ended, release_child, b);
         fst_ended_groups(a, &b->ended, release_group, b);
-        fst_ended_release(a, &b->ended, fst_slab_owner_word(b->t));
+        fst_ended_release(a, &b->ended, fst_slab_owner_word(b->t), b->options->stop);
     }
     if (b->options->give_back)
-        give_back(b->t, b->options->timeout);
+        give_back(b->t, b->options);
     return FST_OK;
 }
 
@@ -382,7 +392,7 @@ int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch
         uint32_t done = fst_load_acquire(&sb->batches);
         if ((int32_t)(done - cookie) > 0) {
             if (!mine && options->give_back) /* whoever ran it may keep empty slabs for the next objects */
-                give_back(t, options->timeout);
+                give_back(t, options);
             return FST_OK;
         }
         uint64_t waited = fst_now() - began;

@@ -88,28 +88,51 @@ void fst_ended_groups(struct fst_arena *a, const struct fst_ended *ended, void (
             visit(context, g);
 }
 
+#define SHRINK_NS (1000 * FST_MS) /* for the grace periods of the slabs of all TYPESAFE_BY_RCU caches together */
+
 struct release {
     struct fst_arena *a;
-    uint64_t owner;
+    uint64_t owner, began, bytes;
+    const uint32_t *stop;
+    struct fst_closed closed;
 };
+
+/* What is not over in time is open again, and the next batch's. */
+static bool give(struct release *r)
+{
+    uint64_t gone = fst_now() - r->began;
+    return fst_slab_give_closed(r->a, &r->closed, gone < SHRINK_NS ? SHRINK_NS - gone : 0, r->stop, &r->bytes);
+}
+
+static void shrink_child(void *context, uint32_t child)
+{
+    struct release *r = context;
+    uint32_t state = fst_state(fst_load_acquire(&fst_child_at(r->a, child)->state));
+    if (state != FST_CHILD_OFFLINE && state != FST_CHILD_ENDED)
+        return;
+    while (!fst_slab_close_empty(r->a, child, r->owner, &r->closed, &r->bytes) && give(r)) {
+    }
+}
 
 static void release_child(void *context, uint32_t child)
 {
     struct release *r = context;
-    struct fst_child *c = fst_child_at(r->a, child);
-    uint32_t state = fst_state(fst_load_acquire(&c->state));
-    if (state != FST_CHILD_OFFLINE && state != FST_CHILD_ENDED)
-        return;
-    fst_slab_shrink_child(r->a, child, r->owner, 1000 * FST_MS);
     fst_release_child(r->a, child);
 }
 
-void fst_ended_release(struct fst_arena *a, const struct fst_ended *ended, uint64_t owner)
+void fst_ended_release(struct fst_arena *a, const struct fst_ended *ended, uint64_t owner, const uint32_t *stop)
 {
-    struct release r = {a, owner};
+    struct release r;
     uint32_t next;
+    r.a = a;
+    r.owner = owner;
+    r.stop = stop;
+    r.began = fst_now();
+    r.bytes = r.closed.n = 0;
     if (ended->walk)
         finish_unreferenced(a);
+    fst_ended_children(a, ended, shrink_child, &r);
+    give(&r);
     fst_ended_children(a, ended, release_child, &r);
     if (ended->head == FST_NONE && !ended->caches && !ended->walk)
         return;

@@ -22,8 +22,8 @@ void fst_ended_groups(struct fst_arena *a, const struct fst_ended *ended, void (
 /* Take the queue. `all`: the last batch was broken off. */
 struct fst_ended fst_ended_take(struct fst_arena *a, bool all);
 
-/* The batch is over: release what is empty. Offline children's empty slabs are given back here. */
-void fst_ended_release(struct fst_arena *a, const struct fst_ended *ended, uint64_t owner);
+/* The batch is over: release what is empty. Offline children's empty slabs are given back here; *stop ends a wait for their readers. */
+void fst_ended_release(struct fst_arena *a, const struct fst_ended *ended, uint64_t owner, const uint32_t *stop);
 
 /* Nobody refers to the group any more (its word was released by a batch): close it. */
 void fst_ending_group_unreferenced(struct fst_arena *a, uint32_t group);

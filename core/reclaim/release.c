@@ -4,6 +4,7 @@
 #include "alloc/child.h"
 #include "alloc/group.h"
 #include "alloc/slab.h"
+#include "reclaim/reaper.h"
 #include "refs/word.h"
 
 void fst_release_child(struct fst_arena *a, uint32_t child)
@@ -25,7 +26,8 @@ void fst_release_after_free(struct fst_thread *t, uint64_t oid)
 {
     struct fst_arena *a = t->arena;
     uint32_t id = fst_oid_slab(oid), child = fst_load_relaxed(&fst_slab_at(a, id)->child);
-    fst_slab_freed(a, id, fst_slab_owner_word(t));
+    if (fst_slab_freed(a, id, fst_slab_owner_word(t)))
+        fst_reaper_ended(a);
     if (child < fst_load_acquire(&a->sb->child_top) &&
         fst_state(fst_load_acquire(&fst_child_at(a, child)->state)) != FST_CHILD_LIVE)
         fst_release_child(a, child);
