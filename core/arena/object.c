@@ -303,8 +303,11 @@ static void after_private(struct fst_thread *t, const struct fst_ref *ref)
         if (__builtin_expect(fst_load_relaxed(&fst_child_at(t->arena, ref->child)->state) == act->child_state, 1))
             return;
     }
-    if (t->nest)
-        return; /* no locks in a section; the next batch that gives memory back sees the slab */
+    if (t->nest) { /* nothing is given back in a section, but the slab must be found again: by an allocation, or by a batch */
+        if (fst_slab_freed(t->arena, fst_oid_slab(ref->oid), 0))
+            fst_reaper_ended(t->arena);
+        return;
+    }
     if (ref->nbytes >= FST_EXTENT_PAGES * FST_PAGE)
         fst_reaper_watch(t->arena); /* memory worth giving back to the system, if it stays idle */
     fst_release_after_free(t, ref->oid);
