@@ -69,12 +69,15 @@ static bool lasts(struct fst_arena *a, uint64_t oid)
     if (!fst_oid_is_group(oid))
         return false;
     const struct fst_group *g = fst_group_at(a, fst_oid_group_index(oid));
-    return (g->flags & FST_GROUP_LASTING) && fst_state(fst_load_acquire(&g->state)) == FST_GROUP_LIVE;
+    return (fst_load_relaxed(&g->flags) & FST_GROUP_LASTING) && fst_state(fst_load_acquire(&g->state)) == FST_GROUP_LIVE;
 }
 
-/* What is still CONDEMNED in this generation is referenced by nobody. */
+/* What is still CONDEMNED in this generation is referenced by nobody, if the scan looked for it: an older batch that was broken off may
+ * have left a word CONDEMNED that somebody took from a message since, and its group may have been destroyed after our step 2. */
 static void release_condemned(struct batch *b, uint64_t oid, uint64_t *word, uint64_t seen)
 {
+    if (!filter_has(b, oid))
+        return;
 #ifdef FST_MUTANT_RELEASE_UNCONDEMNED
     while ((seen & FST_WORD_ALLOCATED)) {
 #else
