@@ -27,7 +27,7 @@
 #include "region/table.h"
 
 #define DEFAULT_CAPACITY (1ull << 30)
-#define MAX_CAPACITY     (1ull << 44)
+#define MAX_CAPACITY     ((1ull << 44) - FST_ALIGN_MAX) /* numbers of pages have 32 bits, and FST_NONE is none */
 #define TRIES            1000          /* at opening a name that others remove and create at the same time, a millisecond apart */
 #define LEAVE_NS         (50 * FST_MS) /* for the last batch of a process that leaves */
 
