@@ -101,8 +101,8 @@ void fst_bury_finish(struct fst_arena *a)
         if (!recovered)
             recover_slabs(a);
         recovered = true;
+        fst_store_release(&p->entry_top, 0); /* first: nobody may touch what is given back, also when we are killed in between */
         shrink_entries(a, slot);
-        fst_store_relaxed(&p->entry_top, 0);
         fst_store_release(&p->state, (state & ~15ull) | FST_PROCESS_FREE);
     }
 }
