@@ -90,7 +90,8 @@ static struct users count_users(struct fst_arena *a, uint32_t cache)
     uint32_t top = fst_load_acquire(&a->sb->inflight_top);
     for (uint32_t i = 0; i < top; i++) {
         uint64_t word = fst_load_acquire(&fst_inflight_at(a, i)->word);
-        u.in_flight += (word & FST_INFLIGHT_LIVE) && of_cache(a, fst_inflight_oid(word), cache);
+        uint64_t oid = fst_inflight_oid(word);
+        u.in_flight += (word & FST_INFLIGHT_LIVE) && fst_word_of(a, oid) && of_cache(a, oid, cache);
     }
     top = fst_load_acquire(&a->sb->process_top);
     for (uint32_t slot = 0; slot < top; slot++)
