@@ -93,7 +93,7 @@ static void rebuild(struct fst_arena *a)
             const struct fst_slab *s = fst_slab_at(a, id);
             if (fst_slab_state(s->state) == FST_SLAB_FREE)
                 push_free(a, class, id);
-            else if (fst_pages_take_at(a, s->page, s->pages))
+            else if (fst_pages_take_at(a, s->page, s->pages) && fst_slab_state(s->state) != FST_SLAB_HOLE)
                 charge(a, s->child, s->pages);
         }
     }
@@ -202,7 +202,8 @@ void fst_run_release(struct fst_arena *a, uint32_t slab_id, uint64_t state)
         uint32_t page = s->page, pages = s->pages, child = s->child;
         fst_store_release(&s->state, fst_slab_moved(state, FST_SLAB_FREE) + (1ull << FST_SLAB_GEN_SHIFT));
         fst_pages_give(a, page, pages);
-        uncharge(a, child, pages);
+        if (fst_slab_state(state) != FST_SLAB_HOLE)
+            uncharge(a, child, pages);
         push_free(a, FST_SLAB_ID_CLASS(slab_id), slab_id);
     }
     fst_run_unlock(a);
@@ -232,8 +233,7 @@ static uint32_t take_hole(struct fst_arena *a, uint64_t *extent, bool idle_only,
             fst_store_relaxed(&s->page, (uint32_t)(*extent * FST_EXTENT_PAGES));
             fst_store_relaxed(&s->pages, count * FST_EXTENT_PAGES);
             fst_store_relaxed(&s->owner, owner);
-            fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_HOLE));
-            charge(a, FST_NONE, s->pages);
+            fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_HOLE)); /* free memory: charged to nobody */
             *slab_id = id;
         } else {
             push_free(a, 0, id);
