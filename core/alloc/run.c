@@ -2,6 +2,7 @@
 
 #include "platform/atomics.h"
 #include "platform/error.h"
+#include "platform/futex.h"
 #include "platform/mapping.h"
 #include "region/lock.h"
 #include "region/pages.h"
@@ -81,6 +82,7 @@ static uint32_t pop_free(struct fst_arena *a, uint32_t class)
 static void rebuild(struct fst_arena *a)
 {
     struct fst_superblock *sb = a->sb;
+    uint32_t holes = 0;
     fst_pages_reset(a);
     for (uint32_t i = 0; i < sb->group_top; i++)
         fst_store_relaxed(&fst_group_at(a, i)->usage, 0);
@@ -91,12 +93,14 @@ static void rebuild(struct fst_arena *a)
         for (uint32_t i = sb->slab_top[class]; i-- > 0;) {
             uint32_t id = FST_SLAB_ID(class, i);
             const struct fst_slab *s = fst_slab_at(a, id);
+            holes += fst_slab_state(s->state) == FST_SLAB_HOLE;
             if (fst_slab_state(s->state) == FST_SLAB_FREE)
                 push_free(a, class, id);
             else if (fst_pages_take_at(a, s->page, s->pages) && fst_slab_state(s->state) != FST_SLAB_HOLE)
                 charge(a, s->child, s->pages);
         }
     }
+    fst_store_relaxed(&sb->holes, holes);
 }
 
 void fst_run_lock(struct fst_arena *a)
@@ -115,6 +119,8 @@ void fst_run_unlock(struct fst_arena *a)
 }
 
 /* ---- taking and giving back ---- */
+
+#define HOLE_NS (50 * FST_MS) /* how long to wait for pages on their way back to the system: who gives them back may be stopped */
 
 enum attempt { DONE, ENDED, OVER_LIMIT, NO_PAGES, NO_DESCRIPTOR };
 
@@ -159,13 +165,15 @@ static int explain_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
 int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t class, uint32_t pages, uint32_t align_order,
                  uint64_t owner, uint32_t *slab_id)
 {
-    uint32_t extend_to = 0, zones;
+    uint32_t extend_to = 0, zones, holes;
+    uint64_t began = 0;
     for (;;) {
         uint32_t group;
         fst_run_lock(a);
         if (extend_to)
             fst_pages_extend(a, extend_to);
         zones = a->sb->zones;
+        holes = a->sb->holes;
         bool alive = child == FST_NONE || fst_load_relaxed(&fst_child_at(a, child)->state) == child_state;
         enum attempt got = alive ? try_take(a, child, class, pages, align_order, owner, slab_id, &group) : ENDED;
         fst_run_unlock(a);
@@ -184,8 +192,13 @@ int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint
         if (fst_load_acquire(&a->sb->zones) != zones)
             continue; /* somebody else has brought more into use */
         int more = fst_pages_grow(a, pages, align_order);
-        if (more < 0 && fst_load_acquire(&a->sb->zones) == zones)
-            return more;
+        if (more < 0 && fst_load_acquire(&a->sb->zones) == zones) {
+            /* Free pages are missing for the moment in which their memory goes back to the system. */
+            began = began ? began : fst_now();
+            if (!holes || fst_now() - began >= HOLE_NS)
+                return more;
+            fst_futex_wait(&a->sb->holes, holes, HOLE_NS / 10);
+        }
         extend_to = more < 0 ? 0 : (uint32_t)more;
     }
     int rc = fst_pages_commit(a, fst_slab_at(a, *slab_id)->page, pages);
@@ -197,16 +210,21 @@ int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint
 void fst_run_release(struct fst_arena *a, uint32_t slab_id, uint64_t state)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);
+    bool hole = fst_slab_state(state) == FST_SLAB_HOLE;
     fst_run_lock(a);
     if (s->state == state) {
         uint32_t page = s->page, pages = s->pages, child = s->child;
         fst_store_release(&s->state, fst_slab_moved(state, FST_SLAB_FREE) + (1ull << FST_SLAB_GEN_SHIFT));
         fst_pages_give(a, page, pages);
-        if (fst_slab_state(state) != FST_SLAB_HOLE)
+        if (hole)
+            fst_store_relaxed(&a->sb->holes, a->sb->holes - 1);
+        else
             uncharge(a, child, pages);
         push_free(a, FST_SLAB_ID_CLASS(slab_id), slab_id);
     }
     fst_run_unlock(a);
+    if (hole)
+        fst_futex_wake(&a->sb->holes, INT32_MAX);
 }
 
 void fst_run_set_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
@@ -218,7 +236,7 @@ void fst_run_set_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
 
 /* ---- giving memory back to the system ---- */
 
-#define PUNCH_EXTENTS 64u /* at most 16 MiB at a time, so that a run is not missing from the free pages for long */
+#define PUNCH_EXTENTS 16u /* at most 4 MiB at a time, so that a run is not missing from the free pages for long */
 
 /* Own the next idle extents through a descriptor in state HOLE, so that a kill leaves them findable. */
 static uint32_t take_hole(struct fst_arena *a, uint64_t *extent, bool idle_only, uint64_t owner, uint32_t *slab_id)
@@ -234,6 +252,7 @@ static uint32_t take_hole(struct fst_arena *a, uint64_t *extent, bool idle_only,
             fst_store_relaxed(&s->pages, count * FST_EXTENT_PAGES);
             fst_store_relaxed(&s->owner, owner);
             fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_HOLE)); /* free memory: charged to nobody */
+            fst_store_relaxed(&a->sb->holes, a->sb->holes + 1);
             *slab_id = id;
         } else {
             push_free(a, 0, id);
