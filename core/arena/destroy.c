@@ -55,7 +55,7 @@ static bool of_cache(struct fst_arena *a, uint64_t oid, uint32_t cache)
     if (fst_oid_is_group(oid))
         return false;
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
-    return s->child < a->sb->child_top && fst_child_at(a, s->child)->cache == cache;
+    return s->child < fst_load_acquire(&a->sb->child_top) && fst_child_at(a, s->child)->cache == cache;
 }
 
 static bool counts(struct fst_arena *a, uint64_t entry, uint32_t cache)

@@ -97,7 +97,7 @@ static int explain_ended(struct fst_arena *a, uint64_t child)
 {
     /* ENDING lasts as long as destroy() holds the lock; afterwards the child is LIVE again or has ended. */
     fst_registry_lock(a);
-    bool exists = (uint32_t)child < a->sb->child_top;
+    bool exists = (uint32_t)child < fst_load_acquire(&a->sb->child_top);
     uint64_t state = exists ? fst_load_acquire(&fst_child_at(a, (uint32_t)child)->state) : 0;
     fst_registry_unlock(a);
     if (fst_state(state) == FST_CHILD_LIVE && (uint32_t)(state >> 16) == (uint32_t)(child >> 32))
@@ -320,7 +320,8 @@ void fst_drop(fst_arena *a, const struct fst_ref *ref)
     struct fst_thread *t = fst_thread_get(a);
     struct fst_local *local = &a->refs->local[ref->entry];
     uint64_t *word = fst_word_of(a, ref->oid);
-    if (__builtin_expect(t && local->count == 1 && !local->indexed, 1)) {
+    bool alone = __atomic_load_n(&local->count, __ATOMIC_ACQUIRE) == 1; /* PAIR(last-owner) */
+    if (__builtin_expect(t && alone && !__atomic_load_n(&local->indexed, __ATOMIC_RELAXED), 1)) {
         uint64_t seen = fst_load_relaxed(word);
 #ifdef FST_MUTANT_DROP_SHARED_AS_PRIVATE
         seen &= ~FST_WORD_SHARED;
@@ -386,7 +387,8 @@ static enum look look(struct fst_arena *a, const struct fst_handle *h)
         return GONE;
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
     uint64_t state = fst_load_acquire(&s->state);
-    if (fst_slab_state(state) != FST_SLAB_LIVE || fst_oid_object(oid) >= s->objects || s->child >= a->sb->child_top)
+    if (fst_slab_state(state) != FST_SLAB_LIVE || fst_oid_object(oid) >= s->objects ||
+        s->child >= fst_load_acquire(&a->sb->child_top))
         return GONE;
     if ((state >> FST_SLAB_GEN_SHIFT & ((1u << 25) - 1)) != h->oid_slab >> FST_HANDLE_SLAB_SHIFT)
         return GONE;

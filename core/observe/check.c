@@ -53,7 +53,7 @@ static void check_run(struct check *c, uint32_t id, uint8_t *owned)
         say(c, "slab %u: pages %u to %llu are not in the arena", id, s->page, (unsigned long long)s->page + s->pages);
         return;
     }
-    if (s->child != FST_NONE && s->child >= c->a->sb->child_top)
+    if (s->child != FST_NONE && s->child >= fst_load_acquire(&c->a->sb->child_top))
         say(c, "slab %u: there is no child cache %u", id, s->child);
     for (uint64_t p = s->page; p < (uint64_t)s->page + s->pages; p++) {
         if (owned[p / 8] >> (p % 8) & 1) {
@@ -143,7 +143,8 @@ static void check_children(struct check *c)
         uint32_t state = fst_state(fst_load_acquire(&child->state)), count = 0;
         if (state == FST_CHILD_FREE)
             continue;
-        if (state > FST_CHILD_ENDING || child->cache >= a->sb->cache_top || child->group >= a->sb->group_top) {
+        if (state > FST_CHILD_ENDING || child->cache >= fst_load_acquire(&a->sb->cache_top) ||
+            child->group >= fst_load_acquire(&a->sb->group_top)) {
             say(c, "child %u: state %u, cache %u, group %u", i, state, child->cache, child->group);
             continue;
         }
@@ -200,15 +201,15 @@ static void check_groups(struct check *c)
 {
     struct fst_arena *a = c->a;
     fst_registry_lock(a);
-    for (uint32_t i = 0; i < a->sb->group_top; i++) {
+    for (uint32_t i = 0; i < fst_load_acquire(&a->sb->group_top); i++) {
         const struct fst_group *g = fst_group_at(a, i);
         uint32_t state = fst_state(g->state);
-        if (state > FST_GROUP_DESTROYED || (state != FST_GROUP_FREE && i && g->parent >= a->sb->group_top))
+        if (state > FST_GROUP_DESTROYED || (state != FST_GROUP_FREE && i && g->parent >= fst_load_acquire(&a->sb->group_top)))
             say(c, "group %u: state %u, parent %u", i, state, g->parent);
         else if (state != FST_GROUP_FREE && g->limit != UINT64_MAX && g->usage > g->limit && g->peak <= g->limit)
             say(c, "group %u: usage %llu over its limit", i, (unsigned long long)g->usage);
     }
-    for (uint32_t i = 0; i < a->sb->cache_top; i++)
+    for (uint32_t i = 0; i < fst_load_acquire(&a->sb->cache_top); i++)
         if (fst_state(fst_cache_at(a, i)->state) > FST_CACHE_ALIAS)
             say(c, "cache %u: state %u is none", i, fst_state(fst_cache_at(a, i)->state));
     fst_registry_unlock(a);

@@ -28,7 +28,7 @@ static uint64_t control_bytes(const struct fst_arena *a)
     uint64_t bytes = FST_PAGE;
     for (int k = 0; k < FST_T_COUNT; k++)
         bytes += fst_load_relaxed(&a->sb->tables[k].committed);
-    for (uint32_t slot = 0; slot < a->sb->process_top; slot++)
+    for (uint32_t slot = 0; slot < fst_load_acquire(&a->sb->process_top); slot++)
         bytes += fst_process_at(a, slot)->entries_committed;
     return bytes;
 }
@@ -36,7 +36,7 @@ static uint64_t control_bytes(const struct fst_arena *a)
 static void stall_info(const struct fst_arena *a, struct fst_arena_info *out)
 {
     uint32_t index = fst_load_relaxed(&a->sb->stalled_thread) - 1;
-    if (index >= a->sb->thread_top)
+    if (index >= fst_load_acquire(&a->sb->thread_top))
         return;
     const struct fst_thread_slot *t = fst_thread_slot_at(a, index);
     uint64_t age = fst_now() - fst_load_relaxed(&a->sb->stalled_since);
@@ -87,7 +87,7 @@ static uint64_t entry_bytes(struct fst_arena *a, uint64_t entry)
         return 0;
     uint64_t w = fst_load_acquire(word);
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
-    if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(entry, w) || s->child >= a->sb->child_top)
+    if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(entry, w) || s->child >= fst_load_acquire(&a->sb->child_top))
         return 0;
     return s->asked ? s->asked : fst_child_at(a, s->child)->size - fst_word_slack(w);
 }
@@ -124,13 +124,13 @@ size_t fst_process_list(fst_arena *a, struct fst_process_info *out, size_t max)
             i->uid = p->uid;
             i->alive = state == FST_PROCESS_LIVE && fst_process_alive(a, slot);
             i->self = slot == a->slot;
-            i->readonly = (p->flags & FST_PROCESS_READONLY) != 0;
+            i->readonly = (fst_load_relaxed(&p->flags) & FST_PROCESS_READONLY) != 0;
             memcpy(i->command, p->command, sizeof i->command);
             memcpy(i->arguments, p->arguments, sizeof i->arguments);
             i->started = p->started;
             count_entries(a, slot, i);
             uint64_t owner = fst_thread_owner(a, slot);
-            for (uint32_t t = 0; t < a->sb->thread_top; t++)
+            for (uint32_t t = 0; t < fst_load_acquire(&a->sb->thread_top); t++)
                 i->threads += fst_load_relaxed(&fst_thread_slot_at(a, t)->owner) == owner;
         }
         n++;
@@ -183,7 +183,7 @@ static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflig
     }
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
     out->handle.oid_slab |= (fst_load_relaxed(&s->state) >> FST_SLAB_GEN_SHIFT) << FST_HANDLE_SLAB_SHIFT;
-    if (s->child < a->sb->child_top) {
+    if (s->child < fst_load_acquire(&a->sb->child_top)) {
         const struct fst_child *c = fst_child_at(a, s->child);
         out->nbytes = s->asked ? s->asked : c->size - fst_word_slack(fst_load_relaxed(object));
         fst_child_owner(a, s->child, &out->cache, &out->group);

@@ -124,9 +124,10 @@ static void start(struct fst_arena *a)
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the user's threads */
         __atomic_store_n(&r->stop, 0, __ATOMIC_SEQ_CST);
-        r->running = pthread_create(&r->thread, NULL, loop, a) == 0;
+        bool started = pthread_create(&r->thread, NULL, loop, a) == 0;
+        __atomic_store_n(&r->running, started, __ATOMIC_RELEASE);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
-        if (r->running)
+        if (started)
             fst_store_relaxed(&a->self->flags, a->self->flags | FST_PROCESS_REAPER);
     }
     pthread_mutex_unlock(&r->mutex);
@@ -185,7 +186,7 @@ void fst_reaper_stop(struct fst_arena *a, bool for_good)
         __atomic_store_n(&r->kick, KICK_NOW, __ATOMIC_SEQ_CST);
         fst_futex_wake(&r->kick, 1);
         pthread_join(r->thread, NULL);
-        r->running = false;
+        __atomic_store_n(&r->running, false, __ATOMIC_RELEASE);
         fst_store_relaxed(&a->self->flags, a->self->flags & ~FST_PROCESS_REAPER);
     }
     pthread_mutex_unlock(&r->mutex);

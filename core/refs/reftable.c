@@ -61,7 +61,7 @@ static void index_add(struct fst_refs *r, uint32_t entry, uint64_t oid)
     uint32_t *head = &r->buckets[bucket_of(oid)];
     r->local[entry].oid = oid;
     r->local[entry].next_index = *head;
-    r->local[entry].indexed = 1;
+    __atomic_store_n(&r->local[entry].indexed, 1, __ATOMIC_RELAXED);
     *head = entry + 1;
 }
 
@@ -73,7 +73,7 @@ static void index_remove(struct fst_refs *r, uint32_t entry)
             break;
         }
     }
-    r->local[entry].indexed = 0;
+    __atomic_store_n(&r->local[entry].indexed, 0, __ATOMIC_RELAXED);
 }
 
 /* ---- queue of DROPPED entries, under the mutex ---- */
@@ -197,7 +197,7 @@ static bool get_own(struct fst_arena *a, uint64_t oid, uint64_t live, uint32_t *
         next = l->next_index;
         uint64_t word = fst_load_acquire(entry_at(a, at - 1));
         if (l->count ? same_object(word, live) : revive(a, at - 1, live)) {
-            l->count++;
+            __atomic_add_fetch(&l->count, 1, __ATOMIC_RELAXED);
             *entry = at - 1;
             return true;
         }
@@ -236,7 +236,8 @@ bool fst_refs_drop(struct fst_arena *a, uint32_t entry)
     struct fst_refs *r = a->refs;
     pthread_mutex_lock(&r->mutex);
     struct fst_local *l = &r->local[entry];
-    bool last = --l->count == 0;
+    /* PAIR(last-owner): what this owner did with the object comes before what the last one does with it. */
+    bool last = __atomic_sub_fetch(&l->count, 1, __ATOMIC_RELEASE) == 0;
     if (last) {
         uint64_t word = fst_load_relaxed(entry_at(a, entry));
 #ifdef FST_MUTANT_DROP_TO_EMPTY
@@ -256,7 +257,7 @@ bool fst_refs_drop(struct fst_arena *a, uint32_t entry)
 void fst_refs_hold(struct fst_arena *a, uint32_t entry)
 {
     pthread_mutex_lock(&a->refs->mutex);
-    a->refs->local[entry].count++;
+    __atomic_add_fetch(&a->refs->local[entry].count, 1, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&a->refs->mutex);
 }
 

@@ -18,6 +18,7 @@
 #include "region/region.h"
 
 /* Process-local companion of an entry. */
+/* count and indexed are written under the mutex, or by the only owner; an owner reads them without. */
 struct fst_local {
     uint64_t oid;        /* of the object it is indexed by: the entry itself may be EMPTY already */
     uint32_t count;      /* owners in this process; 0: the entry is not ours to speak for */

@@ -167,14 +167,15 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
     shape_tables(&expect, sb->capacity >> FST_PAGE_SHIFT);
     for (int k = 0; k < FST_T_COUNT; k++) {
         uint64_t bytes = page_up(expect.tables[k].count * expect.tables[k].size);
-        if (k != FST_T_ENTRY && sb->tables[k].committed > bytes)
+        if (k != FST_T_ENTRY && fst_load_relaxed(&sb->tables[k].committed) > bytes)
             return fst_fail(FST_CORRUPTED, "%s: table %d claims more than it has", name, k);
     }
-    bool bounds = sb->process_top <= FST_MAX_PROCESSES && sb->thread_top <= FST_MAX_THREADS &&
-                  sb->inflight_top <= FST_MAX_INFLIGHT && sb->cache_top <= FST_MAX_CACHES && sb->child_top <= FST_MAX_CHILDREN &&
-                  sb->group_top <= FST_MAX_GROUPS && sb->zones <= expect.tables[FST_T_ZONE].count;
+    bool bounds = fst_load_relaxed(&sb->process_top) <= FST_MAX_PROCESSES && fst_load_relaxed(&sb->thread_top) <= FST_MAX_THREADS &&
+                  fst_load_relaxed(&sb->inflight_top) <= FST_MAX_INFLIGHT && fst_load_relaxed(&sb->cache_top) <= FST_MAX_CACHES &&
+                  fst_load_relaxed(&sb->child_top) <= FST_MAX_CHILDREN && fst_load_relaxed(&sb->group_top) <= FST_MAX_GROUPS &&
+                  fst_load_relaxed(&sb->zones) <= expect.tables[FST_T_ZONE].count;
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
-        bounds = bounds && sb->slab_top[class] <= expect.tables[FST_T_SLAB + class].count;
+        bounds = bounds && fst_load_relaxed(&sb->slab_top[class]) <= expect.tables[FST_T_SLAB + class].count;
     if (!bounds)
         return fst_fail(FST_CORRUPTED, "%s: a bound in the superblock exceeds its table", name);
     return FST_OK;

@@ -280,7 +280,7 @@ static void everything_at_random(void)
     CHECK_EQ(1, state_of(a).processes);
     CHECK_CLEAN(a);
     printf("# %llu operations, %d kills, %u batches, %llu objects released\n", (unsigned long long)s->operations, kills,
-           a->sb->batches, (unsigned long long)a->sb->released_objects);
+           fst_load_relaxed(&a->sb->batches), (unsigned long long)a->sb->released_objects);
     fst_arena_unref(a);
     munmap(s, sizeof *s);
 }
