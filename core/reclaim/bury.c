@@ -8,6 +8,7 @@
 #include "platform/liveness.h"
 #include "platform/mapping.h"
 #include "rcu/thread.h"
+#include "refs/inflight.h"
 
 static void free_thread_slots(struct fst_arena *a, uint32_t process)
 {
@@ -53,6 +54,7 @@ uint32_t fst_bury_probe(struct fst_arena *a)
         fst_registry_unlock(a);
         fst_run_lock(a);
         fst_run_unlock(a);
+        fst_inflight_date(a);
     }
     return dead;
 }

@@ -78,6 +78,20 @@ uint64_t fst_inflight_age(const struct fst_inflight *e, uint64_t word)
     return now > e->sent_at ? now - e->sent_at : 0;
 }
 
+void fst_inflight_date(struct fst_arena *a)
+{
+    uint32_t top = fst_load_acquire(&a->sb->inflight_top);
+    for (uint32_t i = 0; i < top; i++) {
+        struct fst_inflight *e = fst_inflight_at(a, i);
+        uint64_t word = fst_load_acquire(&e->word);
+        uint32_t use = fst_load_acquire(&e->use), now = (uint32_t)(word >> FST_INFLIGHT_TAG_SHIFT) + 1;
+        if (!(word & FST_INFLIGHT_LIVE) || use == now)
+            continue;
+        fst_store_relaxed(&e->sent_at, fst_now());
+        fst_cas32(&e->use, &use, now); /* a sender that lives says the same in a moment */
+    }
+}
+
 bool fst_inflight_take(struct fst_arena *a, uint32_t entry, uint32_t tag, uint64_t oid)
 {
     if (entry >= fst_load_acquire(&a->sb->inflight_top) || tag > FST_INFLIGHT_TAG_MASK)

@@ -28,6 +28,10 @@ bool fst_inflight_take(struct fst_arena *a, uint32_t entry, uint32_t tag, uint64
 /* Swing the entry from exactly this live word to empty: false when somebody else was first. */
 bool fst_inflight_end(struct fst_arena *a, uint32_t entry, uint64_t word);
 
+/* Give entries that do not say when they were sent, because their senders were killed just then, the present as their time: otherwise they
+ * would never grow old, and never be dropped as old ones. */
+void fst_inflight_date(struct fst_arena *a);
+
 /* How long ago the use that the word shows was sent, ns; 0 while that is being written down. */
 uint64_t fst_inflight_age(const struct fst_inflight *e, uint64_t word);
 
