@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np  # noqa: F401  (its threads are no test's)
 import pytest
 
+pytest.register_assert_rewrite("tests.process.support")
+
 SHM = Path("/dev/shm")
 SETTLE_SECONDS = 3.0  # how long an exiting thread or process may take to be gone
 

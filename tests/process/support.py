@@ -199,7 +199,8 @@ def program(source, *arguments, stdin=None, status=0):
         timeout=2 * PATIENCE,
         input=stdin,
     )
-    assert (result.stderr, result.returncode) == ("", status), result
+    assert result.stderr == ""
+    assert result.returncode == status
     return result.stdout
 
 
