@@ -136,8 +136,8 @@ struct fst_superblock {
     uint64_t deaths;         /* processes buried */
     uint32_t stalled_thread; /* slot + 1 of the reader that a grace period waits for, 0: none; stale when its seq has gone on */
     uint32_t holes;          /* futex: runs that are being given back to the system, free in a moment; under pages_lock, derived */
-    uint64_t stalled_seq;   /* the reader's seq */
-    uint64_t stalled_since; /* when somebody first waited for it */
+    uint64_t stalled_seq;    /* the reader's seq */
+    uint64_t stalled_since;  /* when somebody first waited for it */
 
     /* in-flight entries (refs/inflight.c) */
     alignas(64) uint32_t inflight_top; /* entries ever used: authoritative bound, only grows */
