@@ -1,0 +1,295 @@
+/* Ends that meet a batch: groups closed and destroyed while one waits for a reader, a batch that was broken off or killed, readers of a
+ * cache whose group ends. No reaper thread runs, so that each batch is one of the test's. */
+#include <pthread.h>
+
+#include "alloc/slab.h"
+#include "reclaim/reaper.h"
+#include "refs/word.h"
+#include "support.h"
+
+#define MS 1000000ull
+
+static fst_arena *a;
+static uint64_t cache, root_objects;
+
+static void set_up(void)
+{
+    a = anonymous(64 * MIB);
+    fst_reaper_stop(a, true);
+    cache = make_cache(a, "ending", 64, 0);
+    root_objects = child_of(a, cache, fst_group_root(a));
+}
+
+static void tear_down(void)
+{
+    alarm(0);
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+}
+
+/* ---- a reader that holds up a batch ---- */
+
+static pthread_t reader, batch;
+static atomic_int reading, leave;
+
+static void *read_until_told(void *unused)
+{
+    REQUIRE(fst_read_lock(a) == FST_OK);
+    atomic_store(&reading, 1);
+    while (!atomic_load(&leave))
+        usleep(500);
+    fst_read_unlock(a);
+    return unused;
+}
+
+static void begin_reading(void)
+{
+    atomic_store(&reading, 0);
+    atomic_store(&leave, 0);
+    REQUIRE(pthread_create(&reader, NULL, read_until_told, NULL) == 0);
+    while (!atomic_load(&reading))
+        usleep(100);
+}
+
+static void end_reading(void)
+{
+    atomic_store(&leave, 1);
+    pthread_join(reader, NULL);
+}
+
+static void *run_batch(void *unused)
+{
+    CHECK_EQ(FST_OK, fst_reclaim(a, UINT64_MAX, 10000 * MS));
+    return unused;
+}
+
+/* Something for a batch to wait for. */
+static void drop_a_shared_object(void)
+{
+    struct fst_ref ref = alloc_one(a, root_objects), again;
+    struct fst_handle handle;
+    fst_handle_of(a, &ref, &handle);
+    REQUIRE(fst_resolve(a, &handle, &again) == FST_OK);
+    fst_drop(a, &ref);
+    fst_drop(a, &again);
+}
+
+/* A batch that waits for the reader; `walk`: it looks at all groups, as after a death. */
+static void begin_batch(bool walk)
+{
+    drop_a_shared_object();
+    if (walk)
+        __atomic_store_n(&a->sb->ended_walk, 1, __ATOMIC_SEQ_CST);
+    begin_reading();
+    uint64_t grace = __atomic_load_n(&a->sb->gp_seq, __ATOMIC_SEQ_CST);
+    REQUIRE(pthread_create(&batch, NULL, run_batch, NULL) == 0);
+    while (__atomic_load_n(&a->sb->gp_seq, __ATOMIC_SEQ_CST) == grace)
+        usleep(100);
+}
+
+static void end_batch(void)
+{
+    end_reading();
+    pthread_join(batch, NULL);
+}
+
+static bool gone(uint64_t group)
+{
+    struct fst_group_info info;
+    return fst_group_get_info(a, group, &info) == FST_CLOSED;
+}
+
+/* ---- cases ---- */
+
+static void closed_during_a_walk(void)
+{
+    set_up();
+    uint64_t group = make_group(a, "g", fst_group_root(a), FST_NO_LIMIT, 0);
+    alarm(30); /* a queue that leads back to itself is walked for ever */
+    begin_batch(true);
+    CHECK_EQ(FST_OK, fst_group_close(a, group));
+    end_batch();
+    CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+    fst_group_unref(a, group);
+    CHECK_EQ(FST_OK, fst_barrier(a, 5000 * MS));
+    CHECK(gone(group));
+    tear_down();
+}
+
+static void destroyed_after_a_batch_took_it_as_closed(void)
+{
+    set_up();
+    uint64_t group = make_group(a, "g", fst_group_root(a), FST_NO_LIMIT, 0);
+    struct fst_ref ref = alloc_one(a, child_of(a, cache, group));
+    struct fst_message message;
+    CHECK_EQ(FST_OK, fst_share(a, &ref, &message));
+    fst_drop(a, &ref);
+    CHECK_EQ(FST_OK, fst_group_close(a, group));
+    begin_batch(false);
+    CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+    fst_group_unref(a, group);
+    end_batch();
+    CHECK_EQ(FST_OK, fst_barrier(a, 5000 * MS));
+    CHECK_EQ(0, fst_inflight_list(a, NULL, 0));
+    CHECK(gone(group));
+    tear_down();
+}
+
+static void taken_after_a_batch_was_broken_off(void)
+{
+    set_up();
+    uint64_t group = make_group(a, "g", fst_group_root(a), FST_NO_LIMIT, 0);
+    struct fst_ref ref = alloc_one(a, child_of(a, cache, group)), taken;
+    struct fst_message message;
+    CHECK_EQ(FST_OK, fst_share(a, &ref, &message));
+    fst_drop(a, &ref);
+    begin_reading();
+    CHECK_EQ(FST_TIMEOUT, fst_reclaim(a, UINT64_MAX, 20 * MS)); /* has condemned the object */
+    REQUIRE(fst_take(a, &message, &taken) == FST_OK);
+    end_reading();
+    CHECK_EQ(FST_OK, fst_barrier(a, 5000 * MS));
+    begin_batch(true);
+    CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+    end_batch();
+    uint64_t word = *fst_word_of(a, taken.oid);
+    CHECK(word & FST_WORD_ALLOCATED);
+    CHECK_EQ(taken.generation, fst_word_gen(word));
+    fst_drop(a, &taken);
+    fst_group_unref(a, group);
+    CHECK_EQ(FST_OK, fst_barrier(a, 5000 * MS));
+    CHECK(gone(group));
+    tear_down();
+}
+
+static void typesafe_memory_of_a_closed_group(void)
+{
+    set_up();
+    uint64_t typed = make_cache(a, "typed", 64, FST_CACHE_TYPESAFE_BY_RCU);
+    uint64_t others = root_child(a, "others", 4096, 0), group = make_group(a, "g", fst_group_root(a), FST_NO_LIMIT, 0);
+    struct fst_ref ref = alloc_one(a, child_of(a, typed, group)), more[32];
+    memset(ref.data, 1, 64);
+    begin_reading();
+    CHECK_EQ(FST_OK, fst_group_close(a, group));
+    fst_drop(a, &ref);
+    for (int i = 0; i < 32; i++) {
+        more[i] = alloc_one(a, others);
+        memset(more[i].data, 2, 4096);
+    }
+    CHECK_EQ(1, *(const char *)ref.data); /* as the reader, who began before, would see it */
+    end_reading();
+    for (int i = 0; i < 32; i++)
+        fst_drop(a, &more[i]);
+    fst_group_unref(a, group);
+    CHECK_EQ(FST_OK, fst_barrier(a, 5000 * MS));
+    CHECK(gone(group));
+    tear_down();
+}
+
+static void typesafe_groups_share_a_grace_period(void)
+{
+    enum { GROUPS = 200 };
+    static uint64_t groups[GROUPS];
+    set_up();
+    uint64_t typed = make_cache(a, "typed", 64, FST_CACHE_TYPESAFE_BY_RCU);
+    for (int i = 0; i < GROUPS; i++) {
+        groups[i] = make_group(a, NULL, fst_group_root(a), FST_NO_LIMIT, 0);
+        struct fst_ref ref = alloc_one(a, child_of(a, typed, groups[i]));
+        fst_drop(a, &ref);
+    }
+    uint64_t before = a->sb->grace_periods;
+    for (int i = 0; i < GROUPS; i++) {
+        CHECK_EQ(FST_OK, fst_group_destroy(a, groups[i]));
+        fst_group_unref(a, groups[i]);
+    }
+    CHECK_EQ(FST_OK, fst_barrier(a, 5000 * MS));
+    CHECK(gone(groups[0]) && gone(groups[GROUPS - 1]));
+    CHECK(a->sb->grace_periods - before < 10);
+    tear_down();
+}
+
+static void dropping_in_a_section(void)
+{
+    enum { OBJECTS = 500 };
+    static struct fst_ref refs[OBJECTS];
+    uint64_t used = 0;
+    set_up();
+    CHECK_EQ(FST_OK, fst_read_lock(a));
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < OBJECTS; i++)
+            refs[i] = alloc_one(a, root_objects);
+        for (int i = 0; i < OBJECTS; i++)
+            fst_drop(a, &refs[i]);
+        if (!round)
+            used = a->sb->used_pages;
+    }
+    CHECK_EQ(FST_OK, fst_read_unlock(a));
+    CHECK_EQ(used, a->sb->used_pages);
+    tear_down();
+}
+
+/* A batch releases a group's word and is killed before it closes the group: nobody who opens the name waits for it. */
+static void opened_while_a_dead_batch_closes(void)
+{
+    if (!fst_has_fault_points()) {
+        SKIP("needs -Dfault_points=true");
+        return;
+    }
+    set_up();
+    bool passed = false;
+    for (uint64_t point = 1; point < 400 && !passed; point++) {
+        uint64_t group = make_group(a, "g", fst_group_root(a), FST_NO_LIMIT, 0);
+        fst_group_unref(a, group);
+        pid_t pid = fork();
+        if (pid == 0) {
+            fst_fault_arm(point);
+            fst_barrier(a, 5000 * MS);
+            fst_fault_arm(0);
+            _exit(0);
+        }
+        int status = 0;
+        REQUIRE(waitpid(pid, &status, 0) == pid);
+        passed = WIFEXITED(status);
+        alarm(20);
+        group = make_group(a, "g", fst_group_root(a), FST_NO_LIMIT, 0);
+        alarm(0);
+        fst_group_unref(a, group);
+        CHECK_EQ(FST_OK, fst_barrier(a, 5000 * MS));
+    }
+    CHECK(passed);
+    tear_down();
+}
+
+/* Killed while it brings a zone of pages into use: what is found there is not taken before the zone is whole. */
+static void zone_half_in_use(void)
+{
+    if (!fst_has_fault_points()) {
+        SKIP("needs -Dfault_points=true");
+        return;
+    }
+    static struct fst_ref refs[40];
+    for (uint64_t point = 20; point < 300; point += 40) {
+        set_up();
+        uint64_t large = root_child(a, "large", MIB, 0);
+        for (int i = 0; i < 16; i++)
+            refs[i] = alloc_one(a, large); /* the first zone is full */
+        pid_t pid = fork();
+        if (pid == 0) {
+            struct fst_ref ref;
+            fst_fault_arm(point);
+            fst_alloc(a, large, &ref);
+            _exit(0);
+        }
+        REQUIRE(waitpid(pid, NULL, 0) == pid);
+        CHECK_EQ(FST_OK, fst_barrier(a, 5000 * MS));
+        for (int i = 16; i < 40; i++)
+            refs[i] = alloc_one(a, large);
+        CHECK_CLEAN(a);
+        for (int i = 0; i < 40; i++)
+            fst_drop(a, &refs[i]);
+        tear_down();
+    }
+}
+
+TEST_MAIN(CASE(closed_during_a_walk), CASE(destroyed_after_a_batch_took_it_as_closed), CASE(taken_after_a_batch_was_broken_off),
+          CASE(typesafe_memory_of_a_closed_group), CASE(typesafe_groups_share_a_grace_period), CASE(dropping_in_a_section),
+          CASE(opened_while_a_dead_batch_closes), CASE(zone_half_in_use))
