@@ -7,6 +7,7 @@
  *
  * TORTURE=n does n times as much. A broken build has to fail here: tools/mutants.
  */
+#include "platform/atomics.h"
 #include "refs/word.h"
 #include "support.h"
 
