@@ -1,7 +1,7 @@
 # Flagstone. `make help` lists the targets.
 #
-# Everything that is installed goes to .venv, everything that is built to build/. The system's packages are installed by
-# tools/setup-system, when root runs this and they are missing.
+# Everything that is installed goes to .venv (the benchmarks' peers to .venv-bench), everything that is built to build/. The
+# system's packages are installed by tools/setup-system, when root runs this and they are missing.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -12,6 +12,7 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 # Another Python's settings must not leak in.
@@ -74,15 +75,16 @@ model: $(S)/tools ## check the models with spin
 test-python: $(S)/package $(S)/tools ## the Python tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-soak: $(S)/package $(S)/tools ## the tests that run for minutes
-	@$(BIN)/python -m pytest -m soak --timeout=3600 $(ARGS)
+soak: $(S)/package $(S)/tools ## the tests that run for minutes: MINUTES=10, SEED=n to repeat
+	@$(BIN)/python -m pytest -m soak -s --timeout=3600 $(ARGS)
 
-bench: $(S)/package $(S)/tools ## run every benchmark
-	@for program in benchmarks/bench_*.py; do \
-		printf '\n== %s\n' "$$program"; $(BIN)/python "$$program"; done
+bench: $(S)/package $(BENCH)/stamp ## measure beside the peers: ONLY="alloc core", FULL=1, QUICK=1
+	@tools/setup-system bench
+	@$(IN_VENV) $(BENCH)/bin/python -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(FULL),--full) \
+		$(if $(QUICK),--quick --out build/bench/quick) $(ARGS)
 
-clean: ## remove .venv and build
-	rm -rf $(VENV) build
+clean: ## remove .venv, .venv-bench and build
+	rm -rf $(VENV) $(BENCH) build
 
 # What pip needs, by need: a demo waits for no linter.
 $(S)/venv: tools/setup-system
@@ -109,4 +111,15 @@ $(S)/tools: $(S)/requirements tools/setup-system
 	@echo "installing what the tests need"
 	@$(BIN)/python tools/requirements.py dev >$@.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $@.txt
+	@touch $@
+
+# The peers see Flagstone as it is in .venv, and it sees nothing of theirs. One that does not install is named by the report.
+$(BENCH)/stamp: $(S)/requirements
+	@echo "making $(BENCH)"
+	@$(PYTHON) -m venv --clear $(BENCH)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >"$$($(BENCH)/bin/python -c \
+		'import sysconfig; print(sysconfig.get_path("purelib"))')/flagstone.pth"
+	@$(BIN)/python tools/requirements.py bench | while read -r package; do \
+		$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check "$$package" || \
+			echo "not installed: $$package"; done
 	@touch $@
