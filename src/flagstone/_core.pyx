@@ -996,7 +996,8 @@ cdef class GroupCache:
     cdef Link link
     cdef GroupRef ref            # None: not held open (the root group needs nobody)
     cdef Format format
-    cdef uint64_t size, child
+    cdef uint64_t child
+    cdef readonly uint64_t _size
     cdef readonly uint64_t _cache_id
     cdef readonly uint64_t _group_id
 
@@ -1005,7 +1006,7 @@ cdef class GroupCache:
         self.link = link
         self.ref = ref
         self.format = format
-        self.size = size
+        self._size = size
         self._cache_id = cache_id
         self._group_id = group_id
         self._reopen()
@@ -1036,7 +1037,7 @@ cdef class GroupCache:
         cdef int status
         block.attachment = attachment
         block.format = self.format
-        if self.size < _LONG:
+        if self._size < _LONG:
             status = fst_alloc(attachment.ptr, self.child, &block.ref)
         else:
             with nogil:

@@ -296,12 +296,12 @@ def alloc_many(bound: GroupCache, n: SupportsIndex) -> list[Block]:
     if count < 0:
         raise ValueError(f"n must be at least 0, not {count}")
     attachment = bound._attachment
-    info = attachment.info()
-    size = attachment.cache_info(bound._cache_id)["size"]
-    if count > info["capacity"] // size:
+    # Not from cache_info(), which counts every slab of the cache.
+    size, capacity = bound._size, attachment.info()["capacity"]
+    if count > capacity // size:
         raise ArenaFull(
             f"{count} objects of {size} bytes are more than the arena's capacity"
-            f" of {format_size(info['capacity'])}"
+            f" of {format_size(capacity)}"
         )
     if count == 0:
         return []
