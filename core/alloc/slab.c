@@ -432,7 +432,7 @@ int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active
 {
     struct fst_arena *a = t->arena;
     uint32_t child = (uint32_t)child_id, id;
-    uint64_t state, slab_state = 0;
+    uint64_t state = 0, slab_state = 0;
     int rc = check_child(a, child_id, &state);
     if (rc)
         return rc;
@@ -476,7 +476,7 @@ bool fst_slab_find_any(struct fst_arena *a, uint32_t child, uint64_t child_state
 
 int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id, uint64_t *slab_state)
 {
-    uint64_t state;
+    uint64_t state = 0;
     int rc = check_child(t->arena, child_id, &state);
     if (rc)
         return rc;

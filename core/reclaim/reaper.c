@@ -124,10 +124,13 @@ static void start(struct fst_arena *a)
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the user's threads */
         __atomic_store_n(&r->stop, 0, __ATOMIC_SEQ_CST);
+        /* True before the thread is there: it must never find itself not running and wait for this mutex, under which it is joined. */
+        __atomic_store_n(&r->running, true, __ATOMIC_RELEASE);
         bool started = pthread_create(&r->thread, NULL, loop, a) == 0;
-        __atomic_store_n(&r->running, started, __ATOMIC_RELEASE);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
-        if (started)
+        if (!started)
+            __atomic_store_n(&r->running, false, __ATOMIC_RELEASE);
+        else
             fst_store_relaxed(&a->self->flags, a->self->flags | FST_PROCESS_REAPER);
     }
     pthread_mutex_unlock(&r->mutex);
