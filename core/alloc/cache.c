@@ -95,7 +95,7 @@ static void make(struct fst_arena *a, uint32_t index, const struct fst_cache_spe
     fst_store_release(&c->state, fst_state_next(c->state, FST_CACHE_LIVE));
     if (init_slab != FST_NONE) { /* the cache owns it from here on; killed in between, fst_slab_recover finishes */
         struct fst_slab *s = fst_slab_at(a, init_slab);
-        fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_LIVE));
+        fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_LIVE));
         fst_store_relaxed(&s->owner, 0);
     }
 }
@@ -164,10 +164,10 @@ bool fst_cache_try_release(struct fst_arena *a, uint32_t index)
      * next batch finds it no more LIVE. */
     uint32_t id = c->init_slab;
     struct fst_slab *init = id != FST_NONE ? fst_slab_at(a, id) : NULL;
-    bool release = init && fst_slab_state(init->state) == FST_SLAB_LIVE && init->child == FST_NONE;
+    bool release = init && fst_state(init->state) == FST_SLAB_LIVE && init->child == FST_NONE;
     if (release) {
         fst_store_relaxed(&init->owner, FST_OWNER_NOBODY);
-        fst_store_release(&init->state, fst_slab_moved(init->state, FST_SLAB_CLOSING));
+        fst_store_release(&init->state, fst_state_moved(init->state, FST_SLAB_CLOSING));
     }
     fst_store_relaxed(&c->init_slab, FST_NONE); /* before it can be another cache's */
     if (release)
@@ -185,7 +185,7 @@ static void count_list(struct fst_arena *a, uint32_t child, uint32_t head, uint8
     for (uint32_t id = head, n = 0; id != FST_NONE && n <= most && fst_slab_id_ok(a, id); n++) {
         struct fst_slab *s = fst_slab_at(a, id);
         uint32_t class = FST_SLAB_ID_CLASS(id);
-        bool ours = fst_slab_state(fst_load_acquire(&s->state)) == FST_SLAB_LIVE && fst_load_relaxed(&s->child) == child;
+        bool ours = fst_state(fst_load_acquire(&s->state)) == FST_SLAB_LIVE && fst_load_relaxed(&s->child) == child;
         if (!ours || fst_load_relaxed(&s->list) != list || s->objects > fst_slab_class_words[class])
             return;
         out->slabs++;

@@ -5,7 +5,6 @@
 #include "alloc/child.h"
 #include "alloc/run.h"
 #include "platform/error.h"
-#include "platform/futex.h"
 #include "refs/claim.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
@@ -31,7 +30,6 @@ static void fill(struct fst_group *g, const struct fst_group_spec *spec, uint32_
     fst_store_relaxed(&g->limit, spec->set_limit && spec->limit != FST_NO_LIMIT ? spec->limit >> FST_PAGE_SHIFT : UINT64_MAX);
     fst_store_relaxed(&g->usage, 0);
     g->peak = g->limit_hits = g->failed = g->reclaims = 0;
-    g->cgroup_device = g->cgroup_inode = g->ended_at = 0;
     memset(g->name, 0, sizeof g->name);
     if (spec->name)
         memcpy(g->name, spec->name, strlen(spec->name));
@@ -185,7 +183,6 @@ static void end_one(struct fst_arena *a, uint32_t index, enum fst_group_state st
     uint32_t now = fst_state(g->state);
     if (now == FST_GROUP_FREE || now >= (uint32_t)state)
         return;
-    fst_store_relaxed(&g->ended_at, fst_now());
     fst_store_release(&g->state, fst_state_moved(g->state, state));
     fst_child_end_all_of_group(a, index, state == FST_GROUP_DESTROYED ? FST_CHILD_ENDED : FST_CHILD_OFFLINE);
     queue(a, index);

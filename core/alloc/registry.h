@@ -23,32 +23,16 @@ void fst_registry_put(struct fst_arena *a, enum fst_table_kind kind, uint32_t in
 void fst_registry_link_child(struct fst_arena *a, uint32_t child);
 void fst_registry_unlink_child(struct fst_arena *a, uint32_t child);
 
-/* ---- state words of descriptors: state:4 | pad:12 | generation:48; ids given out: index | low generation << 32 ---- */
-
-static inline uint32_t fst_state(uint64_t word)
-{
-    return (uint32_t)(word & 15u);
-}
-
-static inline uint64_t fst_state_moved(uint64_t word, uint32_t state)
-{
-    return (word & ~15ull) | state;
-}
-
-/* The next life of a descriptor: generation + 1. */
-static inline uint64_t fst_state_next(uint64_t word, uint32_t state)
-{
-    return (((word >> 16) + 1) << 16) | state;
-}
+/* ---- ids given out: index | low generation << 32 ---- */
 
 static inline uint64_t fst_id(uint32_t index, uint64_t state_word)
 {
-    return (uint64_t)(uint32_t)(state_word >> 16) << 32 | index;
+    return (uint64_t)(uint32_t)(state_word >> FST_STATE_GEN_SHIFT) << 32 | index;
 }
 
 static inline bool fst_id_is(uint64_t id, uint64_t state_word)
 {
-    return (uint32_t)(id >> 32) == (uint32_t)(state_word >> 16) && fst_state(state_word) != 0;
+    return (uint32_t)(id >> 32) == (uint32_t)(state_word >> FST_STATE_GEN_SHIFT) && fst_state(state_word) != 0;
 }
 
 #endif

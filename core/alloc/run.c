@@ -93,10 +93,10 @@ static void rebuild(struct fst_arena *a)
         for (uint32_t i = sb->slab_top[class]; i-- > 0;) {
             uint32_t id = FST_SLAB_ID(class, i);
             const struct fst_slab *s = fst_slab_at(a, id);
-            holes += fst_slab_state(s->state) == FST_SLAB_HOLE;
-            if (fst_slab_state(s->state) == FST_SLAB_FREE)
+            holes += fst_state(s->state) == FST_SLAB_HOLE;
+            if (fst_state(s->state) == FST_SLAB_FREE)
                 push_free(a, class, id);
-            else if (fst_pages_take_at(a, s->page, s->pages) && fst_slab_state(s->state) != FST_SLAB_HOLE)
+            else if (fst_pages_take_at(a, s->page, s->pages) && fst_state(s->state) != FST_SLAB_HOLE)
                 charge(a, s->child, s->pages);
         }
     }
@@ -148,7 +148,7 @@ static enum attempt try_take(struct fst_arena *a, uint32_t child, uint32_t class
     fst_store_relaxed(&s->owner, owner);
     fst_store_relaxed(&s->list, FST_LIST_NONE);
     fst_store_relaxed(&s->frees, 0);
-    fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_CARVING)); /* from here on the run is owned */
+    fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_CARVING)); /* from here on the run is owned */
     charge(a, child, pages);
     *slab_id = id;
     return DONE;
@@ -210,11 +210,11 @@ int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint
 void fst_run_release(struct fst_arena *a, uint32_t slab_id, uint64_t state)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);
-    bool hole = fst_slab_state(state) == FST_SLAB_HOLE;
+    bool hole = fst_state(state) == FST_SLAB_HOLE;
     fst_run_lock(a);
     if (s->state == state) {
         uint32_t page = s->page, pages = s->pages, child = s->child;
-        fst_store_release(&s->state, fst_slab_moved(state, FST_SLAB_FREE) + (1ull << FST_SLAB_GEN_SHIFT));
+        fst_store_release(&s->state, fst_state_moved(state, FST_SLAB_FREE) + (1ull << FST_STATE_GEN_SHIFT));
         fst_pages_give(a, page, pages);
         if (hole)
             fst_store_relaxed(&a->sb->holes, a->sb->holes - 1);
@@ -251,7 +251,7 @@ static uint32_t take_hole(struct fst_arena *a, uint64_t *extent, bool idle_only,
             fst_store_relaxed(&s->page, (uint32_t)(*extent * FST_EXTENT_PAGES));
             fst_store_relaxed(&s->pages, count * FST_EXTENT_PAGES);
             fst_store_relaxed(&s->owner, owner);
-            fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_HOLE)); /* free memory: charged to nobody */
+            fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_HOLE)); /* free memory: charged to nobody */
             fst_store_relaxed(&a->sb->holes, a->sb->holes + 1);
             *slab_id = id;
         } else {

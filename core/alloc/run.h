@@ -29,15 +29,4 @@ void fst_run_set_limit(struct fst_arena *a, uint32_t group, uint64_t pages);
 void fst_run_lock(struct fst_arena *a);
 void fst_run_unlock(struct fst_arena *a);
 
-static inline uint32_t fst_slab_state(uint64_t word)
-{
-    return (uint32_t)(word & FST_SLAB_STATE);
-}
-
-/* The state word of this slab moved to another state. */
-static inline uint64_t fst_slab_moved(uint64_t word, enum fst_slab_state state)
-{
-    return (word & ~FST_SLAB_STATE) | (uint64_t)state;
-}
-
 #endif

@@ -7,7 +7,6 @@
 
 #include "region/region.h"
 
-#define FST_SIZE_CLASSES   48u
 #define FST_SIZE_CLASS_MAX (64u << 10)
 
 /* Bytes of an object of the class. */

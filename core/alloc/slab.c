@@ -115,7 +115,7 @@ static void rebuild(struct fst_arena *a, uint32_t child)
         for (uint32_t i = 0; i < a->sb->slab_top[class]; i++) {
             uint32_t id = FST_SLAB_ID(class, i);
             struct fst_slab *s = fst_slab_at(a, id);
-            if (fst_slab_state(s->state) != FST_SLAB_LIVE || s->child != child)
+            if (fst_state(s->state) != FST_SLAB_LIVE || s->child != child)
                 continue;
             reopen_words(s, class, s->objects);
             list_add(a, c, id, s->owner ? FST_LIST_FULL : FST_LIST_PARTIAL);
@@ -137,7 +137,7 @@ void fst_slab_unlock(struct fst_arena *a, uint32_t child)
 /* Is this id, read without the lock, still a live slab of the child? Under the child's lock. */
 static bool still_ours(const struct fst_slab *s, uint32_t child)
 {
-    return fst_slab_state(fst_load_acquire(&s->state)) == FST_SLAB_LIVE && s->child == child;
+    return fst_state(fst_load_acquire(&s->state)) == FST_SLAB_LIVE && s->child == child;
 }
 
 /* ---- closing and giving back ---- */
@@ -164,7 +164,7 @@ static bool try_close(struct fst_arena *a, struct fst_child *c, uint32_t id, uin
         return false;
     list_remove(a, c, id);
     fst_store_relaxed(&s->owner, owner);
-    fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_CLOSING));
+    fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_CLOSING));
     return true;
 }
 
@@ -192,12 +192,12 @@ static void reopen(struct fst_arena *a, uint32_t id, uint64_t state)
     fst_slab_lock(a, child);
     if (fst_load_acquire(&s->state) == state) {
         fst_store_relaxed(&s->owner, 0);
-        fst_store_release(&s->state, fst_slab_moved(state, FST_SLAB_LIVE));
+        fst_store_release(&s->state, fst_state_moved(state, FST_SLAB_LIVE));
         reopen_words(s, FST_SLAB_ID_CLASS(id), s->objects);
         list_add(a, c, id, FST_LIST_PARTIAL);
     }
     fst_slab_unlock(a, child);
-    if ((fst_load_acquire(&c->state) & 15) != FST_CHILD_LIVE)
+    if (fst_state(fst_load_acquire(&c->state)) != FST_CHILD_LIVE)
         fst_store_relaxed(&a->sb->ended_caches, 1);
 }
 
@@ -291,7 +291,7 @@ static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uin
     fst_slab_lock(a, child);
     bool alive = fst_load_acquire(&c->state) == child_state;
     if (alive) {
-        *state = fst_slab_moved(s->state, FST_SLAB_LIVE);
+        *state = fst_state_moved(s->state, FST_SLAB_LIVE);
         fst_store_release(&s->state, *state);
         list_add(a, c, id, FST_LIST_FULL);
         if (!keep)
@@ -422,7 +422,7 @@ static int check_child(struct fst_arena *a, uint64_t child_id, uint64_t *state)
     uint32_t child = (uint32_t)child_id;
     if (child < fst_load_acquire(&a->sb->child_top)) {
         *state = fst_load_acquire(&fst_child_at(a, child)->state);
-        if (*state >> 16 == child_id >> 32 && (*state & 15) == FST_CHILD_LIVE)
+        if (fst_id_is(child_id, *state) && fst_state(*state) == FST_CHILD_LIVE)
             return FST_OK;
     }
     return fst_fail(FST_CLOSED, "the cache or the group has ended");
@@ -498,7 +498,7 @@ static bool give_back_now(struct fst_arena *a, const struct fst_child *c)
 {
     if (c->flags & FST_CACHE_TYPESAFE_BY_RCU)
         return false; /* needs a grace period: shrink does that */
-    if ((c->state & 15) != FST_CHILD_LIVE || c->pages == 0)
+    if (fst_state(c->state) != FST_CHILD_LIVE || c->pages == 0)
         return true; /* ended or offline; or runs of all lengths, which no other object can use */
     return c->objects > 1 ? c->partial != FST_NONE && fst_slab_at(a, c->partial)->next != FST_NONE
                           : partial_length(a, c, KEEP_EMPTY + 1) > KEEP_EMPTY;
@@ -513,7 +513,7 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
         return false;
     struct fst_child *c = fst_child_at(a, child);
     /* Of an ended child nobody allocates any more: its active slabs are as good as let go. */
-    bool live = (fst_load_acquire(&c->state) & 15) == FST_CHILD_LIVE;
+    bool live = fst_state(fst_load_acquire(&c->state)) == FST_CHILD_LIVE;
     if (live && fst_load_relaxed(&s->owner) != 0)
         return false;
     uint32_t frees = fst_load_relaxed(&s->frees) + 1u;
@@ -530,7 +530,7 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
             list_move(a, c, slab_id, FST_LIST_PARTIAL);
         fst_store_relaxed(&s->frees, (uint16_t)(s->objects - used));
         closed = used == 0 && owner && give_back_now(a, c) && try_close(a, c, slab_id, owner);
-        waits = used == 0 && (c->state & 15) != FST_CHILD_LIVE && !closed;
+        waits = used == 0 && fst_state(c->state) != FST_CHILD_LIVE && !closed;
         state = s->state;
     }
     fst_slab_unlock(a, child);
@@ -550,7 +550,7 @@ static bool recover_init(struct fst_arena *a, uint32_t slab_id)
     for (uint32_t i = 0; i < a->sb->cache_top && !found; i++)
         found = fst_state(fst_cache_at(a, i)->state) != FST_CACHE_FREE && fst_cache_at(a, i)->init_slab == slab_id;
     if (found) {
-        fst_store_release(&s->state, fst_slab_moved(s->state, FST_SLAB_LIVE));
+        fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_LIVE));
         fst_store_relaxed(&s->owner, 0);
     }
     fst_registry_unlock(a);
@@ -561,7 +561,7 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);
     uint64_t state = fst_load_acquire(&s->state), owner = fst_load_acquire(&s->owner);
-    uint32_t is = fst_slab_state(state);
+    uint32_t is = fst_state(state);
     if (is == FST_SLAB_FREE || !fst_slab_owner_gone(a, owner))
         return;
     if (s->child == FST_NONE && (is == FST_SLAB_CARVING || is == FST_SLAB_LIVE) && recover_init(a, slab_id))

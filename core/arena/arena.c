@@ -123,7 +123,7 @@ static int join(struct fst_arena *a)
     }
     fst_process_publish(a, a->slot, a->readonly);
     a->self = fst_process_at(a, a->slot);
-    a->slot_low = (uint32_t)(a->self->state >> 16) & FST_LOCK_GEN_MASK;
+    a->slot_low = fst_lock_generation(a->self->state);
     a->usable = true;
     return FST_OK;
 }
@@ -460,7 +460,6 @@ void fst_leave_all(void)
         if (a->usable)
             fst_store_relaxed(&a->self->flags, a->self->flags | FST_PROCESS_LEFT);
         fst_arena_leave(a);
-        a->left = true;
     }
     pthread_mutex_unlock(&fst_open_mutex);
 }

@@ -95,7 +95,7 @@ static struct users count_users(struct fst_arena *a, uint32_t cache)
     }
     top = fst_load_acquire(&a->sb->process_top);
     for (uint32_t slot = 0; slot < top; slot++)
-        if (fst_process_state(fst_load_acquire(&fst_process_at(a, slot)->state)) == FST_PROCESS_LIVE)
+        if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) == FST_PROCESS_LIVE)
             count_process(a, slot, cache, &u);
     return u;
 }

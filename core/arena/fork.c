@@ -178,7 +178,6 @@ static void adopt(struct fst_arena *a, struct carried *c)
     a->lock_fd = c ? c->lock_fd : -1;
     pthread_mutex_unlock(&a->refs->mutex); /* by the thread that took it before the fork, as are the other two */
     fst_reaper_forked(a);
-    a->left = false;
     a->usable = a->lock_fd >= 0;
     if (!a->usable) {
         adopt_threads(a, c);
@@ -186,7 +185,7 @@ static void adopt(struct fst_arena *a, struct carried *c)
     }
     a->slot = c->slot;
     a->self = fst_process_at(a, c->slot);
-    a->slot_low = (uint32_t)(a->self->state >> 16) & FST_LOCK_GEN_MASK;
+    a->slot_low = fst_lock_generation(a->self->state);
     fst_process_describe(a->self);
     adopt_threads(a, c);
     fst_refs_rebuild(a);

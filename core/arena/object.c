@@ -100,7 +100,7 @@ static int explain_ended(struct fst_arena *a, uint64_t child)
     bool exists = (uint32_t)child < fst_load_acquire(&a->sb->child_top);
     uint64_t state = exists ? fst_load_acquire(&fst_child_at(a, (uint32_t)child)->state) : 0;
     fst_registry_unlock(a);
-    if (fst_state(state) == FST_CHILD_LIVE && (uint32_t)(state >> 16) == (uint32_t)(child >> 32))
+    if (fst_state(state) == FST_CHILD_LIVE && fst_id_is(child, state))
         return FST_OK;
     return fst_fail(FST_CLOSED, "the cache or the group has ended");
 }
@@ -112,7 +112,7 @@ static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, 
     struct fst_child *c = fst_child_at(a, (uint32_t)child);
     uint64_t child_state = fst_load_acquire(&c->state);
     uint32_t id, object;
-    if (fst_state(child_state) != FST_CHILD_LIVE || (uint32_t)(child_state >> 16) != (uint32_t)(child >> 32))
+    if (fst_state(child_state) != FST_CHILD_LIVE || !fst_id_is(child, child_state))
         return ENDED;
     if (!fst_slab_find_any(a, (uint32_t)child, child_state, &id, &object))
         return NONE_FREE;
@@ -358,7 +358,7 @@ int fst_free(fst_arena *a, const struct fst_ref *ref)
 
 static struct fst_handle handle_of(struct fst_arena *a, uint64_t oid, uint64_t generation)
 {
-    uint64_t slab = fst_oid_is_group(oid) ? 0 : fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->state) >> FST_SLAB_GEN_SHIFT;
+    uint64_t slab = fst_oid_is_group(oid) ? 0 : fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->state) >> FST_STATE_GEN_SHIFT;
     return (struct fst_handle){generation | fst_handle_tag(a) << FST_HANDLE_TAG_SHIFT, oid | slab << FST_HANDLE_SLAB_SHIFT};
 }
 
@@ -387,10 +387,9 @@ static enum look look(struct fst_arena *a, const struct fst_handle *h)
         return GONE;
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
     uint64_t state = fst_load_acquire(&s->state);
-    if (fst_slab_state(state) != FST_SLAB_LIVE || fst_oid_object(oid) >= s->objects ||
-        s->child >= fst_load_acquire(&a->sb->child_top))
+    if (fst_state(state) != FST_SLAB_LIVE || fst_oid_object(oid) >= s->objects || s->child >= fst_load_acquire(&a->sb->child_top))
         return GONE;
-    if ((state >> FST_SLAB_GEN_SHIFT & ((1u << 25) - 1)) != h->oid_slab >> FST_HANDLE_SLAB_SHIFT)
+    if ((state >> FST_STATE_GEN_SHIFT & ((1u << 25) - 1)) != h->oid_slab >> FST_HANDLE_SLAB_SHIFT)
         return GONE;
     uint32_t child = fst_state(fst_load_acquire(&fst_child_at(a, s->child)->state));
     return child == FST_CHILD_ENDED ? GONE : child == FST_CHILD_ENDING ? WAIT : THERE;

@@ -12,8 +12,6 @@
 #include "region/lock.h"
 #include "region/table.h"
 
-#define GEN_SHIFT 16
-
 static size_t read_file(const char *path, char *out, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -47,7 +45,7 @@ void fst_process_describe(struct fst_process *p)
 static int claim_at(struct fst_arena *a, int lock_fd, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(a, slot);
-    if (fst_process_state(fst_load_acquire(&p->state)) != FST_PROCESS_FREE)
+    if (fst_state(fst_load_acquire(&p->state)) != FST_PROCESS_FREE)
         return FST_BUSY;
     if (!fst_liveness_try(lock_fd, FST_LOCK_ALIVE + slot, 1))
         return FST_BUSY;
@@ -57,7 +55,7 @@ static int claim_at(struct fst_arena *a, int lock_fd, uint32_t slot)
         return FST_CLOSED;
     }
     uint64_t seen = fst_load_acquire(&p->state);
-    if (fst_process_state(seen) == FST_PROCESS_FREE && fst_cas64(&p->state, &seen, seen | FST_PROCESS_JOINING))
+    if (fst_state(seen) == FST_PROCESS_FREE && fst_cas64(&p->state, &seen, seen | FST_PROCESS_JOINING))
         return FST_OK;
     fst_liveness_release(lock_fd, FST_LOCK_PRESENT + slot, 1);
     fst_liveness_release(lock_fd, FST_LOCK_ALIVE + slot, 1);
@@ -91,21 +89,21 @@ void fst_process_publish(struct fst_arena *a, uint32_t slot, bool readonly)
     fst_process_describe(p);
     fst_store_relaxed(&p->flags, readonly ? FST_PROCESS_READONLY : 0);
     fst_store_relaxed(&p->dropped, 0);
-    uint64_t gen = (fst_load_relaxed(&p->state) >> GEN_SHIFT) + 1;
-    fst_store_release(&p->state, gen << GEN_SHIFT | FST_PROCESS_LIVE);
+    uint64_t gen = (fst_load_relaxed(&p->state) >> FST_STATE_GEN_SHIFT) + 1;
+    fst_store_release(&p->state, gen << FST_STATE_GEN_SHIFT | FST_PROCESS_LIVE);
 }
 
 void fst_process_retire(struct fst_arena *a, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(a, slot);
     uint64_t state = fst_load_relaxed(&p->state);
-    fst_store_release(&p->state, (state & ~15ull) | FST_PROCESS_FREE);
+    fst_store_release(&p->state, fst_state_moved(state, FST_PROCESS_FREE));
 }
 
 bool fst_process_alive(struct fst_arena *a, uint32_t slot)
 {
     uint64_t state = fst_load_acquire(&fst_process_at(a, slot)->state);
-    if (fst_process_state(state) == FST_PROCESS_FREE)
+    if (fst_state(state) == FST_PROCESS_FREE)
         return false;
-    return fst_slot_alive(a, slot, (uint32_t)(state >> GEN_SHIFT) & FST_LOCK_GEN_MASK);
+    return fst_slot_alive(a, slot, fst_lock_generation(state));
 }

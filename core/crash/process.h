@@ -13,11 +13,6 @@
 
 #include "region/region.h"
 
-static inline uint32_t fst_process_state(uint64_t word)
-{
-    return (uint32_t)(word & 15u);
-}
-
 /* Claim a slot through lock_fd, state JOINING. FST_FULL when all are taken; FST_CLOSED when the arena is being removed. */
 int fst_process_claim(struct fst_arena *a, int lock_fd, uint32_t *slot);
 

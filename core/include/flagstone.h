@@ -169,7 +169,6 @@ int fst_cache_get_info(fst_arena *arena, uint64_t cache, struct fst_cache_info *
 size_t fst_cache_list(fst_arena *arena, uint64_t *ids, size_t max);
 
 #define FST_GROUP_LASTING 1u
-#define FST_ROOT_GROUP    0ull /* the id of the arena itself as a group is fst_group_root() */
 
 struct fst_group_spec {
     const char *name; /* NULL: without a name */

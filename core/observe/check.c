@@ -45,8 +45,8 @@ static void check_run(struct check *c, uint32_t id, uint8_t *owned)
 {
     const struct fst_slab *s = fst_slab_at(c->a, id);
     uint64_t pages = (uint64_t)c->a->sb->zones * FST_ZONE_PAGES;
-    if (fst_slab_state(s->state) > FST_SLAB_HOLE) {
-        say(c, "slab %u: state %u is none", id, fst_slab_state(s->state));
+    if (fst_state(s->state) > FST_SLAB_HOLE) {
+        say(c, "slab %u: state %u is none", id, fst_state(s->state));
         return;
     }
     if (s->pages == 0 || (uint64_t)s->page + s->pages > pages || (uint64_t)s->page + s->pages > c->a->capacity_pages) {
@@ -75,7 +75,7 @@ static void check_pages(struct check *c)
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
         for (uint32_t i = 0; i < a->sb->slab_top[class]; i++) {
             const struct fst_slab *s = fst_slab_at(a, FST_SLAB_ID(class, i));
-            if (fst_slab_state(s->state) == FST_SLAB_FREE)
+            if (fst_state(s->state) == FST_SLAB_FREE)
                 continue;
             check_run(c, FST_SLAB_ID(class, i), owned);
             total += s->pages;
@@ -118,9 +118,9 @@ static void check_list(struct check *c, uint32_t child, uint32_t head, uint8_t l
             return;
         }
         struct fst_slab *s = fst_slab_at(a, id);
-        if (s->child != child || s->list != list || s->prev != previous || fst_slab_state(s->state) != FST_SLAB_LIVE) {
+        if (s->child != child || s->list != list || s->prev != previous || fst_state(s->state) != FST_SLAB_LIVE) {
             say(c, "child %u: slab %u on its list is of child %u, list %u, state %u", child, id, s->child, s->list,
-                fst_slab_state(s->state));
+                fst_state(s->state));
             return;
         }
         uint32_t class = FST_SLAB_ID_CLASS(id);
@@ -177,7 +177,7 @@ static void check_references(struct check *c)
     struct fst_arena *a = c->a;
     for (uint32_t slot = 0; slot < fst_load_acquire(&a->sb->process_top); slot++) {
         const struct fst_process *p = fst_process_at(a, slot);
-        uint32_t state = fst_process_state(fst_load_acquire(&p->state)), top = fst_load_acquire(&p->entry_top);
+        uint32_t state = fst_state(fst_load_acquire(&p->state)), top = fst_load_acquire(&p->entry_top);
         if (state > FST_PROCESS_DEAD || top > FST_MAX_ENTRIES) {
             say(c, "process slot %u: state %u, %u entries", slot, state, top);
             continue;

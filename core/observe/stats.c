@@ -113,7 +113,7 @@ size_t fst_process_list(fst_arena *a, struct fst_process_info *out, size_t max)
     uint32_t top = fst_load_acquire(&a->sb->process_top);
     for (uint32_t slot = 0; slot < top; slot++) {
         const struct fst_process *p = fst_process_at(a, slot);
-        uint32_t state = fst_process_state(fst_load_acquire(&p->state));
+        uint32_t state = fst_state(fst_load_acquire(&p->state));
         if (state != FST_PROCESS_LIVE && state != FST_PROCESS_DEAD)
             continue;
         if (n < max) {
@@ -144,7 +144,7 @@ size_t fst_holders(fst_arena *a, uint64_t oid, uint64_t generation, uint32_t *pr
     size_t n = 0;
     uint32_t slots = fst_load_acquire(&a->sb->process_top);
     for (uint32_t slot = 0; slot < slots; slot++) {
-        if (fst_process_state(fst_load_acquire(&fst_process_at(a, slot)->state)) != FST_PROCESS_LIVE)
+        if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) != FST_PROCESS_LIVE)
             continue;
         const uint64_t *entries = fst_entries_of(a, slot);
         uint32_t top = fst_load_acquire(&fst_process_at(a, slot)->entry_top), i = 0;
@@ -182,7 +182,7 @@ static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflig
         return true;
     }
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
-    out->handle.oid_slab |= (fst_load_relaxed(&s->state) >> FST_SLAB_GEN_SHIFT) << FST_HANDLE_SLAB_SHIFT;
+    out->handle.oid_slab |= (fst_load_relaxed(&s->state) >> FST_STATE_GEN_SHIFT) << FST_HANDLE_SLAB_SHIFT;
     if (s->child < fst_load_acquire(&a->sb->child_top)) {
         const struct fst_child *c = fst_child_at(a, s->child);
         out->nbytes = s->asked ? s->asked : c->size - fst_word_slack(fst_load_relaxed(object));

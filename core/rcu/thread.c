@@ -7,8 +7,6 @@
 #include "platform/error.h"
 #include "region/table.h"
 
-#define GEN_SHIFT 16
-
 pthread_mutex_t fst_local_mutex = PTHREAD_MUTEX_INITIALIZER;
 _Thread_local struct fst_thread *fst_thread_current;
 
@@ -49,7 +47,7 @@ void fst_threads_init(void (*at_exit)(struct fst_thread *t))
 
 uint64_t fst_thread_owner(const struct fst_arena *a, uint32_t process)
 {
-    uint64_t generation = fst_load_relaxed(&fst_process_at(a, process)->state) >> GEN_SHIFT;
+    uint64_t generation = fst_load_relaxed(&fst_process_at(a, process)->state) >> FST_STATE_GEN_SHIFT;
     return (generation << 16) | (process + 1);
 }
 

@@ -118,7 +118,7 @@ static void consider(struct batch *b, uint64_t entry)
 static void splice_process(struct batch *b, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(b->a, slot);
-    uint32_t state = fst_process_state(fst_load_acquire(&p->state));
+    uint32_t state = fst_state(fst_load_acquire(&p->state));
     if (state != FST_PROCESS_LIVE && state != FST_PROCESS_DEAD)
         return;
     if (state == FST_PROCESS_LIVE && !b->everything && fst_load_relaxed(&p->dropped) == 0)
@@ -148,7 +148,7 @@ static void visit_slab(struct batch *b, uint32_t id, uint32_t child, visit_word 
     for (uint32_t k = 0; k < s->objects; k++) {
         uint64_t *word = fst_slab_word(s, class, k);
         uint64_t seen = fst_load_acquire(word);
-        if (s->child != child || fst_slab_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE)
+        if (s->child != child || fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE)
             return; /* it became empty and went */
         if (seen & FST_WORD_ALLOCATED)
             visit(b, fst_oid(id, k), word, seen);
@@ -254,7 +254,7 @@ static void scan_processes(struct batch *b)
     uint32_t processes = fst_load_acquire(&b->a->sb->process_top);
     for (uint32_t slot = 0; slot < processes; slot++) {
         const struct fst_process *p = fst_process_at(b->a, slot);
-        if (fst_process_state(fst_load_acquire(&p->state)) == FST_PROCESS_FREE)
+        if (fst_state(fst_load_acquire(&p->state)) == FST_PROCESS_FREE)
             continue; /* JOINING counts: a forked child's table is filled before it is LIVE */
         const uint64_t *entries = fst_entries_of(b->a, slot);
         uint32_t top = fst_load_acquire(&p->entry_top);

@@ -24,7 +24,7 @@ static bool probe(struct fst_arena *a, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(a, slot);
     uint64_t seen = fst_load_acquire(&p->state);
-    uint32_t state = fst_process_state(seen);
+    uint32_t state = fst_state(seen);
     if (state == FST_PROCESS_DEAD) {
         free_thread_slots(a, slot);
         return true;
@@ -32,7 +32,7 @@ static bool probe(struct fst_arena *a, uint32_t slot)
     if (state == FST_PROCESS_FREE || slot == a->slot || fst_liveness_find(a->lock_fd, FST_LOCK_ALIVE + slot, 1) >= 0)
         return false;
     /* The word names its generation: a slot that was given back and claimed again since our look does not match. */
-    if (!fst_cas64(&p->state, &seen, (seen & ~15ull) | FST_PROCESS_DEAD))
+    if (!fst_cas64(&p->state, &seen, fst_state_moved(seen, FST_PROCESS_DEAD)))
         return false;
     if (state == FST_PROCESS_LIVE && !(fst_load_relaxed(&p->flags) & FST_PROCESS_LEFT))
         fst_add64(&a->sb->deaths, 1);
@@ -98,13 +98,13 @@ void fst_bury_finish(struct fst_arena *a)
     for (uint32_t slot = 0; slot < top; slot++) {
         struct fst_process *p = fst_process_at(a, slot);
         uint64_t state = fst_load_acquire(&p->state);
-        if (fst_process_state(state) != FST_PROCESS_DEAD || !entries_empty(a, slot))
+        if (fst_state(state) != FST_PROCESS_DEAD || !entries_empty(a, slot))
             continue;
         if (!recovered)
             recover_slabs(a);
         recovered = true;
         fst_store_release(&p->entry_top, 0); /* first: nobody may touch what is given back, also when we are killed in between */
         shrink_entries(a, slot);
-        fst_store_release(&p->state, (state & ~15ull) | FST_PROCESS_FREE);
+        fst_store_release(&p->state, fst_state_moved(state, FST_PROCESS_FREE));
     }
 }

@@ -232,6 +232,8 @@ struct fst_zone {
 };
 static_assert(sizeof(struct fst_zone) == 640, "layout");
 
+#define FST_STATE_GEN_SHIFT 16 /* in the state word of every descriptor */
+
 /* ---- slabs ------------------------------------------------------------------------------------------------------------------
  *
  * state word: state:4 | class check:12 | generation:48. Who may move it on:
@@ -254,8 +256,6 @@ enum fst_slab_state {
     FST_SLAB_CLOSING = 3,
     FST_SLAB_HOLE = 4,
 };
-#define FST_SLAB_STATE     15ull
-#define FST_SLAB_GEN_SHIFT 16
 
 enum fst_slab_list { FST_LIST_NONE = 0, FST_LIST_PARTIAL = 1, FST_LIST_FULL = 2 };
 
@@ -397,12 +397,9 @@ struct fst_group {
     uint64_t failed;
     uint64_t reclaims;
     char name[FST_NAME_MAX];
-    uint64_t cgroup_device; /* identity of the Linux cgroup that ends it, 0: none */
-    uint64_t cgroup_inode;
-    uint64_t ended_at; /* ns since boot, of close or destroy */
     uint32_t next_free;
     uint32_t next_ended;
-    uint8_t reserve[80];
+    uint8_t reserve[104];
 };
 static_assert(sizeof(struct fst_group) == 256, "layout");
 

@@ -7,9 +7,6 @@
 #define SPINS    100
 #define PATIENCE (4 * FST_MS) /* how long a waiter believes in the owner before it asks the kernel */
 
-/* Descriptors' state words: state:4 | pad:12 | generation:48. */
-#define STATE_GEN_SHIFT 16
-
 bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low)
 {
     if (slot >= FST_MAX_PROCESSES)
@@ -17,7 +14,7 @@ bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low)
     if (slot == a->slot)
         return generation_low == a->slot_low; /* our own lock does not show in a probe through our own description */
     uint64_t state = fst_load_acquire(&fst_process_at(a, slot)->state);
-    if (((state >> STATE_GEN_SHIFT) & FST_LOCK_GEN_MASK) != generation_low)
+    if (fst_lock_generation(state) != generation_low)
         return false;
     return fst_liveness_find(a->lock_fd, FST_LOCK_ALIVE + slot, 1) >= 0;
 }

@@ -40,6 +40,12 @@ bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low)
 #define FST_LOCK_GEN_SHIFT  12
 #define FST_LOCK_GEN_MASK   ((1u << (32 - FST_LOCK_GEN_SHIFT)) - 1)
 
+/* The generation in a process slot's state word, as lock words carry it. */
+static inline uint32_t fst_lock_generation(uint64_t state)
+{
+    return (uint32_t)(state >> FST_STATE_GEN_SHIFT) & FST_LOCK_GEN_MASK;
+}
+
 /* Take the lock's word apart: the slot of its owner, or FST_NONE when it is free. For people and check(). */
 static inline uint32_t fst_lock_owner(uint32_t word)
 {

@@ -25,7 +25,6 @@ struct fst_arena {
     bool light; /* readers need no fence: copied from the superblock */
     bool can_membarrier;
     bool usable;       /* false in a forked child that could not be given a slot */
-    bool left;         /* fst_leave_all has been here */
     uint32_t slot;     /* our process slot */
     uint32_t slot_low; /* its generation's low bits, as they stand in lock words */
     struct fst_process *self;
@@ -37,6 +36,24 @@ struct fst_arena {
     uint64_t device, inode; /* identity of the file */
     char path[256];
 };
+
+/* ---- state words of slabs, caches, children, groups and processes: state:4 | 12 bits | generation:48 (layout.h) ---- */
+
+static inline uint32_t fst_state(uint64_t word)
+{
+    return (uint32_t)(word & 15u);
+}
+
+static inline uint64_t fst_state_moved(uint64_t word, uint32_t state)
+{
+    return (word & ~15ull) | state;
+}
+
+/* The next life of a descriptor: generation + 1. */
+static inline uint64_t fst_state_next(uint64_t word, uint32_t state)
+{
+    return (((word >> FST_STATE_GEN_SHIFT) + 1) << FST_STATE_GEN_SHIFT) | state;
+}
 
 /* Descriptors by index. The caller has checked the index against the table's bound (`..._top`). */
 static inline struct fst_process *fst_process_at(const struct fst_arena *a, uint32_t slot)
