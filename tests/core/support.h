@@ -242,6 +242,13 @@ HELPER char peer_hear(const struct peer *p)
 }
 #define PEER_WAIT(p, c) CHECK_EQ((c), peer_hear(p))
 
+/* Ask for one step, and wait until the peer has done it. */
+#define TELL(peer, c)            \
+    do {                         \
+        peer_say(&(peer), (c));  \
+        PEER_WAIT(&(peer), 'k'); \
+    } while (0)
+
 HELPER struct peer peer_start(void (*body)(struct peer *parent, void *context), void *context)
 {
     int down[2], up[2];

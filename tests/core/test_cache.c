@@ -120,12 +120,6 @@ static void hold_one(struct peer *parent, void *context)
     }
 }
 
-#define TELL(peer, c)            \
-    do {                         \
-        peer_say(&(peer), (c));  \
-        PEER_WAIT(&(peer), 'k'); \
-    } while (0)
-
 /* A destroy that is refused changes nothing, names who uses the cache, and works later. */
 static void busy(void)
 {

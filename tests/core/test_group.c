@@ -203,12 +203,6 @@ static void use_group(struct peer *parent, void *context)
     }
 }
 
-#define TELL(peer, c)            \
-    do {                         \
-        peer_say(&(peer), (c));  \
-        PEER_WAIT(&(peer), 'k'); \
-    } while (0)
-
 /* destroy() with a live reference elsewhere and a message under way: handles end at once, the bytes stay where they are used. */
 static void destroy_in_use(void)
 {

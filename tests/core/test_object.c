@@ -283,12 +283,6 @@ static void receive(struct peer *parent, void *context)
     }
 }
 
-#define TELL(peer, c)            \
-    do {                         \
-        peer_say(&(peer), (c));  \
-        PEER_WAIT(&(peer), 'k'); \
-    } while (0)
-
 static void between_processes(void)
 {
     struct post *post = shared_memory(sizeof *post);

@@ -38,19 +38,6 @@ SIZE = 2000
 
 
 @pytest.fixture
-def worker():
-    """A process that has nothing of the arena yet."""
-    with Worker() as worker:
-        yield worker
-
-
-@pytest.fixture
-def other_worker():
-    with Worker() as worker:
-        yield worker
-
-
-@pytest.fixture
 def arena(arena_name, request):
     for name in ("worker", "other_worker"):
         if name in request.fixturenames:

@@ -295,12 +295,6 @@ def keep(*blocks):
 
 
 @pytest.fixture
-def worker():
-    with Worker() as worker:
-        yield worker
-
-
-@pytest.fixture
 def arena(worker, arena_name):
     with flagstone.open(arena_name, capacity="32MiB") as arena:
         yield arena

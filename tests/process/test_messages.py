@@ -13,7 +13,6 @@ import pytest
 
 import flagstone
 from tests.process.support import (
-    Worker,
     assert_all_given_back,
     forked,
     kept,
@@ -23,13 +22,6 @@ from tests.process.support import (
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 SIZE = 5000
-
-
-@pytest.fixture
-def worker():
-    """A process that has nothing of the arena yet."""
-    with Worker() as worker:
-        yield worker
 
 
 @pytest.fixture
