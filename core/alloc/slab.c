@@ -191,8 +191,9 @@ static void reopen(struct fst_arena *a, uint32_t id, uint64_t state)
     struct fst_child *c = fst_child_at(a, child);
     fst_slab_lock(a, child);
     if (fst_load_acquire(&s->state) == state) {
-        fst_store_relaxed(&s->owner, 0);
+        /* The owner last: killed in between, the slab is LIVE with a dead owner. CLOSING without an owner would be nobody's. */
         fst_store_release(&s->state, fst_state_moved(state, FST_SLAB_LIVE));
+        fst_store_relaxed(&s->owner, 0);
         reopen_words(s, FST_SLAB_ID_CLASS(id), s->objects);
         list_add(a, c, id, FST_LIST_PARTIAL);
     }

@@ -49,6 +49,11 @@ static void check_run(struct check *c, uint32_t id, uint8_t *owned)
         say(c, "slab %u: state %u is none", id, fst_state(s->state));
         return;
     }
+    /* Whoever ends it is found by the owner: without one, nobody would. State last: reopened, it is LIVE before it is nobody's. */
+    uint64_t owner = fst_load_acquire(&s->owner);
+    uint32_t is = fst_state(fst_load_acquire(&s->state));
+    if ((is == FST_SLAB_CARVING || is == FST_SLAB_CLOSING || is == FST_SLAB_HOLE) && !owner)
+        say(c, "slab %u: state %u, and nobody's", id, is);
     if (s->pages == 0 || (uint64_t)s->page + s->pages > pages || (uint64_t)s->page + s->pages > c->a->capacity_pages) {
         say(c, "slab %u: pages %u to %llu are not in the arena", id, s->page, (unsigned long long)s->page + s->pages);
         return;
