@@ -76,6 +76,9 @@ test-python: $(S)/package $(S)/tools ## the Python tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 soak: $(S)/package $(S)/tools ## the tests that run for minutes: MINUTES=10, SEED=n to repeat
+	@export FST_TEST_SOAK=1 TEST_TIMEOUTS=20 TEST_VERBOSE=1; \
+		CC=gcc TESTS=kill_twice tools/core-tests gcc -Dfault_points=true; \
+		CC=clang TESTS=steps tools/core-tests clang -Dbuildtype=release
 	@$(BIN)/python -m pytest -m soak -s --timeout=3600 $(ARGS)
 
 bench: $(S)/package $(BENCH)/stamp ## measure beside the peers: ONLY="alloc core", FULL=1, QUICK=1

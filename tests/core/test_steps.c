@@ -1,0 +1,167 @@
+/* Every instruction counted: a victim is stepped through an operation by its parent, with ptrace, and killed after n machine instructions,
+ * for each n. The fault points of test_kill.c lie where the source has its writes; here the compiler's code is taken as it is, and this
+ * is the one test of kills that says something about a release build.
+ *
+ * Some of the instructions, evenly, from a start that SEED=n moves; all of them with FST_TEST_SOAK=1.
+ */
+#include <sys/ptrace.h>
+
+#include "kill_operations.h"
+
+#define SOME_KILLS 40
+
+/* With fault points or a sanitizer the code is another one. */
+#if defined FST_FAULT_POINTS || defined __SANITIZE_ADDRESS__
+static const bool released = false;
+#else
+static const bool released = true;
+#endif
+
+static bool soak;
+static uint64_t offset;
+
+static void use_new_slab(void)
+{
+    open_group_and_child();
+    warm_up();
+}
+
+static const struct operation stepped[] = {
+    {"alloc from the active slab", NULL, warm_up, alloc_pool, NULL, false},
+    {"alloc with a partial slab", NULL, NULL, alloc_pool, NULL, false},
+    {"alloc with a new slab", NULL, use_new_slab, alloc_charged, NULL, false},
+    {"alloc with initial content", NULL, open_cache_and_child, alloc_init, NULL, false},
+    {"drop private", NULL, alloc_pool, drop_ref, NULL, false},
+    {"drop shared", NULL, alloc_and_share, drop_ref, NULL, false},
+    {"share", NULL, alloc_pool, share_ref, NULL, false},
+    {"take", post_object, NULL, take_message, NULL, false},
+    {"resolve", post_object, NULL, resolve_handle, NULL, false},
+    {"resolve what it has", NULL, NULL, resolve_held, NULL, false},
+    {"rescue", leave_condemned, NULL, resolve_handle, NULL, false},
+    {"free", alloc_pool, NULL, free_ref, drop_ref, false},
+    {"free private and drop", NULL, alloc_pool, free_and_drop, NULL, false},
+    {"group open", NULL, NULL, open_group, NULL, false},
+    {"group's child creation", NULL, open_group, child_of_group, NULL, false},
+    {"group destroy", NULL, use_group, destroy_group, NULL, false},
+    {"group take", post_group, NULL, take_group, NULL, false},
+};
+#define STEPPED ((int)(sizeof stepped / sizeof *stepped))
+
+static const struct operation *stepping;
+
+static void stop_for_the_tracer(void)
+{
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
+        _exit(2);
+    raise(SIGSTOP);
+}
+
+static void prepare_and_stop(void)
+{
+    if (stepping->prepare)
+        stepping->prepare();
+    stop_for_the_tracer();
+}
+
+/* Let the victim go n instructions (0: to its end). Returns how many it went before it was done. */
+static uint64_t step(pid_t pid, uint64_t n)
+{
+    int status = 0;
+    REQUIRE(waitpid(pid, &status, 0) == pid);
+    if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGSTOP) {
+        TEST_FAIL("the victim's status before its first step is 0x%x", (unsigned)status);
+        return 0;
+    }
+    for (uint64_t i = 0; n == 0 || i < n; i++) {
+        int signal = 0;
+        do {
+            if (ptrace(PTRACE_SINGLESTEP, pid, NULL, (void *)(intptr_t)signal) || waitpid(pid, &status, 0) != pid ||
+                !WIFSTOPPED(status)) {
+                TEST_FAIL("the victim's status after %llu steps is 0x%x", (unsigned long long)i, (unsigned)status);
+                return i;
+            }
+            signal = WSTOPSIG(status);
+        } while (signal != SIGTRAP);
+        if (__atomic_load_n(&report[0].done, __ATOMIC_RELAXED))
+            return i;
+    }
+    return n;
+}
+
+/* Kill the victim after n instructions, n = 0: at its end. */
+static uint64_t kill_after(const struct operation *o, uint64_t n)
+{
+    snprintf(doing, sizeof doing, "%s, instruction %llu", o->name, (unsigned long long)n);
+    alarm(PATIENCE);
+    stepping = o;
+    before_victim(o, 0, UINT64_MAX); /* no fault point */
+    struct operation stopped = {o->name, NULL, prepare_and_stop, o->run, NULL, false};
+    pid_t pid = start_victim(&stopped, 0, NULL);
+    uint64_t went = step(pid, n);
+    int status;
+    kill(pid, SIGKILL);
+    CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    look(&o, 1);
+    alarm(0);
+    return went;
+}
+
+static void run(const struct operation *o)
+{
+    uint64_t length = kill_after(o, 0), kills = 0;
+    CHECK(length > 10);
+    uint64_t stride = soak || length <= SOME_KILLS ? 1 : length / SOME_KILLS;
+    for (uint64_t n = 1 + offset % stride; n <= length && !atomic_load(&test_failures); n += stride, kills++)
+        kill_after(o, n);
+    if (atomic_load(&test_failures))
+        TEST_FAIL("%s", doing);
+    else
+        printf("# %s: %llu instructions, %llu kills\n", o->name, (unsigned long long)length, (unsigned long long)kills);
+}
+
+static bool can_trace(void)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        stop_for_the_tracer();
+        _exit(0);
+    }
+    int status;
+    bool stopped = waitpid(pid, &status, 0) == pid && WIFSTOPPED(status);
+    bool can = stopped && ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0 && waitpid(pid, &status, 0) == pid && WIFSTOPPED(status);
+    kill(pid, SIGKILL);
+    if (stopped)
+        waitpid(pid, NULL, 0);
+    return can;
+}
+
+/* One case for each operation, named as it is. */
+int main(int argc, char **argv)
+{
+    int failed = 0;
+    const char *number = getenv("SEED"), *ci = getenv("CI");
+    offset = number ? strtoull(number, NULL, 0) : 0;
+    soak = getenv("FST_TEST_SOAK") != NULL;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    printf("1..%d\n", STEPPED);
+    bool can = can_trace(), must = ci && strcmp(ci, "true") == 0;
+    for (int i = 0; i < STEPPED; i++) {
+        bool wanted = argc < 2;
+        for (int k = 1; k < argc; k++)
+            wanted |= strstr(stepped[i].name, argv[k]) != NULL;
+        const char *skip = !wanted ? "not asked for" : !released ? "not a release build" : !can && !must ? "no ptrace here" : NULL;
+        atomic_store(&test_failures, 0);
+        if (!skip) {
+            start();
+            CHECK(can);
+            if (can)
+                run(&stepped[i]);
+            fst_arena_unref(a);
+        }
+        bool bad = atomic_load(&test_failures) != 0;
+        failed += bad;
+        printf("%s %d - %s%s%s\n", bad ? "not ok" : "ok", i + 1, stepped[i].name, skip ? " # SKIP " : "", skip ? skip : "");
+    }
+    return failed != 0;
+}
