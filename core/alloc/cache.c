@@ -3,10 +3,12 @@
 #include <string.h>
 
 #include "alloc/child.h"
+#include "alloc/names.h"
 #include "alloc/run.h"
 #include "alloc/slab.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
+#include "region/lock.h"
 
 bool fst_cache_find(struct fst_arena *a, uint64_t id, uint32_t *index)
 {
@@ -40,11 +42,39 @@ static int validate(const struct fst_arena *a, const struct fst_cache_spec *spec
     return FST_OK;
 }
 
-static uint32_t find_name(struct fst_arena *a, const char *name)
+bool fst_cache_body(struct fst_arena *a, uint64_t id, uint32_t *body)
 {
-    for (uint32_t i = 0; i < a->sb->cache_top; i++) {
+    if (!fst_cache_find(a, id, body))
+        return false;
+    const struct fst_cache *c = fst_cache_at(a, *body);
+    uint32_t state = fst_state(c->state);
+    if (state == FST_CACHE_ALIAS)
+        *body = c->merged;
+    return state == FST_CACHE_LIVE || (state == FST_CACHE_ALIAS && *body < a->sb->cache_top);
+}
+
+/* The size classes have names of their own: nobody's cache is in their way. */
+static uint32_t find_name(struct fst_arena *a, const struct fst_cache_spec *spec)
+{
+    uint32_t i = fst_names_first(a, FST_NAMES_CACHE, fst_registry_hash_name(spec->name, 0));
+    for (; i != FST_NONE; i = fst_names_next(a, FST_NAMES_CACHE, i)) {
         const struct fst_cache *c = fst_cache_at(a, i);
-        if (fst_state(c->state) == FST_CACHE_LIVE && strncmp(c->name, name, FST_NAME_MAX) == 0)
+        if (strncmp(c->name, spec->name, FST_NAME_MAX) == 0 && !((c->flags ^ spec->flags) & FST_CACHE_SIZE_CLASS))
+            return i;
+    }
+    return FST_NONE;
+}
+
+/* A cache that this one may share memory with. */
+static uint32_t find_alike(struct fst_arena *a, const struct fst_cache_spec *spec, uint64_t align)
+{
+    const char *format = spec->format ? spec->format : "";
+    if (spec->init || (spec->flags & (FST_CACHE_NO_MERGE | FST_CACHE_TYPESAFE_BY_RCU | FST_CACHE_SIZE_CLASS)))
+        return FST_NONE;
+    uint32_t i = fst_names_first(a, FST_NAMES_SHAPE, fst_registry_hash_shape(spec->size, align, format));
+    for (; i != FST_NONE; i = fst_names_next(a, FST_NAMES_SHAPE, i)) {
+        const struct fst_cache *c = fst_cache_at(a, i);
+        if (c->size == spec->size && c->align == align && strncmp(c->format, format, FST_FORMAT_MAX) == 0)
             return i;
     }
     return FST_NONE;
@@ -75,16 +105,19 @@ static int compare(struct fst_arena *a, const struct fst_cache *c, const struct 
     return FST_OK;
 }
 
-static void make(struct fst_arena *a, uint32_t index, const struct fst_cache_spec *spec, uint64_t align, uint32_t init_slab)
+/* `body`: what it becomes an alias of, or itself. */
+static void make(struct fst_arena *a, uint32_t index, const struct fst_cache_spec *spec, uint64_t align, uint32_t init_slab,
+                 uint32_t body)
 {
     struct fst_cache *c = fst_cache_at(a, index);
     fst_store_relaxed(&c->size, spec->size);
     fst_store_relaxed(&c->align, align);
     fst_store_relaxed(&c->flags, spec->flags);
-    fst_store_relaxed(&c->aliases, 1);
+    fst_store_relaxed(&c->aliases, 0);
     fst_store_relaxed(&c->first, FST_NONE);
     fst_store_relaxed(&c->root_child, FST_NONE);
-    fst_store_relaxed(&c->merged, index);
+    fst_store_relaxed(&c->first_alias, FST_NONE);
+    fst_store_relaxed(&c->merged, body);
     fst_store_relaxed(&c->init_slab, init_slab);
     fst_store_relaxed(&c->init_bytes, spec->init ? spec->init_bytes : 0);
     memset(c->name, 0, sizeof c->name);
@@ -92,7 +125,8 @@ static void make(struct fst_arena *a, uint32_t index, const struct fst_cache_spe
     memcpy(c->name, spec->name, strlen(spec->name));
     if (spec->format)
         memcpy(c->format, spec->format, strlen(spec->format));
-    fst_store_release(&c->state, fst_state_next(c->state, FST_CACHE_LIVE));
+    fst_store_release(&c->state, fst_state_next(c->state, body == index ? FST_CACHE_LIVE : FST_CACHE_ALIAS));
+    fst_registry_link_cache(a, index);
     if (init_slab != FST_NONE) { /* the cache owns it from here on; killed in between, fst_slab_recover finishes */
         struct fst_slab *s = fst_slab_at(a, init_slab);
         fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_LIVE));
@@ -132,15 +166,20 @@ int fst_cache_open(fst_arena *a, const struct fst_cache_spec *spec, uint64_t *ca
         return rc ? rc : FST_FULL;
     for (;;) {
         fst_registry_lock(a);
-        uint32_t index = find_name(a, spec->name);
+        uint32_t index = find_name(a, spec), alike = index == FST_NONE ? find_alike(a, spec, align) : FST_NONE;
         bool exists = index != FST_NONE;
+        bool wait = alike != FST_NONE && fst_load_relaxed(&fst_cache_at(a, alike)->ending);
         if (exists)
             rc = compare(a, fst_cache_at(a, index), spec, align);
-        else if ((!spec->init || init != FST_NONE) && (index = fst_registry_new(a, FST_T_CACHE)) != FST_NONE)
-            make(a, index, spec, align, init);
+        else if (!wait && (!spec->init || init != FST_NONE) && (index = fst_registry_new(a, FST_T_CACHE)) != FST_NONE)
+            make(a, index, spec, align, init, alike != FST_NONE ? alike : index);
         if (index != FST_NONE)
             *cache = fst_id(index, fst_cache_at(a, index)->state);
         fst_registry_unlock(a);
+        if (wait) {
+            fst_cache_settle(a, alike);
+            continue;
+        }
         if (exists)
             forget_init(a, init);
         if (index != FST_NONE)
@@ -153,6 +192,71 @@ int fst_cache_open(fst_arena *a, const struct fst_cache_spec *spec, uint64_t *ca
             return rc;
         }
     }
+}
+
+/* ---- ending ---- */
+
+static void finish_ending(struct fst_arena *a, uint32_t body)
+{
+    if (fst_state(fst_load_acquire(&fst_cache_at(a, body)->state)) == FST_CACHE_ENDED)
+        fst_child_end_all_of_cache(a, body);
+    else
+        fst_child_suspend_all_of_cache(a, body, false);
+}
+
+void fst_cache_lock_ending(struct fst_arena *a, uint32_t body)
+{
+    if (fst_lock(a, &fst_cache_at(a, body)->ending))
+        finish_ending(a, body);
+}
+
+void fst_cache_unlock_ending(struct fst_arena *a, uint32_t body)
+{
+    fst_unlock(a, &fst_cache_at(a, body)->ending);
+}
+
+void fst_cache_settle(struct fst_arena *a, uint32_t body)
+{
+    fst_cache_lock_ending(a, body);
+    fst_cache_unlock_ending(a, body);
+}
+
+static void forget_alias(struct fst_arena *a, uint32_t index)
+{
+    struct fst_cache *c = fst_cache_at(a, index);
+    fst_registry_unlink_alias(a, index);
+    fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_FREE));
+    fst_registry_put(a, FST_T_CACHE, index);
+}
+
+bool fst_cache_unname(struct fst_arena *a, uint32_t index)
+{
+    struct fst_cache *c = fst_cache_at(a, index);
+    if (fst_state(c->state) == FST_CACHE_ALIAS) {
+        const struct fst_cache *body = fst_cache_at(a, c->merged);
+        if (body->aliases == 1 && fst_state(body->state) == FST_CACHE_NAMELESS)
+            return false;
+        forget_alias(a, index);
+        return true;
+    }
+    if (!c->aliases)
+        return false;
+    fst_names_remove(a, FST_NAMES_CACHE, index);
+    fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_NAMELESS));
+    return true;
+}
+
+/* The body first: killed before the alias is FREE, it is an alias of something that has ended, and nothing to anybody. */
+void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body)
+{
+    struct fst_cache *c = fst_cache_at(a, body);
+    fst_names_remove(a, FST_NAMES_SHAPE, body);
+    if (index == body)
+        fst_names_remove(a, FST_NAMES_CACHE, body);
+    fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_ENDED));
+    if (index != body)
+        forget_alias(a, index);
+    fst_store_relaxed(&a->sb->ended_caches, 1);
 }
 
 bool fst_cache_try_release(struct fst_arena *a, uint32_t index)
@@ -220,9 +324,36 @@ static uint32_t next_children(struct fst_arena *a, uint32_t cache, uint32_t *fro
     return n;
 }
 
+/* Who speaks for the body: the cache itself, or, when its name was destroyed, the first of its aliases. */
+static uint32_t speaker(struct fst_arena *a, uint32_t body)
+{
+    const struct fst_cache *c = fst_cache_at(a, body);
+    return fst_state(c->state) == FST_CACHE_NAMELESS && c->first_alias != FST_NONE ? c->first_alias : body;
+}
+
+/* Under names_lock. Returns the body. */
+static uint32_t describe(struct fst_arena *a, uint32_t index, struct fst_cache_info *out)
+{
+    const struct fst_cache *c = fst_cache_at(a, index);
+    uint32_t state = fst_state(c->state), body = state == FST_CACHE_ALIAS && c->merged < a->sb->cache_top ? c->merged : index;
+    uint32_t speaks = speaker(a, body);
+    out->id = fst_id(index, c->state);
+    out->merged_into = fst_id(speaks, fst_cache_at(a, speaks)->state);
+    memcpy(out->name, c->name, sizeof out->name);
+    memcpy(out->format, c->format, sizeof out->format);
+    out->size = c->size;
+    out->align = c->align;
+    out->flags = c->flags;
+    out->state = speaks == index && state == FST_CACHE_ALIAS ? (uint32_t)FST_CACHE_LIVE : state;
+    uint32_t named = fst_state(fst_cache_at(a, body)->state) == FST_CACHE_NAMELESS ? 1 : 0; /* the speaker is no alias of itself */
+    out->aliases = speaks == index ? fst_cache_at(a, body)->aliases - named : 0;
+    out->stride = fst_child_shape(c->size, c->align, c->flags).stride;
+    return body;
+}
+
 int fst_cache_get_info(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
 {
-    uint32_t index, from = FST_NONE, ids[LOT], n;
+    uint32_t index, body = FST_NONE, from = FST_NONE, ids[LOT], n;
     memset(out, 0, sizeof *out);
     do {
         fst_registry_lock(a);
@@ -230,22 +361,12 @@ int fst_cache_get_info(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
             fst_registry_unlock(a);
             return fst_fail(FST_CLOSED, "the cache is gone");
         }
-        const struct fst_cache *c = fst_cache_at(a, index);
-        if (!out->id) {
-            out->id = out->merged_into = cache;
-            memcpy(out->name, c->name, sizeof out->name);
-            memcpy(out->format, c->format, sizeof out->format);
-            out->size = c->size;
-            out->align = c->align;
-            out->flags = c->flags;
-            out->state = fst_state(c->state);
-            out->aliases = c->aliases;
-            out->stride = fst_child_shape(c->size, c->align, c->flags).stride;
-        }
-        n = next_children(a, index, &from, ids);
+        if (!out->id)
+            body = describe(a, index, out);
+        n = next_children(a, body, &from, ids);
         fst_registry_unlock(a);
         for (uint32_t i = 0; i < n; i++)
-            count_child(a, index, ids[i], out);
+            count_child(a, body, ids[i], out);
     } while (from != FST_NONE);
     return FST_OK;
 }
@@ -256,7 +377,7 @@ size_t fst_cache_list(fst_arena *a, uint64_t *ids, size_t max)
     uint32_t top = fst_load_acquire(&a->sb->cache_top);
     for (uint32_t i = 0; i < top; i++) {
         uint64_t state = fst_load_acquire(&fst_cache_at(a, i)->state);
-        if (fst_state(state) == FST_CACHE_FREE)
+        if (fst_state(state) == FST_CACHE_FREE || fst_state(state) == FST_CACHE_NAMELESS)
             continue;
         if (n < max)
             ids[n] = fst_id(i, state);
@@ -268,19 +389,21 @@ size_t fst_cache_list(fst_arena *a, uint64_t *ids, size_t max)
 int fst_cache_shrink(fst_arena *a, uint64_t cache, uint64_t *bytes)
 {
     struct fst_thread *t = fst_thread_get(a);
-    uint32_t index;
+    uint32_t body, from = FST_NONE, ids[LOT], n;
     *bytes = 0;
     if (!t)
         return FST_FULL;
     if (t->nest)
         return fst_fail(FST_IN_SECTION, "shrink() inside read() would wait for itself");
-    if (!fst_cache_find(a, cache, &index))
-        return fst_fail(FST_CLOSED, "the cache is gone");
-    /* The list may change between two children: begin again at most as often as there are children now. */
-    for (uint32_t i = 0, top = fst_load_acquire(&a->sb->child_top); i < top; i++) {
-        const struct fst_child *c = fst_child_at(a, i);
-        if (fst_state(fst_load_acquire(&c->state)) != FST_CHILD_FREE && c->cache == index)
-            *bytes += fst_slab_shrink_child(a, i, fst_slab_owner_word(t), 1000 * FST_MS);
-    }
+    do {
+        fst_registry_lock(a);
+        bool found = fst_cache_body(a, cache, &body);
+        n = found ? next_children(a, body, &from, ids) : 0;
+        fst_registry_unlock(a);
+        if (!found)
+            return fst_fail(FST_CLOSED, "the cache is gone");
+        for (uint32_t i = 0; i < n; i++)
+            *bytes += fst_slab_shrink_child(a, ids[i], fst_slab_owner_word(t), 1000 * FST_MS);
+    } while (from != FST_NONE);
     return FST_OK;
 }

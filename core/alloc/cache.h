@@ -1,9 +1,12 @@
 /* cache.h - caches: named types of objects.
  *
- *   FREE -> LIVE    fst_cache_open
- *   LIVE -> ENDED   fst_cache_destroy (arena/destroy.c): the name is free at once, children are ended
- *   ENDED -> FREE   a batch, when no child is left
- * All under names_lock.
+ *   FREE -> LIVE      fst_cache_open
+ *   FREE -> ALIAS     fst_cache_open, when there is a compatible cache to be merged with: a second name for it, without objects of its own
+ *   LIVE -> NAMELESS  destroy() of a cache that has aliases: it lives on by them
+ *   ALIAS -> FREE     destroy() of one of several names, or of the last together with its body
+ *   LIVE, NAMELESS -> ENDED   destroy() of its last name: its children are ended
+ *   ENDED -> FREE     a batch, when no child is left
+ * All under names_lock. Children, objects and formats belong to the *body*: the cache itself, or what an ALIAS stands for.
  */
 #ifndef FST_ALLOC_CACHE_H
 #define FST_ALLOC_CACHE_H
@@ -12,6 +15,22 @@
 
 /* Does the id name a descriptor in use, in the same life? */
 bool fst_cache_find(struct fst_arena *a, uint64_t id, uint32_t *index);
+
+/* The body of a name that is there: false when the id names none, or one that was destroyed. Under names_lock. */
+bool fst_cache_body(struct fst_arena *a, uint64_t id, uint32_t *body);
+
+/* destroy() of a name whose body has others: they are not touched. False: it is the last one. Under names_lock. */
+bool fst_cache_unname(struct fst_arena *a, uint32_t index);
+
+/* The end of a body with its last name, index: its children are to be ended after it. Under names_lock. */
+void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body);
+
+/* Somebody's destroy() is looking for users of the body: wait until it has decided, and finish what a killed one left. Without locks. */
+void fst_cache_settle(struct fst_arena *a, uint32_t body);
+
+/* Take the body's lock `ending`, before names_lock. */
+void fst_cache_lock_ending(struct fst_arena *a, uint32_t body);
+void fst_cache_unlock_ending(struct fst_arena *a, uint32_t body);
 
 /* ENDED and without children: release the descriptor. Under names_lock. */
 bool fst_cache_try_release(struct fst_arena *a, uint32_t index);

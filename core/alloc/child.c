@@ -1,5 +1,6 @@
 #include "alloc/child.h"
 
+#include "alloc/cache.h"
 #include "alloc/run.h"
 #include "alloc/slab.h"
 #include "platform/atomics.h"
@@ -45,15 +46,6 @@ struct fst_shape fst_child_shape(uint64_t size, uint64_t align, uint32_t flags)
 
 /* ---- finding and making ---- */
 
-static bool cache_live(struct fst_arena *a, uint64_t id)
-{
-    uint32_t index = (uint32_t)id;
-    if (index >= fst_load_acquire(&a->sb->cache_top))
-        return false;
-    uint64_t state = fst_load_acquire(&fst_cache_at(a, index)->state);
-    return fst_id_is(id, state) && fst_state(state) == FST_CACHE_LIVE;
-}
-
 static bool group_live(struct fst_arena *a, uint64_t id)
 {
     uint32_t index = (uint32_t)id;
@@ -98,28 +90,56 @@ static void make(struct fst_arena *a, uint32_t index, uint32_t cache, uint32_t g
     fst_registry_link_child(a, index);
 }
 
+/* What to do when there is no such child. WAIT: a destroy() is looking for users, and no child is born to it. */
+enum open { OPEN, MAKE, WAIT, GONE };
+
+static enum open look_up(struct fst_arena *a, uint64_t cache, uint64_t group, uint32_t *body, uint32_t *index)
+{
+    *index = FST_NONE;
+    if (!fst_cache_body(a, cache, body) || !group_live(a, group))
+        return GONE;
+    *index = find(a, *body, (uint32_t)group);
+    if (*index != FST_NONE)
+        return OPEN;
+    return fst_load_relaxed(&fst_cache_at(a, *body)->ending) ? WAIT : MAKE;
+}
+
 int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child)
 {
     for (;;) {
+        uint32_t body, index;
         fst_registry_lock(a);
-        bool live = cache_live(a, cache) && group_live(a, group);
-        uint32_t index = live ? find(a, (uint32_t)cache, (uint32_t)group) : FST_NONE;
-        if (live && index == FST_NONE) {
-            index = fst_registry_new(a, FST_T_CHILD);
-            if (index != FST_NONE)
-                make(a, index, (uint32_t)cache, (uint32_t)group);
-        }
+        enum open what = look_up(a, cache, group, &body, &index);
+        if (what == MAKE && (index = fst_registry_new(a, FST_T_CHILD)) != FST_NONE)
+            make(a, index, body, (uint32_t)group);
         if (index != FST_NONE)
             *child = fst_id(index, fst_child_at(a, index)->state);
+        bool group_ended = what == GONE && !group_live(a, group);
         fst_registry_unlock(a);
         if (index != FST_NONE)
             return FST_OK;
-        if (!live)
-            return fst_fail(FST_CLOSED, "the %s has ended", cache_live(a, cache) ? "group" : "cache");
+        if (what == GONE)
+            return fst_fail(FST_CLOSED, "the %s has ended", group_ended ? "group" : "cache");
+        if (what == WAIT) {
+            fst_cache_settle(a, body);
+            continue;
+        }
         int rc = fst_registry_grow(a, FST_T_CHILD);
         if (rc)
             return rc;
     }
+}
+
+uint64_t fst_child_settled(struct fst_arena *a, uint64_t child)
+{
+    uint32_t index = (uint32_t)child;
+    if (index >= fst_load_acquire(&a->sb->child_top))
+        return 0;
+    const struct fst_child *c = fst_child_at(a, index);
+    uint64_t state;
+    while (fst_state(state = fst_load_acquire(&c->state)) == FST_CHILD_ENDING && c->cache < fst_load_acquire(&a->sb->cache_top))
+        fst_cache_settle(a, c->cache);
+    return fst_id_is(child, state) ? state : 0;
 }
 
 int fst_child_owner(fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group)
@@ -134,7 +154,7 @@ int fst_child_owner(fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *gro
 
 /* ---- ending ---- */
 
-static void end(struct fst_arena *a, uint32_t index, enum fst_child_state state)
+static void end(struct fst_arena *a, uint32_t index, uint32_t state)
 {
     struct fst_child *c = fst_child_at(a, index);
     uint32_t now = fst_state(c->state);
@@ -148,20 +168,42 @@ void fst_child_end_all_of_group(struct fst_arena *a, uint32_t group, enum fst_ch
         end(a, i, state);
 }
 
-void fst_child_end_all_of_cache(struct fst_arena *a, uint32_t cache)
+#define LOT 256u /* children changed in one section of the lock */
+
+/* Move every child of the cache on, some at a time: the lock is everybody's. No child is added meanwhile (see look_up). When the one to go on
+ * with has changed between two lots, begin again: moving twice does no harm. */
+static void move_all(struct fst_arena *a, uint32_t cache, void (*move)(struct fst_arena *a, uint32_t child, uint32_t to),
+                     uint32_t to)
 {
-    for (uint32_t i = fst_cache_at(a, cache)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_cache)
-        end(a, i, FST_CHILD_ENDED);
+    uint32_t next = FST_NONE;
+    uint64_t state = 0;
+    do {
+        fst_registry_lock(a);
+        bool lost = next == FST_NONE || fst_load_relaxed(&fst_child_at(a, next)->state) != state;
+        uint32_t i = lost ? fst_cache_at(a, cache)->first : next, n = 0;
+        for (; i != FST_NONE && n < LOT; i = fst_child_at(a, i)->next_in_cache, n++)
+            move(a, i, to);
+        next = i;
+        state = i == FST_NONE ? 0 : fst_child_at(a, i)->state;
+        fst_registry_unlock(a);
+    } while (next != FST_NONE);
 }
 
-void fst_child_suspend_all_of_cache(struct fst_arena *a, uint32_t cache, bool suspend)
+void fst_child_end_all_of_cache(struct fst_arena *a, uint32_t cache)
 {
-    uint32_t from = suspend ? FST_CHILD_LIVE : FST_CHILD_ENDING, to = suspend ? FST_CHILD_ENDING : FST_CHILD_LIVE;
-    for (uint32_t i = fst_cache_at(a, cache)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_cache) {
-        struct fst_child *c = fst_child_at(a, i);
-        if (fst_state(c->state) == from)
-            fst_store_release(&c->state, fst_state_moved(c->state, to));
-    }
+    move_all(a, cache, end, FST_CHILD_ENDED);
+}
+
+static void suspend(struct fst_arena *a, uint32_t child, uint32_t to)
+{
+    struct fst_child *c = fst_child_at(a, child);
+    if (fst_state(c->state) == (to == FST_CHILD_ENDING ? FST_CHILD_LIVE : FST_CHILD_ENDING))
+        fst_store_release(&c->state, fst_state_moved(c->state, to));
+}
+
+void fst_child_suspend_all_of_cache(struct fst_arena *a, uint32_t cache, bool away)
+{
+    move_all(a, cache, suspend, away ? FST_CHILD_ENDING : FST_CHILD_LIVE);
 }
 
 bool fst_child_try_release(struct fst_arena *a, uint32_t index)

@@ -3,8 +3,8 @@
  *
  *   FREE    -> LIVE      at the group's first allocation from the cache
  *   LIVE    -> OFFLINE   the group was closed: no more allocations, slabs go as they empty
- *   LIVE    -> ENDING    the cache is being destroyed, under names_lock; back to LIVE when it is in use (also when the destroyer is
- *                        killed: whoever takes the lock over restores it). An allocation that meets it waits for the lock.
+ *   LIVE    -> ENDING    the cache's destroy() looks for users, holding the cache's lock `ending`; back to LIVE when it is in use (also
+ *                        when the destroyer is killed: whoever takes the lock over restores it). Who meets it waits for that lock.
  *   LIVE, ENDING, OFFLINE -> ENDED   the group or the cache was destroyed: what is not referenced goes in the next batch
  *   OFFLINE, ENDED -> FREE   no slab left
  */
@@ -15,9 +15,14 @@
 
 /* Move every child of a group to OFFLINE or ENDED. Under names_lock. */
 void fst_child_end_all_of_group(struct fst_arena *a, uint32_t group, enum fst_child_state state);
+
+/* The same for a cache: after it has ended; and LIVE <-> ENDING, while destroy() looks for its users. Under the cache's lock `ending`; they
+ * take names_lock for some children at a time. */
 void fst_child_end_all_of_cache(struct fst_arena *a, uint32_t cache);
-/* LIVE <-> ENDING, while destroy() looks for users of the cache. Under names_lock. */
 void fst_child_suspend_all_of_cache(struct fst_arena *a, uint32_t cache, bool suspend);
+
+/* The state of the child that an id names, once no destroy() is looking for users of its cache; 0 when it is gone. Without locks. */
+uint64_t fst_child_settled(struct fst_arena *a, uint64_t child);
 
 /* Release an OFFLINE or ENDED child that has no slab left; true if it is gone. Under names_lock. */
 bool fst_child_try_release(struct fst_arena *a, uint32_t child);

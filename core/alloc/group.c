@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "alloc/child.h"
+#include "alloc/names.h"
 #include "alloc/run.h"
 #include "platform/error.h"
 #include "refs/claim.h"
@@ -25,6 +26,8 @@ static void fill(struct fst_group *g, const struct fst_group_spec *spec, uint32_
 {
     fst_store_relaxed(&g->parent, parent);
     fst_store_relaxed(&g->first, FST_NONE);
+    fst_store_relaxed(&g->first_group, FST_NONE);
+    fst_store_relaxed(&g->ended_at, 0);
     fst_store_relaxed(&g->flags, spec->flags & FST_GROUP_LASTING);
     fst_store_relaxed(&g->children, 0);
     fst_store_relaxed(&g->limit, spec->set_limit && spec->limit != FST_NO_LIMIT ? spec->limit >> FST_PAGE_SHIFT : UINT64_MAX);
@@ -51,7 +54,8 @@ int fst_group_make_root(struct fst_arena *a)
 
 static uint32_t find_name(struct fst_arena *a, const char *name, uint32_t parent)
 {
-    for (uint32_t i = 1; name && i < a->sb->group_top; i++) {
+    uint32_t i = name ? fst_names_first(a, FST_NAMES_GROUP, fst_registry_hash_name(name, parent)) : FST_NONE;
+    for (; i != FST_NONE; i = fst_names_next(a, FST_NAMES_GROUP, i)) {
         const struct fst_group *g = fst_group_at(a, i);
         if (fst_state(g->state) == FST_GROUP_LIVE && g->parent == parent && strncmp(g->name, name, FST_NAME_MAX) == 0)
             return i;
@@ -72,8 +76,7 @@ static int make(struct fst_thread *t, uint32_t index, const struct fst_group_spe
     fill(g, spec, parent);
     fst_store_release(&g->word, FST_WORD_ALLOCATED | FST_WORD_SHARED | generation << FST_WORD_GEN_SHIFT);
     fst_store_release(&g->state, fst_state_next(g->state, FST_GROUP_LIVE));
-    struct fst_group *p = fst_group_at(a, parent);
-    fst_store_relaxed(&p->children, p->children + 1);
+    fst_registry_link_group(a, index);
     return FST_OK;
 }
 
@@ -177,25 +180,56 @@ static void queue(struct fst_arena *a, uint32_t index)
     fst_store_release(&a->sb->ended_head, index);
 }
 
-static void end_one(struct fst_arena *a, uint32_t index, enum fst_group_state state)
+void fst_group_end(struct fst_arena *a, uint32_t index, enum fst_group_state state)
 {
     struct fst_group *g = fst_group_at(a, index);
     uint32_t now = fst_state(g->state);
     if (now == FST_GROUP_FREE || now >= (uint32_t)state)
         return;
+    if (now == FST_GROUP_LIVE) {
+        if (g->name[0])
+            fst_names_remove(a, FST_NAMES_GROUP, index);
+        fst_store_relaxed(&g->ended_at, fst_now());
+    }
     fst_store_release(&g->state, fst_state_moved(g->state, state));
     fst_child_end_all_of_group(a, index, state == FST_GROUP_DESTROYED ? FST_CHILD_ENDED : FST_CHILD_OFFLINE);
     queue(a, index);
 }
 
-void fst_group_end(struct fst_arena *a, uint32_t index, enum fst_group_state state)
+/* The group after this one among those below `top`, a parent before those below it; FST_NONE: that was the last. */
+static uint32_t next_below(struct fst_arena *a, uint32_t index, uint32_t top)
 {
-    end_one(a, index, state);
-    if (state != FST_GROUP_DESTROYED || fst_group_at(a, index)->children == 0)
-        return;
-    for (uint32_t i = 1; i < a->sb->group_top; i++)
-        if (fst_group_at(a, i)->parent == index && fst_state(fst_group_at(a, i)->state) != FST_GROUP_FREE)
-            fst_group_end(a, i, state);
+    const struct fst_group *g = fst_group_at(a, index);
+    if (g->first_group != FST_NONE)
+        return g->first_group;
+    while (index != top && g->next_sibling == FST_NONE) {
+        index = g->parent;
+        g = fst_group_at(a, index);
+    }
+    return index == top ? FST_NONE : g->next_sibling;
+}
+
+#define LOT 256u /* groups ended in one section of the lock */
+
+void fst_group_destroy_below(struct fst_arena *a, uint32_t top, uint64_t state)
+{
+    uint32_t at = top;
+    uint64_t seen = state;
+    while (at != FST_NONE) {
+        fst_registry_lock(a);
+        /* A batch may have released where we were: begin again. What is destroyed stays so, and the top goes after all below it. */
+        if (fst_group_at(a, at)->state != seen)
+            at = top;
+        if (fst_group_at(a, top)->state != state)
+            at = FST_NONE;
+        for (uint32_t n = 0; at != FST_NONE && n < LOT; n++) {
+            at = next_below(a, at, top);
+            if (at != FST_NONE)
+                fst_group_end(a, at, FST_GROUP_DESTROYED);
+        }
+        seen = at == FST_NONE ? 0 : fst_group_at(a, at)->state;
+        fst_registry_unlock(a);
+    }
 }
 
 bool fst_group_taken(struct fst_arena *a, uint32_t index)
@@ -224,19 +258,26 @@ void fst_group_taken_all(struct fst_arena *a)
             fst_group_taken(a, i);
 }
 
+static bool releasable(struct fst_arena *a, uint32_t index)
+{
+    const struct fst_group *g = fst_group_at(a, index);
+    uint32_t state = fst_state(g->state);
+    return index != 0 && (state == FST_GROUP_CLOSED || state == FST_GROUP_DESTROYED) && g->first == FST_NONE && !g->children &&
+           !(g->flags & FST_GROUP_QUEUED) && !(fst_load_acquire(&g->word) & FST_WORD_ALLOCATED);
+}
+
 bool fst_group_try_release(struct fst_arena *a, uint32_t index)
 {
-    struct fst_group *g = fst_group_at(a, index);
-    uint32_t state = fst_state(g->state);
-    if (index == 0 || (state != FST_GROUP_CLOSED && state != FST_GROUP_DESTROYED) || g->first != FST_NONE || g->children ||
-        (g->flags & FST_GROUP_QUEUED) || (fst_load_acquire(&g->word) & FST_WORD_ALLOCATED))
+    if (!releasable(a, index))
         return false;
-    struct fst_group *p = fst_group_at(a, g->parent);
-    fst_store_relaxed(&p->children, p->children - 1);
-    fst_store_release(&g->state, fst_state_moved(g->state, FST_GROUP_FREE));
-    fst_registry_put(a, FST_T_GROUP, index);
-    if (p->children == 0 && g->parent != 0)
-        fst_group_try_release(a, g->parent);
+    do { /* its parent may have waited for it alone */
+        struct fst_group *g = fst_group_at(a, index);
+        uint32_t parent = g->parent;
+        fst_registry_unlink_group(a, index);
+        fst_store_release(&g->state, fst_state_moved(g->state, FST_GROUP_FREE));
+        fst_registry_put(a, FST_T_GROUP, index);
+        index = parent;
+    } while (releasable(a, index));
     return true;
 }
 

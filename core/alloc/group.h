@@ -28,8 +28,12 @@ bool fst_group_taken(struct fst_arena *a, uint32_t index);
 /* The same for all groups but those queued since: for a batch that looked at all of them. Under names_lock. */
 void fst_group_taken_all(struct fst_arena *a);
 
-/* Move a group, and for DESTROYED all below it, to an ended state, end its children and queue it for a batch. Under names_lock. */
+/* Move a group to an ended state, end its children and queue it for a batch. Under names_lock. */
 void fst_group_end(struct fst_arena *a, uint32_t index, enum fst_group_state state);
+
+/* Destroy all groups below one whose state word this is since it was destroyed. Takes the lock for some at a time. Killed in between, the
+ * batch that buries the process finishes it (fst_registry_finish_endings). */
+void fst_group_destroy_below(struct fst_arena *a, uint32_t top, uint64_t state);
 
 /* A reference of this process to the group: its entry. In no section. */
 int fst_group_claim(struct fst_thread *t, uint64_t id, uint32_t *entry);

@@ -1,5 +1,8 @@
 #include "alloc/registry.h"
 
+#include <string.h>
+
+#include "alloc/names.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "region/lock.h"
@@ -30,6 +33,14 @@ void fst_registry_put(struct fst_arena *a, enum fst_table_kind kind, uint32_t in
     fst_store_relaxed(free_of(a, kind), index);
 }
 
+/* Is there room for this many descriptors in the tables of names? */
+static bool names_room(const struct fst_arena *a, enum fst_table_kind kind, uint64_t count)
+{
+    if (kind == FST_T_CACHE)
+        return fst_names_room(a, FST_NAMES_CACHE, count) && fst_names_room(a, FST_NAMES_SHAPE, count);
+    return kind != FST_T_GROUP || fst_names_room(a, FST_NAMES_GROUP, count);
+}
+
 uint32_t fst_registry_new(struct fst_arena *a, enum fst_table_kind kind)
 {
     uint32_t index = *free_of(a, kind);
@@ -39,7 +50,7 @@ uint32_t fst_registry_new(struct fst_arena *a, enum fst_table_kind kind)
     }
     uint32_t *top = top_of(a, kind);
     const struct fst_table *t = &a->sb->tables[kind];
-    if ((uint64_t)(*top + 1) * t->size > fst_load_acquire(&t->committed))
+    if ((uint64_t)(*top + 1) * t->size > fst_load_acquire(&t->committed) || !names_room(a, kind, (uint64_t)*top + 1))
         return FST_NONE;
     index = *top;
     fst_store_release(top, index + 1);
@@ -48,8 +59,18 @@ uint32_t fst_registry_new(struct fst_arena *a, enum fst_table_kind kind)
 
 int fst_registry_grow(struct fst_arena *a, enum fst_table_kind kind)
 {
-    return fst_table_commit(a, kind, (uint64_t)fst_load_relaxed(top_of(a, kind)) + 1);
+    uint64_t count = (uint64_t)fst_load_relaxed(top_of(a, kind)) + 1;
+    int rc = fst_table_commit(a, kind, count);
+    if (rc == FST_OK && kind == FST_T_GROUP)
+        rc = fst_names_grow(a, FST_NAMES_GROUP, count);
+    if (rc == FST_OK && kind == FST_T_CACHE)
+        rc = fst_names_grow(a, FST_NAMES_CACHE, count);
+    if (rc == FST_OK && kind == FST_T_CACHE)
+        rc = fst_names_grow(a, FST_NAMES_SHAPE, count);
+    return rc;
 }
+
+/* ---- lists and tables of names ---- */
 
 void fst_registry_link_child(struct fst_arena *a, uint32_t index)
 {
@@ -91,6 +112,83 @@ void fst_registry_unlink_child(struct fst_arena *a, uint32_t index)
         fst_store_relaxed(&cache->root_child, FST_NONE);
 }
 
+uint32_t fst_registry_hash_name(const char *name, uint32_t parent)
+{
+    return fst_names_hash(parent, name, strnlen(name, FST_NAME_MAX));
+}
+
+uint32_t fst_registry_hash_shape(uint64_t size, uint64_t align, const char *format)
+{
+    uint64_t words[2] = {size, align};
+    return fst_names_hash(fst_names_hash(0, words, sizeof words), format, strnlen(format, FST_FORMAT_MAX));
+}
+
+bool fst_registry_mergeable(const struct fst_cache *c)
+{
+    uint32_t never = FST_CACHE_NO_MERGE | FST_CACHE_TYPESAFE_BY_RCU | FST_CACHE_SIZE_CLASS;
+    return !(c->flags & never) && c->init_slab == FST_NONE;
+}
+
+/* Behind the first: who speaks for a body without a name does not change with each new one. */
+static void link_alias(struct fst_arena *a, uint32_t index)
+{
+    struct fst_cache *c = fst_cache_at(a, index), *body = fst_cache_at(a, c->merged);
+    struct fst_cache *first = body->first_alias != FST_NONE ? fst_cache_at(a, body->first_alias) : NULL;
+    fst_store_relaxed(&c->prev_alias, body->first_alias);
+    fst_store_relaxed(&c->next_alias, first ? first->next_alias : FST_NONE);
+    if (first && first->next_alias != FST_NONE)
+        fst_store_relaxed(&fst_cache_at(a, first->next_alias)->prev_alias, index);
+    fst_store_relaxed(first ? &first->next_alias : &body->first_alias, index);
+    fst_store_relaxed(&body->aliases, body->aliases + 1);
+}
+
+void fst_registry_unlink_alias(struct fst_arena *a, uint32_t index)
+{
+    struct fst_cache *c = fst_cache_at(a, index), *body = fst_cache_at(a, c->merged);
+    if (c->next_alias != FST_NONE)
+        fst_store_relaxed(&fst_cache_at(a, c->next_alias)->prev_alias, c->prev_alias);
+    fst_store_relaxed(c->prev_alias != FST_NONE ? &fst_cache_at(a, c->prev_alias)->next_alias : &body->first_alias, c->next_alias);
+    fst_store_relaxed(&body->aliases, body->aliases - 1);
+    fst_names_remove(a, FST_NAMES_CACHE, index);
+}
+
+void fst_registry_link_cache(struct fst_arena *a, uint32_t index)
+{
+    const struct fst_cache *c = fst_cache_at(a, index);
+    uint32_t state = fst_state(c->state);
+    if (state == FST_CACHE_LIVE || state == FST_CACHE_ALIAS)
+        fst_names_add(a, FST_NAMES_CACHE, index, fst_registry_hash_name(c->name, 0));
+    if ((state == FST_CACHE_LIVE || state == FST_CACHE_NAMELESS) && fst_registry_mergeable(c))
+        fst_names_add(a, FST_NAMES_SHAPE, index, fst_registry_hash_shape(c->size, c->align, c->format));
+    if (state == FST_CACHE_ALIAS)
+        link_alias(a, index);
+}
+
+void fst_registry_link_group(struct fst_arena *a, uint32_t index)
+{
+    struct fst_group *g = fst_group_at(a, index), *p = fst_group_at(a, g->parent);
+    if (fst_state(g->state) == FST_GROUP_LIVE && g->name[0])
+        fst_names_add(a, FST_NAMES_GROUP, index, fst_registry_hash_name(g->name, g->parent));
+    fst_store_relaxed(&g->prev_sibling, FST_NONE);
+    fst_store_relaxed(&g->next_sibling, p->first_group);
+    if (p->first_group != FST_NONE)
+        fst_store_relaxed(&fst_group_at(a, p->first_group)->prev_sibling, index);
+    fst_store_relaxed(&p->first_group, index);
+    fst_store_relaxed(&p->children, p->children + 1);
+}
+
+void fst_registry_unlink_group(struct fst_arena *a, uint32_t index)
+{
+    struct fst_group *g = fst_group_at(a, index), *p = fst_group_at(a, g->parent);
+    if (g->next_sibling != FST_NONE)
+        fst_store_relaxed(&fst_group_at(a, g->next_sibling)->prev_sibling, g->prev_sibling);
+    fst_store_relaxed(g->prev_sibling != FST_NONE ? &fst_group_at(a, g->prev_sibling)->next_sibling : &p->first_group,
+                      g->next_sibling);
+    fst_store_relaxed(&p->children, p->children - 1);
+}
+
+/* ---- after a kill ---- */
+
 static bool below_destroyed(struct fst_arena *a, uint32_t group)
 {
     for (; group < a->sb->group_top; group = fst_group_at(a, group)->parent)
@@ -99,24 +197,37 @@ static bool below_destroyed(struct fst_arena *a, uint32_t group)
     return false;
 }
 
+/* Is somebody looking for users of the cache? Then its children are ENDING rightly, and the lock's owner goes on. */
+static bool being_ended(struct fst_arena *a, const struct fst_cache *c)
+{
+    uint32_t word = fst_load_acquire(&c->ending);
+    return word && fst_slot_alive(a, fst_lock_owner(word), word >> FST_LOCK_GEN_SHIFT);
+}
+
 /* What a group's or cache's end means for this child; ENDING without a destroyer goes back to LIVE. */
 static uint32_t due_state(struct fst_arena *a, const struct fst_child *c)
 {
     uint32_t state = fst_state(c->state), group = fst_state(fst_group_at(a, c->group)->state);
-    if (fst_state(fst_cache_at(a, c->cache)->state) == FST_CACHE_ENDED || group == FST_GROUP_DESTROYED)
+    const struct fst_cache *cache = fst_cache_at(a, c->cache);
+    if (fst_state(cache->state) == FST_CACHE_ENDED || group == FST_GROUP_DESTROYED)
         return FST_CHILD_ENDED;
-    if (state == FST_CHILD_LIVE || state == FST_CHILD_ENDING)
-        return group == FST_GROUP_CLOSED ? FST_CHILD_OFFLINE : FST_CHILD_LIVE;
+    if ((state == FST_CHILD_LIVE || state == FST_CHILD_ENDING) && group == FST_GROUP_CLOSED)
+        return FST_CHILD_OFFLINE;
+    if (state == FST_CHILD_ENDING)
+        return being_ended(a, cache) ? FST_CHILD_ENDING : FST_CHILD_LIVE;
     return state;
 }
 
-/* Finish what a killed close() or destroy() has begun: the state of the group or cache is the truth. */
-static void finish_endings(struct fst_arena *a)
+void fst_registry_finish_endings(struct fst_arena *a)
 {
     for (uint32_t i = 1; i < a->sb->group_top; i++) {
         struct fst_group *g = fst_group_at(a, i);
-        if (fst_state(g->state) != FST_GROUP_FREE && fst_state(g->state) != FST_GROUP_DESTROYED && below_destroyed(a, g->parent))
-            fst_store_release(&g->state, fst_state_moved(g->state, FST_GROUP_DESTROYED));
+        uint32_t state = fst_state(g->state);
+        if (state == FST_GROUP_FREE || state == FST_GROUP_DESTROYED || !below_destroyed(a, g->parent))
+            continue;
+        if (state == FST_GROUP_LIVE && g->name[0])
+            fst_names_remove(a, FST_NAMES_GROUP, i);
+        fst_store_release(&g->state, fst_state_moved(g->state, FST_GROUP_DESTROYED));
     }
     for (uint32_t i = 0; i < a->sb->child_top; i++) {
         struct fst_child *c = fst_child_at(a, i);
@@ -128,38 +239,80 @@ static void finish_endings(struct fst_arena *a)
     }
 }
 
-static void rebuild(struct fst_arena *a)
+/* An ALIAS of what has ended is nothing any more: its destroyer was killed between the two (fst_cache_end). */
+static void finish_names(struct fst_arena *a)
 {
     struct fst_superblock *sb = a->sb;
-    sb->cache_free = sb->child_free = sb->group_free = FST_NONE;
-    for (uint32_t i = sb->cache_top; i-- > 0;) {
+    for (uint32_t i = 0; i < sb->cache_top; i++) {
+        struct fst_cache *c = fst_cache_at(a, i);
+        uint32_t body = c->merged < sb->cache_top ? fst_state(fst_cache_at(a, c->merged)->state) : FST_CACHE_FREE;
+        if (fst_state(c->state) == FST_CACHE_ALIAS && body != FST_CACHE_LIVE && body != FST_CACHE_NAMELESS)
+            fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_FREE));
+    }
+}
+
+static void rebuild_caches(struct fst_arena *a)
+{
+    struct fst_superblock *sb = a->sb;
+    sb->cache_free = FST_NONE;
+    fst_names_clear(a, FST_NAMES_CACHE);
+    fst_names_clear(a, FST_NAMES_SHAPE);
+    finish_names(a);
+    for (uint32_t i = 0; i < sb->cache_top; i++) {
         struct fst_cache *c = fst_cache_at(a, i);
         fst_store_relaxed(&c->first, FST_NONE);
         fst_store_relaxed(&c->root_child, FST_NONE);
-        if (fst_state(c->state) == FST_CACHE_FREE)
+        fst_store_relaxed(&c->first_alias, FST_NONE);
+        fst_store_relaxed(&c->aliases, 0);
+    }
+    for (uint32_t i = sb->cache_top; i-- > 0;) {
+        if (fst_state(fst_cache_at(a, i)->state) == FST_CACHE_FREE)
             fst_registry_put(a, FST_T_CACHE, i);
+        else
+            fst_registry_link_cache(a, i);
     }
-    for (uint32_t i = sb->group_top; i-- > 0;) {
-        struct fst_group *g = fst_group_at(a, i);
-        fst_store_relaxed(&g->first, FST_NONE);
-        fst_store_relaxed(&g->children, 0);
-        if (fst_state(g->state) == FST_GROUP_FREE)
-            fst_registry_put(a, FST_T_GROUP, i);
-    }
+}
+
+static void rebuild_groups(struct fst_arena *a)
+{
+    struct fst_superblock *sb = a->sb;
+    sb->group_free = FST_NONE;
+    fst_names_clear(a, FST_NAMES_GROUP);
     for (uint32_t i = 0; i < sb->group_top; i++) {
         struct fst_group *g = fst_group_at(a, i);
-        if (fst_state(g->state) != FST_GROUP_FREE && g->parent < sb->group_top)
-            fst_store_relaxed(&fst_group_at(a, g->parent)->children, fst_group_at(a, g->parent)->children + 1);
+        fst_store_relaxed(&g->first, FST_NONE);
+        fst_store_relaxed(&g->first_group, FST_NONE);
+        fst_store_relaxed(&g->children, 0);
     }
+    for (uint32_t i = sb->group_top; i-- > 0;) {
+        const struct fst_group *g = fst_group_at(a, i);
+        if (fst_state(g->state) == FST_GROUP_FREE)
+            fst_registry_put(a, FST_T_GROUP, i);
+        else if (g->parent < sb->group_top)
+            fst_registry_link_group(a, i);
+    }
+}
+
+static void rebuild_children(struct fst_arena *a)
+{
+    struct fst_superblock *sb = a->sb;
+    sb->child_free = FST_NONE;
     for (uint32_t i = sb->child_top; i-- > 0;) {
-        struct fst_child *c = fst_child_at(a, i);
+        const struct fst_child *c = fst_child_at(a, i);
         if (fst_state(c->state) == FST_CHILD_FREE)
             fst_registry_put(a, FST_T_CHILD, i);
         else if (c->cache < sb->cache_top && c->group < sb->group_top)
             fst_registry_link_child(a, i);
     }
-    finish_endings(a);
-    fst_store_relaxed(&sb->ended_walk, 1);
+}
+
+static void rebuild(struct fst_arena *a)
+{
+    rebuild_caches(a);
+    rebuild_groups(a);
+    rebuild_children(a);
+    fst_registry_finish_endings(a);
+    fst_store_relaxed(&a->sb->ended_walk, 1);
 }
 
 void fst_registry_lock(struct fst_arena *a)

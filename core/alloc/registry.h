@@ -1,8 +1,9 @@
 /* registry.h - descriptors of caches, children and groups, and the lists between them, under superblock.names_lock.
  *
  * The descriptors' states, names and parameters are the truth. Derived from them, and rebuilt by whoever gets the lock from a dead
- * owner: free descriptors, each cache's and each group's list of children, counts. A child is on the list of its cache and of its group
- * from its creation until it is released, so neither descriptor is reused before.
+ * owner: free descriptors, the tables of names, each cache's list of aliases, each cache's and each group's list of children, each
+ * group's list of groups, counts. A child is on the list of its cache and of its group from its creation until it is released, so neither
+ * descriptor is reused before; the same for a group and its parent.
  */
 #ifndef FST_ALLOC_REGISTRY_H
 #define FST_ALLOC_REGISTRY_H
@@ -20,8 +21,25 @@ int fst_registry_grow(struct fst_arena *a, enum fst_table_kind kind);
 /* The descriptor's state became FREE: reusable from now on. */
 void fst_registry_put(struct fst_arena *a, enum fst_table_kind kind, uint32_t index);
 
+/* All of these under the lock. A cache, a group: into the tables of names and the lists that its state says. */
 void fst_registry_link_child(struct fst_arena *a, uint32_t child);
 void fst_registry_unlink_child(struct fst_arena *a, uint32_t child);
+void fst_registry_link_cache(struct fst_arena *a, uint32_t cache);
+void fst_registry_link_group(struct fst_arena *a, uint32_t group);
+void fst_registry_unlink_group(struct fst_arena *a, uint32_t group);
+
+/* An ALIAS: off the list of its body, and its name is free. */
+void fst_registry_unlink_alias(struct fst_arena *a, uint32_t alias);
+
+/* May caches that are alike be merged with this one? */
+bool fst_registry_mergeable(const struct fst_cache *c);
+
+/* Hashes of the tables of names. */
+uint32_t fst_registry_hash_name(const char *name, uint32_t parent);
+uint32_t fst_registry_hash_shape(uint64_t size, uint64_t align, const char *format);
+
+/* Finish what a killed close() or destroy() has begun: the states of groups and caches are the truth. Under the lock. */
+void fst_registry_finish_endings(struct fst_arena *a);
 
 /* ---- ids given out: index | low generation << 32 ---- */
 

@@ -21,10 +21,16 @@ static int end_group(fst_arena *a, uint64_t group, enum fst_group_state state)
     if (a->readonly)
         return fst_fail(FST_READONLY, "the arena is attached read-only: a group cannot be ended");
     fst_registry_lock(a);
-    bool found = fst_group_find(a, group, &index);
-    if (found && index != 0)
+    bool found = fst_group_find(a, group, &index), below = false;
+    uint64_t now = 0;
+    if (found && index != 0) {
         fst_group_end(a, index, state);
+        now = fst_group_at(a, index)->state;
+        below = fst_group_at(a, index)->children != 0;
+    }
     fst_registry_unlock(a);
+    if (below && state == FST_GROUP_DESTROYED)
+        fst_group_destroy_below(a, index, now);
     if (found && index == 0)
         return fst_fail(FST_INVALID, "the root group lives as long as its arena");
     if (!found)
@@ -100,37 +106,88 @@ static struct users count_users(struct fst_arena *a, uint32_t cache)
     return u;
 }
 
-/* One of the two sees the other: an allocation or a resolve under way writes its entry, then looks at the child's state; we set the
+/* Look for users of the body, whose lock `ending` is held: false, with a sentence, when there are any.
+ * One of the two sees the other: an allocation or a resolve under way writes its entry, then looks at the child's state; we set the
  * state, pass the heavy barrier, then look at the entries. PAIR(cache-ending) */
-int fst_cache_destroy(fst_arena *a, uint64_t cache)
+static bool unused(struct fst_arena *a, uint32_t body, const char *name)
 {
-    uint32_t index;
-    if (a->readonly)
-        return fst_fail(FST_READONLY, "the arena is attached read-only: a cache cannot be destroyed");
-    fst_registry_lock(a);
-    if (!fst_cache_find(a, cache, &index) || fst_state(fst_cache_at(a, index)->state) != FST_CACHE_LIVE) {
-        fst_registry_unlock(a);
-        return fst_fail(FST_CLOSED, "the cache is gone");
-    }
-    struct fst_cache *c = fst_cache_at(a, index);
-    fst_child_suspend_all_of_cache(a, index, true);
+    fst_child_suspend_all_of_cache(a, body, true);
     if (a->can_membarrier)
         fst_membarrier();
     else
         fst_full_fence();
-    struct users u = count_users(a, index);
-    bool busy = u.references || u.in_flight;
-    if (busy) {
-        fst_child_suspend_all_of_cache(a, index, false);
-    } else {
-        fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_ENDED));
-        fst_child_end_all_of_cache(a, index);
-        fst_store_relaxed(&a->sb->ended_caches, 1);
+    struct users u = count_users(a, body);
+    if (!u.references && !u.in_flight)
+        return true;
+    fst_child_suspend_all_of_cache(a, body, false);
+    fst_fail(FST_BUSY, "cache %s is in use: %u references of %u processes (%s), %u in flight", name, u.references, u.processes,
+             u.names[0] ? u.names : "none", u.in_flight);
+    return false;
+}
+
+/* What destroy() of this name means now. */
+enum step { DONE, GONE, LAST };
+
+static enum step begin(struct fst_arena *a, uint64_t cache, uint32_t *index, uint32_t *body, char name[FST_NAME_MAX])
+{
+    enum step step = GONE;
+    fst_registry_lock(a);
+    if (fst_cache_body(a, cache, body) && fst_cache_find(a, cache, index)) {
+        memcpy(name, fst_cache_at(a, *index)->name, FST_NAME_MAX);
+        step = fst_cache_unname(a, *index) ? DONE : LAST;
     }
     fst_registry_unlock(a);
-    if (busy)
-        return fst_fail(FST_BUSY, "cache %s is in use: %u references of %u processes (%s), %u in flight", c->name, u.references,
-                        u.processes, u.names[0] ? u.names : "none", u.in_flight);
-    fst_reaper_ended(a);
+    return step;
+}
+
+/* Still the last name, now that nobody uses an object: end the body. */
+static enum step finish(struct fst_arena *a, uint64_t cache, uint32_t body)
+{
+    uint32_t index, now;
+    enum step step = GONE;
+    fst_registry_lock(a);
+    if (fst_cache_body(a, cache, &now) && now == body && fst_cache_find(a, cache, &index)) {
+        step = fst_cache_unname(a, index) ? DONE : LAST;
+        if (step == LAST)
+            fst_cache_end(a, index, body);
+    }
+    fst_registry_unlock(a);
+    return step;
+}
+
+static int gone(void)
+{
+    return fst_fail(FST_CLOSED, "the cache is gone");
+}
+
+int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
+{
+    uint32_t index, body;
+    char name[FST_NAME_MAX];
+    bool ignored;
+    name_only = name_only ? name_only : &ignored;
+    if (a->readonly)
+        return fst_fail(FST_READONLY, "the arena is attached read-only: a cache cannot be destroyed");
+    enum step step = begin(a, cache, &index, &body, name);
+    *name_only = step == DONE;
+    if (step != LAST)
+        return step == DONE ? FST_OK : gone();
+    fst_cache_lock_ending(a, body);
+    bool free = unused(a, body, name);
+    if (free) {
+        step = finish(a, cache, body);
+        if (step == LAST)
+            fst_child_end_all_of_cache(a, body);
+        else
+            fst_child_suspend_all_of_cache(a, body, false);
+        *name_only = step == DONE;
+    }
+    fst_cache_unlock_ending(a, body);
+    if (!free)
+        return FST_BUSY;
+    if (step == GONE)
+        return gone();
+    if (step == LAST)
+        fst_reaper_ended(a);
     return FST_OK;
 }

@@ -95,12 +95,7 @@ static bool undone(struct fst_thread *t, uint64_t child_state, struct fst_ref *o
 
 static int explain_ended(struct fst_arena *a, uint64_t child)
 {
-    /* ENDING lasts as long as destroy() holds the lock; afterwards the child is LIVE again or has ended. */
-    fst_registry_lock(a);
-    bool exists = (uint32_t)child < fst_load_acquire(&a->sb->child_top);
-    uint64_t state = exists ? fst_load_acquire(&fst_child_at(a, (uint32_t)child)->state) : 0;
-    fst_registry_unlock(a);
-    if (fst_state(state) == FST_CHILD_LIVE && fst_id_is(child, state))
+    if (fst_state(fst_child_settled(a, child)) == FST_CHILD_LIVE)
         return FST_OK;
     return fst_fail(FST_CLOSED, "the cache or the group has ended");
 }
@@ -438,6 +433,14 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
     return rc;
 }
 
+/* destroy() of the object's cache is looking for users: wait until it has decided. */
+static void settle(struct fst_arena *a, uint64_t oid)
+{
+    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
+    if (child < fst_load_acquire(&a->sb->child_top))
+        fst_child_settled(a, child);
+}
+
 static int get(fst_arena *a, const struct fst_handle *h, const struct fst_message *message, struct fst_ref *out)
 {
     struct fst_thread *t = fst_thread_get(a);
@@ -445,8 +448,7 @@ static int get(fst_arena *a, const struct fst_handle *h, const struct fst_messag
         return a->usable ? FST_FULL : FST_CLOSED;
     int rc = check_handle(a, h, false);
     while (rc == FST_OK && (rc = try_get(t, h, message, out)) == FST_BUSY) {
-        fst_registry_lock(a); /* held by destroy() while it looks */
-        fst_registry_unlock(a);
+        settle(a, fst_handle_oid(h));
         rc = FST_OK;
     }
     if (rc == FST_OK)

@@ -143,12 +143,15 @@ struct fst_cache_spec {
     uint32_t init_bytes;
 };
 
-/* Open the cache of this name, or create it. FST_MISMATCH when it exists with other parameters. */
+/* Open the cache of this name, or create it. FST_MISMATCH when it exists with other parameters. A new cache of the same size, alignment
+ * and format as one that exists becomes an alias of it, as compatible kmem_caches are merged: the two share memory, and each name can be
+ * destroyed. Never with initial content, FST_CACHE_TYPESAFE_BY_RCU or FST_CACHE_NO_MERGE, on either side. */
 int fst_cache_open(fst_arena *arena, const struct fst_cache_spec *spec, uint64_t *cache);
 
 /* End the cache. FST_BUSY while a live process or an in-flight entry refers to an object of it; then nothing has changed, and
- * fst_last_error() names counts by process. Its name is free when the call returns. May wait: one batch. */
-int fst_cache_destroy(fst_arena *arena, uint64_t cache);
+ * fst_last_error() names counts by process. Its name is free when the call returns. One of several names of merged caches is just taken
+ * away (*name_only; it may be NULL): the others, and all objects, live on. Allocations from this cache, and no others, wait while it looks. */
+int fst_cache_destroy(fst_arena *arena, uint64_t cache, bool *name_only);
 
 /* Give the empty slabs of the cache, in all groups, back; *bytes receives how much. */
 int fst_cache_shrink(fst_arena *arena, uint64_t cache, uint64_t *bytes);
@@ -158,9 +161,9 @@ struct fst_cache_info {
     char name[FST_NAME_MAX];
     char format[FST_FORMAT_MAX];
     uint64_t size, align, stride;
-    uint32_t flags, state; /* state: 1 live, 3 ended, 4 alias */
-    uint64_t merged_into;  /* id; equal to `id` unless this is an alias */
-    uint32_t aliases;
+    uint32_t flags, state;                     /* state: 1 live, 3 ended, 4 alias */
+    uint64_t merged_into;                      /* id; equal to `id` unless this is an alias */
+    uint32_t aliases;                          /* how many other caches have been merged into this one */
     uint64_t slabs, objects, allocated, bytes; /* counted now: slabs, their objects, those allocated, bytes of pages held */
     uint32_t children;
 };

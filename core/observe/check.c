@@ -214,9 +214,24 @@ static void check_groups(struct check *c)
         else if (state != FST_GROUP_FREE && g->limit != UINT64_MAX && g->usage > g->limit && g->peak <= g->limit)
             say(c, "group %u: usage %llu over its limit", i, (unsigned long long)g->usage);
     }
-    for (uint32_t i = 0; i < fst_load_acquire(&a->sb->cache_top); i++)
-        if (fst_state(fst_cache_at(a, i)->state) > FST_CACHE_ALIAS)
-            say(c, "cache %u: state %u is none", i, fst_state(fst_cache_at(a, i)->state));
+    fst_registry_unlock(a);
+}
+
+static void check_caches(struct check *c)
+{
+    struct fst_arena *a = c->a;
+    fst_registry_lock(a);
+    for (uint32_t i = 0; i < fst_load_acquire(&a->sb->cache_top); i++) {
+        const struct fst_cache *cache = fst_cache_at(a, i);
+        uint32_t state = fst_state(cache->state), top = fst_load_acquire(&a->sb->cache_top);
+        if (state > FST_CACHE_NAMELESS)
+            say(c, "cache %u: state %u is none", i, state);
+        if (state != FST_CACHE_ALIAS)
+            continue;
+        uint32_t body = cache->merged < top ? fst_state(fst_cache_at(a, cache->merged)->state) : FST_CACHE_FREE;
+        if (body != FST_CACHE_LIVE && body != FST_CACHE_NAMELESS)
+            say(c, "cache %u: an alias of %u, which is none", i, cache->merged);
+    }
     fst_registry_unlock(a);
 }
 
@@ -225,6 +240,7 @@ size_t fst_check(fst_arena *a, void (*found)(void *context, const char *text), v
     struct check c = {.a = a, .found = found, .context = context};
     check_superblock(&c);
     check_groups(&c);
+    check_caches(&c);
     check_pages(&c);
     check_children(&c);
     check_references(&c);

@@ -21,6 +21,8 @@ struct fst_ended fst_ended_take(struct fst_arena *a, bool all)
     fst_store_relaxed(&sb->ended_head, FST_NONE);
     fst_store_relaxed(&sb->ended_walk, 0);
     fst_store_relaxed(&sb->ended_caches, 0);
+    if (taken.walk)
+        fst_registry_finish_endings(a); /* of a killed destroyer, which held no lock just then */
     fst_registry_unlock(a);
     return taken;
 }

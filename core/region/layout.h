@@ -36,6 +36,7 @@
 #define FST_MAX_CACHES    (1u << 17)
 #define FST_MAX_CHILDREN  (1u << 21)
 #define FST_MAX_GROUPS    (1u << 21)
+#define FST_MAX_CGROUPS   (1u << 12)
 #define FST_ZONE_EXTENTS  64u /* bookkeeping of pages comes in zones of 16 MiB */
 #define FST_ZONE_PAGES    (FST_ZONE_EXTENTS * FST_EXTENT_PAGES)
 #define FST_ZONE_CLASSES  7u
@@ -52,6 +53,10 @@ enum fst_table_kind {
     FST_T_CACHE,
     FST_T_CHILD,
     FST_T_GROUP,
+    FST_T_CACHE_NAMES,  /* buckets: first descriptor of each, + 1 (alloc/names.h) */
+    FST_T_CACHE_SHAPES, /* the same */
+    FST_T_GROUP_NAMES,  /* the same */
+    FST_T_CGROUP,       /* which groups end with which cgroups */
     FST_T_ZONE,         /* which pages are free, see pages.c */
     FST_T_ZONE_SUMMARY, /* FST_ZONE_CLASSES bitmaps of zones, committed whole */
     FST_T_SLAB,         /* FST_SLAB_CLASSES tables of slab descriptors, by the number of words they carry */
@@ -84,6 +89,12 @@ enum fst_arena_state {
  *      0       8             16      32          36     40         48            56           64           72
  *      | magic | fingerprint | uuid  | version   | flags| capacity | ctl_size    | data_offset| created_at | tables...
  * then the changing part, each busy word on a cache line of its own. */
+/* A hash table of names: how many buckets it has, and how many descriptors are in it. */
+struct fst_buckets {
+    uint32_t buckets;
+    uint32_t entries;
+};
+
 struct fst_superblock {
     uint64_t magic;
     uint64_t fingerprint; /* of this file's structures: two builds that disagree refuse each other */
@@ -110,7 +121,7 @@ struct fst_superblock {
     uint32_t slab_free[7]; /* first free descriptor of each class */
     uint32_t slab_top[7];  /* descriptors ever used of each class: authoritative bound, only grows */
 
-    /* names of caches and groups (alloc/cache.c, alloc/group.c) */
+    /* names of caches and groups (alloc/names.c, alloc/registry.c) */
     alignas(64) uint32_t names_lock;
     uint32_t cache_top; /* descriptors ever used: authoritative bounds, only grow */
     uint32_t child_top;
@@ -118,6 +129,9 @@ struct fst_superblock {
     uint32_t cache_free; /* first free descriptor, derived */
     uint32_t child_free;
     uint32_t group_free;
+    struct fst_buckets buckets[3]; /* by enum fst_names; derived */
+    uint32_t cgroup_top;           /* records ever used: authoritative bound, only grows */
+    uint32_t teardown_lock;        /* serializes the synchronous way of ending (reclaim/synchronous.c) */
 
     /* the reaper (reclaim/batch.c) */
     alignas(64) uint32_t reaper_lock;
@@ -287,18 +301,29 @@ static_assert(sizeof(struct fst_slab) == 64, "layout");
 static const uint16_t fst_slab_class_words[FST_SLAB_CLASSES] = {1, 8, 32, 64, 128, 256, 512};
 static const uint8_t fst_slab_class_shift[FST_SLAB_CLASSES] = {6, 6, 3, 3, 3, 3, 3};
 
+/* How a descriptor hangs in a hash table of names (alloc/names.h). Derived, under names_lock. */
+struct fst_name_link {
+    uint32_t next; /* descriptor + 1 of the same bucket, 0: the last */
+    uint32_t hash;
+};
+
 /* ---- caches -----------------------------------------------------------------------------------------------------------------
  *
  * state words of caches, children, groups and processes: state:4 | pad:12 | generation:48, as for slabs.
  *
- *      0       8      16      24      28     32      36       40          44       48    112          1136     1152
- *      | state | size | align | flags | refs | first | merged | init_slab | init_n | name | format     | ...   |
+ * A cache that others are merged with is a *body* with several *names*: its own, and the ALIAS descriptors that point to it.
+ *
+ *      0       8      16      24      28        32      36       40          44           48     112      1136        1140         1144
+ *      | state | size | align | flags | aliases | first | merged | init_slab | init_bytes | name | format | next_free | root_child | ending |
+ *      1148          1152         1156         1160      1168       1176   1216
+ *      | first_alias | next_alias | prev_alias | by_name | by_shape | pad |
  */
 enum fst_cache_state {
     FST_CACHE_FREE = 0,
     FST_CACHE_LIVE = 1,
-    FST_CACHE_ENDED = 3, /* unlinked: its name is free; a batch releases it */
-    FST_CACHE_ALIAS = 4, /* a second name for cache `merged` */
+    FST_CACHE_ENDED = 3,    /* unlinked: its names are free; a batch releases it */
+    FST_CACHE_ALIAS = 4,    /* a second name for cache `merged`, and nothing else */
+    FST_CACHE_NAMELESS = 5, /* its own name was destroyed, and it lives on by its aliases */
 };
 
 struct fst_cache {
@@ -306,7 +331,7 @@ struct fst_cache {
     uint64_t size;      /* bytes of an object as asked for */
     uint64_t align;     /* bytes, a power of two */
     uint32_t flags;     /* FST_CACHE_* of flagstone.h */
-    uint32_t aliases;   /* names for it, its own included; derived from the ALIAS descriptors */
+    uint32_t aliases;   /* ALIAS descriptors that stand for it; derived from them */
     uint32_t first;     /* first child, linked by next_in_cache; derived; under names_lock */
     uint32_t merged;    /* ALIAS: the cache it stands for */
     uint32_t init_slab; /* slab id of a one-object slab with the initial content, FST_NONE: none */
@@ -314,11 +339,18 @@ struct fst_cache {
     char name[FST_NAME_MAX];
     char format[FST_FORMAT_MAX]; /* what the language binding keeps with it: dtype and shape */
     uint32_t next_free;
-    uint32_t root_child; /* its child for the root group, FST_NONE: none yet; derived */
-    uint32_t pad[2];
+    uint32_t root_child;  /* its child for the root group, FST_NONE: none yet; derived */
+    uint32_t ending;      /* lock: held by destroy() while it looks for users; outlives the descriptor's lives */
+    uint32_t first_alias; /* derived, under names_lock, as the two below */
+    uint32_t next_alias;  /* ALIAS: of the same body */
+    uint32_t prev_alias;
+    struct fst_name_link by_name;
+    struct fst_name_link by_shape; /* bodies that others may be merged with */
+    uint32_t pad[10];
 };
 static_assert(offsetof(struct fst_cache, name) == 48, "layout");
-static_assert(sizeof(struct fst_cache) == 1152, "layout");
+static_assert(offsetof(struct fst_cache, by_name) == 1160, "layout");
+static_assert(sizeof(struct fst_cache) == 1216, "layout");
 
 /* A child: the part of a cache that belongs to one group. Line 0 is read by every allocation and never written while it lives.
  *      0       8       12      16     24       32        36      40            44      48           52    64
@@ -332,7 +364,7 @@ enum fst_child_state {
     FST_CHILD_LIVE = 1,
     FST_CHILD_OFFLINE = 2, /* its group was closed: no more allocations, slabs go as they empty */
     FST_CHILD_ENDED = 3,   /* its group or cache was destroyed */
-    FST_CHILD_ENDING = 4,  /* its cache's destroy() looks for users */
+    FST_CHILD_ENDING = 4,  /* its cache's destroy() looks for users, holding the cache's lock `ending` */
 };
 
 #define FST_CHILD_HAS_INIT (1u << 16) /* beside the cache's flags: it has initial content */
@@ -371,8 +403,10 @@ static_assert(sizeof(struct fst_child) == 128, "layout");
  * A group has two authoritative words. `word` has the form of an object's word, so that processes refer to a group by an entry like
  * to any object: the release of that word closes the group. `state` is what the owner of the group has done to it.
  *
- *      0      8       16       24     28      32      40      48     56         64       ..
- *      | word | state | parent | first| flags | limit | usage | peak | limit_hits | failed | reclaims | ... | name | ... |     */
+ *      0      8       16       20      24      28         32      40      48     56           64       72         80     144         148
+ *      | word | state | parent | first | flags | children | limit | usage | peak | limit_hits | failed | reclaims | name | next_free | next_ended
+ *      152        160       168           172            176            180   256
+ *      | ended_at | by_name | first_group | next_sibling | prev_sibling | pad |                                            */
 enum fst_group_state {
     FST_GROUP_FREE = 0,
     FST_GROUP_LIVE = 1,
@@ -388,8 +422,8 @@ struct fst_group {
     uint64_t state;
     uint32_t parent;   /* index; FST_NONE for the root group, which is group 0 */
     uint32_t first;    /* first child cache, linked by next_in_group; derived; under names_lock */
-    uint32_t flags;    /* FST_GROUP_LASTING */
-    uint32_t children; /* groups below it; derived */
+    uint32_t flags;    /* FST_GROUP_* of flagstone.h, and those above */
+    uint32_t children; /* how many groups are below it; derived */
     uint64_t limit;    /* pages, UINT64_MAX: none */
     uint64_t usage;    /* pages charged, descendants included; derived; under pages_lock */
     uint64_t peak;
@@ -399,9 +433,28 @@ struct fst_group {
     char name[FST_NAME_MAX];
     uint32_t next_free;
     uint32_t next_ended;
-    uint8_t reserve[104];
+    uint64_t ended_at;            /* ns since boot, of the first close() or destroy(); for people */
+    struct fst_name_link by_name; /* LIVE and with a name */
+    uint32_t first_group;         /* groups below it; derived, under names_lock, as the two below */
+    uint32_t next_sibling;
+    uint32_t prev_sibling;
+    uint32_t pad[19];
 };
+static_assert(offsetof(struct fst_group, ended_at) == 152, "layout");
 static_assert(sizeof(struct fst_group) == 256, "layout");
+
+/* Which group ends with which cgroup. `group` is the truth; a record whose group is gone is free.
+ *      0       8        16      24     32          40     1024
+ *      | group | device | inode | view | root_inode | path |                                                              */
+struct fst_cgroup {
+    uint64_t group;  /* id; 0: never used */
+    uint64_t device; /* of the cgroup's folder when the group was bound */
+    uint64_t inode;
+    uint64_t view;       /* inode of the mount namespace in which the path means the cgroup */
+    uint64_t root_inode; /* of the root folder there: a process that was given another sees another path */
+    char path[984];
+};
+static_assert(sizeof(struct fst_cgroup) == 1024, "layout");
 
 /* ---- processes and threads --------------------------------------------------------------------------------------------------
  *

@@ -11,12 +11,13 @@
  * lies in shared memory: robust ones match owners by thread id, which two pid namespaces share, and put raw pointers there.
  * The model of this file is models/lock.pml.
  *
- * Lock order, outermost first. A process holds none of them over a system call (a futex apart), a first touch or a grace period,
- * the reaper's lock apart, which only batches take.
+ * Lock order, outermost first. A process holds none of them over a system call (a futex apart), a first touch or a grace period;
+ * apart from the reaper's lock, which only batches take, and a cache's lock `ending`, for which only users of that cache wait.
  *   1  superblock.reaper_lock   one batch at a time                                      reclaim/batch.c
- *   2  superblock.names_lock    names, cache/child/group descriptors and their lists     alloc/cache.c, alloc/child.c, alloc/group.c
- *   3  child.lock               the lists of slabs of one child, one child at a time     alloc/slab.c
- *   4  superblock.pages_lock    free pages, slab descriptors, charges                    alloc/run.c
+ *   2  cache.ending             one destroy() of a cache at a time                       arena/destroy.c
+ *   3  superblock.names_lock    names, cache/child/group descriptors and their lists     alloc/registry.c
+ *   4  child.lock               the lists of slabs of one child, one child at a time     alloc/slab.c
+ *   5  superblock.pages_lock    free pages, slab descriptors, charges                    alloc/run.c
  */
 #ifndef FST_REGION_LOCK_H
 #define FST_REGION_LOCK_H

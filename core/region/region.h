@@ -91,6 +91,11 @@ static inline struct fst_group *fst_group_at(const struct fst_arena *a, uint32_t
     return (struct fst_group *)(void *)a->table[FST_T_GROUP] + index;
 }
 
+static inline struct fst_cgroup *fst_cgroup_at(const struct fst_arena *a, uint32_t index)
+{
+    return (struct fst_cgroup *)(void *)a->table[FST_T_CGROUP] + index;
+}
+
 static inline struct fst_zone *fst_zone_at(const struct fst_arena *a, uint32_t index)
 {
     return (struct fst_zone *)(void *)a->table[FST_T_ZONE] + index;

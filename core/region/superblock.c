@@ -30,6 +30,7 @@ uint64_t fst_layout_fingerprint(void)
         FST_MAX_CACHES,
         FST_MAX_CHILDREN,
         FST_MAX_GROUPS,
+        FST_MAX_CGROUPS,
         FST_T_COUNT,
         FST_SLAB_CLASSES,
         FST_OID_BITS,
@@ -46,6 +47,7 @@ uint64_t fst_layout_fingerprint(void)
         sizeof(struct fst_cache),
         sizeof(struct fst_child),
         sizeof(struct fst_group),
+        sizeof(struct fst_cgroup),
         sizeof(struct fst_process),
         sizeof(struct fst_thread_slot),
         offsetof(struct fst_superblock, gp_seq),
@@ -55,7 +57,9 @@ uint64_t fst_layout_fingerprint(void)
         offsetof(struct fst_superblock, inflight_top),
         offsetof(struct fst_superblock, process_top),
         offsetof(struct fst_child, lock),
+        offsetof(struct fst_cache, by_name),
         offsetof(struct fst_group, name),
+        offsetof(struct fst_group, ended_at),
         offsetof(struct fst_process, arguments),
     };
     uint64_t h = hash(HASH_START, facts, sizeof facts);
@@ -96,6 +100,10 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         [FST_T_CACHE] = {FST_MAX_CACHES, sizeof(struct fst_cache)},
         [FST_T_CHILD] = {FST_MAX_CHILDREN, sizeof(struct fst_child)},
         [FST_T_GROUP] = {FST_MAX_GROUPS, sizeof(struct fst_group)},
+        [FST_T_CACHE_NAMES] = {FST_MAX_CACHES, sizeof(uint32_t)},
+        [FST_T_CACHE_SHAPES] = {FST_MAX_CACHES, sizeof(uint32_t)},
+        [FST_T_GROUP_NAMES] = {FST_MAX_GROUPS, sizeof(uint32_t)},
+        [FST_T_CGROUP] = {FST_MAX_CGROUPS, sizeof(struct fst_cgroup)},
         [FST_T_ZONE] = {zones, sizeof(struct fst_zone)},
         [FST_T_ZONE_SUMMARY] = {FST_ZONE_CLASSES * ((zones + 63) / 64), sizeof(uint64_t)},
     };
@@ -173,6 +181,7 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
     bool bounds = fst_load_relaxed(&sb->process_top) <= FST_MAX_PROCESSES && fst_load_relaxed(&sb->thread_top) <= FST_MAX_THREADS &&
                   fst_load_relaxed(&sb->inflight_top) <= FST_MAX_INFLIGHT && fst_load_relaxed(&sb->cache_top) <= FST_MAX_CACHES &&
                   fst_load_relaxed(&sb->child_top) <= FST_MAX_CHILDREN && fst_load_relaxed(&sb->group_top) <= FST_MAX_GROUPS &&
+                  fst_load_relaxed(&sb->cgroup_top) <= FST_MAX_CGROUPS &&
                   fst_load_relaxed(&sb->zones) <= expect.tables[FST_T_ZONE].count;
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
         bounds = bounds && fst_load_relaxed(&sb->slab_top[class]) <= expect.tables[FST_T_SLAB + class].count;

@@ -9,8 +9,8 @@
 const char *fst_table_name(enum fst_table_kind kind)
 {
     static const char *const names[] = {
-        "process slots", "thread slots", "reference entries", "in-flight entries", "caches", "child caches",
-        "groups",        "zones",        "zone summaries"};
+        "process slots",     "thread slots",      "reference entries", "in-flight entries", "caches", "child caches",  "groups",
+        "buckets of caches", "buckets of caches", "buckets of groups", "bound cgroups",     "zones",  "zone summaries"};
     return kind < FST_T_SLAB ? names[kind] : "slab descriptors";
 }
 

@@ -80,7 +80,7 @@ cdef extern from "flagstone.h" nogil:
         uint32_t init_bytes
 
     int fst_cache_open(fst_arena *arena, const fst_cache_spec *spec, uint64_t *cache)
-    int fst_cache_destroy(fst_arena *arena, uint64_t cache)
+    int fst_cache_destroy(fst_arena *arena, uint64_t cache, fst_bool *name_only)
     int fst_cache_shrink(fst_arena *arena, uint64_t cache, uint64_t *bytes)
 
     struct fst_cache_info:

@@ -592,11 +592,15 @@ cdef class Attachment:
         return cache
 
     def cache_destroy(self, uint64_t cache):
+        """Whether only the name went: the cache lives on by others."""
+        cdef fst_bool name_only = 0
         cdef int status
         with nogil:
-            status = fst_cache_destroy(self.ptr, cache)
+            status = fst_cache_destroy(self.ptr, cache, &name_only)
         _check(status)
-        self.formats.pop(cache, None)
+        if not name_only:
+            self.formats.pop(cache, None)
+        return bool(name_only)
 
     def cache_shrink(self, uint64_t cache):
         cdef uint64_t count = 0

@@ -30,6 +30,7 @@ _TYPESAFE_BY_RCU = 1
 _NO_MERGE = 2
 _MAX_INIT = 2**32 - 1
 _ENDED = 3
+_NAMELESS = 5
 
 
 class Cache:
@@ -38,9 +39,23 @@ class Cache:
     Made by `Arena.cache()`. Belongs to the arena and not to a process: another process opens it by
     its name and parameters. Safe to use from any thread; not picklable (its name is). Two Cache
     objects of one cache are equal.
+
+    Compatible caches (same size, alignment, dtype and shape; no `init`, no `typesafe_by_rcu`, no
+    `merge=False`) are merged, as the kernel merges its: the later one is an alias of the first, and
+    they share slabs and statistics.
     """
 
-    __slots__ = ("_align", "_flags", "_format", "_id", "_link", "_name", "_root_bound", "_size")
+    __slots__ = (
+        "_align",
+        "_flags",
+        "_format",
+        "_id",
+        "_link",
+        "_name",
+        "_root_bound",
+        "_size",
+        "_unnamed",
+    )
 
     def __init__(
         self, link: Link, ident: int, info: Mapping[str, Any], form: Format | None
@@ -53,6 +68,8 @@ class Cache:
         self._flags: int = info["flags"]
         self._format = form
         self._root_bound: GroupCache | None = None
+        # This name was destroyed here, and the cache lives on by others.
+        self._unnamed = False
 
     def alloc(
         self, group: Group | None = None, *, zero: bool = False, wait: float | None = None
@@ -82,6 +99,8 @@ class Cache:
 
     def bind(self, group: Group | None = None) -> GroupCache:
         """This cache for one group: the fastest way to allocate."""
+        if self._unnamed:
+            raise self._gone()
         if group is None:
             bound = self._root_bound
             if bound is None:
@@ -96,17 +115,20 @@ class Cache:
     def destroy(self) -> Teardown:
         """End the cache: its name is free when this returns, its memory is given back in a batch.
 
-        May wait for one batch, to tell objects that are in use from those that only await a batch.
+        Of merged caches, only the name goes, and the others are not touched: neither their objects,
+        nor those that were allocated by this name, which are theirs too. The last name ends them
+        all. Never waits.
 
         Raises:
             CacheBusy: a live process or an in-flight reference uses objects of it. Nothing has
                 changed; may be retried.
-            RuntimeError: called inside `arena.read()`.
             Closed: it has ended before.
             ReadOnly: attached with `readonly=True`.
         """
         held = self._info()["bytes"]
-        self._link.attachment.cache_destroy(self._id)
+        self._unnamed = self._link.attachment.cache_destroy(self._id)
+        if self._unnamed:
+            return Teardown(self._link, "cache", self._id, self._name, 0, done=True)
         return Teardown(self._link, "cache", self._id, self._name, held)
 
     def shrink(self) -> int:
@@ -155,7 +177,7 @@ class Cache:
     @property
     def aliases(self) -> list[str]:
         """Names of the caches that have been merged into this one."""
-        if self._info()["aliases"] <= 1:  # its own name is counted too
+        if not self._info()["aliases"]:
             return []
         return [
             text(info["name"])
@@ -171,9 +193,12 @@ class Cache:
     def _info(self) -> _CacheInfo:
         info = self._link.attachment.cache_info(self._id)
         # Its descriptor is there until a batch has released it; that is nobody's business.
-        if info["state"] == _ENDED:
-            raise Closed(f"cache {self._name!r} was destroyed")
+        if info["state"] in (_ENDED, _NAMELESS):
+            raise self._gone()
         return info
+
+    def _gone(self) -> Closed:
+        return Closed(f"cache {self._name!r} was destroyed")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cache):
@@ -246,9 +271,13 @@ def _alignment(align: SupportsIndex | None) -> int:
 
 
 def cache_of(link: Link, ident: int) -> Cache:
-    """The Cache with this id."""
+    """The Cache with this id; of merged ones whose first name was destroyed, the next."""
     attachment = link.attachment
-    return Cache(link, ident, attachment.cache_info(ident), format_of(attachment, ident))
+    info = attachment.cache_info(ident)
+    if info["state"] == _NAMELESS:
+        ident = info["merged_into"]
+        info = attachment.cache_info(ident)
+    return Cache(link, ident, info, format_of(attachment, ident))
 
 
 def caches_of(link: Link) -> list[Cache]:

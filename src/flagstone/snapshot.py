@@ -336,7 +336,7 @@ def _cache(info: Mapping[str, Any], names: Mapping[int, str]) -> CacheInfo:
         flags=cache_flags(info["flags"]),
         state=_CACHE_STATES.get(info["state"], "changing"),
         merged_into=None if merged == info["id"] else names.get(merged, f"#{merged & 0xFFFFFFFF}"),
-        aliases=max(info["aliases"] - 1, 0),  # the core counts its own name too
+        aliases=info["aliases"],
         stats=cache_stats(info),
     )
 

@@ -28,14 +28,20 @@ class Teardown:
     __slots__ = ("_batch", "_bytes", "_id", "_kind", "_link", "_name")
 
     def __init__(
-        self, link: Link, kind: Literal["cache", "group"], ident: int, name: str, nbytes: int
+        self,
+        link: Link,
+        kind: Literal["cache", "group"],
+        ident: int,
+        name: str,
+        nbytes: int,
+        done: bool = False,
     ) -> None:
         self._link = link
         self._kind = kind
         self._id = ident
         self._name = name
         self._bytes = nbytes
-        self._batch: int | None = None
+        self._batch: int | None = link.attachment.info()["batches"] if done else None
 
     @property
     def done(self) -> bool:

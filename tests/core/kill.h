@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 
 /* All that the operations need: below, `a` is the arena, and inline functions have parameters of that name. */
+#include "alloc/cache.h"
 #include "alloc/child.h"
 #include "alloc/run.h"
 #include "alloc/slab.h"
@@ -141,7 +142,7 @@ static void remove_leftovers(void)
     for (size_t i = 0; i < n && i < 64; i++) {
         if (listed(ids[i], base_caches, base.caches))
             continue;
-        int rc = fst_cache_destroy(a, ids[i]);
+        int rc = fst_cache_destroy(a, ids[i], NULL);
         if (rc != FST_OK && rc != FST_CLOSED)
             TEST_FAIL("a cache cannot be destroyed: %s", fst_last_error());
     }
@@ -174,7 +175,7 @@ static void every_operation_works(void)
     fst_drop(a, &out);
     CHECK_EQ(FST_OK, fst_group_destroy(a, group));
     fst_group_unref(a, group);
-    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache));
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache, NULL));
 }
 
 static void check_held(void)

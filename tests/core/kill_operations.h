@@ -197,13 +197,35 @@ static void alloc_init(void)
 
 static void destroy_cache(void)
 {
-    MUST(fst_cache_destroy(a, w->cache));
+    MUST(fst_cache_destroy(a, w->cache, NULL));
 }
 
 static void destroy_cache_and_wait(void)
 {
     destroy_cache();
     MUST(fst_barrier(a, FST_FOREVER));
+}
+
+/* An alias of the pool; one of a cache without a name of its own. */
+static void open_alias(void)
+{
+    w->cache = make_cache(a, "alias", 1000, 0);
+}
+
+static void open_last_alias(void)
+{
+    uint64_t body = make_cache(a, "body", 3000, 0);
+    w->cache = make_cache(a, "alias", 3000, 0);
+    MUST(fst_cache_destroy(a, body, NULL));
+    open_child();
+    MUST(fst_alloc(a, w->child, &w->ref));
+    drop_ref();
+}
+
+static void open_body(void)
+{
+    w->cache = make_cache(a, "body", 3000, 0);
+    make_cache(a, "alias", 3000, 0);
 }
 
 static void use_busy_cache(void)
@@ -214,7 +236,7 @@ static void use_busy_cache(void)
 
 static void destroy_busy_cache(void)
 {
-    CHECK_EQ(FST_BUSY, fst_cache_destroy(a, w->cache));
+    CHECK_EQ(FST_BUSY, fst_cache_destroy(a, w->cache, NULL));
 }
 
 static void open_group(void)
@@ -543,8 +565,9 @@ static void die_with_names(void)
 {
     open_group_and_child();
     open_cache();
-    fst_registry_lock(a);
+    fst_cache_lock_ending(a, (uint32_t)pool_cache);
     fst_child_suspend_all_of_cache(a, (uint32_t)pool_cache, true);
+    fst_registry_lock(a);
 }
 
 static void dead_names(void)
@@ -731,6 +754,10 @@ HELPER const struct operation operations[] = {
     {"cache destroy", NULL, use_cache, destroy_cache, NULL, false},
     {"cache destroy and batch", NULL, use_cache, destroy_cache_and_wait, NULL, false},
     {"cache destroy busy", NULL, use_busy_cache, destroy_busy_cache, NULL, false},
+    {"cache merge", NULL, NULL, open_alias, NULL, false},
+    {"alias destroy", NULL, open_alias, destroy_cache, NULL, false},
+    {"alias destroy, the last", NULL, open_last_alias, destroy_cache, NULL, false},
+    {"cache destroy, it has aliases", NULL, open_body, destroy_cache, NULL, false},
     {"group open", NULL, NULL, open_group, NULL, false},
     {"group open existing", open_group, NULL, open_group, unref_group, false},
     {"group open below", NULL, NULL, open_group_below, NULL, false},

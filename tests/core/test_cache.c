@@ -1,6 +1,7 @@
 /* Caches: what opening again compares, and what destroying waits for, changes and leaves. */
 #include <pthread.h>
 
+#include "alloc/cache.h"
 #include "alloc/child.h"
 #include "support.h"
 
@@ -52,7 +53,7 @@ static void open_again(void)
     CHECK_EQ(16, info.align);
     CHECK_EQ(112, info.stride);
     CHECK(strcmp(info.name, "c") == 0 && strcmp(info.format, "f") == 0);
-    CHECK_EQ(FST_OK, fst_cache_destroy(a, first));
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, first, NULL));
     settle(a);
     CHECK_EQ(0, used_bytes(a));
     CHECK_EQ(FST_CLOSED, fst_cache_get_info(a, first, &info));
@@ -91,14 +92,14 @@ static void bad_parameters(void)
     spec.name = name;
     spec.format = format;
     CHECK_EQ(FST_OK, open_spec(&spec, &cache));
-    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache));
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache, NULL));
     struct fst_ref ref;
     uint64_t child;
     CHECK_EQ(FST_CLOSED, fst_child_open(a, cache, fst_group_root(a), &child));
     CHECK_EQ(FST_CLOSED, fst_child_open(a, 12345, fst_group_root(a), &child));
     CHECK_EQ(FST_CLOSED, fst_alloc(a, 77, &ref));
     CHECK_EQ(FST_CLOSED, fst_alloc(a, UINT64_MAX, &ref));
-    CHECK_EQ(FST_CLOSED, fst_cache_destroy(a, UINT64_MAX));
+    CHECK_EQ(FST_CLOSED, fst_cache_destroy(a, UINT64_MAX, NULL));
     tear_down();
 }
 
@@ -130,14 +131,14 @@ static void busy(void)
     struct fst_ref ref = alloc_one(a, child), other;
     char pid[32];
     fill(ref.data, 64, 1);
-    CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache)); /* mine */
+    CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache, NULL)); /* mine */
     CHECK(strstr(fst_last_error(), "1 references of 1 processes") != NULL);
     fst_share(a, &ref, &post->m);
     fst_drop(a, &ref);
-    CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache)); /* in flight */
+    CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache, NULL)); /* in flight */
     CHECK(strstr(fst_last_error(), "1 in flight") != NULL);
     TELL(p, 't');
-    CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache)); /* the peer's */
+    CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache, NULL)); /* the peer's */
     snprintf(pid, sizeof pid, "1 by pid %d", (int)p.pid);
     CHECK(strstr(fst_last_error(), pid) != NULL);
     /* Nothing has changed. */
@@ -148,9 +149,9 @@ static void busy(void)
     CHECK_CLEAN(a);
     TELL(p, 'd');
     /* What only awaits a batch does not count. */
-    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache));
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache, NULL));
     CHECK_EQ(FST_CLOSED, fst_alloc(a, child, &other));
-    CHECK_EQ(FST_CLOSED, fst_cache_destroy(a, cache));
+    CHECK_EQ(FST_CLOSED, fst_cache_destroy(a, cache, NULL));
     settle(a);
     CHECK_EQ(0, state_of(a).caches);
     CHECK_EQ(0, used_bytes(a));
@@ -170,9 +171,9 @@ static void busy_with_the_dead(void)
     fst_share(a, &ref, &post->m);
     fst_drop(a, &ref);
     TELL(p, 't');
-    CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache));
+    CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache, NULL));
     peer_kill(&p);
-    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache));
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache, NULL));
     settle(a);
     CHECK_EQ(0, used_bytes(a));
     tear_down();
@@ -203,7 +204,7 @@ static void name_reuse(void)
     fst_handle_of(a, &ref, &h);
     fst_drop(a, &out);
     fst_drop(a, &ref);
-    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache));
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache, NULL));
     CHECK(used_bytes(a) > 0);
     CHECK_EQ(FST_STALE, fst_resolve(a, &h, &out));
     uint64_t next = make_cache(a, "name", 128, 0);
@@ -219,7 +220,7 @@ static void name_reuse(void)
     CHECK_EQ(FST_OK, fst_cache_shrink(a, next, &bytes));
     CHECK_EQ(FST_CLOSED, fst_cache_shrink(a, cache, &bytes));
     fst_drop(a, &fresh);
-    CHECK_EQ(FST_OK, fst_cache_destroy(a, next));
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, next, NULL));
     tear_down();
 }
 
@@ -234,7 +235,7 @@ static void many_lives(void)
         CHECK_EQ(FST_OK, open_spec(&spec, &cache));
         struct fst_ref ref = alloc_one(a, child_of(a, cache, fst_group_root(a)));
         fst_drop(a, &ref);
-        CHECK_EQ(FST_OK, fst_cache_destroy(a, cache));
+        CHECK_EQ(FST_OK, fst_cache_destroy(a, cache, NULL));
         if (i % 50 == 0) {
             settle(a);
             CHECK_EQ(0, used_bytes(a));
@@ -263,13 +264,13 @@ static void churn(struct peer *parent, void *context)
         if (rc == FST_OK && (rc = fst_alloc(a, child, &ref)) == FST_OK) {
             CHECK(memcmp(ref.data, "abcdefgh", 8) == 0);
             fill(ref.data, 64, random);
-            CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache));
+            CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache, NULL));
             CHECK(filled(ref.data, 64, random));
             fst_drop(a, &ref);
         } else {
             CHECK_EQ(FST_CLOSED, rc);
         }
-        rc = fst_cache_destroy(a, cache);
+        rc = fst_cache_destroy(a, cache, NULL);
         CHECK(rc == FST_OK || rc == FST_BUSY || rc == FST_CLOSED);
     }
 }
@@ -311,7 +312,7 @@ static void churn_of_names(void)
     size_t n = fst_cache_list(a, ids, 2);
     CHECK(n <= 2);
     for (size_t i = 0; i < n && i < 2; i++)
-        CHECK_EQ(FST_OK, fst_cache_destroy(a, ids[i]));
+        CHECK_EQ(FST_OK, fst_cache_destroy(a, ids[i], NULL));
     settle(a);
     CHECK_EQ(0, state_of(a).caches);
     CHECK_EQ(0, used_bytes(a));
@@ -343,7 +344,7 @@ static void destroyed_size_classes(void)
         uint64_t ids[8];
         size_t n = fst_cache_list(a, ids, 8);
         for (size_t k = 0; k < n && k < 8; k++) {
-            int rc = fst_cache_destroy(a, ids[k]);
+            int rc = fst_cache_destroy(a, ids[k], NULL);
             CHECK(rc == FST_OK || rc == FST_BUSY || rc == FST_CLOSED);
         }
     }
@@ -354,7 +355,7 @@ static void destroyed_size_classes(void)
 static void killed_destroyer(struct peer *parent, void *context)
 {
     uint64_t *cache = context;
-    fst_registry_lock(a);
+    fst_cache_lock_ending(a, (uint32_t)*cache);
     fst_child_suspend_all_of_cache(a, (uint32_t)*cache, true);
     peer_say(parent, 's');
     peer_hear(parent);
@@ -376,11 +377,138 @@ static void destroyer_killed_while_looking(void)
     fst_drop(a, &ref);
     ref = alloc_one(a, child);
     fst_drop(a, &ref);
-    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache));
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache, NULL));
     settle(a);
     CHECK_EQ(0, state_of(a).caches);
     tear_down();
 }
 
-TEST_MAIN(CASE(open_again), CASE(bad_parameters), CASE(busy), CASE(busy_with_the_dead), CASE(name_reuse), CASE(many_lives),
-          CASE(churn_of_names), CASE(destroyed_size_classes), CASE(destroyer_killed_while_looking))
+static void info_of(uint64_t cache, struct fst_cache_info *info)
+{
+    CHECK_EQ(FST_OK, fst_cache_get_info(a, cache, info));
+}
+
+/* Compatible caches share memory, and each of the names can go. */
+static void merged(void)
+{
+    a = anonymous(16 * MIB);
+    uint64_t first = make_cache(a, "first", 64, 0), second = make_cache(a, "second", 64, 0), third = make_cache(a, "third", 64, 0);
+    uint64_t root = fst_group_root(a), child = child_of(a, first, root);
+    struct fst_cache_info info;
+    bool name_only;
+    CHECK(first != second && second != third);
+    CHECK_EQ(child, child_of(a, second, root));
+    info_of(first, &info);
+    CHECK_EQ(2, info.aliases);
+    CHECK_EQ(first, info.merged_into);
+    info_of(second, &info);
+    CHECK_EQ(first, info.merged_into);
+    CHECK_EQ(4, info.state);
+    CHECK(strcmp(info.name, "second") == 0);
+
+    /* Its own name goes, with an object in use: the aliases do not notice, and the first of them speaks for the memory. */
+    struct fst_ref ref = alloc_one(a, child);
+    fill(ref.data, 64, 1);
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, first, &name_only));
+    CHECK(name_only);
+    CHECK_EQ(FST_CLOSED, fst_child_open(a, first, root, &child));
+    CHECK_EQ(FST_CLOSED, fst_cache_destroy(a, first, NULL));
+    CHECK_EQ(child, child_of(a, third, root));
+    info_of(second, &info);
+    CHECK_EQ(second, info.merged_into);
+    CHECK_EQ(1, info.state);
+    CHECK_EQ(1, info.aliases);
+    CHECK_EQ(1, info.allocated);
+    info_of(third, &info);
+    CHECK_EQ(second, info.merged_into);
+    CHECK_EQ(2, state_of(a).caches);
+    uint64_t again = make_cache(a, "first", 64, FST_CACHE_NO_MERGE); /* the name is free */
+    CHECK(child != child_of(a, again, root));
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, again, NULL));
+
+    /* One of several, then the last: that one asks for users. */
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, second, &name_only));
+    CHECK(name_only);
+    CHECK_EQ(FST_BUSY, fst_cache_destroy(a, third, &name_only));
+    CHECK(strstr(fst_last_error(), "cache third") != NULL);
+    CHECK(filled(ref.data, 64, 1));
+    fst_drop(a, &ref);
+    ref = alloc_one(a, child);
+    fst_drop(a, &ref);
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, third, &name_only));
+    CHECK(!name_only);
+    CHECK_EQ(FST_CLOSED, fst_alloc(a, child, &ref));
+    settle(a);
+    CHECK_EQ(0, state_of(a).caches);
+    CHECK_EQ(0, used_bytes(a));
+    tear_down();
+}
+
+static void never_merged(void)
+{
+    a = anonymous(16 * MIB);
+    uint64_t plain = make_cache(a, "plain", 64, 0), root = fst_group_root(a);
+    struct fst_cache_spec specs[] = {
+        {.name = "no", .size = 64, .flags = FST_CACHE_NO_MERGE},
+        {.name = "rcu", .size = 64, .flags = FST_CACHE_TYPESAFE_BY_RCU},
+        {.name = "init", .size = 64, .init = "i", .init_bytes = 1},
+        {.name = "format", .size = 64, .format = "f"},
+        {.name = "align", .size = 64, .align = 4096},
+        {.name = "size", .size = 72, .align = 64},
+    };
+    struct fst_cache_info info;
+    uint64_t cache;
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        CHECK_EQ(FST_OK, fst_cache_open(a, &specs[i], &cache));
+        info_of(cache, &info);
+        CHECK_EQ(cache, info.merged_into);
+        CHECK(child_of(a, plain, root) != child_of(a, cache, root));
+    }
+    /* A size class neither merges with a cache of its size, nor is in the way of its name. */
+    struct fst_ref ref = alloc_bytes(a, 64);
+    cache = make_cache(a, "size-64", 64, 0);
+    info_of(cache, &info);
+    CHECK_EQ(plain, info.merged_into);
+    fst_drop(a, &ref);
+    info_of(plain, &info);
+    CHECK_EQ(1, info.aliases);
+    tear_down();
+}
+
+/* More names than one bucket holds, of caches and groups, each found again until it goes. */
+static void many_names(void)
+{
+    enum { N = 3000 };
+    static uint64_t caches[N], groups[N];
+    a = anonymous(64 * MIB);
+    uint64_t root = fst_group_root(a);
+    char name[32];
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "n%d", i);
+        caches[i] = make_cache(a, name, 8 + 8 * (uint64_t)(i % 700), 0);
+        groups[i] = make_group(a, name, root, FST_NO_LIMIT, FST_GROUP_LASTING);
+    }
+    for (int i = 0; i < N; i += 3) {
+        CHECK_EQ(FST_OK, fst_cache_destroy(a, caches[i], NULL));
+        CHECK_EQ(FST_OK, fst_group_destroy(a, groups[i]));
+    }
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "n%d", i);
+        uint64_t cache = make_cache(a, name, 8 + 8 * (uint64_t)(i % 700), 0);
+        uint64_t group = make_group(a, name, root, FST_NO_LIMIT, FST_GROUP_LASTING);
+        CHECK_EQ(i % 3 != 0, cache == caches[i]);
+        CHECK_EQ(i % 3 != 0, group == groups[i]);
+        CHECK_EQ(FST_OK, fst_cache_destroy(a, cache, NULL));
+        CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+        fst_group_unref(a, group);
+    }
+    for (int i = 0; i < N; i++)
+        fst_group_unref(a, groups[i]);
+    settle(a);
+    CHECK_EQ(0, state_of(a).caches);
+    tear_down();
+}
+
+TEST_MAIN(CASE(merged), CASE(never_merged), CASE(many_names), CASE(open_again), CASE(bad_parameters), CASE(busy),
+          CASE(busy_with_the_dead), CASE(name_reuse), CASE(many_lives), CASE(churn_of_names), CASE(destroyed_size_classes),
+          CASE(destroyer_killed_while_looking))

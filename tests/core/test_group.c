@@ -443,7 +443,7 @@ static void live_and_die(struct peer *parent, void *context)
             if (r & 2)
                 fst_group_destroy(a, job);
             if (r & 4)
-                fst_cache_destroy(a, common);
+                fst_cache_destroy(a, common, NULL);
             CHECK(filled(ref.data, 512, r));
             fst_drop(a, &ref);
         }

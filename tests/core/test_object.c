@@ -669,7 +669,7 @@ static void initial_content(void)
         }
         settle(a);
         CHECK_EQ(base, used_bytes(a));
-        CHECK_EQ(FST_OK, fst_cache_destroy(a, cache));
+        CHECK_EQ(FST_OK, fst_cache_destroy(a, cache, NULL));
         tear_down();
     }
 }
@@ -734,7 +734,7 @@ static void typesafe(void)
     close(p.in);
     close(p.out);
     settle(a);
-    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache));
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache, NULL));
     tear_down();
     munmap(slots, 64 * sizeof *slots);
 }
@@ -782,7 +782,7 @@ static void readonly(void)
         CHECK_EQ(FST_READONLY, fst_group_destroy(a, fst_group_root(a)));
         uint64_t ids[8];
         CHECK(fst_cache_list(a, ids, 8) > 0);
-        CHECK_EQ(FST_READONLY, fst_cache_destroy(a, ids[0]));
+        CHECK_EQ(FST_READONLY, fst_cache_destroy(a, ids[0], NULL));
         fst_drop(a, &out);
         fst_arena_unref(a);
         CHILD_EXIT();

@@ -203,14 +203,69 @@ def test_a_group_of_another_arena(arena, arena_name):
 def test_merging(arena):
     first = arena.cache("first", size=48)
     second = arena.cache("second", size=48)
-    if second.merged_into is not None:
-        assert second.merged_into == "first"
-        assert first.aliases == ["second"]
-        assert second.alloc().cache == first
+    assert (first.merged_into, first.aliases) == (None, ["second"])
+    assert (second.merged_into, second.aliases) == ("first", [])
+    block = second.alloc()
+    assert block.cache == first
     assert sorted(cache.name for cache in arena.caches) == ["first", "second"]
-    second.destroy().wait(10)
+    assert first.stats == second.stats
+    ticket = second.destroy()
+    assert ticket.done
+    assert ticket.wait(0)
+    assert ticket.released_bytes == 0
+    for call in (second.alloc, second.destroy, second.bind, lambda: second.stats):
+        with pytest.raises(flagstone.Closed):
+            call()
     assert first.aliases == []
+    assert block.cache == first
     first.alloc()
+    with pytest.raises(flagstone.CacheBusy):
+        first.destroy()
+
+
+def test_an_alias_outlives_the_name_it_was_merged_into(arena):
+    first = arena.cache("first", size=48)
+    second = arena.cache("second", size=48)
+    third = arena.cache("third", size=48)
+    block = first.alloc()
+    assert first.destroy().done
+    assert (second.merged_into, second.aliases) == (None, ["third"])
+    assert third.merged_into == "second"
+    assert block.cache == second
+    assert arena.get(block.handle).cache == second
+    assert {one.name: one.state for one in arena.snapshot().caches} == {
+        "second": "live",
+        "third": "alias",
+    }
+    again = arena.cache("first", size=48, merge=False)
+    assert (again.merged_into, again.stats.allocated) == (None, 0)
+    second.destroy()
+    assert third.merged_into is None
+    with pytest.raises(flagstone.CacheBusy):
+        third.destroy()
+    del block
+    third.destroy().wait(10)
+    assert [cache.name for cache in arena.caches] == ["first"]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"merge": False},
+        {"typesafe_by_rcu": True},
+        {"init": b"x"},
+        {"align": 4096},
+        {"size": 49},
+    ],
+)
+def test_what_is_never_merged(arena, parameters):
+    plain = arena.cache("plain", size=48)
+    other = arena.cache("other", **{"size": 48, **parameters})
+    last = arena.cache("last", **{"size": 48, **parameters})
+    assert other.merged_into is None
+    # Those that are only of another size or alignment are merged among themselves.
+    assert last.merged_into == ("other" if parameters.keys() & {"align", "size"} else None)
+    assert plain.aliases == []
 
 
 def test_caches_of_different_dtypes_are_not_merged(arena):
