@@ -195,6 +195,8 @@ static int populate(struct fst_arena *a)
 {
     int rc = fst_table_commit(a, FST_T_ZONE_SUMMARY, a->sb->tables[FST_T_ZONE_SUMMARY].count);
     if (rc == FST_OK)
+        rc = fst_table_commit(a, FST_T_BURIAL, FST_MAX_BURIALS);
+    if (rc == FST_OK)
         rc = join(a);
     return rc == FST_OK ? fst_group_make_root(a) : rc;
 }

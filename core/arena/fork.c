@@ -97,6 +97,7 @@ static void carry(struct carried *c)
         return;
     }
     fst_process_publish(a, c->slot, a->readonly);
+    fst_store_relaxed(&fst_process_at(a, c->slot)->pid, 0); /* the child says who it is; when the fork fails, nobody has died */
     c->lock_fd = fd;
     c->thread = forking_thread(a);
     if (c->thread && fst_thread_slot_claim(a, c->slot, &c->thread_slot) == FST_OK) {

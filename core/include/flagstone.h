@@ -106,6 +106,7 @@ struct fst_arena_info {
     uint64_t batches, grace_periods, released_objects, released_bytes, deaths;
     uint64_t batch_last_ns;
     uint64_t stalled_pid, stalled_tid, stalled_ns; /* the reader that a grace period waits for; pid 0: none */
+    uint64_t batch_pid, batch_ns;                  /* who runs a batch now, and for how long already; pid 0: nobody */
 };
 int fst_arena_get_info(fst_arena *arena, struct fst_arena_info *out);
 int fst_arena_fd(const fst_arena *arena); /* the data descriptor, close-on-exec, for passing on */
@@ -327,6 +328,20 @@ struct fst_process_info {
     uint32_t threads;
 };
 size_t fst_process_list(fst_arena *arena, struct fst_process_info *out, size_t max);
+
+/* What was reclaimed from processes that died without leaving. */
+struct fst_burial_info {
+    uint64_t number;     /* counts them, from 1 */
+    int32_t pid, reaper; /* its own, and that of the process that buried it; each in its own pid namespace */
+    uint32_t uid;
+    char command[16];
+    uint64_t noticed_at, finished_at; /* ns since boot; finished_at 0: under way */
+    uint64_t objects, bytes, groups;  /* that nobody else used: released with it */
+};
+/* Of the last burials, newest first, up to max; returns how many. */
+size_t fst_burial_list(fst_arena *arena, struct fst_burial_info *out, size_t max);
+/* Number of the newest one. A load: cheap enough to ask in passing. */
+uint64_t fst_burial_count(fst_arena *arena);
 
 /* Validate every structure. Calls found(context, text) for each contradiction; returns their number. The arena may be in use:
  * what is changing during the look is looked at again under the lock that protects it. */

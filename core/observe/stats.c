@@ -14,6 +14,7 @@
 #include "refs/inflight.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
+#include "region/lock.h"
 
 #define STALL_NS (1000 * FST_MS) /* a section that holds up a grace period for so long is reported */
 
@@ -50,6 +51,17 @@ static void stall_info(const struct fst_arena *a, struct fst_arena_info *out)
     out->stalled_ns = age;
 }
 
+static void batch_info(const struct fst_arena *a, struct fst_arena_info *out)
+{
+    uint32_t slot = fst_lock_owner(fst_load_relaxed(&a->sb->reaper_lock));
+    uint64_t began = fst_load_relaxed(&a->sb->batch_started);
+    if (slot >= fst_load_acquire(&a->sb->process_top) || !began)
+        return;
+    uint64_t now = fst_now();
+    out->batch_pid = (uint64_t)fst_process_at(a, slot)->pid;
+    out->batch_ns = now > began ? now - began : 0;
+}
+
 int fst_arena_get_info(fst_arena *a, struct fst_arena_info *out)
 {
     const struct fst_superblock *sb = a->sb;
@@ -74,6 +86,7 @@ int fst_arena_get_info(fst_arena *a, struct fst_arena_info *out)
     out->deaths = fst_load_relaxed(&sb->deaths);
     out->batch_last_ns = fst_load_relaxed(&sb->batch_last_ns);
     stall_info(a, out);
+    batch_info(a, out);
     return FST_OK;
 }
 

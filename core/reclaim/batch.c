@@ -8,6 +8,7 @@
 #include "crash/process.h"
 #include "platform/error.h"
 #include "rcu/grace.h"
+#include "reclaim/burial.h"
 #include "reclaim/bury.h"
 #include "reclaim/ending.h"
 #include "reclaim/release.h"
@@ -23,6 +24,7 @@ struct batch {
     struct fst_arena *a;
     const struct fst_batch_options *options;
     struct fst_ended ended;
+    struct fst_burial *burial;         /* of the dead process whose references are looked at, or NULL */
     bool everything;                   /* the last batch was broken off */
     uint64_t condemned;                /* words that need the scan */
     uint64_t objects, bytes;           /* released */
@@ -54,12 +56,14 @@ static void released(struct batch *b, uint64_t oid)
 {
     b->objects++;
     if (fst_oid_is_group(oid)) {
+        fst_burial_group(b->burial);
         fst_ending_group_unreferenced(b->a, fst_oid_group_index(oid));
         return;
     }
     uint32_t child = fst_load_relaxed(&fst_slab_at(b->a, fst_oid_slab(oid))->child);
-    if (child < fst_load_acquire(&b->a->sb->child_top))
-        b->bytes += fst_child_at(b->a, child)->stride;
+    uint64_t bytes = child < fst_load_acquire(&b->a->sb->child_top) ? fst_child_at(b->a, child)->stride : 0;
+    b->bytes += bytes;
+    fst_burial_object(b->burial, bytes);
     fst_release_after_free(b->t, oid);
 }
 
@@ -276,7 +280,9 @@ static void scan_processes(struct batch *b)
 static void finish_process(struct batch *b, uint32_t slot)
 {
     uint64_t *entries = fst_entries_of(b->a, slot);
-    uint32_t top = fst_load_acquire(&fst_process_at(b->a, slot)->entry_top);
+    const struct fst_process *p = fst_process_at(b->a, slot);
+    uint32_t top = fst_load_acquire(&p->entry_top);
+    b->burial = fst_state(fst_load_acquire(&p->state)) == FST_PROCESS_DEAD ? fst_burial_of(b->a, slot) : NULL;
     for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
         uint64_t entry = fst_load_acquire(&entries[i]);
         if (fst_entry_state(entry) != FST_ENTRY_TAKEN)
@@ -342,6 +348,7 @@ static int run(struct batch *b)
     }
     for (uint32_t slot = 0; slot < processes; slot++)
         finish_process(b, slot);
+    b->burial = NULL;
     fst_bury_finish(a); /* slabs that the dead were closing go before their children are looked at */
     if (ended) {
         fst_ended_children(a, &b->ended, release_child, b);

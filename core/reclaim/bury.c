@@ -8,6 +8,7 @@
 #include "platform/liveness.h"
 #include "platform/mapping.h"
 #include "rcu/thread.h"
+#include "reclaim/burial.h"
 #include "refs/inflight.h"
 
 static void free_thread_slots(struct fst_arena *a, uint32_t process)
@@ -26,6 +27,7 @@ static bool probe(struct fst_arena *a, uint32_t slot)
     uint64_t seen = fst_load_acquire(&p->state);
     uint32_t state = fst_state(seen);
     if (state == FST_PROCESS_DEAD) {
+        fst_burial_of(a, slot);
         free_thread_slots(a, slot);
         return true;
     }
@@ -34,8 +36,9 @@ static bool probe(struct fst_arena *a, uint32_t slot)
     /* The word names its generation: a slot that was given back and claimed again since our look does not match. */
     if (!fst_cas64(&p->state, &seen, fst_state_moved(seen, FST_PROCESS_DEAD)))
         return false;
-    if (state == FST_PROCESS_LIVE && !(fst_load_relaxed(&p->flags) & FST_PROCESS_LEFT))
+    if (state == FST_PROCESS_LIVE && p->pid && !(fst_load_relaxed(&p->flags) & FST_PROCESS_LEFT))
         fst_add64(&a->sb->deaths, 1);
+    fst_burial_of(a, slot);
     free_thread_slots(a, slot);
     /* It may have been killed between the end of a slab and that of its child, or of a child and its group: look at all of them. */
 #ifndef FST_MUTANT_NO_WALK_AFTER_DEATH
@@ -105,6 +108,9 @@ void fst_bury_finish(struct fst_arena *a)
         recovered = true;
         fst_store_release(&p->entry_top, 0); /* first: nobody may touch what is given back, also when we are killed in between */
         shrink_entries(a, slot);
+        fst_burial_close(a, slot);
+        fst_store_relaxed(&p->pid, 0); /* the burial is written: whoever claims the slot next is not to be named like this one */
+        fst_store_relaxed(&p->burial, 0);
         fst_store_release(&p->state, fst_state_moved(state, FST_PROCESS_FREE));
     }
 }

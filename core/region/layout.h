@@ -37,6 +37,7 @@
 #define FST_MAX_CHILDREN  (1u << 21)
 #define FST_MAX_GROUPS    (1u << 21)
 #define FST_MAX_CGROUPS   (1u << 12)
+#define FST_MAX_BURIALS   32u
 #define FST_ZONE_EXTENTS  64u /* bookkeeping of pages comes in zones of 16 MiB */
 #define FST_ZONE_PAGES    (FST_ZONE_EXTENTS * FST_EXTENT_PAGES)
 #define FST_ZONE_CLASSES  7u
@@ -59,6 +60,7 @@ enum fst_table_kind {
     FST_T_CGROUP,       /* which groups end with which cgroups */
     FST_T_ZONE,         /* which pages are free, see pages.c */
     FST_T_ZONE_SUMMARY, /* FST_ZONE_CLASSES bitmaps of zones, committed whole */
+    FST_T_BURIAL,       /* a ring of the last deaths, committed whole */
     FST_T_SLAB,         /* FST_SLAB_CLASSES tables of slab descriptors, by the number of words they carry */
     FST_T_COUNT = FST_T_SLAB + 7
 };
@@ -148,6 +150,7 @@ struct fst_superblock {
     uint64_t released_bytes;
     uint64_t grace_periods;
     uint64_t deaths;         /* processes buried */
+    uint64_t burials;        /* number of the newest record in the ring of burials, or the one before it */
     uint32_t stalled_thread; /* slot + 1 of the reader that a grace period waits for, 0: none; stale when its seq has gone on */
     uint32_t holes;          /* futex: runs that are being given back to the system, free in a moment; under pages_lock, derived */
     uint64_t stalled_seq;    /* the reader's seq */
@@ -479,7 +482,7 @@ struct fst_process {
     char command[16];
     uint64_t entries_committed; /* bytes of its part of the table of entries */
     uint32_t dropped;           /* entries dropped since the last batch took them; a hint */
-    uint32_t pad;
+    uint32_t burial;            /* DEAD: low half of its burial's number, 0: none yet */
     char arguments[192];
 };
 static_assert(sizeof(struct fst_process) == 256, "layout");
@@ -487,6 +490,28 @@ static_assert(sizeof(struct fst_process) == 256, "layout");
 #define FST_PROCESS_READONLY 1u
 #define FST_PROCESS_REAPER   2u /* its reaper thread runs */
 #define FST_PROCESS_LEFT     4u /* it is ending in good order: no death when its lock goes */
+
+/* What was reclaimed from a process that died, for people (reclaim/burial.c). Under reaper_lock; read without it: `number` is 0 while the
+ * rest is being filled in.
+ *      0        8            16            24    28    32     36      40           48      56       64        80       128
+ *      | number | noticed_at | finished_at | pid | uid | slot | reaper | generation | bytes | objects | command | groups, pad |  */
+struct fst_burial {
+    uint64_t number;      /* of the burial, from 1; it lies at this number modulo FST_MAX_BURIALS */
+    uint64_t noticed_at;  /* ns since boot */
+    uint64_t finished_at; /* 0: not everything it had is released yet */
+    int32_t pid;          /* in its own pid namespace */
+    uint32_t uid;
+    uint32_t slot;
+    int32_t reaper;      /* pid of who ran the batch */
+    uint64_t generation; /* of the process slot */
+    uint64_t bytes;      /* of the objects */
+    uint64_t objects;    /* released with it: nobody else used them */
+    char command[16];
+    uint64_t groups; /* closed with it: nobody else had them open */
+    uint64_t pad[5];
+};
+static_assert(offsetof(struct fst_burial, command) == 64, "layout");
+static_assert(sizeof(struct fst_burial) == 128, "layout");
 
 /* A thread slot has one busy line, written by its thread only (waiter and claim apart).
  *      0     8     12       16      24    28           32    64

@@ -50,6 +50,8 @@ uint64_t fst_layout_fingerprint(void)
         sizeof(struct fst_cgroup),
         sizeof(struct fst_process),
         sizeof(struct fst_thread_slot),
+        FST_MAX_BURIALS,
+        sizeof(struct fst_burial),
         offsetof(struct fst_superblock, gp_seq),
         offsetof(struct fst_superblock, pages_lock),
         offsetof(struct fst_superblock, names_lock),
@@ -104,6 +106,7 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         [FST_T_CACHE_SHAPES] = {FST_MAX_CACHES, sizeof(uint32_t)},
         [FST_T_GROUP_NAMES] = {FST_MAX_GROUPS, sizeof(uint32_t)},
         [FST_T_CGROUP] = {FST_MAX_CGROUPS, sizeof(struct fst_cgroup)},
+        [FST_T_BURIAL] = {FST_MAX_BURIALS, sizeof(struct fst_burial)},
         [FST_T_ZONE] = {zones, sizeof(struct fst_zone)},
         [FST_T_ZONE_SUMMARY] = {FST_ZONE_CLASSES * ((zones + 63) / 64), sizeof(uint64_t)},
     };

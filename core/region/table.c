@@ -9,8 +9,22 @@
 const char *fst_table_name(enum fst_table_kind kind)
 {
     static const char *const names[] = {
-        "process slots",     "thread slots",      "reference entries", "in-flight entries", "caches", "child caches",  "groups",
-        "buckets of caches", "buckets of caches", "buckets of groups", "bound cgroups",     "zones",  "zone summaries"};
+        [FST_T_PROCESS] = "process slots",
+        [FST_T_THREAD] = "thread slots",
+        [FST_T_ENTRY] = "reference entries",
+        [FST_T_INFLIGHT] = "in-flight entries",
+        [FST_T_CACHE] = "caches",
+        [FST_T_CHILD] = "child caches",
+        [FST_T_GROUP] = "groups",
+        [FST_T_CACHE_NAMES] = "buckets of caches",
+        [FST_T_CACHE_SHAPES] = "buckets of caches",
+        [FST_T_GROUP_NAMES] = "buckets of groups",
+        [FST_T_CGROUP] = "bound cgroups",
+        [FST_T_ZONE] = "zones",
+        [FST_T_ZONE_SUMMARY] = "zone summaries",
+        [FST_T_BURIAL] = "burials",
+    };
+    static_assert(sizeof names / sizeof *names == FST_T_SLAB, "a name for each kind of table");
     return kind < FST_T_SLAB ? names[kind] : "slab descriptors";
 }
 

@@ -184,6 +184,18 @@ static void check_held(void)
         CHECK(filled(held[i].data, held[i].nbytes, i));
 }
 
+/* Whoever was killed while writing a record of a burial has left none, or the next has finished it. */
+static void check_burials(void)
+{
+    struct fst_burial_info b[64];
+    size_t n = fst_burial_list(a, b, 64);
+    for (size_t i = 0; i < n; i++) {
+        CHECK(b[i].pid > 0 && b[i].noticed_at && b[i].finished_at >= b[i].noticed_at);
+        CHECK(b[i].objects < 1000 && b[i].groups < 10 && b[i].bytes < 64 * MIB);
+        CHECK(b[i].number <= fst_burial_count(a) && (i == 0 || b[i].number < b[i - 1].number));
+    }
+}
+
 /* What the survivor must find after kills in these operations. */
 static void look(const struct operation *const *o, int count)
 {
@@ -204,6 +216,7 @@ static void look(const struct operation *const *o, int count)
     remove_leftovers();
     settle(a);
     CHECK_STATE(base, state_of(a));
+    check_burials();
     check_held();
     CHECK_CLEAN(a);
 }

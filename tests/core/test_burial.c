@@ -1,0 +1,162 @@
+/* What the arena says about those who died: whose death it was, and what was reclaimed. */
+#include <sys/prctl.h>
+
+#include "reclaim/reaper.h"
+#include "support.h"
+
+static char path[128];
+
+static void open_here(struct peer *parent, fst_arena **a)
+{
+    (void)parent;
+    REQUIRE(try_open(path, 0, FST_OPEN_EXISTING, a) == FST_OK);
+}
+
+/* Three private objects, two shared ones, one that a message has too, and a group. */
+static void hold_things(struct peer *parent, void *context)
+{
+    (void)context;
+    fst_arena *a;
+    prctl(PR_SET_NAME, "a victim");
+    open_here(parent, &a);
+    uint64_t pool = root_child(a, "pool", 1000, 0);
+    struct fst_ref ref[6];
+    struct fst_message m;
+    for (int i = 0; i < 6; i++)
+        ref[i] = alloc_one(a, pool);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(FST_OK, fst_share(a, &ref[i], &m));
+        struct fst_ref again;
+        if (i && fst_take(a, &m, &again) == FST_OK)
+            fst_drop(a, &again);
+    }
+    make_group(a, "its group", fst_group_root(a), MIB, 0);
+    peer_say(parent, 'r');
+    peer_hear(parent);
+}
+
+static fst_arena *fresh(void)
+{
+    snprintf(path, sizeof path, "%s", new_path("burial"));
+    return open_named(path);
+}
+
+static void says_what_was_reclaimed(void)
+{
+    fst_arena *a = fresh();
+    CHECK_EQ(0, fst_burial_count(a));
+    struct peer p = peer_start(hold_things, NULL);
+    PEER_WAIT(&p, 'r');
+    struct fst_burial_info b[4];
+    CHECK_EQ(0, fst_burial_list(a, b, 4));
+    uint64_t before = fst_now();
+    peer_kill(&p);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    /* Its parent's slot, which it was forked with, and its own: that of the arena it opened by itself is the same. */
+    CHECK_EQ(1, fst_burial_count(a));
+    REQUIRE(fst_burial_list(a, b, 4) == 1);
+    CHECK_EQ(p.pid, b[0].pid);
+    CHECK_EQ(getpid(), b[0].reaper);
+    CHECK_EQ(getuid(), b[0].uid);
+    CHECK_EQ(1, b[0].number);
+    CHECK_EQ(5, b[0].objects);
+    CHECK_EQ(5 * 1000, b[0].bytes);
+    CHECK_EQ(1, b[0].groups);
+    CHECK(b[0].noticed_at >= before && b[0].finished_at >= b[0].noticed_at && b[0].finished_at <= fst_now());
+    fst_arena_unref(a);
+}
+
+static void leave(struct peer *parent, void *context)
+{
+    (void)context;
+    fst_arena *a;
+    open_here(parent, &a);
+    fst_arena_unref(a);
+}
+
+static void says_nothing_of_who_left(void)
+{
+    fst_arena *a = fresh();
+    struct peer p = peer_start(leave, NULL);
+    peer_end(&p);
+    settle(a);
+    struct fst_burial_info b[4];
+    size_t n = fst_burial_list(a, b, 4);
+    for (size_t i = 0; i < n; i++)
+        CHECK(b[i].objects == 0 && b[i].groups == 0); /* the attachment it was forked with has died with it */
+    fst_arena_unref(a);
+}
+
+#define MANY 45
+
+static void keeps_the_last(void)
+{
+    fst_arena *a = fresh();
+    struct peer p[MANY];
+    for (int i = 0; i < MANY; i++) {
+        p[i] = peer_start(hold_things, NULL);
+        PEER_WAIT(&p[i], 'r');
+    }
+    for (int i = 0; i < MANY; i++)
+        peer_kill(&p[i]);
+    settle(a);
+    struct fst_burial_info b[2 * MANY];
+    size_t n = fst_burial_list(a, b, 2 * MANY);
+    CHECK_EQ(MANY, fst_burial_count(a));
+    CHECK_EQ(32, n);
+    for (size_t i = 0; i < n; i++) {
+        CHECK_EQ(MANY - i, b[i].number);
+        CHECK(b[i].pid > 0 && b[i].finished_at);
+        CHECK_EQ(5, b[i].objects);
+    }
+    struct fst_arena_info info;
+    fst_arena_get_info(a, &info);
+    CHECK_EQ(MANY, info.deaths);
+    fst_arena_unref(a);
+}
+
+static void run_batch_for_ever(struct peer *parent, void *context)
+{
+    fst_arena *a = context;
+    peer_hear(parent);
+    fst_barrier(a, FST_FOREVER);
+}
+
+static void says_who_runs_a_batch(void)
+{
+    fst_arena *a = fresh();
+    struct fst_arena_info info;
+    fst_reaper_stop(a, true);
+    settle(a);
+    fst_arena_get_info(a, &info);
+    CHECK_EQ(0, info.batch_pid);
+    struct fst_ref ref = alloc_bytes(a, 100);
+    struct fst_message m;
+    CHECK_EQ(FST_OK, fst_share(a, &ref, &m));
+    struct peer p = peer_start(run_batch_for_ever, a);
+    fst_read_lock(a); /* what the batch waits for */
+    fst_drop(a, &ref);
+    fst_inflight_drop(a, 0, UINT64_MAX);
+    peer_say(&p, 'g');
+    do
+        fst_arena_get_info(a, &info);
+    while (info.batch_pid != (uint64_t)p.pid || info.batch_ns == 0);
+    kill(p.pid, SIGSTOP);
+    int status;
+    CHECK(waitpid(p.pid, &status, WUNTRACED) == p.pid && WIFSTOPPED(status));
+    fst_read_unlock(a);
+    fst_arena_get_info(a, &info);
+    CHECK_EQ(p.pid, info.batch_pid);
+    uint64_t then = info.batch_ns;
+    usleep(2000);
+    fst_arena_get_info(a, &info);
+    CHECK(info.batch_ns > then);
+    peer_kill(&p);
+    settle(a);
+    fst_arena_get_info(a, &info);
+    CHECK_EQ(0, info.batch_pid);
+    fst_arena_unref(a);
+}
+
+TEST_MAIN(CASE(says_what_was_reclaimed), CASE(says_nothing_of_who_left), CASE(keeps_the_last), CASE(says_who_runs_a_batch))
