@@ -28,6 +28,7 @@ C_LAYERS = [
 
 PYTHON_LAYERS = [
     ["errors", "names", "sizes"],
+    ["notices"],
     ["_core"],
     ["format", "rcu"],
     ["attach", "memory", "snapshot", "teardown"],

@@ -33,6 +33,7 @@ from flagstone.errors import (
 from flagstone.group import Group
 from flagstone.snapshot import (
     ArenaSnapshot,
+    Burial,
     CacheInfo,
     CacheStats,
     Finding,
@@ -53,6 +54,7 @@ __all__ = [
     "ArenaInfo",
     "ArenaSnapshot",
     "Block",
+    "Burial",
     "Cache",
     "CacheBusy",
     "CacheInfo",

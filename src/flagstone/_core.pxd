@@ -54,6 +54,7 @@ cdef extern from "flagstone.h" nogil:
         uint64_t batches, grace_periods, released_objects, released_bytes, deaths
         uint64_t batch_last_ns
         uint64_t stalled_pid, stalled_tid, stalled_ns
+        uint64_t batch_pid, batch_ns
 
     int fst_arena_get_info(fst_arena *arena, fst_arena_info *out)
     int fst_arena_fd(const fst_arena *arena)
@@ -192,6 +193,16 @@ cdef extern from "flagstone.h" nogil:
         uint32_t threads
 
     size_t fst_process_list(fst_arena *arena, fst_process_info *out, size_t max)
+
+    struct fst_burial_info:
+        uint64_t number
+        int32_t pid, reaper
+        uint32_t uid
+        char command[16]
+        uint64_t noticed_at, finished_at, objects, bytes, groups
+
+    size_t fst_burial_list(fst_arena *arena, fst_burial_info *out, size_t max)
+    uint64_t fst_burial_count(fst_arena *arena)
     size_t fst_check(fst_arena *arena, void (*found)(void *, const char *) noexcept nogil,
                      void *context)
     uint64_t fst_now()

@@ -34,6 +34,8 @@ class _ArenaInfo(TypedDict):
     stalled_pid: int
     stalled_tid: int
     stalled_ns: int
+    batch_pid: int
+    batch_ns: int
 
 class _CacheInfo(TypedDict):
     id: int
@@ -76,6 +78,18 @@ class _InFlight(TypedDict):
     pid: int
     command: bytes
     age: int
+
+class _Burial(TypedDict):
+    number: int
+    pid: int
+    reaper: int
+    uid: int
+    command: bytes
+    noticed_at: int
+    finished_at: int
+    objects: int
+    bytes: int
+    groups: int
 
 class _Process(TypedDict):
     slot: int
@@ -167,6 +181,8 @@ class Attachment:
     def path(self) -> str | None: ...
     @property
     def formats(self) -> dict[int, Format | None]: ...
+    told: int
+    noticed: tuple[tuple[int, ...], float] | None
     @property
     def usable(self) -> bool: ...
     @property
@@ -238,6 +254,9 @@ class Attachment:
     def gp_done(self, cookie: int) -> bool: ...
     def shrink(self) -> int: ...
     def processes(self) -> list[_Process]: ...
+    def burials(self) -> list[_Burial]: ...
+    @property
+    def burial_count(self) -> int: ...
     def in_flight(self) -> list[tuple[Handle, _InFlight]]: ...
     def drop_in_flight(self, older_than: int, group: int) -> int: ...
     def check(self) -> list[str]: ...

@@ -493,6 +493,8 @@ cdef class Attachment:
     cdef readonly bytes uuid
     cdef readonly str path       # None: anonymous
     cdef readonly dict formats   # cache id -> Format or None, for Blocks that arrive as handles
+    cdef public object noticed   # what flagstone.notices has told of it
+    cdef public uint64_t told    # burials up to this number were told of
     cdef object __weakref__
 
     def __init__(self):
@@ -512,6 +514,7 @@ cdef class Attachment:
         self.path = None if info.anonymous else _text(info.path)
         self.readonly = info.readonly
         self.formats = {}
+        self.told = fst_burial_count(self.ptr)
         return 0
 
     @staticmethod
@@ -804,6 +807,16 @@ cdef class Attachment:
         return count
 
     # ---- looking
+
+    @property
+    def burial_count(self):
+        return fst_burial_count(self.ptr)
+
+    def burials(self):
+        """The last deaths, the newest first."""
+        cdef fst_burial_info infos[64]
+        cdef size_t count = fst_burial_list(self.ptr, infos, 64), i
+        return [infos[i] for i in range(count)]
 
     def processes(self):
         cdef size_t room = 64, count, i

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from flagstone import _core, attach, rcu, snapshot
+from flagstone import _core, attach, notices, rcu, snapshot
 from flagstone._core import Attachment, Block, Handle, Link, ReadSection
 from flagstone.block import alloc_bytes, put
 from flagstone.cache import Cache, caches_of, open_cache
@@ -201,7 +201,9 @@ class Arena:
 
     def shrink(self) -> int:
         """Give memory that nothing uses back to the system; bytes given back."""
-        return self._link.attachment.shrink()
+        released = self._link.attachment.shrink()
+        notices.tell(self._link.attachment)
+        return released
 
     # ---- looking
 
@@ -209,10 +211,12 @@ class Arena:
         """Validate every structure of the arena, also while it is in use: what contradicts; empty
         when sound.
         """
+        notices.tell(self._link.attachment)
         return [Finding(text) for text in self._link.attachment.check()]
 
     def snapshot(self) -> ArenaSnapshot:
         """A frozen picture of everything: memory, processes, caches, groups, what is in flight."""
+        notices.tell(self._link.attachment)
         return snapshot.snapshot(self._link.attachment, self.name)
 
     def slabinfo(self) -> str:
@@ -284,6 +288,7 @@ class Arena:
 
         `snapshot().processes` also has the dead ones that no batch has buried yet.
         """
+        notices.tell(self._link.attachment)
         return [one for one in snapshot.processes(self._link.attachment) if one.alive]
 
     # ---- leaving

@@ -22,6 +22,7 @@ from typing import Any, Final
 from flagstone import _core
 from flagstone._core import Attachment
 from flagstone.errors import FlagstoneError, StaleHandle
+from flagstone.notices import tell
 
 __all__ = ["Locator", "attach", "forget", "fork_generation", "locate", "open_attachment"]
 
@@ -61,7 +62,11 @@ def open_attachment(
 ) -> Attachment:
     """Attach to the arena at `path` (None: a new anonymous one), or create it."""
     _leave_at_the_end()
-    return _remember(Attachment.open(path, capacity, create, readonly, lasting, huge_pages, mode))
+    attachment = _remember(
+        Attachment.open(path, capacity, create, readonly, lasting, huge_pages, mode)
+    )
+    tell(attachment)
+    return attachment
 
 
 def locate(attachment: Attachment) -> Locator:

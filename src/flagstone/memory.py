@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from flagstone import _core
 from flagstone.errors import FULL, LIMIT, ArenaFull, GroupLimitExceeded
+from flagstone.notices import tell, tell_of_waiting
 from flagstone.rcu import SLICE
 from flagstone.sizes import FOREVER, parse_seconds, to_nanoseconds
 
@@ -57,8 +58,12 @@ def allocate(
         if attachment.in_section:
             raise _explained(attachment, error, group, "inside read() nothing can be reclaimed")
         tries += 1
-        if attachment.reclaim(group, _RECLAIM) == 0 and tries <= _TRIES:
+        reclaimed = attachment.reclaim(group, _RECLAIM) == 0
+        tell(attachment)
+        if reclaimed and tries <= _TRIES:
             continue
+        if not reclaimed:
+            tell_of_waiting(attachment)
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             waited = f"after waiting {wait} s" if wait else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from flagstone._core import ReadSection, last_error
 from flagstone.errors import TIMEOUT
+from flagstone.notices import LONG, tell, tell_of_waiting
 from flagstone.sizes import parse_seconds, to_nanoseconds
 
 if TYPE_CHECKING:
@@ -62,11 +63,15 @@ def barrier(attachment: Attachment, timeout: float | None) -> None:
 def _in_slices(
     attachment: Attachment, step: Callable[[int], bool], timeout: float | None, what: str
 ) -> None:
-    deadline = time.monotonic() + parse_seconds(timeout, "timeout")
+    began = time.monotonic()
+    deadline = began + parse_seconds(timeout, "timeout")
     while True:
         remaining = max(0.0, deadline - time.monotonic())
         if step(to_nanoseconds(min(SLICE, remaining))):
+            tell(attachment)
             return
+        if time.monotonic() - began > LONG:
+            tell_of_waiting(attachment)
         if not remaining:
             why = last_error(TIMEOUT).args[-1]
             raise TimeoutError(f"{what}: not done in {timeout} s: {why}{_behind(attachment, why)}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArenaSnapshot",
+    "Burial",
     "CacheInfo",
     "CacheStats",
     "Finding",
@@ -97,6 +98,35 @@ class ProcessInfo:
     dropped: int
     bytes: int
     threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Burial:
+    """A process that died without leaving, and what was reclaimed from it.
+
+    Attributes:
+        number: of this death; counts from 1.
+        pid: as the process saw it (in its own pid namespace).
+        uid: its user.
+        command: short name.
+        noticed: when a batch found it dead, in seconds since boot.
+        finished: when everything it held was released, in seconds since boot; None: not yet.
+        reaper: pid of the process that released it.
+        objects: released with it. What others used, or has been sent, is not counted.
+        bytes: of these objects.
+        groups: closed with it, because nobody else had them open.
+    """
+
+    number: int
+    pid: int
+    uid: int
+    command: str
+    noticed: float
+    finished: float | None
+    reaper: int
+    objects: int
+    bytes: int
+    groups: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,10 +273,12 @@ class ArenaSnapshot:
         deaths: processes that ended without leaving.
         last_batch: seconds that the last batch took.
         stalled: (pid, thread id, seconds) of the reader that a grace period waits for, or None.
+        batch: (pid, seconds): who runs a batch, and for how long already; None: nobody.
         processes: attached, or dead and not yet buried by a batch.
         caches: size classes and ended ones included.
         groups: the root group included.
         in_flight: pickled and not taken.
+        burials: of the last processes that died without leaving, the newest first.
     """
 
     uuid: str
@@ -267,10 +299,12 @@ class ArenaSnapshot:
     deaths: int
     last_batch: float
     stalled: tuple[int, int, float] | None
+    batch: tuple[int, float] | None
     processes: tuple[ProcessInfo, ...]
     caches: tuple[CacheInfo, ...]
     groups: tuple[GroupInfo, ...]
     in_flight: tuple[InFlight, ...]
+    burials: tuple[Burial, ...]
 
 
 def text(raw: bytes) -> str:
@@ -297,6 +331,25 @@ def processes(attachment: Attachment) -> list[ProcessInfo]:
             threads=one["threads"],
         )
         for one in attachment.processes()
+    ]
+
+
+def burials(attachment: Attachment) -> list[Burial]:
+    """The last deaths, the newest first."""
+    return [
+        Burial(
+            number=one["number"],
+            pid=one["pid"],
+            uid=one["uid"],
+            command=text(one["command"]),
+            noticed=one["noticed_at"] / 1e9,
+            finished=one["finished_at"] / 1e9 or None,
+            reaper=one["reaper"],
+            objects=one["objects"],
+            bytes=one["bytes"],
+            groups=one["groups"],
+        )
+        for one in attachment.burials()
     ]
 
 
@@ -414,10 +467,12 @@ def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
             if info["stalled_pid"]
             else None
         ),
+        batch=(info["batch_pid"], info["batch_ns"] / 1e9) if info["batch_pid"] else None,
         processes=tuple(processes(attachment)),
         caches=tuple(caches(attachment)),
         groups=tuple(groups(attachment)),
         in_flight=tuple(in_flight(attachment)),
+        burials=tuple(burials(attachment)),
     )
 
 

@@ -1,5 +1,6 @@
 """The command line as a user runs it: output, --json, exit status, errors."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -306,6 +307,8 @@ class TestShow:
             "caches": (),
             "groups": (),
             "in_flight": (),
+            "batch": None,
+            "burials": (),
         }
         return flagstone.ArenaSnapshot(**{**base, **changes})
 
@@ -327,6 +330,18 @@ class TestShow:
         assert "has waited 3 s for the reader in process 17, thread 18" in text
         assert "its file was unlinked" in text
         assert "  deaths         2\n" in text
+
+    def test_the_dead_and_a_long_batch_are_told(self, capsys):
+        burial = flagstone.Burial(3, 4711, 0, "decoder", 1.0, 2.0, 4712, 17, 1 << 20, 1)
+        text = self.show(capsys, deaths=3, burials=(burial,), batch=(4713, 65.0))
+        assert "decoder" in text
+        assert "17" in text
+        assert "1 MiB" in text
+        assert "2 deaths" in text
+        assert "process 4713 has run a batch for 65 s" in text
+        assert "4713" not in self.show(capsys, batch=(4713, 0.5))
+        under_way = dataclasses.replace(burial, finished=None)
+        assert "being buried" in self.show(capsys, deaths=1, burials=(under_way,))
 
     def group(self, ident, parent, name, **changes):
         events = flagstone.GroupEvents(0, 0, 0)

@@ -11,6 +11,7 @@ PUBLIC = {
     *("open", "arenas", "unlink", "__version__"),
     *("Arena", "ArenaInfo", "Cache", "GroupCache", "Group", "Block", "Handle", "Teardown"),
     *("ArenaSnapshot", "CacheInfo", "CacheStats", "GroupInfo", "GroupEvents", "ProcessInfo"),
+    "Burial",
     *("InFlight", "Finding", "Holder", "FlagstoneError"),
     *("ArenaFull", "GroupLimitExceeded", "CacheBusy", "CacheMismatch", "GroupMismatch"),
     *("ReadOnly", "Closed", "StaleHandle", "LayoutMismatch", "ArenaCorrupted"),

@@ -13,13 +13,15 @@ from flagstone.cli.attach import attached, find
 from flagstone.cli.ls import state_of
 from flagstone.cli.screen import BAD, Screen, duration, many, number, plain, share
 from flagstone.cli.usage import add_arena
+from flagstone.notices import LONG
 from flagstone.sizes import format_size
 from flagstone.snapshot import now as boot_seconds
 
 NAME = "info"
 HELP = "show who uses an arena for what"
 DESCRIPTION = """\
-Show an arena: its memory, the processes that have it and what they hold, its caches and groups, the
+Show an arena: its memory, the processes that have it and what they hold, those that died and what
+was reclaimed from them, its caches and groups, the
 objects that are in flight (pickled and not yet taken), batches and grace periods, and the reader
 that keeps memory from being released, if there is one."""
 EXAMPLE = """\
@@ -31,6 +33,7 @@ _MOST: Final = 40
 """Lines of caches or groups without --all; those with the most bytes are shown."""
 
 _MOST_IN_FLIGHT: Final = 10
+_MOST_BURIALS: Final = 10
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +87,8 @@ def show(snapshot: flagstone.ArenaSnapshot, screen: Screen, *, everything: bool 
     screen.line()
     _processes(snapshot, screen)
     screen.line()
+    _burials(snapshot, screen, everything)
+    screen.line()
     _caches(snapshot, screen, everything)
     screen.line()
     _groups(snapshot, screen, everything)
@@ -127,6 +132,33 @@ def _arena(snapshot: flagstone.ArenaSnapshot, screen: Screen) -> None:
             f" thread {thread}: what has ended is not released until it leaves its section",
             BAD,
         )
+    if snapshot.batch is not None and snapshot.batch[1] > LONG:
+        pid, seconds = snapshot.batch
+        screen.line(f"  process {pid} has run a batch for {duration(seconds)}: is it stopped?", BAD)
+
+
+def _burials(snapshot: flagstone.ArenaSnapshot, screen: Screen, everything: bool) -> None:
+    now = boot_seconds()
+    shown = snapshot.burials if everything else snapshot.burials[:_MOST_BURIALS]
+    screen.table(
+        "died without leaving",
+        [">pid", "command", ">ago", ">objects", ">bytes", ">groups", ">by", "state"],
+        [
+            [
+                str(one.pid),
+                one.command,
+                duration(max(0.0, now - one.noticed)),
+                number(one.objects),
+                format_size(one.bytes),
+                number(one.groups),
+                str(one.reaper),
+                "" if one.finished is not None else "being buried",
+            ]
+            for one in shown
+        ],
+        empty="nobody" if not snapshot.deaths else "",
+    )
+    _and_more(snapshot.deaths - len(shown), "death", screen)
 
 
 def _processes(snapshot: flagstone.ArenaSnapshot, screen: Screen) -> None:

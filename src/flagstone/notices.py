@@ -1,0 +1,102 @@
+"""What an arena's users should hear of, through the logger "flagstone", as warnings:
+
+- a process died, and what was reclaimed from it;
+- memory waits behind a read-side section that does not end, or behind a batch that does not.
+
+There is no thread for that. The calls that may take long anyway look when they are made: opening,
+`barrier`, `synchronize`, waiting for memory, waiting for a teardown, `shrink`, `check`, `snapshot`,
+`processes`. Looking costs one load when nobody has died. So each process that makes such calls
+tells of each death once, whoever ran the batch; deaths from before it attached are not told of.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from flagstone.sizes import format_size
+
+if TYPE_CHECKING:
+    from flagstone._core import Attachment
+
+__all__ = ["LONG", "tell", "tell_of_waiting"]
+
+LONG: Final = 1.0
+"""Seconds that a batch may take before somebody who waits hears of it."""
+
+_logger: Final = logging.getLogger("flagstone")
+_AGAIN: Final = 10.0
+"""Seconds between two warnings of the same reader or batch."""
+
+
+def tell(attachment: Attachment) -> None:
+    """Warn of those who died since the last call."""
+    count = attachment.burial_count
+    told = attachment.told
+    if count == told:
+        return
+    fresh = [one for one in reversed(attachment.burials()) if one["number"] > told]
+    finished = []
+    for one in fresh:
+        if not one["finished_at"]:
+            break
+        finished.append(one)
+    if len(finished) == len(fresh):
+        attachment.told = count  # also where a record is missing: its writer was killed
+    elif finished:
+        attachment.told = finished[-1]["number"]
+    else:
+        return
+    unseen = fresh[0]["number"] - told - 1 if fresh else count - told
+    if unseen > 0:
+        _warn("%s: %d more processes died", _name(attachment), unseen)
+    for one in finished:
+        _warn(
+            "%s: process %d (%s) died without leaving; reclaimed: %d objects, %s, %d groups",
+            _name(attachment),
+            one["pid"],
+            one["command"].partition(b"\0")[0].decode("utf-8", "replace"),
+            one["objects"],
+            format_size(one["bytes"]),
+            one["groups"],
+        )
+
+
+def tell_of_waiting(attachment: Attachment) -> None:
+    """Warn of whom the memory waits for, from a call that waits for it."""
+    info = attachment.info()
+    if info["stalled_pid"]:
+        who = (info["stalled_pid"], info["stalled_tid"])
+        if _due(attachment, who):
+            _warn(
+                "%s: memory waits behind a read-side section of process %d thread %d that has"
+                " been in the way for %.1f s",
+                _name(attachment),
+                *who,
+                info["stalled_ns"] / 1e9,
+            )
+    elif info["batch_ns"] / 1e9 > LONG and _due(attachment, (info["batch_pid"],)):
+        _warn(
+            "%s: memory waits for a batch that process %d has run for %.1f s: is it stopped?",
+            _name(attachment),
+            info["batch_pid"],
+            info["batch_ns"] / 1e9,
+        )
+
+
+def _due(attachment: Attachment, who: tuple[int, ...]) -> bool:
+    now = time.monotonic()
+    last = attachment.noticed
+    if last is not None and last[0] == who and now - last[1] < _AGAIN:
+        return False
+    attachment.noticed = (who, now)
+    return True
+
+
+def _name(attachment: Attachment) -> str:
+    return f"arena {attachment.path or '(anonymous)'}"
+
+
+def _warn(text: str, *arguments: Any) -> None:
+    _logger.warning(text, *arguments)

@@ -1,0 +1,214 @@
+"""What one hears of the dead, and of those whom memory waits for: snapshot, info, log."""
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import flagstone
+from flagstone.testing import wait_until
+from tests.process.support import PATIENCE, assert_all_given_back, kept
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+
+@pytest.fixture
+def arena(worker, other_worker, arena_name):
+    with flagstone.open(arena_name, capacity="64MiB") as arena:
+        yield arena
+
+
+@pytest.fixture
+def log(caplog):
+    """The messages of the logger so far."""
+    with caplog.at_level(logging.WARNING, "flagstone"):
+        yield lambda: [one.getMessage() for one in caplog.records if one.name == "flagstone"]
+
+
+def attach(name):
+    kept["arena"] = flagstone.open(name, create=False)
+
+
+def hold(count):
+    arena = kept["arena"]
+    kept["blocks"] = [arena.alloc(1000) for _ in range(count)]
+    kept["group"] = arena.group("its own")
+
+
+def messages_while_looking(name):
+    """What this process logs when it next looks at the arena."""
+    heard = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())
+    logger = logging.getLogger("flagstone")
+    logger.addHandler(handler)
+    try:
+        assert kept["arena"].name == name
+        assert kept["arena"].processes
+    finally:
+        logger.removeHandler(handler)
+    return heard
+
+
+def enter():
+    kept["section"] = kept["arena"].read()
+    kept["section"].__enter__()
+
+
+def leave():
+    kept.pop("section").__exit__(None, None, None)
+
+
+def flagstone_info(arena, *arguments):
+    command = [sys.executable, "-m", "flagstone", "info", arena.name, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def stopped(worker):
+    worker.signal(signal.SIGSTOP)
+    wait_until(lambda: "(stopped)" in status_of(worker.pid))
+
+
+def status_of(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return next(line for line in file if line.startswith("State:"))
+
+
+class TestDeaths:
+    def test_all_say_whose_it_was(self, arena, worker, other_worker, log):
+        worker(attach, arena.name)
+        other_worker(attach, arena.name)
+        worker(hold, 5)
+        assert arena.snapshot().burials == ()
+        assert "died without leaving: nobody" in flagstone_info(arena)
+        pid = worker.pid
+        worker.kill()
+        arena.barrier(PATIENCE)
+        arena.barrier(PATIENCE)
+        (burial,) = arena.snapshot().burials
+        assert (burial.number, burial.pid, burial.objects, burial.groups) == (1, pid, 5, 1)
+        assert burial.bytes >= 5 * 1000
+        assert burial.command.startswith("python") or burial.command
+        assert burial.finished >= burial.noticed > 0
+        (told,) = json.loads(flagstone_info(arena, "--json"))["burials"]
+        assert (told["pid"], told["objects"], told["groups"]) == (pid, 5, 1)
+        assert str(pid) in flagstone_info(arena)
+        (message,) = log()
+        assert f"process {pid} " in message
+        assert "5 objects" in message
+        assert "1 groups" in message
+        # Once for each process; also in one that did not bury it.
+        arena.barrier(PATIENCE)
+        assert len(log()) == 1
+        (heard,) = other_worker(messages_while_looking, arena.name)
+        assert heard == message
+        assert other_worker(messages_while_looking, arena.name) == []
+
+    def test_not_of_those_before(self, arena, worker, other_worker):
+        worker(attach, arena.name)
+        worker.kill()
+        arena.barrier(PATIENCE)
+        assert arena.snapshot().deaths == 1
+        other_worker(attach, arena.name)
+        assert other_worker(messages_while_looking, arena.name) == []
+
+    def test_nothing_of_those_who_left(self, arena, worker, other_worker, log):
+        worker(attach, arena.name)
+        worker(hold, 3)
+        worker.end()
+        arena.barrier(PATIENCE)
+        arena.barrier(PATIENCE)
+        assert arena.snapshot().burials == ()
+        assert log() == []
+        assert_all_given_back(arena)
+
+
+class TestWaiting:
+    def drop_something(self, arena):
+        """What needs a batch with a grace period."""
+        arena.cache("gone", size=100, merge=False).alloc()
+        arena.cache("gone", size=100, merge=False).destroy()
+        with arena.group("gone") as group:
+            arena.alloc(1000, group=group)
+        arena.group("gone").destroy()
+
+    def test_behind_a_stopped_reader(self, arena, worker, log):
+        worker(attach, arena.name)
+        worker(enter)
+        stopped(worker)
+        with arena.group("full") as group:
+            block = arena.alloc(1000, group=group)
+            group.destroy()
+        del block
+        with pytest.raises(TimeoutError, match=str(worker.pid)):
+            arena.barrier(3.0)
+        messages = [one for one in log() if "read-side section" in one]
+        assert messages
+        assert all(f"process {worker.pid} thread {worker.pid}" in one for one in messages)
+        assert len(messages) < 3, "the same is not told again and again"
+        assert arena.snapshot().stalled[:2] == (worker.pid, worker.pid)
+        worker.signal(signal.SIGCONT)
+        worker(leave)
+        arena.barrier(PATIENCE)
+        assert arena.snapshot().stalled is None
+
+    def test_for_a_stopped_reaper(self, arena, worker, other_worker, log):
+        """Everybody can see who it is, everything but reclaiming goes on, and one batch clears the
+        backlog.
+        """
+        worker(attach, arena.name)
+        other_worker(attach, arena.name)
+        cache = arena.cache("thing", size=2000)
+        used = arena.used
+        other_worker(enter)
+        self.drop_something(arena)
+        worker.send(wait_for_a_batch)
+
+        def is_stopped_in_its_batch():
+            batch = arena.snapshot().batch
+            if batch is None or batch[0] != worker.pid:
+                return False
+            stopped(worker)
+            batch = arena.snapshot().batch
+            if batch is not None and batch[0] == worker.pid:
+                return True
+            worker.signal(signal.SIGCONT)
+            return False
+
+        wait_until(is_stopped_in_its_batch, PATIENCE)
+        other_worker(leave)
+        with pytest.raises(TimeoutError):
+            arena.barrier(2.5)
+        (message,) = (one for one in log() if "batch" in one)
+        assert f"process {worker.pid} " in message
+        pid, seconds = arena.snapshot().batch
+        assert pid == worker.pid
+        assert seconds > 1
+        assert str(worker.pid) in flagstone_info(arena).partition("processes")[0]
+        assert json.loads(flagstone_info(arena, "--json"))["batch"][0] == worker.pid
+        # Who does not want memory back does not notice.
+        for number in range(20):
+            blocks = [cache.alloc() for _ in range(50)]
+            assert arena.get(blocks[0].handle).handle == blocks[0].handle
+            with arena.group(f"job-{number}") as group:
+                cache.alloc(group)
+                group.destroy()
+            arena.cache(f"cache-{number}", size=64, merge=False).destroy()
+            other_worker(attach, arena.name)
+            del blocks
+        arena.synchronize(PATIENCE)
+        worker.signal(signal.SIGCONT)
+        worker.result()
+        arena.barrier(PATIENCE)
+        arena.barrier(PATIENCE)
+        assert arena.snapshot().batch is None
+        assert cache.stats.allocated == 0
+        assert arena.used == used
+        assert len(arena.groups) == 0
+
+
+def wait_for_a_batch():
+    kept["arena"].barrier(PATIENCE)
