@@ -263,6 +263,16 @@ static pid_t start_victim(const struct operation *o, int i, const uint32_t *go)
     _exit(atomic_load(&test_failures) != 0);
 }
 
+HELPER void wait_until_prepared(pid_t pid, int i)
+{
+    while (!__atomic_load_n(&report[i].prepared, __ATOMIC_SEQ_CST) && !__atomic_load_n(&report[i].gave_way, __ATOMIC_SEQ_CST)) {
+        siginfo_t info = {0};
+        if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid)
+            return;
+        usleep(50);
+    }
+}
+
 /* True: it was killed where it should be. */
 HELPER bool end_victim(pid_t pid, int i)
 {

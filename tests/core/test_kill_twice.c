@@ -107,16 +107,6 @@ static bool second_kills(const struct operation *o, uint64_t points)
 
 /* ---- two at once ---- */
 
-static void wait_until_prepared(pid_t pid, int i)
-{
-    while (!__atomic_load_n(&report[i].prepared, __ATOMIC_SEQ_CST) && !__atomic_load_n(&report[i].gave_way, __ATOMIC_SEQ_CST)) {
-        siginfo_t info = {0};
-        if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid)
-            return;
-        usleep(50);
-    }
-}
-
 static int kill_both(const struct operation *const *o, const uint64_t *n)
 {
     static uint32_t *go;
