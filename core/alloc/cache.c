@@ -256,7 +256,8 @@ void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body)
     fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_ENDED));
     if (index != body)
         forget_alias(a, index);
-    fst_store_relaxed(&a->sb->ended_caches, 1);
+    fst_store_relaxed(&c->next_ended, a->sb->ended_caches);
+    fst_store_relaxed(&a->sb->ended_caches, body);
 }
 
 bool fst_cache_try_release(struct fst_arena *a, uint32_t index)

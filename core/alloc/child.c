@@ -1,6 +1,7 @@
 #include "alloc/child.h"
 
 #include "alloc/cache.h"
+#include "alloc/group.h"
 #include "alloc/run.h"
 #include "alloc/slab.h"
 #include "platform/atomics.h"
@@ -206,21 +207,50 @@ void fst_child_suspend_all_of_cache(struct fst_arena *a, uint32_t cache, bool aw
     move_all(a, cache, suspend, away ? FST_CHILD_ENDING : FST_CHILD_LIVE);
 }
 
-bool fst_child_try_release(struct fst_arena *a, uint32_t index)
+static bool releasable(const struct fst_child *c)
 {
-    struct fst_child *c = fst_child_at(a, index);
-    uint32_t state = fst_state(c->state);
-    if (state != FST_CHILD_OFFLINE && state != FST_CHILD_ENDED)
-        return false;
+    uint32_t state = fst_state(fst_load_acquire(&c->state));
+    return (state == FST_CHILD_OFFLINE || state == FST_CHILD_ENDED) && fst_load_relaxed(&c->used_pages) == 0;
+}
+
+/* Up to 64 of them; bit i: the i-th is gone. */
+static uint64_t release_some(struct fst_arena *a, const uint32_t *children, uint32_t n)
+{
+    uint64_t gone = 0;
     fst_run_lock(a); /* a slab under way is charged already, or finds the state changed */
-    bool empty = c->used_pages == 0;
-    if (empty) {
-        fst_registry_unlink_child(a, index);
+    for (uint32_t i = 0; i < n; i++) {
+        struct fst_child *c = fst_child_at(a, children[i]);
+        if (!releasable(c))
+            continue;
+        fst_registry_unlink_child(a, children[i]);
         fst_store_release(&c->state, fst_state_moved(c->state, FST_CHILD_FREE));
+        gone |= 1ull << i;
     }
     fst_run_unlock(a);
-    if (!empty)
-        return false;
-    fst_registry_put(a, FST_T_CHILD, index);
-    return true;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!(gone >> i & 1))
+            continue;
+        struct fst_child *c = fst_child_at(a, children[i]);
+        fst_registry_put(a, FST_T_CHILD, children[i]);
+        fst_cache_try_release(a, c->cache);
+        fst_group_try_release(a, c->group);
+    }
+    return gone;
+}
+
+uint32_t fst_child_release(struct fst_arena *a, const uint32_t *children, uint32_t n)
+{
+    uint32_t released = 0;
+    for (uint32_t from = 0; from < n; from += 64) {
+        uint32_t some = n - from < 64 ? n - from : 64;
+        bool any = false;
+        for (uint32_t i = 0; i < some && !any; i++)
+            any = releasable(fst_child_at(a, children[from + i]));
+        if (!any)
+            continue;
+        fst_registry_lock(a);
+        released += (uint32_t)__builtin_popcountll(release_some(a, children + from, some));
+        fst_registry_unlock(a);
+    }
+    return released;
 }

@@ -24,8 +24,9 @@ void fst_child_suspend_all_of_cache(struct fst_arena *a, uint32_t cache, bool su
 /* The state of the child that an id names, once no destroy() is looking for users of its cache; 0 when it is gone. Without locks. */
 uint64_t fst_child_settled(struct fst_arena *a, uint64_t child);
 
-/* Release an OFFLINE or ENDED child that has no slab left; true if it is gone. Under names_lock. */
-bool fst_child_try_release(struct fst_arena *a, uint32_t child);
+/* Release those of these children that are OFFLINE or ENDED and have no slab left, and what waited for them alone: cache, group. Returns how
+ * many. Without locks. */
+uint32_t fst_child_release(struct fst_arena *a, const uint32_t *children, uint32_t n);
 
 /* How a cache's objects lie in slabs: stride, pages of a slab, objects in it, class of descriptor. */
 struct fst_shape {

@@ -175,9 +175,25 @@ static void queue(struct fst_arena *a, uint32_t index)
             fst_store_relaxed(&g->flags, g->flags | FST_GROUP_AGAIN);
         return;
     }
+    struct fst_superblock *sb = a->sb;
     fst_store_relaxed(&g->flags, g->flags | FST_GROUP_QUEUED);
-    fst_store_relaxed(&g->next_ended, a->sb->ended_head);
-    fst_store_release(&a->sb->ended_head, index);
+    fst_store_relaxed(&g->next_ended, FST_NONE);
+    fst_store_release(sb->ended_head == FST_NONE ? &sb->ended_head : &fst_group_at(a, sb->ended_tail)->next_ended, index);
+    fst_store_relaxed(&sb->ended_tail, index);
+    fst_store_relaxed(&sb->ended_groups, sb->ended_groups + 1);
+}
+
+uint32_t fst_group_take_ended(struct fst_arena *a)
+{
+    struct fst_superblock *sb = a->sb;
+    uint32_t index = sb->ended_head;
+    if (index == FST_NONE)
+        return FST_NONE;
+    struct fst_group *g = fst_group_at(a, index);
+    fst_store_relaxed(&sb->ended_head, g->next_ended);
+    fst_store_relaxed(&sb->ended_taken, sb->ended_taken + 1);
+    fst_store_relaxed(&g->next_ended, FST_NONE);
+    return index;
 }
 
 void fst_group_end(struct fst_arena *a, uint32_t index, enum fst_group_state state)

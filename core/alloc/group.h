@@ -22,7 +22,10 @@ int fst_group_make_root(struct fst_arena *a);
 /* CLOSED or DESTROYED and without anything left: release the descriptor. Under names_lock. */
 bool fst_group_try_release(struct fst_arena *a, uint32_t index);
 
-/* The same for a group that a batch has taken off the list of ended ones. */
+/* Take the group that has waited longest off the list of ended ones; FST_NONE: none waits. Under names_lock. */
+uint32_t fst_group_take_ended(struct fst_arena *a);
+
+/* As fst_group_try_release, for a group that a batch has taken so: unless it ended further meanwhile, and is queued again. Under names_lock. */
 bool fst_group_taken(struct fst_arena *a, uint32_t index);
 
 /* The same for all groups but those queued since: for a batch that looked at all of them. Under names_lock. */

@@ -19,6 +19,9 @@ int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint
  * of it. */
 void fst_run_release(struct fst_arena *a, uint32_t slab_id, uint64_t state);
 
+/* The same for many slabs that this thread has closed; returns the bytes of their pages. */
+uint64_t fst_run_release_closed(struct fst_arena *a, const uint32_t *slab_ids, uint32_t n);
+
 /* Give memory of wholly free extents back to the system; returns bytes. idle_only: what was free at the last such call too. */
 uint64_t fst_run_punch(struct fst_arena *a, bool idle_only, uint64_t owner);
 

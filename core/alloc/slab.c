@@ -44,6 +44,19 @@ uint32_t fst_slab_count(struct fst_slab *s, uint32_t class)
     return n;
 }
 
+uint32_t fst_slab_list(struct fst_arena *a, uint32_t child, uint32_t *ids, uint32_t max)
+{
+    const struct fst_child *c = fst_child_at(a, child);
+    uint32_t n = 0;
+    fst_slab_lock(a, child);
+    for (int list = 0; list < 2; list++)
+        for (uint32_t id = list ? c->full : c->partial; id != FST_NONE && n < max; id = fst_slab_at(a, id)->next)
+            ids[n++] = id;
+    uint32_t has = c->slabs;
+    fst_slab_unlock(a, child);
+    return has > n ? has : n;
+}
+
 static bool has_free(struct fst_slab *s, uint32_t class)
 {
     for (uint32_t i = 0; i < s->objects; i++)
@@ -169,12 +182,15 @@ static bool try_close(struct fst_arena *a, struct fst_child *c, uint32_t id, uin
 }
 
 /* Close up to `max` empty slabs of a list; ids into out. */
-static uint32_t close_some(struct fst_arena *a, uint32_t child, uint8_t list, uint64_t owner, uint32_t *out, uint32_t max)
+static uint32_t close_some(struct fst_arena *a, uint32_t child, bool typesafe, uint8_t list, uint64_t owner, uint32_t *out,
+                           uint32_t max)
 {
     struct fst_child *c = fst_child_at(a, child);
     uint32_t n = 0;
     fst_slab_lock(a, child);
-    for (uint32_t id = *list_head(c, list), next; id != FST_NONE && n < max; id = next) {
+    /* Its descriptor may have gone on to another life since the caller looked at its flags. */
+    bool same = !!(c->flags & FST_CACHE_TYPESAFE_BY_RCU) == typesafe || TYPESAFE_NO_WAIT;
+    for (uint32_t id = *list_head(c, list), next; id != FST_NONE && n < max && same; id = next) {
         next = fst_slab_at(a, id)->next;
         if (try_close(a, c, id, owner))
             out[n++] = id;
@@ -199,34 +215,30 @@ static void reopen(struct fst_arena *a, uint32_t id, uint64_t state)
     }
     fst_slab_unlock(a, child);
     if (fst_state(fst_load_acquire(&c->state)) != FST_CHILD_LIVE)
-        fst_store_relaxed(&a->sb->ended_caches, 1);
+        fst_store_relaxed(&a->sb->ended_slabs, 1);
 }
 
-static void release_all(struct fst_arena *a, const uint32_t *ids, uint32_t n, uint64_t *bytes)
+void fst_slab_give_now(struct fst_arena *a, struct fst_closed *closed, uint64_t *bytes)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        const struct fst_slab *s = fst_slab_at(a, ids[i]);
-        *bytes += (uint64_t)s->pages << FST_PAGE_SHIFT;
-        fst_run_release(a, ids[i], s->state);
-    }
+    *bytes += fst_run_release_closed(a, closed->now, closed->now_n);
+    closed->now_n = 0;
 }
 
 bool fst_slab_close_empty(struct fst_arena *a, uint32_t child, uint64_t owner, struct fst_closed *closed, uint64_t *bytes)
 {
-    const struct fst_child *c = fst_child_at(a, child);
+    bool wait = (fst_child_at(a, child)->flags & FST_CACHE_TYPESAFE_BY_RCU) && !TYPESAFE_NO_WAIT;
+    uint32_t n, room, most = wait ? FST_CLOSED_MAX : FST_CLOSED_NOW;
+    uint32_t *ids = wait ? closed->ids : closed->now, *count = wait ? &closed->n : &closed->now_n;
     for (uint8_t list = FST_LIST_PARTIAL; list <= FST_LIST_FULL; list++) {
-        uint32_t n, room;
         do {
-            uint32_t *ids = closed->ids + closed->n;
-            room = FST_CLOSED_MAX - closed->n;
-            n = close_some(a, child, list, owner, ids, room);
-            /* The flags after the close, which keeps the child in this life. */
-            if (n && (c->flags & FST_CACHE_TYPESAFE_BY_RCU) && !TYPESAFE_NO_WAIT)
-                closed->n += n;
-            else
-                release_all(a, ids, n, bytes);
-            if (closed->n == FST_CLOSED_MAX)
+            room = most - *count;
+            n = close_some(a, child, wait, list, owner, ids + *count, room);
+            *count += n;
+            if (*count < most)
+                continue;
+            if (wait)
                 return false;
+            fst_slab_give_now(a, closed, bytes);
         } while (n == room);
     }
     return true;
@@ -241,7 +253,7 @@ bool fst_slab_give_closed(struct fst_arena *a, struct fst_closed *closed, uint64
             reopen(a, closed->ids[i], fst_slab_at(a, closed->ids[i])->state);
         return false;
     }
-    release_all(a, closed->ids, n, bytes);
+    *bytes += fst_run_release_closed(a, closed->ids, n);
     return true;
 }
 
@@ -250,9 +262,10 @@ uint64_t fst_slab_shrink_child(struct fst_arena *a, uint32_t child, uint64_t own
     struct fst_closed closed;
     uint64_t bytes = 0;
     bool all, over;
-    closed.n = 0;
+    closed.n = closed.now_n = 0;
     do {
         all = fst_slab_close_empty(a, child, owner, &closed, &bytes);
+        fst_slab_give_now(a, &closed, &bytes);
         over = fst_slab_give_closed(a, &closed, patience, NULL, &bytes);
     } while (!all && over);
     return bytes;
@@ -538,7 +551,7 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     if (closed)
         fst_run_release(a, slab_id, state);
     if (waits)
-        fst_store_relaxed(&a->sb->ended_caches, 1);
+        fst_store_relaxed(&a->sb->ended_slabs, 1);
     return waits;
 }
 

@@ -78,12 +78,16 @@ uint64_t fst_slab_shrink_child(struct fst_arena *a, uint32_t child, uint64_t own
 
 /* The same in steps, so that many children share a grace period. */
 #define FST_CLOSED_MAX 1024u
+#define FST_CLOSED_NOW 128u
 struct fst_closed {
-    uint32_t n;
+    uint32_t n, now_n;
     uint32_t ids[FST_CLOSED_MAX]; /* closed slabs of TYPESAFE_BY_RCU caches */
+    uint32_t now[FST_CLOSED_NOW]; /* those that need no grace period */
 };
-/* Close the child's empty slabs; those that need no grace period are given back at once. False: no more room, give and call again. */
+/* Close the child's empty slabs; those that need no grace period are given back when enough have come together, and by
+ * fst_slab_give_now. False: no more room, give and call again. */
 bool fst_slab_close_empty(struct fst_arena *a, uint32_t child, uint64_t owner, struct fst_closed *closed, uint64_t *bytes);
+void fst_slab_give_now(struct fst_arena *a, struct fst_closed *closed, uint64_t *bytes);
 /* Wait for a grace period and give them back. False: it was not over in time (see fst_grace_wait), and they are open again. */
 bool fst_slab_give_closed(struct fst_arena *a, struct fst_closed *closed, uint64_t patience, const uint32_t *stop, uint64_t *bytes);
 
@@ -96,6 +100,9 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id);
 
 /* Is the thread that an owner word names gone? */
 bool fst_slab_owner_gone(struct fst_arena *a, uint64_t owner);
+
+/* Up to max ids of the child's slabs; returns how many it has. */
+uint32_t fst_slab_list(struct fst_arena *a, uint32_t child, uint32_t *ids, uint32_t max);
 
 /* Number of the slab's words that are ALLOCATED. */
 uint32_t fst_slab_count(struct fst_slab *s, uint32_t class);

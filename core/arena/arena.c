@@ -70,6 +70,7 @@ static void unmap(struct fst_arena *a)
         close(a->fd);
     fst_refs_destroy(a);
     fst_reaper_destroy(a);
+    fst_batch_destroy(a);
     free(a);
 }
 
@@ -108,6 +109,8 @@ static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readon
         return fst_fail_errno(FST_OS, errno, "cannot open the arena's file again through /proc/self/fd");
     a->can_membarrier = fst_membarrier_register();
     int rc = fst_refs_create(a);
+    if (rc == FST_OK)
+        rc = fst_batch_create(a);
     return rc ? rc : fst_reaper_create(a);
 }
 

@@ -105,6 +105,10 @@ struct fst_arena_info {
     bool unlinked; /* the file lost its name from outside: nobody new can attach by name */
     uint64_t batches, grace_periods, released_objects, released_bytes, deaths;
     uint64_t batch_last_ns;
+    uint32_t groups_waiting; /* closed or destroyed, not yet taken by a batch */
+    const char *hold_wall_lock,
+        *hold_cpu_lock;                 /* the shared lock that was held for longest, as wall and as CPU time; NULL: none seen */
+    uint64_t hold_wall_ns, hold_cpu_ns; /* sampled: see fst_lock_sample */
     uint64_t stalled_pid, stalled_tid, stalled_ns; /* the reader that a grace period waits for; pid 0: none */
     uint64_t batch_pid, batch_ns;                  /* who runs a batch now, and for how long already; pid 0: nobody */
 };
@@ -343,11 +347,45 @@ size_t fst_burial_list(fst_arena *arena, struct fst_burial_info *out, size_t max
 /* Number of the newest one. A load: cheap enough to ask in passing. */
 uint64_t fst_burial_count(fst_arena *arena);
 
+/* What a batch did. */
+struct fst_batch_info {
+    uint32_t number;
+    uint32_t groups, children; /* groups taken off the queue; child caches released */
+    uint64_t objects, bytes;   /* released */
+    uint64_t began;            /* ns since boot */
+    uint64_t duration;         /* ns, of which it waited for readers: */
+    uint64_t grace_ns;
+};
+/* The last batches, newest first: up to max of at most 16; returns how many. */
+size_t fst_batch_list(fst_arena *arena, struct fst_batch_info *out, size_t max);
+
+/* Child caches by state: in use; deactivated (their group was closed); ended and queued for a batch, or kept by references; taken by the
+ * running batch. Looks at every child there is. */
+struct fst_child_counts {
+    uint32_t live, deactivated, queued, releasing;
+};
+void fst_child_count(fst_arena *arena, struct fst_child_counts *out);
+
+/* Who keeps something that has ended from being released: references of a process (or in flight: pid 0) to objects of a group that was
+ * closed or destroyed, or to the group itself. */
+struct fst_keeper {
+    uint64_t group; /* id */
+    int32_t pid;
+    char command[16];
+    uint64_t references, bytes;
+    uint64_t ended_ns; /* how long ago the group ended */
+};
+/* Up to max of them; returns how many were found, at most max. Looks at every reference. */
+size_t fst_keeper_list(fst_arena *arena, struct fst_keeper *out, size_t max);
+
 /* Validate every structure. Calls found(context, text) for each contradiction; returns their number. The arena may be in use:
  * what is changing during the look is looked at again under the lock that protects it. */
 size_t fst_check(fst_arena *arena, void (*found)(void *context, const char *text), void *context);
 
 uint64_t fst_now(void); /* ns since boot */
+
+/* How often this process looks how long it holds a shared lock: every so many acquisitions (256 unless set; 0 never). */
+void fst_lock_sample(uint32_t every);
 
 /* ---- for tests ---------------------------------------------------------------------------------------------------------------- */
 

@@ -62,6 +62,15 @@ static void batch_info(const struct fst_arena *a, struct fst_arena_info *out)
     out->batch_ns = now > began ? now - began : 0;
 }
 
+static const char *lock_name(uint32_t offset)
+{
+    if (offset == offsetof(struct fst_superblock, names_lock))
+        return "names";
+    if (offset == offsetof(struct fst_superblock, pages_lock))
+        return "pages";
+    return offset ? "child" : NULL;
+}
+
 int fst_arena_get_info(fst_arena *a, struct fst_arena_info *out)
 {
     const struct fst_superblock *sb = a->sb;
@@ -84,10 +93,55 @@ int fst_arena_get_info(fst_arena *a, struct fst_arena_info *out)
     out->released_objects = fst_load_relaxed(&sb->released_objects);
     out->released_bytes = fst_load_relaxed(&sb->released_bytes);
     out->deaths = fst_load_relaxed(&sb->deaths);
-    out->batch_last_ns = fst_load_relaxed(&sb->batch_last_ns);
+    struct fst_batch_info last;
+    out->batch_last_ns = fst_batch_list(a, &last, 1) ? last.duration : 0;
+    out->groups_waiting = fst_load_relaxed(&sb->ended_groups) - fst_load_relaxed(&sb->ended_taken);
+    out->hold_wall_ns = fst_load_relaxed(&sb->hold_ns[0]);
+    out->hold_cpu_ns = fst_load_relaxed(&sb->hold_ns[1]);
+    out->hold_wall_lock = lock_name(fst_load_relaxed(&sb->hold_lock[0]));
+    out->hold_cpu_lock = lock_name(fst_load_relaxed(&sb->hold_lock[1]));
     stall_info(a, out);
     batch_info(a, out);
     return FST_OK;
+}
+
+size_t fst_batch_list(fst_arena *a, struct fst_batch_info *out, size_t max)
+{
+    const struct fst_superblock *sb = a->sb;
+    uint32_t last = fst_load_acquire(&sb->batches), room = sizeof sb->batch_log / sizeof *sb->batch_log;
+    size_t n = 0;
+    for (uint32_t number = last; n < max && number && last - number < room; number--) {
+        const struct fst_batch_record *r = &sb->batch_log[number % room];
+        if (fst_load_acquire(&r->number) != number)
+            continue;
+        struct fst_batch_info info = {.number = number,
+                                      .groups = r->groups,
+                                      .children = r->children,
+                                      .objects = r->objects,
+                                      .bytes = r->bytes,
+                                      .began = r->began,
+                                      .duration = r->duration,
+                                      .grace_ns = r->grace_ns};
+        fst_acquire_fence();
+        if (fst_load_relaxed(&r->number) == number) /* not overwritten while we read it */
+            out[n++] = info;
+    }
+    return n;
+}
+
+void fst_child_count(fst_arena *a, struct fst_child_counts *out)
+{
+    uint32_t ended = 0, top = fst_load_acquire(&a->sb->child_top);
+    memset(out, 0, sizeof *out);
+    for (uint32_t i = 0; i < top; i++) {
+        uint32_t state = fst_state(fst_load_relaxed(&fst_child_at(a, i)->state));
+        out->live += state == FST_CHILD_LIVE || state == FST_CHILD_ENDING;
+        out->deactivated += state == FST_CHILD_OFFLINE;
+        ended += state == FST_CHILD_ENDED;
+    }
+    uint32_t taken = fst_load_relaxed(&a->sb->batch_groups);
+    out->releasing = taken < ended ? taken : ended;
+    out->queued = ended - out->releasing;
 }
 
 /* ---- processes ---- */
@@ -217,6 +271,77 @@ size_t fst_inflight_list(fst_arena *a, struct fst_inflight_info *out, size_t max
         n++;
     }
     return n;
+}
+
+/* ---- what keeps ended groups ---- */
+
+/* The ended group that an object, or a group, belongs to; FST_NONE: none. */
+static uint32_t ended_group(struct fst_arena *a, uint64_t oid)
+{
+    uint32_t group, top = fst_load_acquire(&a->sb->group_top);
+    if (fst_oid_is_group(oid)) {
+        group = fst_oid_group_index(oid);
+    } else {
+        uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
+        group = child < fst_load_acquire(&a->sb->child_top) ? fst_load_relaxed(&fst_child_at(a, child)->group) : FST_NONE;
+    }
+    return group < top && fst_state(fst_load_acquire(&fst_group_at(a, group)->state)) > FST_GROUP_LIVE ? group : FST_NONE;
+}
+
+struct keepers {
+    struct fst_keeper *out;
+    size_t n, max;
+};
+
+/* One reference more of this process (NULL: in flight) to something of an ended group. */
+static void add_keeper(struct fst_arena *a, struct keepers *k, const struct fst_process *p, uint64_t oid, uint64_t bytes)
+{
+    uint32_t group = fst_word_of(a, oid) ? ended_group(a, oid) : FST_NONE;
+    if (group == FST_NONE)
+        return;
+    const struct fst_group *g = fst_group_at(a, group);
+    uint64_t id = fst_id(group, g->state), ended = fst_load_relaxed(&g->ended_at), now = fst_now();
+    int32_t pid = p ? p->pid : 0;
+    size_t i = k->n; /* mostly the one before: a process's references to a group lie together */
+    while (i > 0 && (k->out[i - 1].group != id || k->out[i - 1].pid != pid))
+        i--;
+    if (i == 0) {
+        if (k->n == k->max)
+            return;
+        struct fst_keeper *new = &k->out[k->n++];
+        memset(new, 0, sizeof *new);
+        new->group = id;
+        new->pid = pid;
+        new->ended_ns = ended &&now > ended ? now - ended : 0;
+        if (p)
+            memcpy(new->command, p->command, sizeof new->command);
+        i = k->n;
+    }
+    k->out[i - 1].references++;
+    k->out[i - 1].bytes += bytes;
+}
+
+size_t fst_keeper_list(fst_arena *a, struct fst_keeper *out, size_t max)
+{
+    struct keepers k = {.out = out, .max = max};
+    for (uint32_t slot = 0; slot < fst_load_acquire(&a->sb->process_top); slot++) {
+        const struct fst_process *p = fst_process_at(a, slot);
+        if (fst_state(fst_load_acquire(&p->state)) != FST_PROCESS_LIVE)
+            continue;
+        const uint64_t *entries = fst_entries_of(a, slot);
+        uint32_t top = fst_load_acquire(&p->entry_top);
+        for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
+            uint64_t entry = fst_load_acquire(&entries[i]);
+            if (fst_entry_state(entry) == FST_ENTRY_LIVE)
+                add_keeper(a, &k, p, fst_entry_oid(entry), entry_bytes(a, entry));
+        }
+    }
+    for (uint32_t i = 0; i < fst_load_acquire(&a->sb->inflight_top); i++) {
+        struct fst_inflight_info info;
+        if (inflight_info(a, i, &info))
+            add_keeper(a, &k, NULL, fst_handle_oid(&info.handle), info.nbytes);
+    }
+    return k.n;
 }
 
 /* ---- who holds the memory ---- */

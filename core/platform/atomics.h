@@ -35,6 +35,11 @@ static inline void fst_compiler_barrier(void)
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
+static inline void fst_acquire_fence(void)
+{
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+}
+
 static inline void fst_full_fence(void)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);

@@ -1,9 +1,9 @@
 #include "reclaim/batch.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-#include "alloc/registry.h"
-#include "alloc/run.h"
+#include "alloc/child.h"
 #include "alloc/slab.h"
 #include "crash/process.h"
 #include "platform/error.h"
@@ -19,15 +19,17 @@
 
 #define FILTER_BITS (1u << 16)
 
-struct batch {
+/* One for each attachment, used by who holds the reaper's lock: too large for the stack of any thread that may be short of memory. */
+struct fst_batch {
     struct fst_thread *t;
     struct fst_arena *a;
     const struct fst_batch_options *options;
-    struct fst_ended ended;
     struct fst_burial *burial;         /* of the dead process whose references are looked at, or NULL */
     bool everything;                   /* the last batch was broken off */
     uint64_t condemned;                /* words that need the scan */
-    uint64_t objects, bytes;           /* released */
+    uint64_t objects, bytes, children; /* released */
+    uint64_t grace_ns;                 /* spent waiting for readers */
+    struct fst_ended ended;
     uint64_t filter[FILTER_BITS / 64]; /* by slab: may it have condemned words? Saves the scan a look at most words. */
 };
 
@@ -37,13 +39,13 @@ static uint32_t filter_bit(uint64_t oid)
 }
 static_assert(FILTER_BITS == 1u << 16, "filter_bit");
 
-static void filter_add(struct batch *b, uint64_t oid)
+static void filter_add(struct fst_batch *b, uint64_t oid)
 {
     uint32_t bit = filter_bit(oid);
     b->filter[bit / 64] |= 1ull << (bit % 64);
 }
 
-static bool filter_has(const struct batch *b, uint64_t oid)
+static bool filter_has(const struct fst_batch *b, uint64_t oid)
 {
     uint32_t bit = filter_bit(oid);
     return b->filter[bit / 64] >> (bit % 64) & 1;
@@ -51,8 +53,8 @@ static bool filter_has(const struct batch *b, uint64_t oid)
 
 /* ---- release ---- */
 
-/* After the swing to free. */
-static void released(struct batch *b, uint64_t oid)
+/* After the swing to free. Slabs of what has ended are given back together, later. */
+static void released(struct fst_batch *b, uint64_t oid, bool ended)
 {
     b->objects++;
     if (fst_oid_is_group(oid)) {
@@ -64,7 +66,8 @@ static void released(struct batch *b, uint64_t oid)
     uint64_t bytes = child < fst_load_acquire(&b->a->sb->child_top) ? fst_child_at(b->a, child)->stride : 0;
     b->bytes += bytes;
     fst_burial_object(b->burial, bytes);
-    fst_release_after_free(b->t, oid);
+    if (!ended)
+        fst_release_after_free(b->t, oid);
 }
 
 /* A lasting group stays although nobody refers to it. */
@@ -78,7 +81,7 @@ static bool lasts(struct fst_arena *a, uint64_t oid)
 
 /* What is still CONDEMNED in this generation is referenced by nobody, if the scan looked for it: an older batch that was broken off may
  * have left a word CONDEMNED that somebody took from a message since, and its group may have been destroyed after our step 2. */
-static void release_condemned(struct batch *b, uint64_t oid, uint64_t *word, uint64_t seen)
+static void release_condemned(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t seen, bool ended)
 {
     if (!filter_has(b, oid))
         return;
@@ -88,7 +91,7 @@ static void release_condemned(struct batch *b, uint64_t oid, uint64_t *word, uin
     while ((seen & FST_WORD_ALLOCATED) && (seen & FST_WORD_CONDEMNED)) {
 #endif
         if (fst_cas64(word, &seen, fst_word_free(seen))) {
-            released(b, oid);
+            released(b, oid, ended);
             return;
         }
     }
@@ -96,7 +99,7 @@ static void release_condemned(struct batch *b, uint64_t oid, uint64_t *word, uin
 
 /* ---- splice and condemn ---- */
 
-static void condemn(struct batch *b, uint64_t oid, uint64_t *word, uint64_t seen)
+static void condemn(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t seen)
 {
     while ((seen & FST_WORD_ALLOCATED) && !(seen & FST_WORD_CONDEMNED))
         if (fst_cas64(word, &seen, seen | FST_WORD_CONDEMNED))
@@ -107,7 +110,7 @@ static void condemn(struct batch *b, uint64_t oid, uint64_t *word, uint64_t seen
 
 /* The request of one TAKEN entry. A word that was never SHARED is condemned like any other: the entry may be a withdrawn attempt at an
  * object that somebody else allocated, and is using (mutant M_DIRECTANY of models/references.pml). */
-static void consider(struct batch *b, uint64_t entry)
+static void consider(struct fst_batch *b, uint64_t entry)
 {
     uint64_t oid = fst_entry_oid(entry), *word = fst_word_of(b->a, oid);
     if (!word || lasts(b->a, oid))
@@ -119,7 +122,7 @@ static void consider(struct batch *b, uint64_t entry)
 }
 
 /* DROPPED, and a dead process's LIVE, become TAKEN; then what they ask for is considered. */
-static void splice_process(struct batch *b, uint32_t slot)
+static void splice_process(struct fst_batch *b, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(b->a, slot);
     uint32_t state = fst_state(fst_load_acquire(&p->state));
@@ -143,9 +146,9 @@ static void splice_process(struct batch *b, uint32_t slot)
 
 /* ---- ended children ---- */
 
-typedef void visit_word(struct batch *b, uint64_t oid, uint64_t *word, uint64_t seen);
+typedef void visit_word(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t seen);
 
-static void visit_slab(struct batch *b, uint32_t id, uint32_t child, visit_word *visit)
+static void visit_slab(struct fst_batch *b, uint32_t id, uint32_t child, visit_word *visit)
 {
     struct fst_slab *s = fst_slab_at(b->a, id);
     uint32_t class = FST_SLAB_ID_CLASS(id);
@@ -159,22 +162,17 @@ static void visit_slab(struct batch *b, uint32_t id, uint32_t child, visit_word 
     }
 }
 
-/* Every allocated word of an ended child. The lists change under visit (an empty slab goes), so the ids are taken first; a child with many
- * slabs is found through the descriptors instead. */
-static void for_each_word(struct batch *b, uint32_t child, visit_word *visit)
+#define SLABS 1024u
+
+/* Every allocated word of an ended child. A drop elsewhere may take an empty slab away meanwhile, so the ids are taken first; the slabs of a
+ * child with many are found through the descriptors instead. */
+static void for_each_word(struct fst_batch *b, uint32_t child, visit_word *visit)
 {
     struct fst_arena *a = b->a;
-    const struct fst_child *c = fst_child_at(a, child);
-    uint32_t ids[64], n = 0;
-    fst_slab_lock(a, child);
-    bool few = c->slabs <= 64;
-    for (int list = 0; few && list < 2; list++)
-        for (uint32_t id = list ? c->full : c->partial; id != FST_NONE && n < 64; id = fst_slab_at(a, id)->next)
-            ids[n++] = id;
-    fst_slab_unlock(a, child);
-    for (uint32_t i = 0; i < n; i++)
+    uint32_t ids[SLABS], n = fst_slab_list(a, child, ids, SLABS);
+    for (uint32_t i = 0; i < n && n <= SLABS; i++)
         visit_slab(b, ids[i], child, visit);
-    for (uint32_t class = 0; !few && class < FST_SLAB_CLASSES; class ++)
+    for (uint32_t class = 0; n > SLABS && class < FST_SLAB_CLASSES; class ++)
         for (uint32_t i = 0; i < fst_load_acquire(&a->sb->slab_top[class]); i++)
             if (fst_load_relaxed(&fst_slab_at(a, FST_SLAB_ID(class, i))->child) == child)
                 visit_slab(b, FST_SLAB_ID(class, i), child, visit);
@@ -182,21 +180,26 @@ static void for_each_word(struct batch *b, uint32_t child, visit_word *visit)
 
 static void condemn_child(void *context, uint32_t child)
 {
-    struct batch *b = context;
+    struct fst_batch *b = context;
     if (fst_state(fst_load_acquire(&fst_child_at(b->a, child)->state)) == FST_CHILD_ENDED)
         for_each_word(b, child, condemn);
 }
 
-static void release_child(void *context, uint32_t child)
+static void release_ended(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t seen)
 {
-    struct batch *b = context;
-    if (fst_state(fst_load_acquire(&fst_child_at(b->a, child)->state)) == FST_CHILD_ENDED)
-        for_each_word(b, child, release_condemned);
+    release_condemned(b, oid, word, seen, true);
+}
+
+static void release_words(void *context, uint32_t child)
+{
+    struct fst_batch *b = context;
+    if (b->condemned && fst_state(fst_load_acquire(&fst_child_at(b->a, child)->state)) == FST_CHILD_ENDED)
+        for_each_word(b, child, release_ended);
 }
 
 static void condemn_group(void *context, uint32_t group)
 {
-    struct batch *b = context;
+    struct fst_batch *b = context;
     uint64_t *word = &fst_group_at(b->a, group)->word;
     uint64_t seen = fst_load_acquire(word);
     if (seen & FST_WORD_ALLOCATED)
@@ -205,9 +208,9 @@ static void condemn_group(void *context, uint32_t group)
 
 static void release_group(void *context, uint32_t group)
 {
-    struct batch *b = context;
+    struct fst_batch *b = context;
     uint64_t *word = &fst_group_at(b->a, group)->word;
-    release_condemned(b, fst_oid_group(group), word, fst_load_acquire(word));
+    release_condemned(b, fst_oid_group(group), word, fst_load_acquire(word), true);
 }
 
 static bool of_ended(struct fst_arena *a, uint64_t oid)
@@ -220,7 +223,7 @@ static bool of_ended(struct fst_arena *a, uint64_t oid)
 }
 
 /* In-flight entries of what was destroyed end: a taker that won is in its table already, one that lost has a bare handle. */
-static void end_inflight(struct batch *b)
+static void end_inflight(struct fst_batch *b)
 {
     uint32_t top = fst_load_acquire(&b->a->sb->inflight_top);
     for (uint32_t i = 0; i < top; i++) {
@@ -243,7 +246,7 @@ static void keep(struct fst_arena *a, uint64_t oid, uint64_t entry, bool any_gen
             return;
 }
 
-static void scan_inflight(struct batch *b)
+static void scan_inflight(struct fst_batch *b)
 {
     uint32_t top = fst_load_acquire(&b->a->sb->inflight_top);
     for (uint32_t i = 0; i < top; i++) {
@@ -253,7 +256,7 @@ static void scan_inflight(struct batch *b)
     }
 }
 
-static void scan_processes(struct batch *b)
+static void scan_processes(struct fst_batch *b)
 {
     uint32_t processes = fst_load_acquire(&b->a->sb->process_top);
     for (uint32_t slot = 0; slot < processes; slot++) {
@@ -277,7 +280,7 @@ static void scan_processes(struct batch *b)
 
 /* ---- release and empty ---- */
 
-static void finish_process(struct batch *b, uint32_t slot)
+static void finish_process(struct fst_batch *b, uint32_t slot)
 {
     uint64_t *entries = fst_entries_of(b->a, slot);
     const struct fst_process *p = fst_process_at(b->a, slot);
@@ -290,7 +293,7 @@ static void finish_process(struct batch *b, uint32_t slot)
         uint64_t oid = fst_entry_oid(entry), *word = fst_word_of(b->a, oid);
         uint64_t seen = word ? fst_load_acquire(word) : 0;
         if (word && fst_entry_matches(entry, seen) && !lasts(b->a, oid))
-            release_condemned(b, oid, word, seen);
+            release_condemned(b, oid, word, seen, false);
         fst_cas64(&entries[i], &entry, 0); /* fails when its owner took it back */
     }
 }
@@ -302,7 +305,7 @@ static void give_back(struct fst_thread *t, const struct fst_batch_options *opti
     uint32_t top = fst_load_acquire(&a->sb->child_top);
     uint64_t began = fst_now(), bytes = 0, patience = options->timeout;
     struct fst_closed closed;
-    closed.n = 0;
+    closed.n = closed.now_n = 0;
     for (uint32_t i = 0; i < top; i++) {
         const struct fst_child *c = fst_child_at(a, i);
         if (fst_state(fst_load_acquire(&c->state)) == FST_CHILD_FREE || fst_load_relaxed(&c->used_pages) == 0)
@@ -313,12 +316,13 @@ static void give_back(struct fst_thread *t, const struct fst_batch_options *opti
             patience = gone < options->timeout ? options->timeout - gone : 0;
         }
     }
+    fst_slab_give_now(a, &closed, &bytes);
     fst_slab_give_closed(a, &closed, patience, options->stop, &bytes);
     for (uint32_t i = 0; i < top; i++)
-        fst_release_child(a, i); /* if it has ended */
+        fst_child_release(a, &i, 1); /* if it has ended */
 }
 
-static int run(struct batch *b)
+static int run(struct fst_batch *b)
 {
     struct fst_arena *a = b->a;
     uint32_t processes;
@@ -327,17 +331,19 @@ static int run(struct batch *b)
     processes = fst_load_acquire(&a->sb->process_top);
     for (uint32_t slot = 0; slot < processes; slot++)
         splice_process(b, slot);
-    b->ended = fst_ended_take(a, b->everything);
-    bool ended = b->ended.head != FST_NONE || b->ended.caches || b->ended.walk;
+    bool ended = fst_ended_take(a, b->everything, &b->ended);
+    fst_store_relaxed(&a->sb->batch_groups, b->ended.n_groups);
     if (ended) {
         fst_ended_children(a, &b->ended, condemn_child, b);
         fst_ended_groups(a, &b->ended, condemn_group, b);
         end_inflight(b);
     }
     if (b->condemned) {
+        uint64_t began = fst_now();
         int rc = fst_grace_wait(a, fst_load_seq_cst(&a->sb->gp_seq), b->options->timeout, b->options->stop);
         if (rc)
             return rc;
+        b->grace_ns = fst_now() - began;
 #ifdef FST_MUTANT_SCAN_ORDER
         scan_processes(b);
         scan_inflight(b);
@@ -351,13 +357,40 @@ static int run(struct batch *b)
     b->burial = NULL;
     fst_bury_finish(a); /* slabs that the dead were closing go before their children are looked at */
     if (ended) {
-        fst_ended_children(a, &b->ended, release_child, b);
         fst_ended_groups(a, &b->ended, release_group, b);
-        fst_ended_release(a, &b->ended, fst_slab_owner_word(b->t), b->options->stop);
+        b->children = fst_ended_release(a, &b->ended, fst_slab_owner_word(b->t), b->options->stop, release_words, b);
     }
     if (b->options->give_back)
         give_back(b->t, b->options);
     return FST_OK;
+}
+
+int fst_batch_create(struct fst_arena *a)
+{
+    a->batch = calloc(1, sizeof *a->batch);
+    return a->batch ? FST_OK : fst_fail(FST_FULL, "out of memory");
+}
+
+void fst_batch_destroy(struct fst_arena *a)
+{
+    free(a->batch);
+    a->batch = NULL;
+}
+
+/* For people: what the batch did, under its number. Killed in here, the record says 0, and is none. */
+static void log_batch(const struct fst_batch *b, uint32_t number, uint64_t began)
+{
+    struct fst_superblock *sb = b->a->sb;
+    struct fst_batch_record *r = &sb->batch_log[number % (sizeof sb->batch_log / sizeof *sb->batch_log)];
+    fst_store_release(&r->number, 0);
+    r->groups = b->ended.n_groups;
+    r->children = (uint32_t)b->children;
+    r->objects = b->objects;
+    r->bytes = b->bytes;
+    r->began = began;
+    r->duration = fst_now() - began;
+    r->grace_ns = b->grace_ns;
+    fst_store_release(&r->number, number);
 }
 
 int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
@@ -366,26 +399,27 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     struct fst_superblock *sb = a->sb;
     if (fst_trylock(a, &sb->reaper_lock) == FST_TRY_BUSY)
         return fst_fail(FST_BUSY, "another batch is running");
-    struct batch b;
-    memset(&b, 0, sizeof b);
-    b.t = t;
-    b.a = a;
-    b.options = options;
-    b.everything = fst_load_relaxed(&sb->batch_dirty) != 0;
-    b.ended.head = FST_NONE;
+    struct fst_batch *b = a->batch;
+    memset(b, 0, offsetof(struct fst_batch, ended));
+    memset(b->filter, 0, sizeof b->filter);
+    b->t = t;
+    b->a = a;
+    b->options = options;
+    b->everything = fst_load_relaxed(&sb->batch_dirty) != 0;
     uint64_t began = fst_now();
     fst_store_relaxed(&sb->batch_dirty, 1);
     fst_store_relaxed(&sb->batch_started, began);
     fst_store_release(&sb->batches_begun, fst_load_relaxed(&sb->batches) + 1);
     fst_full_fence(); /* PAIR(batch-number): whoever took the number before this sees its drop spliced by the next batch */
-    int rc = run(&b);
+    int rc = run(b);
     if (rc == FST_OK) {
-        fst_add64(&sb->released_objects, b.objects);
-        fst_add64(&sb->released_bytes, b.bytes);
-        fst_store_relaxed(&sb->batch_last_ns, fst_now() - began);
+        fst_add64(&sb->released_objects, b->objects);
+        fst_add64(&sb->released_bytes, b->bytes);
+        log_batch(b, fst_load_relaxed(&sb->batches) + 1, began);
         fst_store_relaxed(&sb->batch_dirty, 0);
         fst_store_release(&sb->batches, fst_load_relaxed(&sb->batches) + 1);
     }
+    fst_store_relaxed(&sb->batch_groups, 0);
     fst_store_relaxed(&sb->batch_started, 0);
     fst_unlock(a, &sb->reaper_lock);
     fst_futex_wake(&sb->batches, INT32_MAX);

@@ -25,6 +25,10 @@ struct fst_batch_options {
     const uint32_t *stop; /* becoming non-zero breaks it off; may be NULL */
 };
 
+/* What this process needs to run batches: no batch needs more memory. FST_FULL. */
+int fst_batch_create(struct fst_arena *a);
+void fst_batch_destroy(struct fst_arena *a);
+
 /* Run one batch. FST_BUSY when another process or thread runs one; FST_TIMEOUT, FST_OS when broken off. In no section. */
 int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options);
 

@@ -5,26 +5,201 @@
 #include "alloc/group.h"
 #include "alloc/slab.h"
 #include "platform/futex.h"
-#include "reclaim/release.h"
 
-struct fst_ended fst_ended_take(struct fst_arena *a, bool all)
+#define LOT 256u /* descriptors looked at in one section of the lock */
+
+/* ---- taking ---- */
+
+/* The group's children, if there is room for all. Under names_lock. */
+static bool note_children(struct fst_arena *a, uint32_t group, struct fst_ended *e)
+{
+    uint32_t n = e->n_children;
+    for (uint32_t i = fst_group_at(a, group)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_group) {
+        if (n == FST_ENDED_CHILDREN)
+            return false;
+        e->children[n++] = i;
+    }
+    e->n_children = n;
+    return true;
+}
+
+/* True: there may be more to take. Under names_lock. */
+static bool take_group(struct fst_arena *a, struct fst_ended *e)
+{
+    uint32_t index = a->sb->ended_head;
+    if (index == FST_NONE || e->n_groups == FST_ENDED_GROUPS)
+        return false;
+    if (!note_children(a, index, e)) {
+        if (e->n_groups)
+            return false; /* the next batch's */
+        e->many = true;
+    }
+    fst_group_take_ended(a);
+    if (e->n_groups++)
+        fst_store_relaxed(&fst_group_at(a, e->last)->next_ended, index);
+    else
+        e->groups = index;
+    e->last = index;
+    return !e->many;
+}
+
+bool fst_ended_take(struct fst_arena *a, bool all, struct fst_ended *e)
 {
     struct fst_superblock *sb = a->sb;
-    struct fst_ended taken = {.head = FST_NONE};
-    if (!all && fst_load_relaxed(&sb->ended_head) == FST_NONE && !fst_load_relaxed(&sb->ended_caches) &&
-        !fst_load_relaxed(&sb->ended_walk))
-        return taken;
+    e->groups = e->caches = FST_NONE;
+    e->n_groups = e->n_children = 0;
+    e->slabs = e->walk = e->many = false;
+    if (!all && fst_load_relaxed(&sb->ended_head) == FST_NONE && fst_load_relaxed(&sb->ended_caches) == FST_NONE &&
+        !fst_load_relaxed(&sb->ended_walk) && !fst_load_relaxed(&sb->ended_slabs))
+        return false;
     fst_registry_lock(a);
-    taken.walk = all || sb->ended_walk;
-    taken.caches = all || sb->ended_caches;
-    taken.head = sb->ended_head;
-    fst_store_relaxed(&sb->ended_head, FST_NONE);
+    e->walk = all || sb->ended_walk;
+    e->slabs = sb->ended_slabs;
+    e->caches = sb->ended_caches;
     fst_store_relaxed(&sb->ended_walk, 0);
-    fst_store_relaxed(&sb->ended_caches, 0);
-    if (taken.walk)
+    fst_store_relaxed(&sb->ended_slabs, 0);
+    fst_store_relaxed(&sb->ended_caches, FST_NONE);
+    if (e->walk)
         fst_registry_finish_endings(a); /* of a killed destroyer, which held no lock just then */
-    fst_registry_unlock(a);
-    return taken;
+    bool more;
+    do {
+        uint32_t n = 0;
+        while ((more = take_group(a, e)) && ++n < LOT) {
+        }
+        fst_registry_unlock(a);
+        if (more)
+            fst_registry_lock(a);
+    } while (more);
+    return true;
+}
+
+/* ---- visiting ---- */
+
+static bool has_ended(struct fst_arena *a, uint32_t child)
+{
+    uint32_t state = fst_state(fst_load_acquire(&fst_child_at(a, child)->state));
+    return state == FST_CHILD_ENDED || state == FST_CHILD_OFFLINE;
+}
+
+static void visit_all(struct fst_arena *a, fst_visit *visit, void *context)
+{
+    uint32_t top = fst_load_acquire(&a->sb->child_top);
+    for (uint32_t i = 0; i < top; i++)
+        if (has_ended(a, i))
+            visit(context, i);
+}
+
+/* Where a list of children begins and how it goes on. */
+struct list {
+    uint32_t cache, group; /* one of them FST_NONE */
+};
+
+static uint32_t first_of(struct fst_arena *a, const struct list *l)
+{
+    return l->group != FST_NONE ? fst_group_at(a, l->group)->first : fst_cache_at(a, l->cache)->first;
+}
+
+static uint32_t after(struct fst_arena *a, const struct list *l, uint32_t child)
+{
+    return l->group != FST_NONE ? fst_child_at(a, child)->next_in_group : fst_child_at(a, child)->next_in_cache;
+}
+
+/* visit() takes locks, so some children at a time are written down under the lock of the list. When the one to go on with has gone
+ * meanwhile, begin again: visiting twice does no harm, and what has gone does not come back. */
+static void visit_list(struct fst_arena *a, const struct list *l, fst_visit *visit, void *context)
+{
+    uint32_t ids[LOT], next = FST_NONE, n;
+    uint64_t state = 0;
+    do {
+        n = 0;
+        fst_registry_lock(a);
+        bool lost = next == FST_NONE || fst_load_relaxed(&fst_child_at(a, next)->state) != state;
+        uint32_t i = lost ? first_of(a, l) : next;
+        for (; i != FST_NONE && n < LOT; i = after(a, l, i))
+            ids[n++] = i;
+        next = i;
+        state = i == FST_NONE ? 0 : fst_child_at(a, i)->state;
+        fst_registry_unlock(a);
+        for (i = 0; i < n; i++)
+            if (has_ended(a, ids[i]))
+                visit(context, ids[i]);
+    } while (next != FST_NONE);
+}
+
+void fst_ended_children(struct fst_arena *a, const struct fst_ended *e, fst_visit *visit, void *context)
+{
+    if (e->walk || e->slabs) {
+        visit_all(a, visit, context);
+        return;
+    }
+    for (uint32_t i = 0; i < e->n_children; i++)
+        if (has_ended(a, e->children[i]))
+            visit(context, e->children[i]);
+    if (e->many)
+        visit_list(a, &(struct list){FST_NONE, e->groups}, visit, context);
+    for (uint32_t c = e->caches; c != FST_NONE; c = fst_cache_at(a, c)->next_ended)
+        visit_list(a, &(struct list){c, FST_NONE}, visit, context);
+}
+
+void fst_ended_groups(struct fst_arena *a, const struct fst_ended *e, fst_visit *visit, void *context)
+{
+    uint32_t top = fst_load_acquire(&a->sb->group_top);
+    if (!e->walk) {
+        for (uint32_t g = e->groups; g != FST_NONE; g = fst_group_at(a, g)->next_ended)
+            if (fst_state(fst_load_acquire(&fst_group_at(a, g)->state)) > FST_GROUP_LIVE)
+                visit(context, g);
+        return;
+    }
+    for (uint32_t g = 1; g < top; g++)
+        if (fst_state(fst_load_acquire(&fst_group_at(a, g)->state)) > FST_GROUP_LIVE)
+            visit(context, g);
+}
+
+/* ---- releasing ---- */
+
+#define SHRINK_NS (1000 * FST_MS) /* for the grace periods of the slabs of all TYPESAFE_BY_RCU caches together */
+
+struct release {
+    struct fst_arena *a;
+    fst_visit *words;
+    void *context;
+    uint64_t owner, began, bytes;
+    const uint32_t *stop;
+    struct fst_closed closed;
+    uint32_t released;
+    uint32_t n;
+    uint32_t lot[64]; /* children whose slabs are closed, and who may go when these are given back */
+};
+
+static void finish_lot(struct release *r)
+{
+    fst_slab_give_now(r->a, &r->closed, &r->bytes);
+    r->released += fst_child_release(r->a, r->lot, r->n);
+    r->n = 0;
+}
+
+/* What is not over in time is open again, and the next batch's. */
+static bool give(struct release *r)
+{
+    uint64_t gone = fst_now() - r->began;
+    return fst_slab_give_closed(r->a, &r->closed, gone < SHRINK_NS ? SHRINK_NS - gone : 0, r->stop, &r->bytes);
+}
+
+static void release_child(void *context, uint32_t child)
+{
+    struct release *r = context;
+    r->words(r->context, child);
+    while (!fst_slab_close_empty(r->a, child, r->owner, &r->closed, &r->bytes) && give(r)) {
+    }
+    r->lot[r->n++] = child;
+    if (r->n == sizeof r->lot / sizeof *r->lot)
+        finish_lot(r);
+}
+
+static void release_again(void *context, uint32_t child)
+{
+    struct release *r = context;
+    r->released += fst_child_release(r->a, &child, 1);
 }
 
 /* A group whose word was released but whose state was not moved on: the reaper was killed in between. */
@@ -37,125 +212,67 @@ static void finish_unreferenced(struct fst_arena *a)
     }
 }
 
-/* Every ended child there is: for batches after one that was broken off, and for caches. */
-static void visit_all(struct fst_arena *a, void (*visit)(void *context, uint32_t child), void *context)
+static void release_groups(struct fst_arena *a, const struct fst_ended *e)
 {
-    uint32_t top = fst_load_acquire(&a->sb->child_top);
-    for (uint32_t i = 0; i < top; i++) {
-        uint32_t state = fst_state(fst_load_acquire(&fst_child_at(a, i)->state));
-        if (state == FST_CHILD_ENDED || state == FST_CHILD_OFFLINE)
-            visit(context, i);
-    }
-}
-
-/* visit() takes locks, so the children are written down first: a drop may release one meanwhile, and its link would lead elsewhere. */
-static void visit_group(struct fst_arena *a, uint32_t group, void (*visit)(void *context, uint32_t child), void *context)
-{
-    uint32_t ids[64], n = 0, i;
-    fst_registry_lock(a);
-    for (i = fst_group_at(a, group)->first; i != FST_NONE && n < 64; i = fst_child_at(a, i)->next_in_group)
-        ids[n++] = i;
-    fst_registry_unlock(a);
-    if (i != FST_NONE) {
-        visit_all(a, visit, context);
-        return;
-    }
-    for (i = 0; i < n; i++)
-        visit(context, ids[i]);
-}
-
-void fst_ended_children(struct fst_arena *a, const struct fst_ended *ended, void (*visit)(void *context, uint32_t child),
-                        void *context)
-{
-    if (ended->walk || ended->caches) {
-        visit_all(a, visit, context);
-        return;
-    }
-    for (uint32_t g = ended->head; g != FST_NONE; g = fst_group_at(a, g)->next_ended)
-        visit_group(a, g, visit, context);
-}
-
-void fst_ended_groups(struct fst_arena *a, const struct fst_ended *ended, void (*visit)(void *context, uint32_t group),
-                      void *context)
-{
-    uint32_t top = fst_load_acquire(&a->sb->group_top);
-    if (!ended->walk) {
-        for (uint32_t g = ended->head; g != FST_NONE; g = fst_group_at(a, g)->next_ended)
-            if (fst_state(fst_load_acquire(&fst_group_at(a, g)->state)) > FST_GROUP_LIVE)
-                visit(context, g);
-        return;
-    }
-    for (uint32_t g = 1; g < top; g++)
-        if (fst_state(fst_load_acquire(&fst_group_at(a, g)->state)) > FST_GROUP_LIVE)
-            visit(context, g);
-}
-
-#define SHRINK_NS (1000 * FST_MS) /* for the grace periods of the slabs of all TYPESAFE_BY_RCU caches together */
-
-struct release {
-    struct fst_arena *a;
-    uint64_t owner, began, bytes;
-    const uint32_t *stop;
-    struct fst_closed closed;
-};
-
-/* What is not over in time is open again, and the next batch's. */
-static bool give(struct release *r)
-{
-    uint64_t gone = fst_now() - r->began;
-    return fst_slab_give_closed(r->a, &r->closed, gone < SHRINK_NS ? SHRINK_NS - gone : 0, r->stop, &r->bytes);
-}
-
-static void shrink_child(void *context, uint32_t child)
-{
-    struct release *r = context;
-    uint32_t state = fst_state(fst_load_acquire(&fst_child_at(r->a, child)->state));
-    if (state != FST_CHILD_OFFLINE && state != FST_CHILD_ENDED)
-        return;
-    while (!fst_slab_close_empty(r->a, child, r->owner, &r->closed, &r->bytes) && give(r)) {
-    }
-}
-
-static void release_child(void *context, uint32_t child)
-{
-    struct release *r = context;
-    fst_release_child(r->a, child);
-}
-
-void fst_ended_release(struct fst_arena *a, const struct fst_ended *ended, uint64_t owner, const uint32_t *stop)
-{
-    struct release r;
-    uint32_t next;
-    r.a = a;
-    r.owner = owner;
-    r.stop = stop;
-    r.began = fst_now();
-    r.bytes = r.closed.n = 0;
-    if (ended->walk)
-        finish_unreferenced(a);
-    fst_ended_children(a, ended, shrink_child, &r);
-    give(&r);
-    fst_ended_children(a, ended, release_child, &r);
-    if (ended->head == FST_NONE && !ended->caches && !ended->walk)
-        return;
-    fst_registry_lock(a);
-    if (ended->walk) {
-        fst_group_taken_all(a);
-    } else {
-        for (uint32_t g = ended->head; g != FST_NONE; g = next) {
+    uint32_t g = e->groups;
+    while (g != FST_NONE) {
+        fst_registry_lock(a);
+        for (uint32_t n = 0, next; g != FST_NONE && n < LOT; n++, g = next) {
             next = fst_group_at(a, g)->next_ended;
             fst_group_taken(a, g);
         }
+        fst_registry_unlock(a);
     }
-    for (uint32_t i = 0; (ended->caches || ended->walk) && i < a->sb->cache_top; i++)
+}
+
+static void release_caches(struct fst_arena *a, const struct fst_ended *e)
+{
+    fst_registry_lock(a);
+    for (uint32_t c = e->caches, next; c != FST_NONE && !e->walk; c = next) {
+        next = fst_cache_at(a, c)->next_ended;
+        fst_cache_try_release(a, c);
+    }
+    for (uint32_t i = 0; e->walk && i < a->sb->cache_top; i++)
         fst_cache_try_release(a, i);
     fst_registry_unlock(a);
 }
 
+uint32_t fst_ended_release(struct fst_arena *a, const struct fst_ended *e, uint64_t owner, const uint32_t *stop, fst_visit *words,
+                           void *context)
+{
+    struct release r;
+    r.a = a;
+    r.words = words;
+    r.context = context;
+    r.owner = owner;
+    r.stop = stop;
+    r.began = fst_now();
+    r.bytes = 0;
+    r.closed.n = r.closed.now_n = r.n = r.released = 0;
+    if (e->walk)
+        finish_unreferenced(a);
+    fst_ended_children(a, e, release_child, &r);
+    finish_lot(&r);
+    if (r.closed.n && give(&r))
+        fst_ended_children(a, e, release_again, &r);
+    if (e->caches != FST_NONE || e->walk)
+        release_caches(a, e);
+    if (e->walk) {
+        fst_registry_lock(a);
+        fst_group_taken_all(a);
+        fst_registry_unlock(a);
+    } else {
+        release_groups(a, e);
+    }
+    return r.released;
+}
+
 void fst_ending_group_unreferenced(struct fst_arena *a, uint32_t group)
 {
-    fst_registry_lock(a);
     struct fst_group *g = fst_group_at(a, group);
+    if (fst_state(fst_load_acquire(&g->state)) > FST_GROUP_LIVE && (fst_load_relaxed(&g->flags) & FST_GROUP_QUEUED))
+        return; /* ended already, and the batch that has taken it, or will, releases it */
+    fst_registry_lock(a);
     if (!(fst_load_acquire(&g->word) & FST_WORD_ALLOCATED)) {
         fst_group_end(a, group, FST_GROUP_CLOSED);
         fst_group_try_release(a, group);

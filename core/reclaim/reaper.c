@@ -11,6 +11,7 @@
 #include "platform/liveness.h"
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
+#include "reclaim/ending.h"
 #include "refs/reftable.h"
 
 #define GATHER_NS  (3 * FST_MS)   /* after a first drop: wait so long for more */
@@ -60,7 +61,7 @@ static void idle(struct fst_thread *t, struct idle *i)
 static bool pending(struct fst_arena *a)
 {
     return fst_load_seq_cst(&a->self->dropped) != 0 || fst_load_seq_cst(&a->sb->ended_head) != FST_NONE ||
-           fst_load_seq_cst(&a->sb->ended_caches) != 0;
+           fst_load_seq_cst(&a->sb->ended_caches) != FST_NONE || fst_load_seq_cst(&a->sb->ended_slabs) != 0;
 }
 
 /* Wait a little for more to do. True: another process's batch began after our kick and is over, so that ours is done. */
@@ -103,12 +104,10 @@ static void *loop(void *argument)
             continue;
         }
         int rc = fst_batch_run(t, &options);
-        if (rc == FST_BUSY || rc == FST_TIMEOUT) {
-            /* What we were kicked for may not be in the other's batch: try again soon. */
-            uint32_t none = KICK_NONE;
-            if (kick != KICK_NONE || pending(a))
-                __atomic_compare_exchange_n(&r->kick, &none, KICK_GATHER, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-        }
+        /* What we were kicked for may not be in the other's batch, or more than ours takes: try again soon. */
+        uint32_t none = KICK_NONE;
+        if (pending(a) || (kick != KICK_NONE && rc != FST_OK))
+            __atomic_compare_exchange_n(&r->kick, &none, KICK_GATHER, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
         if (kick == KICK_NONE)
             idle(t, &i);
     }
@@ -161,7 +160,8 @@ void fst_reaper_dropped(struct fst_arena *a)
 
 void fst_reaper_ended(struct fst_arena *a)
 {
-    kick(a, KICK_GATHER);
+    uint32_t waiting = fst_load_relaxed(&a->sb->ended_groups) - fst_load_relaxed(&a->sb->ended_taken);
+    kick(a, waiting >= FST_ENDED_GROUPS ? KICK_NOW : KICK_GATHER);
 }
 
 void fst_reaper_watch(struct fst_arena *a)

@@ -116,8 +116,10 @@ int fst_barrier_wait(fst_arena *a, uint64_t cookie, uint64_t timeout)
         return rc;
     struct fst_batch_options options = {.deaths = true, .give_back = true, .timeout = timeout};
     rc = fst_batch_wait(t, (uint32_t)cookie, &options);
-    /* A group that this batch found without references is ended by it, and released by the next. */
-    while (rc == FST_OK && fst_load_acquire(&a->sb->ended_head) != FST_NONE)
+    /* A batch takes so many groups and no more, and one that it found without references is ended by it, and released by the next: go on
+     * until all that are queued by now were taken. */
+    uint32_t queued = fst_load_acquire(&a->sb->ended_groups);
+    while (rc == FST_OK && (int32_t)(queued - fst_load_acquire(&a->sb->ended_taken)) > 0)
         rc = fst_batch_wait(t, fst_load_acquire(&a->sb->batches_begun), &options);
     return rc;
 }

@@ -8,7 +8,4 @@
 /* The object behind oid became free and its slab is nobody's active one here: see to slab, child, group, cache. In no section. */
 void fst_release_after_free(struct fst_thread *t, uint64_t oid);
 
-/* A child that has ended may be empty now: release it, its group, its cache, as far as nothing is left. */
-void fst_release_child(struct fst_arena *a, uint32_t child);
-
 #endif

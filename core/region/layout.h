@@ -91,6 +91,23 @@ enum fst_arena_state {
  *      0       8             16      32          36     40         48            56           64           72
  *      | magic | fingerprint | uuid  | version   | flags| capacity | ctl_size    | data_offset| created_at | tables...
  * then the changing part, each busy word on a cache line of its own. */
+/* What a batch did. Written by who runs it, `number` last; 0 while it is being written.
+ *      0        4        8          12      16        24      32      40         48          56   64
+ *      | number | groups | children | pad   | objects | bytes | began | duration | grace_ns  | pad |                       */
+struct fst_batch_record {
+    uint32_t number;
+    uint32_t groups;   /* taken: closed, destroyed or no more referenced */
+    uint32_t children; /* child caches released */
+    uint32_t pad0;
+    uint64_t objects; /* released */
+    uint64_t bytes;   /* of these objects */
+    uint64_t began;   /* ns since boot */
+    uint64_t duration;
+    uint64_t grace_ns; /* the part of the duration that it waited for readers */
+    uint64_t pad1;
+};
+static_assert(sizeof(struct fst_batch_record) == 64, "layout");
+
 /* A hash table of names: how many buckets it has, and how many descriptors are in it. */
 struct fst_buckets {
     uint32_t buckets;
@@ -141,16 +158,24 @@ struct fst_superblock {
     uint32_t batches_begun; /* the running batch's number, or the last one's */
     uint32_t batch_dirty;   /* 1: a batch is under way, or was broken off: the next one looks at everything */
     uint32_t waiters;       /* how many wait for memory: a drop that sees one asks for a batch at once */
-    uint32_t ended_head;    /* groups that wait for a batch, linked by next_ended; FST_NONE: none. Derived: */
-    uint32_t ended_walk;    /* 1: the list may miss some (somebody was killed): look at all groups and caches */
-    uint32_t ended_caches;  /* 1: some cache ended since the last batch */
+    uint32_t
+        ended_head; /* groups that wait for a batch, first come first, linked by next_ended; FST_NONE: none. Derived, as all these, */
+    uint32_t ended_tail;    /* under names_lock */
+    uint32_t ended_groups;  /* how many groups have been queued so far; the difference to the next are waiting */
+    uint32_t ended_taken;   /* how many of them batches have taken */
+    uint32_t ended_caches;  /* first cache that waits for a batch, linked by next_ended; FST_NONE: none */
+    uint32_t ended_walk;    /* 1: the lists may miss some (somebody was killed): look at all groups and caches */
+    uint32_t ended_slabs;   /* 1: an ended child has an empty slab that only a batch can give back: look at all children */
+    uint32_t batch_groups;  /* taken by the running batch */
     uint64_t batch_started; /* ns since boot, 0 while none runs */
-    uint64_t batch_last_ns;
+    struct fst_batch_record batch_log[16]; /* of the last batches, by number; for people */
     uint64_t released_objects;
     uint64_t released_bytes;
     uint64_t grace_periods;
-    uint64_t deaths;         /* processes buried */
-    uint64_t burials;        /* number of the newest record in the ring of burials, or the one before it */
+    uint64_t deaths;       /* processes buried */
+    uint64_t burials;      /* number of the newest record in the ring of burials, or the one before it */
+    uint32_t hold_lock[2]; /* which lock was held for longest (offset in the superblock; 1: a child's), in wall and in CPU time, */
+    uint64_t hold_ns[2];   /* and how long. Sampled (region/lock.h); for people */
     uint32_t stalled_thread; /* slot + 1 of the reader that a grace period waits for, 0: none; stale when its seq has gone on */
     uint32_t holes;          /* futex: runs that are being given back to the system, free in a moment; under pages_lock, derived */
     uint64_t stalled_seq;    /* the reader's seq */
@@ -319,7 +344,7 @@ struct fst_name_link {
  *      0       8      16      24      28        32      36       40          44           48     112      1136        1140         1144
  *      | state | size | align | flags | aliases | first | merged | init_slab | init_bytes | name | format | next_free | root_child | ending |
  *      1148          1152         1156         1160      1168       1176   1216
- *      | first_alias | next_alias | prev_alias | by_name | by_shape | pad |
+ *      | first_alias | next_alias | prev_alias | by_name | by_shape | next_ended | pad |
  */
 enum fst_cache_state {
     FST_CACHE_FREE = 0,
@@ -349,7 +374,8 @@ struct fst_cache {
     uint32_t prev_alias;
     struct fst_name_link by_name;
     struct fst_name_link by_shape; /* bodies that others may be merged with */
-    uint32_t pad[10];
+    uint32_t next_ended;
+    uint32_t pad[9];
 };
 static_assert(offsetof(struct fst_cache, name) == 48, "layout");
 static_assert(offsetof(struct fst_cache, by_name) == 1160, "layout");

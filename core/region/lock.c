@@ -4,6 +4,8 @@
 #include "platform/futex.h"
 #include "platform/liveness.h"
 
+#include <time.h>
+
 #define SPINS    100
 #define PATIENCE (4 * FST_MS) /* how long a waiter believes in the owner before it asks the kernel */
 
@@ -41,12 +43,85 @@ static bool take_over(struct fst_arena *a, uint32_t *lock, uint32_t seen)
 #endif
 }
 
+/* ---- how long locks are held: sampled, because a thread's CPU clock costs more than a lock ---- */
+
+static uint32_t sample_every = 256;
+
+static _Thread_local struct {
+    const uint32_t *lock; /* the one being timed, or NULL */
+    uint32_t count;
+    uint64_t wall, cpu; /* when it was acquired */
+} sample;
+
+void fst_lock_sample(uint32_t every)
+{
+    __atomic_store_n(&sample_every, every, __ATOMIC_RELAXED);
+    sample.count = 0;
+}
+
+static uint64_t cpu_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+static void begin_sample(const uint32_t *lock)
+{
+    uint32_t every = __atomic_load_n(&sample_every, __ATOMIC_RELAXED);
+    sample.count = every - 1;
+    if (!every || sample.lock)
+        return;
+    sample.lock = lock;
+    sample.wall = fst_now();
+    sample.cpu = cpu_now();
+}
+
+static inline void acquired(const uint32_t *lock)
+{
+    if (__builtin_expect(sample.count-- == 0, 0))
+        begin_sample(lock);
+}
+
+/* For people, and racing at worst with another long one. The reaper's lock and a cache's `ending` are held for as long as they need. */
+static void note_hold(struct fst_arena *a, const uint32_t *lock, int clock, uint64_t ns)
+{
+    struct fst_superblock *sb = a->sb;
+    bool ours = lock == &sb->names_lock || lock == &sb->pages_lock;
+    uint64_t offset = (uint64_t)((const uint8_t *)lock - (const uint8_t *)sb);
+    const struct fst_table *t = &sb->tables[FST_T_CHILD];
+    bool child = offset >= t->offset && offset < t->offset + t->count * t->size;
+    if ((!ours && !child) || ns <= fst_load_relaxed(&sb->hold_ns[clock]))
+        return;
+    fst_store_relaxed(&sb->hold_ns[clock], ns);
+    fst_store_relaxed(&sb->hold_lock[clock], ours ? (uint32_t)offset : 1);
+}
+
+static void end_sample(struct fst_arena *a)
+{
+    uint64_t cpu = cpu_now() - sample.cpu, wall = fst_now() - sample.wall;
+    note_hold(a, sample.lock, 0, wall);
+    note_hold(a, sample.lock, 1, cpu);
+    sample.lock = NULL;
+}
+
+/* ---- taking and giving back ---- */
+
+static bool lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine);
+
 bool fst_lock(struct fst_arena *a, uint32_t *lock)
 {
     uint32_t mine = own_word(a);
     uint32_t seen = 0;
-    if (fst_cas32(lock, &seen, mine)) /* PAIR(lock): acquires what the last owner released */
-        return false;
+    bool taken_over =
+        !fst_cas32(lock, &seen, mine) && lock_slow(a, lock, mine); /* PAIR(lock): acquires what the last owner released */
+    acquired(lock);
+    return taken_over;
+}
+
+static bool lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine)
+{
+    uint32_t seen;
     for (int i = 0; i < SPINS; i++) {
         fst_pause();
         seen = 0;
@@ -84,7 +159,8 @@ enum fst_try fst_trylock(struct fst_arena *a, uint32_t *lock)
 
 void fst_unlock(struct fst_arena *a, uint32_t *lock)
 {
-    (void)a;
+    if (__builtin_expect(sample.lock == lock, 0))
+        end_sample(a);
     /* PAIR(lock). A kill after the swap and before the wake-up is why waiters' sleep is bounded. */
     if (fst_swap32(lock, 0) & FST_LOCK_WAITERS)
         fst_futex_wake(lock, 1);

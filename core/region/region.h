@@ -13,6 +13,7 @@
 struct fst_thread; /* rcu/thread.h: this process's threads */
 struct fst_refs;   /* refs/reftable.h: private counts, free entries, index of shared objects */
 struct fst_reaper; /* reclaim/reaper.h: the reaper thread */
+struct fst_batch;  /* reclaim/batch.h: what a batch run by this process remembers */
 
 struct fst_arena {
     struct fst_superblock *sb; /* the control region's start */
@@ -31,6 +32,7 @@ struct fst_arena {
     struct fst_thread *threads; /* under fst_local_mutex */
     struct fst_refs *refs;
     struct fst_reaper *reaper;
+    struct fst_batch *batch;
     uint32_t references;    /* of the process to this attachment */
     struct fst_arena *next; /* list of attachments */
     uint64_t device, inode; /* identity of the file */

@@ -41,6 +41,7 @@ uint64_t fst_layout_fingerprint(void)
         FST_FORMAT_MAX,
         sizeof(struct fst_superblock),
         sizeof(struct fst_table),
+        sizeof(struct fst_batch_record),
         sizeof(struct fst_inflight),
         sizeof(struct fst_zone),
         sizeof(struct fst_slab),
@@ -142,7 +143,7 @@ void fst_superblock_format(struct fst_superblock *sb, uint64_t capacity, uint32_
     sb->state = FST_ARENA_READY;
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
         sb->slab_free[class] = FST_NONE;
-    sb->ended_head = FST_NONE;
+    sb->ended_head = sb->ended_tail = sb->ended_caches = FST_NONE;
     sb->cache_free = sb->child_free = sb->group_free = FST_NONE;
 }
 

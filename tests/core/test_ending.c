@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "alloc/slab.h"
+#include "reclaim/batch.h"
 #include "reclaim/reaper.h"
 #include "refs/word.h"
 #include "support.h"
@@ -290,6 +291,131 @@ static void zone_half_in_use(void)
     }
 }
 
-TEST_MAIN(CASE(closed_during_a_walk), CASE(destroyed_after_a_batch_took_it_as_closed), CASE(taken_after_a_batch_was_broken_off),
+/* A batch takes so many groups, the longest waiting first, and what these free appears before the rest is looked at; barrier() goes on
+ * until all are through. */
+static void bounded(void)
+{
+    enum { N = 10000 };
+    static uint64_t groups[N];
+    struct fst_arena_info info;
+    struct fst_batch_info batches[4];
+    struct fst_child_counts children;
+    set_up();
+    fst_lock_sample(1);
+    for (int i = 0; i < N; i++) {
+        groups[i] = make_group(a, NULL, fst_group_root(a), FST_NO_LIMIT, 0);
+        struct fst_ref ref = alloc_one(a, child_of(a, cache, groups[i]));
+        fst_drop(a, &ref);
+    }
+    uint64_t full = used_bytes(a);
+    for (int i = 0; i < N; i++) {
+        CHECK_EQ(FST_OK, fst_group_destroy(a, groups[i]));
+        fst_group_unref(a, groups[i]);
+    }
+    fst_child_count(a, &children);
+    CHECK_EQ(1, children.live);
+    CHECK_EQ(N, children.queued);
+    fst_arena_get_info(a, &info);
+    CHECK_EQ(N, info.groups_waiting);
+    CHECK(!gone(groups[0]));
+    uint64_t used = full;
+    for (int i = 0; i < 3; i++) {
+        struct fst_batch_options plain = {.timeout = FST_FOREVER};
+        CHECK_EQ(FST_OK, fst_batch_run(fst_thread_get(a), &plain));
+        CHECK(used_bytes(a) < used);
+        used = used_bytes(a);
+        CHECK(gone(groups[i * 4096]));
+        CHECK(i == 2 || !gone(groups[N - 1]));
+    }
+    CHECK_EQ(3, fst_batch_list(a, batches, 4));
+    CHECK_EQ(N - 2 * 4096, batches[0].groups);
+    CHECK_EQ(N - 2 * 4096, batches[0].children);
+    CHECK_EQ(4096, batches[1].groups);
+    CHECK(batches[0].number == batches[1].number + 1 && batches[0].duration > 0);
+    fst_arena_get_info(a, &info);
+    CHECK_EQ(0, info.groups_waiting);
+    CHECK(info.hold_cpu_ns > 0 && info.hold_wall_ns > 0);
+    CHECK(info.hold_wall_lock != NULL);
+    CHECK_EQ(0, used);
+    CHECK_EQ(1, state_of(a).groups);
+    fst_lock_sample(256);
+    tear_down();
+}
+
+/* One group with more children than a batch writes down, and a cache with as many. */
+static void many_children(void)
+{
+    enum { N = 9000 };
+    set_up();
+    uint64_t group = make_group(a, "g", fst_group_root(a), FST_NO_LIMIT, 0),
+             other = make_group(a, "o", fst_group_root(a), FST_NO_LIMIT, 0);
+    char name[32];
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "c%d", i);
+        struct fst_cache_spec spec = {.name = name, .size = 8, .flags = FST_CACHE_NO_MERGE};
+        uint64_t one;
+        REQUIRE(fst_cache_open(a, &spec, &one) == FST_OK);
+        child_of(a, one, group);
+        uint64_t each = make_group(a, NULL, fst_group_root(a), FST_NO_LIMIT, 0);
+        child_of(a, cache, each);
+    }
+    struct fst_ref ref = alloc_one(a, child_of(a, cache, group));
+    fst_drop(a, &ref);
+    CHECK_EQ(FST_OK, fst_group_destroy(a, other));
+    CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+    fst_group_unref(a, group);
+    fst_group_unref(a, other);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK(gone(group) && gone(other));
+    struct fst_child_counts children;
+    fst_child_count(a, &children);
+    CHECK_EQ(N + 1, children.live);
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, cache, NULL));
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    fst_child_count(a, &children);
+    CHECK_EQ(0, children.live + children.deactivated + children.queued + children.releasing);
+    CHECK_EQ(N, state_of(a).caches);
+    tear_down();
+}
+
+/* Groups below one that is destroyed end with it, however many and however deep. */
+static void trees(void)
+{
+    enum { WIDE = 700, DEEP = 300 };
+    static uint64_t all[WIDE + DEEP + 1];
+    set_up();
+    uint64_t top = all[0] = make_group(a, "top", fst_group_root(a), FST_NO_LIMIT, 0), parent = top;
+    for (int i = 0; i < DEEP; i++)
+        parent = all[1 + i] = make_group(a, NULL, parent, FST_NO_LIMIT, FST_GROUP_LASTING);
+    for (int i = 0; i < WIDE; i++)
+        all[1 + DEEP + i] = make_group(a, NULL, i % 2 ? top : all[i % DEEP], FST_NO_LIMIT, 0);
+    uint64_t child = child_of(a, cache, parent);
+    struct fst_ref ref = alloc_one(a, child);
+    CHECK_EQ(FST_OK, fst_group_destroy(a, top));
+    struct fst_ref other;
+    CHECK_EQ(FST_CLOSED, fst_alloc(a, child, &other));
+    for (int i = 0; i < WIDE + DEEP + 1; i++) {
+        struct fst_group_info info;
+        CHECK(fst_group_get_info(a, all[i], &info) == FST_CLOSED || info.state == FST_GROUP_DESTROYED);
+        fst_group_unref(a, all[i]);
+    }
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(DEEP + 2, state_of(a).groups); /* the object's group, and those above it */
+    struct fst_keeper keeper[2];
+    CHECK_EQ(1, fst_keeper_list(a, keeper, 2));
+    CHECK_EQ(parent, keeper[0].group);
+    CHECK_EQ(getpid(), keeper[0].pid);
+    CHECK_EQ(1, keeper[0].references);
+    CHECK_EQ(64, keeper[0].bytes);
+    CHECK(keeper[0].ended_ns > 0);
+    fst_drop(a, &ref);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(1, state_of(a).groups);
+    CHECK_EQ(0, fst_keeper_list(a, keeper, 2));
+    tear_down();
+}
+
+TEST_MAIN(CASE(bounded), CASE(many_children), CASE(trees), CASE(closed_during_a_walk),
+          CASE(destroyed_after_a_batch_took_it_as_closed), CASE(taken_after_a_batch_was_broken_off),
           CASE(typesafe_memory_of_a_closed_group), CASE(typesafe_groups_share_a_grace_period), CASE(dropping_in_a_section),
           CASE(opened_while_a_dead_batch_closes), CASE(zone_half_in_use))
