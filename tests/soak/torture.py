@@ -25,6 +25,7 @@ import faulthandler
 import functools
 import gc
 import json
+import logging
 import math
 import mmap
 import os
@@ -73,6 +74,9 @@ ENDED = (flagstone.Closed, flagstone.StaleHandle, flagstone.CacheMismatch, flags
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None, use_errno=True)
+
+# That somebody was killed is no news here; what is printed is a failure.
+logging.getLogger("flagstone").addHandler(logging.NullHandler())
 
 
 @functools.cache
