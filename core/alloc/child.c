@@ -173,10 +173,10 @@ void fst_child_end_all_of_group(struct fst_arena *a, uint32_t group, enum fst_ch
 
 /* Move every child of the cache on, some at a time: the lock is everybody's. No child is added meanwhile (see look_up). When the one to go on
  * with has changed between two lots, begin again: moving twice does no harm. */
-static void move_all(struct fst_arena *a, uint32_t cache, void (*move)(struct fst_arena *a, uint32_t child, uint32_t to),
-                     uint32_t to)
+static uint32_t move_all(struct fst_arena *a, uint32_t cache, void (*move)(struct fst_arena *a, uint32_t child, uint32_t to),
+                         uint32_t to)
 {
-    uint32_t next = FST_NONE;
+    uint32_t next = FST_NONE, moved = 0;
     uint64_t state = 0;
     do {
         fst_registry_lock(a);
@@ -185,14 +185,16 @@ static void move_all(struct fst_arena *a, uint32_t cache, void (*move)(struct fs
         for (; i != FST_NONE && n < LOT; i = fst_child_at(a, i)->next_in_cache, n++)
             move(a, i, to);
         next = i;
+        moved += n;
         state = i == FST_NONE ? 0 : fst_child_at(a, i)->state;
         fst_registry_unlock(a);
     } while (next != FST_NONE);
+    return moved;
 }
 
-void fst_child_end_all_of_cache(struct fst_arena *a, uint32_t cache)
+uint32_t fst_child_end_all_of_cache(struct fst_arena *a, uint32_t cache)
 {
-    move_all(a, cache, end, FST_CHILD_ENDED);
+    return move_all(a, cache, end, FST_CHILD_ENDED);
 }
 
 static void suspend(struct fst_arena *a, uint32_t child, uint32_t to)

@@ -17,8 +17,8 @@
 void fst_child_end_all_of_group(struct fst_arena *a, uint32_t group, enum fst_child_state state);
 
 /* The same for a cache: after it has ended; and LIVE <-> ENDING, while destroy() looks for its users. Under the cache's lock `ending`; they
- * take names_lock for some children at a time. */
-void fst_child_end_all_of_cache(struct fst_arena *a, uint32_t cache);
+ * take names_lock for some children at a time. The first returns how many there were. */
+uint32_t fst_child_end_all_of_cache(struct fst_arena *a, uint32_t cache);
 void fst_child_suspend_all_of_cache(struct fst_arena *a, uint32_t cache, bool suspend);
 
 /* The state of the child that an id names, once no destroy() is looking for users of its cache; 0 when it is gone. Without locks. */

@@ -157,6 +157,19 @@ int fst_group_claim(struct fst_thread *t, uint64_t id, uint32_t *entry)
     return rc == FST_STALE ? fst_fail(FST_CLOSED, "the group has ended") : rc;
 }
 
+bool fst_group_let_go(struct fst_arena *a, uint64_t id)
+{
+    uint32_t index, entry;
+    struct fst_thread *t = fst_thread_get(a);
+    if (!t || !fst_group_find(a, id, &index))
+        return false;
+    /* Find our entry by counting once more, then drop both. */
+    uint64_t word = fst_load_acquire(&fst_group_at(a, index)->word);
+    if (fst_refs_get(a, t, fst_oid_group(index), fst_word_gen(word), &entry))
+        return false;
+    return fst_refs_drop(a, entry) || fst_refs_drop(a, entry); /* once only, if it had none */
+}
+
 int fst_group_hold(fst_arena *a, uint64_t group)
 {
     struct fst_thread *t = fst_thread_get(a);

@@ -38,6 +38,9 @@ void fst_group_end(struct fst_arena *a, uint32_t index, enum fst_group_state sta
  * batch that buries the process finishes it (fst_registry_finish_endings). */
 void fst_group_destroy_below(struct fst_arena *a, uint32_t top, uint64_t state);
 
+/* Give back a reference that fst_group_open or fst_group_hold took. True: it was this process's last, and a request to the reaper. */
+bool fst_group_let_go(struct fst_arena *a, uint64_t id);
+
 /* A reference of this process to the group: its entry. In no section. */
 int fst_group_claim(struct fst_thread *t, uint64_t id, uint32_t *entry);
 

@@ -9,21 +9,70 @@
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "platform/membarrier.h"
+#include "rcu/grace.h"
+#include "reclaim/batch.h"
 #include "reclaim/reaper.h"
 #include "refs/inflight.h"
 #include "refs/word.h"
+#include "region/lock.h"
+
+/* ---- the synchronous way ---- */
+
+void fst_destroy_synchronously(fst_arena *a, bool on)
+{
+    a->synchronous = on;
+}
+
+/* The thread's state, and the lock; FST_IN_SECTION. */
+static int begin_synchronous(struct fst_arena *a, struct fst_thread **t)
+{
+    *t = fst_thread_get(a);
+    if (!*t)
+        return FST_FULL;
+    if ((*t)->nest)
+        return fst_fail(FST_IN_SECTION, "destroying synchronously inside read() would wait for itself");
+    fst_lock(a, &a->sb->teardown_lock); /* it protects nothing: whoever takes it over has nothing to mend */
+    return FST_OK;
+}
+
+/* As kmem_cache_destroy() did before "slab: remove synchronous rcu_barrier() call in memcg cache release path" (Linux 4.11): a grace period for
+ * each child cache, waited for with the lock held that every destroyer needs; then the release. */
+static void end_synchronous(struct fst_thread *t, uint32_t children)
+{
+    struct fst_arena *a = t->arena;
+    struct fst_batch_options options = {.timeout = FST_FOREVER};
+    for (uint32_t i = 0; i < children; i++)
+        fst_grace_wait(a, fst_gp_cookie(a), FST_FOREVER, NULL);
+    fst_batch_wait(t, fst_load_acquire(&a->sb->batches_begun), &options);
+    fst_unlock(a, &a->sb->teardown_lock);
+}
 
 /* ---- groups ---- */
 
+/* How many children a group has. Under names_lock. */
+static uint32_t children_of(struct fst_arena *a, uint32_t group)
+{
+    uint32_t n = 0;
+    for (uint32_t i = fst_group_at(a, group)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_group)
+        n++;
+    return n;
+}
+
 static int end_group(fst_arena *a, uint64_t group, enum fst_group_state state)
 {
-    uint32_t index;
+    struct fst_thread *t = NULL;
+    uint32_t index, children = 0;
+    bool wait = a->synchronous && state == FST_GROUP_DESTROYED;
     if (a->readonly)
         return fst_fail(FST_READONLY, "the arena is attached read-only: a group cannot be ended");
+    int rc = wait ? begin_synchronous(a, &t) : FST_OK;
+    if (rc)
+        return rc;
     fst_registry_lock(a);
     bool found = fst_group_find(a, group, &index), below = false;
     uint64_t now = 0;
     if (found && index != 0) {
+        children = wait ? children_of(a, index) : 0;
         fst_group_end(a, index, state);
         now = fst_group_at(a, index)->state;
         below = fst_group_at(a, index)->children != 0;
@@ -31,11 +80,14 @@ static int end_group(fst_arena *a, uint64_t group, enum fst_group_state state)
     fst_registry_unlock(a);
     if (below && state == FST_GROUP_DESTROYED)
         fst_group_destroy_below(a, index, now);
+    if (wait)
+        end_synchronous(t, children);
     if (found && index == 0)
         return fst_fail(FST_INVALID, "the root group lives as long as its arena");
     if (!found)
         return fst_fail(FST_CLOSED, "the group is gone");
-    fst_reaper_ended(a);
+    if (!wait)
+        fst_reaper_ended(a);
     return FST_OK;
 }
 
@@ -172,22 +224,30 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
     *name_only = step == DONE;
     if (step != LAST)
         return step == DONE ? FST_OK : gone();
+    struct fst_thread *t = NULL;
+    uint32_t children = 0;
+    bool wait = a->synchronous;
+    int rc = wait ? begin_synchronous(a, &t) : FST_OK;
+    if (rc)
+        return rc;
     fst_cache_lock_ending(a, body);
     bool free = unused(a, body, name);
     if (free) {
         step = finish(a, cache, body);
         if (step == LAST)
-            fst_child_end_all_of_cache(a, body);
+            children = fst_child_end_all_of_cache(a, body);
         else
             fst_child_suspend_all_of_cache(a, body, false);
         *name_only = step == DONE;
     }
     fst_cache_unlock_ending(a, body);
+    if (wait)
+        end_synchronous(t, children);
     if (!free)
         return FST_BUSY;
     if (step == GONE)
         return gone();
-    if (step == LAST)
+    if (step == LAST && !wait)
         fst_reaper_ended(a);
     return FST_OK;
 }

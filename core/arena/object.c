@@ -503,17 +503,7 @@ int fst_take(fst_arena *a, const struct fst_message *message, struct fst_ref *ou
 
 void fst_group_unref(fst_arena *a, uint64_t group)
 {
-    uint32_t index, entry;
-    bool dropped = false;
-    struct fst_thread *t = fst_thread_get(a);
-    if (!t || !fst_group_find(a, group, &index))
-        return;
-    uint64_t word = fst_load_acquire(&fst_group_at(a, index)->word);
-    /* Find our entry by counting once more, then drop both. */
-    if (fst_refs_get(a, t, fst_oid_group(index), fst_word_gen(word), &entry))
-        return;
-    dropped = fst_refs_drop(a, entry) || fst_refs_drop(a, entry); /* once only, if it had none */
-    if (dropped)
+    if (fst_group_let_go(a, group))
         fst_reaper_dropped(a);
 }
 

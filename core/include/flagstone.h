@@ -177,6 +177,7 @@ int fst_cache_get_info(fst_arena *arena, uint64_t cache, struct fst_cache_info *
 size_t fst_cache_list(fst_arena *arena, uint64_t *ids, size_t max);
 
 #define FST_GROUP_LASTING 1u
+#define FST_GROUP_CGROUP  2u /* lasts until its cgroup ends */
 
 struct fst_group_spec {
     const char *name; /* NULL: without a name */
@@ -190,10 +191,19 @@ uint64_t fst_group_root(fst_arena *arena);
 /* Open the live group of this name under this parent, or create one. Holds a reference to it for this process (fst_group_unref).
  * *created tells which. FST_MISMATCH when set_limit and the live group has another limit. */
 int fst_group_open(fst_arena *arena, const struct fst_group_spec *spec, uint64_t *group, bool *created);
+/* The same for a group that ends with the Linux cgroup of this folder (v1 or v2), and not with its processes: a batch destroys it, in a process
+ * of the same mount namespace and root folder. FST_MISSING, FST_INVALID when it is none; FST_MISMATCH when the live group ends otherwise. */
+int fst_group_open_cgroup(fst_arena *arena, const struct fst_group_spec *spec, const char *path, uint64_t *group, bool *created);
+/* The folder of the cgroup that the group ends with, cut to size; returns its length, 0: none. */
+size_t fst_group_cgroup(fst_arena *arena, uint64_t group, char *path, size_t size);
 int fst_group_hold(fst_arena *arena, uint64_t group); /* one more reference of this process; FST_CLOSED when it is gone */
 void fst_group_unref(fst_arena *arena, uint64_t group);
 int fst_group_close(fst_arena *arena, uint64_t group);   /* offline: no more allocations */
 int fst_group_destroy(fst_arena *arena, uint64_t group); /* and everything in it is freed now; never waits */
+/* From now on, whoever destroys a group or a cache through this attachment waits until it is released: one grace period for each child cache
+ * of it, one destroyer at a time in the whole arena. It is how the kernel did it before 4.11, to compare with; nobody should want it. Then
+ * both may wait, and fail with FST_IN_SECTION. */
+void fst_destroy_synchronously(fst_arena *arena, bool on);
 int fst_group_set_limit(fst_arena *arena, uint64_t group, uint64_t limit);
 
 struct fst_group_info {

@@ -10,6 +10,7 @@
 #include "rcu/grace.h"
 #include "reclaim/burial.h"
 #include "reclaim/bury.h"
+#include "reclaim/cgroup.h"
 #include "reclaim/ending.h"
 #include "reclaim/release.h"
 #include "refs/claim.h"
@@ -76,7 +77,8 @@ static bool lasts(struct fst_arena *a, uint64_t oid)
     if (!fst_oid_is_group(oid))
         return false;
     const struct fst_group *g = fst_group_at(a, fst_oid_group_index(oid));
-    return (fst_load_relaxed(&g->flags) & FST_GROUP_LASTING) && fst_state(fst_load_acquire(&g->state)) == FST_GROUP_LIVE;
+    return (fst_load_relaxed(&g->flags) & (FST_GROUP_LASTING | FST_GROUP_CGROUP)) &&
+           fst_state(fst_load_acquire(&g->state)) == FST_GROUP_LIVE;
 }
 
 /* What is still CONDEMNED in this generation is referenced by nobody, if the scan looked for it: an older batch that was broken off may
@@ -328,6 +330,8 @@ static int run(struct fst_batch *b)
     uint32_t processes;
     if (b->options->deaths || b->everything)
         fst_bury_probe(a);
+    if (b->options->deaths)
+        fst_cgroup_probe(a);
     processes = fst_load_acquire(&a->sb->process_top);
     for (uint32_t slot = 0; slot < processes; slot++)
         splice_process(b, slot);

@@ -11,7 +11,9 @@
 #include "platform/liveness.h"
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
+#include "reclaim/cgroup.h"
 #include "reclaim/ending.h"
+#include "reclaim/pressure.h"
 #include "refs/reftable.h"
 
 #define GATHER_NS  (3 * FST_MS)   /* after a first drop: wait so long for more */
@@ -57,6 +59,16 @@ static void idle(struct fst_thread *t, struct idle *i)
         fst_run_punch(a, true, fst_slab_owner_word(t));
     i->used_pages = used;
 }
+
+/* The system is short of memory: give it all that nobody uses, at once. */
+static void relieve(struct fst_thread *t)
+{
+    struct fst_arena *a = t->arena;
+    struct fst_batch_options options = {.deaths = true, .give_back = true, .timeout = GRACE_NS, .stop = &a->reaper->stop};
+    fst_batch_run(t, &options); /* when another one runs: its memory goes back at the next tick */
+    fst_run_punch(a, false, fst_slab_owner_word(t));
+}
+
 /* Something of this process, or ended by anyone, that no batch has taken yet. */
 static bool pending(struct fst_arena *a)
 {
@@ -87,10 +99,12 @@ static void *loop(void *argument)
     struct fst_reaper *r = a->reaper;
     struct fst_thread *t = fst_thread_get(a);
     struct idle i = {0};
+    struct fst_pressure pressure;
+    fst_pressure_open(&pressure);
     while (t && !fst_load_acquire(&r->stop)) {
         bool company = have_company(a);
         if (fst_load_acquire(&r->kick) == KICK_NONE)
-            fst_futex_wait(&r->kick, KICK_NONE, company ? TICK_NS : 10 * TICK_NS);
+            fst_futex_wait(&r->kick, KICK_NONE, company || fst_cgroup_any(a) ? TICK_NS : 10 * TICK_NS);
         bool served = fst_load_acquire(&r->kick) == KICK_GATHER && gather(a);
         if (fst_load_acquire(&r->stop))
             break;
@@ -99,7 +113,11 @@ static void *loop(void *argument)
         uint32_t kick = __atomic_exchange_n(&r->kick, KICK_NONE, __ATOMIC_SEQ_CST);
         __atomic_store_n(&r->drops, 0, __ATOMIC_RELAXED);
         struct fst_batch_options options = {.deaths = true, .timeout = GRACE_NS, .stop = &r->stop};
-        if (kick == KICK_NONE && !company && !pending(a) && !fst_load_relaxed(&a->sb->batch_dirty)) {
+        if (kick == KICK_NONE && fst_pressure_high(&pressure)) {
+            relieve(t);
+            continue;
+        }
+        if (kick == KICK_NONE && !company && !fst_cgroup_any(a) && !pending(a) && !fst_load_relaxed(&a->sb->batch_dirty)) {
             idle(t, &i);
             continue;
         }
@@ -111,6 +129,7 @@ static void *loop(void *argument)
         if (kick == KICK_NONE)
             idle(t, &i);
     }
+    fst_pressure_close(&pressure);
     return NULL;
 }
 

@@ -150,7 +150,7 @@ struct fst_superblock {
     uint32_t group_free;
     struct fst_buckets buckets[3]; /* by enum fst_names; derived */
     uint32_t cgroup_top;           /* records ever used: authoritative bound, only grows */
-    uint32_t teardown_lock;        /* serializes the synchronous way of ending (reclaim/synchronous.c) */
+    uint32_t teardown_lock;        /* serializes the synchronous way of ending (arena/destroy.c) */
 
     /* the reaper (reclaim/batch.c) */
     alignas(64) uint32_t reaper_lock;

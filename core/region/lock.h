@@ -12,7 +12,8 @@
  * The model of this file is models/lock.pml.
  *
  * Lock order, outermost first. A process holds none of them over a system call (a futex apart), a first touch or a grace period;
- * apart from the reaper's lock, which only batches take, and a cache's lock `ending`, for which only users of that cache wait.
+ * apart from the first two, for which nobody else waits, and a cache's lock `ending`, for which only users of that cache wait.
+ *   0  superblock.teardown_lock one synchronous destroy() at a time, over its batches    arena/destroy.c
  *   1  superblock.reaper_lock   one batch at a time                                      reclaim/batch.c
  *   2  cache.ending             one destroy() of a cache at a time                       arena/destroy.c
  *   3  superblock.names_lock    names, cache/child/group descriptors and their lists     alloc/registry.c

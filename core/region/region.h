@@ -25,6 +25,7 @@ struct fst_arena {
     bool readonly;
     bool light; /* readers need no fence: copied from the superblock */
     bool can_membarrier;
+    bool synchronous;  /* see fst_destroy_synchronously */
     bool usable;       /* false in a forked child that could not be given a slot */
     uint32_t slot;     /* our process slot */
     uint32_t slot_low; /* its generation's low bits, as they stand in lock words */

@@ -1,7 +1,10 @@
 /* Groups: a tree with limits, and what close(), destroy() and the death of their processes leave. */
 #include <pthread.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "alloc/run.h"
+#include "reclaim/pressure.h"
 #include "support.h"
 
 static fst_arena *a;
@@ -472,6 +475,179 @@ static void churn_of_groups(void)
     tear_down();
 }
 
-TEST_MAIN(CASE(tree), CASE(limits), CASE(never_exceeded), CASE(destroy_in_use), CASE(close_group), CASE(closed_by_the_last),
-          CASE(lasting), CASE(lasting_closed_by_nobody), CASE(group_in_flight), CASE(many_lives), CASE(many_caches),
-          CASE(churn_of_groups))
+/* ---- cgroups ---- */
+
+/* A new cgroup of any hierarchy that lets us make one, or false: that needs root and a mounted hierarchy. */
+static bool make_cgroup(char *folder, size_t size)
+{
+    static const char *const roots[] = {"/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids", "/sys/fs/cgroup"};
+    static int made;
+    for (size_t i = 0; i < sizeof roots / sizeof *roots; i++) {
+        struct statfs fs;
+        snprintf(folder, size, "%s/flagstone-test-%d-%d", roots[i], (int)getpid(), ++made);
+        if (statfs(roots[i], &fs) == 0 && (fs.f_type == 0x63677270 || fs.f_type == 0x27e0eb) && mkdir(folder, 0755) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool group_ended(uint64_t group)
+{
+    struct fst_group_info info;
+    return fst_group_get_info(a, group, &info) != FST_OK || info.state == FST_GROUP_DESTROYED;
+}
+
+static void wait_until_ended(uint64_t group)
+{
+    alarm(60);
+    while (!group_ended(group))
+        usleep(10000);
+    alarm(0);
+}
+
+static void ends_with_its_cgroup(void)
+{
+    char folder[128], other[128], path[128];
+    if (!make_cgroup(folder, sizeof folder) || !make_cgroup(other, sizeof other)) {
+        printf("# skipped: no cgroup can be made here (needs root)\n");
+        CHECK(getenv("CI") == NULL || geteuid() != 0);
+        return;
+    }
+    a = anonymous(16 * MIB);
+    uint64_t group, again, root = fst_group_root(a);
+    cache = make_cache(a, "c", 64, 0);
+    struct fst_group_spec spec = {.name = "job", .parent = root};
+    bool created;
+    CHECK_EQ(FST_OK, fst_group_open_cgroup(a, &spec, folder, &group, &created));
+    CHECK(created);
+    CHECK_EQ(strlen(folder), fst_group_cgroup(a, group, path, sizeof path));
+    CHECK(strcmp(path, folder) == 0);
+    CHECK_EQ(FST_OK, fst_group_open_cgroup(a, &spec, folder, &again, &created));
+    CHECK(!created && again == group);
+    CHECK_EQ(FST_MISMATCH, fst_group_open_cgroup(a, &spec, other, &again, &created));
+    fst_group_unref(a, group);
+    uint64_t below = make_group(a, "below", group, FST_NO_LIMIT, 0), child = child_of(a, cache, below);
+    struct fst_ref ref = alloc_one(a, child);
+    fill(ref.data, 64, 7);
+    fst_group_unref(a, group); /* nobody has it open, and it lasts */
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK(!group_ended(group));
+
+    /* Made anew under its name, it is another one. */
+    CHECK_EQ(0, rmdir(folder));
+    CHECK_EQ(0, mkdir(folder, 0755));
+    wait_until_ended(group);
+    CHECK(group_ended(below));
+    struct fst_ref none;
+    CHECK_EQ(FST_CLOSED, fst_alloc(a, child, &none));
+    CHECK(filled(ref.data, 64, 7));
+    fst_drop(a, &ref);
+    fst_group_unref(a, below);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+
+    CHECK_EQ(FST_OK, fst_group_open_cgroup(a, &spec, folder, &again, &created));
+    CHECK(created && again != group);
+    CHECK_EQ(0, rmdir(folder));
+    wait_until_ended(again);
+    fst_group_unref(a, again);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(0, fst_group_cgroup(a, root, path, sizeof path));
+    CHECK_EQ(FST_OK, fst_group_open_cgroup(a, &spec, other, &again, &created));
+    CHECK_EQ(FST_OK, fst_group_destroy(a, again)); /* sooner than its cgroup */
+    fst_group_unref(a, again);
+    rmdir(other);
+    settle(a);
+    CHECK_EQ(1, state_of(a).groups);
+    CHECK_EQ(1, a->sb->cgroup_top); /* the record was used again and again */
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+}
+
+static void no_cgroup(void)
+{
+    a = anonymous(16 * MIB);
+    uint64_t group;
+    struct fst_group_spec spec = {.name = "job", .parent = fst_group_root(a)};
+    bool created;
+    char longest[2000];
+    memset(longest, 'x', sizeof longest);
+    longest[0] = '/';
+    longest[sizeof longest - 1] = 0;
+    CHECK_EQ(FST_MISSING, fst_group_open_cgroup(a, &spec, "/sys/fs/cgroup/there/is/none", &group, &created));
+    CHECK_EQ(FST_INVALID, fst_group_open_cgroup(a, &spec, "/proc", &group, &created));
+    CHECK_EQ(FST_INVALID, fst_group_open_cgroup(a, &spec, longest, &group, &created));
+    CHECK_EQ(1, state_of(a).groups);
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+}
+
+/* ---- the synchronous way ---- */
+
+static void synchronous(void)
+{
+    a = anonymous(16 * MIB);
+    uint64_t root = fst_group_root(a), group = make_group(a, "g", root, FST_NO_LIMIT, 0), seen;
+    uint64_t one = make_cache(a, "one", 64, 0), two = make_cache(a, "two", 128, 0);
+    struct fst_ref ref = alloc_one(a, child_of(a, one, group)), other = alloc_one(a, child_of(a, two, group));
+    fst_drop(a, &ref);
+    fst_drop(a, &other);
+    fst_destroy_synchronously(a, true);
+    CHECK_EQ(FST_OK, fst_read_lock(a));
+    CHECK_EQ(FST_IN_SECTION, fst_group_destroy(a, group));
+    CHECK_EQ(FST_IN_SECTION, fst_cache_destroy(a, two, NULL));
+    fst_read_unlock(a);
+    CHECK(!group_ended(group));
+    seen = a->sb->gp_completed;
+    fst_group_unref(a, group);
+    CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+    CHECK(a->sb->gp_completed >= seen + 2); /* one for each child */
+    struct fst_group_info info;
+    CHECK_EQ(FST_CLOSED, fst_group_get_info(a, group, &info));
+    CHECK_EQ(0, used_bytes(a));
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, two, NULL));
+    struct fst_cache_info gone;
+    CHECK_EQ(FST_CLOSED, fst_cache_get_info(a, two, &gone));
+    fst_destroy_synchronously(a, false);
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+}
+
+/* ---- memory pressure ---- */
+
+static void write_total(const char *path, unsigned long long us)
+{
+    FILE *f = fopen(path, "w");
+    fprintf(f, "some avg10=0.00 avg60=0.00 avg300=0.00 total=%llu\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=1\n", us);
+    fclose(f);
+}
+
+/* Reading the kernel's form; what it says here is not for a test to decide. */
+static void pressure(void)
+{
+    char path[64];
+    struct fst_pressure p;
+    snprintf(path, sizeof path, "/dev/shm/flagstone-test-%d.pressure", (int)getpid());
+    write_total(path, 1000);
+    fst_pressure_open_path(&p, path);
+    REQUIRE(p.fd >= 0);
+    CHECK(!fst_pressure_high(&p));
+    write_total(path, 3601000000ull); /* an hour of waiting since just now */
+    CHECK(fst_pressure_high(&p));
+    CHECK(!fst_pressure_high(&p));
+    fst_pressure_close(&p);
+    FILE *f = fopen(path, "w");
+    fprintf(f, "nothing of the kind\n");
+    fclose(f);
+    fst_pressure_open_path(&p, path);
+    CHECK(p.fd < 0 && !fst_pressure_high(&p));
+    unlink(path);
+    fst_pressure_open_path(&p, path);
+    CHECK(p.fd < 0);
+    fst_pressure_open(&p);
+    CHECK(p.fd >= 0 || access("/proc/pressure/memory", R_OK) != 0);
+    fst_pressure_close(&p);
+}
+
+TEST_MAIN(CASE(ends_with_its_cgroup), CASE(no_cgroup), CASE(synchronous), CASE(pressure), CASE(tree), CASE(limits),
+          CASE(never_exceeded), CASE(destroy_in_use), CASE(close_group), CASE(closed_by_the_last), CASE(lasting),
+          CASE(lasting_closed_by_nobody), CASE(group_in_flight), CASE(many_lives), CASE(many_caches), CASE(churn_of_groups))

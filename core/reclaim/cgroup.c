@@ -1,0 +1,175 @@
+#include "reclaim/cgroup.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "alloc/group.h"
+#include "platform/error.h"
+#include "reclaim/reaper.h"
+#include "region/table.h"
+
+#define CGROUP_V1 0x27e0ebl   /* CGROUP_SUPER_MAGIC, statfs(2) */
+#define CGROUP_V2 0x63677270l /* CGROUP2_SUPER_MAGIC */
+
+/* How this process sees paths. */
+struct view {
+    uint64_t mounts, root;
+};
+
+static bool look_around(struct view *v)
+{
+    struct stat st;
+    if (stat("/proc/self/ns/mnt", &st))
+        return false;
+    v->mounts = st.st_ino;
+    if (stat("/", &st))
+        return false;
+    v->root = st.st_ino;
+    return true;
+}
+
+static bool in_use(struct fst_arena *a, const struct fst_cgroup *c)
+{
+    uint32_t index;
+    uint64_t group = fst_load_acquire(&c->group);
+    return group && fst_group_find(a, group, &index);
+}
+
+/* The group's record, or NULL. */
+static struct fst_cgroup *record_of(struct fst_arena *a, uint64_t group)
+{
+    uint32_t top = fst_load_acquire(&a->sb->cgroup_top);
+    for (uint32_t i = 0; i < top && i < FST_MAX_CGROUPS; i++)
+        if (fst_load_acquire(&fst_cgroup_at(a, i)->group) == group)
+            return fst_cgroup_at(a, i);
+    return NULL;
+}
+
+/* A record that is free. Under names_lock. NULL: commit one more. */
+static struct fst_cgroup *new_record(struct fst_arena *a)
+{
+    struct fst_superblock *sb = a->sb;
+    for (uint32_t i = 0; i < sb->cgroup_top && i < FST_MAX_CGROUPS; i++)
+        if (!in_use(a, fst_cgroup_at(a, i)))
+            return fst_cgroup_at(a, i);
+    if ((sb->cgroup_top + 1) * sizeof(struct fst_cgroup) > fst_load_acquire(&sb->tables[FST_T_CGROUP].committed))
+        return NULL;
+    fst_store_release(&sb->cgroup_top, sb->cgroup_top + 1);
+    return fst_cgroup_at(a, sb->cgroup_top - 1);
+}
+
+/* The record says whose it is last, and the group's flag comes after that: killed before either, the group is like any other. */
+static bool bind(struct fst_arena *a, uint64_t group, const char *path, const struct stat *st, const struct view *v)
+{
+    uint32_t index;
+    fst_registry_lock(a);
+    struct fst_cgroup *c = new_record(a);
+    if (c) {
+        fst_store_release(&c->group, 0);
+        fst_store_relaxed(&c->device, (uint64_t)st->st_dev);
+        fst_store_relaxed(&c->inode, (uint64_t)st->st_ino);
+        fst_store_relaxed(&c->view, v->mounts);
+        fst_store_relaxed(&c->root_inode, v->root);
+        memset(c->path, 0, sizeof c->path);
+        memcpy(c->path, path, strlen(path));
+        fst_store_release(&c->group, group);
+        if (fst_group_find(a, group, &index))
+            fst_store_relaxed(&fst_group_at(a, index)->flags, fst_group_at(a, index)->flags | FST_GROUP_CGROUP);
+    }
+    fst_registry_unlock(a);
+    return c != NULL;
+}
+
+static int check_path(const char *path, struct stat *st)
+{
+    struct statfs fs;
+    if (strlen(path) >= sizeof((struct fst_cgroup *)0)->path)
+        return fst_fail(FST_INVALID, "the path of a cgroup has %zu bytes at most", sizeof((struct fst_cgroup *)0)->path - 1);
+    if (stat(path, st) || statfs(path, &fs))
+        return errno == ENOENT ? fst_fail(FST_MISSING, "there is no cgroup %s", path)
+                               : fst_fail_errno(FST_OS, errno, "cannot look at cgroup %s", path);
+    if (!S_ISDIR(st->st_mode) || ((long)fs.f_type != CGROUP_V1 && (long)fs.f_type != CGROUP_V2))
+        return fst_fail(FST_INVALID, "%s is not the folder of a cgroup", path);
+    return FST_OK;
+}
+
+static void let_go(struct fst_arena *a, uint64_t group)
+{
+    if (fst_group_let_go(a, group))
+        fst_reaper_dropped(a);
+}
+
+int fst_group_open_cgroup(fst_arena *a, const struct fst_group_spec *spec, const char *path, uint64_t *group, bool *created)
+{
+    struct stat st;
+    struct view v = {0};
+    int rc = check_path(path, &st);
+    if (rc == FST_OK && !look_around(&v))
+        rc = fst_fail_errno(FST_OS, errno, "cannot tell the mount namespace of this process");
+    if (rc == FST_OK)
+        rc = fst_group_open(a, spec, group, created);
+    if (rc)
+        return rc;
+    if (!*created) {
+        const struct fst_cgroup *c = record_of(a, *group);
+        if (c && c->device == (uint64_t)st.st_dev && c->inode == (uint64_t)st.st_ino)
+            return FST_OK;
+        let_go(a, *group);
+        return fst_fail(FST_MISMATCH, "group %s exists and ends with %s", spec->name ? spec->name : "(no name)",
+                        c ? c->path : "its processes, not with a cgroup");
+    }
+    while (!bind(a, *group, path, &st, &v)) {
+        rc = fst_table_commit(a, FST_T_CGROUP, (uint64_t)fst_load_relaxed(&a->sb->cgroup_top) + 1);
+        if (rc) {
+            let_go(a, *group);
+            return rc;
+        }
+    }
+    fst_reaper_watch(a);
+    return FST_OK;
+}
+
+size_t fst_group_cgroup(fst_arena *a, uint64_t group, char *path, size_t size)
+{
+    const struct fst_cgroup *c = record_of(a, group);
+    size_t n = c ? strnlen(c->path, sizeof c->path - 1) : 0;
+    if (size) {
+        size_t copied = n < size - 1 ? n : size - 1;
+        if (c)
+            memcpy(path, c->path, copied);
+        path[c ? copied : 0] = 0;
+    }
+    return n;
+}
+
+static bool has_ended(const struct fst_cgroup *c)
+{
+    struct stat st;
+    if (stat(c->path, &st))
+        return errno == ENOENT || errno == ENOTDIR || errno == ENODEV;
+    return (uint64_t)st.st_dev != c->device || (uint64_t)st.st_ino != c->inode;
+}
+
+void fst_cgroup_probe(struct fst_arena *a)
+{
+    struct view v = {0};
+    uint32_t top = fst_load_acquire(&a->sb->cgroup_top), index;
+    if (!top || !look_around(&v))
+        return;
+    for (uint32_t i = 0; i < top && i < FST_MAX_CGROUPS; i++) {
+        const struct fst_cgroup *c = fst_cgroup_at(a, i);
+        uint64_t group = fst_load_acquire(&c->group), state;
+        if (!in_use(a, c) || c->view != v.mounts || c->root_inode != v.root || !has_ended(c))
+            continue;
+        fst_registry_lock(a);
+        bool found = fst_load_relaxed(&c->group) == group && fst_group_find(a, group, &index) && index != 0;
+        if (found)
+            fst_group_end(a, index, FST_GROUP_DESTROYED);
+        state = found ? fst_group_at(a, index)->state : 0;
+        fst_registry_unlock(a);
+        if (found)
+            fst_group_destroy_below(a, index, state);
+    }
+}
