@@ -142,6 +142,8 @@ static void in_parent(void)
     for (struct fst_arena *a = fst_attachments; a; a = a->next)
         pthread_mutex_unlock(&a->refs->mutex);
     pthread_mutex_unlock(&fst_local_mutex);
+    for (struct fst_arena *a = fst_attachments; a; a = a->next)
+        fst_reaper_resume(a);
     forget();
     pthread_mutex_unlock(&fst_open_mutex);
 }

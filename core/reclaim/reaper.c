@@ -97,11 +97,14 @@ static void *loop(void *argument)
 {
     struct fst_arena *a = argument;
     struct fst_reaper *r = a->reaper;
-    struct fst_thread *t = fst_thread_get(a);
+    struct fst_thread *t;
     struct idle i = {0};
     struct fst_pressure pressure;
+    /* All thread slots are in use: one may become free. */
+    while (!(t = fst_thread_get(a)) && !fst_load_acquire(&r->stop))
+        fst_futex_wait(&r->stop, 0, TICK_NS);
     fst_pressure_open(&pressure);
-    while (t && !fst_load_acquire(&r->stop)) {
+    while (!fst_load_acquire(&r->stop)) {
         bool company = have_company(a);
         if (fst_load_acquire(&r->kick) == KICK_NONE)
             fst_futex_wait(&r->kick, KICK_NONE, company || fst_cgroup_any(a) ? TICK_NS : 10 * TICK_NS);
@@ -207,11 +210,18 @@ void fst_reaper_stop(struct fst_arena *a, bool for_good)
         __atomic_store_n(&r->stop, 1, __ATOMIC_SEQ_CST);
         __atomic_store_n(&r->kick, KICK_NOW, __ATOMIC_SEQ_CST);
         fst_futex_wake(&r->kick, 1);
+        fst_futex_wake(&r->stop, 1);
         pthread_join(r->thread, NULL);
         __atomic_store_n(&r->running, false, __ATOMIC_RELEASE);
         fst_store_relaxed(&a->self->flags, a->self->flags & ~FST_PROCESS_REAPER);
     }
     pthread_mutex_unlock(&r->mutex);
+}
+
+void fst_reaper_resume(struct fst_arena *a)
+{
+    if (a->usable && pending(a))
+        kick(a, KICK_GATHER);
 }
 
 void fst_reaper_destroy(struct fst_arena *a)
@@ -225,6 +235,7 @@ void fst_reaper_forked(struct fst_arena *a)
     struct fst_reaper *r = a->reaper;
     pthread_mutex_init(&r->mutex, NULL);
     r->running = false;
+    r->forbidden = false; /* the parent was about to leave, not we */
     r->kick = KICK_NONE;
     r->drops = 0;
 }

@@ -19,6 +19,8 @@ void fst_reaper_watch(struct fst_arena *a);
 int fst_reaper_create(struct fst_arena *a);
 /* Stop the thread, if it runs; it starts again when next needed, unless `for_good`. */
 void fst_reaper_stop(struct fst_arena *a, bool for_good);
+/* After a fork, in the parent: start it again if there is something for it, which it may have been stopped in the middle of. */
+void fst_reaper_resume(struct fst_arena *a);
 void fst_reaper_destroy(struct fst_arena *a);
 /* In a forked child: the thread does not exist here. */
 void fst_reaper_forked(struct fst_arena *a);

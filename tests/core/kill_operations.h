@@ -12,6 +12,7 @@ static void in_a_dead_process(void (*body)(void))
     pid_t pid = fork();
     REQUIRE(pid >= 0);
     if (pid == 0) {
+        fst_reaper_stop(a, true);
         body();
         kill(getpid(), SIGKILL);
     }
