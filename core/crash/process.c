@@ -55,7 +55,7 @@ static int claim_at(struct fst_arena *a, int lock_fd, uint32_t slot)
         return FST_CLOSED;
     }
     uint64_t seen = fst_load_acquire(&p->state);
-    if (fst_state(seen) == FST_PROCESS_FREE && fst_cas64(&p->state, &seen, seen | FST_PROCESS_JOINING))
+    if (fst_state(seen) == FST_PROCESS_FREE && fst_cas64(&p->state, &seen, fst_state_next(seen, FST_PROCESS_JOINING)))
         return FST_OK;
     fst_liveness_release(lock_fd, FST_LOCK_PRESENT + slot, 1);
     fst_liveness_release(lock_fd, FST_LOCK_ALIVE + slot, 1);
@@ -89,8 +89,7 @@ void fst_process_publish(struct fst_arena *a, uint32_t slot, bool readonly)
     fst_process_describe(p);
     fst_store_relaxed(&p->flags, readonly ? FST_PROCESS_READONLY : 0);
     fst_store_relaxed(&p->dropped, 0);
-    uint64_t gen = (fst_load_relaxed(&p->state) >> FST_STATE_GEN_SHIFT) + 1;
-    fst_store_release(&p->state, gen << FST_STATE_GEN_SHIFT | FST_PROCESS_LIVE);
+    fst_store_release(&p->state, fst_state_moved(fst_load_relaxed(&p->state), FST_PROCESS_LIVE));
 }
 
 void fst_process_retire(struct fst_arena *a, uint32_t slot)

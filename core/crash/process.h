@@ -2,8 +2,9 @@
  *
  * A slot belongs to whoever holds the write lock on its byte (platform/liveness.h). Life of a slot:
  *
- *   FREE -> JOINING   by who got the byte's lock and still found FREE; nothing refers to the slot yet
- *   JOINING -> LIVE   by the same; generation + 1, so that words of the last owner (locks) are nobody's
+ *   FREE -> JOINING   by who got the byte's lock and still found FREE; generation + 1 already, because the byte is locked again: the
+ *                     last owner's words (locks, thread slots) must be nobody's from the first moment on
+ *   JOINING -> LIVE   by the same
  *   LIVE -> FREE      by its owner at detach, when its table of entries is empty
  *   LIVE, JOINING -> DEAD   by a batch that found the byte unlocked
  *   DEAD -> FREE      by a batch, when its entries are gone
