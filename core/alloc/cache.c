@@ -163,7 +163,7 @@ int fst_cache_open(fst_arena *a, const struct fst_cache_spec *spec, uint64_t *ca
     int rc = validate(a, spec, &align);
     struct fst_thread *t = rc ? NULL : fst_thread_get(a);
     if (!t)
-        return rc ? rc : FST_FULL;
+        return rc ? rc : fst_thread_refused(a);
     for (;;) {
         fst_registry_lock(a);
         uint32_t index = find_name(a, spec), alike = index == FST_NONE ? find_alike(a, spec, align) : FST_NONE;
@@ -393,7 +393,7 @@ int fst_cache_shrink(fst_arena *a, uint64_t cache, uint64_t *bytes)
     uint32_t body, from = FST_NONE, ids[LOT], n;
     *bytes = 0;
     if (!t)
-        return FST_FULL;
+        return fst_thread_refused(a);
     if (t->nest)
         return fst_fail(FST_IN_SECTION, "shrink() inside read() would wait for itself");
     do {

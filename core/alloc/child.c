@@ -107,7 +107,8 @@ static enum open look_up(struct fst_arena *a, uint64_t cache, uint64_t group, ui
 
 int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child)
 {
-    for (;;) {
+    int rc = fst_thread_usable(a);
+    while (rc == FST_OK) {
         uint32_t body, index;
         fst_registry_lock(a);
         enum open what = look_up(a, cache, group, &body, &index);
@@ -125,10 +126,9 @@ int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child
             fst_cache_settle(a, body);
             continue;
         }
-        int rc = fst_registry_grow(a, FST_T_CHILD);
-        if (rc)
-            return rc;
+        rc = fst_registry_grow(a, FST_T_CHILD);
     }
+    return rc;
 }
 
 uint64_t fst_child_settled(struct fst_arena *a, uint64_t child)

@@ -96,7 +96,7 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
 {
     struct fst_thread *t = fst_thread_get(a);
     if (!t)
-        return FST_FULL;
+        return fst_thread_refused(a);
     if (spec->name && (!spec->name[0] || strnlen(spec->name, FST_NAME_MAX) >= FST_NAME_MAX))
         return fst_fail(FST_INVALID, "a group's name has 1 to %d bytes", FST_NAME_MAX - 1);
     for (;;) {
@@ -174,7 +174,7 @@ int fst_group_hold(fst_arena *a, uint64_t group)
 {
     struct fst_thread *t = fst_thread_get(a);
     uint32_t entry;
-    return t ? fst_group_claim(t, group, &entry) : FST_FULL;
+    return t ? fst_group_claim(t, group, &entry) : fst_thread_refused(a);
 }
 
 /* ---- ending ---- */
@@ -315,6 +315,9 @@ bool fst_group_try_release(struct fst_arena *a, uint32_t index)
 int fst_group_set_limit(fst_arena *a, uint64_t group, uint64_t limit)
 {
     uint32_t index;
+    int rc = fst_thread_usable(a);
+    if (rc)
+        return rc;
     if (!fst_group_find(a, group, &index))
         return fst_fail(FST_CLOSED, "the group is gone");
     fst_run_set_limit(a, index, limit == FST_NO_LIMIT ? UINT64_MAX : limit >> FST_PAGE_SHIFT);

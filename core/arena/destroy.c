@@ -10,6 +10,7 @@
 #include "platform/error.h"
 #include "platform/membarrier.h"
 #include "rcu/grace.h"
+#include "rcu/thread.h"
 #include "reclaim/batch.h"
 #include "reclaim/reaper.h"
 #include "refs/inflight.h"
@@ -28,7 +29,7 @@ static int begin_synchronous(struct fst_arena *a, struct fst_thread **t)
 {
     *t = fst_thread_get(a);
     if (!*t)
-        return FST_FULL;
+        return fst_thread_refused(a);
     if ((*t)->nest)
         return fst_fail(FST_IN_SECTION, "destroying synchronously inside read() would wait for itself");
     fst_lock(a, &a->sb->teardown_lock); /* it protects nothing: whoever takes it over has nothing to mend */
@@ -63,9 +64,12 @@ static int end_group(fst_arena *a, uint64_t group, enum fst_group_state state)
     struct fst_thread *t = NULL;
     uint32_t index, children = 0;
     bool wait = a->synchronous && state == FST_GROUP_DESTROYED;
+    int rc = fst_thread_usable(a);
+    if (rc)
+        return rc;
     if (a->readonly)
         return fst_fail(FST_READONLY, "the arena is attached read-only: a group cannot be ended");
-    int rc = wait ? begin_synchronous(a, &t) : FST_OK;
+    rc = wait ? begin_synchronous(a, &t) : FST_OK;
     if (rc)
         return rc;
     fst_registry_lock(a);
@@ -218,6 +222,9 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
     char name[FST_NAME_MAX];
     bool ignored;
     name_only = name_only ? name_only : &ignored;
+    int rc = fst_thread_usable(a);
+    if (rc)
+        return rc;
     if (a->readonly)
         return fst_fail(FST_READONLY, "the arena is attached read-only: a cache cannot be destroyed");
     enum step step = begin(a, cache, &index, &body, name);
@@ -227,7 +234,7 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
     struct fst_thread *t = NULL;
     uint32_t children = 0;
     bool wait = a->synchronous;
-    int rc = wait ? begin_synchronous(a, &t) : FST_OK;
+    rc = wait ? begin_synchronous(a, &t) : FST_OK;
     if (rc)
         return rc;
     fst_cache_lock_ending(a, body);

@@ -189,7 +189,7 @@ static int prepare(struct fst_arena *a, struct fst_thread **t)
     if (__builtin_expect(a->readonly, 0))
         return fst_fail(FST_READONLY, "the arena is attached read-only");
     *t = fst_thread_get(a);
-    return *t ? FST_OK : a->usable ? FST_FULL : FST_CLOSED;
+    return *t ? FST_OK : fst_thread_refused(a);
 }
 
 /* `init` of a cache whose objects are not reused under readers: at each allocation. Others get it when their slab is carved. */
@@ -445,7 +445,7 @@ static int get(fst_arena *a, const struct fst_handle *h, const struct fst_messag
 {
     struct fst_thread *t = fst_thread_get(a);
     if (!t)
-        return a->usable ? FST_FULL : FST_CLOSED;
+        return fst_thread_refused(a);
     int rc = check_handle(a, h, false);
     while (rc == FST_OK && (rc = try_get(t, h, message, out)) == FST_BUSY) {
         settle(a, fst_handle_oid(h));
@@ -489,8 +489,9 @@ static int put_in_flight(struct fst_arena *a, uint64_t oid, uint64_t generation,
 
 int fst_share(fst_arena *a, const struct fst_ref *ref, struct fst_message *out)
 {
-    if (!a->usable)
-        return fst_fail(FST_CLOSED, "this process has no slot in the arena: it was forked when none was free; open it again");
+    int rc = fst_thread_usable(a);
+    if (rc)
+        return rc;
     return put_in_flight(a, ref->oid, ref->generation, ref->entry, out);
 }
 
@@ -512,7 +513,7 @@ int fst_group_share(fst_arena *a, uint64_t group, struct fst_message *out)
     struct fst_thread *t = fst_thread_get(a);
     uint32_t entry;
     if (!t)
-        return FST_FULL;
+        return fst_thread_refused(a);
     int rc = fst_group_claim(t, group, &entry);
     if (rc)
         return rc;
@@ -527,7 +528,7 @@ int fst_group_take(fst_arena *a, const struct fst_message *message, uint64_t *gr
 {
     struct fst_thread *t = fst_thread_get(a);
     if (!t)
-        return FST_FULL;
+        return fst_thread_refused(a);
     int rc = check_handle(a, &message->handle, true);
     if (rc)
         return rc;

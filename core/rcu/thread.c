@@ -102,12 +102,17 @@ static struct fst_thread *find_and_prune(struct fst_arena *a)
     return found;
 }
 
+int fst_thread_usable(const struct fst_arena *a)
+{
+    if (a->usable)
+        return FST_OK;
+    return fst_fail(FST_CLOSED, "this process has no slot in the arena: it was forked when none was free; open the arena again");
+}
+
 struct fst_thread *fst_thread_register(struct fst_arena *a)
 {
-    if (!a->usable) {
-        fst_fail(FST_CLOSED, "this process has no slot in the arena: it was forked when none was free; open the arena again");
+    if (fst_thread_usable(a))
         return NULL;
-    }
     struct fst_thread *t = find_and_prune(a);
     if (t) {
         fst_thread_current = t;

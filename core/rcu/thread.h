@@ -38,6 +38,15 @@ extern _Thread_local struct fst_thread *fst_thread_current __attribute__((tls_mo
 /* All states of the calling thread, linked by next; some may be detached. For fork. */
 struct fst_thread *fst_thread_states(void);
 
+/* FST_OK, or FST_CLOSED: a forked child that got no slot must not touch the arena in its parent's name. */
+int fst_thread_usable(const struct fst_arena *a);
+
+/* What a function answers whose thread has no state: fst_thread_get() gave NULL. */
+static inline int fst_thread_refused(const struct fst_arena *a)
+{
+    return a->usable ? FST_FULL : FST_CLOSED;
+}
+
 /* Slow path of fst_thread_get. NULL: no slot or no memory; the reason is the thread's last error (FST_FULL or FST_CLOSED). */
 struct fst_thread *fst_thread_register(struct fst_arena *a);
 

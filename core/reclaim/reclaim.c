@@ -16,7 +16,7 @@ static int may_wait(struct fst_arena *a, const char *what, struct fst_thread **t
 {
     *t = fst_thread_get(a);
     if (!*t)
-        return FST_FULL;
+        return fst_thread_refused(a);
     if ((*t)->nest)
         return fst_fail(FST_IN_SECTION, "%s inside read() would wait for itself", what);
     return FST_OK;
@@ -26,7 +26,7 @@ int fst_read_lock(fst_arena *a)
 {
     struct fst_thread *t = fst_thread_get(a);
     if (!t)
-        return FST_FULL;
+        return fst_thread_refused(a);
     fst_section_enter(t);
     return FST_OK;
 }
@@ -93,6 +93,8 @@ int fst_reclaim(fst_arena *a, uint64_t group, uint64_t timeout)
 void fst_wait_for_memory(fst_arena *a, uint64_t timeout)
 {
     struct fst_superblock *sb = a->sb;
+    if (fst_thread_usable(a))
+        return;
     uint32_t seen = fst_load_acquire(&sb->batches);
     fst_add32(&sb->waiters, 1); /* a kill before the subtraction leaves drops a little more eager: harmless */
     fst_futex_wait(&sb->batches, seen, timeout < 10 * FST_MS ? timeout : 10 * FST_MS);
