@@ -27,7 +27,7 @@ C_LAYERS = [
 ]
 
 PYTHON_LAYERS = [
-    ["errors", "names", "sizes"],
+    ["errors", "cgroup", "names", "sizes"],
     ["notices"],
     ["_core"],
     ["format", "rcu"],

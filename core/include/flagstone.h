@@ -106,8 +106,8 @@ struct fst_arena_info {
     uint64_t batches, grace_periods, released_objects, released_bytes, deaths;
     uint64_t batch_last_ns;
     uint32_t groups_waiting; /* closed or destroyed, not yet taken by a batch */
-    const char *hold_wall_lock,
-        *hold_cpu_lock;                 /* the shared lock that was held for longest, as wall and as CPU time; NULL: none seen */
+    char hold_wall_lock[8],
+        hold_cpu_lock[8];               /* the shared lock that was held for longest, as wall and as CPU time; "": none seen */
     uint64_t hold_wall_ns, hold_cpu_ns; /* sampled: see fst_lock_sample */
     uint64_t stalled_pid, stalled_tid, stalled_ns; /* the reader that a grace period waits for; pid 0: none */
     uint64_t batch_pid, batch_ns;                  /* who runs a batch now, and for how long already; pid 0: nobody */

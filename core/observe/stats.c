@@ -68,7 +68,7 @@ static const char *lock_name(uint32_t offset)
         return "names";
     if (offset == offsetof(struct fst_superblock, pages_lock))
         return "pages";
-    return offset ? "child" : NULL;
+    return offset ? "child" : "";
 }
 
 int fst_arena_get_info(fst_arena *a, struct fst_arena_info *out)
@@ -98,8 +98,8 @@ int fst_arena_get_info(fst_arena *a, struct fst_arena_info *out)
     out->groups_waiting = fst_load_relaxed(&sb->ended_groups) - fst_load_relaxed(&sb->ended_taken);
     out->hold_wall_ns = fst_load_relaxed(&sb->hold_ns[0]);
     out->hold_cpu_ns = fst_load_relaxed(&sb->hold_ns[1]);
-    out->hold_wall_lock = lock_name(fst_load_relaxed(&sb->hold_lock[0]));
-    out->hold_cpu_lock = lock_name(fst_load_relaxed(&sb->hold_lock[1]));
+    snprintf(out->hold_wall_lock, sizeof out->hold_wall_lock, "%s", lock_name(fst_load_relaxed(&sb->hold_lock[0])));
+    snprintf(out->hold_cpu_lock, sizeof out->hold_cpu_lock, "%s", lock_name(fst_load_relaxed(&sb->hold_lock[1])));
     stall_info(a, out);
     batch_info(a, out);
     return FST_OK;

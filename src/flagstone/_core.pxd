@@ -53,6 +53,10 @@ cdef extern from "flagstone.h" nogil:
         bint readonly, lasting, anonymous, light, unlinked
         uint64_t batches, grace_periods, released_objects, released_bytes, deaths
         uint64_t batch_last_ns
+        uint32_t groups_waiting
+        char hold_wall_lock[8]
+        char hold_cpu_lock[8]
+        uint64_t hold_wall_ns, hold_cpu_ns
         uint64_t stalled_pid, stalled_tid, stalled_ns
         uint64_t batch_pid, batch_ns
 
@@ -107,9 +111,13 @@ cdef extern from "flagstone.h" nogil:
     uint64_t fst_group_root(fst_arena *arena)
     int fst_group_open(fst_arena *arena, const fst_group_spec *spec, uint64_t *group,
                        fst_bool *created)
+    int fst_group_open_cgroup(fst_arena *arena, const fst_group_spec *spec, const char *path,
+                              uint64_t *group, fst_bool *created)
+    size_t fst_group_cgroup(fst_arena *arena, uint64_t group, char *path, size_t size)
     void fst_group_unref(fst_arena *arena, uint64_t group)
     int fst_group_close(fst_arena *arena, uint64_t group)
     int fst_group_destroy(fst_arena *arena, uint64_t group)
+    void fst_destroy_synchronously(fst_arena *arena, bint on)
     int fst_group_set_limit(fst_arena *arena, uint64_t group, uint64_t limit)
 
     struct fst_group_info:
@@ -193,6 +201,26 @@ cdef extern from "flagstone.h" nogil:
         uint32_t threads
 
     size_t fst_process_list(fst_arena *arena, fst_process_info *out, size_t max)
+
+    struct fst_batch_info:
+        uint32_t number, groups, children
+        uint64_t objects, bytes, began, duration, grace_ns
+
+    size_t fst_batch_list(fst_arena *arena, fst_batch_info *out, size_t max)
+
+    struct fst_child_counts:
+        uint32_t live, deactivated, queued, releasing
+
+    void fst_child_count(fst_arena *arena, fst_child_counts *out)
+
+    struct fst_keeper:
+        uint64_t group
+        int32_t pid
+        char command[16]
+        uint64_t references, bytes, ended_ns
+
+    size_t fst_keeper_list(fst_arena *arena, fst_keeper *out, size_t max)
+    void fst_lock_sample(uint32_t every)
 
     struct fst_burial_info:
         uint64_t number

@@ -493,6 +493,7 @@ cdef class Attachment:
     cdef readonly bytes uuid
     cdef readonly str path       # None: anonymous
     cdef readonly dict formats   # cache id -> Format or None, for Blocks that arrive as handles
+    cdef readonly bint synchronous  # destroying waits: see fst_destroy_synchronously
     cdef public object noticed   # what flagstone.notices has told of it
     cdef public uint64_t told    # burials up to this number were told of
     cdef object __weakref__
@@ -626,8 +627,10 @@ cdef class Attachment:
         return fst_group_root(self.ptr)
 
     def group_open(self, Link link not None, bytes name, uint64_t parent, object limit,
-                   bint lasting, object mismatch):
-        """(GroupRef, whether it was created); `limit` None keeps what there is."""
+                   bint lasting, bytes cgroup, object mismatch):
+        """(GroupRef, whether it was created); `limit` None keeps what there is, `cgroup` is the
+        folder of the one that it ends with, or None.
+        """
         cdef GroupRef ref = GroupRef.__new__(GroupRef)
         cdef fst_group_spec spec
         cdef fst_bool created = 0
@@ -637,7 +640,11 @@ cdef class Attachment:
         spec.limit = FST_NO_LIMIT if limit is None else limit
         spec.set_limit = limit is not None
         spec.flags = lasting
-        status = fst_group_open(self.ptr, &spec, &ref.id, &created)
+        if cgroup is None:
+            status = fst_group_open(self.ptr, &spec, &ref.id, &created)
+        else:
+            status = fst_group_open_cgroup(self.ptr, &spec, PyBytes_AS_STRING(cgroup), &ref.id,
+                                           &created)
         if status != FST_OK:
             raise _error(status, mismatch)
         ref.hold(link, self)
@@ -663,8 +670,14 @@ cdef class Attachment:
     def group_destroy(self, uint64_t group):
         """End the group; (usage, peak, limit hits, failed, reclaims) as they were just before."""
         cdef fst_group_info info
+        cdef int status
         _check(fst_group_get_info(self.ptr, group, &info))
-        _check(fst_group_destroy(self.ptr, group))
+        if self.synchronous:
+            with nogil:
+                status = fst_group_destroy(self.ptr, group)
+        else:
+            status = fst_group_destroy(self.ptr, group)
+        _check(status)
         return info.usage, info.peak, info.limit_hits, info.failed, info.reclaims
 
     def group_set_limit(self, uint64_t group, uint64_t limit):
@@ -674,6 +687,16 @@ cdef class Attachment:
         cdef fst_group_info info
         _check(fst_group_get_info(self.ptr, group, &info))
         return info
+
+    def group_cgroup(self, uint64_t group):
+        """The folder of the cgroup that the group ends with, or None."""
+        cdef char path[1024]
+        return _text(path) if fst_group_cgroup(self.ptr, group, path, sizeof(path)) else None
+
+    def destroy_synchronously(self, bint on):
+        """From now on, destroying waits until everything is released."""
+        self.synchronous = on
+        fst_destroy_synchronously(self.ptr, on)
 
     def group_ids(self):
         return _ids(self, fst_group_list, 0)
@@ -830,6 +853,24 @@ cdef class Attachment:
             finally:
                 PyMem_Free(infos)
             room = count + 64
+
+    def batches(self):
+        """The last batches, newest first."""
+        cdef fst_batch_info infos[16]
+        cdef size_t i, count = fst_batch_list(self.ptr, infos, 16)
+        return [infos[i] for i in range(count)]
+
+    def child_counts(self):
+        """Child caches by state."""
+        cdef fst_child_counts counts
+        fst_child_count(self.ptr, &counts)
+        return counts
+
+    def keepers(self):
+        """Who keeps what has ended from being released."""
+        cdef fst_keeper keepers[256]
+        cdef size_t i, count = fst_keeper_list(self.ptr, keepers, 256)
+        return [keepers[i] for i in range(count)]
 
     def in_flight(self):
         cdef size_t room = 256, count, i
@@ -1192,6 +1233,11 @@ def leave_all():
 def now():
     """Nanoseconds since boot."""
     return fst_now()
+
+
+def lock_sample(uint32_t every):
+    """How often this process looks how long it holds a shared lock: every so many acquisitions."""
+    fst_lock_sample(every)
 
 
 def fault_arm(uint64_t nth):

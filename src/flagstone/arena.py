@@ -89,6 +89,7 @@ class Arena:
         *,
         parent: Group | None = None,
         limit: Size | None = None,
+        cgroup: str | os.PathLike[str] | None = None,
         lasting: bool = False,
     ) -> Group:
         """Open the live group of this name under this parent, or create one.
@@ -98,15 +99,20 @@ class Arena:
             parent: what it is part of; None is the arena itself.
             limit: bytes that it may use, in whole pages; None keeps what there is, no limit for a
                 new one.
+            cgroup: path of a Linux cgroup (v2 or v1; its folder, or as in `/proc/<pid>/cgroup`):
+                the group lives as long as that, and not as its processes do. When the cgroup goes,
+                it is destroyed, within a second or so, by any process that has the arena and the
+                same mount namespace.
             lasting: it goes on when no live process has it open any more. Otherwise a batch closes
                 it then.
 
         Raises:
-            GroupMismatch: the live group has another limit.
+            GroupMismatch: the live group has another limit, or another cgroup.
+            FileNotFoundError, ValueError: there is no such cgroup; the path is not one's.
             Closed: the parent has ended.
             ArenaFull: no room for one more group.
         """
-        return open_group(self._link, name, parent, limit, lasting)
+        return open_group(self._link, name, parent, limit, lasting, cgroup)
 
     def alloc(
         self, nbytes: Size, *, group: Group | None = None, wait: float | None = None

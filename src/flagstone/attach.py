@@ -134,6 +134,8 @@ def _remember(attachment: Attachment) -> Attachment:
         if known is not None and known.address == attachment.address:
             return known
         _known[attachment.uuid] = attachment
+        if os.environ.get("FLAGSTONE_TEARDOWN") == "sync":
+            attachment.destroy_synchronously(True)
         return attachment
 
 

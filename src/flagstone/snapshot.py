@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArenaSnapshot",
+    "Batch",
     "Burial",
     "CacheInfo",
     "CacheStats",
+    "ChildCounts",
     "Finding",
     "GroupEvents",
     "GroupInfo",
     "Holder",
     "InFlight",
+    "Keeper",
+    "LockHold",
     "ProcessInfo",
 ]
 
@@ -36,6 +40,7 @@ PAGE: Final = 4096
 SIZE_CLASS: Final = 4
 _CACHE_FLAGS: Final = {1: "typesafe_by_rcu", 2: "no_merge", SIZE_CLASS: "size_class"}
 _CACHE_STATES: Final = {1: "live", 3: "ended", 4: "alias"}
+_CGROUP: Final = 2
 GROUP_STATES: Final = {1: "live", 2: "closed", 3: "destroyed"}
 
 
@@ -206,6 +211,7 @@ class GroupInfo:
         name: "" if it has none.
         state: "live", "closed" or "destroyed" (awaiting a batch).
         lasting: lives on when no process has it open.
+        cgroup: folder of the cgroup that it ends with, or None.
         limit: bytes, or None.
         usage: bytes charged to it and its descendants.
         peak: the most that `usage` ever was.
@@ -218,6 +224,7 @@ class GroupInfo:
     name: str
     state: str
     lasting: bool
+    cgroup: str | None
     limit: int | None
     usage: int
     peak: int
@@ -251,6 +258,81 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """What a batch did.
+
+    Attributes:
+        number: counts them.
+        groups: closed, destroyed or no more referenced, that it took off the queue.
+        children: child caches that it released.
+        objects: that it released.
+        bytes: of these objects.
+        began: in seconds since boot.
+        seconds: that it took.
+        waited: the part of these that it waited for readers.
+    """
+
+    number: int
+    groups: int
+    children: int
+    objects: int
+    bytes: int
+    began: float
+    seconds: float
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChildCounts:
+    """Child caches (a cache's part for one group) by state.
+
+    Attributes:
+        live: in use.
+        deactivated: their group was closed; slabs go as they empty.
+        queued: ended, waiting for a batch or for references that keep them.
+        releasing: taken by the running batch.
+    """
+
+    live: int
+    deactivated: int
+    queued: int
+    releasing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """Who keeps a group that has ended, or objects of it, from being released.
+
+    Attributes:
+        group: name of the group ("" if that has none).
+        pid: of the process whose references these are; None: they are in flight.
+        command: of the process.
+        references: to objects of the group, or to itself.
+        bytes: of these objects.
+        seconds: since the group ended.
+    """
+
+    group: str
+    pid: int | None
+    command: str
+    references: int
+    bytes: int
+    seconds: float
+
+
+class LockHold(NamedTuple):
+    """The longest time that a shared lock was held: of the acquisitions looked at, one in 256.
+
+    Attributes:
+        lock: "names", "pages" or "child".
+        seconds: how long.
+    """
+
+    lock: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ArenaSnapshot:
     """An arena at one moment, more or less.
 
@@ -279,6 +361,12 @@ class ArenaSnapshot:
         groups: the root group included.
         in_flight: pickled and not taken.
         burials: of the last processes that died without leaving, the newest first.
+        last_batches: at most 16, the newest first.
+        groups_waiting: closed or destroyed, and not yet taken by a batch.
+        children: child caches by state.
+        keepers: who keeps what has ended, at most 256.
+        longest_hold: of a shared lock, in wall time; None: not seen yet.
+        longest_hold_cpu: the same in the holder's CPU time.
     """
 
     uuid: str
@@ -305,6 +393,12 @@ class ArenaSnapshot:
     groups: tuple[GroupInfo, ...]
     in_flight: tuple[InFlight, ...]
     burials: tuple[Burial, ...]
+    last_batches: tuple[Batch, ...]
+    groups_waiting: int
+    children: ChildCounts
+    keepers: tuple[Keeper, ...]
+    longest_hold: LockHold | None
+    longest_hold_cpu: LockHold | None
 
 
 def text(raw: bytes) -> str:
@@ -351,6 +445,44 @@ def burials(attachment: Attachment) -> list[Burial]:
         )
         for one in attachment.burials()
     ]
+
+
+def last_batches(attachment: Attachment) -> list[Batch]:
+    """The last batches, the newest first."""
+    return [
+        Batch(
+            number=one["number"],
+            groups=one["groups"],
+            children=one["children"],
+            objects=one["objects"],
+            bytes=one["bytes"],
+            began=one["began"] / 1e9,
+            seconds=one["duration"] / 1e9,
+            waited=one["grace_ns"] / 1e9,
+        )
+        for one in attachment.batches()
+    ]
+
+
+def keepers(attachment: Attachment) -> list[Keeper]:
+    """Who keeps what has ended, the longest first."""
+    names: dict[tuple[bool, int], str] = {}
+    found = [
+        Keeper(
+            group=_name_of(attachment, names, True, one["group"]),
+            pid=one["pid"] or None,
+            command=text(one["command"]),
+            references=one["references"],
+            bytes=one["bytes"],
+            seconds=one["ended_ns"] / 1e9,
+        )
+        for one in attachment.keepers()
+    ]
+    return sorted(found, key=lambda one: -one.seconds)
+
+
+def _hold(lock: bytes, nanoseconds: int) -> LockHold | None:
+    return LockHold(text(lock), nanoseconds / 1e9) if nanoseconds else None
 
 
 def cache_stats(info: Mapping[str, Any]) -> CacheStats:
@@ -411,6 +543,7 @@ def groups(attachment: Attachment) -> list[GroupInfo]:
             name=text(info["name"]),
             state=GROUP_STATES.get(info["state"], "changing"),
             lasting=bool(info["flags"] & 1),
+            cgroup=attachment.group_cgroup(info["id"]) if info["flags"] & _CGROUP else None,
             limit=group_limit(info["limit"]),
             usage=info["usage"],
             peak=info["peak"],
@@ -473,6 +606,12 @@ def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
         groups=tuple(groups(attachment)),
         in_flight=tuple(in_flight(attachment)),
         burials=tuple(burials(attachment)),
+        last_batches=tuple(last_batches(attachment)),
+        groups_waiting=info["groups_waiting"],
+        children=ChildCounts(**attachment.child_counts()),
+        keepers=tuple(keepers(attachment)),
+        longest_hold=_hold(info["hold_wall_lock"], info["hold_wall_ns"]),
+        longest_hold_cpu=_hold(info["hold_cpu_lock"], info["hold_cpu_ns"]),
     )
 
 

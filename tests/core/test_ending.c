@@ -335,7 +335,7 @@ static void bounded(void)
     fst_arena_get_info(a, &info);
     CHECK_EQ(0, info.groups_waiting);
     CHECK(info.hold_cpu_ns > 0 && info.hold_wall_ns > 0);
-    CHECK(info.hold_wall_lock != NULL);
+    CHECK(info.hold_wall_lock[0] && info.hold_cpu_lock[0]);
     CHECK_EQ(0, used);
     CHECK_EQ(1, state_of(a).groups);
     fst_lock_sample(256);

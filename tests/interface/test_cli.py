@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -309,6 +310,12 @@ class TestShow:
             "in_flight": (),
             "batch": None,
             "burials": (),
+            "last_batches": (),
+            "groups_waiting": 0,
+            "children": flagstone.ChildCounts(0, 0, 0, 0),
+            "keepers": (),
+            "longest_hold": None,
+            "longest_hold_cpu": None,
         }
         return flagstone.ArenaSnapshot(**{**base, **changes})
 
@@ -346,6 +353,7 @@ class TestShow:
     def group(self, ident, parent, name, **changes):
         events = flagstone.GroupEvents(0, 0, 0)
         base = {"state": "live", "lasting": False, "limit": None, "usage": 0, "peak": 0}
+        base["cgroup"] = None
         return flagstone.GroupInfo(
             **{**base, **changes}, id=ident, parent=parent, name=name, children=0, events=events
         )
@@ -361,6 +369,29 @@ class TestShow:
         assert "small-3 " not in text
         assert "  and 458 smaller groups (--all shows them)" in lines
         assert "small-3 " in self.show(capsys, groups=tuple(groups), everything=True)
+
+    def test_batches_and_what_is_kept(self, capsys):
+        text = self.show(
+            capsys,
+            last_batches=(flagstone.Batch(7, 4096, 4000, 9, 512, 0.0, 0.0021, 0.001),),
+            groups_waiting=17,
+            children=flagstone.ChildCounts(5, 1, 12, 0),
+            keepers=(
+                flagstone.Keeper("job", 4711, "worker", 3, 3 << 20, 12.0),
+                flagstone.Keeper("", None, "", 1, 64, 5.0),
+            ),
+            longest_hold=flagstone.LockHold("names", 0.0007),
+            longest_hold_cpu=flagstone.LockHold("pages", 0.0002),
+            groups=(self.group(1, None, ""), self.group(2, 1, "with", cgroup="/sys/fs/x")),
+        )
+        assert "5 live, 1 deactivated, 12 queued" in text
+        assert "17 groups wait" in text
+        assert re.search(r"job +4711 +worker +3 +3(\.0)? ?MiB +12", text)
+        assert re.search(r"\(no name\) +in flight +1 +64", text)
+        assert re.search(r"\n +7 .* 4,096 +4,000 +9 +512", text)
+        assert "(names)" in text
+        assert "(pages)" in text
+        assert "live, with cgroup /sys/fs/x" in text
 
     def test_groups_are_a_tree(self, capsys):
         group = self.group

@@ -1,8 +1,14 @@
 """Group: limits, ending, holding open; one process."""
 
 import asyncio
+import contextlib
 import gc
+import os
 import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -235,3 +241,143 @@ def test_many_groups(arena, cache):
     arena.barrier()
     assert arena.used == used
     assert arena.groups == []
+
+
+# ---- cgroups
+
+
+@pytest.fixture
+def cgroup():
+    """A cgroup of our own, removed at the end; skipped where none can be made, but never in CI."""
+    for mount in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids", "/sys/fs/cgroup"):
+        folder = Path(mount) / f"flagstone-test-{os.getpid()}-{time.monotonic_ns()}"
+        try:
+            if not (Path(mount) / "cgroup.procs").exists():
+                continue
+            folder.mkdir()
+        except OSError:
+            continue
+        yield folder
+        with contextlib.suppress(FileNotFoundError):
+            folder.rmdir()
+        return
+    assert not (os.environ.get("CI") and os.geteuid() == 0), "no cgroup can be made"
+    pytest.skip("no cgroup can be made here: needs root")
+
+
+def test_a_group_ends_with_its_cgroup(arena, cgroup):
+    cache = arena.cache("a", size=64, merge=False)
+    group = arena.group("job", cgroup=cgroup)
+    assert group.cgroup == str(cgroup)
+    assert arena.group("job", cgroup=cgroup) == group
+    # As /proc/<pid>/cgroup has it, too.
+    assert arena.group("job", cgroup=f"/{cgroup.name}") == group
+    (info,) = [one for one in arena.snapshot().groups if one.name == "job"]
+    assert (info.cgroup, info.lasting) == (str(cgroup), False)
+    block = cache.alloc(group)
+    block.array[:] = 5
+    cgroup.rmdir()
+    while group.state != "destroyed":
+        time.sleep(0.01)
+    with pytest.raises(flagstone.Closed):
+        cache.alloc(group)
+    with pytest.raises(flagstone.StaleHandle):
+        arena.get(block.handle)
+    assert block.array.sum() == 5 * 64
+    with pytest.raises(FileNotFoundError):
+        arena.group("job", cgroup=cgroup)
+
+
+def test_a_cgroup_that_differs(arena, cgroup):
+    plain = arena.group("plain")
+    bound = arena.group("bound", cgroup=cgroup)
+    with pytest.raises(flagstone.GroupMismatch):
+        arena.group("plain", cgroup=cgroup)
+    assert arena.group("bound") == bound
+    assert plain.cgroup is None
+    assert bound.state == "live"
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("relative", ValueError),
+        ("/proc", ValueError),
+        ("/there/is/no/such/cgroup", FileNotFoundError),
+        ("/sys/fs/cgroup/../../../proc", ValueError),
+        ("/with\0zero", ValueError),
+        (b"/bytes", TypeError),
+        (5, TypeError),
+    ],
+)
+def test_no_cgroup(arena, path, error):
+    with pytest.raises(error):
+        arena.group("job", cgroup=path)
+    assert arena.groups == []
+
+
+def test_lasting_and_with_a_cgroup(arena):
+    with pytest.raises(ValueError, match="not both"):
+        arena.group("job", cgroup="/", lasting=True)
+
+
+# ---- what is seen of ends
+
+
+def test_who_keeps_what_has_ended(arena, cache):
+    group = arena.group("job")
+    block = cache.alloc(group)
+    message = pickle.dumps(cache.alloc(group))
+    arena.barrier()
+    assert arena.snapshot().keepers == ()
+    group.close()
+    arena.barrier()
+    (held, in_flight) = sorted(arena.snapshot().keepers, key=lambda one: one.pid is None)
+    assert (held.group, held.pid) == ("job", os.getpid())
+    assert held.bytes == block.nbytes
+    assert (in_flight.group, in_flight.pid, in_flight.references) == ("job", None, 1)
+    assert arena.snapshot().children.deactivated == 1
+    group.destroy()
+    del message
+    before = arena.snapshot()
+    assert before.children.deactivated == 0
+    assert before.children.queued + before.children.releasing == 1
+    del block
+    arena.barrier()
+    after = arena.snapshot()
+    assert after.keepers == ()
+    assert after.children.queued == 0
+    assert after.groups_waiting == 0
+    assert sum(batch.groups for batch in after.last_batches) >= 1
+    numbers = [batch.number for batch in after.last_batches]
+    assert numbers == list(range(numbers[0], numbers[0] - len(numbers), -1))
+    assert numbers[0] == after.batches
+    assert all(0 <= batch.waited <= batch.seconds for batch in after.last_batches)
+
+
+SYNCHRONOUS = """
+import flagstone
+with flagstone.open() as arena:
+    cache = arena.cache("a", size=64)
+    group = arena.group("job")
+    cache.alloc(group)
+    before = arena.snapshot().grace_periods
+    ticket = group.destroy()
+    assert ticket.done, "released when destroy() returns"
+    assert arena.snapshot().grace_periods > before
+    other = arena.group("other")
+    with arena.read():
+        try:
+            other.destroy()
+        except RuntimeError as error:
+            assert "would wait for itself" in str(error)
+        else:
+            raise AssertionError("it waits inside a section")
+    assert other.state == "live"
+    assert cache.destroy().done
+"""
+
+
+def test_the_synchronous_way():
+    environment = {**os.environ, "FLAGSTONE_TEARDOWN": "sync"}
+    subprocess.run([sys.executable, "-c", SYNCHRONOUS], env=environment, check=True, timeout=60)

@@ -22,8 +22,8 @@ HELP = "show who uses an arena for what"
 DESCRIPTION = """\
 Show an arena: its memory, the processes that have it and what they hold, those that died and what
 was reclaimed from them, its caches and groups, the
-objects that are in flight (pickled and not yet taken), batches and grace periods, and the reader
-that keeps memory from being released, if there is one."""
+objects that are in flight (pickled and not yet taken), batches and grace periods, and the readers
+and holders that keep memory from being released, if there are any."""
 EXAMPLE = """\
   $ flagstone info video
   $ flagstone info video --json | jq '.processes[] | {pid, bytes}'"""
@@ -34,6 +34,7 @@ _MOST: Final = 40
 
 _MOST_IN_FLIGHT: Final = 10
 _MOST_BURIALS: Final = 10
+_MOST_BATCHES: Final = 5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +94,10 @@ def show(snapshot: flagstone.ArenaSnapshot, screen: Screen, *, everything: bool 
     screen.line()
     _groups(snapshot, screen, everything)
     screen.line()
+    _keepers(snapshot, screen)
+    screen.line()
+    _batches(snapshot, screen)
+    screen.line()
     _in_flight(snapshot, screen, everything)
 
 
@@ -121,6 +126,8 @@ def _arena(snapshot: flagstone.ArenaSnapshot, screen: Screen) -> None:
                 f" {format_size(snapshot.released_bytes)} by batches",
             ),
             ("deaths", number(snapshot.deaths) if snapshot.deaths else ""),
+            ("child caches", _children(snapshot.children)),
+            ("longest hold", _hold(snapshot)),
         ],
     )
     if snapshot.unlinked:
@@ -135,6 +142,73 @@ def _arena(snapshot: flagstone.ArenaSnapshot, screen: Screen) -> None:
     if snapshot.batch is not None and snapshot.batch[1] > LONG:
         pid, seconds = snapshot.batch
         screen.line(f"  process {pid} has run a batch for {duration(seconds)}: is it stopped?", BAD)
+
+
+def _children(counts: flagstone.ChildCounts) -> str:
+    return ", ".join(
+        f"{number(count)} {what}"
+        for what, count in (
+            ("live", counts.live),
+            ("deactivated", counts.deactivated),
+            ("queued", counts.queued),
+            ("releasing", counts.releasing),
+        )
+        if count
+    )
+
+
+def _hold(snapshot: flagstone.ArenaSnapshot) -> str:
+    wall, cpu = snapshot.longest_hold, snapshot.longest_hold_cpu
+    if wall is None or cpu is None:
+        return ""
+    return (
+        f"of a shared lock: {duration(wall.seconds)} ({wall.lock}), in the holder's own time"
+        f" {duration(cpu.seconds)} ({cpu.lock}); of one acquisition in 256"
+    )
+
+
+def _keepers(snapshot: flagstone.ArenaSnapshot, screen: Screen) -> None:
+    screen.table(
+        "ended, and kept by",
+        ["group", ">pid", "command", ">references", ">bytes", ">since"],
+        [
+            [
+                one.group or "(no name)",
+                "" if one.pid is None else str(one.pid),
+                "in flight" if one.pid is None else one.command,
+                number(one.references),
+                format_size(one.bytes),
+                duration(one.seconds),
+            ]
+            for one in snapshot.keepers[:_MOST]
+        ],
+        empty="nobody",
+    )
+    _and_more(max(0, len(snapshot.keepers) - _MOST), "keeper", screen)
+
+
+def _batches(snapshot: flagstone.ArenaSnapshot, screen: Screen) -> None:
+    now = boot_seconds()
+    screen.table(
+        "last batches",
+        [">number", ">ago", ">groups", ">caches", ">objects", ">bytes", ">took", ">waiting"],
+        [
+            [
+                str(one.number),
+                duration(max(0.0, now - one.began)),
+                number(one.groups),
+                number(one.children),
+                number(one.objects),
+                format_size(one.bytes),
+                duration(one.seconds),
+                duration(one.waited),
+            ]
+            for one in snapshot.last_batches[:_MOST_BATCHES]
+        ],
+        empty="none",
+    )
+    if snapshot.groups_waiting:
+        screen.line(f"  {many(snapshot.groups_waiting, 'group')} wait for the next one")
 
 
 def _burials(snapshot: flagstone.ArenaSnapshot, screen: Screen, everything: bool) -> None:
@@ -244,13 +318,19 @@ def _groups(snapshot: flagstone.ArenaSnapshot, screen: Screen, everything: bool)
                 "" if one.limit is None else format_size(one.limit),
                 number(one.events.limit_hits),
                 number(one.events.failed),
-                one.state + (", lasting" if one.lasting else ""),
+                _group_state(one),
             ]
             for depth, one in _tree(shown)
         ],
         empty="none",
     )
     _and_more(len(snapshot.groups) - len(shown), "smaller group", screen)
+
+
+def _group_state(group: flagstone.GroupInfo) -> str:
+    if group.cgroup is not None:
+        return f"{group.state}, with cgroup {group.cgroup}"
+    return group.state + (", lasting" if group.lasting else "")
 
 
 def _largest(groups: tuple[flagstone.GroupInfo, ...]) -> tuple[flagstone.GroupInfo, ...]:
