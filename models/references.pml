@@ -20,6 +20,7 @@
  *  holds: -DOPS=3 -DV_PRIVATE
  *  holds: -DOPS=3 -DV_DIRECT
  *  holds: -DOPS=3 -DV_CONDEMNFREE
+ *  holds: -DOPS=3 -DV_NOGRACE
  *  fails: -DM_EMPTY
  *  fails: -DM_NORESCUE
  *  fails: -DM_NOSHARED
@@ -42,8 +43,8 @@
  *  fails: -DM_NOREVOKE
  *  fails: -DM_SCAN
  *  fails: -DM_ONCE
+ *  fails: -DM_NOCLOSE
  *  fails: -DM_NOHEAVY
- *  fails: -DM_NOGRACE
  *  fails: -DM_NOTAG -DOPS=6 -DKILLS=0 -DRKILLS=0
  *  deep: -DOPS=5
  *  deep: -DOPS=4 -DKILLS=2 -DRKILLS=2
@@ -187,11 +188,11 @@ byte ops = OPS, kills = KILLS, reaper_kills = RKILLS;
 proctype worker(bit id) {
   byte g, v; bit have, i;
   do
-  :: atomic{ ops>0 && !have && !ended && est[id]==EMPTY && !pend[id] && (w&A)==0 -> ops--; sec[id]=1 }   /* allocate */
+  :: atomic{ ops>0 && !have && !ended && est[id]==EMPTY && !pend[id] && (w&A)==0 -> ops-- }               /* allocate, in no section */
 #ifdef M_ALLOCORDER             /* the word first, the entry after it */
      if :: atomic{ (w&15)==0 -> g=GEN(w); w=w|A; have=1; known=1; hgen=g; assert(!gone); v=0 }; KILL;
-           atomic{ est[id]=LIVE; egen[id]=g; SIGN(1); LEAVE }; KILL
-        :: atomic{ (w&15)!=0 -> LEAVE }
+           atomic{ est[id]=LIVE; egen[id]=g; SIGN(1) }; KILL
+        :: (w&15)!=0
      fi
 #else
      if :: atomic{ (w&15)==0 -> v=w; g=GEN(w); est[id]=LIVE; egen[id]=g
@@ -200,10 +201,10 @@ proctype worker(bit id) {
 #endif
            }; KILL;
            if :: atomic{ w==v -> w=v|A; v=0; have=1; known=1; hgen=g; assert(!gone) }; KILL;
-                 atomic{ SIGN(1); LEAVE }
-              :: atomic{ w!=v -> WITHDRAW; g=0; v=0; LEAVE }
+                 SIGN(1)
+              :: atomic{ w!=v -> WITHDRAW; g=0; v=0 }
            fi; KILL
-        :: atomic{ (w&15)!=0 -> LEAVE }
+        :: (w&15)!=0
      fi
 #endif
   :: atomic{ ops>0 && !have && !pend[id] && ptag[1]!=0 ->                                       /* take */
@@ -281,10 +282,10 @@ out: atomic{ DRAIN(id); LEAVE; g=0; v=0; i=0; have=0; done[id]=1 }
 #define CONDEMN(k) if :: atomic{ est[k]==TAKEN -> v=egen[k] }; DIES;                                               \
                       if :: atomic{ (w&A)!=0 && ASKGEN(v) -> w=w|C } :: else fi; v=0; DIES :: else fi
 #ifdef M_ONCE                   /* the scan's compare-and-swap is not tried again when another bit changed meanwhile */
-#define CLEAR(cond) if :: atomic{ (w&C)!=0 && cond -> v=w }; DIES; \
+#define CLEAR(cond) if :: atomic{ (w&(A|C))==(A|C) && cond -> v=w }; DIES; \
                         if :: atomic{ w==v -> w=w&~C; v=0 } :: else -> v=0 fi :: else -> v=0 fi
 #else
-#define CLEAR(cond) if :: atomic{ (w&C)!=0 && cond -> w=w&~C; v=0 } :: else -> v=0 fi
+#define CLEAR(cond) if :: atomic{ (w&(A|C))==(A|C) && cond -> w=w&~C; v=0 } :: else -> v=0 fi
 #endif
 #define SCAN(k) if :: atomic{ COUNTED(est[k]) -> v=egen[k] }; DIES; CLEAR(SCANGEN(v)); DIES :: else fi
 #define SCAN_FLIGHT if :: ist==LIVE -> DIES; CLEAR(true); DIES :: else fi
@@ -308,7 +309,7 @@ next:
 #ifndef M_NOHEAVY               /* heavy barrier */
      d_step{ DRAIN(0); DRAIN(1) };
 #endif
-#ifndef M_NOGRACE               /* grace period */
+#ifndef V_NOGRACE               /* grace period */
      sec[0]==0; sec[1]==0;
 #endif
 #ifndef M_SCAN
@@ -323,14 +324,18 @@ next:
 #ifdef V_CONDEMNFREE
                 if :: atomic{ (w&(A|C))==C -> w=w&~C } :: else fi; DIES;
 #endif
+#ifdef M_NOCLOSE                /* the slab is given back without closing its words */
                 if :: atomic{ (w&A)==0 -> gone=1 } :: else fi; DIES
+#else
+                if :: atomic{ (w&A)==0 -> w=w|C; gone=1 } :: else fi; DIES
+#endif
         :: else fi;
      FINISH(0); DIES; FINISH(1);
      atomic{ assert(!quiet || !WORK); d_step{ FORGET } }
   :: atomic{ done[0] && done[1] && !WORK -> break }
   od;
   assert((w&A)==0 || (ist==LIVE && !ended));                                                    /* nothing lost */
-  assert((w&C)==0);
+  assert((w&C)==0 || gone);                                 /* a word that is closed stays so until it is carved */
   assert(est[0]==EMPTY && est[1]==EMPTY)
 }
 init { atomic{ run worker(0); run worker(1); run reaper() } }

@@ -8,7 +8,7 @@
 #include "platform/error.h"
 
 #define SLAB_BYTES_MAX   (64u << 10) /* larger objects have a slab for themselves */
-#define SLAB_OBJECTS_MIN 8u          /* as long as the slab stays small */
+#define SLAB_OBJECTS_MIN 16u         /* as long as the slab stays small */
 
 uint64_t fst_natural_align(uint64_t size)
 {

@@ -16,7 +16,8 @@
 #define TYPESAFE_NO_WAIT 0
 #endif
 
-#define KEEP_EMPTY 2u /* empty one-object slabs that a child keeps before it gives one back */
+#define OWNED_BYTES (1u << 20) /* of one child's slabs that a thread owns */
+#define KEEP_EMPTY  2u         /* empty one-object slabs that a child keeps before it gives one back */
 
 /* ---- owners ---- */
 
@@ -332,23 +333,42 @@ static int new_slab(struct fst_thread *t, uint32_t child, uint64_t child_state, 
     return enlist(a, child, child_state, *id, keep, state);
 }
 
-/* ---- active slabs ---- */
+/* ---- owned and active slabs ---- */
+
+static uint64_t no_bits; /* what `bits` of an active without a slab points to: 0 for ever */
 
 int fst_actives_create(struct fst_thread *t)
 {
     if (t->actives)
         return FST_OK;
-    t->actives = calloc(1, sizeof *t->actives);
-    return t->actives ? FST_OK : fst_fail(FST_FULL, "out of memory");
+    t->actives = malloc(sizeof *t->actives);
+    if (!t->actives)
+        return fst_fail(FST_FULL, "out of memory");
+    fst_actives_reset(t);
+    return FST_OK;
 }
 
-/* The thread has no use for the slab any more. */
-static void let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t slab_state)
+/* A value of fast_id that belongs to another place can never be asked for here. */
+static uint64_t no_id(const struct fst_thread *t, const struct fst_active *act)
+{
+    return (uint64_t)(act - t->actives->slot) + 1;
+}
+
+void fst_actives_reset(struct fst_thread *t)
+{
+    memset(t->actives, 0, sizeof *t->actives);
+    for (struct fst_active *act = t->actives->slot; act < t->actives->slot + FST_ACTIVES; act++)
+        act->fast_id = no_id(t, act);
+}
+
+/* `owner` has no use for the slab any more. */
+static void let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t slab_state, uint64_t owner)
 {
     struct fst_child *c = fst_child_at(a, child);
     struct fst_slab *s = fst_slab_at(a, id);
     fst_slab_lock(a, child);
-    if (fst_load_acquire(&s->state) == slab_state && s->child == child) {
+    /* Closed and opened again meanwhile, it is somebody else's in the same life. */
+    if (fst_load_acquire(&s->state) == slab_state && s->child == child && s->owner == owner) {
         fst_store_relaxed(&s->owner, 0);
         fst_full_fence(); /* PAIR(let-go) */
         if (has_free(s, FST_SLAB_ID_CLASS(id)))
@@ -357,13 +377,39 @@ static void let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t sl
     fst_slab_unlock(a, child);
 }
 
+/* Take the slab out of this thread's books. */
+static void forget(struct fst_thread *t, struct fst_owned *own)
+{
+    struct fst_active *act = own->active;
+    uint32_t i = 0, place = (uint32_t)(own - t->actives->owned);
+    own->id1 = 0;
+    while (act->place[i] != place)
+        i++;
+    memmove(&act->place[i], &act->place[i + 1], --act->owned - i);
+    if (act->current != own)
+        return;
+    act->current = NULL;
+    act->bits = &no_bits;
+}
+
+static void disown(struct fst_thread *t, struct fst_owned *own)
+{
+    uint32_t child = (uint32_t)own->active->child_id, id = own->id1 - 1;
+    forget(t, own);
+    let_go(t->arena, child, id, own->slab_state, fst_slab_owner_word(t));
+}
+
+static struct fst_owned *owned_at(struct fst_thread *t, const struct fst_active *act, uint32_t i)
+{
+    return &t->actives->owned[act->place[i]];
+}
+
 static void drop_active(struct fst_thread *t, struct fst_active *act)
 {
-    if (!act->child_id)
-        return;
-    uint32_t child = (uint32_t)act->child_id;
+    while (act->owned)
+        disown(t, owned_at(t, act, 0));
     act->child_id = 0;
-    let_go(t->arena, child, act->slab_id, act->slab_state);
+    act->fast_id = no_id(t, act);
 }
 
 void fst_actives_release(struct fst_thread *t)
@@ -372,41 +418,103 @@ void fst_actives_release(struct fst_thread *t)
         drop_active(t, &t->actives->slot[i]);
 }
 
-static bool fill_free(struct fst_active *act)
+/* Begin to allocate from the child. */
+static void begin(struct fst_thread *t, struct fst_active *act, uint64_t child_id, uint64_t child_state)
+{
+    const struct fst_child *c = fst_child_at(t->arena, (uint32_t)child_id);
+    uint64_t bytes = (uint64_t)c->pages << FST_PAGE_SHIFT;
+    drop_active(t, act);
+    act->bits = &no_bits;
+    act->child_state = child_state;
+    act->child = c;
+    act->stride = c->stride;
+    act->size = c->size;
+    /* Large objects go round in as little memory as they can: what is in the cache is worth more than a lock saved. */
+    act->most = c->objects <= 1 ? 1 : bytes * FST_OWNED_MAX > OWNED_BYTES ? (uint8_t)(OWNED_BYTES / bytes) : FST_OWNED_MAX;
+    act->child_id = child_id;
+    act->fast_id = (c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU) ? no_id(t, act) : child_id;
+}
+
+static bool fill_free(struct fst_owned *own)
 {
     bool any = false;
-    memset(act->free, 0, sizeof act->free);
-    for (uint32_t i = 0; i < act->objects; i++) {
-        uint64_t *word = (uint64_t *)(void *)(act->words + ((uint64_t)i << act->word_shift));
+    memset(own->free, 0, sizeof own->free);
+    for (uint32_t i = 0; i < own->objects; i++) {
+        uint64_t *word = (uint64_t *)(void *)(own->words + ((uint64_t)i << own->word_shift));
         if (!(fst_load_relaxed(word) & FST_WORD_FLAGS)) {
-            act->free[i / 64] |= 1ull << (i % 64);
+            own->free[i / 64] |= 1ull << (i % 64);
             any = true;
         }
     }
     return any;
 }
 
-/* Make the slab this thread's active one. It may have been closed since slab_state was read under the lock: then no word of it counts,
- * because its state is another one. */
-static bool adopt(struct fst_thread *t, struct fst_active *act, uint64_t child_id, uint64_t child_state, uint32_t id,
-                  uint64_t slab_state)
+/* Allocate from this slab, if there is a bit in its bitmap. */
+static bool use(struct fst_active *act, struct fst_owned *own)
+{
+    uint32_t w = 0;
+    while (w * 64 < own->objects && !own->free[w])
+        w++;
+    if (w * 64 >= own->objects)
+        return false;
+    act->current = own;
+    act->bits = &own->free[w];
+    act->slab_state = own->slab_state;
+    act->slab = own->slab;
+    act->words = own->words + ((uint64_t)w * 64 << own->word_shift);
+    act->data = own->data + w * 64 * act->stride;
+    act->oid = fst_oid(own->id1 - 1, w * 64);
+    act->word_shift = own->word_shift;
+    return true;
+}
+
+static bool still_owned(const struct fst_owned *own)
+{
+    return fst_load_acquire(&own->slab->state) == own->slab_state;
+}
+
+/* Go on with a slab that the thread owns already. */
+static bool use_owned(struct fst_thread *t, struct fst_active *act)
+{
+    if (act->current && still_owned(act->current) && use(act, act->current))
+        return true;
+    for (uint32_t i = act->owned; i-- > 0;) {
+        struct fst_owned *own = owned_at(t, act, i);
+        if (!still_owned(own))
+            forget(t, own);
+        else if (use(act, own))
+            return true;
+    }
+    /* Nobody tells an owner what others have freed. */
+    return act->current && fill_free(act->current) && use(act, act->current);
+}
+
+/* Own the slab and allocate from it. It may have been closed since slab_state was read under the lock: then no word of it counts, because
+ * its state is another one. False: nothing is free in it. */
+static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id, uint64_t slab_state)
 {
     struct fst_arena *a = t->arena;
     struct fst_slab *s = fst_slab_at(a, id);
-    const struct fst_child *c = fst_child_at(a, (uint32_t)child_id);
+    struct fst_owned *own = fst_owned_of(t, id);
     uint32_t class = FST_SLAB_ID_CLASS(id);
-    act->child_id = child_id;
-    act->child_state = child_state;
-    act->slab_state = slab_state;
-    act->slab = s;
-    act->slab_id = id;
-    act->words = (uint8_t *)(s + 1);
-    act->word_shift = fst_slab_class_shift[class];
-    act->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT);
-    act->stride = c->stride;
-    act->size = c->size;
-    act->objects = (uint16_t)c->objects;
-    return fill_free(act);
+    if (own->id1 == id + 1)
+        forget(t, own); /* it was taken from us, and is ours again */
+    else if (own->id1)
+        disown(t, own);
+    while (act->owned >= act->most)
+        disown(t, owned_at(t, act, 0));
+    own->id1 = id + 1;
+    own->slab_state = slab_state;
+    own->slab = s;
+    own->words = (uint8_t *)(s + 1);
+    own->word_shift = fst_slab_class_shift[class];
+    own->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT);
+    own->objects = (uint16_t)act->child->objects;
+    own->child_state = act->child_state;
+    own->child = act->child;
+    own->active = act;
+    act->place[act->owned++] = (uint8_t)(own - t->actives->owned);
+    return fill_free(own) && use(act, own);
 }
 
 /* Take slabs off the partial list until one has a free object. */
@@ -454,20 +562,20 @@ int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active
     if (rc)
         return rc;
     struct fst_active *act = *out = fst_active_of(t, child);
-    if (act->child_id == child_id && fst_load_acquire(&act->slab->state) == act->slab_state && fill_free(act))
-        return FST_OK; /* others have freed objects of it */
-    drop_active(t, act);
+    if (act->child_id != child_id)
+        begin(t, act, child_id, state);
+    if (use_owned(t, act))
+        return FST_OK;
     while ((id = take_partial(t, child, &slab_state)) != FST_NONE)
-        if (adopt(t, act, child_id, state, id, slab_state))
+        if (adopt(t, act, id, slab_state))
             return FST_OK;
         else
-            drop_active(t, act);
-    const struct fst_child *c = fst_child_at(a, child);
-    if (!c->pages)
+            disown(t, fst_owned_of(t, id));
+    if (!act->child->pages)
         return fst_fail(FST_INVALID, "objects of this cache have no common size: allocate by number of bytes");
-    rc = new_slab(t, child, state, c->pages, c->objects, 0, true, &id, &slab_state);
+    rc = new_slab(t, child, state, act->child->pages, act->child->objects, 0, true, &id, &slab_state);
     if (rc == FST_OK)
-        adopt(t, act, child_id, state, id, slab_state);
+        adopt(t, act, id, slab_state);
     return rc;
 }
 
@@ -581,7 +689,7 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id)
     if (s->child == FST_NONE && (is == FST_SLAB_CARVING || is == FST_SLAB_LIVE) && recover_init(a, slab_id))
         return;
     if (is == FST_SLAB_LIVE && s->child < a->sb->child_top)
-        let_go(a, s->child, slab_id, state);
+        let_go(a, s->child, slab_id, state, owner);
     else if (is == FST_SLAB_CLOSING && s->child < a->sb->child_top &&
              (fst_child_at(a, s->child)->flags & FST_CACHE_TYPESAFE_BY_RCU))
         reopen(a, slab_id, state); /* its grace period may not be over: whoever shrinks next waits for one */

@@ -1,12 +1,13 @@
 /* slab.h - slabs of one child cache: who allocates from which, and when one is given back.
  *
- * Each thread has at most one *active* slab of a child, from which it allocates without a lock: a process-local bitmap says which of the
- * slab's objects it believes free, and the compare-and-swap of the object's word decides. All other slabs of the child are on one of
- * two lists under the child's lock:
+ * A thread *owns* up to FST_OWNED_MAX slabs of a child, a MiB at most, from which it allocates without a lock: a process-local bitmap says
+ * which of a slab's objects it believes free, and the compare-and-swap of the object's word decides. One of them, the *active* one, is
+ * allocated from; what the thread itself drops in any of them is free again by setting a bit. When no bit is left, the oldest is let go
+ * for another one. All slabs of the child are on one of two lists under the child's lock:
  *
  *   list      owner     meaning                                          how it leaves
  *   PARTIAL   nobody    may have a free object                           a thread makes it active; empty: closed and given back
- *   FULL      a thread  active there                                     the thread has used it up, or the thread is gone
+ *   FULL      a thread  owned by it                                      the thread takes another instead, or the thread is gone
  *   FULL      nobody    had no free object when its thread let go        the first free of an object moves it to PARTIAL
  *
  * Whoever frees an object in a slab that is not its own looks at list and owner after its swing; whoever lets go of a slab clears the
@@ -22,25 +23,51 @@
 #include "rcu/thread.h"
 #include "region/region.h"
 
-#define FST_ACTIVES 64u /* direct-mapped by child index */
+#define FST_ACTIVES   64u  /* children that a thread allocates from at once, direct-mapped by index */
+#define FST_OWNED     128u /* slabs that a thread owns, direct-mapped by id */
+#define FST_OWNED_MAX 16u  /* of one child */
 
-struct fst_active {
-    uint64_t child_id;    /* as given to fst_alloc: index | generation << 32; 0: none */
-    uint64_t child_state; /* the child's state word while it lives */
-    uint64_t slab_state;  /* the slab's state word while it is this slab */
+/* A slab that the thread owns. */
+struct fst_owned {
+    uint64_t slab_state; /* its state word while it is this slab */
     struct fst_slab *slab;
-    uint8_t *words;
-    uint8_t *data;
-    uint64_t stride;
-    uint64_t size;
-    uint32_t slab_id;
+    uint8_t *words, *data;
+    uint32_t id1; /* slab id + 1; 0: none */
     uint16_t objects;
     uint8_t word_shift;
+    uint8_t pad;
+    uint64_t child_state; /* the child's state word while it lives */
+    const struct fst_child *child;
+    struct fst_active *active;
     uint64_t free[8]; /* bit: believed free */
 };
+static_assert(sizeof(struct fst_owned) == 128, "two lines");
+
+/* A child that the thread allocates from: one word of one owned slab's bitmap, with all that an allocation needs beside it. */
+struct fst_active {
+    uint64_t child_id; /* as given to fst_alloc: index | generation << 32; 0: none */
+    uint64_t fast_id;  /* the same; no child's, if there is none, or objects get initial content at each allocation */
+    uint64_t *bits;    /* into `free` of the current slab; a word that is 0 if there is none */
+    /* of the current slab, moved on to the objects of *bits: */
+    uint64_t slab_state;
+    const struct fst_slab *slab;
+    uint8_t *words, *data;
+    uint64_t oid;
+    uint64_t stride, size;
+    uint64_t child_state;
+    const struct fst_child *child;
+    struct fst_owned *current; /* NULL: none */
+    uint8_t word_shift;
+    uint8_t owned; /* slabs of the child that the thread owns */
+    uint8_t most;  /* that it may own */
+    uint8_t pad[5];
+    uint8_t place[FST_OWNED_MAX]; /* where they are, oldest first */
+};
+static_assert(sizeof(struct fst_active) == 128, "two lines");
 
 struct fst_actives {
     struct fst_active slot[FST_ACTIVES];
+    struct fst_owned owned[FST_OWNED];
 };
 
 /* Owner word of a slab that nobody will finish: as good as a dead thread's. */
@@ -51,23 +78,32 @@ static inline struct fst_active *fst_active_of(struct fst_thread *t, uint32_t ch
     return &t->actives->slot[child % FST_ACTIVES];
 }
 
-/* The thread's table of active slabs exists. FST_FULL. */
+/* Where the thread keeps the slab, if it owns it: then id1 is slab_id + 1. */
+static inline struct fst_owned *fst_owned_of(struct fst_thread *t, uint32_t slab_id)
+{
+    return &t->actives->owned[slab_id % FST_OWNED];
+}
+
+/* The thread's table of owned slabs exists. FST_FULL. */
 int fst_actives_create(struct fst_thread *t);
-/* Let go of all active slabs of the thread, which is ending or detaching. */
+/* In a forked child: none is ours. */
+void fst_actives_reset(struct fst_thread *t);
+/* Let go of all slabs of the thread, which is ending or detaching. */
 void fst_actives_release(struct fst_thread *t);
 
-/* Make the thread's active slab of this child one that has free objects: a partial one, a new one. FST_FULL, FST_LIMIT, FST_CLOSED.
+/* Make the thread's active slab of this child one that has free objects: another one that it owns, a partial one, a new one; then
+ * *(*out)->bits is not 0, as far as anybody knows. FST_FULL, FST_LIMIT, FST_CLOSED.
  * Takes the child's lock and commits memory: never inside a section. */
 int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active **out);
 
-/* Another thread's active slab of the child that has a free object: its id and the object, or false. The swing decides. */
+/* A slab that another thread owns and that has a free object: its id and the object, or false. The swing decides. */
 bool fst_slab_find_any(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t *slab_id, uint32_t *object);
 
 /* A one-object slab for an object of `asked` bytes (above 64 KiB, of the size classes), not on PARTIAL; its state word while it is this
  * slab: being empty, it may go again at any moment. */
 int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id, uint64_t *slab_state);
 
-/* An object of this slab was freed, and the slab is not the caller's active one. Maybe moves or gives back the slab. May be called
+/* An object of this slab was freed, and the slab is not one that the caller owns. Maybe moves or gives back the slab. May be called
  * with an id that has been recycled since. `owner`: the calling thread's owner word, or 0: give nothing back. True: the slab is empty, its
  * child has ended, and only a batch can give it back. */
 bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner);

@@ -126,6 +126,7 @@ static int join(struct fst_arena *a)
     }
     fst_process_publish(a, a->slot, a->readonly);
     a->self = fst_process_at(a, a->slot);
+    a->entries = fst_entries_of(a, a->slot);
     a->slot_low = fst_lock_generation(a->self->state);
     a->usable = true;
     return FST_OK;

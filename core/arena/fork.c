@@ -11,7 +11,6 @@
  * models/fork.pml.
  */
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "alloc/slab.h"
@@ -71,7 +70,7 @@ static bool copy_entries(struct fst_arena *a, uint32_t slot)
     fst_store_release(&fst_process_at(a, slot)->entry_top, top);
     for (uint32_t i = 0; i < top; i++) {
         uint64_t entry = fst_load_acquire(&from[i]);
-        if (fst_entry_state(entry) != FST_ENTRY_LIVE || a->refs->local[i].count == 0)
+        if (fst_entry_state(entry) != FST_ENTRY_LIVE || fst_refs_owners(a, i) == 0)
             continue;
         if (share(fst_word_of(a, fst_entry_oid(entry)), entry))
             fst_store_release(&to[i], entry);
@@ -168,7 +167,7 @@ static void adopt_threads(struct fst_arena *a, const struct carried *c)
     }
     mine->entry_count = 0;
     if (mine->actives)
-        memset(mine->actives, 0, sizeof *mine->actives);
+        fst_actives_reset(mine);
     mine->index = c->thread_slot;
     mine->slot = fst_thread_slot_at(a, c->thread_slot);
     mine->next_in_arena = NULL;
@@ -188,6 +187,7 @@ static void adopt(struct fst_arena *a, struct carried *c)
     }
     a->slot = c->slot;
     a->self = fst_process_at(a, c->slot);
+    a->entries = fst_entries_of(a, c->slot);
     a->slot_low = fst_lock_generation(a->self->state);
     fst_process_describe(a->self);
     adopt_threads(a, c);

@@ -17,71 +17,68 @@
 /* ---- allocate ---- */
 
 /* What became of an attempt at one object. */
-enum attempt { GOT, NONE_FREE, LOST, ENDED };
+enum attempt { GOT, NONE_FREE, LOST, REFUSED, ENDED };
 
-static uint64_t *own_entry(struct fst_arena *a, uint32_t entry)
+/* Of a free entry, whose count nobody else looks at. */
+static inline void one_owner(struct fst_arena *a, uint32_t entry)
 {
-    return fst_entries_of(a, a->slot) + entry;
+    __atomic_store_n(&a->counts[entry], 1, __ATOMIC_RELAXED);
 }
 
 /* The entry speaks of an object we did not get. DROPPED and never EMPTY: see refs/claim.h. */
 static void withdraw(struct fst_thread *t, uint32_t entry)
 {
-    t->arena->refs->local[entry].count = 1;
+    one_owner(t->arena, entry);
     if (fst_refs_drop(t->arena, entry))
         fst_add32(&t->arena->self->dropped, 1);
 }
 
-/* Entry LIVE, then the word from free to ALLOCATED. In a section. */
-static bool swing(struct fst_thread *t, uint64_t oid, uint64_t *word, uint64_t seen, uint64_t slack, uint32_t entry)
+/* Entry LIVE, then the word from free to ALLOCATED. Needs no section: the swing is a full barrier, so whoever finds the word ALLOCATED
+ * finds the entry; and a slab is given back only when each of its words was swung away from what we saw (alloc/slab.h). */
+static inline bool swing(struct fst_arena *a, uint64_t oid, uint64_t *word, uint64_t seen, uint64_t slack, uint32_t entry)
 {
 #ifdef FST_MUTANT_WORD_BEFORE_ENTRY
     if (!fst_cas64(word, &seen, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT))
         return false;
-    fst_store_release(own_entry(t->arena, entry), fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
+    fst_store_release(&a->entries[entry], fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
     return true;
 #endif
-    __atomic_store_n(own_entry(t->arena, entry), fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE), __ATOMIC_RELEASE);
-    FST_FAULT();
+    fst_store_release(&a->entries[entry], fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
     return fst_cas64(word, &seen, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
 }
 
-/* From the active slab. In a section. */
-static inline enum attempt try_active(struct fst_thread *t, struct fst_active *act, uint64_t slack, struct fst_ref *out)
+/* One attempt at an object of the active slab. REFUSED: the swing failed, out->entry is to be withdrawn. */
+static inline enum attempt try_active(struct fst_arena *a, struct fst_thread *t, struct fst_active *act, uint64_t slack,
+                                      struct fst_ref *out)
 {
-    struct fst_arena *a = t->arena;
-    for (uint32_t w = 0; w * 64 < act->objects; w++) {
-        while (act->free[w]) {
-            uint32_t object = w * 64 + (uint32_t)__builtin_ctzll(act->free[w]);
-            uint64_t *word = (uint64_t *)(void *)(act->words + ((uint64_t)object << act->word_shift));
-            uint64_t seen = fst_load_acquire(word);
-            act->free[w] &= act->free[w] - 1;
-            /* The state after the word: a word of the slab's next life comes with its next life's state. */
+    uint64_t bits = *act->bits;
+    uint32_t entries = t->entry_count;
+    if (__builtin_expect(!bits || !entries, 0))
+        return NONE_FREE;
+    uint64_t object = (uint64_t)__builtin_ctzll(bits);
+    uint64_t *word = (uint64_t *)(void *)(act->words + (object << act->word_shift));
+    uint64_t seen = fst_load_acquire(word);
+    /* The state after the word: a word of the slab's next life comes with its next life's state. */
 #ifndef FST_MUTANT_NO_SLAB_STATE
-            if (fst_load_acquire(&act->slab->state) != act->slab_state)
-                return NONE_FREE;
+    if (__builtin_expect(fst_load_acquire(&act->slab->state) != act->slab_state, 0))
+        return NONE_FREE;
 #endif
-            if (seen & FST_WORD_FLAGS)
-                continue;
-            uint32_t entry = fst_refs_take(t);
-            if (entry == FST_NONE)
-                return LOST;
-            uint64_t oid = fst_oid(act->slab_id, object);
-            if (!swing(t, oid, word, seen, slack, entry)) {
-                withdraw(t, entry);
-                continue;
-            }
-            a->refs->local[entry].count = 1;
-            out->data = act->data + object * act->stride;
-            out->nbytes = act->size - slack;
-            out->oid = oid;
-            out->generation = fst_word_gen(seen);
-            out->entry = entry;
-            out->child = (uint32_t)act->child_id;
-            return GOT;
-        }
-    }
-    return NONE_FREE;
+    *act->bits = bits & (bits - 1);
+    if (__builtin_expect((seen & FST_WORD_FLAGS) != 0, 0))
+        return LOST;
+    t->entry_count = --entries;
+    uint32_t entry = t->entries[entries];
+    uint64_t oid = act->oid + object;
+    out->data = act->data + object * act->stride;
+    out->oid = oid;
+    out->entry = entry;
+    if (__builtin_expect(!swing(a, oid, word, seen, slack, entry), 0))
+        return REFUSED;
+    one_owner(a, entry);
+    out->nbytes = act->size - slack;
+    out->generation = fst_word_gen(seen);
+    out->child = (uint32_t)act->child_id;
+    return GOT;
 }
 
 /* The child ended between our look and our swing: PAIR(cache-ending). */
@@ -91,6 +88,15 @@ static bool undone(struct fst_thread *t, uint64_t child_state, struct fst_ref *o
         return false;
     fst_drop(t->arena, out);
     return true;
+}
+
+/* `init` of a cache whose objects are not reused under readers: at each allocation. Others get it when their slab is carved. */
+static void construct(struct fst_arena *a, const struct fst_ref *ref)
+{
+    const struct fst_child *c = fst_child_at(a, ref->child);
+    const struct fst_cache *cache = fst_cache_at(a, c->cache);
+    memcpy(ref->data, a->data + ((uint64_t)fst_slab_at(a, cache->init_slab)->page << FST_PAGE_SHIFT), cache->init_bytes);
+    memset((uint8_t *)ref->data + cache->init_bytes, 0, ref->nbytes - cache->init_bytes);
 }
 
 static int explain_ended(struct fst_arena *a, uint64_t child)
@@ -120,25 +126,26 @@ static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, 
     uint32_t entry = fst_refs_take(t);
     if (entry == FST_NONE)
         return NONE_FREE;
-    fst_section_enter(t);
     uint64_t oid = fst_oid(id, object);
-    bool got = swing(t, oid, word, seen, slack, entry);
-    fst_section_leave(t);
-    if (!got) {
+    if (!swing(a, oid, word, seen, slack, entry)) {
         withdraw(t, entry);
         return LOST;
     }
-    a->refs->local[entry].count = 1;
+    one_owner(a, entry);
     out->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT) + object * c->stride;
     out->nbytes = (s->asked ? s->asked : c->size) - slack;
     out->oid = oid;
     out->generation = fst_word_gen(seen);
     out->entry = entry;
     out->child = (uint32_t)child;
-    return undone(t, child_state, out) ? ENDED : GOT;
+    if (undone(t, child_state, out))
+        return ENDED;
+    if ((c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU))
+        construct(a, out);
+    return GOT;
 }
 
-static int alloc_slow(struct fst_thread *t, uint64_t child, uint64_t slack, struct fst_ref *out)
+static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     for (;;) {
         struct fst_active *act;
@@ -160,28 +167,15 @@ static int alloc_slow(struct fst_thread *t, uint64_t child, uint64_t slack, stru
             return rc;
         if (t->entry_count == 0 && (rc = fst_refs_refill(t)) != FST_OK)
             return rc;
-        fst_section_enter(t);
-        enum attempt got = try_active(t, act, slack, out);
-        uint64_t child_state = act->child_state;
-        fst_section_leave(t);
-        if (got == GOT && !undone(t, child_state, out))
+        enum attempt got = try_active(t->arena, t, act, slack, out);
+        if (got == REFUSED)
+            withdraw(t, out->entry);
+        if (got == GOT && !undone(t, act->child_state, out)) {
+            if (act->fast_id != act->child_id)
+                construct(t->arena, out);
             return FST_OK;
-    }
-}
-
-static inline int alloc_object(struct fst_thread *t, uint64_t child, uint64_t slack, struct fst_ref *out)
-{
-    if (__builtin_expect(t->actives != NULL && t->entry_count != 0, 1)) {
-        struct fst_active *act = fst_active_of(t, (uint32_t)child);
-        if (act->child_id == child) {
-            fst_section_enter(t);
-            enum attempt got = try_active(t, act, slack, out);
-            fst_section_leave(t);
-            if (__builtin_expect(got == GOT, 1) && !undone(t, act->child_state, out))
-                return FST_OK;
         }
     }
-    return alloc_slow(t, child, slack, out);
 }
 
 static int prepare(struct fst_arena *a, struct fst_thread **t)
@@ -192,37 +186,50 @@ static int prepare(struct fst_arena *a, struct fst_thread **t)
     return *t ? FST_OK : fst_thread_refused(a);
 }
 
-/* `init` of a cache whose objects are not reused under readers: at each allocation. Others get it when their slab is carved. */
-static void construct(struct fst_arena *a, const struct fst_ref *ref)
+static __attribute__((noinline)) int alloc_after(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out,
+                                                 enum attempt last)
 {
-    const struct fst_child *c = fst_child_at(a, ref->child);
-    if (__builtin_expect(!(c->flags & FST_CHILD_HAS_INIT), 1) || (c->flags & FST_CACHE_TYPESAFE_BY_RCU))
-        return;
-    const struct fst_cache *cache = fst_cache_at(a, c->cache);
-    memcpy(ref->data, a->data + ((uint64_t)fst_slab_at(a, cache->init_slab)->page << FST_PAGE_SHIFT), cache->init_bytes);
-    memset((uint8_t *)ref->data + cache->init_bytes, 0, ref->nbytes - cache->init_bytes);
+    struct fst_thread *t = NULL;
+    int rc = prepare(a, &t);
+    if (rc)
+        return rc;
+    if (last == REFUSED)
+        withdraw(t, out->entry);
+    if (last == GOT)
+        fst_drop(a, out); /* its child has ended: PAIR(cache-ending) */
+    return alloc_slow(t, child, slack, out);
+}
+
+/* The fast path is one function without calls; what is left to do after it is in another. */
+static inline int alloc_object(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
+{
+    struct fst_thread *t = fst_thread_current;
+    enum attempt got = NONE_FREE;
+    if (__builtin_expect(t->arena == a && t->actives != NULL, 1)) { /* so the arena is not read-only */
+        struct fst_active *act = fst_active_of(t, (uint32_t)child);
+        FST_IN_REGISTER(act);
+        if (__builtin_expect(act->fast_id == child, 1)) {
+            got = try_active(a, t, act, slack, out);
+            if (__builtin_expect(got == GOT, 1) &&
+                __builtin_expect(fst_load_acquire(&act->child->state) == act->child_state, 1)) /* PAIR(cache-ending) */
+                return FST_OK;
+        }
+    }
+    return alloc_after(a, child, slack, out, got);
 }
 
 int fst_alloc(fst_arena *a, uint64_t child, struct fst_ref *out)
 {
-    struct fst_thread *t = NULL;
-    int rc = prepare(a, &t);
-    if (rc == FST_OK)
-        rc = alloc_object(t, child, 0, out);
-    if (rc == FST_OK)
-        construct(a, out);
-    return rc;
+    return alloc_object(a, child, 0, out);
 }
 
 int fst_alloc_many(fst_arena *a, uint64_t child, size_t n, struct fst_ref *out, size_t *got)
 {
-    struct fst_thread *t = NULL;
-    int rc = prepare(a, &t);
-    for (*got = 0; rc == FST_OK && *got < n;) {
-        rc = alloc_object(t, child, 0, &out[*got]);
-        if (rc == FST_OK)
-            construct(a, &out[(*got)++]);
-    }
+    size_t i = 0;
+    int rc = FST_OK;
+    while (i < n && (rc = alloc_object(a, child, 0, &out[i])) == FST_OK)
+        i++;
+    *got = i;
     return rc;
 }
 
@@ -243,20 +250,16 @@ static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, st
         }
         struct fst_slab *s = fst_slab_at(a, id);
         uint64_t *word = fst_slab_word(s, 0, 0), seen = fst_load_acquire(word), oid = fst_oid(id, 0);
-        fst_section_enter(t);
         /* The state after the word, as in try_active. */
         if (fst_load_acquire(&s->state) != slab_state || (seen & FST_WORD_FLAGS)) { /* somebody gave the still empty slab back */
-            fst_section_leave(t);
             fst_refs_give(t, entry);
             continue;
         }
-        bool got = swing(t, oid, word, seen, 0, entry);
-        fst_section_leave(t);
-        if (!got) {
+        if (!swing(a, oid, word, seen, 0, entry)) {
             withdraw(t, entry);
             continue;
         }
-        a->refs->local[entry].count = 1;
+        one_owner(a, entry);
         *out = (struct fst_ref){.data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT),
                                 .nbytes = nbytes,
                                 .oid = oid,
@@ -283,21 +286,15 @@ int fst_alloc_bytes(fst_arena *a, uint64_t group, uint64_t nbytes, struct fst_re
         return rc;
     if (nbytes > FST_SIZE_CLASS_MAX)
         return alloc_large(t, child, nbytes, out);
-    return alloc_object(t, child, fst_size_class_bytes(fst_size_class_of(nbytes)) - nbytes, out);
+    return alloc_object(a, child, fst_size_class_bytes(fst_size_class_of(nbytes)) - nbytes, out);
 }
 
 /* ---- drop, hold, free ---- */
 
-/* The word is free again; let the slab know. Nothing of the object is touched: it may be somebody else's already. */
-static void after_private(struct fst_thread *t, const struct fst_ref *ref)
+/* The object's slab is not ours, or its child has ended: let the slab know. Nothing of the object is touched: it may be somebody else's
+ * already. */
+static __attribute__((noinline)) void after_private(struct fst_thread *t, const struct fst_ref *ref)
 {
-    struct fst_active *act = t->actives ? fst_active_of(t, ref->child) : NULL;
-    if (__builtin_expect(act && act->child_id && act->slab_id == fst_oid_slab(ref->oid), 1)) {
-        uint32_t object = fst_oid_object(ref->oid);
-        act->free[object / 64] |= 1ull << (object % 64);
-        if (__builtin_expect(fst_load_relaxed(&fst_child_at(t->arena, ref->child)->state) == act->child_state, 1))
-            return;
-    }
     if (t->nest) { /* nothing is given back in a section, but the slab must be found again: by an allocation, or by a batch */
         if (fst_slab_freed(t->arena, fst_oid_slab(ref->oid), 0))
             fst_reaper_ended(t->arena);
@@ -308,31 +305,76 @@ static void after_private(struct fst_thread *t, const struct fst_ref *ref)
     fst_release_after_free(t, ref->oid);
 }
 
-void fst_drop(fst_arena *a, const struct fst_ref *ref)
+/* Swing the word from exactly ALLOCATED to free, FREED apart: nobody else knows the object. Then empty the entry. */
+static inline bool swing_private(struct fst_arena *a, uint32_t entry, uint64_t *word)
 {
-    if (__builtin_expect(!a->usable, 0))
+    if (__builtin_expect(__atomic_load_n(&a->counts[entry], __ATOMIC_ACQUIRE) != 1, 0)) /* PAIR(last-owner). Or it is indexed. */
+        return false;
+    uint64_t seen = fst_load_relaxed(word);
+#ifdef FST_MUTANT_DROP_SHARED_AS_PRIVATE
+    seen &= ~FST_WORD_SHARED;
+    __atomic_store_n(word, seen, __ATOMIC_RELAXED);
+#endif
+    if (__builtin_expect((seen & (FST_WORD_FLAGS & ~FST_WORD_FREED)) != FST_WORD_ALLOCATED, 0) ||
+        __builtin_expect(!fst_cas64(word, &seen, fst_word_free(seen)), 0))
+        return false;
+    __atomic_store_n(&a->counts[entry], 0, __ATOMIC_RELAXED);
+    fst_store_release(&a->entries[entry], 0);
+    return true;
+}
+
+/* The slab, if the thread owns it. While we have an object of it, it stays in its life: what we know is known of this life, or of an
+ * older one. */
+static inline struct fst_owned *owned_slab(struct fst_thread *t, uint32_t slab)
+{
+    struct fst_owned *own = fst_owned_of(t, slab);
+    FST_IN_REGISTER(own);
+    if (__builtin_expect(own->id1 != slab + 1, 0) || __builtin_expect(fst_load_relaxed(&own->slab->state) != own->slab_state, 0))
+        return NULL;
+    return own;
+}
+
+/* After the swing in a slab that we own. The child may have ended: then nobody allocates from it any more. */
+static inline void give_bit(struct fst_thread *t, struct fst_owned *own, const struct fst_ref *ref)
+{
+    uint64_t object = fst_oid_object(ref->oid);
+    own->free[object / 64] |= 1ull << (object % 64);
+    if (__builtin_expect(fst_load_relaxed(&own->child->state) != own->child_state, 0))
+        after_private(t, ref);
+}
+
+static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const struct fst_ref *ref)
+{
+    if (!a->usable)
         return;
     struct fst_thread *t = fst_thread_get(a);
-    struct fst_local *local = &a->refs->local[ref->entry];
-    uint64_t *word = fst_word_of(a, ref->oid);
-    bool alone = __atomic_load_n(&local->count, __ATOMIC_ACQUIRE) == 1; /* PAIR(last-owner) */
-    if (__builtin_expect(t && alone && !__atomic_load_n(&local->indexed, __ATOMIC_RELAXED), 1)) {
-        uint64_t seen = fst_load_relaxed(word);
-#ifdef FST_MUTANT_DROP_SHARED_AS_PRIVATE
-        seen &= ~FST_WORD_SHARED;
-        __atomic_store_n(word, seen, __ATOMIC_RELAXED);
-#endif
-        /* FREED apart, exactly ALLOCATED: nobody else knows the object. */
-        if ((seen & (FST_WORD_FLAGS & ~FST_WORD_FREED)) == FST_WORD_ALLOCATED && fst_cas64(word, &seen, fst_word_free(seen))) {
-            local->count = 0;
-            fst_store_release(own_entry(a, ref->entry), 0);
-            fst_refs_give(t, ref->entry);
+    struct fst_owned *own = t && t->actives ? owned_slab(t, fst_oid_slab(ref->oid)) : NULL;
+    if (t && swing_private(a, ref->entry, fst_word_of(a, ref->oid))) {
+        fst_refs_give(t, ref->entry);
+        if (own)
+            give_bit(t, own, ref);
+        else
             after_private(t, ref);
-            return;
+    } else if (fst_refs_drop(a, ref->entry)) {
+        fst_reaper_dropped(a);
+    }
+}
+
+void fst_drop(fst_arena *a, const struct fst_ref *ref)
+{
+    struct fst_thread *t = fst_thread_current;
+    if (__builtin_expect(t->arena == a && t->actives != NULL && t->entry_count != FST_THREAD_ENTRIES, 1)) {
+        struct fst_owned *own = owned_slab(t, fst_oid_slab(ref->oid));
+        if (__builtin_expect(own != NULL, 1)) {
+            uint64_t object = fst_oid_object(ref->oid);
+            if (__builtin_expect(swing_private(a, ref->entry, (uint64_t *)(void *)(own->words + (object << own->word_shift))), 1)) {
+                t->entries[t->entry_count++] = ref->entry;
+                give_bit(t, own, ref);
+                return;
+            }
         }
     }
-    if (fst_refs_drop(a, ref->entry))
-        fst_reaper_dropped(a);
+    drop_slowly(a, ref);
 }
 
 void fst_hold(fst_arena *a, const struct fst_ref *ref)

@@ -89,6 +89,9 @@ static inline void fst_max64(uint64_t *p, uint64_t v)
     }
 }
 
+/* Keep this pointer in a register: compilers like to compute it anew from its base and index, at each use. */
+#define FST_IN_REGISTER(p) __asm__("" : "+r"(p))
+
 static inline void fst_pause(void)
 {
 #if defined(__x86_64__)

@@ -8,7 +8,8 @@
 #include "region/table.h"
 
 pthread_mutex_t fst_local_mutex = PTHREAD_MUTEX_INITIALIZER;
-_Thread_local struct fst_thread *fst_thread_current;
+struct fst_thread fst_thread_none;
+_Thread_local struct fst_thread *fst_thread_current = &fst_thread_none;
 
 static pthread_key_t key;
 static void (*exit_hook)(struct fst_thread *t);
@@ -36,7 +37,7 @@ static void at_thread_exit(void *unused)
         free(t->actives);
         free(t);
     }
-    fst_thread_current = NULL;
+    fst_thread_current = &fst_thread_none;
 }
 
 void fst_threads_init(void (*at_exit)(struct fst_thread *t))
@@ -90,7 +91,7 @@ static struct fst_thread *find_and_prune(struct fst_arena *a)
         if (!t->arena) {
             *link = t->next;
             if (fst_thread_current == t)
-                fst_thread_current = NULL;
+                fst_thread_current = &fst_thread_none;
             free(t->actives);
             free(t);
             continue;

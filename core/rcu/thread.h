@@ -22,9 +22,9 @@ struct fst_thread {
     struct fst_thread_slot *slot;
     uint32_t index;
     uint32_t nest; /* depth of sections */
+    struct fst_actives *actives;
     uint32_t entry_count;
     uint32_t entries[FST_THREAD_ENTRIES];
-    struct fst_actives *actives;
     struct fst_thread *next;          /* of this thread, other arenas */
     struct fst_thread *next_in_arena; /* under fst_local_mutex */
 };
@@ -33,7 +33,9 @@ struct fst_thread {
  * slabs and entries, so a child's lock and the mutex of the table of references are taken inside. Held over fork. */
 extern pthread_mutex_t fst_local_mutex;
 
+/* The calling thread's state in the arena it used last, or fst_thread_none, which is of no arena. */
 extern _Thread_local struct fst_thread *fst_thread_current __attribute__((tls_model("initial-exec")));
+extern struct fst_thread fst_thread_none;
 
 /* All states of the calling thread, linked by next; some may be detached. For fork. */
 struct fst_thread *fst_thread_states(void);
@@ -54,7 +56,7 @@ struct fst_thread *fst_thread_register(struct fst_arena *a);
 static inline struct fst_thread *fst_thread_get(struct fst_arena *a)
 {
     struct fst_thread *t = fst_thread_current;
-    if (__builtin_expect(t != NULL && t->arena == a, 1))
+    if (__builtin_expect(t->arena == a, 1))
         return t;
     return fst_thread_register(a);
 }

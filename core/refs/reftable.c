@@ -19,7 +19,8 @@ int fst_refs_create(struct fst_arena *a)
     r->local = fst_map_private((uint64_t)FST_MAX_ENTRIES * sizeof *r->local);
     r->pool = fst_map_private((uint64_t)FST_MAX_ENTRIES * sizeof *r->pool);
     r->buckets = fst_map_private((uint64_t)BUCKETS * sizeof *r->buckets); /* entry + 1; 0: none */
-    if (!r->local || !r->pool || !r->buckets) {
+    a->counts = fst_map_private((uint64_t)FST_MAX_ENTRIES * sizeof *a->counts);
+    if (!r->local || !r->pool || !r->buckets || !a->counts) {
         int error = errno;
         a->refs = r;
         fst_refs_destroy(a);
@@ -39,13 +40,20 @@ void fst_refs_destroy(struct fst_arena *a)
     fst_unmap(r->local, (uint64_t)FST_MAX_ENTRIES * sizeof *r->local);
     fst_unmap(r->pool, (uint64_t)FST_MAX_ENTRIES * sizeof *r->pool);
     fst_unmap(r->buckets, (uint64_t)BUCKETS * sizeof *r->buckets);
+    fst_unmap(a->counts, (uint64_t)FST_MAX_ENTRIES * sizeof *a->counts);
     free(r);
     a->refs = NULL;
+    a->counts = NULL;
 }
 
 static uint64_t *entry_at(const struct fst_arena *a, uint32_t entry)
 {
-    return fst_entries_of(a, a->slot) + entry;
+    return a->entries + entry;
+}
+
+static bool indexed(const struct fst_arena *a, uint32_t entry)
+{
+    return __atomic_load_n(&a->counts[entry], __ATOMIC_RELAXED) & FST_COUNT_INDEXED;
 }
 
 /* ---- the index, under the mutex ---- */
@@ -56,24 +64,26 @@ static uint32_t bucket_of(uint64_t oid)
 }
 static_assert(BUCKETS == 1u << (64 - 46), "bucket_of");
 
-static void index_add(struct fst_refs *r, uint32_t entry, uint64_t oid)
+static void index_add(struct fst_arena *a, uint32_t entry, uint64_t oid)
 {
+    struct fst_refs *r = a->refs;
     uint32_t *head = &r->buckets[bucket_of(oid)];
     r->local[entry].oid = oid;
     r->local[entry].next_index = *head;
-    __atomic_store_n(&r->local[entry].indexed, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_or(&a->counts[entry], FST_COUNT_INDEXED, __ATOMIC_RELAXED);
     *head = entry + 1;
 }
 
-static void index_remove(struct fst_refs *r, uint32_t entry)
+static void index_remove(struct fst_arena *a, uint32_t entry)
 {
+    struct fst_refs *r = a->refs;
     for (uint32_t *link = &r->buckets[bucket_of(r->local[entry].oid)]; *link; link = &r->local[*link - 1].next_index) {
         if (*link == entry + 1) {
             *link = r->local[entry].next_index;
             break;
         }
     }
-    __atomic_store_n(&r->local[entry].indexed, 0, __ATOMIC_RELAXED);
+    __atomic_fetch_and(&a->counts[entry], ~FST_COUNT_INDEXED, __ATOMIC_RELAXED);
 }
 
 /* ---- queue of DROPPED entries, under the mutex ---- */
@@ -109,13 +119,13 @@ static void harvest(struct fst_arena *a, uint32_t max)
     struct fst_refs *r = a->refs;
     while (max-- && r->queue_head != FST_NONE) {
         uint32_t entry = r->queue_head;
-        if (r->local[entry].count == 0 && fst_load_acquire(entry_at(a, entry)) != 0)
+        if (fst_refs_owners(a, entry) == 0 && fst_load_acquire(entry_at(a, entry)) != 0)
             return;
         queue_pop(r);
-        if (r->local[entry].count != 0)
+        if (fst_refs_owners(a, entry) != 0)
             continue; /* in use again */
-        if (r->local[entry].indexed)
-            index_remove(r, entry);
+        if (indexed(a, entry))
+            index_remove(a, entry);
         r->pool[r->pool_count++] = entry;
         r->live--;
     }
@@ -160,7 +170,7 @@ static void flush(struct fst_thread *t, uint32_t keep)
     pthread_mutex_unlock(&r->mutex);
 }
 
-void fst_refs_spill(struct fst_thread *t)
+__attribute__((noinline)) void fst_refs_spill(struct fst_thread *t)
 {
     flush(t, REFILL);
 }
@@ -193,11 +203,10 @@ static bool get_own(struct fst_arena *a, uint64_t oid, uint64_t live, uint32_t *
     struct fst_refs *r = a->refs;
     uint32_t next;
     for (uint32_t at = r->buckets[bucket_of(oid)]; at; at = next) {
-        struct fst_local *l = &r->local[at - 1];
-        next = l->next_index;
+        next = r->local[at - 1].next_index;
         uint64_t word = fst_load_acquire(entry_at(a, at - 1));
-        if (l->count ? same_object(word, live) : revive(a, at - 1, live)) {
-            __atomic_add_fetch(&l->count, 1, __ATOMIC_RELAXED);
+        if (fst_refs_owners(a, at - 1) ? same_object(word, live) : revive(a, at - 1, live)) {
+            __atomic_add_fetch(&a->counts[at - 1], 1, __ATOMIC_RELAXED);
             *entry = at - 1;
             return true;
         }
@@ -223,9 +232,9 @@ int fst_refs_get(struct fst_arena *a, struct fst_thread *t, uint64_t oid, uint64
         fst_refs_give(t, fresh);
         return FST_OK;
     }
-    r->local[fresh].count = 1;
+    __atomic_store_n(&a->counts[fresh], 1, __ATOMIC_RELAXED);
     fst_store_release(entry_at(a, fresh), live);
-    index_add(r, fresh, oid);
+    index_add(a, fresh, oid);
     pthread_mutex_unlock(&r->mutex);
     *entry = fresh;
     return FST_OK;
@@ -235,9 +244,8 @@ bool fst_refs_drop(struct fst_arena *a, uint32_t entry)
 {
     struct fst_refs *r = a->refs;
     pthread_mutex_lock(&r->mutex);
-    struct fst_local *l = &r->local[entry];
     /* PAIR(last-owner): what this owner did with the object comes before what the last one does with it. */
-    bool last = __atomic_sub_fetch(&l->count, 1, __ATOMIC_RELEASE) == 0;
+    bool last = (__atomic_sub_fetch(&a->counts[entry], 1, __ATOMIC_RELEASE) & ~FST_COUNT_INDEXED) == 0;
     if (last) {
         uint64_t word = fst_load_relaxed(entry_at(a, entry));
 #ifdef FST_MUTANT_DROP_TO_EMPTY
@@ -245,8 +253,8 @@ bool fst_refs_drop(struct fst_arena *a, uint32_t entry)
 #else
         fst_store_release(entry_at(a, entry), (word & ~FST_ENTRY_STATE) | FST_ENTRY_DROPPED);
 #endif
-        if (!l->indexed)
-            index_add(r, entry, fst_entry_oid(word));
+        if (!indexed(a, entry))
+            index_add(a, entry, fst_entry_oid(word));
         queue_add(r, entry);
         harvest(a, 2);
     }
@@ -257,7 +265,7 @@ bool fst_refs_drop(struct fst_arena *a, uint32_t entry)
 void fst_refs_hold(struct fst_arena *a, uint32_t entry)
 {
     pthread_mutex_lock(&a->refs->mutex);
-    __atomic_add_fetch(&a->refs->local[entry].count, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&a->counts[entry], 1, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&a->refs->mutex);
 }
 
@@ -265,8 +273,8 @@ void fst_refs_index(struct fst_arena *a, uint32_t entry)
 {
     struct fst_refs *r = a->refs;
     pthread_mutex_lock(&r->mutex);
-    if (!r->local[entry].indexed)
-        index_add(r, entry, fst_entry_oid(fst_load_relaxed(entry_at(a, entry))));
+    if (!indexed(a, entry))
+        index_add(a, entry, fst_entry_oid(fst_load_relaxed(entry_at(a, entry))));
     pthread_mutex_unlock(&r->mutex);
 }
 
@@ -280,14 +288,14 @@ void fst_refs_rebuild(struct fst_arena *a)
     r->pool_count = r->queue_length = r->live = 0;
     r->queue_head = r->queue_tail = FST_NONE;
     for (uint32_t i = top; i-- > 0;) {
-        struct fst_local *l = &r->local[i];
         uint64_t word = fst_load_relaxed(entry_at(a, i));
-        l->indexed = l->queued = 0;
+        r->local[i].queued = 0;
+        a->counts[i] = fst_refs_owners(a, i);
         if (word) {
-            index_add(r, i, fst_entry_oid(word));
+            index_add(a, i, fst_entry_oid(word));
             r->live++;
         } else {
-            l->count = 0;
+            a->counts[i] = 0;
             r->pool[r->pool_count++] = i;
         }
     }

@@ -17,20 +17,22 @@
 #include "rcu/thread.h"
 #include "region/region.h"
 
-/* Process-local companion of an entry. */
-/* count and indexed are written under the mutex, or by the only owner; an owner reads them without. */
+/* Process-local companions of an entry: its word in fst_arena.counts, and a struct fst_local.
+ *
+ * The count says how many owners the entry has in this process; 0: the entry is not ours to speak for. It is written under the mutex, or
+ * by the only owner as long as the entry is not indexed; an owner reads it without. */
+#define FST_COUNT_INDEXED 0x80000000u
+
 struct fst_local {
     uint64_t oid;        /* of the object it is indexed by: the entry itself may be EMPTY already */
-    uint32_t count;      /* owners in this process; 0: the entry is not ours to speak for */
     uint32_t next_index; /* chain of the index by object id */
     uint32_t next_queue;
-    uint8_t indexed;
-    uint8_t queued;
-    uint16_t pad;
+    uint32_t queued;
+    uint32_t pad;
 };
 
 struct fst_refs {
-    pthread_mutex_t mutex; /* guards all below, and `count` of indexed entries */
+    pthread_mutex_t mutex; /* guards all below, and the counts of indexed entries */
     struct fst_local *local;
     uint32_t *pool; /* free entries */
     uint32_t pool_count;
@@ -39,6 +41,11 @@ struct fst_refs {
     uint32_t queue_length;
     uint32_t live; /* entries taken from the pool and not returned: about how many are in use */
 };
+
+static inline uint32_t fst_refs_owners(const struct fst_arena *a, uint32_t entry)
+{
+    return __atomic_load_n(&a->counts[entry], __ATOMIC_RELAXED) & ~FST_COUNT_INDEXED;
+}
 
 int fst_refs_create(struct fst_arena *a);
 void fst_refs_destroy(struct fst_arena *a);

@@ -73,7 +73,7 @@ static inline uint64_t fst_word_check(uint64_t oid)
 /* The word of a free object, one generation on. */
 static inline uint64_t fst_word_free(uint64_t word)
 {
-    return (word & FST_WORD_CHECK) | ((fst_word_gen(word) + 1) << FST_WORD_GEN_SHIFT);
+    return (word + FST_WORD_GEN1) & ~(FST_WORD_SLACK | FST_WORD_FLAGS);
 }
 
 /* ---- entries ---- */

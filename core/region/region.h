@@ -32,6 +32,8 @@ struct fst_arena {
     struct fst_process *self;
     struct fst_thread *threads; /* under fst_local_mutex */
     struct fst_refs *refs;
+    uint64_t *entries; /* this process's reference entries */
+    uint32_t *counts;  /* beside each: see refs/reftable.h */
     struct fst_reaper *reaper;
     struct fst_batch *batch;
     uint32_t references;    /* of the process to this attachment */
