@@ -405,6 +405,9 @@ void fst_fault_arm(uint64_t nth);
 uint64_t fst_fault_passed(void);
 bool fst_has_fault_points(void);
 
+/* A read-side section of so many turns: how many grace periods that began in it are over before it is. More than 0 is a broken promise. */
+uint64_t fst_section_age(fst_arena *arena, uint32_t turns);
+
 #ifdef __cplusplus
 }
 #endif

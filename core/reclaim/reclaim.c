@@ -46,6 +46,21 @@ bool fst_in_section(fst_arena *a)
     return t && t->nest;
 }
 
+uint64_t fst_section_age(fst_arena *a, uint32_t turns)
+{
+    struct fst_thread *t = fst_thread_get(a);
+    if (!t)
+        return 0;
+    fst_section_enter(t);
+    /* No fence before this load: whoever begins a grace period after it is the one to see to it that our section shows. The section's own
+     * number may be far older, if we were stopped before it showed: what ended meanwhile had not to wait. */
+    uint64_t begun = fst_load_acquire(&a->sb->gp_seq), over = 0;
+    while (turns-- > 0 && over <= begun)
+        over = fst_load_acquire(&a->sb->gp_completed);
+    fst_section_leave(t);
+    return over > begun ? over - begun : 0;
+}
+
 uint64_t fst_gp_cookie(fst_arena *a)
 {
     fst_full_fence();

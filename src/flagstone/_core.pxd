@@ -187,6 +187,7 @@ cdef extern from "flagstone.h" nogil:
     int fst_shrink(fst_arena *arena, uint64_t *bytes)
     uint64_t fst_gp_cookie(fst_arena *arena)
     bint fst_gp_done(fst_arena *arena, uint64_t cookie)
+    uint64_t fst_section_age(fst_arena *arena, uint32_t turns)
 
     # ---- looking
 

@@ -821,6 +821,10 @@ cdef class Attachment:
     def gp_done(self, uint64_t cookie):
         return fst_gp_done(self.ptr, cookie)
 
+    def section_age(self, uint32_t turns):
+        """For tests: a section, and how many grace periods ended that had to wait for it."""
+        return fst_section_age(self.ptr, turns)
+
     def shrink(self):
         cdef uint64_t count = 0
         cdef int status

@@ -387,6 +387,24 @@ class Worker:
         if self.random.random() < 0.3:
             time.sleep(self.random.random() * 0.003)
 
+    def ages(self):
+        """How old, in grace periods that had to wait for it, a section grows: not at all."""
+        attachment = self.arena._link.attachment
+        # Stores to cold memory keep the section's own in the processor for as long as they take:
+        # what the updater's heavy barrier is for.
+        cold = np.ones(1 << 22, "u1")
+        where = np.random.default_rng(self.random.randrange(1 << 32)).integers(0, cold.size, 40)
+        for turn in range(2000):
+            cold[(where + 64 * turn) % cold.size] = turn & 255
+            if age := attachment.section_age(2000):
+                raise Wrong(f"{age} grace periods have passed a section by")
+
+    def grace_periods(self):
+        """Many at once, so that some begin just when a section does."""
+        attachment = self.arena._link.attachment
+        for _ in range(300):
+            attachment.synchronize(1_000_000)
+
     def synchronize(self):
         self.arena.synchronize(timeout=0.2)
 
@@ -534,6 +552,8 @@ WORKERS_DO = tuple(
             "drop_in_flight": 1,
             "section": 8,
             "nested": 2,
+            "ages": 2,
+            "grace_periods": 1,
             "synchronize": 1,
             "barrier": 2,
             "open_group": 6,
@@ -562,6 +582,7 @@ READERS_DO = tuple(
             "drop": 30,
             "look": 10,
             "view": 5,
+            "ages": 4,
             "synchronize": 1,
             "snapshot": 0.2,
             "check": 0.2,
