@@ -361,8 +361,7 @@ static int run(struct fst_batch *b)
     b->burial = NULL;
     fst_bury_finish(a); /* slabs that the dead were closing go before their children are looked at */
     if (ended) {
-        fst_ended_groups(a, &b->ended, release_group, b);
-        b->children = fst_ended_release(a, &b->ended, fst_slab_owner_word(b->t), b->options->stop, release_words, b);
+        b->children = fst_ended_release(a, &b->ended, fst_slab_owner_word(b->t), b->options->stop, release_words, release_group, b);
     }
     if (b->options->give_back)
         give_back(b->t, b->options);

@@ -34,19 +34,14 @@ static bool take_group(struct fst_arena *a, struct fst_ended *e)
             return false; /* the next batch's */
         e->many = true;
     }
-    fst_group_take_ended(a);
-    if (e->n_groups++)
-        fst_store_relaxed(&fst_group_at(a, e->last)->next_ended, index);
-    else
-        e->groups = index;
-    e->last = index;
+    e->groups[e->n_groups++] = fst_group_take_ended(a);
     return !e->many;
 }
 
 bool fst_ended_take(struct fst_arena *a, bool all, struct fst_ended *e)
 {
     struct fst_superblock *sb = a->sb;
-    e->groups = e->caches = FST_NONE;
+    e->caches = FST_NONE;
     e->n_groups = e->n_children = 0;
     e->slabs = e->walk = e->many = false;
     if (!all && fst_load_relaxed(&sb->ended_head) == FST_NONE && fst_load_relaxed(&sb->ended_caches) == FST_NONE &&
@@ -126,31 +121,58 @@ static void visit_list(struct fst_arena *a, const struct list *l, fst_visit *vis
     } while (next != FST_NONE);
 }
 
+/* Ends come in no order of memory: ask for the descriptors of the next children, and of their first slabs, ahead of time. */
+static inline void prefetch(struct fst_arena *a, const struct fst_ended *e, uint32_t i)
+{
+    if (i + 12 < e->n_children) {
+        const struct fst_child *c = fst_child_at(a, e->children[i + 12]);
+        __builtin_prefetch(c);
+        __builtin_prefetch(&c->lock);
+    }
+    if (i + 6 >= e->n_children)
+        return;
+    const struct fst_child *c = fst_child_at(a, e->children[i + 6]);
+    uint32_t id = fst_load_relaxed(&c->partial), other = fst_load_relaxed(&c->full);
+    id = id == FST_NONE ? other : id;
+    if (!fst_slab_id_ok(a, id))
+        return;
+    const uint8_t *s = (const uint8_t *)fst_slab_at(a, id);
+    for (uint32_t line = 0; line < 4; line++)
+        __builtin_prefetch(s + line * FST_LINE);
+}
+
 void fst_ended_children(struct fst_arena *a, const struct fst_ended *e, fst_visit *visit, void *context)
 {
     if (e->walk || e->slabs) {
         visit_all(a, visit, context);
         return;
     }
-    for (uint32_t i = 0; i < e->n_children; i++)
+    for (uint32_t i = 0; i < e->n_children; i++) {
+        prefetch(a, e, i);
         if (has_ended(a, e->children[i]))
             visit(context, e->children[i]);
+    }
     if (e->many)
-        visit_list(a, &(struct list){FST_NONE, e->groups}, visit, context);
+        visit_list(a, &(struct list){FST_NONE, e->groups[0]}, visit, context);
     for (uint32_t c = e->caches; c != FST_NONE; c = fst_cache_at(a, c)->next_ended)
         visit_list(a, &(struct list){c, FST_NONE}, visit, context);
+}
+
+static inline void prefetch_group(struct fst_arena *a, const struct fst_ended *e, uint32_t i)
+{
+    if (i + 8 < e->n_groups)
+        __builtin_prefetch(fst_group_at(a, e->groups[i + 8]));
 }
 
 void fst_ended_groups(struct fst_arena *a, const struct fst_ended *e, fst_visit *visit, void *context)
 {
     uint32_t top = fst_load_acquire(&a->sb->group_top);
-    if (!e->walk) {
-        for (uint32_t g = e->groups; g != FST_NONE; g = fst_group_at(a, g)->next_ended)
-            if (fst_state(fst_load_acquire(&fst_group_at(a, g)->state)) > FST_GROUP_LIVE)
-                visit(context, g);
-        return;
+    for (uint32_t i = 0; i < e->n_groups && !e->walk; i++) {
+        prefetch_group(a, e, i);
+        if (fst_state(fst_load_acquire(&fst_group_at(a, e->groups[i])->state)) > FST_GROUP_LIVE)
+            visit(context, e->groups[i]);
     }
-    for (uint32_t g = 1; g < top; g++)
+    for (uint32_t g = 1; g < top && e->walk; g++)
         if (fst_state(fst_load_acquire(&fst_group_at(a, g)->state)) > FST_GROUP_LIVE)
             visit(context, g);
 }
@@ -212,17 +234,28 @@ static void finish_unreferenced(struct fst_arena *a)
     }
 }
 
-static void release_groups(struct fst_arena *a, const struct fst_ended *e)
+static void release_groups(struct fst_arena *a, const struct fst_ended *e, fst_visit *word, void *context)
 {
-    uint32_t g = e->groups;
-    while (g != FST_NONE) {
-        fst_registry_lock(a);
-        for (uint32_t n = 0, next; g != FST_NONE && n < LOT; n++, g = next) {
-            next = fst_group_at(a, g)->next_ended;
-            fst_group_taken(a, g);
+    for (uint32_t from = 0; from < e->n_groups; from += LOT) {
+        uint32_t to = from + LOT < e->n_groups ? from + LOT : e->n_groups;
+        for (uint32_t i = from; i < to; i++) {
+            prefetch_group(a, e, i);
+            word(context, e->groups[i]);
         }
+        fst_registry_lock(a);
+        for (uint32_t i = from; i < to; i++)
+            fst_group_taken(a, e->groups[i]);
         fst_registry_unlock(a);
     }
+}
+
+/* Every group there is but those queued since. */
+static void release_all_groups(struct fst_arena *a, const struct fst_ended *e, fst_visit *word, void *context)
+{
+    fst_ended_groups(a, e, word, context);
+    fst_registry_lock(a);
+    fst_group_taken_all(a);
+    fst_registry_unlock(a);
 }
 
 static void release_caches(struct fst_arena *a, const struct fst_ended *e)
@@ -238,7 +271,7 @@ static void release_caches(struct fst_arena *a, const struct fst_ended *e)
 }
 
 uint32_t fst_ended_release(struct fst_arena *a, const struct fst_ended *e, uint64_t owner, const uint32_t *stop, fst_visit *words,
-                           void *context)
+                           fst_visit *word, void *context)
 {
     struct release r;
     r.a = a;
@@ -257,13 +290,7 @@ uint32_t fst_ended_release(struct fst_arena *a, const struct fst_ended *e, uint6
         fst_ended_children(a, e, release_again, &r);
     if (e->caches != FST_NONE || e->walk)
         release_caches(a, e);
-    if (e->walk) {
-        fst_registry_lock(a);
-        fst_group_taken_all(a);
-        fst_registry_unlock(a);
-    } else {
-        release_groups(a, e);
-    }
+    (e->walk ? release_all_groups : release_groups)(a, e, word, context);
     return r.released;
 }
 

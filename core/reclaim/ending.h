@@ -9,19 +9,17 @@
 
 #include "region/region.h"
 
-#define FST_ENDED_GROUPS   4096u
+#define FST_ENDED_GROUPS   2048u /* their descriptors fit in a core's cache, for a batch goes over them several times */
 #define FST_ENDED_CHILDREN 8192u
 
 /* What a batch has taken; the descriptors' states say the same, so losing it loses nothing. */
 struct fst_ended {
-    uint32_t groups; /* linked by next_ended, FST_NONE: none */
-    uint32_t last;
-    uint32_t n_groups;
     uint32_t caches; /* linked by next_ended */
     bool slabs;      /* some ended child has an empty slab that only a batch can give back */
     bool walk;       /* look at everything: somebody was killed, and the queues may miss some */
     bool many;       /* the one group that was taken has more children than fit below */
-    uint32_t n_children;
+    uint32_t n_groups, n_children;
+    uint32_t groups[FST_ENDED_GROUPS];
     uint32_t children[FST_ENDED_CHILDREN]; /* of the groups */
 };
 
@@ -34,10 +32,11 @@ bool fst_ended_take(struct fst_arena *a, bool all, struct fst_ended *ended);
 void fst_ended_children(struct fst_arena *a, const struct fst_ended *ended, fst_visit *visit, void *context);
 void fst_ended_groups(struct fst_arena *a, const struct fst_ended *ended, fst_visit *visit, void *context);
 
-/* The batch is over: release what is empty. `words` is called for every child first, to free its objects. OFFLINE children's empty slabs are
- * given back here; *stop ends a wait for the readers of TYPESAFE_BY_RCU ones. Returns how many children were released. */
+/* The batch is over: release what is empty. `words` is called for every child first, to free its objects, and `word` for every group. OFFLINE
+ * children's empty slabs are given back here; *stop ends a wait for the readers of TYPESAFE_BY_RCU ones. Returns how many children were
+ * released. */
 uint32_t fst_ended_release(struct fst_arena *a, const struct fst_ended *ended, uint64_t owner, const uint32_t *stop,
-                           fst_visit *words, void *context);
+                           fst_visit *words, fst_visit *word, void *context);
 
 /* Nobody refers to the group any more (its word was released by a batch): close it. */
 void fst_ending_group_unreferenced(struct fst_arena *a, uint32_t group);

@@ -4,6 +4,7 @@
 
 #include "alloc/slab.h"
 #include "reclaim/batch.h"
+#include "reclaim/ending.h"
 #include "reclaim/reaper.h"
 #include "refs/word.h"
 #include "support.h"
@@ -295,7 +296,7 @@ static void zone_half_in_use(void)
  * until all are through. */
 static void bounded(void)
 {
-    enum { N = 10000 };
+    enum { N = 5000, EACH = FST_ENDED_GROUPS };
     static uint64_t groups[N];
     struct fst_arena_info info;
     struct fst_batch_info batches[4];
@@ -324,13 +325,13 @@ static void bounded(void)
         CHECK_EQ(FST_OK, fst_batch_run(fst_thread_get(a), &plain));
         CHECK(used_bytes(a) < used);
         used = used_bytes(a);
-        CHECK(gone(groups[i * 4096]));
+        CHECK(gone(groups[i * EACH]));
         CHECK(i == 2 || !gone(groups[N - 1]));
     }
     CHECK_EQ(3, fst_batch_list(a, batches, 4));
-    CHECK_EQ(N - 2 * 4096, batches[0].groups);
-    CHECK_EQ(N - 2 * 4096, batches[0].children);
-    CHECK_EQ(4096, batches[1].groups);
+    CHECK_EQ(N - 2 * EACH, batches[0].groups);
+    CHECK_EQ(N - 2 * EACH, batches[0].children);
+    CHECK_EQ(EACH, batches[1].groups);
     CHECK(batches[0].number == batches[1].number + 1 && batches[0].duration > 0);
     fst_arena_get_info(a, &info);
     CHECK_EQ(0, info.groups_waiting);
