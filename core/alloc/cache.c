@@ -232,6 +232,7 @@ static void forget_alias(struct fst_arena *a, uint32_t index)
 bool fst_cache_unname(struct fst_arena *a, uint32_t index)
 {
     struct fst_cache *c = fst_cache_at(a, index);
+#ifndef FST_MUTANT_ALIAS_ENDS_BODY
     if (fst_state(c->state) == FST_CACHE_ALIAS) {
         const struct fst_cache *body = fst_cache_at(a, c->merged);
         if (body->aliases == 1 && fst_state(body->state) == FST_CACHE_NAMELESS)
@@ -239,6 +240,7 @@ bool fst_cache_unname(struct fst_arena *a, uint32_t index)
         forget_alias(a, index);
         return true;
     }
+#endif
     if (!c->aliases)
         return false;
     fst_names_remove(a, FST_NAMES_CACHE, index);

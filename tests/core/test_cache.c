@@ -383,6 +383,54 @@ static void destroyer_killed_while_looking(void)
     tear_down();
 }
 
+/* Opens and destroys one cache again and again. Its table of references is long, so that looking for users takes a while after the other
+ * process's, which comes first. */
+static void destroy_often(struct peer *parent, void *context)
+{
+    enum { LONG = 30000, ROUNDS = 3000 };
+    static struct fst_ref refs[LONG];
+    uint32_t *done = context;
+    uint64_t other = root_child(a, "other", 8, 0), cache;
+    for (int i = 0; i < LONG; i++)
+        refs[i] = alloc_one(a, other);
+    peer_say(parent, 'g');
+    for (int i = 0; i < ROUNDS; i++) {
+        cache = make_cache(a, "race", 64, FST_CACHE_NO_MERGE);
+        int rc = fst_cache_destroy(a, cache, NULL);
+        CHECK(rc == FST_OK || rc == FST_BUSY || rc == FST_CLOSED);
+    }
+    for (int i = 0; i < LONG; i++)
+        fst_drop(a, &refs[i]);
+    __atomic_store_n(done, 1, __ATOMIC_RELEASE);
+}
+
+/* Who has an object keeps its cache, from the moment in which the allocation returns: destroy() counts users with allocations held off. */
+static void allocated_while_destroyed(void)
+{
+    uint32_t *done = shared_memory(sizeof *done);
+    uint64_t child, had = 0;
+    struct fst_cache_info info;
+    a = anonymous(64 * MIB);
+    struct peer p = peer_start(destroy_often, done);
+    PEER_WAIT(&p, 'g');
+    while (!__atomic_load_n(done, __ATOMIC_ACQUIRE) && !atomic_load(&test_failures)) {
+        struct fst_ref ref;
+        uint64_t cache = make_cache(a, "race", 64, FST_CACHE_NO_MERGE);
+        if (fst_child_open(a, cache, fst_group_root(a), &child))
+            continue;
+        for (int i = 0; i < 100 && fst_alloc(a, child, &ref) == FST_OK; i++, had++) {
+            CHECK_EQ(FST_OK, fst_cache_get_info(a, cache, &info));
+            CHECK_EQ(FST_CACHE_LIVE, info.state);
+            fst_drop(a, &ref);
+        }
+    }
+    CHECK(had > 0);
+    peer_end(&p);
+    fst_cache_destroy(a, make_cache(a, "race", 64, FST_CACHE_NO_MERGE), NULL);
+    tear_down();
+    munmap(done, sizeof *done);
+}
+
 static void info_of(uint64_t cache, struct fst_cache_info *info)
 {
     CHECK_EQ(FST_OK, fst_cache_get_info(a, cache, info));
@@ -511,4 +559,4 @@ static void many_names(void)
 
 TEST_MAIN(CASE(merged), CASE(never_merged), CASE(many_names), CASE(open_again), CASE(bad_parameters), CASE(busy),
           CASE(busy_with_the_dead), CASE(name_reuse), CASE(many_lives), CASE(churn_of_names), CASE(destroyed_size_classes),
-          CASE(destroyer_killed_while_looking))
+          CASE(destroyer_killed_while_looking), CASE(allocated_while_destroyed))

@@ -187,6 +187,48 @@ static void typesafe_memory_of_a_closed_group(void)
     tear_down();
 }
 
+/* Closed slabs wait for a reader when their cache has ended already: their child's descriptor waits with them, however the batch goes through
+ * its queues, and nothing of it is charged to whoever has a descriptor next. */
+static void child_outlives_its_slabs(void)
+{
+    enum { N = 20 };
+    struct fst_ref refs[N];
+    struct fst_cache_info info;
+    set_up();
+    uint64_t typed = make_cache(a, "typed", 4096, FST_CACHE_TYPESAFE_BY_RCU), root = fst_group_root(a);
+    uint64_t child = child_of(a, typed, root), used = used_bytes(a);
+    for (int i = 0; i < N; i++)
+        refs[i] = alloc_one(a, child);
+    for (int i = 0; i < N; i++)
+        fst_drop(a, &refs[i]);
+    CHECK(used_bytes(a) > used);
+    begin_reading();
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, typed, NULL));
+    uint64_t grace = __atomic_load_n(&a->sb->gp_seq, __ATOMIC_SEQ_CST);
+    REQUIRE(pthread_create(&batch, NULL, run_batch, NULL) == 0);
+    while (__atomic_load_n(&a->sb->gp_seq, __ATOMIC_SEQ_CST) == grace)
+        usleep(100);
+    /* No object was condemned: what the batch waits for is the slabs. */
+    uint64_t next = make_cache(a, "next", 4096, 0), its = child_of(a, next, root);
+    CHECK((uint32_t)its != (uint32_t)child);
+    for (int i = 0; i < N; i++)
+        refs[i] = alloc_one(a, its);
+    CHECK_EQ(FST_OK, fst_cache_get_info(a, next, &info));
+    uint64_t bytes = info.bytes;
+    CHECK_CLEAN(a);
+    end_batch();
+    CHECK_EQ(FST_CLOSED, fst_cache_get_info(a, typed, &info));
+    CHECK_EQ(FST_OK, fst_cache_get_info(a, next, &info));
+    CHECK_EQ(bytes, info.bytes);
+    CHECK_EQ(used + bytes, used_bytes(a));
+    for (int i = 0; i < N; i++)
+        fst_drop(a, &refs[i]);
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, next, NULL));
+    CHECK_EQ(FST_OK, fst_barrier(a, 5000 * MS));
+    CHECK_EQ(used, used_bytes(a));
+    tear_down();
+}
+
 static void typesafe_groups_share_a_grace_period(void)
 {
     enum { GROUPS = 200 };
@@ -418,5 +460,5 @@ static void trees(void)
 
 TEST_MAIN(CASE(bounded), CASE(many_children), CASE(trees), CASE(closed_during_a_walk),
           CASE(destroyed_after_a_batch_took_it_as_closed), CASE(taken_after_a_batch_was_broken_off),
-          CASE(typesafe_memory_of_a_closed_group), CASE(typesafe_groups_share_a_grace_period), CASE(dropping_in_a_section),
-          CASE(opened_while_a_dead_batch_closes), CASE(zone_half_in_use))
+          CASE(typesafe_memory_of_a_closed_group), CASE(child_outlives_its_slabs), CASE(typesafe_groups_share_a_grace_period),
+          CASE(dropping_in_a_section), CASE(opened_while_a_dead_batch_closes), CASE(zone_half_in_use))
