@@ -322,10 +322,12 @@ int fst_group_set_limit(fst_arena *a, uint64_t group, uint64_t limit)
     int rc = fst_thread_usable(a);
     if (rc)
         return rc;
-    if (!fst_group_find(a, group, &index))
-        return fst_fail(FST_CLOSED, "the group is gone");
-    fst_run_set_limit(a, index, limit == FST_NO_LIMIT ? UINT64_MAX : limit >> FST_PAGE_SHIFT);
-    return FST_OK;
+    fst_registry_lock(a); /* or the descriptor may be another group's by now */
+    bool found = fst_group_find(a, group, &index);
+    if (found)
+        fst_run_set_limit(a, index, limit == FST_NO_LIMIT ? UINT64_MAX : limit >> FST_PAGE_SHIFT);
+    fst_registry_unlock(a);
+    return found ? FST_OK : fst_fail(FST_CLOSED, "the group is gone");
 }
 
 int fst_group_get_info(fst_arena *a, uint64_t group, struct fst_group_info *out)

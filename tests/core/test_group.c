@@ -5,6 +5,7 @@
 
 #include "alloc/run.h"
 #include "reclaim/pressure.h"
+#include "reclaim/reaper.h"
 #include "support.h"
 
 static fst_arena *a;
@@ -581,6 +582,56 @@ static void no_cgroup(void)
     fst_arena_unref(a);
 }
 
+/* ---- attributes of what goes away ---- */
+
+struct published {
+    uint64_t group;
+    uint32_t stop;
+};
+
+static void write_limits(struct peer *parent, void *context)
+{
+    struct published *shared = context;
+    peer_say(parent, 'g');
+    while (!__atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE)) {
+        uint64_t group = __atomic_load_n(&shared->group, __ATOMIC_ACQUIRE);
+        int rc = group ? fst_group_set_limit(a, group, 4096) : FST_OK;
+        CHECK(rc == FST_OK || rc == FST_CLOSED);
+    }
+}
+
+/* A limit is written to the group that was meant, or to none: not to the one that has its descriptor next. */
+static void limit_of_a_group_that_goes(void)
+{
+    enum { ROUNDS = 5000 };
+    struct published *shared = shared_memory(sizeof *shared);
+    set_up();
+    fst_reaper_stop(a, true);
+    uint64_t pages = child_of(a, cache, fst_group_root(a));
+    struct peer p = peer_start(write_limits, shared);
+    PEER_WAIT(&p, 'g');
+    for (int i = 0; i < ROUNDS && !atomic_load(&test_failures); i++) {
+        uint64_t group = make_group(a, NULL, fst_group_root(a), FST_NO_LIMIT, 0);
+        for (int k = 0; k < 5; k++) { /* the lock that a limit is written under is busy */
+            struct fst_ref ref = alloc_one(a, pages);
+            fst_drop(a, &ref);
+            uint64_t bytes;
+            fst_cache_shrink(a, cache, &bytes);
+        }
+        CHECK_EQ(FST_NO_LIMIT, info_of(group).limit);
+        __atomic_store_n(&shared->group, group, __ATOMIC_RELEASE);
+        while (info_of(group).limit == FST_NO_LIMIT) {
+        }
+        CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+        fst_group_unref(a, group);
+        CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    }
+    __atomic_store_n(&shared->stop, 1, __ATOMIC_RELEASE);
+    peer_end(&p);
+    tear_down();
+    munmap(shared, sizeof *shared);
+}
+
 /* ---- the synchronous way ---- */
 
 static void synchronous(void)
@@ -650,4 +701,5 @@ static void pressure(void)
 
 TEST_MAIN(CASE(ends_with_its_cgroup), CASE(no_cgroup), CASE(synchronous), CASE(pressure), CASE(tree), CASE(limits),
           CASE(never_exceeded), CASE(destroy_in_use), CASE(close_group), CASE(closed_by_the_last), CASE(lasting),
-          CASE(lasting_closed_by_nobody), CASE(group_in_flight), CASE(many_lives), CASE(many_caches), CASE(churn_of_groups))
+          CASE(lasting_closed_by_nobody), CASE(group_in_flight), CASE(many_lives), CASE(many_caches), CASE(churn_of_groups),
+          CASE(limit_of_a_group_that_goes))
