@@ -186,36 +186,51 @@ static int prepare(struct fst_arena *a, struct fst_thread **t)
     return *t ? FST_OK : fst_thread_refused(a);
 }
 
+/* The fast path: no call, no loop. What is left to do after it, when it is not GOT, is in alloc_after. */
+static inline enum attempt alloc_fast(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
+{
+    struct fst_thread *t = fst_thread_current;
+    if (__builtin_expect(t->arena != a || !t->actives, 0)) /* where there are, the arena is not read-only */
+        return NONE_FREE;
+    struct fst_active *act = fst_active_of(t, (uint32_t)child);
+    FST_IN_REGISTER(act);
+    if (__builtin_expect(act->fast_id != child, 0))
+        return NONE_FREE;
+    enum attempt got = try_active(a, t, act, slack, out);
+    if (__builtin_expect(got == GOT, 1) && __builtin_expect(fst_load_acquire(&act->child->state) != act->child_state, 0))
+        return ENDED; /* PAIR(cache-ending) */
+    return got;
+}
+
+/* Undo what a fast path has begun. */
+static __attribute__((noinline)) int undo(struct fst_arena *a, struct fst_ref *out, enum attempt last)
+{
+    if (last == REFUSED)
+        withdraw(fst_thread_current, out->entry);
+    if (last == ENDED)
+        fst_drop(a, out);
+    return FST_BUSY;
+}
+
 static __attribute__((noinline)) int alloc_after(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out,
                                                  enum attempt last)
 {
     struct fst_thread *t = NULL;
+    undo(a, out, last);
     int rc = prepare(a, &t);
-    if (rc)
-        return rc;
-    if (last == REFUSED)
-        withdraw(t, out->entry);
-    if (last == GOT)
-        fst_drop(a, out); /* its child has ended: PAIR(cache-ending) */
-    return alloc_slow(t, child, slack, out);
+    return rc ? rc : alloc_slow(t, child, slack, out);
 }
 
-/* The fast path is one function without calls; what is left to do after it is in another. */
 static inline int alloc_object(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
-    struct fst_thread *t = fst_thread_current;
-    enum attempt got = NONE_FREE;
-    if (__builtin_expect(t->arena == a && t->actives != NULL, 1)) { /* so the arena is not read-only */
-        struct fst_active *act = fst_active_of(t, (uint32_t)child);
-        FST_IN_REGISTER(act);
-        if (__builtin_expect(act->fast_id == child, 1)) {
-            got = try_active(a, t, act, slack, out);
-            if (__builtin_expect(got == GOT, 1) &&
-                __builtin_expect(fst_load_acquire(&act->child->state) == act->child_state, 1)) /* PAIR(cache-ending) */
-                return FST_OK;
-        }
-    }
-    return alloc_after(a, child, slack, out, got);
+    enum attempt got = alloc_fast(a, child, slack, out);
+    return __builtin_expect(got == GOT, 1) ? FST_OK : alloc_after(a, child, slack, out, got);
+}
+
+int fst_alloc_at_once(fst_arena *a, uint64_t child, struct fst_ref *out)
+{
+    enum attempt got = alloc_fast(a, child, 0, out);
+    return __builtin_expect(got == GOT, 1) ? FST_OK : undo(a, out, got);
 }
 
 int fst_alloc(fst_arena *a, uint64_t child, struct fst_ref *out)
@@ -356,7 +371,7 @@ static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const str
         else
             after_private(t, ref);
     } else if (fst_refs_drop(a, ref->entry)) {
-        fst_reaper_dropped(a);
+        fst_reaper_dropped(a, ref->nbytes);
     }
 }
 
@@ -471,7 +486,7 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
         fill_ref(a, oid, generation, entry, out);
     fst_section_leave(t);
     if (dropped)
-        fst_reaper_dropped(a);
+        fst_reaper_dropped(a, 0);
     return rc;
 }
 
@@ -547,7 +562,7 @@ int fst_take(fst_arena *a, const struct fst_message *message, struct fst_ref *ou
 void fst_group_unref(fst_arena *a, uint64_t group)
 {
     if (fst_group_let_go(a, group))
-        fst_reaper_dropped(a);
+        fst_reaper_dropped(a, 0);
 }
 
 int fst_group_share(fst_arena *a, uint64_t group, struct fst_message *out)
@@ -562,7 +577,7 @@ int fst_group_share(fst_arena *a, uint64_t group, struct fst_message *out)
     uint64_t oid = fst_oid_group((uint32_t)group);
     rc = put_in_flight(a, oid, fst_word_gen(fst_load_acquire(fst_word_of(a, oid))), entry, out);
     if (fst_refs_drop(a, entry))
-        fst_reaper_dropped(a);
+        fst_reaper_dropped(a, 0);
     return rc;
 }
 
@@ -588,7 +603,7 @@ int fst_group_take(fst_arena *a, const struct fst_message *message, uint64_t *gr
     }
     fst_section_leave(t);
     if (dropped)
-        fst_reaper_dropped(a);
+        fst_reaper_dropped(a, 0);
     return rc;
 }
 
@@ -604,7 +619,7 @@ static bool drop_message(struct fst_thread *t, uint32_t index, uint64_t word)
         return false;
     bool took = fst_inflight_end(a, index, word);
     if (fst_refs_drop(a, entry))
-        fst_reaper_dropped(a);
+        fst_reaper_dropped(a, 0);
     return took;
 }
 

@@ -252,6 +252,8 @@ struct fst_message {
  * locks for microseconds and system calls to commit memory, but it never waits for a grace period.
  * FST_FULL, FST_LIMIT: fst_reclaim() and try again. FST_CLOSED: group or cache has ended. FST_READONLY. */
 int fst_alloc(fst_arena *arena, uint64_t child, struct fst_ref *out);
+/* The same if a free object is at hand, in a slab that the calling thread owns; else FST_BUSY, without a text: call fst_alloc. */
+int fst_alloc_at_once(fst_arena *arena, uint64_t child, struct fst_ref *out);
 /* Up to n objects; *got receives how many. FST_OK when all n were had. */
 int fst_alloc_many(fst_arena *arena, uint64_t child, size_t n, struct fst_ref *out, size_t *got);
 /* The same for any number of bytes through size classes; 0 is allowed and gives an object of 0 bytes. */

@@ -98,7 +98,7 @@ static int check_path(const char *path, struct stat *st)
 static void let_go(struct fst_arena *a, uint64_t group)
 {
     if (fst_group_let_go(a, group))
-        fst_reaper_dropped(a);
+        fst_reaper_dropped(a, 0);
 }
 
 int fst_group_open_cgroup(fst_arena *a, const struct fst_group_spec *spec, const char *path, uint64_t *group, bool *created)

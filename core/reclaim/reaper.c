@@ -16,10 +16,12 @@
 #include "reclaim/pressure.h"
 #include "refs/reftable.h"
 
-#define GATHER_NS  (3 * FST_MS)   /* after a first drop: wait so long for more */
-#define TICK_NS    (400 * FST_MS) /* between two looks for deaths */
-#define GRACE_NS   (200 * FST_MS) /* for a grace period, before the thread breaks off and tries again */
-#define IDLE_TICKS 5u             /* ticks without a batch before memory is given back to the system */
+#define ENOUGH       1024u          /* entries that a batch is worth */
+#define ENOUGH_BYTES (4u << 20)     /* so that large objects go round in the processor's cache */
+#define GATHER_NS    (3 * FST_MS)   /* after a first drop: wait so long for more */
+#define TICK_NS      (400 * FST_MS) /* between two looks for deaths */
+#define GRACE_NS     (200 * FST_MS) /* for a grace period, before the thread breaks off and tries again */
+#define IDLE_TICKS   5u             /* ticks without a batch before memory is given back to the system */
 
 enum { KICK_NONE = 0, KICK_GATHER = 1, KICK_NOW = 2 };
 
@@ -30,7 +32,7 @@ struct fst_reaper {
     bool forbidden; /* for good: detached or ended */
     uint32_t kick;  /* futex */
     uint32_t stop;
-    uint32_t drops; /* since the last batch of this process */
+    uint64_t bytes; /* of objects dropped since the last batch of this process */
 };
 
 /* Is any other process attached? One probe over all bytes. */
@@ -114,7 +116,8 @@ static void *loop(void *argument)
         if (served)
             continue;
         uint32_t kick = __atomic_exchange_n(&r->kick, KICK_NONE, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&r->drops, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&a->refs->fresh, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&r->bytes, 0, __ATOMIC_RELAXED);
         struct fst_batch_options options = {.deaths = true, .timeout = GRACE_NS, .stop = &r->stop};
         if (kick == KICK_NONE && fst_pressure_high(&pressure)) {
             relieve(t);
@@ -171,13 +174,16 @@ static void kick(struct fst_arena *a, uint32_t how)
     }
 }
 
-void fst_reaper_dropped(struct fst_arena *a)
+void fst_reaper_dropped(struct fst_arena *a, uint64_t bytes)
 {
     struct fst_reaper *r = a->reaper;
     fst_add32(&a->self->dropped, 1);
-    uint32_t drops = __atomic_add_fetch(&r->drops, 1, __ATOMIC_RELAXED);
-    uint32_t live = a->refs->live, enough = live / 4 > 64 ? live / 4 : 64;
-    kick(a, drops >= enough || fst_load_relaxed(&a->sb->waiters) ? KICK_NOW : KICK_GATHER);
+    /* Neither counter is exact: threads may overwrite each other's sum, and a batch under way may have taken some of it already. */
+    uint64_t sum = __atomic_load_n(&r->bytes, __ATOMIC_RELAXED) + bytes;
+    __atomic_store_n(&r->bytes, sum, __ATOMIC_RELAXED);
+    uint32_t live = a->refs->live, enough = live / 4 > ENOUGH ? live / 4 : ENOUGH;
+    bool now = __atomic_load_n(&a->refs->fresh, __ATOMIC_RELAXED) >= enough || sum >= ENOUGH_BYTES;
+    kick(a, now || fst_load_relaxed(&a->sb->waiters) ? KICK_NOW : KICK_GATHER);
 }
 
 void fst_reaper_ended(struct fst_arena *a)
@@ -237,5 +243,5 @@ void fst_reaper_forked(struct fst_arena *a)
     r->running = false;
     r->forbidden = false; /* the parent was about to leave, not we */
     r->kick = KICK_NONE;
-    r->drops = 0;
+    r->bytes = 0;
 }

@@ -9,8 +9,8 @@
 
 #include "region/region.h"
 
-/* This process dropped a shared reference (an entry is DROPPED). Any thread; never fails. */
-void fst_reaper_dropped(struct fst_arena *a);
+/* This process dropped a shared reference (an entry is DROPPED) to an object of so many bytes. Any thread; never fails. */
+void fst_reaper_dropped(struct fst_arena *a, uint64_t bytes);
 /* A group or cache was ended. */
 void fst_reaper_ended(struct fst_arena *a);
 /* This process shares objects with others: watch over their deaths. */

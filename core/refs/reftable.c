@@ -100,6 +100,7 @@ static void queue_add(struct fst_refs *r, uint32_t entry)
         r->local[r->queue_tail].next_queue = entry;
     r->queue_tail = entry;
     r->queue_length++;
+    __atomic_store_n(&r->fresh, r->fresh + 1, __ATOMIC_RELAXED);
 }
 
 static uint32_t queue_pop(struct fst_refs *r)
@@ -285,7 +286,7 @@ void fst_refs_rebuild(struct fst_arena *a)
     for (uint32_t i = 0; i < BUCKETS; i++)
         if (r->buckets[i]) /* reading only: most of them were never touched */
             r->buckets[i] = 0;
-    r->pool_count = r->queue_length = r->live = 0;
+    r->pool_count = r->queue_length = r->live = r->fresh = 0;
     r->queue_head = r->queue_tail = FST_NONE;
     for (uint32_t i = top; i-- > 0;) {
         uint64_t word = fst_load_relaxed(entry_at(a, i));

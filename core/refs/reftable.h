@@ -39,7 +39,8 @@ struct fst_refs {
     uint32_t *buckets;
     uint32_t queue_head, queue_tail; /* DROPPED entries, oldest first */
     uint32_t queue_length;
-    uint32_t live; /* entries taken from the pool and not returned: about how many are in use */
+    uint32_t fresh; /* queued since the reaper last set it to 0: an entry that comes and goes counts once */
+    uint32_t live;  /* entries taken from the pool and not returned: about how many are in use */
 };
 
 static inline uint32_t fst_refs_owners(const struct fst_arena *a, uint32_t entry)

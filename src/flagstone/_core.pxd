@@ -146,6 +146,7 @@ cdef extern from "flagstone.h" nogil:
         uint32_t entry, tag
 
     int fst_alloc(fst_arena *arena, uint64_t child, fst_ref *out)
+    int fst_alloc_at_once(fst_arena *arena, uint64_t child, fst_ref *out)
     int fst_alloc_many(fst_arena *arena, uint64_t child, size_t n, fst_ref *out, size_t *got)
     int fst_alloc_bytes(fst_arena *arena, uint64_t group, uint64_t nbytes, fst_ref *out)
     int fst_reclaim(fst_arena *arena, uint64_t group, uint64_t timeout)

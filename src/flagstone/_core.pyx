@@ -22,7 +22,7 @@ from cpython.buffer cimport (
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.object cimport PyObject_RichCompare
+from cpython.object cimport PyObject_RichCompare, destructor
 from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -217,9 +217,7 @@ cdef class View:
     def __init__(self):
         raise TypeError("a View is made by Block.array")
 
-    def __dealloc__(self):
-        if self.block is not None:
-            self.block.leave()
+    # Its end is _end_view().
 
     def __repr__(self):
         return f"<view of {self.block!r}>"
@@ -248,11 +246,7 @@ cdef class Block:
     def __init__(self):
         raise TypeError("a Block is made by Cache.alloc(), Arena.alloc(), put() or get()")
 
-    def __dealloc__(self):
-        # Views hold the Block, so none is left: either the Block's own 1 remains, or nothing
-        # (freed, or never filled).
-        if self.life:
-            fst_drop(self.attachment.ptr, &self.ref)
+    # Its end is _end_block().
 
     cdef void leave(self) noexcept:
         if leave(&self.life):
@@ -477,6 +471,44 @@ cdef class Block:
         return _hooks.repr_of(self, self.attachment, self.format)
 
 
+# Blocks and views end in functions of our own, put before what Cython makes: a `__dealloc__` would
+# save and restore the exception state around itself, which costs as much as the drop. In here the
+# object has no reference left, so none may be taken: no temporary of its type, fields only.
+
+cdef destructor _block_rest = (<PyTypeObject *>Block).tp_dealloc
+cdef destructor _view_rest = (<PyTypeObject *>View).tp_dealloc
+
+
+cdef void _end_block(PyObject *self) noexcept:
+    # Views hold the Block, so none is left: either the Block's own 1 remains, or nothing (freed, or
+    # never filled).
+    if (<Block>self).life:
+        fst_drop((<Block>self).attachment.ptr, &(<Block>self).ref)
+    _block_rest(self)
+
+
+cdef void _end_view(PyObject *self) noexcept:
+    if <void *>(<View>self).block != <void *>None and leave(&(<View>self).block.life):
+        fst_drop((<View>self).block.attachment.ptr, &(<View>self).block.ref)
+    _view_rest(self)
+
+
+(<PyTypeObject *>Block).tp_dealloc = _end_block
+(<PyTypeObject *>View).tp_dealloc = _end_view
+
+
+@cython.final
+@cython.no_gc
+cdef class Known:
+    """A cache and its Format: what the last object that arrived was of. Never changes."""
+
+    cdef uint64_t cache
+    cdef Format format
+
+    def __init__(self):
+        raise TypeError("a Known is made by Attachment")
+
+
 @cython.final
 @cython.no_gc
 cdef class Attachment:
@@ -493,6 +525,7 @@ cdef class Attachment:
     cdef readonly bytes uuid
     cdef readonly str path       # None: anonymous
     cdef readonly dict formats   # cache id -> Format or None, for Blocks that arrive as handles
+    cdef list last               # of one: the Known of the last of them; ids are never used again
     cdef readonly bint synchronous  # destroying waits: see fst_destroy_synchronously
     cdef public object noticed   # what flagstone.notices has told of it
     cdef public uint64_t told    # burials up to this number were told of
@@ -515,6 +548,7 @@ cdef class Attachment:
         self.path = None if info.anonymous else _text(info.path)
         self.readonly = info.readonly
         self.formats = {}
+        self.last = [None]
         self.told = fst_burial_count(self.ptr)
         return 0
 
@@ -741,7 +775,7 @@ cdef class Attachment:
         _check(fst_take(self.ptr, &value, &block.ref))
         return self.arrived(block, format)
 
-    def resolve(self, Handle handle not None):
+    cpdef Block resolve(self, Handle handle):
         """The Block of a bare handle."""
         cdef Block block = Block.__new__(Block)
         cdef int status
@@ -754,17 +788,29 @@ cdef class Attachment:
 
     cdef Block arrived(self, Block block, Format format):
         cdef uint64_t cache = 0, group = 0
+        cdef object last
         block.life = 1
         if format is None:
             _check(fst_child_owner(self.ptr, block.ref.child, &cache, &group))
-            known = self.formats.get(cache, self)
-            format = _hooks.format_of(self, cache) if known is self else known
+            last = self.last[0]
+            if last is not None and (<Known>last).cache == cache:
+                format = (<Known>last).format
+            else:
+                format = self.learn(cache)
         # The text of a format lies in shared memory: believe it only as far as the object reaches.
         if format is not None and format.size > block.ref.nbytes and format.size:
             raise ArenaCorrupted(f"an object of {block.ref.nbytes} bytes is said to be"
                                  f" {format.dtype} {format.shape}")
         block.format = format
         return block
+
+    cdef Format learn(self, uint64_t cache):
+        cdef Known known = Known.__new__(Known)
+        found = self.formats.get(cache, self)
+        known.cache = cache
+        known.format = _hooks.format_of(self, cache) if found is self else found
+        self.last[0] = known
+        return known.format
 
     def reclaim(self, uint64_t group, uint64_t timeout):
         """Free what can be freed now, counted for the group. Returns the status; may wait."""
@@ -995,6 +1041,12 @@ cdef class Link:
             raise Closed("the arena did not come along over the fork: open it again here")
         return attachment
 
+    def resolve(self, handle):
+        """The Block of a bare handle: `Arena.get`."""
+        if type(handle) is not Handle:
+            raise TypeError(f"get() takes a Handle, not {type(handle).__name__}: Handle(16 bytes)")
+        return self.get().resolve(<Handle>handle)
+
     @property
     def closed(self):
         return self.box[0] is None
@@ -1081,10 +1133,10 @@ cdef class GroupCache:
 
     def alloc(self, *, bint zero=False, object wait=None):
         """A `Block`; arguments and errors as in `Cache.alloc`."""
-        cdef object block
+        cdef Block block
         if wait is None:
-            block = self._attempt(zero)
-            if type(block) is Block:
+            block = Block.__new__(Block)
+            if self._fill(block, zero) == FST_OK:
                 return block
         return _hooks.alloc(self, zero, wait)
 
@@ -1092,24 +1144,29 @@ cdef class GroupCache:
         """A list of n Blocks, or an exception and none: as `Cache.alloc_many`."""
         return _hooks.alloc_many(self, n)
 
-    cpdef object _attempt(self, bint zero):
-        """A Block, or the status."""
-        cdef Block block = Block.__new__(Block)
-        cdef Attachment attachment = self.link.get()
+    cdef inline int _fill(self, Block block, bint zero) except? 1:
+        # Allocate the Block's object; the status.
         cdef int status
-        block.attachment = attachment
+        block.attachment = self.link.get()
         block.format = self.format
         if self._size < _LONG:
-            status = fst_alloc(attachment.ptr, self.child, &block.ref)
+            status = fst_alloc(block.attachment.ptr, self.child, &block.ref)
         else:
-            with nogil:
-                status = fst_alloc(attachment.ptr, self.child, &block.ref)
-        if status != FST_OK:
-            return status
-        block.life = 1
-        if zero:
-            _zero(&block.ref)
-        return block
+            status = fst_alloc_at_once(block.attachment.ptr, self.child, &block.ref)
+            if status != FST_OK:
+                with nogil:
+                    status = fst_alloc(block.attachment.ptr, self.child, &block.ref)
+        if status == FST_OK:
+            block.life = 1
+            if zero:
+                _zero(&block.ref)
+        return status
+
+    def _attempt(self, bint zero):
+        """A Block, or the status."""
+        cdef Block block = Block.__new__(Block)
+        cdef int status = self._fill(block, zero)
+        return block if status == FST_OK else status
 
     def _attempt_many(self, size_t n):
         """(Blocks, status): up to n."""

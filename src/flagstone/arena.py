@@ -155,9 +155,7 @@ class Arena:
         Raises:
             StaleHandle: it is gone, or never was one of this arena.
         """
-        if not isinstance(handle, Handle):
-            raise TypeError(f"get() takes a Handle, not {type(handle).__name__}: Handle(16 bytes)")
-        return self._link.attachment.resolve(handle)
+        return self._link.resolve(handle)
 
     def in_flight(self, older_than: float = 0.0) -> list[InFlight]:
         """What was pickled at least `older_than` seconds ago and never taken, the oldest first."""
