@@ -25,7 +25,7 @@ SOURCES := $(shell find core src -name '*.[ch]' -o -name '*.py' -o -name '*.py[i
 C_FILES = $(shell find core tests/core -name '*.[ch]')
 PYTHON_PATHS = $(wildcard src tests tools benchmarks examples)
 
-.PHONY: help setup demo test lint test-core test-python sanitize model soak bench format clean
+.PHONY: help setup demo test lint test-core hot-paths test-python sanitize model soak bench format clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,8 +35,8 @@ setup: $(S)/package $(S)/tools ## make .venv, install the tools and the package
 demo: $(S)/package ## show what Flagstone does
 	@$(BIN)/flagstone demo
 
-test: ## everything: lint, core tests, sanitizers, models, Python tests
-	@for part in lint test-core sanitize model test-python; do \
+test: ## everything: lint, core tests, hot paths, sanitizers, models, Python tests
+	@for part in lint test-core hot-paths sanitize model test-python; do \
 		printf '\n== %s\n' $$part; $(MAKE) --no-print-directory $$part; done
 
 lint: $(S)/tools ## formatting, style, types, layers, source lists
@@ -56,6 +56,9 @@ test-core: $(S)/tools ## the C core's tests, built by gcc and clang
 	@CC=gcc tools/core-tests gcc -Dfault_points=true
 	@CC=clang tools/core-tests clang -Dbuildtype=release
 	@CC=gcc tools/core-tests full-fences -Dfull_fences=true -Dfault_points=true
+
+hot-paths: $(S)/tools ## count the instructions of the core's hot paths: ARGS=--update sets the bounds
+	@$(BIN)/python tools/hot-paths $(ARGS)
 
 mutants: $(S)/tools ## break one rule of the core at a time, and see that a test fails
 	@$(BIN)/python tools/mutants $(ARGS)
