@@ -89,7 +89,10 @@ class Cache:
             Closed: the arena, the cache or the group has ended.
             ReadOnly: attached with `readonly=True`.
         """
-        return self.bind(group).alloc(zero=zero, wait=wait)
+        bound = self.bind(group)
+        if wait is None and not zero:
+            return bound.alloc()
+        return bound.alloc(zero=zero, wait=wait)
 
     def alloc_many(self, n: SupportsIndex, group: Group | None = None) -> list[Block]:
         """Allocate n objects at once: all, or an exception (as from `alloc`) and none. Does not

@@ -52,7 +52,7 @@ class Group:
         self._ref = ref
         self._name = name
         self._created_in = fork_generation() if created else None
-        self._bound: dict[int, GroupCache] = {}
+        self._bound: dict[int, GroupCache] | None = None
         self._ending: Teardown | None = None
         # Usage, peak, events as they were when this object destroyed the group.
         self._final: tuple[int, int, int, int, int] | None = None
@@ -212,14 +212,17 @@ class Group:
         return self._link.attachment.group_info(self._id)
 
     def _bind(self, link: Link, cache: int, size: int, form: Format | None) -> GroupCache:
-        bound = self._bound.get(cache)
+        known = self._bound
+        if known is None:
+            known = self._bound = {}
+        bound = known.get(cache)
         if bound is None:
             if link.uuid != self._link.uuid:
                 raise ValueError(f"{self!r} belongs to another arena")
             bound = GroupCache(self._link, self._ref, form, size, cache, self._id)
-            if len(self._bound) >= 256:  # caches come and go, a group may last
-                self._bound.clear()
-            self._bound[cache] = bound
+            if len(known) >= 256:  # caches come and go, a group may last
+                known.clear()
+            known[cache] = bound
         return bound
 
     def _let_go(self) -> None:
