@@ -410,3 +410,15 @@ int fst_cache_shrink(fst_arena *a, uint64_t cache, uint64_t *bytes)
     } while (from != FST_NONE);
     return FST_OK;
 }
+
+int fst_cache_look(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
+{
+    uint32_t index;
+    memset(out, 0, sizeof *out);
+    fst_registry_lock(a);
+    bool found = fst_cache_find(a, cache, &index);
+    if (found)
+        describe(a, index, out);
+    fst_registry_unlock(a);
+    return found ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone");
+}

@@ -173,6 +173,8 @@ struct fst_cache_info {
     uint32_t children;
 };
 int fst_cache_get_info(fst_arena *arena, uint64_t cache, struct fst_cache_info *out);
+/* The same without slabs, objects, allocated, bytes and children, which have to be counted: 0. */
+int fst_cache_look(fst_arena *arena, uint64_t cache, struct fst_cache_info *out);
 /* Ids of all caches that are not FREE: up to max into ids; returns their number (which may exceed max). */
 size_t fst_cache_list(fst_arena *arena, uint64_t *ids, size_t max);
 

@@ -100,6 +100,7 @@ cdef extern from "flagstone.h" nogil:
         uint32_t children
 
     int fst_cache_get_info(fst_arena *arena, uint64_t cache, fst_cache_info *out)
+    int fst_cache_look(fst_arena *arena, uint64_t cache, fst_cache_info *out)
     size_t fst_cache_list(fst_arena *arena, uint64_t *ids, size_t max)
 
     struct fst_group_spec:

@@ -648,6 +648,12 @@ cdef class Attachment:
         _check(status)
         return count
 
+    def cache_look(self, uint64_t cache):
+        """cache_info() with nothing counted: what is there to be counted is 0."""
+        cdef fst_cache_info info
+        _check(fst_cache_look(self.ptr, cache, &info))
+        return info
+
     def cache_info(self, uint64_t cache):
         cdef fst_cache_info info
         _check(fst_cache_get_info(self.ptr, cache, &info))
@@ -746,7 +752,7 @@ cdef class Attachment:
     def cache_gone(self, uint64_t cache):
         """Whether the cache's descriptor has been released."""
         cdef fst_cache_info info
-        return _gone(fst_cache_get_info(self.ptr, cache, &info))
+        return _gone(fst_cache_look(self.ptr, cache, &info))
 
     # ---- objects: where a Block or a status is returned, the status is for the caller to wait and
     # try again

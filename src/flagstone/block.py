@@ -92,7 +92,7 @@ def _load(
 def _deepcopy(block: Block) -> Block:
     attachment, form = block._parts
     cache, group = block._owner()
-    if attachment.cache_info(cache)["flags"] & SIZE_CLASS:
+    if attachment.cache_look(cache)["flags"] & SIZE_CLASS:
         copy = alloc_bytes(attachment, block.nbytes, form, None, group)
     else:
         bound = GroupCache(Link(attachment), None, form, block.nbytes, cache, group)
@@ -115,7 +115,7 @@ def _repr(block: Block, attachment: Attachment, form: Format | None) -> str:
     where = arena_name(attachment.path) or "anonymous"
     try:
         cache, group = block._owner()
-        info = attachment.cache_info(cache)
+        info = attachment.cache_look(cache)
         group_name = text(attachment.group_info(group)["name"])
     except FlagstoneError as error:
         return f"<Block of arena {where!r}, {error}>"

@@ -175,7 +175,7 @@ class Cache:
         merged = self._info()["merged_into"]
         if merged == self._id:
             return None
-        return text(self._link.attachment.cache_info(merged)["name"])
+        return text(self._link.attachment.cache_look(merged)["name"])
 
     @property
     def aliases(self) -> list[str]:
@@ -258,7 +258,7 @@ def open_cache(
         content or None,
         CacheMismatch,
     )
-    return Cache(link, ident, attachment.cache_info(ident), form)
+    return Cache(link, ident, attachment.cache_look(ident), form)
 
 
 def _alignment(align: SupportsIndex | None) -> int:
@@ -276,10 +276,10 @@ def _alignment(align: SupportsIndex | None) -> int:
 def cache_of(link: Link, ident: int) -> Cache:
     """The Cache with this id; of merged ones whose first name was destroyed, the next."""
     attachment = link.attachment
-    info = attachment.cache_info(ident)
+    info = attachment.cache_look(ident)
     if info["state"] == _NAMELESS:
         ident = info["merged_into"]
-        info = attachment.cache_info(ident)
+        info = attachment.cache_look(ident)
     return Cache(link, ident, info, format_of(attachment, ident))
 
 
@@ -300,7 +300,7 @@ def caches_in(link: Link, group: int) -> list[Cache]:
 
 def format_of(attachment: Attachment, cache: int) -> Format | None:
     """The Format of a cache's objects, remembered for Blocks that arrive as handles."""
-    form = parse_format(text(attachment.cache_info(cache)["format"]))
+    form = parse_format(text(attachment.cache_look(cache)["format"]))
     if len(attachment.formats) >= 4096:  # caches come and go
         attachment.formats.clear()
     attachment.formats[cache] = form
