@@ -258,14 +258,40 @@ void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body)
     fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_ENDED));
     if (index != body)
         forget_alias(a, index);
+}
+
+void fst_cache_queue(struct fst_arena *a, uint32_t body, uint64_t state)
+{
+    struct fst_cache *c = fst_cache_at(a, body);
+    if (c->state != state || c->queued)
+        return; /* a batch that looks at everything was quicker */
+    fst_store_relaxed(&c->queued, 1);
     fst_store_relaxed(&c->next_ended, a->sb->ended_caches);
     fst_store_relaxed(&a->sb->ended_caches, body);
+}
+
+bool fst_cache_taken(struct fst_arena *a, uint32_t index)
+{
+    fst_store_relaxed(&fst_cache_at(a, index)->queued, 0);
+    return fst_cache_try_release(a, index);
+}
+
+void fst_cache_taken_all(struct fst_arena *a)
+{
+    for (uint32_t i = 0; i < a->sb->cache_top; i++)
+        if (fst_cache_at(a, i)->queued)
+            fst_store_relaxed(&fst_cache_at(a, i)->queued, 0);
+    /* What was queued since is linked, and stays. */
+    for (uint32_t i = a->sb->ended_caches; i < a->sb->cache_top; i = fst_cache_at(a, i)->next_ended)
+        fst_store_relaxed(&fst_cache_at(a, i)->queued, 1);
+    for (uint32_t i = 0; i < a->sb->cache_top; i++)
+        fst_cache_try_release(a, i);
 }
 
 bool fst_cache_try_release(struct fst_arena *a, uint32_t index)
 {
     struct fst_cache *c = fst_cache_at(a, index);
-    if (fst_state(c->state) != FST_CACHE_ENDED || c->first != FST_NONE)
+    if (fst_state(c->state) != FST_CACHE_ENDED || c->first != FST_NONE || c->queued)
         return false;
     /* Killed before the slab is CLOSING: nothing has happened. After it: the next look for abandoned slabs releases the slab, and the
      * next batch finds it no more LIVE. */

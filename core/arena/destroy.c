@@ -199,7 +199,7 @@ static enum step begin(struct fst_arena *a, uint64_t cache, uint32_t *index, uin
 }
 
 /* Still the last name, now that nobody uses an object: end the body. */
-static enum step finish(struct fst_arena *a, uint64_t cache, uint32_t body)
+static enum step finish(struct fst_arena *a, uint64_t cache, uint32_t body, uint64_t *ended)
 {
     uint32_t index, now;
     enum step step = GONE;
@@ -208,9 +208,17 @@ static enum step finish(struct fst_arena *a, uint64_t cache, uint32_t body)
         step = fst_cache_unname(a, index) ? DONE : LAST;
         if (step == LAST)
             fst_cache_end(a, index, body);
+        *ended = fst_cache_at(a, body)->state;
     }
     fst_registry_unlock(a);
     return step;
+}
+
+static void queue(struct fst_arena *a, uint32_t body, uint64_t ended)
+{
+    fst_registry_lock(a);
+    fst_cache_queue(a, body, ended);
+    fst_registry_unlock(a);
 }
 
 static int gone(void)
@@ -240,12 +248,14 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
     if (rc)
         return rc;
     fst_cache_lock_ending(a, body);
+    uint64_t ended = 0;
     bool free = unused(a, body, name);
     if (free) {
-        step = finish(a, cache, body);
-        if (step == LAST)
+        step = finish(a, cache, body, &ended);
+        if (step == LAST) {
             children = fst_child_end_all_of_cache(a, body);
-        else
+            queue(a, body, ended);
+        } else
             fst_child_suspend_all_of_cache(a, body, false);
         *name_only = step == DONE;
     }

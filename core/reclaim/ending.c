@@ -268,10 +268,10 @@ static void release_caches(struct fst_arena *a, const struct fst_ended *e)
     fst_registry_lock(a);
     for (uint32_t c = e->caches, next; c != FST_NONE && !e->walk; c = next) {
         next = fst_cache_at(a, c)->next_ended;
-        fst_cache_try_release(a, c);
+        fst_cache_taken(a, c);
     }
-    for (uint32_t i = 0; e->walk && i < a->sb->cache_top; i++)
-        fst_cache_try_release(a, i);
+    if (e->walk)
+        fst_cache_taken_all(a);
     fst_registry_unlock(a);
 }
 

@@ -344,7 +344,7 @@ struct fst_name_link {
  *      0       8      16      24      28        32      36       40          44           48     112      1136        1140         1144
  *      | state | size | align | flags | aliases | first | merged | init_slab | init_bytes | name | format | next_free | root_child | ending |
  *      1148          1152         1156         1160      1168       1176   1216
- *      | first_alias | next_alias | prev_alias | by_name | by_shape | next_ended | pad |
+ *      | first_alias | next_alias | prev_alias | by_name | by_shape | next_ended | queued | pad |
  */
 enum fst_cache_state {
     FST_CACHE_FREE = 0,
@@ -375,7 +375,8 @@ struct fst_cache {
     struct fst_name_link by_name;
     struct fst_name_link by_shape; /* bodies that others may be merged with */
     uint32_t next_ended;
-    uint32_t pad[9];
+    uint32_t queued; /* 1: on the list of ended caches, or taken off it by a batch under way: not to be released */
+    uint32_t pad[8];
 };
 static_assert(offsetof(struct fst_cache, name) == 48, "layout");
 static_assert(offsetof(struct fst_cache, by_name) == 1160, "layout");

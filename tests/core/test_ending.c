@@ -1,5 +1,6 @@
 /* Ends that meet a batch: groups closed and destroyed while one waits for a reader, a batch that was broken off or killed, readers of a
  * cache whose group ends. No reaper thread runs, so that each batch is one of the test's. */
+#include <fcntl.h>
 #include <pthread.h>
 
 #include "alloc/slab.h"
@@ -458,7 +459,50 @@ static void trees(void)
     tear_down();
 }
 
-TEST_MAIN(CASE(bounded), CASE(many_children), CASE(trees), CASE(closed_during_a_walk),
+/* ---- caches that end while batches run ---- */
+
+#define CACHES 20000
+
+static void run_batches(struct peer *parent, void *context)
+{
+    (void)context;
+    peer_say(parent, 'r');
+    fcntl(parent->in, F_SETFL, O_NONBLOCK);
+    char c;
+    while (read(parent->in, &c, 1) < 0) {
+        /* Something on the queues, so that the batch waits for their lock. */
+        uint64_t group = make_group(a, NULL, fst_group_root(a), FST_NO_LIMIT, 0);
+        CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+        fst_group_unref(a, group);
+        CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    }
+}
+
+/* A batch may take the queue while the destroyer has not come to the cache's children yet: they must not be forgotten. */
+static void caches_end_beside_batches(void)
+{
+    set_up();
+    alarm(60);
+    size_t before = fst_cache_list(a, NULL, 0);
+    struct peer p = peer_start(run_batches, NULL);
+    PEER_WAIT(&p, 'r');
+    for (int i = 0; i < CACHES; i++) {
+        uint64_t mine = make_cache(a, "short", 100, FST_CACHE_NO_MERGE);
+        struct fst_ref ref = alloc_one(a, child_of(a, mine, fst_group_root(a)));
+        fst_drop(a, &ref);
+        CHECK_EQ(FST_OK, fst_cache_destroy(a, mine, NULL));
+        if (i % 500 == 499) /* or a starved peer lets the arena fill */
+            CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    }
+    peer_say(&p, 'e');
+    peer_end(&p);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(before, fst_cache_list(a, NULL, 0));
+    tear_down();
+}
+
+TEST_MAIN(CASE(caches_end_beside_batches), CASE(bounded), CASE(many_children), CASE(trees), CASE(closed_during_a_walk),
           CASE(destroyed_after_a_batch_took_it_as_closed), CASE(taken_after_a_batch_was_broken_off),
           CASE(typesafe_memory_of_a_closed_group), CASE(child_outlives_its_slabs), CASE(typesafe_groups_share_a_grace_period),
           CASE(dropping_in_a_section), CASE(opened_while_a_dead_batch_closes), CASE(zone_half_in_use))

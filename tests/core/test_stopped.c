@@ -78,7 +78,7 @@ static const struct held_lock locks[] = {
     {"names' lock", names_word,
      "open what exists, alloc of a new size, large alloc, open cache, open group, destroy group, destroy cache"},
     {"child's lock", child_word, "alloc of many"},
-    {"pages' lock", pages_word, "alloc of many, alloc of a new size, large alloc, open cache"},
+    {"pages' lock", pages_word, "alloc of many, large alloc, open cache"},
 };
 
 static const struct held_lock *chosen;
