@@ -246,23 +246,31 @@ static void shrink_gives_empty_slabs_back(void)
     fst_arena_unref(a);
 }
 
-/* A thread's idea of its active slab outlives the slab: the descriptor is another cache's by then. */
+/* A thread's idea of its active slab outlives the slab: the descriptor is another cache's by then, where another
+ * thread allocates. */
 static void active_slab_is_gone(void)
 {
     uint64_t bytes;
+    struct {
+        struct fst_ref ref;
+        uint64_t child;
+    } theirs;
+    pthread_t t;
     a = anonymous(16 * MIB);
-    uint64_t cache = make_cache(a, "c", 48, 0), child = child_of(a, cache, fst_group_root(a)), other = root_child(a, "o", 56, 0);
+    uint64_t cache = make_cache(a, "c", 48, 0), child = child_of(a, cache, fst_group_root(a));
+    theirs.child = root_child(a, "o", 56, 0);
     for (int i = 0; i < 3; i++) {
-        struct fst_ref ref = alloc_one(a, child), theirs;
+        struct fst_ref ref = alloc_one(a, child);
         uint32_t id = fst_oid_slab(ref.oid);
         fst_drop(a, &ref);
         CHECK_EQ(FST_OK, fst_cache_shrink(a, cache, &bytes));
-        theirs = alloc_one(a, other);
-        CHECK_EQ(id, fst_oid_slab(theirs.oid));
+        REQUIRE(pthread_create(&t, NULL, alloc_in_thread, &theirs) == 0);
+        pthread_join(t, NULL);
+        CHECK_EQ(id, fst_oid_slab(theirs.ref.oid));
+        fst_drop(a, &theirs.ref); /* so that the first word is free in either life */
         ref = alloc_one(a, child);
         CHECK_EQ((uint32_t)child, fst_slab_at(a, fst_oid_slab(ref.oid))->child);
         fst_drop(a, &ref);
-        fst_drop(a, &theirs);
         settle(a);
     }
     CHECK_CLEAN(a);
