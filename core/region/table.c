@@ -28,12 +28,12 @@ const char *fst_table_name(enum fst_table_kind kind)
     return kind < FST_T_SLAB ? names[kind] : "slab descriptors";
 }
 
-/* Bytes to commit when `need` are needed and `have` are there: a quarter more, between a page and 1 MiB at a time. */
+/* Bytes to commit when `need` are needed and `have` are there: an eighth more, between a page and 128 KiB at a time. */
 static uint64_t growth(uint64_t have, uint64_t need, uint64_t total)
 {
-    uint64_t step = have / 4;
-    if (step > (1u << 20))
-        step = 1u << 20;
+    uint64_t step = have / 8;
+    if (step > (128u << 10))
+        step = 128u << 10;
     uint64_t want = need > have + step ? need : have + step;
     want = (want + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
     return want < total ? want : total;
