@@ -78,6 +78,12 @@ static bool pending(struct fst_arena *a)
            fst_load_seq_cst(&a->sb->ended_caches) != FST_NONE || fst_load_seq_cst(&a->sb->ended_slabs) != 0;
 }
 
+/* How many groups wait for a batch. */
+static uint32_t waiting(struct fst_arena *a)
+{
+    return fst_load_relaxed(&a->sb->ended_groups) - fst_load_relaxed(&a->sb->ended_taken);
+}
+
 /* Wait a little for more to do. True: another process's batch began after our kick and is over, so that ours is done. */
 static bool gather(struct fst_arena *a)
 {
@@ -128,10 +134,11 @@ static void *loop(void *argument)
             continue;
         }
         int rc = fst_batch_run(t, &options);
-        /* What we were kicked for may not be in the other's batch, or more than ours takes: try again soon. */
-        uint32_t none = KICK_NONE;
+        /* What we were kicked for may not be in the other's batch, or more than ours takes: try again soon, or at once if there is enough for
+         * a grace period. */
+        uint32_t none = KICK_NONE, again = waiting(a) >= FST_ENDED_GROUPS / 4 && rc == FST_OK ? KICK_NOW : KICK_GATHER;
         if (pending(a) || (kick != KICK_NONE && rc != FST_OK))
-            __atomic_compare_exchange_n(&r->kick, &none, KICK_GATHER, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+            __atomic_compare_exchange_n(&r->kick, &none, again, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
         if (kick == KICK_NONE)
             idle(t, &i);
     }
@@ -188,8 +195,7 @@ void fst_reaper_dropped(struct fst_arena *a, uint64_t bytes)
 
 void fst_reaper_ended(struct fst_arena *a)
 {
-    uint32_t waiting = fst_load_relaxed(&a->sb->ended_groups) - fst_load_relaxed(&a->sb->ended_taken);
-    kick(a, waiting >= FST_ENDED_GROUPS ? KICK_NOW : KICK_GATHER);
+    kick(a, waiting(a) >= FST_ENDED_GROUPS ? KICK_NOW : KICK_GATHER);
 }
 
 void fst_reaper_watch(struct fst_arena *a)
