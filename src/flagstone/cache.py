@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -172,10 +173,10 @@ class Cache:
     @property
     def merged_into(self) -> str | None:
         """Name of the compatible cache that this one is an alias of, or None."""
-        merged = self._info()["merged_into"]
-        if merged == self._id:
-            return None
-        return text(self._link.attachment.cache_look(merged)["name"])
+        while (merged := self._info()["merged_into"]) != self._id:
+            with contextlib.suppress(Closed):  # destroyed meanwhile: another name speaks for it now
+                return text(self._link.attachment.cache_look(merged)["name"])
+        return None
 
     @property
     def aliases(self) -> list[str]:
@@ -249,16 +250,14 @@ def open_cache(
         raise ValueError(f"init has {len(content)} bytes, an object only {nbytes}")
     flags = (_TYPESAFE_BY_RCU if typesafe_by_rcu else 0) | (0 if merge else _NO_MERGE)
     attachment = link.attachment
-    ident = attachment.cache_open(
-        raw_name,
-        nbytes,
-        _alignment(align),
-        flags,
-        format_text(form).encode(),
-        content or None,
-        CacheMismatch,
-    )
-    return Cache(link, ident, attachment.cache_look(ident), form)
+    alignment = _alignment(align)
+    description = format_text(form).encode()
+    while True:
+        ident = attachment.cache_open(
+            raw_name, nbytes, alignment, flags, description, content or None, CacheMismatch
+        )
+        with contextlib.suppress(Closed):  # destroyed and released meanwhile: it is made anew
+            return Cache(link, ident, attachment.cache_look(ident), form)
 
 
 def _alignment(align: SupportsIndex | None) -> int:
@@ -276,18 +275,18 @@ def _alignment(align: SupportsIndex | None) -> int:
 def cache_of(link: Link, ident: int) -> Cache:
     """The Cache with this id; of merged ones whose first name was destroyed, the next."""
     attachment = link.attachment
-    info = attachment.cache_look(ident)
-    if info["state"] == _NAMELESS:
-        ident = info["merged_into"]
-        info = attachment.cache_look(ident)
-    return Cache(link, ident, info, format_of(attachment, ident))
+    while (info := attachment.cache_look(ident))["state"] == _NAMELESS:
+        with contextlib.suppress(Closed):  # destroyed meanwhile: another name speaks for it now
+            info = attachment.cache_look(info["merged_into"])
+            break
+    return Cache(link, info["id"], info, _remember(attachment, info))
 
 
 def caches_of(link: Link) -> list[Cache]:
     """The live caches that somebody opened by name: no size classes."""
     attachment = link.attachment
     return [
-        Cache(link, info["id"], info, format_of(attachment, info["id"]))
+        Cache(link, info["id"], info, _remember(attachment, info))
         for info in _infos(attachment)
         if info["state"] in (1, 4) and not info["flags"] & 4
     ]
@@ -295,15 +294,23 @@ def caches_of(link: Link) -> list[Cache]:
 
 def caches_in(link: Link, group: int) -> list[Cache]:
     """The caches that have objects of the group, size classes included."""
-    return [cache_of(link, ident) for ident in link.attachment.group_caches(group)]
+    found = []
+    for ident in link.attachment.group_caches(group):
+        with contextlib.suppress(Closed):  # released meanwhile
+            found.append(cache_of(link, ident))
+    return found
 
 
 def format_of(attachment: Attachment, cache: int) -> Format | None:
     """The Format of a cache's objects, remembered for Blocks that arrive as handles."""
-    form = parse_format(text(attachment.cache_look(cache)["format"]))
+    return _remember(attachment, attachment.cache_look(cache))
+
+
+def _remember(attachment: Attachment, info: _CacheInfo) -> Format | None:
+    form = parse_format(text(info["format"]))
     if len(attachment.formats) >= 4096:  # caches come and go
         attachment.formats.clear()
-    attachment.formats[cache] = form
+    attachment.formats[info["id"]] = form
     return form
 
 

@@ -107,7 +107,7 @@ class Group:
     def children(self) -> list[Group]:
         """The groups in it, not those in these. Looks at all groups of the arena."""
         self._info()
-        return [group for group in groups_of(self._link) if group.parent == self]
+        return groups_of(self._link, self._id)
 
     @property
     def limit(self) -> int | None:
@@ -268,8 +268,8 @@ def look(link: Link, ident: int) -> Group:
     return Group(link, ident, None, None, False)
 
 
-def groups_of(link: Link) -> list[Group]:
-    """The groups that are not destroyed, without the root group."""
+def groups_of(link: Link, parent: int | None = None) -> list[Group]:
+    """The groups that are not destroyed, without the root group; only those in one."""
     attachment = link.attachment
     root = attachment.root_group
     found = []
@@ -280,7 +280,7 @@ def groups_of(link: Link) -> list[Group]:
             info = attachment.group_info(ident)
         except Closed:  # released meanwhile
             continue
-        if info["state"] in (1, 2):
+        if info["state"] in (1, 2) and parent in (None, info["parent"]):
             found.append(Group(link, ident, None, text(info["name"]), False))
     return found
 

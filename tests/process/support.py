@@ -90,6 +90,14 @@ class Worker:
             return answer
         raise answer
 
+    def answered(self):
+        """Whether `result` has something already."""
+        return self._pipe.poll(0)
+
+    def lives(self):
+        """Whether it was neither killed nor ended."""
+        return not self._pipe.closed
+
     def signal(self, number):
         os.kill(self.pid, number)
 
