@@ -6,28 +6,23 @@ Where something happens "again and again", it does so a fixed number of times he
 under the marker `soak`.
 """
 
-import asyncio
 import contextlib
 import ctypes
 import gc
-import math
 import os
 import pickle
 import random
-import signal
-import threading
 
 import pytest
 
 import flagstone
-from flagstone.testing import assert_sound, has_fault_points, wait_until
 from tests.conftest import _passed
-from tests.process.support import PATIENCE, Worker, assert_all_given_back, kept, pattern, program
-from tests.process.test_full import MIB, Hog, fill_with
+from tests.process.support import PATIENCE, Worker, assert_all_given_back, kept, pattern
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 SIZE = 512
+MIB = 1 << 20
 
 
 def again_and_again(short, long):
@@ -108,16 +103,6 @@ def begin_reading():
 
 def end_reading():
     kept.pop("section").__exit__(None, None, None)
-
-
-def take(message):
-    kept["taken"] = pickle.loads(message)
-
-
-def hold(*names):
-    """An object of each of these caches."""
-    arena = kept["arena"]
-    kept["blocks"] = [arena.cache(name, size=SIZE, merge=False).alloc() for name in names]
 
 
 def share_and_drop(block):
@@ -202,9 +187,9 @@ class TestOrder:
         rival.destroy()
 
     def test_16_what_was_dropped_is_no_user(self, arena, worker):
-        """Given thousands of references that were dropped, here and elsewhere, and that no batch has
-        taken yet, when the cache is destroyed, then nobody has to flush them first: the cache is
-        not busy, and its ticket waits for all of them. (6c6c47b063b5)
+        """Given thousands of references that were dropped, here and elsewhere, and that no batch
+        has taken yet, when the cache is destroyed, then nobody has to flush them first: the cache
+        is not busy, and its ticket waits for all of them. (6c6c47b063b5)
         """
         for _ in range(20):
             cache = arena.cache("thing", size=SIZE)
@@ -484,8 +469,9 @@ def run_batches(rounds):
 class TestReaders:
     @again_and_again(60, 6000)
     def test_07_every_statistic_under_churn(self, arena, worker, other_worker, rounds):
-        """Given caches, aliases and groups that come and go in two processes, when a third one reads
-        every statistic there is in a loop, then it may see old numbers, and never hangs or fails.
+        """Given caches, aliases and groups that come and go in two processes, when a third one
+        reads every statistic there is in a loop, then it may see old numbers, and never hangs or
+        fails.
         (e4f8e513c3d3)
         """
         looks = 0
