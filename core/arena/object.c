@@ -565,6 +565,31 @@ void fst_group_unref(fst_arena *a, uint64_t group)
         fst_reaper_dropped(a, 0);
 }
 
+uint32_t fst_group_entry(fst_arena *a, uint64_t group)
+{
+    uint32_t index, entry = FST_NONE;
+    struct fst_thread *t = fst_thread_get(a);
+    if (!t || !fst_group_find(a, group, &index))
+        return FST_NONE;
+    uint64_t generation = fst_word_gen(fst_load_acquire(&fst_group_at(a, index)->word));
+    if (fst_refs_get(a, t, fst_oid_group(index), generation, &entry))
+        return FST_NONE;
+    if (fst_refs_drop(a, entry)) /* the caller has none */
+        fst_reaper_dropped(a, 0);
+    return entry;
+}
+
+void fst_group_unref_at(fst_arena *a, uint64_t group, uint32_t entry)
+{
+    /* A forked child may not have been given the reference: then it is not where it was. */
+    uint64_t word = a->usable && entry < FST_MAX_ENTRIES ? fst_load_relaxed(&a->entries[entry]) : 0;
+    if (fst_entry_state(word) != FST_ENTRY_LIVE || fst_entry_oid(word) != fst_oid_group((uint32_t)group) ||
+        !fst_refs_owners(a, entry))
+        fst_group_unref(a, group);
+    else if (fst_refs_drop(a, entry))
+        fst_reaper_dropped(a, 0);
+}
+
 int fst_group_share(fst_arena *a, uint64_t group, struct fst_message *out)
 {
     struct fst_thread *t = fst_thread_get(a);

@@ -200,6 +200,9 @@ int fst_group_open_cgroup(fst_arena *arena, const struct fst_group_spec *spec, c
 size_t fst_group_cgroup(fst_arena *arena, uint64_t group, char *path, size_t size);
 int fst_group_hold(fst_arena *arena, uint64_t group); /* one more reference of this process; FST_CLOSED when it is gone */
 void fst_group_unref(fst_arena *arena, uint64_t group);
+/* The same for who has remembered where the reference is: fst_group_entry, right after it was taken. Saves looking for it. */
+uint32_t fst_group_entry(fst_arena *arena, uint64_t group);
+void fst_group_unref_at(fst_arena *arena, uint64_t group, uint32_t entry);
 int fst_group_close(fst_arena *arena, uint64_t group);   /* offline: no more allocations */
 int fst_group_destroy(fst_arena *arena, uint64_t group); /* and everything in it is freed now; never waits */
 /* From now on, whoever destroys a group or a cache through this attachment waits until it is released: one grace period for each child cache

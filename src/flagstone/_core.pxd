@@ -116,6 +116,8 @@ cdef extern from "flagstone.h" nogil:
                               uint64_t *group, fst_bool *created)
     size_t fst_group_cgroup(fst_arena *arena, uint64_t group, char *path, size_t size)
     void fst_group_unref(fst_arena *arena, uint64_t group)
+    uint32_t fst_group_entry(fst_arena *arena, uint64_t group)
+    void fst_group_unref_at(fst_arena *arena, uint64_t group, uint32_t entry)
     int fst_group_close(fst_arena *arena, uint64_t group)
     int fst_group_destroy(fst_arena *arena, uint64_t group)
     void fst_destroy_synchronously(fst_arena *arena, bint on)

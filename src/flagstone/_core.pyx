@@ -23,7 +23,7 @@ from cpython.buffer cimport (
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject_RichCompare, destructor
-from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject, PyTypeObject
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
@@ -681,9 +681,9 @@ cdef class Attachment:
         spec.set_limit = limit is not None
         spec.flags = lasting
         if cgroup is None:
-            status = fst_group_open(self.ptr, &spec, &ref.id, &created)
+            status = fst_group_open(self.ptr, &spec, &ref.node.id, &created)
         else:
-            status = fst_group_open_cgroup(self.ptr, &spec, PyBytes_AS_STRING(cgroup), &ref.id,
+            status = fst_group_open_cgroup(self.ptr, &spec, PyBytes_AS_STRING(cgroup), &ref.node.id,
                                            &created)
         if status != FST_OK:
             raise _error(status, mismatch)
@@ -695,7 +695,7 @@ cdef class Attachment:
         cdef GroupRef ref = GroupRef.__new__(GroupRef)
         cdef fst_message value
         _message(message, &value)
-        _check(fst_group_take(self.ptr, &value, &ref.id))
+        _check(fst_group_take(self.ptr, &value, &ref.node.id))
         ref.hold(link, self)
         return ref
 
@@ -1011,6 +1011,15 @@ cdef bint _in_time(int status) except -1:
     return True
 
 
+cdef struct group_node:
+    # A GroupRef in its Link's list.
+    group_node *prev
+    group_node *next
+    PyObject *attachment  # a reference of ours; NULL: let go
+    uint64_t id
+    uint32_t entry        # where the process's reference is
+
+
 @cython.final
 @cython.no_gc
 cdef class Link:
@@ -1018,18 +1027,54 @@ cdef class Link:
     it away.
 
     The attachment lies in a list of one, because reading an item of a list gives a reference of
-    one's own in every build, while another thread puts None there. `held` has the groups that are
-    open through this link, to be let go when it is cut.
+    one's own in every build, while another thread puts None there. The groups that are open through
+    this link, to be let go when it is cut, are linked through their GroupRefs: groups come and go
+    by the hundred thousand, and a dictionary of them is a cache miss for each of its parts.
     """
 
     cdef list box
-    cdef dict held  # address of a GroupRef -> (attachment, group id)
+    cdef group_node *first
+    cdef int busy  # 1: somebody changes the list; for an instant, in which no Python code runs
     cdef readonly bytes uuid
 
     def __cinit__(self, Attachment attachment not None):
         self.uuid = attachment.uuid
         self.box = [attachment]
-        self.held = {}
+
+    cdef void add(self, group_node *node) noexcept:
+        while swap(&self.busy, 1):
+            pass
+        node.prev = NULL
+        node.next = self.first
+        if self.first != NULL:
+            self.first.prev = node
+        self.first = node
+        swap(&self.busy, 0)
+
+    cdef bint let_go(self, group_node *node) noexcept:
+        """Let go of the group of this node, or of the first one: False when there is none to."""
+        cdef PyObject *attachment = NULL
+        cdef uint64_t group = 0
+        cdef uint32_t entry = 0
+        while swap(&self.busy, 1):
+            pass
+        if node == NULL:
+            node = self.first
+        if node != NULL and node.attachment != NULL:
+            attachment, node.attachment = node.attachment, NULL
+            group, entry = node.id, node.entry
+            if node.prev != NULL:
+                node.prev.next = node.next
+            else:
+                self.first = node.next
+            if node.next != NULL:
+                node.next.prev = node.prev
+        swap(&self.busy, 0)
+        if attachment == NULL:
+            return False
+        fst_group_unref_at((<Attachment>attachment).ptr, group, entry)
+        Py_DECREF(<Attachment>attachment)
+        return True
 
     cdef inline Attachment get(self):
         cdef object attachment = self.box[0]
@@ -1060,12 +1105,8 @@ cdef class Link:
     def close(self):
         """Let go of the attachment and of the groups that are open through it. Never raises."""
         self.box[0] = None
-        while self.held:
-            try:
-                attachment, group = self.held.popitem()[1]
-            except KeyError:
-                break
-            fst_group_unref((<Attachment>attachment).ptr, group)
+        while self.let_go(NULL):
+            pass
 
 
 @cython.final
@@ -1076,32 +1117,34 @@ cdef class GroupRef:
     """
 
     cdef Link link
-    cdef readonly uint64_t id
+    cdef group_node node
 
     def __init__(self):
         raise TypeError("a GroupRef is made by Attachment.group_open() or group_take()")
 
     def __dealloc__(self):
         if self.link is not None:
-            self.drop()
+            self.link.let_go(&self.node)
+
+    @property
+    def id(self):
+        return self.node.id
 
     cdef int hold(self, Link link, Attachment attachment) except -1:
         self.link = link
-        link.held[<size_t><void *>self] = (attachment, self.id)
-        # Cut meanwhile by another thread, which may have missed this entry.
+        self.node.entry = fst_group_entry(attachment.ptr, self.node.id)
+        Py_INCREF(attachment)
+        self.node.attachment = <PyObject *>attachment
+        link.add(&self.node)
+        # Cut meanwhile by another thread, which may have missed this one.
         if link.box[0] is None:
-            self.drop()
-        return 0
-
-    cdef int drop(self) except -1:
-        held = self.link.held.pop(<size_t><void *>self, None)
-        if held is not None:
-            fst_group_unref((<Attachment>held[0]).ptr, self.id)
+            link.let_go(&self.node)
         return 0
 
     def release(self):
         """Let go; again is fine."""
-        self.drop()
+        if self.link is not None:
+            self.link.let_go(&self.node)
 
 
 @cython.final
