@@ -9,8 +9,8 @@
 
 #include "region/region.h"
 
-#define FST_ENDED_GROUPS   2048u /* their descriptors fit in a core's cache, for a batch goes over them several times */
-#define FST_ENDED_CHILDREN 8192u
+#define FST_ENDED_GROUPS   8192u /* enough to be worth a grace period beside long readers, released in some ten milliseconds */
+#define FST_ENDED_CHILDREN 16384u
 
 /* What a batch has taken; the descriptors' states say the same, so losing it loses nothing. */
 struct fst_ended {

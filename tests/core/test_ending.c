@@ -17,7 +17,7 @@ static uint64_t cache, root_objects;
 
 static void set_up(void)
 {
-    a = anonymous(64 * MIB);
+    a = anonymous(256 * MIB);
     fst_reaper_stop(a, true);
     cache = make_cache(a, "ending", 64, 0);
     root_objects = child_of(a, cache, fst_group_root(a));
@@ -339,7 +339,7 @@ static void zone_half_in_use(void)
  * until all are through. */
 static void bounded(void)
 {
-    enum { N = 5000, EACH = FST_ENDED_GROUPS };
+    enum { EACH = FST_ENDED_GROUPS, N = 2 * EACH + 1000 };
     static uint64_t groups[N];
     struct fst_arena_info info;
     struct fst_batch_info batches[4];
@@ -389,7 +389,7 @@ static void bounded(void)
 /* One group with more children than a batch writes down, and a cache with as many. */
 static void many_children(void)
 {
-    enum { N = 9000 };
+    enum { N = FST_ENDED_CHILDREN + 800 };
     set_up();
     uint64_t group = make_group(a, "g", fst_group_root(a), FST_NO_LIMIT, 0),
              other = make_group(a, "o", fst_group_root(a), FST_NO_LIMIT, 0);
