@@ -83,9 +83,10 @@ class Group:
         if self._ending is not None:
             return self._ending
         attachment = self._link.attachment
-        if attachment.synchronous:
-            self._let_go()  # or destroying would wait for this reference
-        self._final = attachment.group_destroy(self._id)
+        if attachment.synchronous and self._ref is not None:
+            self._final = self._destroy_waiting(attachment)
+        else:
+            self._final = attachment.group_destroy(self._id)
         self._ending = Teardown(self._link, "group", self._id, self._name or "", self._final[0])
         self._let_go()
         return self._ending
@@ -224,6 +225,20 @@ class Group:
                 known.clear()
             known[cache] = bound
         return bound
+
+    def _destroy_waiting(self, attachment: Attachment) -> tuple[int, int, int, int, int]:
+        info = self._info()
+        self._let_go()  # or destroying would wait for this reference
+        try:
+            return attachment.group_destroy(self._id)
+        except Closed:  # a batch has found it without a reference, and was faster
+            return (
+                info["usage"],
+                info["peak"],
+                info["limit_hits"],
+                info["failed"],
+                info["reclaims"],
+            )
 
     def _let_go(self) -> None:
         if self._ref is not None:
