@@ -694,15 +694,15 @@ class TestAtOnce:
         """
         for _ in range(rounds):
             cache = arena.cache("thing", size=SIZE)
-            group = arena.group("job", parent=arena.group("above"))
-            for where in (group, group.parent, None):
+            above = arena.group("above")
+            group = arena.group("job", parent=above)
+            for where in (group, above, None):
                 share_and_drop(cache.alloc(where))
                 cache.alloc_many(20, where)
             worker.send(destroy_groups, "above")
             other_worker.send(destroy_cache, "thing")
             assert worker.result() == other_worker.result() == "done"
-            del group
-            # Opened again: neither is there any more.
+            del above, group
             assert cache not in arena.caches
             arena.barrier(PATIENCE)
             assert children(arena) == (0, 0, 0)
@@ -835,7 +835,7 @@ class TestRefusals:
     def test_11_no_memory_at_all(self, small_tmpfs):
         """Given a file system without a free byte, when each operation is tried, then it works with
         what there is or says that there is none; nothing is lost, and all of it works when there is
-        room again. (the fix of a missing css_put) Of memory of the process: test_malloc.c.
+        room again. (the fix of a missing css_put)
         """
         with flagstone.open(small_tmpfs / "arena", capacity="48MiB") as arena:
             cache = arena.cache("thing", size=SIZE)
