@@ -74,8 +74,10 @@ static void check_pages(struct check *c)
     struct fst_arena *a = c->a;
     uint64_t total = 0;
     uint8_t *owned = calloc(1, a->capacity_pages / 8 + 1); /* zones may be added until we have the lock */
-    if (!owned)
+    if (!owned) {
+        say(c, "the pages could not be looked at: out of memory");
         return;
+    }
     fst_run_lock(a);
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
         for (uint32_t i = 0; i < a->sb->slab_top[class]; i++) {
