@@ -20,7 +20,7 @@ import pytest
 
 import flagstone
 from flagstone.testing import has_fault_points, wait_until
-from tests.conftest import _passed
+from tests.conftest import _passed, missing
 from tests.process.support import PATIENCE, Worker, assert_all_given_back, kept, pattern
 from tests.process.test_full import MIB, Hog, fill_with
 
@@ -878,7 +878,8 @@ class TestRefusals:
         the one that is installed, then it says that it is busy, and by whom. (2018: the count that
         "empty" was decided by had been compiled out)
         """
-        assert not has_fault_points()
+        if has_fault_points():
+            missing("this is no release build: it has fault points")
         cache = arena.cache("thing", size=SIZE)
         group = arena.group("job")
         block = cache.alloc(group if where == "in a group" else None)
