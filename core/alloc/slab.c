@@ -571,8 +571,12 @@ int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active
             return FST_OK;
         else
             disown(t, fst_owned_of(t, id));
-    if (!act->child->pages)
+    if (!act->child->pages) {
+        /* Unless it ended since check_child, and the descriptor has gone on to the life of another cache. */
+        if (fst_load_acquire(&act->child->state) != state)
+            return fst_fail(FST_CLOSED, "the cache or the group has ended");
         return fst_fail(FST_INVALID, "objects of this cache have no common size: allocate by number of bytes");
+    }
     rc = new_slab(t, child, state, act->child->pages, act->child->objects, 0, true, &id, &slab_state);
     if (rc == FST_OK)
         adopt(t, act, id, slab_state);

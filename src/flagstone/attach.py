@@ -217,6 +217,8 @@ def _after_fork_in_child() -> None:
     global _lock, _generation
     _lock = threading.RLock()
     _generation += 1
+    for attachment in list(_known.values()):
+        attachment.told = attachment.burial_count  # those who died before are the parent's news
     if _exit_registered and _finalizer_pid == 0:
         # multiprocessing may have been imported after the arena was opened. What it registers now
         # is run, or dropped, by it.

@@ -378,7 +378,7 @@ static void group_in_flight(void)
 static void many_lives(void)
 {
     set_up();
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < 800; i++) {
         uint64_t job = make_group(a, i % 3 ? "job" : NULL, fst_group_root(a), MIB, 0);
         struct fst_ref x = alloc_one(a, child_of(a, cache, job)), y;
         CHECK_EQ(FST_OK, fst_alloc_bytes(a, job, 10, &y));
@@ -474,6 +474,61 @@ static void churn_of_groups(void)
     for (int i = 0; i < 3; i++)
         peer_end(&p[i]);
     tear_down();
+}
+
+/* ---- children whose descriptors go on to other lives ---- */
+
+static _Atomic uint64_t victim_group;
+static atomic_int recycled;
+
+static void *alloc_in_victims(void *unused)
+{
+    for (int n = 0; !atomic_load(&recycled); n++) {
+        struct fst_ref ref;
+        int rc = fst_alloc_bytes(a, atomic_load(&victim_group), n % 2 ? 100 : 100000, &ref);
+        if (rc != FST_OK && rc != FST_CLOSED) {
+            TEST_FAIL("status %d: %s", rc, fst_last_error());
+            break;
+        }
+        if (rc == FST_OK)
+            fst_drop(a, &ref);
+    }
+    return unused;
+}
+
+/* Whoever allocates from a group that ends meanwhile is told so, whatever its child's descriptor has become: the one for large objects has
+ * no size in common for its slabs, the other one has. */
+static void recycled_children(void)
+{
+    a = anonymous(64 * MIB);
+    pthread_t t[2];
+    uint64_t root = fst_group_root(a), group = make_group(a, NULL, root, FST_NO_LIMIT, 0);
+    atomic_store(&victim_group, group);
+    atomic_store(&recycled, 0);
+    for (int i = 0; i < 2; i++)
+        REQUIRE(pthread_create(&t[i], NULL, alloc_in_victims, NULL) == 0);
+    for (int i = 0; i < 800; i++) {
+        uint64_t next = make_group(a, NULL, root, FST_NO_LIMIT, 0);
+        struct fst_ref ref;
+        if (i % 2 && fst_alloc_bytes(a, next, 100000, &ref) == FST_OK)
+            fst_drop(a, &ref);
+        atomic_store(&victim_group, next);
+        CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+        fst_group_unref(a, group);
+        group = next;
+        if (i % 8 == 0)
+            CHECK_EQ(FST_OK, fst_reclaim(a, UINT64_MAX, FST_FOREVER));
+    }
+    atomic_store(&recycled, 1);
+    for (int i = 0; i < 2; i++)
+        pthread_join(t[i], NULL);
+    fst_group_destroy(a, group);
+    fst_group_unref(a, group);
+    settle(a);
+    CHECK_EQ(0, used_bytes(a));
+    CHECK_EQ(1, state_of(a).groups);
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
 }
 
 /* ---- cgroups ---- */
@@ -699,7 +754,7 @@ static void pressure(void)
     fst_pressure_close(&p);
 }
 
-TEST_MAIN(CASE(ends_with_its_cgroup), CASE(no_cgroup), CASE(synchronous), CASE(pressure), CASE(tree), CASE(limits),
-          CASE(never_exceeded), CASE(destroy_in_use), CASE(close_group), CASE(closed_by_the_last), CASE(lasting),
+TEST_MAIN(CASE(recycled_children), CASE(ends_with_its_cgroup), CASE(no_cgroup), CASE(synchronous), CASE(pressure), CASE(tree),
+          CASE(limits), CASE(never_exceeded), CASE(destroy_in_use), CASE(close_group), CASE(closed_by_the_last), CASE(lasting),
           CASE(lasting_closed_by_nobody), CASE(group_in_flight), CASE(many_lives), CASE(many_caches), CASE(churn_of_groups),
           CASE(limit_of_a_group_that_goes))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -212,3 +213,34 @@ class TestWaiting:
 
 def wait_for_a_batch():
     kept["arena"].barrier(PATIENCE)
+
+
+def in_a_forked_child(arena):
+    """What a child that is forked now logs when it looks at the arena."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        kept["arena"] = arena
+        os.write(theirs, json.dumps(messages_while_looking(arena.name)).encode() + b"\n")
+        os._exit(0)
+    os.close(theirs)
+    with open(ours) as answer:
+        heard = json.loads(answer.readline())
+    os.waitpid(pid, 0)
+    return heard
+
+
+def test_a_forked_child_does_not_tell_of_deaths_before_it(arena, worker, log):
+    worker(attach, arena.name)
+    worker(hold, 3)
+    worker.kill()
+    attachment = arena._link.attachment
+
+    def buried():
+        attachment.reclaim(2**64 - 1, 10**9)  # a batch, and no look that would tell of it
+        return attachment.burial_count > 0
+
+    wait_until(buried)
+    assert in_a_forked_child(arena) == []
+    assert arena.processes
+    assert len(log()) == 1
