@@ -827,7 +827,8 @@ class TestFiles:
 
     def test_ctrl_c(self, arena_name):
         source = """
-            import flagstone, sys, time
+            import flagstone, signal, sys, time
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
             with flagstone.open(sys.argv[1]) as arena, arena.group("job") as group:
                 block = arena.alloc(1000, group=group)
                 print(flush=True)
