@@ -261,7 +261,7 @@ void fst_group_destroy_below(struct fst_arena *a, uint32_t top, uint64_t state)
     }
 }
 
-bool fst_group_taken(struct fst_arena *a, uint32_t index)
+void fst_group_taken(struct fst_arena *a, uint32_t index)
 {
     struct fst_group *g = fst_group_at(a, index);
 #ifdef FST_MUTANT_NOT_AGAIN
@@ -270,10 +270,10 @@ bool fst_group_taken(struct fst_arena *a, uint32_t index)
     bool again = g->flags & FST_GROUP_AGAIN;
 #endif
     fst_store_relaxed(&g->flags, g->flags & ~(FST_GROUP_QUEUED | FST_GROUP_AGAIN));
-    if (!again)
-        return fst_group_try_release(a, index);
-    queue(a, index);
-    return false;
+    if (again)
+        queue(a, index);
+    else
+        fst_group_try_release(a, index);
 }
 
 void fst_group_taken_all(struct fst_arena *a)

@@ -26,7 +26,7 @@ bool fst_group_try_release(struct fst_arena *a, uint32_t index);
 uint32_t fst_group_take_ended(struct fst_arena *a);
 
 /* As fst_group_try_release, for a group that a batch has taken so: unless it ended further meanwhile, and is queued again. Under names_lock. */
-bool fst_group_taken(struct fst_arena *a, uint32_t index);
+void fst_group_taken(struct fst_arena *a, uint32_t index);
 
 /* The same for all groups but those queued since: for a batch that looked at all of them. Under names_lock. */
 void fst_group_taken_all(struct fst_arena *a);
