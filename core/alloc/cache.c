@@ -319,10 +319,10 @@ static void count_list(struct fst_arena *a, uint32_t child, uint32_t head, uint8
         struct fst_slab *s = fst_slab_at(a, id);
         uint32_t class = FST_SLAB_ID_CLASS(id);
         bool ours = fst_state(fst_load_acquire(&s->state)) == FST_SLAB_LIVE && fst_load_relaxed(&s->child) == child;
-        if (!ours || fst_load_relaxed(&s->list) != list || s->objects > fst_slab_class_words[class])
+        if (!ours || fst_load_relaxed(&s->list) != list || fst_load_relaxed(&s->objects) > fst_slab_class_words[class])
             return;
         out->slabs++;
-        out->objects += s->objects;
+        out->objects += fst_load_relaxed(&s->objects);
         out->allocated += fst_slab_count(s, class);
         id = fst_load_relaxed(&s->next);
     }

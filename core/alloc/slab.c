@@ -643,7 +643,7 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     if (live && fst_load_relaxed(&s->owner) != 0)
         return false;
     uint32_t frees = fst_load_relaxed(&s->frees) + 1u;
-    if (live && frees < s->objects && fst_load_relaxed(&s->list) == FST_LIST_PARTIAL) {
+    if (live && frees < fst_load_relaxed(&s->objects) && fst_load_relaxed(&s->list) == FST_LIST_PARTIAL) {
         fst_store_relaxed(&s->frees, (uint16_t)frees);
         return false;
     }

@@ -439,11 +439,13 @@ static enum look look(struct fst_arena *a, const struct fst_handle *h)
         return GONE;
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
     uint64_t state = fst_load_acquire(&s->state);
-    if (fst_state(state) != FST_SLAB_LIVE || fst_oid_object(oid) >= s->objects || s->child >= fst_load_acquire(&a->sb->child_top))
+    uint32_t index = fst_load_relaxed(&s->child);
+    if (fst_state(state) != FST_SLAB_LIVE || fst_oid_object(oid) >= fst_load_relaxed(&s->objects) ||
+        index >= fst_load_acquire(&a->sb->child_top))
         return GONE;
     if ((state >> FST_STATE_GEN_SHIFT & ((1u << 25) - 1)) != h->oid_slab >> FST_HANDLE_SLAB_SHIFT)
         return GONE;
-    uint32_t child = fst_state(fst_load_acquire(&fst_child_at(a, s->child)->state));
+    uint32_t child = fst_state(fst_load_acquire(&fst_child_at(a, index)->state));
     return child == FST_CHILD_ENDED ? GONE : child == FST_CHILD_ENDING ? WAIT : THERE;
 }
 

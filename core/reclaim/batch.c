@@ -154,7 +154,7 @@ static void visit_slab(struct fst_batch *b, uint32_t id, uint32_t child, visit_w
 {
     struct fst_slab *s = fst_slab_at(b->a, id);
     uint32_t class = FST_SLAB_ID_CLASS(id);
-    for (uint32_t k = 0; k < s->objects; k++) {
+    for (uint32_t k = 0; k < fst_load_relaxed(&s->objects); k++) {
         uint64_t *word = fst_slab_word(s, class, k);
         uint64_t seen = fst_load_acquire(word);
         if (s->child != child || fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE)

@@ -100,7 +100,7 @@ static void queue_add(struct fst_refs *r, uint32_t entry)
         r->local[r->queue_tail].next_queue = entry;
     r->queue_tail = entry;
     r->queue_length++;
-    __atomic_store_n(&r->fresh, r->fresh + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&r->fresh, __atomic_load_n(&r->fresh, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
 }
 
 static uint32_t queue_pop(struct fst_refs *r)
