@@ -40,5 +40,5 @@ def test_torture_for_long():
     seed = int(os.environ.get("SEED") or time.time())
     end = time.monotonic() + SECONDS
     while (left := end - time.monotonic()) > 0:
-        torture(min(left, 60), seed, "--workers", str(3 + seed % 5))
+        torture(min(left, 60), seed, "--ages", "--workers", str(3 + seed % 5))
         seed += 1

@@ -389,6 +389,8 @@ class Worker:
 
     def ages(self):
         """How old, in grace periods that had to wait for it, a section grows: not at all."""
+        if "--ages" not in sys.argv:
+            return
         attachment = self.arena._link.attachment
         # Stores to cold memory keep the section's own in the processor for as long as they take:
         # what the updater's heavy barrier is for.
@@ -881,6 +883,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--ages", action="store_true", help="count grace periods that pass a section")
     parser.add_argument("--folder", help="on a small tmpfs, which is then filled now and then")
     arguments = parser.parse_args()
     seed = time.time_ns() % 10**9 if arguments.seed is None else arguments.seed
