@@ -883,7 +883,9 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--ages", action="store_true", help="count grace periods that pass a section")
+    parser.add_argument(
+        "--ages", action="store_true", help="count grace periods that pass a section"
+    )
     parser.add_argument("--folder", help="on a small tmpfs, which is then filled now and then")
     arguments = parser.parse_args()
     seed = time.time_ns() % 10**9 if arguments.seed is None else arguments.seed
