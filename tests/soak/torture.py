@@ -44,6 +44,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import numpy.random  # here: a child forked while another thread imports it would wait for ever
 
 import flagstone
 from flagstone.testing import assert_sound, wait_until
