@@ -55,7 +55,6 @@ format: $(S)/tools ## put every file in the shape that lint wants
 test-core: $(S)/tools ## the C core's tests, built by gcc and clang
 	@CC=gcc tools/core-tests gcc -Dfault_points=true
 	@CC=clang tools/core-tests clang -Dbuildtype=release
-	@CC=gcc tools/core-tests full-fences -Dfull_fences=true -Dfault_points=true
 
 hot-paths: $(S)/tools ## count the instructions of the core's hot paths: ARGS=--update sets the bounds
 	@$(BIN)/python tools/hot-paths $(ARGS)

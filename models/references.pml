@@ -5,9 +5,10 @@
  * may be destroyed, one reaper. KILLS workers and RKILLS reapers are killed between any two steps; a killed reaper is
  * replaced by one that knows nothing but shared memory.
  *
- * Memory is sequentially consistent except where the code relies on the heavy barrier: a resolve whose word needs no change
- * has a store (its entry, its read-side section) followed by a plain load, and the store may still sit in a store buffer
- * (`pend`). Every other pair has a compare-and-swap between the two, which drains the buffer.
+ * Memory is sequentially consistent except where a fence is what the code relies on: a resolve whose word needs no change has a
+ * store (its entry) followed by a plain load, and without the fence between them the store may still sit in a store buffer
+ * (`pend`). Every other pair has a compare-and-swap between the two, which drains the buffer. References need no grace period: that
+ * is for what users look at in read-side sections of their own (grace_period.pml).
  *
  * Safety: whoever holds a reference finds the object allocated, in its generation, on a slab that was not given back; a
  * pickle that was never read finds its reference; a freed handle does not resolve.
@@ -20,7 +21,6 @@
  *  holds: -DOPS=3 -DV_PRIVATE
  *  holds: -DOPS=3 -DV_DIRECT
  *  holds: -DOPS=3 -DV_CONDEMNFREE
- *  holds: -DOPS=3 -DV_NOGRACE
  *  fails: -DM_EMPTY
  *  fails: -DM_NORESCUE
  *  fails: -DM_NOSHARED
@@ -44,7 +44,7 @@
  *  fails: -DM_SCAN
  *  fails: -DM_ONCE
  *  fails: -DM_NOCLOSE
- *  fails: -DM_NOHEAVY
+ *  fails: -DM_NOFENCE
  *  fails: -DM_NOTAG -DOPS=6 -DKILLS=0 -DRKILLS=0
  *  deep: -DOPS=5
  *  deep: -DOPS=4 -DKILLS=2 -DRKILLS=2
@@ -164,7 +164,7 @@
 byte w;                                    /* the object's word */
 bit ended, gone;                           /* its group was destroyed; its slab was given back */
 byte est[2], egen[2]; bit own[2];          /* one entry for each worker; own: see SIGN */
-bit pend[2], sec[2];                       /* the entry's store is still in the buffer; inside a read-side section */
+bit pend[2];                               /* the entry's store is still in the buffer */
 byte itag; bit ist;                        /* one in-flight entry: EMPTY or LIVE, and its tag; no generation */
 byte ptag[2], pgen[2];                     /* pickles: [1] the newest, [0] the one before; tag 0: none */
 bit owed;                                  /* the newest pickle was never read: its reference must be there */
@@ -173,8 +173,12 @@ bit dead[2], done[2];
 byte ops = OPS, kills = KILLS, reaper_kills = RKILLS;
 
 #define KILL if :: skip :: atomic{ kills>0 -> kills--; dead[id]=1; goto out } fi
-#define DRAIN(k) if :: pend[k] -> est[k]=LIVE; sec[k]=1; pend[k]=0 :: else fi
-#define LEAVE sec[id]=0
+#define DRAIN(k) if :: pend[k] -> est[k]=LIVE; pend[k]=0 :: else fi
+#ifdef M_NOFENCE                /* resolving looks at the word before everybody can see its entry */
+#define FENCE skip
+#else
+#define FENCE atomic{ d_step{ DRAIN(id) } }
+#endif
 #define AGAIN(x) ((est[id]==DROPPED || est[id]==TAKEN) && egen[id]==(x))
 #define CHECK assert((w&A)!=0 && GEN(w)==g && !gone)
 
@@ -210,19 +214,19 @@ proctype worker(bit id) {
   :: atomic{ ops>0 && !have && !pend[id] && ptag[1]!=0 ->                                       /* take */
        ops--; if :: i=1 :: ptag[0]!=0 -> i=0 fi;
        g=pgen[i]; v=ptag[i]; i=0;
-       if :: est[id]==EMPTY || AGAIN(g) -> sec[id]=1; est[id]=LIVE; egen[id]=g; SIGN(0)
+       if :: est[id]==EMPTY || AGAIN(g) -> est[id]=LIVE; egen[id]=g; SIGN(0)
           :: else -> g=0; v=0; goto no
        fi }; KILL;
      if :: atomic{ TAKEABLE(v) -> d_step{ ist=EMPTY; have=1;
-             if :: v==ptag[1] -> owed=0 :: else fi; v=0; LEAVE } }
+             if :: v==ptag[1] -> owed=0 :: else fi; v=0 } }
         :: atomic{ !TAKEABLE(v) -> assert(!(owed && v==ptag[1])); v=0 }; KILL;
-           BARE; KILL; LEAVE
+           BARE
      fi; KILL;
 no:  skip
   :: atomic{ ops>0 && !have && !ended && known && est[id]==EMPTY && !pend[id] -> ops--; g=hgen; pend[id]=1; egen[id]=g }; KILL; /* resolve */
-     BARE; KILL; atomic{ d_step{ DRAIN(id); LEAVE } }; KILL
-  :: atomic{ ops>0 && !have && !ended && known && !pend[id] && AGAIN(hgen) -> ops--; g=hgen; sec[id]=1; est[id]=LIVE }; KILL;   /* resolve again */
-     BARE; KILL; LEAVE; KILL
+     FENCE; BARE; KILL; atomic{ d_step{ DRAIN(id) } }; KILL
+  :: atomic{ ops>0 && !have && !ended && known && !pend[id] && AGAIN(hgen) -> ops--; g=hgen; est[id]=LIVE }; KILL;   /* resolve again */
+     BARE; KILL
   :: atomic{ have && ops>0 -> CHECK; ops-- }                                                    /* use */
 #ifdef M_SHAREORDER             /* in flight first, SHARED after it */
   :: atomic{ have && ops>0 && ist==EMPTY && !ended -> ops--; CHECK;
@@ -262,7 +266,7 @@ no:  skip
   :: atomic{ ops>0 && !ended && known -> ops--; ended=1; owed=0 }                               /* destroy the group */
   :: atomic{ (ops==0 || gone) && !have -> break }
   od;
-out: atomic{ DRAIN(id); LEAVE; g=0; v=0; i=0; have=0; done[id]=1 }
+out: atomic{ DRAIN(id); g=0; v=0; i=0; have=0; done[id]=1 }
 }
 
 #define HELD(k) (est[k]==LIVE && !dead[k] && egen[k]==GEN(w))
@@ -305,12 +309,6 @@ next:
      if :: e -> if :: atomic{ ENDWORD(w) -> w=w|C } :: else fi; DIES :: else fi;
 #ifndef M_NOREVOKE              /* in-flight entries of an ended group are emptied */
      if :: atomic{ e && ist==LIVE -> ist=EMPTY } :: else fi; DIES;
-#endif
-#ifndef M_NOHEAVY               /* heavy barrier */
-     d_step{ DRAIN(0); DRAIN(1) };
-#endif
-#ifndef V_NOGRACE               /* grace period */
-     sec[0]==0; sec[1]==0;
 #endif
 #ifndef M_SCAN
      SCAN_FLIGHT;

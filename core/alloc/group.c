@@ -143,7 +143,6 @@ int fst_group_claim(struct fst_thread *t, uint64_t id, uint32_t *entry)
     bool dropped = false;
     if (!fst_group_find(a, id, &index) || fst_state(fst_group_at(a, index)->state) != FST_GROUP_LIVE)
         return fst_fail(FST_CLOSED, "the group has ended");
-    fst_section_enter(t);
     int rc =
         fst_claim(t, fst_oid_group(index), fst_word_gen(fst_load_acquire(&fst_group_at(a, index)->word)), false, entry, &dropped);
     /* The word may have gone on to another life of the descriptor in between: then the id is not its state's any more. */
@@ -151,7 +150,6 @@ int fst_group_claim(struct fst_thread *t, uint64_t id, uint32_t *entry)
         dropped |= fst_refs_drop(a, *entry);
         rc = fst_fail(FST_CLOSED, "the group has ended");
     }
-    fst_section_leave(t);
     if (dropped)
         fst_add32(&a->self->dropped, 1); /* for the next batch; not worth one of its own */
     return rc == FST_STALE ? fst_fail(FST_CLOSED, "the group has ended") : rc;

@@ -17,7 +17,6 @@
 #include "platform/futex.h"
 #include "platform/liveness.h"
 #include "platform/mapping.h"
-#include "platform/membarrier.h"
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
 #include "reclaim/reaper.h"
@@ -96,7 +95,6 @@ static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readon
     bool huge = sb->flags & FST_ARENA_HUGE_PAGES;
     a->readonly = readonly;
     a->capacity_pages = sb->capacity >> FST_PAGE_SHIFT;
-    a->light = sb->flags & FST_ARENA_LIGHT;
     a->sb = fst_map(a->fd, 0, sb->control_size, true, false);
     a->data = a->sb ? fst_map_aligned(a->fd, sb->data_offset, sb->capacity, FST_ALIGN_MAX, !readonly, huge) : NULL;
     if (!a->data)
@@ -107,7 +105,6 @@ static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readon
     a->lock_fd = fst_liveness_reopen(a->fd);
     if (a->lock_fd < 0)
         return fst_fail_errno(FST_OS, errno, "cannot open the arena's file again through /proc/self/fd");
-    a->can_membarrier = fst_membarrier_register();
     int rc = fst_refs_create(a);
     if (rc == FST_OK)
         rc = fst_batch_create(a);
@@ -177,10 +174,6 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
         return fst_fail(FST_INVALID, "a capacity of %llu bytes: the most is %llu", (unsigned long long)o->capacity, MAX_CAPACITY);
     capacity = (capacity + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
     uint32_t flags = (o->path ? 0 : FST_ARENA_ANONYMOUS) | (o->huge_pages ? FST_ARENA_HUGE_PAGES : 0);
-#ifndef FST_FULL_FENCES
-    if (fst_membarrier_register())
-        flags |= FST_ARENA_LIGHT;
-#endif
     fst_superblock_format(sb, capacity, flags, uuid);
     sb->lasting = o->lasting;
     if (ftruncate(a->fd, (off_t)fst_superblock_file_size(sb)) != 0)

@@ -8,7 +8,6 @@
 #include "crash/process.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
-#include "platform/membarrier.h"
 #include "rcu/grace.h"
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
@@ -164,16 +163,13 @@ static struct users count_users(struct fst_arena *a, uint32_t cache)
 
 /* Look for users of the body, whose lock `ending` is held: false, with a sentence, when there are any.
  * One of the two sees the other: an allocation or a resolve under way writes its entry, then looks at the child's state; we set the
- * state, pass the heavy barrier, then look at the entries. PAIR(cache-ending) */
+ * state, fence, then look at the entries. PAIR(cache-ending) */
 static bool unused(struct fst_arena *a, uint32_t body, const char *name)
 {
 #ifndef FST_MUTANT_NO_SUSPENSION
     fst_child_suspend_all_of_cache(a, body, true);
 #endif
-    if (a->can_membarrier)
-        fst_membarrier();
-    else
-        fst_full_fence();
+    fst_full_fence();
     struct users u = count_users(a, body);
     if (!u.references && !u.in_flight)
         return true;

@@ -429,7 +429,7 @@ static int check_handle(struct fst_arena *a, const struct fst_handle *h, bool gr
     return FST_OK;
 }
 
-/* Is the object there to be had? WAIT: its cache's destroy() is looking for users right now. In a section. */
+/* Is the object there to be had? WAIT: its cache's destroy() is looking for users right now. */
 enum look { THERE, GONE, WAIT };
 
 static enum look look(struct fst_arena *a, const struct fst_handle *h)
@@ -473,7 +473,6 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
     uint64_t oid = fst_handle_oid(h), generation = fst_handle_generation(h);
     uint32_t entry;
     bool dropped = false, took = false;
-    fst_section_enter(t);
     enum look seen = look(a, h);
     int rc = seen == THERE ? FST_OK : seen == WAIT ? FST_BUSY : stale();
     if (rc == FST_OK)
@@ -486,7 +485,6 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
     }
     if (rc == FST_OK)
         fill_ref(a, oid, generation, entry, out);
-    fst_section_leave(t);
     if (dropped)
         fst_reaper_dropped(a, 0);
     return rc;
@@ -618,7 +616,6 @@ int fst_group_take(fst_arena *a, const struct fst_message *message, uint64_t *gr
         return rc;
     uint32_t entry, index = fst_oid_group_index(fst_handle_oid(&message->handle));
     bool took, dropped = false;
-    fst_section_enter(t);
     rc = fst_claim_message(t, message, &entry, &took, &dropped);
     if (rc == FST_OK) {
         uint64_t state = fst_load_acquire(&fst_group_at(a, index)->state);
@@ -628,7 +625,6 @@ int fst_group_take(fst_arena *a, const struct fst_message *message, uint64_t *gr
             rc = fst_fail(FST_CLOSED, "the group was destroyed");
         }
     }
-    fst_section_leave(t);
     if (dropped)
         fst_reaper_dropped(a, 0);
     return rc;

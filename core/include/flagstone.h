@@ -101,7 +101,7 @@ struct fst_arena_info {
     uint64_t committed;  /* bytes taken from the system, metadata included */
     uint64_t control;    /* the part of committed that is metadata */
     uint64_t created_at; /* seconds since the epoch */
-    bool readonly, lasting, anonymous, light;
+    bool readonly, lasting, anonymous;
     bool unlinked; /* the file lost its name from outside: nobody new can attach by name */
     uint64_t batches, grace_periods, released_objects, released_bytes, deaths;
     uint64_t batch_last_ns;

@@ -86,7 +86,6 @@ int fst_arena_get_info(fst_arena *a, struct fst_arena_info *out)
     out->readonly = a->readonly;
     out->lasting = sb->lasting != 0;
     out->anonymous = (sb->flags & FST_ARENA_ANONYMOUS) != 0;
-    out->light = a->light;
     out->unlinked = was_unlinked(a);
     out->batches = fst_load_relaxed(&sb->batches);
     out->grace_periods = fst_load_relaxed(&sb->grace_periods);

@@ -28,8 +28,7 @@
         FST_FAULT();                                  \
     } while (0)
 
-/* The compiler may not move memory accesses across; the processor may. Enough for a reader when the updater issues the heavy
- * barrier (platform/membarrier.h). */
+/* The compiler may not move memory accesses across; the processor may. */
 static inline void fst_compiler_barrier(void)
 {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -43,6 +42,18 @@ static inline void fst_acquire_fence(void)
 static inline void fst_full_fence(void)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Store, then let no later load come before everybody can see it: one instruction on x86. It releases what came before, too. */
+static inline void fst_store_fence(uint64_t *p, uint64_t v)
+{
+#if defined(__x86_64__)
+    __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
+#else
+    __atomic_store_n(p, v, __ATOMIC_RELEASE);
+    fst_full_fence();
+#endif
+    FST_FAULT();
 }
 
 /* Compare-and-swap, sequentially consistent; *expected receives what was found when it fails. */

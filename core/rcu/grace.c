@@ -4,11 +4,10 @@
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "platform/futex.h"
-#include "platform/membarrier.h"
 #include "rcu/thread.h"
 
 #define SPIN_NS  30000ull     /* a short section ends sooner than a sleeper would wake up */
-#define SLEEP_NS (5 * FST_MS) /* a killed reader wakes nobody */
+#define SLEEP_NS (5 * FST_MS) /* a killed reader wakes nobody, and one that is leaving may not have seen that we sleep */
 
 struct wait {
     struct fst_arena *a;
@@ -61,11 +60,9 @@ static int sleep_for(const struct wait *w, struct fst_thread_slot *s, uint32_t i
             return timed_out(w, index);
         uint64_t seen = fst_load_relaxed(&s->seq);
         fst_store_relaxed(&s->waiter, 1);
-        /* Either the reader sees the waiter when it leaves, or we see here that it has left. */
-        if (w->a->light)
-            fst_membarrier();
-        else
-            fst_full_fence();
+        /* The reader sees the waiter when it leaves, or we see here that it has left, or the kernel, which compares again before we sleep.
+         * A leaving store that takes longer than all this to arrive costs the wait below, and nothing else. */
+        fst_full_fence();
         if (!holds_up(s, w->seq))
             break;
         uint64_t left = w->timeout - waited;
@@ -100,14 +97,9 @@ int fst_grace_wait(struct fst_arena *a, uint64_t cookie, uint64_t timeout, const
     struct fst_superblock *sb = a->sb;
     if (fst_load_acquire(&sb->gp_completed) > cookie)
         return FST_OK;
-    if (a->light && !a->can_membarrier)
-        return fst_fail(FST_OS, "this process may not call membarrier(2), so it cannot run grace periods; another one must");
     struct wait w = {.a = a, .cookie = cookie, .timeout = timeout, .stop = stop, .began = fst_now()};
     w.seq = fst_add64(&sb->gp_seq, 1) + 1;
-    if (a->light)
-        fst_membarrier(); /* PAIR(read-section) */
-    else
-        fst_full_fence();
+    fst_full_fence(); /* PAIR(read-section): a reader that we do not see has not read anything yet, and finds what we unlinked gone */
     uint32_t top = fst_load_acquire(&sb->thread_top);
     for (uint32_t i = 0; i < top && !served(&w); i++) {
         int rc = wait_for(&w, i);
@@ -116,7 +108,7 @@ int fst_grace_wait(struct fst_arena *a, uint64_t cookie, uint64_t timeout, const
     }
     if (served(&w))
         return FST_OK;
-    /* No second barrier: leaving is a release store, and we have loaded what it stored (V_NOSECOND in the model). */
+    /* No second barrier: leaving is a release store, and we have loaded what it stored (M_PLAINLEAVE in the model). */
     fst_max64(&sb->gp_completed, w.seq);
     fst_add64(&sb->grace_periods, 1);
     return FST_OK;

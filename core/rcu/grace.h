@@ -12,7 +12,7 @@
 #include "region/region.h"
 
 /* Wait for a grace period that began after the cookie was taken, at most timeout ns. *stop (may be NULL) becoming non-zero ends the
- * wait. FST_OK, FST_TIMEOUT, FST_OS when this process may not call membarrier. Not inside a section. */
+ * wait. FST_OK, FST_TIMEOUT. Not inside a section. */
 int fst_grace_wait(struct fst_arena *a, uint64_t cookie, uint64_t timeout, const uint32_t *stop);
 
 #endif

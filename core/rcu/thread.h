@@ -79,18 +79,18 @@ void fst_threads_init(void (*at_exit)(struct fst_thread *t));
 void fst_thread_forget(struct fst_thread *t);
 
 /* ---- read-side sections -------------------------------------------------------------------------------------------------------
- * PAIR(read-section): the light side of the barrier in fst_grace_wait. The store of seq may linger in a store buffer while the
- * section's reads go on; the updater's membarrier empties it. models/grace_period.pml. */
+ * PAIR(read-section): nothing in the section is read before everybody can see that it has begun. A fence of the reader's own, because
+ * Linux's membarrier(2) does not reach every reader: docs/design/README.md. models/grace_period.pml. */
 static inline void fst_section_enter(struct fst_thread *t)
 {
     if (t->nest++)
         return;
-    /* Acquire: a reader must not look at anything before it has the number it will be waited for by (V_RELAXEDSEQ in the model). */
-    __atomic_store_n(&t->slot->seq, fst_load_acquire(&t->arena->sb->gp_seq), __ATOMIC_RELAXED);
-    if (t->arena->light)
-        fst_compiler_barrier();
-    else
-        fst_full_fence();
+#ifdef FST_MUTANT_NO_READER_FENCE
+    fst_store_release(&t->slot->seq, fst_load_relaxed(&t->arena->sb->gp_seq));
+    fst_compiler_barrier();
+#else
+    fst_store_fence(&t->slot->seq, fst_load_relaxed(&t->arena->sb->gp_seq)); /* orders the load, too */
+#endif
 }
 
 static inline void fst_section_leave(struct fst_thread *t)
@@ -98,11 +98,10 @@ static inline void fst_section_leave(struct fst_thread *t)
     if (--t->nest)
         return;
     struct fst_thread_slot *slot = t->slot;
-    __atomic_store_n(&slot->seq, 0, __ATOMIC_RELEASE);
-    if (t->arena->light)
-        fst_compiler_barrier();
-    else
-        fst_full_fence();
+    fst_store_release(&slot->seq, 0);
+    /* Without a fence: a sleeper that we do not see here, because our store is still on its way, finds it arrived before it sleeps. If not
+     * even then, it looks again in a while (rcu/grace.c). */
+    fst_compiler_barrier();
     if (__builtin_expect(fst_load_relaxed(&slot->waiter) != 0, 0)) {
         fst_store_relaxed(&slot->waiter, 0);
         fst_futex_wake((const uint32_t *)(const void *)&slot->seq, INT32_MAX);

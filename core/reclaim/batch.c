@@ -344,6 +344,7 @@ static int run(struct fst_batch *b)
     }
     if (b->condemned) {
         uint64_t began = fst_now();
+        fst_full_fence(); /* PAIR(reference): the scan sees the entry of whoever has looked at a word before it was condemned */
         int rc = fst_grace_wait(a, fst_load_seq_cst(&a->sb->gp_seq), b->options->timeout, b->options->stop);
         if (rc)
             return rc;

@@ -3,7 +3,7 @@
  *   1  splice    DROPPED entries become TAKEN; dead processes' LIVE entries too; ended groups and caches are taken off their queue
  *   2  condemn   the words of TAKEN entries, and of all objects of ended children, become CONDEMNED; in-flight entries of ended groups
  *                end
- *   3  wait      heavy barrier and one grace period
+ *   3  wait      a fence, and one grace period
  *   4  scan      in-flight entries first, the processes' tables last (references move in that direction only, so none is missed): a LIVE
  *                or DROPPED entry of the word's generation takes CONDEMNED away
  *   5  release   what is still CONDEMNED: one swing to free, generation + 1; empty slabs, children, groups, caches go with it
@@ -29,7 +29,7 @@ struct fst_batch_options {
 int fst_batch_create(struct fst_arena *a);
 void fst_batch_destroy(struct fst_arena *a);
 
-/* Run one batch. FST_BUSY when another process or thread runs one; FST_TIMEOUT, FST_OS when broken off. In no section. */
+/* Run one batch. FST_BUSY when another process or thread runs one; FST_TIMEOUT when broken off. In no section. */
 int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options);
 
 /* Run batches, or wait for those of others, until number `batches` has passed `cookie`. FST_TIMEOUT. In no section. */

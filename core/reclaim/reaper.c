@@ -150,7 +150,7 @@ static void start(struct fst_arena *a)
 {
     struct fst_reaper *r = a->reaper;
     pthread_mutex_lock(&r->mutex);
-    if (!r->running && !r->forbidden && a->usable && (!a->light || a->can_membarrier)) {
+    if (!r->running && !r->forbidden && a->usable) {
         sigset_t all, before;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the user's threads */

@@ -9,7 +9,8 @@
  * The entry comes first, always: whoever is killed between the two leaves an entry that speaks of nothing, never an object that nobody
  * speaks for. An attempt that failed is withdrawn to DROPPED and never to EMPTY: a batch may have counted the entry and let its own
  * candidate go, so somebody has to ask again. Clearing CONDEMNED is the *rescue*: a batch's release insists on it and fails.
- * All of these run inside a read-side section. models/references.pml.
+ * None of this needs a read-side section: between the entry and the look at the word lies a full barrier, so that whoever condemns the
+ * word and then scans the entries sees ours, or we see CONDEMNED. models/references.pml.
  */
 #ifndef FST_REFS_CLAIM_H
 #define FST_REFS_CLAIM_H
@@ -17,7 +18,7 @@
 #include "rcu/thread.h"
 #include "region/region.h"
 
-/* A reference to (oid, generation). `handle`: from a bare handle, so not if the object was freed. FST_STALE, FST_FULL. In a section.
+/* A reference to (oid, generation). `handle`: from a bare handle, so not if the object was freed. FST_STALE, FST_FULL.
  * *dropped becomes true when a failed attempt left a request to the reaper. */
 int fst_claim(struct fst_thread *t, uint64_t oid, uint64_t generation, bool handle, uint32_t *entry, bool *dropped);
 

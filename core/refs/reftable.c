@@ -219,26 +219,21 @@ int fst_refs_get(struct fst_arena *a, struct fst_thread *t, uint64_t oid, uint64
 {
     struct fst_refs *r = a->refs;
     uint64_t live = fst_entry(oid, generation, FST_ENTRY_LIVE);
+    uint32_t fresh =
+        fst_refs_take(t); /* before the mutex, which this may need; FST_NONE does no harm if we have the object already */
     pthread_mutex_lock(&r->mutex);
     bool found = get_own(a, oid, live, entry);
-    pthread_mutex_unlock(&r->mutex);
-    if (found)
-        return FST_OK;
-    uint32_t fresh = fst_refs_take(t);
-    if (fresh == FST_NONE)
-        return FST_FULL;
-    pthread_mutex_lock(&r->mutex);
-    if (get_own(a, oid, live, entry)) { /* another thread was quicker */
-        pthread_mutex_unlock(&r->mutex);
-        fst_refs_give(t, fresh);
-        return FST_OK;
+    if (!found && fresh != FST_NONE) {
+        __atomic_store_n(&a->counts[fresh], 1, __ATOMIC_RELAXED);
+        /* PAIR(reference): either a batch's scan sees this entry, or what the caller looks at next shows what the batch did. */
+        fst_store_fence(entry_at(a, fresh), live);
+        index_add(a, fresh, oid);
+        *entry = fresh;
     }
-    __atomic_store_n(&a->counts[fresh], 1, __ATOMIC_RELAXED);
-    fst_store_release(entry_at(a, fresh), live);
-    index_add(a, fresh, oid);
     pthread_mutex_unlock(&r->mutex);
-    *entry = fresh;
-    return FST_OK;
+    if (found && fresh != FST_NONE)
+        fst_refs_give(t, fresh);
+    return found || fresh != FST_NONE ? FST_OK : FST_FULL;
 }
 
 bool fst_refs_drop(struct fst_arena *a, uint32_t entry)

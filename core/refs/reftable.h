@@ -73,7 +73,8 @@ static inline void fst_refs_give(struct fst_thread *t, uint32_t entry)
     t->entries[t->entry_count++] = entry;
 }
 
-/* A LIVE entry for (oid, generation), counted once more: the one this process has, a DROPPED or TAKEN one swung back, or a new one. */
+/* A LIVE entry for (oid, generation), counted once more: the one this process has, a DROPPED or TAKEN one swung back, or a new one. What
+ * the caller looks at next, it sees as it is after everybody can see the entry. FST_FULL. */
 int fst_refs_get(struct fst_arena *a, struct fst_thread *t, uint64_t oid, uint64_t generation, uint32_t *entry);
 
 /* One owner less; the last one turns LIVE into DROPPED, a request to the reaper: then true. Also withdraws an attempt. */

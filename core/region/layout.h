@@ -190,10 +190,9 @@ struct fst_superblock {
 static_assert(sizeof(struct fst_superblock) <= FST_PAGE, "layout");
 static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");
 
-#define FST_ARENA_LIGHT      1u /* readers pay a compiler barrier, updaters membarrier(2) */
-#define FST_ARENA_ANONYMOUS  2u
-#define FST_ARENA_HUGE_PAGES 4u
-#define FST_LAYOUT_VERSION   1u
+#define FST_ARENA_ANONYMOUS  1u
+#define FST_ARENA_HUGE_PAGES 2u
+#define FST_LAYOUT_VERSION   2u
 
 /* ---- object ids, words, entries ---------------------------------------------------------------------------------------------
  *

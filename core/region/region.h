@@ -23,8 +23,6 @@ struct fst_arena {
     int fd;      /* data descriptor */
     int lock_fd; /* carries this process's liveness locks and nothing else */
     bool readonly;
-    bool light; /* readers need no fence: copied from the superblock */
-    bool can_membarrier;
     bool synchronous;  /* see fst_destroy_synchronously */
     bool usable;       /* false in a forked child that could not be given a slot */
     uint32_t slot;     /* our process slot */

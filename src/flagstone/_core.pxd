@@ -50,7 +50,7 @@ cdef extern from "flagstone.h" nogil:
         uint8_t uuid[16]
         char path[256]
         uint64_t capacity, used, committed, control, created_at
-        bint readonly, lasting, anonymous, light, unlinked
+        bint readonly, lasting, anonymous, unlinked
         uint64_t batches, grace_periods, released_objects, released_bytes, deaths
         uint64_t batch_last_ns
         uint32_t groups_waiting

@@ -23,7 +23,6 @@ class _ArenaInfo(TypedDict):
     readonly: bool
     lasting: bool
     anonymous: bool
-    light: bool
     unlinked: bool
     batches: int
     grace_periods: int

@@ -394,7 +394,7 @@ class Worker:
             return
         attachment = self.arena._link.attachment
         # Stores to cold memory keep the section's own in the processor for as long as they take:
-        # what the updater's heavy barrier is for.
+        # what its fence is for.
         cold = np.ones(1 << 22, "u1")
         where = np.random.default_rng(self.random.randrange(1 << 32)).integers(0, cold.size, 40)
         for turn in range(2000):
