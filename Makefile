@@ -59,7 +59,7 @@ test-core: $(S)/tools ## the C core's tests, built by gcc and clang
 hot-paths: $(S)/tools ## count the instructions of the core's hot paths: ARGS=--update sets the bounds
 	@$(BIN)/python tools/hot-paths $(ARGS)
 
-mutants: $(S)/tools ## break one rule of the core at a time, and see that a test fails
+mutants: $(S)/tools ## break one rule of the core at a time, and see that a test fails: ARGS=--torture that a torture does
 	@$(BIN)/python tools/mutants $(ARGS)
 
 sanitize: $(S)/tools ## the same under the address, undefined behaviour and thread sanitizers
@@ -78,8 +78,8 @@ test-python: $(S)/package $(S)/tools ## the Python tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 soak: $(S)/package $(S)/tools ## the tests that run for minutes: MINUTES=10, SEED=n to repeat
-	@export FST_TEST_SOAK=1 TEST_TIMEOUTS=20 TEST_VERBOSE=1; \
-		CC=gcc TESTS=kill_twice tools/core-tests gcc -Dfault_points=true; \
+	@export FST_TEST_SOAK=1 TEST_TIMEOUTS=20 TEST_VERBOSE=1 TORTURE=50; \
+		CC=gcc TESTS="kill_twice torture" tools/core-tests gcc -Dfault_points=true; \
 		CC=clang TESTS=steps tools/core-tests clang -Dbuildtype=release
 	@$(BIN)/python -m pytest -m soak -s --timeout=3600 $(ARGS)
 

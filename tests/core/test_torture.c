@@ -5,6 +5,7 @@
  * end nothing may be left. The messages and handles between them lie in plain shared memory, where they are overwritten, read twice, torn
  * and lost: all of that is allowed to them.
  *
+ * Where writes are counted (fault_points), a process is killed by its own hand at one of them, or by the tormentor at any instruction.
  * TORTURE=n does n times as much. A broken build has to fail here: tools/mutants.
  */
 #include "platform/atomics.h"
@@ -17,6 +18,7 @@
 #define BALLAST  3000 /* references that only make a batch's scan take longer */
 #define KILLS    60
 #define ROUND_US 60000
+#define POINTS   400000 /* a process stops at one of so many writes, if it lives to see it */
 
 static fst_arena *a;
 static uint64_t caches[2];
@@ -211,10 +213,27 @@ static void step(struct worker *w)
     }
 }
 
+static void arm(uint64_t *random)
+{
+#ifdef FST_FAULT_POINTS
+    fst_fault_arm(1 + next_random(random) % POINTS);
+#else
+    (void)random;
+#endif
+}
+
+static void disarm(void)
+{
+#ifdef FST_FAULT_POINTS
+    fst_fault_arm(0);
+#endif
+}
+
 static void work(struct peer *parent, void *context)
 {
     struct worker w = {.random = (uint64_t)(uintptr_t)context};
     (void)parent;
+    arm(&w.random);
     for (int i = 0; i < 2; i++)
         w.child[i] = child_of(a, caches[i], fst_group_root(a));
     static struct fst_ref ballast[BALLAST];
@@ -226,6 +245,7 @@ static void work(struct peer *parent, void *context)
             step(&w);
         __atomic_fetch_add(&s->operations, 100, __ATOMIC_RELAXED);
     }
+    disarm();
     while (w.n)
         drop(&w, 0);
     for (size_t i = 0; i < got; i++)
@@ -235,14 +255,27 @@ static void work(struct peer *parent, void *context)
 /* Batches as fast as they go, so that there is always one at every step. */
 static void reap(struct peer *parent, void *context)
 {
+    uint64_t random = (uint64_t)(uintptr_t)context;
     (void)parent;
-    (void)context;
+    arm(&random);
     for (uint64_t n = 0; !__atomic_load_n(&s->stop, __ATOMIC_RELAXED); n++) {
         fst_reclaim(a, UINT64_MAX, 100000000);
         /* A message whose object is gone shows here only: for its reader it is a stale one. */
         if (n % 16 == 0 && fst_check(a, print_finding, NULL))
             __atomic_fetch_add(&s->wrong, 1, __ATOMIC_SEQ_CST);
     }
+    disarm();
+}
+
+/* The process is at its end, or was killed. */
+static void wait_for(struct peer *p, bool killed)
+{
+    int status = 0;
+    close(p->out);
+    CHECK(waitpid(p->pid, &status, 0) == p->pid);
+    close(p->in);
+    if (!(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) && (killed || status))
+        TEST_FAIL("process %d ended by itself with status 0x%x", p->pid, (unsigned)status);
 }
 
 static void everything_at_random(void)
@@ -261,19 +294,14 @@ static void everything_at_random(void)
         usleep((useconds_t)(next_random(&random) % ROUND_US));
         int i = (int)(next_random(&random) % (WORKERS + 1));
         kill(p[i].pid, SIGKILL);
-        int status = 0;
-        waitpid(p[i].pid, &status, 0);
-        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
-            TEST_FAIL("worker %d ended by itself with status 0x%x", i, (unsigned)status);
-        close(p[i].in);
-        close(p[i].out);
+        wait_for(&p[i], true);
         p[i] = peer_start(i ? work : reap, (void *)(uintptr_t)next_random(&random));
         if (k % 8 == 7)
             fst_inflight_drop(a, 1000000, UINT64_MAX);
     }
     __atomic_store_n(&s->stop, 1, __ATOMIC_RELAXED);
     for (int i = 0; i <= WORKERS; i++)
-        peer_end(&p[i]);
+        wait_for(&p[i], false);
     CHECK_EQ(0, s->wrong);
     settle(a);
     CHECK_EQ(0, used_bytes(a));

@@ -26,7 +26,7 @@ def torture(seconds, seed, *arguments):
 
 
 def test_torture_for_a_short_time():
-    torture(12, 1)
+    torture(12, 1, "--ages")
 
 
 def test_torture_on_a_full_file_system(small_tmpfs):

@@ -56,6 +56,7 @@ RECORD = struct.Struct("<16sI")  # a handle and its checksum: the board is writt
 HEAD = struct.Struct("<QQ")  # stop, wrong
 COUNTERS = 64  # operations by worker slot, the supervisor's view of their progress
 KEEP = 40  # what a worker holds at most
+DROPPED_AFTER = 1.0  # seconds in flight, at least
 PATIENCE = 60.0  # seconds without progress that are a hang
 GROUPS = ("a", "b", "c", "limited", "tight")
 LIMITS = {"limited": 4 * MIB, "tight": MIB // 4}
@@ -168,6 +169,21 @@ def verify(found, handle, nbytes, when):
             f"{when}: object {handle.hex()} of {nbytes} bytes has {len(found)} bytes,"
             f" {len(different)} of them wrong from byte {different[0] if len(different) else '-'}"
             f" on; it begins with {bytes(found[:16]).hex()}"
+        )
+
+
+def verify_typed(found, handle):
+    """An object of the cache "typed" that may have been reused meanwhile, by another one there.
+
+    It may be half written: then it has words of two patterns. Words of another cache's objects, or
+    the same words elsewhere in an object, do not fit any.
+    """
+    words = found.view("u8")[2:]
+    keys = np.unique((words ^ _ramp(len(words) + 2)[2:])[words != 0])
+    if len(keys) > 3:
+        raise Wrong(
+            f"object {handle.hex()} of a typesafe cache holds something else inside a section:"
+            f" it begins with {bytes(found[:32]).hex()}"
         )
 
 
@@ -297,9 +313,13 @@ class Worker:
         held = self.block()
         if held:
             view = held.thing.array.reshape(-1).view("u1") if held.nbytes else b""
+            handle = held.thing.handle
             held.thing.free()
             held.thing = view
             held.history.append("freed")
+            with contextlib.suppress(*ENDED):
+                self.arena.get(handle)
+                raise Wrong(f"{held.handle.hex()} was freed, and is found by its handle")
 
     def holders(self):
         held = self.block()
@@ -349,6 +369,25 @@ class Worker:
             for block in {id(block): block for block in blocks}.values():
                 self.came(block, "taken")
 
+    def read_twice(self):
+        """An old message, read again, takes nothing from a newer one of the same object."""
+        self.made(self.a_cache().alloc())
+        held = self.kept.pop()
+        began = time.monotonic()
+        old = pickle.dumps(held.thing)
+        found = [pickle.loads(old)]
+        new = pickle.dumps(held.thing)
+        found.append(pickle.loads(old))
+        held.thing = None
+        found.clear()
+        with contextlib.suppress(TimeoutError):
+            self.arena.barrier(timeout=0.3)
+        try:
+            self.came(pickle.loads(new), "read after an old message")
+        except flagstone.StaleHandle:
+            if time.monotonic() - began < DROPPED_AFTER:  # else drop_in_flight() may have had it
+                raise Wrong(f"the message of {held.handle.hex()} was lost") from None
+
     def send_group(self):
         if self.groups:
             thing = self.random.choice([*self.groups, self.arena])
@@ -356,7 +395,7 @@ class Worker:
 
     def drop_in_flight(self):
         group = self.a_group() if self.random.random() < 0.3 else None
-        self.arena.drop_in_flight(self.random.choice([0.05, 0.5]), group)
+        self.arena.drop_in_flight(self.random.choice([DROPPED_AFTER, 3.0]), group)
 
     # ---- read-side sections
 
@@ -372,9 +411,30 @@ class Worker:
             cache = block.cache.name
             del block
             self.pause()
-            if cache != "typed" and nbytes:  # those are reused at once
-                raw = (ctypes.c_uint8 * nbytes).from_address(address)
-                verify(np.frombuffer(raw, "u1"), true, nbytes, "inside a section")
+            if nbytes:
+                raw = np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), "u1")
+                if cache == "typed":  # reused at once, as objects of the same size
+                    verify_typed(raw, true)
+                else:
+                    verify(raw, true, nbytes, "inside a section")
+
+    def typed(self):
+        """Slabs of objects that are reused at once stay what they are while a section looks on."""
+        cache = self.arena.cache("typed", **CACHES["typed"])
+        seen = {}
+        with self.arena.read():
+            blocks = cache.alloc_many(700)  # more slabs than a thread keeps for itself
+            for block in blocks:
+                handle = bytes(block.handle)
+                block.array[:] = pattern(handle, block.nbytes)
+                seen[handle] = block.array.ctypes.data
+            del block
+            blocks.clear()
+            time.sleep(self.random.choice([0.001, 0.01]))
+            for handle, address in list(seen.items())[:100]:
+                verify_typed(
+                    np.frombuffer((ctypes.c_uint8 * 128).from_address(address), "u1"), handle
+                )
 
     def nested(self):
         with self.arena.read():
@@ -551,9 +611,11 @@ WORKERS_DO = tuple(
             "find": 20,
             "send": 14,
             "receive": 20,
+            "read_twice": 2,
             "send_group": 2,
             "drop_in_flight": 1,
             "section": 8,
+            "typed": 0.5,
             "nested": 2,
             "ages": 2,
             "grace_periods": 1,
@@ -566,7 +628,7 @@ WORKERS_DO = tuple(
             "limit_group": 0.5,
             "usage_group": 1,
             "short_cache": 2,
-            "shrink": 0.5,
+            "shrink": 1,
             "check": 0.2,
             "snapshot": 0.2,
             "reopen": 0.3,
