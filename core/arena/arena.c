@@ -26,7 +26,6 @@
 #include "region/table.h"
 
 #define DEFAULT_CAPACITY (1ull << 30)
-#define MAX_CAPACITY     ((1ull << 44) - FST_ALIGN_MAX) /* numbers of pages have 32 bits, and FST_NONE is none */
 #define TRIES            1000          /* at opening a name that others remove and create at the same time, a millisecond apart */
 #define LEAVE_NS         (50 * FST_MS) /* for the last batch of a process that leaves */
 
@@ -170,8 +169,9 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
     if (getrandom(uuid, sizeof uuid, 0) != (ssize_t)sizeof uuid)
         return fst_fail_errno(FST_OS, errno, "cannot make an identity");
     uint64_t capacity = o->capacity ? o->capacity : DEFAULT_CAPACITY;
-    if (capacity > MAX_CAPACITY)
-        return fst_fail(FST_INVALID, "a capacity of %llu bytes: the most is %llu", (unsigned long long)o->capacity, MAX_CAPACITY);
+    if (capacity > FST_MAX_CAPACITY)
+        return fst_fail(FST_INVALID, "a capacity of %llu bytes: the most is %llu", (unsigned long long)o->capacity,
+                        FST_MAX_CAPACITY);
     capacity = (capacity + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
     uint32_t flags = (o->path ? 0 : FST_ARENA_ANONYMOUS) | (o->huge_pages ? FST_ARENA_HUGE_PAGES : 0);
     fst_superblock_format(sb, capacity, flags, uuid);
@@ -273,6 +273,8 @@ static int attach(int fd, const struct stat *st, const struct fst_open_options *
     if (!a)
         return fst_fail(FST_FULL, "out of memory");
     rc = map(a, &sb, o->readonly);
+    if (rc == FST_OK)
+        rc = fst_superblock_validate_bounds(a->sb, name);
     if (rc == FST_OK)
         rc = join(a);
     if (rc) {

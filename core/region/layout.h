@@ -41,8 +41,9 @@
 #define FST_ZONE_EXTENTS  64u /* bookkeeping of pages comes in zones of 16 MiB */
 #define FST_ZONE_PAGES    (FST_ZONE_EXTENTS * FST_EXTENT_PAGES)
 #define FST_ZONE_CLASSES  7u
-#define FST_ALIGN_MAX     (2u << 20) /* the data region lies at a multiple of it in every process */
-#define FST_NONE          UINT32_MAX /* "no such index" */
+#define FST_ALIGN_MAX     (2u << 20)                     /* the data region lies at a multiple of it in every process */
+#define FST_MAX_CAPACITY  ((1ull << 44) - FST_ALIGN_MAX) /* numbers of pages have 32 bits, and FST_NONE is none */
+#define FST_NONE          UINT32_MAX                     /* "no such index" */
 
 /* ---- tables -------------------------------------------------------------------------------------------------------------- */
 

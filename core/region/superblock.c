@@ -70,8 +70,7 @@ uint64_t fst_layout_fingerprint(void)
     return hash(h, fst_slab_class_shift, sizeof fst_slab_class_shift);
 }
 
-/* The constant part, its `committed` counters left out. */
-static uint64_t checksum(const struct fst_superblock *sb)
+uint64_t fst_superblock_checksum(const struct fst_superblock *sb)
 {
     uint64_t h = hash(HASH_START, sb, offsetof(struct fst_superblock, tables));
     for (int k = 0; k < FST_T_COUNT; k++)
@@ -138,7 +137,7 @@ void fst_superblock_format(struct fst_superblock *sb, uint64_t capacity, uint32_
     sb->capacity = capacity;
     sb->created_at = (uint64_t)time(NULL);
     shape_tables(sb, capacity >> FST_PAGE_SHIFT);
-    sb->checksum = checksum(sb);
+    sb->checksum = fst_superblock_checksum(sb);
     sb->gp_seq = 1; /* 0 in a thread slot means "in no section" */
     sb->state = FST_ARENA_READY;
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
@@ -150,6 +149,19 @@ void fst_superblock_format(struct fst_superblock *sb, uint64_t capacity, uint32_
 uint64_t fst_superblock_file_size(const struct fst_superblock *sb)
 {
     return sb->data_offset + sb->capacity;
+}
+
+/* Does the constant part lay out the file as we do for this capacity? A checksum is no proof: anybody can make one. */
+static bool shaped(const struct fst_superblock *sb, struct fst_superblock *expect)
+{
+    if (sb->capacity == 0 || sb->capacity > FST_MAX_CAPACITY || sb->capacity % FST_PAGE)
+        return false;
+    memset(expect, 0, sizeof *expect);
+    shape_tables(expect, sb->capacity >> FST_PAGE_SHIFT);
+    for (int k = 0; k < FST_T_COUNT; k++)
+        if (memcmp(&sb->tables[k], &expect->tables[k], offsetof(struct fst_table, committed)) != 0)
+            return false;
+    return sb->control_size == expect->control_size && sb->data_offset == expect->data_offset;
 }
 
 int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size, const char *name)
@@ -166,17 +178,16 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
                         "fingerprint %016llx: end the processes that use it and remove it, or use the same version everywhere",
                         name, sb->version, (unsigned long long)sb->fingerprint, FST_LAYOUT_VERSION,
                         (unsigned long long)fst_layout_fingerprint());
-    if (sb->checksum != checksum(sb))
+    if (sb->checksum != fst_superblock_checksum(sb))
         return fst_fail(FST_CORRUPTED, "%s: the superblock's constant part was overwritten (checksum)", name);
-    /* The constant part is as it was written, so it is enough to see that the file is as long as it says. */
+    struct fst_superblock expect;
+    if (!shaped(sb, &expect))
+        return fst_fail(FST_CORRUPTED, "%s: the superblock's constant part makes no sense", name);
     if (file_size != fst_superblock_file_size(sb))
         return fst_fail(FST_CORRUPTED, "%s is %llu bytes long and should be %llu: it was truncated or extended", name,
                         (unsigned long long)file_size, (unsigned long long)fst_superblock_file_size(sb));
     if (sb->state != FST_ARENA_READY && sb->state != FST_ARENA_REMOVED)
         return fst_fail(FST_CORRUPTED, "%s: state %llu is none", name, (unsigned long long)sb->state);
-    struct fst_superblock expect;
-    memset(&expect, 0, sizeof expect);
-    shape_tables(&expect, sb->capacity >> FST_PAGE_SHIFT);
     for (int k = 0; k < FST_T_COUNT; k++) {
         uint64_t bytes = page_up(expect.tables[k].count * expect.tables[k].size);
         if (k != FST_T_ENTRY && fst_load_relaxed(&sb->tables[k].committed) > bytes)
@@ -192,4 +203,29 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
     if (!bounds)
         return fst_fail(FST_CORRUPTED, "%s: a bound in the superblock exceeds its table", name);
     return FST_OK;
+}
+
+/* The bound is raised after the memory is there: the load of the memory comes after that of the bound. PAIR(bound) */
+static bool committed(const struct fst_table *t, const uint32_t *top)
+{
+    uint64_t bytes = (uint64_t)fst_load_acquire(top) * t->size;
+    return bytes <= fst_load_relaxed(&t->committed);
+}
+
+int fst_superblock_validate_bounds(const struct fst_superblock *sb, const char *name)
+{
+    struct {
+        const uint32_t *top;
+        int table;
+    } bound[] = {
+        {&sb->process_top, FST_T_PROCESS}, {&sb->thread_top, FST_T_THREAD}, {&sb->inflight_top, FST_T_INFLIGHT},
+        {&sb->cache_top, FST_T_CACHE},     {&sb->child_top, FST_T_CHILD},   {&sb->group_top, FST_T_GROUP},
+        {&sb->cgroup_top, FST_T_CGROUP},   {&sb->zones, FST_T_ZONE},
+    };
+    bool good = true;
+    for (size_t i = 0; i < sizeof bound / sizeof *bound; i++)
+        good = good && committed(&sb->tables[bound[i].table], bound[i].top);
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
+        good = good && committed(&sb->tables[FST_T_SLAB + class], &sb->slab_top[class]);
+    return good ? FST_OK : fst_fail(FST_CORRUPTED, "%s: a bound in the superblock exceeds the memory of its table", name);
 }
