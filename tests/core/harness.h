@@ -10,10 +10,12 @@
  */
 #ifndef FST_TEST_HARNESS_H
 #define FST_TEST_HARNESS_H
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,13 +38,23 @@ static const char *test_skipped; /* its reason */
             TEST_FAIL("%s is %lld, not %lld", #got, got_, want_);     \
     } while (0)
 
+/* A signal for the tester (a fuzzer's alarm) is no answer. */
+__attribute__((unused)) static pid_t test_wait(pid_t pid, int *status)
+{
+    pid_t done;
+    do
+        done = waitpid(pid, status, 0);
+    while (done < 0 && errno == EINTR);
+    return done;
+}
+
 /* At the end of a case, or before return. */
 #define SKIP(reason) (test_skipped = (reason))
 #define CHILD_EXIT() _exit(atomic_load(&test_failures) != 0)
 #define CHECK_CHILD(pid)                                                           \
     do {                                                                           \
         int status_ = -1;                                                          \
-        if (waitpid((pid), &status_, 0) < 0 || status_ != 0)                       \
+        if (test_wait((pid), &status_) < 0 || status_ != 0)                        \
             TEST_FAIL("child %s ended with status 0x%x", #pid, (unsigned)status_); \
     } while (0)
 

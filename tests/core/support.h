@@ -281,7 +281,7 @@ HELPER void peer_kill(struct peer *p)
 {
     int status = 0;
     kill(p->pid, SIGKILL);
-    CHECK(waitpid(p->pid, &status, 0) == p->pid);
+    CHECK(test_wait(p->pid, &status) == p->pid);
     close(p->in);
     close(p->out);
 }
