@@ -22,10 +22,10 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 S := $(VENV)/stamps
 SOURCES := $(shell find core src -name '*.[ch]' -o -name '*.py' -o -name '*.py[ix]' \
 	-o -name '*.pxd' -o -name meson.build -o -name py.typed) meson.build meson.options
-C_FILES = $(shell find core tests/core -name '*.[ch]')
+C_FILES = $(shell find core tests/core tests/fuzz -name '*.[ch]')
 PYTHON_PATHS = $(wildcard src tests tools benchmarks examples)
 
-.PHONY: help setup demo test lint test-core hot-paths test-python sanitize model soak bench format clean
+.PHONY: help setup demo test lint test-core hot-paths test-python sanitize fuzz model soak bench format clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -70,6 +70,9 @@ sanitize: $(S)/tools ## the same under the address, undefined behaviour and thre
 	@CC=clang TEST_TIMEOUTS=8 TSAN_OPTIONS=halt_on_error=1 TEST_WRAPPER="setarch -R" \
 		TESTS="word pages lock rcu slab object arena torture" \
 		tools/core-tests tsan -Db_sanitize=thread -Db_lundef=false
+
+fuzz: $(S)/tools ## look for inputs that crash the core: MINUTES=10, TARGET="attach", MUTANT=name
+	@tools/fuzz $(TARGET)
 
 model: $(S)/tools ## check the models with spin
 	@tools/run-models $(ARGS)

@@ -22,10 +22,11 @@ def unlisted(folder: str, patterns: tuple[str, ...], *, strip: str = "") -> list
 
 
 def main() -> int:
-    """Check the three lists, print what is missing."""
+    """Check the four lists, print what is missing."""
     messages = unlisted("core", ("*.c",))
     messages += unlisted("src/flagstone", ("*.py", "*.pyi", "py.typed"))
     messages += unlisted("tests/core", ("test_*.c",), strip="test_")
+    messages += unlisted("tests/fuzz", ("fuzz_*.c",), strip="fuzz_")
     print("\n".join(messages) or "source lists: fine")
     return bool(messages)
 
