@@ -13,7 +13,7 @@
 bool fst_cache_find(struct fst_arena *a, uint64_t id, uint32_t *index)
 {
     *index = (uint32_t)id;
-    return *index < fst_load_acquire(&a->sb->cache_top) && fst_id_is(id, fst_load_acquire(&fst_cache_at(a, *index)->state));
+    return *index < fst_cache_top(a) && fst_id_is(id, fst_load_acquire(&fst_cache_at(a, *index)->state));
 }
 
 static int validate(const struct fst_arena *a, const struct fst_cache_spec *spec, uint64_t *align)
@@ -31,9 +31,9 @@ static int validate(const struct fst_arena *a, const struct fst_cache_spec *spec
                         FST_ALIGN_MAX);
     if (spec->size == 0)
         return fst_fail(FST_INVALID, "cache %s: an object has at least one byte", spec->name);
-    if (spec->size > a->sb->capacity || *align > a->sb->capacity)
+    if (spec->size > a->known.capacity || *align > a->known.capacity)
         return fst_fail(FST_INVALID, "cache %s: objects of %llu bytes aligned to %llu do not fit in an arena of %llu", spec->name,
-                        (unsigned long long)spec->size, (unsigned long long)*align, (unsigned long long)a->sb->capacity);
+                        (unsigned long long)spec->size, (unsigned long long)*align, (unsigned long long)a->known.capacity);
     if (spec->init && spec->init_bytes > spec->size)
         return fst_fail(FST_INVALID, "cache %s: %u bytes of initial content for objects of %llu", spec->name, spec->init_bytes,
                         (unsigned long long)spec->size);
@@ -50,7 +50,7 @@ bool fst_cache_body(struct fst_arena *a, uint64_t id, uint32_t *body)
     uint32_t state = fst_state(c->state);
     if (state == FST_CACHE_ALIAS)
         *body = c->merged;
-    return state == FST_CACHE_LIVE || (state == FST_CACHE_ALIAS && *body < a->sb->cache_top);
+    return state == FST_CACHE_LIVE || (state == FST_CACHE_ALIAS && *body < fst_cache_top(a));
 }
 
 /* The size classes have names of their own: nobody's cache is in their way. */
@@ -86,22 +86,25 @@ static bool same_init(struct fst_arena *a, const struct fst_cache *c, const stru
         return c->init_slab == FST_NONE;
     if (c->init_slab == FST_NONE || c->init_bytes != spec->init_bytes)
         return false;
-    return memcmp(a->data + ((uint64_t)fst_slab_at(a, c->init_slab)->page << FST_PAGE_SHIFT), spec->init, spec->init_bytes) == 0;
+    uint64_t bytes;
+    const uint8_t *init = fst_slab_init(a, (uint32_t)(c - fst_cache_at(a, 0)), &bytes);
+    return init && bytes == spec->init_bytes && memcmp(init, spec->init, bytes) == 0;
 }
 
 static int compare(struct fst_arena *a, const struct fst_cache *c, const struct fst_cache_spec *spec, uint64_t align)
 {
     if (c->size != spec->size || c->align != align)
         return fst_fail(FST_MISMATCH, "cache %s exists with objects of %llu bytes aligned to %llu, not %llu aligned to %llu",
-                        c->name, (unsigned long long)c->size, (unsigned long long)c->align, (unsigned long long)spec->size,
+                        spec->name, (unsigned long long)c->size, (unsigned long long)c->align, (unsigned long long)spec->size,
                         (unsigned long long)align);
     if (strncmp(c->format, spec->format ? spec->format : "", FST_FORMAT_MAX) != 0)
-        return fst_fail(FST_MISMATCH, "cache %s exists with type %s, not %s", c->name, c->format, spec->format ? spec->format : "");
+        return fst_fail(FST_MISMATCH, "cache %s exists with type %.*s, not %s", spec->name, FST_FORMAT_MAX - 1, c->format,
+                        spec->format ? spec->format : "");
     if ((c->flags ^ spec->flags) & ~FST_CACHE_NO_MERGE)
-        return fst_fail(FST_MISMATCH, "cache %s exists %s TYPESAFE_BY_RCU", c->name,
+        return fst_fail(FST_MISMATCH, "cache %s exists %s TYPESAFE_BY_RCU", spec->name,
                         c->flags & FST_CACHE_TYPESAFE_BY_RCU ? "with" : "without");
     if (!same_init(a, c, spec))
-        return fst_fail(FST_MISMATCH, "cache %s exists with other initial content", c->name);
+        return fst_fail(FST_MISMATCH, "cache %s exists with other initial content", spec->name);
     return FST_OK;
 }
 
@@ -161,6 +164,8 @@ int fst_cache_open(fst_arena *a, const struct fst_cache_spec *spec, uint64_t *ca
     uint64_t align;
     uint32_t init = FST_NONE;
     int rc = validate(a, spec, &align);
+    if (rc == FST_OK)
+        rc = fst_verdict(a, FST_OK);
     struct fst_thread *t = rc ? NULL : fst_thread_get(a);
     if (!t)
         return rc ? rc : fst_thread_refused(a);
@@ -176,12 +181,14 @@ int fst_cache_open(fst_arena *a, const struct fst_cache_spec *spec, uint64_t *ca
         if (index != FST_NONE)
             *cache = fst_id(index, fst_cache_at(a, index)->state);
         fst_registry_unlock(a);
-        if (wait) {
+        if (wait && !fst_is_damaged(a)) {
             fst_cache_settle(a, alike);
             continue;
         }
         if (exists)
             forget_init(a, init);
+        if (fst_is_damaged(a))
+            return fst_damage(a);
         if (index != FST_NONE)
             return rc;
         rc = init == FST_NONE ? make_init(t, spec, &init) : FST_OK;
@@ -218,6 +225,21 @@ void fst_cache_unlock_ending(struct fst_arena *a, uint32_t body)
 void fst_cache_settle(struct fst_arena *a, uint32_t body)
 {
     fst_cache_lock_ending(a, body);
+    fst_cache_unlock_ending(a, body);
+}
+
+void fst_cache_settle_child(struct fst_arena *a, uint32_t child)
+{
+    const struct fst_child *c = fst_child_at(a, child);
+    uint32_t body = c->cache;
+    if (body >= fst_cache_top(a)) {
+        fst_damaged(a, "child cache %u: there is no cache %u", child, body);
+        return;
+    }
+    fst_cache_lock_ending(a, body);
+    /* Nobody looks for users now: whoever it was has not left it so. */
+    if (c->cache == body && fst_state(fst_load_acquire(&c->state)) == FST_CHILD_ENDING)
+        fst_damaged(a, "child cache %u waits for destroy() of cache %u, which nobody calls", child, body);
     fst_cache_unlock_ending(a, body);
 }
 
@@ -278,13 +300,14 @@ bool fst_cache_taken(struct fst_arena *a, uint32_t index)
 
 void fst_cache_taken_all(struct fst_arena *a)
 {
-    for (uint32_t i = 0; i < a->sb->cache_top; i++)
+    for (uint32_t i = 0; i < fst_cache_top(a); i++)
         if (fst_cache_at(a, i)->queued)
             fst_store_relaxed(&fst_cache_at(a, i)->queued, 0);
     /* What was queued since is linked, and stays. */
-    for (uint32_t i = a->sb->ended_caches; i < a->sb->cache_top; i = fst_cache_at(a, i)->next_ended)
+    uint32_t steps = 0;
+    for (uint32_t i = a->sb->ended_caches; fst_step(a, FST_T_CACHE, i, &steps); i = fst_cache_at(a, i)->next_ended)
         fst_store_relaxed(&fst_cache_at(a, i)->queued, 1);
-    for (uint32_t i = 0; i < a->sb->cache_top; i++)
+    for (uint32_t i = 0; i < fst_cache_top(a); i++)
         fst_cache_try_release(a, i);
 }
 
@@ -296,6 +319,8 @@ bool fst_cache_try_release(struct fst_arena *a, uint32_t index)
     /* Killed before the slab is CLOSING: nothing has happened. After it: the next look for abandoned slabs releases the slab, and the
      * next batch finds it no more LIVE. */
     uint32_t id = c->init_slab;
+    if (fst_is_damaged(a) || (id != FST_NONE && !fst_slab_id_ok(a, id)))
+        return false;
     struct fst_slab *init = id != FST_NONE ? fst_slab_at(a, id) : NULL;
     bool release = init && fst_state(init->state) == FST_SLAB_LIVE && init->child == FST_NONE;
     if (release) {
@@ -314,7 +339,10 @@ bool fst_cache_try_release(struct fst_arena *a, uint32_t index)
  * numbers are for people. */
 static void count_list(struct fst_arena *a, uint32_t child, uint32_t head, uint8_t list, struct fst_cache_info *out)
 {
-    uint32_t most = fst_load_relaxed(&fst_child_at(a, child)->slabs);
+    uint32_t most = fst_load_relaxed(&fst_child_at(a, child)->slabs), all = 0;
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
+        all += fst_slab_top(a, class);
+    most = most < all ? most : all;
     for (uint32_t id = head, n = 0; id != FST_NONE && n <= most && fst_slab_id_ok(a, id); n++) {
         struct fst_slab *s = fst_slab_at(a, id);
         uint32_t class = FST_SLAB_ID_CLASS(id);
@@ -341,15 +369,16 @@ static void count_child(struct fst_arena *a, uint32_t cache, uint32_t child, str
 
 #define LOT 64u /* children looked up in one section of the lock */
 
-/* The cache's children from `from` on (FST_NONE: from the first), up to LOT of them; *from becomes the one after. Under names_lock. */
-static uint32_t next_children(struct fst_arena *a, uint32_t cache, uint32_t *from, uint32_t ids[LOT])
+/* The cache's children from `from` on (FST_NONE: from the first), up to LOT of them; *from becomes the one after. *steps counts all of
+ * them. Under names_lock. */
+static uint32_t next_children(struct fst_arena *a, uint32_t cache, uint32_t *from, uint32_t ids[LOT], uint32_t *steps)
 {
     uint32_t n = 0, i = *from == FST_NONE ? fst_cache_at(a, cache)->first : *from;
     if (i != FST_NONE && (fst_state(fst_child_at(a, i)->state) == FST_CHILD_FREE || fst_child_at(a, i)->cache != cache))
         i = FST_NONE; /* released between two lots: the rest is left out */
-    for (; i != FST_NONE && n < LOT; i = fst_child_at(a, i)->next_in_cache)
+    for (; n < LOT && fst_step(a, FST_T_CHILD, i, steps); i = fst_child_at(a, i)->next_in_cache)
         ids[n++] = i;
-    *from = i;
+    *from = fst_is_damaged(a) ? FST_NONE : i;
     return n;
 }
 
@@ -364,12 +393,12 @@ static uint32_t speaker(struct fst_arena *a, uint32_t body)
 static uint32_t describe(struct fst_arena *a, uint32_t index, struct fst_cache_info *out)
 {
     const struct fst_cache *c = fst_cache_at(a, index);
-    uint32_t state = fst_state(c->state), body = state == FST_CACHE_ALIAS && c->merged < a->sb->cache_top ? c->merged : index;
+    uint32_t state = fst_state(c->state), body = state == FST_CACHE_ALIAS && c->merged < fst_cache_top(a) ? c->merged : index;
     uint32_t speaks = speaker(a, body);
     out->id = fst_id(index, c->state);
     out->merged_into = fst_id(speaks, fst_cache_at(a, speaks)->state);
-    memcpy(out->name, c->name, sizeof out->name);
-    memcpy(out->format, c->format, sizeof out->format);
+    memcpy(out->name, c->name, sizeof out->name - 1);
+    memcpy(out->format, c->format, sizeof out->format - 1);
     out->size = c->size;
     out->align = c->align;
     out->flags = c->flags;
@@ -382,7 +411,7 @@ static uint32_t describe(struct fst_arena *a, uint32_t index, struct fst_cache_i
 
 int fst_cache_get_info(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
 {
-    uint32_t index, body = FST_NONE, from = FST_NONE, ids[LOT], n;
+    uint32_t index, body = FST_NONE, from = FST_NONE, ids[LOT], n, steps = 0;
     memset(out, 0, sizeof *out);
     do {
         fst_registry_lock(a);
@@ -392,18 +421,18 @@ int fst_cache_get_info(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
         }
         if (!out->id)
             body = describe(a, index, out);
-        n = next_children(a, body, &from, ids);
+        n = next_children(a, body, &from, ids, &steps);
         fst_registry_unlock(a);
         for (uint32_t i = 0; i < n; i++)
             count_child(a, body, ids[i], out);
     } while (from != FST_NONE);
-    return FST_OK;
+    return fst_verdict(a, FST_OK);
 }
 
 size_t fst_cache_list(fst_arena *a, uint64_t *ids, size_t max)
 {
     size_t n = 0;
-    uint32_t top = fst_load_acquire(&a->sb->cache_top);
+    uint32_t top = fst_cache_top(a);
     for (uint32_t i = 0; i < top; i++) {
         uint64_t state = fst_load_acquire(&fst_cache_at(a, i)->state);
         if (fst_state(state) == FST_CACHE_FREE || fst_state(state) == FST_CACHE_NAMELESS)
@@ -418,7 +447,7 @@ size_t fst_cache_list(fst_arena *a, uint64_t *ids, size_t max)
 int fst_cache_shrink(fst_arena *a, uint64_t cache, uint64_t *bytes)
 {
     struct fst_thread *t = fst_thread_get(a);
-    uint32_t body, from = FST_NONE, ids[LOT], n;
+    uint32_t body, from = FST_NONE, ids[LOT], n, steps = 0;
     *bytes = 0;
     if (!t)
         return fst_thread_refused(a);
@@ -427,14 +456,14 @@ int fst_cache_shrink(fst_arena *a, uint64_t cache, uint64_t *bytes)
     do {
         fst_registry_lock(a);
         bool found = fst_cache_body(a, cache, &body);
-        n = found ? next_children(a, body, &from, ids) : 0;
+        n = found ? next_children(a, body, &from, ids, &steps) : 0;
         fst_registry_unlock(a);
         if (!found)
             return fst_fail(FST_CLOSED, "the cache is gone");
         for (uint32_t i = 0; i < n; i++)
             *bytes += fst_slab_shrink_child(a, ids[i], fst_slab_owner_word(t), 1000 * FST_MS);
     } while (from != FST_NONE);
-    return FST_OK;
+    return fst_verdict(a, FST_OK);
 }
 
 int fst_cache_look(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
@@ -446,5 +475,5 @@ int fst_cache_look(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
     if (found)
         describe(a, index, out);
     fst_registry_unlock(a);
-    return found ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone");
+    return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone"));
 }

@@ -35,6 +35,8 @@ void fst_cache_taken_all(struct fst_arena *a);
 
 /* Somebody's destroy() is looking for users of the body: wait until it has decided, and finish what a killed one left. Without locks. */
 void fst_cache_settle(struct fst_arena *a, uint32_t body);
+/* The same for the cache of a child that is ENDING. */
+void fst_cache_settle_child(struct fst_arena *a, uint32_t child);
 
 /* Take the body's lock `ending`, before names_lock. */
 void fst_cache_lock_ending(struct fst_arena *a, uint32_t body);

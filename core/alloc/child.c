@@ -21,6 +21,8 @@ uint64_t fst_natural_align(uint64_t size)
 struct fst_shape fst_child_shape(uint64_t size, uint64_t align, uint32_t flags)
 {
     struct fst_shape s = {0};
+    if (!size || !align || (align & (align - 1)) || align > FST_ALIGN_MAX || size > 1ull << 44)
+        return s; /* no cache is made like this: who asks has read damage */
     while (align > FST_PAGE && (FST_PAGE << s.align_order) < align)
         s.align_order++;
     s.stride = (size + align - 1) & ~(align - 1);
@@ -50,7 +52,7 @@ struct fst_shape fst_child_shape(uint64_t size, uint64_t align, uint32_t flags)
 static bool group_live(struct fst_arena *a, uint64_t id)
 {
     uint32_t index = (uint32_t)id;
-    if (index >= fst_load_acquire(&a->sb->group_top))
+    if (!fst_is_group(a, index))
         return false;
     uint64_t state = fst_load_acquire(&fst_group_at(a, index)->state);
     return fst_id_is(id, state) && fst_state(state) == FST_GROUP_LIVE;
@@ -60,7 +62,8 @@ static uint32_t find(struct fst_arena *a, uint32_t cache, uint32_t group)
 {
     if (group == 0)
         return fst_cache_at(a, cache)->root_child;
-    for (uint32_t i = fst_group_at(a, group)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_group) {
+    uint32_t steps = 0;
+    for (uint32_t i = fst_group_at(a, group)->first; fst_step(a, FST_T_CHILD, i, &steps); i = fst_child_at(a, i)->next_in_group) {
         const struct fst_child *c = fst_child_at(a, i);
         if (c->cache == cache && fst_state(c->state) == FST_CHILD_LIVE)
             return i;
@@ -74,6 +77,11 @@ static void make(struct fst_arena *a, uint32_t index, uint32_t cache, uint32_t g
     struct fst_child *c = fst_child_at(a, index);
     const struct fst_cache *of = fst_cache_at(a, cache);
     struct fst_shape shape = fst_child_shape(of->size, of->align, of->flags);
+    if (!shape.objects) {
+        fst_damaged(a, "cache %u has objects of %llu bytes aligned to %llu", cache, (unsigned long long)of->size,
+                    (unsigned long long)of->align);
+        return;
+    }
     fst_store_relaxed(&c->cache, cache);
     fst_store_relaxed(&c->group, group);
     fst_store_relaxed(&c->size, of->size);
@@ -100,6 +108,8 @@ static enum open look_up(struct fst_arena *a, uint64_t cache, uint64_t group, ui
     if (!fst_cache_body(a, cache, body) || !group_live(a, group))
         return GONE;
     *index = find(a, *body, (uint32_t)group);
+    if (*index != FST_NONE && fst_child_at(a, *index)->cache != *body)
+        fst_damaged(a, "child cache %u is cache %u's, and is one of cache %u's", *index, fst_child_at(a, *index)->cache, *body);
     if (*index != FST_NONE)
         return OPEN;
     return fst_load_relaxed(&fst_cache_at(a, *body)->ending) ? WAIT : MAKE;
@@ -118,6 +128,8 @@ int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child
             *child = fst_id(index, fst_child_at(a, index)->state);
         bool group_ended = what == GONE && !group_live(a, group);
         fst_registry_unlock(a);
+        if (fst_is_damaged(a))
+            return fst_damage(a);
         if (index != FST_NONE)
             return FST_OK;
         if (what == GONE)
@@ -134,23 +146,23 @@ int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child
 uint64_t fst_child_settled(struct fst_arena *a, uint64_t child)
 {
     uint32_t index = (uint32_t)child;
-    if (index >= fst_load_acquire(&a->sb->child_top))
+    if (!fst_is_child(a, index))
         return 0;
     const struct fst_child *c = fst_child_at(a, index);
     uint64_t state;
-    while (fst_state(state = fst_load_acquire(&c->state)) == FST_CHILD_ENDING && c->cache < fst_load_acquire(&a->sb->cache_top))
-        fst_cache_settle(a, c->cache);
+    while (fst_state(state = fst_load_acquire(&c->state)) == FST_CHILD_ENDING && !fst_is_damaged(a))
+        fst_cache_settle_child(a, index);
     return fst_id_is(child, state) ? state : 0;
 }
 
 int fst_child_owner(fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group)
 {
-    if (child >= fst_load_acquire(&a->sb->child_top))
+    if (!fst_is_child(a, child))
         return fst_fail(FST_INVALID, "no such child cache");
     const struct fst_child *c = fst_child_at(a, child);
     *cache = fst_id(c->cache, fst_cache_at(a, c->cache)->state);
     *group = fst_id(c->group, fst_group_at(a, c->group)->state);
-    return FST_OK;
+    return fst_verdict(a, FST_OK);
 }
 
 /* ---- ending ---- */
@@ -165,7 +177,8 @@ static void end(struct fst_arena *a, uint32_t index, uint32_t state)
 
 void fst_child_end_all_of_group(struct fst_arena *a, uint32_t group, enum fst_child_state state)
 {
-    for (uint32_t i = fst_group_at(a, group)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_group)
+    uint32_t steps = 0;
+    for (uint32_t i = fst_group_at(a, group)->first; fst_step(a, FST_T_CHILD, i, &steps); i = fst_child_at(a, i)->next_in_group)
         end(a, i, state);
 }
 
@@ -176,14 +189,18 @@ void fst_child_end_all_of_group(struct fst_arena *a, uint32_t group, enum fst_ch
 static uint32_t move_all(struct fst_arena *a, uint32_t cache, void (*move)(struct fst_arena *a, uint32_t child, uint32_t to),
                          uint32_t to)
 {
-    uint32_t next = FST_NONE, moved = 0;
+    uint32_t next = FST_NONE, moved = 0, steps = 0;
     uint64_t state = 0;
     do {
         fst_registry_lock(a);
         bool lost = next == FST_NONE || fst_load_relaxed(&fst_child_at(a, next)->state) != state;
         uint32_t i = lost ? fst_cache_at(a, cache)->first : next, n = 0;
-        for (; i != FST_NONE && n < LOT; i = fst_child_at(a, i)->next_in_cache, n++)
+        if (lost)
+            steps = 0;
+        for (; n < LOT && fst_step(a, FST_T_CHILD, i, &steps); i = fst_child_at(a, i)->next_in_cache, n++)
             move(a, i, to);
+        if (fst_is_damaged(a))
+            i = FST_NONE;
         next = i;
         moved += n;
         state = i == FST_NONE ? 0 : fst_child_at(a, i)->state;
@@ -224,6 +241,8 @@ static bool releasable(const struct fst_child *c)
 static uint64_t release_some(struct fst_arena *a, const uint32_t *children, uint32_t n)
 {
     uint64_t gone = 0;
+    if (fst_is_damaged(a))
+        return 0;
     fst_run_lock(a); /* a slab under way is charged already, or finds the state changed */
     for (uint32_t i = 0; i < n; i++) {
         struct fst_child *c = fst_child_at(a, children[i]);

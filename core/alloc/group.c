@@ -13,7 +13,7 @@
 bool fst_group_find(struct fst_arena *a, uint64_t id, uint32_t *index)
 {
     *index = (uint32_t)id;
-    return *index < fst_load_acquire(&a->sb->group_top) && fst_id_is(id, fst_load_acquire(&fst_group_at(a, *index)->state));
+    return fst_is_group(a, *index) && fst_id_is(id, fst_load_acquire(&fst_group_at(a, *index)->state));
 }
 
 uint64_t fst_group_root(fst_arena *a)
@@ -85,21 +85,23 @@ static int open_existing(struct fst_thread *t, uint32_t index, const struct fst_
     const struct fst_group *g = fst_group_at(t->arena, index);
     uint64_t limit = spec->limit == FST_NO_LIMIT ? UINT64_MAX : spec->limit >> FST_PAGE_SHIFT;
     if (spec->set_limit && limit != g->limit)
-        return fst_fail(FST_MISMATCH, "group %s exists with a limit of %llu bytes", g->name,
+        return fst_fail(FST_MISMATCH, "group %s exists with a limit of %llu bytes", spec->name,
                         (unsigned long long)(g->limit << FST_PAGE_SHIFT));
     uint32_t entry;
     *id = fst_id(index, g->state);
     return fst_group_claim(t, *id, &entry);
 }
 
+#define TRIES 10000u /* to catch a group between its end and the next of its name */
+
 int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *group, bool *created)
 {
     struct fst_thread *t = fst_thread_get(a);
-    if (!t)
+    if (!t || fst_is_damaged(a))
         return fst_thread_refused(a);
     if (spec->name && (!spec->name[0] || strnlen(spec->name, FST_NAME_MAX) >= FST_NAME_MAX))
         return fst_fail(FST_INVALID, "a group's name has 1 to %d bytes", FST_NAME_MAX - 1);
-    for (;;) {
+    for (uint32_t tries = 0;;) {
         uint32_t parent, index = FST_NONE;
         int rc = FST_OK;
         fst_registry_lock(a);
@@ -118,12 +120,14 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
                 *group = fst_id(index, fst_group_at(a, index)->state);
         }
         fst_registry_unlock(a);
+        if (fst_is_damaged(a))
+            return fst_damage(a);
         if (!live)
             return fst_fail(FST_CLOSED, "the parent group has ended");
         if (found != FST_NONE) {
             *created = false;
             rc = open_existing(t, found, spec, group);
-            if (rc == FST_CLOSED || rc == FST_STALE)
+            if ((rc == FST_CLOSED || rc == FST_STALE) && ++tries < TRIES)
                 continue; /* it ended between the two looks */
             return rc;
         }
@@ -201,6 +205,10 @@ uint32_t fst_group_take_ended(struct fst_arena *a)
     if (index == FST_NONE)
         return FST_NONE;
     struct fst_group *g = fst_group_at(a, index);
+    if (!fst_is_group(a, index) || fst_state(g->state) <= FST_GROUP_LIVE || !(g->flags & FST_GROUP_QUEUED)) {
+        fst_damaged(a, "group %u is on the list of ended groups: state %u, flags %x", index, fst_state(g->state), g->flags);
+        return FST_NONE;
+    }
     fst_store_relaxed(&sb->ended_head, g->next_ended);
     fst_store_relaxed(&sb->ended_taken, sb->ended_taken + 1);
     fst_store_relaxed(&g->next_ended, FST_NONE);
@@ -227,10 +235,13 @@ void fst_group_end(struct fst_arena *a, uint32_t index, enum fst_group_state sta
 static uint32_t next_below(struct fst_arena *a, uint32_t index, uint32_t top)
 {
     const struct fst_group *g = fst_group_at(a, index);
+    uint32_t steps = 0;
     if (g->first_group != FST_NONE)
         return g->first_group;
     while (index != top && g->next_sibling == FST_NONE) {
         index = g->parent;
+        if (!fst_step(a, FST_T_GROUP, index, &steps))
+            return FST_NONE;
         g = fst_group_at(a, index);
     }
     return index == top ? FST_NONE : g->next_sibling;
@@ -240,19 +251,23 @@ static uint32_t next_below(struct fst_arena *a, uint32_t index, uint32_t top)
 
 void fst_group_destroy_below(struct fst_arena *a, uint32_t top, uint64_t state)
 {
-    uint32_t at = top;
+    uint32_t at = top, steps = 0;
     uint64_t seen = state;
     while (at != FST_NONE) {
         fst_registry_lock(a);
         /* A batch may have released where we were: begin again. What is destroyed stays so, and the top goes after all below it. */
-        if (fst_group_at(a, at)->state != seen)
+        if (fst_group_at(a, at)->state != seen) {
             at = top;
+            steps = 0;
+        }
         if (fst_group_at(a, top)->state != state)
             at = FST_NONE;
         for (uint32_t n = 0; at != FST_NONE && n < LOT; n++) {
             at = next_below(a, at, top);
-            if (at != FST_NONE)
+            if (fst_step(a, FST_T_GROUP, at, &steps))
                 fst_group_end(a, at, FST_GROUP_DESTROYED);
+            if (fst_is_damaged(a))
+                at = FST_NONE;
         }
         seen = at == FST_NONE ? 0 : fst_group_at(a, at)->state;
         fst_registry_unlock(a);
@@ -276,15 +291,16 @@ void fst_group_taken(struct fst_arena *a, uint32_t index)
 
 void fst_group_taken_all(struct fst_arena *a)
 {
-    for (uint32_t i = 1; i < a->sb->group_top; i++) {
+    for (uint32_t i = 1; i < fst_group_top(a); i++) {
         struct fst_group *g = fst_group_at(a, i);
         if (g->flags & FST_GROUP_QUEUED)
             fst_store_relaxed(&g->flags, g->flags & ~FST_GROUP_QUEUED);
     }
     /* What was queued since is linked, and must not be linked a second time. */
-    for (uint32_t i = a->sb->ended_head; i < a->sb->group_top; i = fst_group_at(a, i)->next_ended)
+    uint32_t steps = 0;
+    for (uint32_t i = a->sb->ended_head; fst_step(a, FST_T_GROUP, i, &steps); i = fst_group_at(a, i)->next_ended)
         fst_store_relaxed(&fst_group_at(a, i)->flags, fst_group_at(a, i)->flags | FST_GROUP_QUEUED);
-    for (uint32_t i = 1; i < a->sb->group_top; i++)
+    for (uint32_t i = 1; i < fst_group_top(a); i++)
         if (!(fst_group_at(a, i)->flags & FST_GROUP_QUEUED))
             fst_group_taken(a, i);
 }
@@ -293,8 +309,9 @@ static bool releasable(struct fst_arena *a, uint32_t index)
 {
     const struct fst_group *g = fst_group_at(a, index);
     uint32_t state = fst_state(g->state);
-    return index != 0 && (state == FST_GROUP_CLOSED || state == FST_GROUP_DESTROYED) && g->first == FST_NONE && !g->children &&
-           !(g->flags & FST_GROUP_QUEUED) && !(fst_load_acquire(&g->word) & FST_WORD_ALLOCATED);
+    return index != 0 && !fst_is_damaged(a) && (state == FST_GROUP_CLOSED || state == FST_GROUP_DESTROYED) &&
+           g->first == FST_NONE && !g->children && !(g->flags & FST_GROUP_QUEUED) &&
+           !(fst_load_acquire(&g->word) & FST_WORD_ALLOCATED);
 }
 
 bool fst_group_try_release(struct fst_arena *a, uint32_t index)
@@ -325,7 +342,7 @@ int fst_group_set_limit(fst_arena *a, uint64_t group, uint64_t limit)
     if (found)
         fst_run_set_limit(a, index, limit == FST_NO_LIMIT ? UINT64_MAX : limit >> FST_PAGE_SHIFT);
     fst_registry_unlock(a);
-    return found ? FST_OK : fst_fail(FST_CLOSED, "the group is gone");
+    return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the group is gone"));
 }
 
 int fst_group_get_info(fst_arena *a, uint64_t group, struct fst_group_info *out)
@@ -337,7 +354,7 @@ int fst_group_get_info(fst_arena *a, uint64_t group, struct fst_group_info *out)
     memset(out, 0, sizeof *out);
     out->id = group;
     out->parent = g->parent == FST_NONE ? group : fst_id(g->parent, fst_group_at(a, g->parent)->state);
-    memcpy(out->name, g->name, sizeof out->name);
+    memcpy(out->name, g->name, sizeof out->name - 1);
     out->state = fst_state(g->state);
     out->released = out->state > FST_GROUP_LIVE && g->first == FST_NONE;
     out->flags = g->flags & ~(FST_GROUP_QUEUED | FST_GROUP_AGAIN);
@@ -348,13 +365,13 @@ int fst_group_get_info(fst_arena *a, uint64_t group, struct fst_group_info *out)
     out->limit_hits = g->limit_hits;
     out->failed = g->failed;
     out->reclaims = g->reclaims;
-    return fst_group_find(a, group, &index) ? FST_OK : fst_fail(FST_CLOSED, "the group is gone");
+    return fst_verdict(a, fst_group_find(a, group, &index) ? FST_OK : fst_fail(FST_CLOSED, "the group is gone"));
 }
 
 size_t fst_group_list(fst_arena *a, uint64_t *ids, size_t max)
 {
     size_t n = 0;
-    uint32_t top = fst_load_acquire(&a->sb->group_top);
+    uint32_t top = fst_group_top(a);
     for (uint32_t i = 0; i < top; i++) {
         uint64_t state = fst_load_acquire(&fst_group_at(a, i)->state);
         if (fst_state(state) == FST_GROUP_FREE)
@@ -372,7 +389,9 @@ size_t fst_group_caches(fst_arena *a, uint64_t group, uint64_t *ids, size_t max)
     size_t n = 0;
     fst_registry_lock(a);
     if (fst_group_find(a, group, &index)) {
-        for (uint32_t i = fst_group_at(a, index)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_group) {
+        uint32_t steps = 0;
+        for (uint32_t i = fst_group_at(a, index)->first; fst_step(a, FST_T_CHILD, i, &steps);
+             i = fst_child_at(a, i)->next_in_group) {
             uint32_t cache = fst_child_at(a, i)->cache;
             if (n < max)
                 ids[n] = fst_id(cache, fst_cache_at(a, cache)->state);

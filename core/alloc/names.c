@@ -22,7 +22,7 @@ static enum fst_table_kind table_of(enum fst_names which)
 
 static uint32_t *bucket_at(struct fst_arena *a, enum fst_names which, uint32_t bucket)
 {
-    return (uint32_t *)(void *)a->table[table_of(which)] + bucket;
+    return (uint32_t *)fst_at(a, table_of(which), bucket, sizeof(uint32_t));
 }
 
 static struct fst_name_link *link_of(struct fst_arena *a, enum fst_names which, uint32_t index)
@@ -34,7 +34,7 @@ static struct fst_name_link *link_of(struct fst_arena *a, enum fst_names which, 
 
 static uint32_t top_of(const struct fst_arena *a, enum fst_names which)
 {
-    return which == FST_NAMES_GROUP ? a->sb->group_top : a->sb->cache_top;
+    return which == FST_NAMES_GROUP ? fst_group_top(a) : fst_cache_top(a);
 }
 
 /* The bucket of a hash when there are `buckets` of them, of which those below 2^floor(log2) and above have been split or not. */
@@ -55,8 +55,8 @@ static uint32_t followed(const struct fst_arena *a, enum fst_names which, uint32
 
 static uint32_t same_hash(struct fst_arena *a, enum fst_names which, uint32_t index, uint32_t hash)
 {
-    uint32_t most = a->sb->buckets[which].entries;
-    for (uint32_t n = 0; index != FST_NONE && n <= most; n++) {
+    uint32_t kind = which == FST_NAMES_GROUP ? FST_T_GROUP : FST_T_CACHE;
+    for (uint32_t n = 0; fst_step(a, kind, index, &n);) {
         const struct fst_name_link *link = link_of(a, which, index);
         if (link->hash == hash)
             return index;
@@ -92,7 +92,7 @@ static void push(struct fst_arena *a, enum fst_names which, uint32_t bucket, uin
 static void split(struct fst_arena *a, enum fst_names which)
 {
     struct fst_buckets *b = &a->sb->buckets[which];
-    uint32_t bucket = b->buckets, most = b->entries, n = 0;
+    uint32_t bucket = b->buckets, most = top_of(a, which), n = 0;
     fst_store_relaxed(bucket_at(a, which, bucket), 0);
     fst_store_relaxed(&b->buckets, bucket + 1);
     if (!bucket)
@@ -125,7 +125,7 @@ void fst_names_remove(struct fst_arena *a, enum fst_names which, uint32_t index)
     uint32_t *at = bucket_at(a, which, bucket_of(b->buckets, link->hash)), n = 0;
     while (*at != index + 1) {
         uint32_t i = followed(a, which, *at);
-        if (i == FST_NONE || n++ > b->entries)
+        if (i == FST_NONE || n++ > top_of(a, which))
             return;
         at = &link_of(a, which, i)->next;
     }
@@ -141,8 +141,9 @@ void fst_names_clear(struct fst_arena *a, enum fst_names which)
 
 bool fst_names_room(const struct fst_arena *a, enum fst_names which, uint64_t descriptors)
 {
-    const struct fst_table *t = &a->sb->tables[table_of(which)];
-    return descriptors <= t->count && descriptors * t->size <= fst_load_acquire(&t->committed);
+    enum fst_table_kind kind = table_of(which);
+    const struct fst_table *t = &a->known.tables[kind];
+    return descriptors <= t->count && descriptors * t->size <= fst_load_acquire(&a->sb->tables[kind].committed);
 }
 
 int fst_names_grow(struct fst_arena *a, enum fst_names which, uint64_t descriptors)

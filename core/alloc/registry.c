@@ -33,6 +33,13 @@ void fst_registry_put(struct fst_arena *a, enum fst_table_kind kind, uint32_t in
     fst_store_relaxed(free_of(a, kind), index);
 }
 
+static uint64_t state_of(const struct fst_arena *a, enum fst_table_kind kind, uint32_t index)
+{
+    if (kind == FST_T_CACHE)
+        return fst_cache_at(a, index)->state;
+    return kind == FST_T_CHILD ? fst_child_at(a, index)->state : fst_group_at(a, index)->state;
+}
+
 /* Is there room for this many descriptors in the tables of names? */
 static bool names_room(const struct fst_arena *a, enum fst_table_kind kind, uint64_t count)
 {
@@ -45,21 +52,28 @@ uint32_t fst_registry_new(struct fst_arena *a, enum fst_table_kind kind)
 {
     uint32_t index = *free_of(a, kind);
     if (index != FST_NONE) {
+        if (fst_state(state_of(a, kind, index)) != 0)
+            fst_damaged(a, "number %u of the %s is in use, and among the free ones", index, fst_table_name(kind));
+        if (fst_is_damaged(a))
+            return FST_NONE;
         fst_store_relaxed(free_of(a, kind), *next_free_of(a, kind, index));
         return index;
     }
-    uint32_t *top = top_of(a, kind);
-    const struct fst_table *t = &a->sb->tables[kind];
-    if ((uint64_t)(*top + 1) * t->size > fst_load_acquire(&t->committed) || !names_room(a, kind, (uint64_t)*top + 1))
+    uint32_t *top = top_of(a, kind), count = fst_top_of(a, kind);
+    if (((uint64_t)count + 1) * a->known.tables[kind].size > fst_load_acquire(&a->sb->tables[kind].committed) ||
+        !names_room(a, kind, (uint64_t)count + 1))
         return FST_NONE;
-    index = *top;
-    fst_store_release(top, index + 1);
-    return index;
+    if (state_of(a, kind, count) != 0)
+        fst_damaged(a, "there are %u %s, and one more was in use", count, fst_table_name(kind));
+    if (fst_is_damaged(a))
+        return FST_NONE;
+    fst_store_release(top, count + 1);
+    return count;
 }
 
 int fst_registry_grow(struct fst_arena *a, enum fst_table_kind kind)
 {
-    uint64_t count = (uint64_t)fst_load_relaxed(top_of(a, kind)) + 1;
+    uint64_t count = (uint64_t)fst_top_of(a, kind) + 1;
     int rc = fst_table_commit(a, kind, count);
     if (rc == FST_OK && kind == FST_T_GROUP)
         rc = fst_names_grow(a, FST_NAMES_GROUP, count);
@@ -191,7 +205,7 @@ void fst_registry_unlink_group(struct fst_arena *a, uint32_t index)
 
 static bool below_destroyed(struct fst_arena *a, uint32_t group)
 {
-    for (; group < a->sb->group_top; group = fst_group_at(a, group)->parent)
+    for (uint32_t n = 0; fst_step(a, FST_T_GROUP, group, &n); group = fst_group_at(a, group)->parent)
         if (fst_state(fst_group_at(a, group)->state) == FST_GROUP_DESTROYED)
             return true;
     return false;
@@ -220,7 +234,7 @@ static uint32_t due_state(struct fst_arena *a, const struct fst_child *c)
 
 void fst_registry_finish_endings(struct fst_arena *a)
 {
-    for (uint32_t i = 1; i < a->sb->group_top; i++) {
+    for (uint32_t i = 1; i < fst_group_top(a); i++) {
         struct fst_group *g = fst_group_at(a, i);
         uint32_t state = fst_state(g->state);
         if (state == FST_GROUP_FREE || state == FST_GROUP_DESTROYED || !below_destroyed(a, g->parent))
@@ -229,9 +243,9 @@ void fst_registry_finish_endings(struct fst_arena *a)
             fst_names_remove(a, FST_NAMES_GROUP, i);
         fst_store_release(&g->state, fst_state_moved(g->state, FST_GROUP_DESTROYED));
     }
-    for (uint32_t i = 0; i < a->sb->child_top; i++) {
+    for (uint32_t i = 0; i < fst_child_top(a); i++) {
         struct fst_child *c = fst_child_at(a, i);
-        if (fst_state(c->state) == FST_CHILD_FREE || c->cache >= a->sb->cache_top || c->group >= a->sb->group_top)
+        if (fst_state(c->state) == FST_CHILD_FREE || c->cache >= fst_cache_top(a) || c->group >= fst_group_top(a))
             continue;
         uint32_t due = due_state(a, c);
         if (due != fst_state(c->state))
@@ -242,10 +256,9 @@ void fst_registry_finish_endings(struct fst_arena *a)
 /* An ALIAS of what has ended is nothing any more: its destroyer was killed between the two (fst_cache_end). */
 static void finish_names(struct fst_arena *a)
 {
-    struct fst_superblock *sb = a->sb;
-    for (uint32_t i = 0; i < sb->cache_top; i++) {
+    for (uint32_t i = 0; i < fst_cache_top(a); i++) {
         struct fst_cache *c = fst_cache_at(a, i);
-        uint32_t body = c->merged < sb->cache_top ? fst_state(fst_cache_at(a, c->merged)->state) : FST_CACHE_FREE;
+        uint32_t body = c->merged < fst_cache_top(a) ? fst_state(fst_cache_at(a, c->merged)->state) : FST_CACHE_FREE;
         if (fst_state(c->state) == FST_CACHE_ALIAS && body != FST_CACHE_LIVE && body != FST_CACHE_NAMELESS)
             fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_FREE));
     }
@@ -258,14 +271,14 @@ static void rebuild_caches(struct fst_arena *a)
     fst_names_clear(a, FST_NAMES_CACHE);
     fst_names_clear(a, FST_NAMES_SHAPE);
     finish_names(a);
-    for (uint32_t i = 0; i < sb->cache_top; i++) {
+    for (uint32_t i = 0; i < fst_cache_top(a); i++) {
         struct fst_cache *c = fst_cache_at(a, i);
         fst_store_relaxed(&c->first, FST_NONE);
         fst_store_relaxed(&c->root_child, FST_NONE);
         fst_store_relaxed(&c->first_alias, FST_NONE);
         fst_store_relaxed(&c->aliases, 0);
     }
-    for (uint32_t i = sb->cache_top; i-- > 0;) {
+    for (uint32_t i = fst_cache_top(a); i-- > 0;) {
         if (fst_state(fst_cache_at(a, i)->state) == FST_CACHE_FREE)
             fst_registry_put(a, FST_T_CACHE, i);
         else
@@ -278,17 +291,17 @@ static void rebuild_groups(struct fst_arena *a)
     struct fst_superblock *sb = a->sb;
     sb->group_free = FST_NONE;
     fst_names_clear(a, FST_NAMES_GROUP);
-    for (uint32_t i = 0; i < sb->group_top; i++) {
+    for (uint32_t i = 0; i < fst_group_top(a); i++) {
         struct fst_group *g = fst_group_at(a, i);
         fst_store_relaxed(&g->first, FST_NONE);
         fst_store_relaxed(&g->first_group, FST_NONE);
         fst_store_relaxed(&g->children, 0);
     }
-    for (uint32_t i = sb->group_top; i-- > 0;) {
+    for (uint32_t i = fst_group_top(a); i-- > 0;) {
         const struct fst_group *g = fst_group_at(a, i);
         if (fst_state(g->state) == FST_GROUP_FREE)
             fst_registry_put(a, FST_T_GROUP, i);
-        else if (g->parent < sb->group_top)
+        else if (g->parent < fst_group_top(a))
             fst_registry_link_group(a, i);
     }
 }
@@ -297,11 +310,11 @@ static void rebuild_children(struct fst_arena *a)
 {
     struct fst_superblock *sb = a->sb;
     sb->child_free = FST_NONE;
-    for (uint32_t i = sb->child_top; i-- > 0;) {
+    for (uint32_t i = fst_child_top(a); i-- > 0;) {
         const struct fst_child *c = fst_child_at(a, i);
         if (fst_state(c->state) == FST_CHILD_FREE)
             fst_registry_put(a, FST_T_CHILD, i);
-        else if (c->cache < sb->cache_top && c->group < sb->group_top)
+        else if (c->cache < fst_cache_top(a) && c->group < fst_group_top(a))
             fst_registry_link_child(a, i);
     }
 }

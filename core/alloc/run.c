@@ -18,7 +18,7 @@ static uint32_t group_of(const struct fst_arena *a, uint32_t child)
 /* The first group on the way up that may not take this many pages more, or FST_NONE. */
 static uint32_t over_limit(const struct fst_arena *a, uint32_t group, uint64_t pages)
 {
-    for (; group != FST_NONE; group = fst_group_at(a, group)->parent) {
+    for (uint32_t n = 0; fst_step(a, FST_T_GROUP, group, &n); group = fst_group_at(a, group)->parent) {
         const struct fst_group *g = fst_group_at(a, group);
         if (g->limit != UINT64_MAX && g->usage + pages > g->limit)
             return group;
@@ -32,7 +32,7 @@ static void charge(struct fst_arena *a, uint32_t child, uint64_t pages)
         struct fst_child *c = fst_child_at(a, child);
         fst_store_relaxed(&c->used_pages, c->used_pages + pages);
     }
-    for (uint32_t group = group_of(a, child); group != FST_NONE; group = fst_group_at(a, group)->parent) {
+    for (uint32_t n = 0, group = group_of(a, child); fst_step(a, FST_T_GROUP, group, &n); group = fst_group_at(a, group)->parent) {
         struct fst_group *g = fst_group_at(a, group);
         fst_store_relaxed(&g->usage, g->usage + pages);
         if (g->usage > g->peak)
@@ -46,7 +46,7 @@ static void uncharge(struct fst_arena *a, uint32_t child, uint64_t pages)
         struct fst_child *c = fst_child_at(a, child);
         fst_store_relaxed(&c->used_pages, c->used_pages - pages);
     }
-    for (uint32_t group = group_of(a, child); group != FST_NONE; group = fst_group_at(a, group)->parent) {
+    for (uint32_t n = 0, group = group_of(a, child); fst_step(a, FST_T_GROUP, group, &n); group = fst_group_at(a, group)->parent) {
         struct fst_group *g = fst_group_at(a, group);
         fst_store_relaxed(&g->usage, g->usage - pages);
     }
@@ -60,19 +60,27 @@ static void push_free(struct fst_arena *a, uint32_t class, uint32_t id)
     fst_store_relaxed(&a->sb->slab_free[class], id);
 }
 
-/* FST_NONE: the table's committed part is used up. */
+/* FST_NONE: the table's committed part is used up, or damage was noticed. */
 static uint32_t pop_free(struct fst_arena *a, uint32_t class)
 {
     struct fst_superblock *sb = a->sb;
     uint32_t id = sb->slab_free[class];
+    uint32_t top = fst_slab_top(a, class);
     if (id != FST_NONE) {
+        if (FST_SLAB_ID_CLASS(id) != class || FST_SLAB_ID_INDEX(id) >= top || fst_state(fst_slab_at(a, id)->state) != FST_SLAB_FREE)
+            fst_damaged(a, "slab %u is not free, and among the free ones of class %u", id, class);
+        if (fst_is_damaged(a))
+            return FST_NONE;
         fst_store_relaxed(&sb->slab_free[class], fst_slab_at(a, id)->next);
         return id;
     }
-    uint32_t top = sb->slab_top[class];
-    if (top >= sb->tables[FST_T_SLAB + class].count)
+    if (top >= a->known.tables[FST_T_SLAB + class].count)
         return FST_NONE;
     if ((uint64_t)(top + 1) * fst_slab_bytes(class) > fst_load_acquire(&sb->tables[FST_T_SLAB + class].committed))
+        return FST_NONE;
+    if (fst_slab_at(a, FST_SLAB_ID(class, top))->state != 0)
+        fst_damaged(a, "there are %u slabs of class %u, and one more was in use", top, class);
+    if (fst_is_damaged(a))
         return FST_NONE;
     fst_store_release(&sb->slab_top[class], top + 1); /* a descriptor that is all zero is FREE */
     return FST_SLAB_ID(class, top);
@@ -84,19 +92,21 @@ static void rebuild(struct fst_arena *a)
     struct fst_superblock *sb = a->sb;
     uint32_t holes = 0;
     fst_pages_reset(a);
-    for (uint32_t i = 0; i < sb->group_top; i++)
+    for (uint32_t i = 0; i < fst_group_top(a); i++)
         fst_store_relaxed(&fst_group_at(a, i)->usage, 0);
-    for (uint32_t i = 0; i < sb->child_top; i++)
+    for (uint32_t i = 0; i < fst_child_top(a); i++)
         fst_store_relaxed(&fst_child_at(a, i)->used_pages, 0);
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
         fst_store_relaxed(&sb->slab_free[class], FST_NONE);
-        for (uint32_t i = sb->slab_top[class]; i-- > 0;) {
+        for (uint32_t i = fst_slab_top(a, class); i-- > 0;) {
             uint32_t id = FST_SLAB_ID(class, i);
             const struct fst_slab *s = fst_slab_at(a, id);
             holes += fst_state(s->state) == FST_SLAB_HOLE;
             if (fst_state(s->state) == FST_SLAB_FREE)
                 push_free(a, class, id);
-            else if (fst_pages_take_at(a, s->page, s->pages) && fst_state(s->state) != FST_SLAB_HOLE)
+            else if (!fst_pages_take_at(a, s->page, s->pages))
+                fst_damaged(a, "slab %u: pages %u and %u more are another one's, or nowhere", id, s->page, s->pages);
+            else if (fst_state(s->state) != FST_SLAB_HOLE)
                 charge(a, s->child, s->pages);
         }
     }
@@ -137,6 +147,10 @@ static enum attempt try_take(struct fst_arena *a, uint32_t child, uint32_t class
     if (id == FST_NONE)
         return NO_DESCRIPTOR;
     uint32_t page = fst_pages_take(a, pages, align_order);
+    if (page != FST_NONE && (uint64_t)page + pages > a->capacity_pages) {
+        fst_damaged(a, "pages %u and %u more are free, and beyond the capacity", page, pages);
+        page = FST_NONE;
+    }
     if (page == FST_NONE) {
         push_free(a, class, id);
         return NO_PAGES;
@@ -157,7 +171,7 @@ static enum attempt try_take(struct fst_arena *a, uint32_t child, uint32_t class
 static int explain_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
 {
     const struct fst_group *g = fst_group_at(a, group);
-    return fst_fail(FST_LIMIT, "group %s: limit %llu bytes, usage %llu bytes, asked for %llu more",
+    return fst_fail(FST_LIMIT, "group %.63s: limit %llu bytes, usage %llu bytes, asked for %llu more",
                     g->name[0] ? g->name : "(no name)", (unsigned long long)(g->limit << FST_PAGE_SHIFT),
                     (unsigned long long)(g->usage << FST_PAGE_SHIFT), (unsigned long long)(pages << FST_PAGE_SHIFT));
 }
@@ -172,27 +186,29 @@ int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint
         fst_run_lock(a);
         if (extend_to)
             fst_pages_extend(a, extend_to);
-        zones = a->sb->zones;
+        zones = fst_zones(a);
         holes = a->sb->holes;
         bool alive = child == FST_NONE || fst_load_relaxed(&fst_child_at(a, child)->state) == child_state;
         enum attempt got = alive ? try_take(a, child, class, pages, align_order, owner, slab_id, &group) : ENDED;
         fst_run_unlock(a);
         if (got == DONE)
             break;
+        if (fst_is_damaged(a))
+            return fst_damage(a);
         if (got == ENDED)
             return fst_fail(FST_CLOSED, "the cache or the group has ended");
         if (got == OVER_LIMIT)
             return explain_limit(a, group, pages);
         if (got == NO_DESCRIPTOR) {
-            int rc = fst_table_commit(a, FST_T_SLAB + class, fst_load_relaxed(&a->sb->slab_top[class]) + 1);
+            int rc = fst_table_commit(a, FST_T_SLAB + class, fst_slab_top(a, class) + 1);
             if (rc)
                 return rc;
             continue;
         }
-        if (fst_load_acquire(&a->sb->zones) != zones)
+        if (fst_zones(a) != zones)
             continue; /* somebody else has brought more into use */
         int more = fst_pages_grow(a, pages, align_order);
-        if (more < 0 && fst_load_acquire(&a->sb->zones) == zones) {
+        if (more < 0 && fst_zones(a) == zones) {
             /* Free pages are missing for the moment in which their memory goes back to the system. */
             began = began ? began : fst_now();
             if (!holes || fst_now() - began >= HOLE_NS)
@@ -212,6 +228,10 @@ static void release(struct fst_arena *a, uint32_t slab_id, uint64_t state)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);
     uint32_t page = s->page, pages = s->pages, child = s->child;
+    if (!fst_pages_owned(a, page, pages)) { /* giving them back would make them two owners' */
+        fst_damaged(a, "slab %u: of pages %u and %u more some are free already, or nowhere", slab_id, page, pages);
+        return;
+    }
     fst_store_release(&s->state, fst_state_moved(state, FST_SLAB_FREE) + (1ull << FST_STATE_GEN_SHIFT));
     fst_pages_give(a, page, pages);
     if (fst_state(state) == FST_SLAB_HOLE)
@@ -288,13 +308,13 @@ uint64_t fst_run_punch(struct fst_arena *a, bool idle_only, uint64_t owner)
 {
     uint64_t bytes = 0, extent = 0;
     uint32_t count, id;
-    if (fst_table_commit(a, FST_T_SLAB, fst_load_relaxed(&a->sb->slab_top[0]) + 1))
+    if (fst_table_commit(a, FST_T_SLAB, fst_slab_top(a, 0) + 1))
         return 0;
     while ((count = take_hole(a, &extent, idle_only, owner, &id)) > 0) {
         uint64_t length = (uint64_t)count * FST_EXTENT_PAGES * FST_PAGE;
         /* Unmark first: a kill in between leaves memory that is committed and not marked, and is committed again at no harm. */
         fst_pages_uncommitted(a, extent, count);
-        if (fst_punch(a->fd, a->sb->data_offset + extent * FST_EXTENT_PAGES * FST_PAGE, length) == 0)
+        if (fst_punch(a->fd, a->known.data_offset + extent * FST_EXTENT_PAGES * FST_PAGE, length) == 0)
             bytes += length;
         fst_run_release(a, id, fst_slab_at(a, id)->state);
         extent += count;

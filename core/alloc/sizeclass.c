@@ -28,7 +28,7 @@ int fst_size_class_child(struct fst_arena *a, uint64_t group, uint64_t bytes, ui
     char name[FST_NAME_MAX];
     bool large = bytes > FST_SIZE_CLASS_MAX;
     struct fst_cache_spec spec = {.name = name, .flags = FST_CACHE_SIZE_CLASS};
-    spec.size = large ? a->sb->capacity : fst_size_class_bytes(fst_size_class_of(bytes));
+    spec.size = large ? a->known.capacity : fst_size_class_bytes(fst_size_class_of(bytes));
     spec.align = large ? FST_PAGE : 0;
     if (large)
         snprintf(name, sizeof name, "size-large");

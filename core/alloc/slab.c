@@ -31,7 +31,7 @@ bool fst_slab_owner_gone(struct fst_arena *a, uint64_t owner)
     if (!owner)
         return false;
     uint32_t index = (uint32_t)owner - 1;
-    if (index >= fst_load_acquire(&a->sb->thread_top))
+    if (index >= fst_thread_top(a))
         return true;
     const struct fst_thread_slot *s = fst_thread_slot_at(a, index);
     return fst_load_acquire(&s->owner) == 0 || fst_load_relaxed(&s->generation) != (uint32_t)(owner >> 32);
@@ -40,18 +40,32 @@ bool fst_slab_owner_gone(struct fst_arena *a, uint64_t owner)
 uint32_t fst_slab_count(struct fst_slab *s, uint32_t class)
 {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < s->objects; i++)
+    for (uint32_t i = 0; i < fst_slab_objects(s, class); i++)
         n += !!(fst_load_relaxed(fst_slab_word(s, class, i)) & FST_WORD_ALLOCATED);
     return n;
+}
+
+/* A step of a walk through a list of the child's slabs, under its lock: is this one of them? */
+static bool on_list(struct fst_arena *a, uint32_t child, uint8_t list, uint32_t id, uint32_t *steps)
+{
+    if (!fst_slab_step(a, id, steps))
+        return false;
+    const struct fst_slab *s = fst_slab_at(a, id);
+    if (s->list == list && s->child == child && fst_state(s->state) == FST_SLAB_LIVE)
+        return true;
+    fst_damaged(a, "child cache %u: slab %u is on its list %u, and says that it is of child cache %u, list %u, state %u", child, id,
+                list, s->child, s->list, fst_state(s->state));
+    return false;
 }
 
 uint32_t fst_slab_list(struct fst_arena *a, uint32_t child, uint32_t *ids, uint32_t max)
 {
     const struct fst_child *c = fst_child_at(a, child);
-    uint32_t n = 0;
+    uint32_t n = 0, steps = 0;
     fst_slab_lock(a, child);
-    for (int list = 0; list < 2; list++)
-        for (uint32_t id = list ? c->full : c->partial; id != FST_NONE && n < max; id = fst_slab_at(a, id)->next)
+    for (uint8_t list = FST_LIST_PARTIAL; list <= FST_LIST_FULL; list++, steps = 0)
+        for (uint32_t id = list == FST_LIST_FULL ? c->full : c->partial; n < max && on_list(a, child, list, id, &steps);
+             id = fst_slab_at(a, id)->next)
             ids[n++] = id;
     uint32_t has = c->slabs;
     fst_slab_unlock(a, child);
@@ -60,7 +74,7 @@ uint32_t fst_slab_list(struct fst_arena *a, uint32_t child, uint32_t *ids, uint3
 
 static bool has_free(struct fst_slab *s, uint32_t class)
 {
-    for (uint32_t i = 0; i < s->objects; i++)
+    for (uint32_t i = 0; i < fst_slab_objects(s, class); i++)
         if (!(fst_load_relaxed(fst_slab_word(s, class, i)) & FST_WORD_FLAGS))
             return true;
     return false;
@@ -73,10 +87,21 @@ static uint32_t *list_head(struct fst_child *c, uint8_t list)
     return list == FST_LIST_PARTIAL ? &c->partial : &c->full;
 }
 
+/* Do its neighbours know it? */
+static bool in_line(struct fst_arena *a, struct fst_child *c, const struct fst_slab *s, uint32_t id)
+{
+    uint32_t before = s->prev != FST_NONE ? fst_slab_at(a, s->prev)->next : *list_head(c, s->list);
+    if (before == id && (s->next == FST_NONE || fst_slab_at(a, s->next)->prev == id))
+        return true;
+    fst_damaged(a, "slab %u: its neighbours on the list of child cache %u are %u and %u, which do not know it", id, s->child,
+                s->prev, s->next);
+    return false;
+}
+
 static void list_remove(struct fst_arena *a, struct fst_child *c, uint32_t id)
 {
     struct fst_slab *s = fst_slab_at(a, id);
-    if (s->list == FST_LIST_NONE)
+    if (s->list == FST_LIST_NONE || !in_line(a, c, s, id))
         return;
     if (s->prev != FST_NONE)
         fst_store_relaxed(&fst_slab_at(a, s->prev)->next, s->next);
@@ -104,7 +129,8 @@ static void list_add(struct fst_arena *a, struct fst_child *c, uint32_t id, uint
 static void list_move(struct fst_arena *a, struct fst_child *c, uint32_t id, uint8_t list)
 {
     list_remove(a, c, id);
-    list_add(a, c, id, list);
+    if (fst_slab_at(a, id)->list == FST_LIST_NONE)
+        list_add(a, c, id, list);
 }
 
 /* Undo close_words for the first n words. Under the child's lock. */
@@ -126,12 +152,12 @@ static void rebuild(struct fst_arena *a, uint32_t child)
     fst_store_relaxed(&c->full, FST_NONE);
     fst_store_relaxed(&c->slabs, 0);
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
-        for (uint32_t i = 0; i < a->sb->slab_top[class]; i++) {
+        for (uint32_t i = 0; i < fst_slab_top(a, class); i++) {
             uint32_t id = FST_SLAB_ID(class, i);
             struct fst_slab *s = fst_slab_at(a, id);
             if (fst_state(s->state) != FST_SLAB_LIVE || s->child != child)
                 continue;
-            reopen_words(s, class, s->objects);
+            reopen_words(s, class, fst_slab_objects(s, class));
             list_add(a, c, id, s->owner ? FST_LIST_FULL : FST_LIST_PARTIAL);
         }
     }
@@ -159,7 +185,7 @@ static bool still_ours(const struct fst_slab *s, uint32_t child)
 /* Swing every word from free to free|CONDEMNED; all or nothing. Under the child's lock. */
 static bool close_words(struct fst_slab *s, uint32_t class)
 {
-    for (uint32_t i = 0; i < s->objects; i++) {
+    for (uint32_t i = 0; i < fst_slab_objects(s, class); i++) {
         uint64_t *word = fst_slab_word(s, class, i);
         uint64_t seen = fst_load_relaxed(word);
         if (!(seen & FST_WORD_FLAGS) && fst_cas64(word, &seen, seen | FST_WORD_CONDEMNED))
@@ -174,7 +200,7 @@ static bool close_words(struct fst_slab *s, uint32_t class)
 static bool try_close(struct fst_arena *a, struct fst_child *c, uint32_t id, uint64_t owner)
 {
     struct fst_slab *s = fst_slab_at(a, id);
-    if (!close_words(s, FST_SLAB_ID_CLASS(id)))
+    if (fst_is_damaged(a) || !close_words(s, FST_SLAB_ID_CLASS(id)))
         return false;
     list_remove(a, c, id);
     fst_store_relaxed(&s->owner, owner);
@@ -187,11 +213,11 @@ static uint32_t close_some(struct fst_arena *a, uint32_t child, bool typesafe, u
                            uint32_t max)
 {
     struct fst_child *c = fst_child_at(a, child);
-    uint32_t n = 0;
+    uint32_t n = 0, steps = 0;
     fst_slab_lock(a, child);
     /* Its descriptor may have gone on to another life since the caller looked at its flags. */
     bool same = !!(c->flags & FST_CACHE_TYPESAFE_BY_RCU) == typesafe || TYPESAFE_NO_WAIT;
-    for (uint32_t id = *list_head(c, list), next; id != FST_NONE && n < max && same; id = next) {
+    for (uint32_t id = *list_head(c, list), next; n < max && same && on_list(a, child, list, id, &steps); id = next) {
         next = fst_slab_at(a, id)->next;
         if (try_close(a, c, id, owner))
             out[n++] = id;
@@ -211,7 +237,7 @@ static void reopen(struct fst_arena *a, uint32_t id, uint64_t state)
         /* The owner last: killed in between, the slab is LIVE with a dead owner. CLOSING without an owner would be nobody's. */
         fst_store_release(&s->state, fst_state_moved(state, FST_SLAB_LIVE));
         fst_store_relaxed(&s->owner, 0);
-        reopen_words(s, FST_SLAB_ID_CLASS(id), s->objects);
+        reopen_words(s, FST_SLAB_ID_CLASS(id), fst_slab_objects(s, FST_SLAB_ID_CLASS(id)));
         list_add(a, c, id, FST_LIST_PARTIAL);
     }
     fst_slab_unlock(a, child);
@@ -289,11 +315,14 @@ static void carve(struct fst_arena *a, uint32_t id, uint32_t objects, const stru
     const struct fst_cache *cache = fst_cache_at(a, c->cache);
     if (cache->init_slab == FST_NONE || !(c->flags & FST_CACHE_TYPESAFE_BY_RCU))
         return;
-    const uint8_t *init = a->data + ((uint64_t)fst_slab_at(a, cache->init_slab)->page << FST_PAGE_SHIFT);
+    uint64_t bytes;
+    const uint8_t *init = fst_slab_init(a, c->cache, &bytes);
+    if (!init || bytes > c->size)
+        return;
     uint8_t *data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT);
     for (uint32_t i = 0; i < objects; i++) {
         memset(data + i * c->stride, 0, c->size);
-        memcpy(data + i * c->stride, init, cache->init_bytes);
+        memcpy(data + i * c->stride, init, bytes);
     }
 }
 
@@ -319,13 +348,62 @@ static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uin
     return fst_fail(FST_CLOSED, "the cache or the group has ended");
 }
 
+/* Do the numbers that make a slab of the child fit together? What is computed from them stays inside the slab. */
+static int check_shape(struct fst_arena *a, uint32_t child, uint32_t pages, uint32_t objects)
+{
+    const struct fst_child *c = fst_child_at(a, child);
+    uint64_t bytes = (uint64_t)pages << FST_PAGE_SHIFT;
+    if (c->slab_class >= FST_SLAB_CLASSES || !objects || objects > fst_slab_class_words[c->slab_class] || c->stride > bytes ||
+        (uint64_t)objects * c->stride > bytes || (c->pages && c->size > (objects == 1 ? bytes : c->stride)) || c->align_order > 9)
+        fst_damaged(a, "child cache %u: %u objects of %llu bytes, %llu apart, in slabs of %u pages, class %u", child, objects,
+                    (unsigned long long)c->size, (unsigned long long)c->stride, pages, c->slab_class);
+    return fst_verdict(a, FST_OK);
+}
+
+const uint8_t *fst_slab_init(struct fst_arena *a, uint32_t cache, uint64_t *bytes)
+{
+    const struct fst_cache *c = fst_cache_at(a, cache);
+    const struct fst_slab *s = fst_slab_at(a, c->init_slab);
+    uint64_t page = s->page, pages = s->pages;
+    *bytes = c->init_bytes;
+    if (fst_slab_id_ok(a, c->init_slab) && page + pages <= a->capacity_pages && *bytes <= pages << FST_PAGE_SHIFT)
+        return a->data + (page << FST_PAGE_SHIFT);
+    fst_damaged(a, "cache %u: its initial content of %llu bytes is not in slab %u", cache, (unsigned long long)*bytes,
+                c->init_slab);
+    return NULL;
+}
+
+uint8_t *fst_slab_outside(const struct fst_arena *a, uint32_t id, uint64_t offset, uint64_t bytes)
+{
+    const struct fst_slab *s = fst_slab_at(a, id);
+    fst_damaged(a, "slab %u: an object of %llu bytes at %llu is not in its %u pages from %u", id, (unsigned long long)bytes,
+                (unsigned long long)offset, s->pages, s->page);
+    return NULL;
+}
+
+/* Is the slab what a slab of the child has to be? Under the child's lock. */
+static bool fits(struct fst_arena *a, uint32_t child, uint32_t id)
+{
+    const struct fst_child *c = fst_child_at(a, child);
+    const struct fst_slab *s = fst_slab_at(a, id);
+    uint32_t class = FST_SLAB_ID_CLASS(id);
+    if (class == c->slab_class && s->objects == c->objects && s->objects <= fst_slab_class_words[class] && s->pages == c->pages &&
+        (uint64_t)s->page + s->pages <= a->capacity_pages && s->objects * c->stride <= (uint64_t)s->pages << FST_PAGE_SHIFT)
+        return true;
+    fst_damaged(a, "slab %u: %u objects in pages %u and %u more do not fit its child cache %u", id, s->objects, s->page, s->pages,
+                child);
+    return false;
+}
+
 /* `keep`: the thread goes on to own it. */
 static int new_slab(struct fst_thread *t, uint32_t child, uint64_t child_state, uint32_t pages, uint32_t objects, uint64_t asked,
                     bool keep, uint32_t *id, uint64_t *state)
 {
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, child);
-    int rc = fst_run_take(a, child, child_state, c->slab_class, pages, c->align_order, fst_slab_owner_word(t), id);
+    int rc = check_shape(a, child, pages, objects);
+    if (rc == FST_OK)
+        rc = fst_run_take(a, child, child_state, c->slab_class, pages, c->align_order, fst_slab_owner_word(t), id);
     if (rc)
         return rc;
     fst_store_relaxed(&fst_slab_at(a, *id)->asked, asked);
@@ -509,7 +587,7 @@ static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id, uin
     own->words = (uint8_t *)(s + 1);
     own->word_shift = fst_slab_class_shift[class];
     own->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT);
-    own->objects = (uint16_t)act->child->objects;
+    own->objects = (uint16_t)fst_slab_objects(s, class);
     own->child_state = act->child_state;
     own->child = act->child;
     own->active = act;
@@ -522,10 +600,14 @@ static uint32_t take_partial(struct fst_thread *t, uint32_t child, uint64_t *sta
 {
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, child);
-    uint32_t id;
+    uint32_t id, steps = 0;
     fst_slab_lock(a, child);
     while ((id = c->partial) != FST_NONE) {
         struct fst_slab *s = fst_slab_at(a, id);
+        if (!on_list(a, child, FST_LIST_PARTIAL, id, &steps) || !fits(a, child, id) || fst_is_damaged(a)) {
+            id = FST_NONE;
+            break;
+        }
         list_move(a, c, id, FST_LIST_FULL);
         fst_full_fence(); /* PAIR(let-go): who frees from here on sees FULL without an owner, or we see the free word */
         if (has_free(s, FST_SLAB_ID_CLASS(id))) {
@@ -542,7 +624,7 @@ static uint32_t take_partial(struct fst_thread *t, uint32_t child, uint64_t *sta
 static int check_child(struct fst_arena *a, uint64_t child_id, uint64_t *state)
 {
     uint32_t child = (uint32_t)child_id;
-    if (child < fst_load_acquire(&a->sb->child_top)) {
+    if (fst_is_child(a, child)) {
         *state = fst_load_acquire(&fst_child_at(a, child)->state);
         if (fst_id_is(child_id, *state) && fst_state(*state) == FST_CHILD_LIVE)
             return FST_OK;
@@ -562,7 +644,11 @@ int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active
     if (rc)
         return rc;
     struct fst_active *act = *out = fst_active_of(t, child);
-    if (act->child_id != child_id)
+    bool same = act->child_id == child_id && act->child_state == state;
+    rc = same ? fst_verdict(a, FST_OK) : check_shape(a, child, fst_child_at(a, child)->pages, fst_child_at(a, child)->objects);
+    if (rc && fst_child_at(a, child)->pages)
+        return rc;
+    if (!same)
         begin(t, act, child_id, state);
     if (use_owned(t, act))
         return FST_OK;
@@ -571,6 +657,8 @@ int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active
             return FST_OK;
         else
             disown(t, fst_owned_of(t, id));
+    if (fst_is_damaged(a))
+        return fst_damage(a);
     if (!act->child->pages) {
         /* Unless it ended since check_child, and the descriptor has gone on to the life of another cache. */
         if (fst_load_acquire(&act->child->state) != state)
@@ -587,10 +675,12 @@ bool fst_slab_find_any(struct fst_arena *a, uint32_t child, uint64_t child_state
 {
     struct fst_child *c = fst_child_at(a, child);
     bool found = false;
+    uint32_t steps = 0;
     fst_slab_lock(a, child);
-    for (uint32_t id = c->full; id != FST_NONE && !found && c->state == child_state; id = fst_slab_at(a, id)->next) {
+    for (uint32_t id = c->full; !found && c->state == child_state && on_list(a, child, FST_LIST_FULL, id, &steps);
+         id = fst_slab_at(a, id)->next) {
         struct fst_slab *s = fst_slab_at(a, id);
-        for (uint32_t i = 0; i < s->objects && !found; i++) {
+        for (uint32_t i = 0; i < fst_slab_objects(s, FST_SLAB_ID_CLASS(id)) && !found; i++) {
             found = !(fst_load_relaxed(fst_slab_word(s, FST_SLAB_ID_CLASS(id), i)) & FST_WORD_FLAGS);
             *slab_id = id;
             *object = i;
@@ -614,7 +704,7 @@ int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint
 static uint32_t partial_length(struct fst_arena *a, const struct fst_child *c, uint32_t max)
 {
     uint32_t n = 0;
-    for (uint32_t id = c->partial; id != FST_NONE && n < max; id = fst_slab_at(a, id)->next)
+    for (uint32_t id = c->partial; n < max && id != FST_NONE; id = fst_slab_at(a, id)->next)
         n++;
     return n;
 }
@@ -635,7 +725,7 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     struct fst_slab *s = fst_slab_at(a, slab_id);
     fst_full_fence(); /* PAIR(let-go) */
     uint32_t child = fst_load_relaxed(&s->child);
-    if (child >= fst_load_acquire(&a->sb->child_top))
+    if (!fst_is_child(a, child))
         return false;
     struct fst_child *c = fst_child_at(a, child);
     /* Of an ended child nobody allocates any more: its active slabs are as good as let go. */
@@ -673,7 +763,7 @@ static bool recover_init(struct fst_arena *a, uint32_t slab_id)
     struct fst_slab *s = fst_slab_at(a, slab_id);
     bool found = false;
     fst_registry_lock(a);
-    for (uint32_t i = 0; i < a->sb->cache_top && !found; i++)
+    for (uint32_t i = 0; i < fst_cache_top(a) && !found; i++)
         found = fst_state(fst_cache_at(a, i)->state) != FST_CACHE_FREE && fst_cache_at(a, i)->init_slab == slab_id;
     if (found) {
         fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_LIVE));
@@ -692,10 +782,9 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id)
         return;
     if (s->child == FST_NONE && (is == FST_SLAB_CARVING || is == FST_SLAB_LIVE) && recover_init(a, slab_id))
         return;
-    if (is == FST_SLAB_LIVE && s->child < a->sb->child_top)
+    if (is == FST_SLAB_LIVE && fst_is_child(a, s->child))
         let_go(a, s->child, slab_id, state, owner);
-    else if (is == FST_SLAB_CLOSING && s->child < a->sb->child_top &&
-             (fst_child_at(a, s->child)->flags & FST_CACHE_TYPESAFE_BY_RCU))
+    else if (is == FST_SLAB_CLOSING && fst_is_child(a, s->child) && (fst_child_at(a, s->child)->flags & FST_CACHE_TYPESAFE_BY_RCU))
         reopen(a, slab_id, state); /* its grace period may not be over: whoever shrinks next waits for one */
     else
         fst_run_release(a, slab_id, state);

@@ -143,6 +143,19 @@ uint32_t fst_slab_list(struct fst_arena *a, uint32_t child, uint32_t *ids, uint3
 /* Number of the slab's words that are ALLOCATED. */
 uint32_t fst_slab_count(struct fst_slab *s, uint32_t class);
 
+/* Where bytes of the slab's data lie, if they are inside of its pages and these inside of the arena; else NULL: damage. */
+uint8_t *fst_slab_outside(const struct fst_arena *a, uint32_t id, uint64_t offset, uint64_t bytes);
+static inline uint8_t *fst_slab_data(const struct fst_arena *a, const struct fst_slab *s, uint32_t id, uint64_t offset,
+                                     uint64_t bytes)
+{
+    uint64_t page = s->page, pages = s->pages, length = pages << FST_PAGE_SHIFT;
+    if (__builtin_expect(page + pages > a->capacity_pages || bytes > length || offset > length - bytes, 0))
+        return fst_slab_outside(a, id, offset, bytes);
+    return a->data + (page << FST_PAGE_SHIFT) + offset;
+}
+/* The same for the initial content of a cache that has one, and its length. */
+const uint8_t *fst_slab_init(struct fst_arena *a, uint32_t cache, uint64_t *bytes);
+
 /* The owner word for this thread. */
 uint64_t fst_slab_owner_word(const struct fst_thread *t);
 

@@ -61,7 +61,7 @@ static void unmap(struct fst_arena *a)
     if (a->data)
         fst_unmap(a->data, a->capacity_pages << FST_PAGE_SHIFT);
     if (a->sb)
-        fst_unmap(a->sb, a->sb->control_size);
+        fst_unmap(a->sb, a->known.control_size);
     if (a->lock_fd >= 0)
         close(a->lock_fd);
     if (a->fd >= 0)
@@ -69,6 +69,7 @@ static void unmap(struct fst_arena *a)
     fst_refs_destroy(a);
     fst_reaper_destroy(a);
     fst_batch_destroy(a);
+    fst_damage_destroy(a);
     free(a);
 }
 
@@ -77,6 +78,11 @@ static struct fst_arena *new_arena(int fd, const struct stat *st, const char *pa
     struct fst_arena *a = calloc(1, sizeof *a);
     if (!a) {
         close(fd);
+        return NULL;
+    }
+    if (fst_damage_create(a)) {
+        close(fd);
+        free(a);
         return NULL;
     }
     a->fd = fd;
@@ -94,6 +100,7 @@ static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readon
     bool huge = sb->flags & FST_ARENA_HUGE_PAGES;
     a->readonly = readonly;
     a->capacity_pages = sb->capacity >> FST_PAGE_SHIFT;
+    a->known = *sb;
     a->sb = fst_map(a->fd, 0, sb->control_size, true, false);
     a->data = a->sb ? fst_map_aligned(a->fd, sb->data_offset, sb->capacity, FST_ALIGN_MAX, !readonly, huge) : NULL;
     if (!a->data)
@@ -190,7 +197,7 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
 
 static int populate(struct fst_arena *a)
 {
-    int rc = fst_table_commit(a, FST_T_ZONE_SUMMARY, a->sb->tables[FST_T_ZONE_SUMMARY].count);
+    int rc = fst_table_commit(a, FST_T_ZONE_SUMMARY, a->known.tables[FST_T_ZONE_SUMMARY].count);
     if (rc == FST_OK)
         rc = fst_table_commit(a, FST_T_BURIAL, FST_MAX_BURIALS);
     if (rc == FST_OK)
@@ -356,7 +363,7 @@ fst_arena *fst_arena_find(const uint8_t uuid[16])
     struct fst_arena *found = NULL;
     pthread_mutex_lock(&fst_open_mutex);
     for (struct fst_arena *a = fst_attachments; a && !found; a = a->next)
-        if (a->usable && memcmp(a->sb->uuid, uuid, 16) == 0)
+        if (a->usable && memcmp(a->known.uuid, uuid, 16) == 0)
             found = a;
     if (found)
         found->references++;
@@ -387,7 +394,7 @@ void fst_arena_leave(struct fst_arena *a)
 static void drop_all(struct fst_arena *a)
 {
     uint64_t *entries = fst_entries_of(a, a->slot);
-    for (uint32_t i = 0; i < a->self->entry_top; i++) {
+    for (uint32_t i = 0; i < a->refs->top; i++) {
         uint64_t seen = fst_load_relaxed(&entries[i]);
         if ((seen & FST_ENTRY_STATE) == FST_ENTRY_LIVE) {
             fst_store_release(&entries[i], (seen & ~FST_ENTRY_STATE) | FST_ENTRY_DROPPED);
@@ -399,7 +406,7 @@ static void drop_all(struct fst_arena *a)
 static bool all_empty(const struct fst_arena *a)
 {
     const uint64_t *entries = fst_entries_of(a, a->slot);
-    for (uint32_t i = 0; i < a->self->entry_top; i++)
+    for (uint32_t i = 0; i < a->refs->top; i++)
         if (fst_load_relaxed(&entries[i]))
             return false;
     return true;
@@ -477,5 +484,5 @@ int fst_arena_fd(const fst_arena *a)
 
 const uint8_t *fst_arena_uuid(const fst_arena *a)
 {
-    return a->sb->uuid;
+    return a->known.uuid;
 }

@@ -52,8 +52,8 @@ static void end_synchronous(struct fst_thread *t, uint32_t children)
 /* How many children a group has. Under names_lock. */
 static uint32_t children_of(struct fst_arena *a, uint32_t group)
 {
-    uint32_t n = 0;
-    for (uint32_t i = fst_group_at(a, group)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_group)
+    uint32_t n = 0, steps = 0;
+    for (uint32_t i = fst_group_at(a, group)->first; fst_step(a, FST_T_CHILD, i, &steps); i = fst_child_at(a, i)->next_in_group)
         n++;
     return n;
 }
@@ -87,6 +87,8 @@ static int end_group(fst_arena *a, uint64_t group, enum fst_group_state state)
         end_synchronous(t, children);
     if (found && index == 0)
         return fst_fail(FST_INVALID, "the root group lives as long as its arena");
+    if (fst_is_damaged(a))
+        return fst_damage(a);
     if (!found)
         return fst_fail(FST_CLOSED, "the group is gone");
     if (!wait)
@@ -116,7 +118,7 @@ static bool of_cache(struct fst_arena *a, uint64_t oid, uint32_t cache)
     if (fst_oid_is_group(oid))
         return false;
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
-    return s->child < fst_load_acquire(&a->sb->child_top) && fst_child_at(a, s->child)->cache == cache;
+    return fst_is_child(a, s->child) && fst_child_at(a, s->child)->cache == cache;
 }
 
 static bool counts(struct fst_arena *a, uint64_t entry, uint32_t cache)
@@ -134,7 +136,7 @@ static void count_process(struct fst_arena *a, uint32_t slot, uint32_t cache, st
 {
     const struct fst_process *p = fst_process_at(a, slot);
     const uint64_t *entries = fst_entries_of(a, slot);
-    uint32_t n = 0, top = fst_load_acquire(&p->entry_top);
+    uint32_t n = 0, top = fst_entry_top(a, slot);
     for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++)
         n += counts(a, fst_load_acquire(&entries[i]), cache);
     if (!n || !fst_process_alive(a, slot))
@@ -148,13 +150,13 @@ static void count_process(struct fst_arena *a, uint32_t slot, uint32_t cache, st
 static struct users count_users(struct fst_arena *a, uint32_t cache)
 {
     struct users u = {0};
-    uint32_t top = fst_load_acquire(&a->sb->inflight_top);
+    uint32_t top = fst_inflight_top(a);
     for (uint32_t i = 0; i < top; i++) {
         uint64_t word = fst_load_acquire(&fst_inflight_at(a, i)->word);
         uint64_t oid = fst_inflight_oid(word);
         u.in_flight += (word & FST_INFLIGHT_LIVE) && fst_word_of(a, oid) && of_cache(a, oid, cache);
     }
-    top = fst_load_acquire(&a->sb->process_top);
+    top = fst_process_top(a);
     for (uint32_t slot = 0; slot < top; slot++)
         if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) == FST_PROCESS_LIVE)
             count_process(a, slot, cache, &u);
@@ -171,7 +173,7 @@ static bool unused(struct fst_arena *a, uint32_t body, const char *name)
 #endif
     fst_full_fence();
     struct users u = count_users(a, body);
-    if (!u.references && !u.in_flight)
+    if (!u.references && !u.in_flight && !fst_is_damaged(a))
         return true;
     fst_child_suspend_all_of_cache(a, body, false);
     fst_fail(FST_BUSY, "cache %s is in use: %u references of %u processes (%s), %u in flight", name, u.references, u.processes,
@@ -258,6 +260,8 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
     fst_cache_unlock_ending(a, body);
     if (wait)
         end_synchronous(t, children);
+    if (fst_is_damaged(a))
+        return fst_damage(a);
     if (!free)
         return FST_BUSY;
     if (step == GONE)

@@ -64,7 +64,7 @@ static bool copy_entries(struct fst_arena *a, uint32_t slot)
 {
     const uint64_t *from = fst_entries_of(a, a->slot);
     uint64_t *to = fst_entries_of(a, slot);
-    uint32_t top = fst_load_acquire(&a->self->entry_top);
+    uint32_t top = a->refs->top;
     if (fst_table_commit_entries(a, slot, top))
         return false;
     fst_store_release(&fst_process_at(a, slot)->entry_top, top);

@@ -94,9 +94,12 @@ static bool undone(struct fst_thread *t, uint64_t child_state, struct fst_ref *o
 static void construct(struct fst_arena *a, const struct fst_ref *ref)
 {
     const struct fst_child *c = fst_child_at(a, ref->child);
-    const struct fst_cache *cache = fst_cache_at(a, c->cache);
-    memcpy(ref->data, a->data + ((uint64_t)fst_slab_at(a, cache->init_slab)->page << FST_PAGE_SHIFT), cache->init_bytes);
-    memset((uint8_t *)ref->data + cache->init_bytes, 0, ref->nbytes - cache->init_bytes);
+    uint64_t bytes;
+    const uint8_t *init = fst_slab_init(a, c->cache, &bytes);
+    if (!init || bytes > ref->nbytes)
+        return;
+    memcpy(ref->data, init, bytes);
+    memset((uint8_t *)ref->data + bytes, 0, ref->nbytes - bytes);
 }
 
 static int explain_ended(struct fst_arena *a, uint64_t child)
@@ -123,7 +126,9 @@ static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, 
     uint64_t seen = fst_load_acquire(word);
     if ((seen & FST_WORD_FLAGS) || fst_load_acquire(&s->state) != slab_state || s->child != (uint32_t)child)
         return LOST;
-    uint32_t entry = fst_refs_take(t);
+    out->nbytes = (s->asked ? s->asked : c->size) - slack;
+    out->data = fst_slab_data(a, s, id, object * c->stride, out->nbytes);
+    uint32_t entry = out->data ? fst_refs_take(t) : FST_NONE;
     if (entry == FST_NONE)
         return NONE_FREE;
     uint64_t oid = fst_oid(id, object);
@@ -132,8 +137,6 @@ static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, 
         return LOST;
     }
     one_owner(a, entry);
-    out->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT) + object * c->stride;
-    out->nbytes = (s->asked ? s->asked : c->size) - slack;
     out->oid = oid;
     out->generation = fst_word_gen(seen);
     out->entry = entry;
@@ -152,7 +155,7 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
         int rc = fst_slab_activate(t, child, &act);
         if (rc == FST_FULL || rc == FST_LIMIT) {
             enum attempt got;
-            while ((got = steal(t, child, slack, out)) == LOST) {
+            while ((got = steal(t, child, slack, out)) == LOST && !fst_is_damaged(t->arena)) {
             }
             if (got == GOT)
                 return FST_OK;
@@ -160,11 +163,11 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
         }
         if (rc == FST_CLOSED) {
             rc = explain_ended(t->arena, child);
-            if (rc == FST_OK)
+            if (rc == FST_OK && !fst_is_damaged(t->arena))
                 continue;
         }
-        if (rc)
-            return rc;
+        if (rc || fst_is_damaged(t->arena))
+            return fst_verdict(t->arena, rc);
         if (t->entry_count == 0 && (rc = fst_refs_refill(t)) != FST_OK)
             return rc;
         enum attempt got = try_active(t->arena, t, act, slack, out);
@@ -173,7 +176,10 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
         if (got == GOT && !undone(t, act->child_state, out)) {
             if (act->fast_id != act->child_id)
                 construct(t->arena, out);
-            return FST_OK;
+            if (!fst_is_damaged(t->arena))
+                return FST_OK;
+            fst_drop(t->arena, out);
+            return fst_damage(t->arena);
         }
     }
 }
@@ -259,11 +265,16 @@ static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, st
         int rc = fst_slab_large(t, child, nbytes, &id, &slab_state);
         if (rc) {
             fst_refs_give(t, entry);
-            if (rc == FST_CLOSED && explain_ended(a, child) == FST_OK)
+            if (rc == FST_CLOSED && explain_ended(a, child) == FST_OK && !fst_is_damaged(a))
                 continue; /* its cache was not destroyed after all */
             return rc;
         }
         struct fst_slab *s = fst_slab_at(a, id);
+        uint8_t *data = fst_slab_data(a, s, id, 0, nbytes);
+        if (!data || FST_SLAB_ID_CLASS(id) != 0) {
+            fst_refs_give(t, entry);
+            return fst_verdict(a, FST_FULL);
+        }
         uint64_t *word = fst_slab_word(s, 0, 0), seen = fst_load_acquire(word), oid = fst_oid(id, 0);
         /* The state after the word, as in try_active. */
         if (fst_load_acquire(&s->state) != slab_state || (seen & FST_WORD_FLAGS)) { /* somebody gave the still empty slab back */
@@ -275,12 +286,8 @@ static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, st
             continue;
         }
         one_owner(a, entry);
-        *out = (struct fst_ref){.data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT),
-                                .nbytes = nbytes,
-                                .oid = oid,
-                                .generation = fst_word_gen(seen),
-                                .entry = entry,
-                                .child = (uint32_t)child};
+        *out = (struct fst_ref){
+            .data = data, .nbytes = nbytes, .oid = oid, .generation = fst_word_gen(seen), .entry = entry, .child = (uint32_t)child};
         if (!undone(t, child_state, out))
             return FST_OK;
     }
@@ -293,9 +300,9 @@ int fst_alloc_bytes(fst_arena *a, uint64_t group, uint64_t nbytes, struct fst_re
     int rc = prepare(a, &t);
     if (rc)
         return rc;
-    if (nbytes > a->sb->capacity)
+    if (nbytes > a->known.capacity)
         return fst_fail(FST_FULL, "%llu bytes asked for, the arena's capacity is %llu", (unsigned long long)nbytes,
-                        (unsigned long long)a->sb->capacity);
+                        (unsigned long long)a->known.capacity);
     rc = fst_size_class_child(a, group, nbytes, &child);
     if (rc)
         return rc;
@@ -364,7 +371,8 @@ static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const str
         return;
     struct fst_thread *t = fst_thread_get(a);
     struct fst_owned *own = t && t->actives ? owned_slab(t, fst_oid_slab(ref->oid)) : NULL;
-    if (t && swing_private(a, ref->entry, fst_word_of(a, ref->oid))) {
+    uint64_t *word = t ? fst_word_of(a, ref->oid) : NULL;
+    if (word && swing_private(a, ref->entry, word)) {
         fst_refs_give(t, ref->entry);
         if (own)
             give_bit(t, own, ref);
@@ -397,11 +405,21 @@ void fst_hold(fst_arena *a, const struct fst_ref *ref)
     fst_refs_hold(a, ref->entry);
 }
 
+/* We hold a reference, so it is there. */
+static int gone_word(struct fst_arena *a, uint64_t oid)
+{
+    fst_damaged(a, "object %llx is in use, and there is no such object", (unsigned long long)oid);
+    return fst_damage(a);
+}
+
 int fst_free(fst_arena *a, const struct fst_ref *ref)
 {
     if (a->readonly)
         return fst_fail(FST_READONLY, "the arena is attached read-only");
-    if (fst_word_set(fst_word_of(a, ref->oid), FST_WORD_FREED) & FST_WORD_FREED)
+    uint64_t *word = fst_word_of(a, ref->oid);
+    if (!word)
+        return gone_word(a, ref->oid);
+    if (fst_word_set(word, FST_WORD_FREED) & FST_WORD_FREED)
         return fst_fail(FST_STALE, "the object was freed before");
     return FST_OK;
 }
@@ -410,7 +428,8 @@ int fst_free(fst_arena *a, const struct fst_ref *ref)
 
 static struct fst_handle handle_of(struct fst_arena *a, uint64_t oid, uint64_t generation)
 {
-    uint64_t slab = fst_oid_is_group(oid) ? 0 : fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->state) >> FST_STATE_GEN_SHIFT;
+    uint64_t slab =
+        fst_oid_is_group(oid) ? 0 : fst_load_relaxed(&fst_slab_known(a, fst_oid_slab(oid))->state) >> FST_STATE_GEN_SHIFT;
     return (struct fst_handle){generation | fst_handle_tag(a) << FST_HANDLE_TAG_SHIFT, oid | slab << FST_HANDLE_SLAB_SHIFT};
 }
 
@@ -437,11 +456,10 @@ static enum look look(struct fst_arena *a, const struct fst_handle *h)
     uint64_t oid = fst_handle_oid(h);
     if (!fst_word_of(a, oid))
         return GONE;
-    const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
+    const struct fst_slab *s = fst_slab_known(a, fst_oid_slab(oid));
     uint64_t state = fst_load_acquire(&s->state);
     uint32_t index = fst_load_relaxed(&s->child);
-    if (fst_state(state) != FST_SLAB_LIVE || fst_oid_object(oid) >= fst_load_relaxed(&s->objects) ||
-        index >= fst_load_acquire(&a->sb->child_top))
+    if (fst_state(state) != FST_SLAB_LIVE || fst_oid_object(oid) >= fst_load_relaxed(&s->objects) || !fst_is_child(a, index))
         return GONE;
     if ((state >> FST_STATE_GEN_SHIFT & ((1u << 25) - 1)) != h->oid_slab >> FST_HANDLE_SLAB_SHIFT)
         return GONE;
@@ -449,16 +467,19 @@ static enum look look(struct fst_arena *a, const struct fst_handle *h)
     return child == FST_CHILD_ENDED ? GONE : child == FST_CHILD_ENDING ? WAIT : THERE;
 }
 
-static void fill_ref(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t entry, struct fst_ref *out)
+static int fill_ref(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t entry, struct fst_ref *out)
 {
-    const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
-    const struct fst_child *c = fst_child_at(a, s->child);
-    out->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT) + fst_oid_object(oid) * c->stride;
-    out->nbytes = s->asked ? s->asked : c->size - fst_word_slack(fst_load_relaxed(fst_word_of(a, oid)));
+    uint32_t id = fst_oid_slab(oid), child;
+    struct fst_slab *s = fst_slab_known(a, id);
+    const struct fst_child *c = fst_child_at(a, child = s->child);
+    const uint64_t *word = fst_slab_word(s, FST_SLAB_ID_CLASS(id), fst_oid_object(oid));
+    out->nbytes = s->asked ? s->asked : c->size - fst_word_slack(fst_load_relaxed(word));
+    out->data = fst_slab_data(a, s, id, fst_oid_object(oid) * c->stride, out->nbytes);
     out->oid = oid;
     out->generation = generation;
     out->entry = entry;
-    out->child = s->child;
+    out->child = child;
+    return out->data ? FST_OK : fst_damage(a);
 }
 
 static int stale(void)
@@ -483,8 +504,8 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
         dropped |= fst_refs_drop(a, entry);
         rc = seen == WAIT ? FST_BUSY : stale();
     }
-    if (rc == FST_OK)
-        fill_ref(a, oid, generation, entry, out);
+    if (rc == FST_OK && (rc = fill_ref(a, oid, generation, entry, out)) != FST_OK)
+        dropped |= fst_refs_drop(a, entry);
     if (dropped)
         fst_reaper_dropped(a, 0);
     return rc;
@@ -494,7 +515,7 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
 static void settle(struct fst_arena *a, uint64_t oid)
 {
     uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
-    if (child < fst_load_acquire(&a->sb->child_top))
+    if (fst_is_child(a, child))
         fst_child_settled(a, child);
 }
 
@@ -504,9 +525,11 @@ static int get(fst_arena *a, const struct fst_handle *h, const struct fst_messag
     if (!t)
         return fst_thread_refused(a);
     int rc = check_handle(a, h, false);
+    if (rc == FST_OK)
+        rc = fst_verdict(a, FST_OK);
     while (rc == FST_OK && (rc = try_get(t, h, message, out)) == FST_BUSY) {
         settle(a, fst_handle_oid(h));
-        rc = FST_OK;
+        rc = fst_verdict(a, FST_OK);
     }
     if (rc == FST_OK)
         fst_reaper_watch(a);
@@ -523,13 +546,16 @@ static bool destroyed(struct fst_arena *a, uint64_t oid)
 {
     if (fst_oid_is_group(oid))
         return fst_state(fst_load_seq_cst(&fst_group_at(a, fst_oid_group_index(oid))->state)) == FST_GROUP_DESTROYED;
-    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
+    uint32_t child = fst_load_relaxed(&fst_slab_known(a, fst_oid_slab(oid))->child);
     return fst_state(fst_load_seq_cst(&fst_child_at(a, child)->state)) == FST_CHILD_ENDED;
 }
 
 static int put_in_flight(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t entry, struct fst_message *out)
 {
-    fst_word_set(fst_word_of(a, oid), FST_WORD_SHARED);
+    uint64_t *word = fst_word_of(a, oid);
+    if (!word)
+        return gone_word(a, oid);
+    fst_word_set(word, FST_WORD_SHARED);
     fst_refs_index(a, entry);
     out->handle = handle_of(a, oid, generation);
     int rc = fst_inflight_put(a, oid, generation, &out->entry, &out->tag);
@@ -600,7 +626,7 @@ int fst_group_share(fst_arena *a, uint64_t group, struct fst_message *out)
     if (rc)
         return rc;
     uint64_t oid = fst_oid_group((uint32_t)group);
-    rc = put_in_flight(a, oid, fst_word_gen(fst_load_acquire(fst_word_of(a, oid))), entry, out);
+    rc = put_in_flight(a, oid, fst_word_gen(fst_load_acquire(&fst_group_at(a, (uint32_t)group)->word)), entry, out);
     if (fst_refs_drop(a, entry))
         fst_reaper_dropped(a, 0);
     return rc;
@@ -653,13 +679,13 @@ static bool in_group(struct fst_arena *a, uint64_t oid, uint64_t group)
     if (fst_oid_is_group(oid))
         return fst_oid_group_index(oid) == (uint32_t)group;
     uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
-    return child < fst_load_acquire(&a->sb->child_top) && fst_child_at(a, child)->group == (uint32_t)group;
+    return fst_is_child(a, child) && fst_child_at(a, child)->group == (uint32_t)group;
 }
 
 size_t fst_inflight_drop(fst_arena *a, uint64_t older_than, uint64_t group)
 {
     struct fst_thread *t = fst_thread_get(a);
-    uint32_t top = fst_load_acquire(&a->sb->inflight_top);
+    uint32_t top = fst_inflight_top(a);
     size_t n = 0;
     for (uint32_t i = 0; t && i < top; i++) {
         uint64_t word = fst_load_acquire(&fst_inflight_at(a, i)->word);

@@ -65,7 +65,7 @@ static int claim_at(struct fst_arena *a, int lock_fd, uint32_t slot)
 int fst_process_claim(struct fst_arena *a, int lock_fd, uint32_t *slot)
 {
     for (uint32_t i = 0; i < FST_MAX_PROCESSES; i++) {
-        uint32_t top = fst_load_acquire(&a->sb->process_top);
+        uint32_t top = fst_process_top(a);
         if (i >= top) {
             int rc = fst_table_commit(a, FST_T_PROCESS, i + 1);
             if (rc)

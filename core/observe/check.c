@@ -44,7 +44,7 @@ static void check_superblock(struct check *c)
 static void check_run(struct check *c, uint32_t id, uint8_t *owned)
 {
     const struct fst_slab *s = fst_slab_at(c->a, id);
-    uint64_t pages = (uint64_t)c->a->sb->zones * FST_ZONE_PAGES;
+    uint64_t pages = (uint64_t)fst_zones(c->a) * FST_ZONE_PAGES;
     if (fst_state(s->state) > FST_SLAB_HOLE) {
         say(c, "slab %u: state %u is none", id, fst_state(s->state));
         return;
@@ -58,7 +58,7 @@ static void check_run(struct check *c, uint32_t id, uint8_t *owned)
         say(c, "slab %u: pages %u to %llu are not in the arena", id, s->page, (unsigned long long)s->page + s->pages);
         return;
     }
-    if (s->child != FST_NONE && s->child >= fst_load_acquire(&c->a->sb->child_top))
+    if (s->child != FST_NONE && s->child >= fst_child_top(c->a))
         say(c, "slab %u: there is no child cache %u", id, s->child);
     for (uint64_t p = s->page; p < (uint64_t)s->page + s->pages; p++) {
         if (owned[p / 8] >> (p % 8) & 1) {
@@ -80,7 +80,7 @@ static void check_pages(struct check *c)
     }
     fst_run_lock(a);
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
-        for (uint32_t i = 0; i < a->sb->slab_top[class]; i++) {
+        for (uint32_t i = 0; i < fst_slab_top(a, class); i++) {
             const struct fst_slab *s = fst_slab_at(a, FST_SLAB_ID(class, i));
             if (fst_state(s->state) == FST_SLAB_FREE)
                 continue;
@@ -88,7 +88,7 @@ static void check_pages(struct check *c)
             total += s->pages;
         }
     }
-    uint64_t wrong = 0, first = 0, pages = (uint64_t)a->sb->zones * FST_ZONE_PAGES;
+    uint64_t wrong = 0, first = 0, pages = (uint64_t)fst_zones(a) * FST_ZONE_PAGES;
     for (uint64_t p = 0; p < pages && p < a->capacity_pages; p++) {
         const struct fst_zone *z = fst_zone_at(a, (uint32_t)(p / FST_ZONE_PAGES));
         bool is_free = z->free[p / FST_EXTENT_PAGES % FST_ZONE_EXTENTS] >> (p % FST_EXTENT_PAGES) & 1;
@@ -145,13 +145,12 @@ static void check_list(struct check *c, uint32_t child, uint32_t head, uint8_t l
 static void check_children(struct check *c)
 {
     struct fst_arena *a = c->a;
-    for (uint32_t i = 0; i < fst_load_acquire(&a->sb->child_top); i++) {
+    for (uint32_t i = 0; i < fst_child_top(a); i++) {
         const struct fst_child *child = fst_child_at(a, i);
         uint32_t state = fst_state(fst_load_acquire(&child->state)), count = 0;
         if (state == FST_CHILD_FREE)
             continue;
-        if (state > FST_CHILD_ENDING || child->cache >= fst_load_acquire(&a->sb->cache_top) ||
-            child->group >= fst_load_acquire(&a->sb->group_top)) {
+        if (state > FST_CHILD_ENDING || child->cache >= fst_cache_top(a) || child->group >= fst_group_top(a)) {
             say(c, "child %u: state %u, cache %u, group %u", i, state, child->cache, child->group);
             continue;
         }
@@ -182,9 +181,9 @@ static void check_entry(struct check *c, uint32_t slot, uint32_t index)
 static void check_references(struct check *c)
 {
     struct fst_arena *a = c->a;
-    for (uint32_t slot = 0; slot < fst_load_acquire(&a->sb->process_top); slot++) {
+    for (uint32_t slot = 0; slot < fst_process_top(a); slot++) {
         const struct fst_process *p = fst_process_at(a, slot);
-        uint32_t state = fst_state(fst_load_acquire(&p->state)), top = fst_load_acquire(&p->entry_top);
+        uint32_t state = fst_state(fst_load_acquire(&p->state)), top = fst_entry_top(a, slot);
         if (state > FST_PROCESS_DEAD || top > FST_MAX_ENTRIES) {
             say(c, "process slot %u: state %u, %u entries", slot, state, top);
             continue;
@@ -192,7 +191,7 @@ static void check_references(struct check *c)
         for (uint32_t i = 0; state == FST_PROCESS_LIVE && i < top; i++)
             check_entry(c, slot, i);
     }
-    for (uint32_t i = 0; i < fst_load_acquire(&a->sb->inflight_top); i++) {
+    for (uint32_t i = 0; i < fst_inflight_top(a); i++) {
         const uint64_t *at = &fst_inflight_at(a, i)->word;
         uint64_t word = fst_load_acquire(at);
         if (!(word & FST_INFLIGHT_LIVE))
@@ -208,10 +207,10 @@ static void check_groups(struct check *c)
 {
     struct fst_arena *a = c->a;
     fst_registry_lock(a);
-    for (uint32_t i = 0; i < fst_load_acquire(&a->sb->group_top); i++) {
+    for (uint32_t i = 0; i < fst_group_top(a); i++) {
         const struct fst_group *g = fst_group_at(a, i);
         uint32_t state = fst_state(g->state);
-        if (state > FST_GROUP_DESTROYED || (state != FST_GROUP_FREE && i && g->parent >= fst_load_acquire(&a->sb->group_top)))
+        if (state > FST_GROUP_DESTROYED || (state != FST_GROUP_FREE && i && g->parent >= fst_group_top(a)))
             say(c, "group %u: state %u, parent %u", i, state, g->parent);
         else if (state != FST_GROUP_FREE && g->limit != UINT64_MAX && g->usage > g->limit && g->peak <= g->limit)
             say(c, "group %u: usage %llu over its limit", i, (unsigned long long)g->usage);
@@ -223,9 +222,9 @@ static void check_caches(struct check *c)
 {
     struct fst_arena *a = c->a;
     fst_registry_lock(a);
-    for (uint32_t i = 0; i < fst_load_acquire(&a->sb->cache_top); i++) {
+    for (uint32_t i = 0; i < fst_cache_top(a); i++) {
         const struct fst_cache *cache = fst_cache_at(a, i);
-        uint32_t state = fst_state(cache->state), top = fst_load_acquire(&a->sb->cache_top);
+        uint32_t state = fst_state(cache->state), top = fst_cache_top(a);
         if (state > FST_CACHE_NAMELESS)
             say(c, "cache %u: state %u is none", i, state);
         if (state != FST_CACHE_ALIAS)

@@ -29,7 +29,7 @@ static uint64_t control_bytes(const struct fst_arena *a)
     uint64_t bytes = FST_PAGE;
     for (int k = 0; k < FST_T_COUNT; k++)
         bytes += fst_load_relaxed(&a->sb->tables[k].committed);
-    for (uint32_t slot = 0; slot < fst_load_acquire(&a->sb->process_top); slot++)
+    for (uint32_t slot = 0; slot < fst_process_top(a); slot++)
         bytes += fst_process_at(a, slot)->entries_committed;
     return bytes;
 }
@@ -37,7 +37,7 @@ static uint64_t control_bytes(const struct fst_arena *a)
 static void stall_info(const struct fst_arena *a, struct fst_arena_info *out)
 {
     uint32_t index = fst_load_relaxed(&a->sb->stalled_thread) - 1;
-    if (index >= fst_load_acquire(&a->sb->thread_top))
+    if (index >= fst_thread_top(a))
         return;
     const struct fst_thread_slot *t = fst_thread_slot_at(a, index);
     uint64_t age = fst_now() - fst_load_relaxed(&a->sb->stalled_since);
@@ -55,7 +55,7 @@ static void batch_info(const struct fst_arena *a, struct fst_arena_info *out)
 {
     uint32_t slot = fst_lock_owner(fst_load_relaxed(&a->sb->reaper_lock));
     uint64_t began = fst_load_relaxed(&a->sb->batch_started);
-    if (slot >= fst_load_acquire(&a->sb->process_top) || !began)
+    if (slot >= fst_process_top(a) || !began)
         return;
     uint64_t now = fst_now();
     out->batch_pid = (uint64_t)fst_process_at(a, slot)->pid;
@@ -130,7 +130,7 @@ size_t fst_batch_list(fst_arena *a, struct fst_batch_info *out, size_t max)
 
 void fst_child_count(fst_arena *a, struct fst_child_counts *out)
 {
-    uint32_t ended = 0, top = fst_load_acquire(&a->sb->child_top);
+    uint32_t ended = 0, top = fst_child_top(a);
     memset(out, 0, sizeof *out);
     for (uint32_t i = 0; i < top; i++) {
         uint32_t state = fst_state(fst_load_relaxed(&fst_child_at(a, i)->state));
@@ -153,7 +153,7 @@ static uint64_t entry_bytes(struct fst_arena *a, uint64_t entry)
         return 0;
     uint64_t w = fst_load_acquire(word);
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
-    if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(entry, w) || s->child >= fst_load_acquire(&a->sb->child_top))
+    if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(entry, w) || !fst_is_child(a, s->child))
         return 0;
     return s->asked ? s->asked : fst_child_at(a, s->child)->size - fst_word_slack(w);
 }
@@ -161,7 +161,7 @@ static uint64_t entry_bytes(struct fst_arena *a, uint64_t entry)
 static void count_entries(struct fst_arena *a, uint32_t slot, struct fst_process_info *out)
 {
     const uint64_t *entries = fst_entries_of(a, slot);
-    uint32_t top = fst_load_acquire(&fst_process_at(a, slot)->entry_top);
+    uint32_t top = fst_entry_top(a, slot);
     for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
         uint64_t entry = fst_load_acquire(&entries[i]);
         if (fst_entry_state(entry) == FST_ENTRY_LIVE) {
@@ -176,7 +176,7 @@ static void count_entries(struct fst_arena *a, uint32_t slot, struct fst_process
 size_t fst_process_list(fst_arena *a, struct fst_process_info *out, size_t max)
 {
     size_t n = 0;
-    uint32_t top = fst_load_acquire(&a->sb->process_top);
+    uint32_t top = fst_process_top(a);
     for (uint32_t slot = 0; slot < top; slot++) {
         const struct fst_process *p = fst_process_at(a, slot);
         uint32_t state = fst_state(fst_load_acquire(&p->state));
@@ -191,12 +191,12 @@ size_t fst_process_list(fst_arena *a, struct fst_process_info *out, size_t max)
             i->alive = state == FST_PROCESS_LIVE && fst_process_alive(a, slot);
             i->self = slot == a->slot;
             i->readonly = (fst_load_relaxed(&p->flags) & FST_PROCESS_READONLY) != 0;
-            memcpy(i->command, p->command, sizeof i->command);
-            memcpy(i->arguments, p->arguments, sizeof i->arguments);
+            memcpy(i->command, p->command, sizeof i->command - 1);
+            memcpy(i->arguments, p->arguments, sizeof i->arguments - 1);
             i->started = p->started;
             count_entries(a, slot, i);
             uint64_t owner = fst_thread_owner(a, slot);
-            for (uint32_t t = 0; t < fst_load_acquire(&a->sb->thread_top); t++)
+            for (uint32_t t = 0; t < fst_thread_top(a); t++)
                 i->threads += fst_load_relaxed(&fst_thread_slot_at(a, t)->owner) == owner;
         }
         n++;
@@ -208,12 +208,12 @@ size_t fst_holders(fst_arena *a, uint64_t oid, uint64_t generation, uint32_t *pr
 {
     uint64_t live = fst_entry(oid, generation, FST_ENTRY_LIVE);
     size_t n = 0;
-    uint32_t slots = fst_load_acquire(&a->sb->process_top);
+    uint32_t slots = fst_process_top(a);
     for (uint32_t slot = 0; slot < slots; slot++) {
         if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) != FST_PROCESS_LIVE)
             continue;
         const uint64_t *entries = fst_entries_of(a, slot);
-        uint32_t top = fst_load_acquire(&fst_process_at(a, slot)->entry_top), i = 0;
+        uint32_t top = fst_entry_top(a, slot), i = 0;
         while (i < top && i < FST_MAX_ENTRIES && fst_load_acquire(&entries[i]) != live)
             i++;
         if (i == top || !fst_process_alive(a, slot))
@@ -241,7 +241,7 @@ static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflig
     out->handle.generation_tag = fst_word_gen(fst_load_acquire(object)) | fst_handle_tag(a) << FST_HANDLE_TAG_SHIFT;
     out->handle.oid_slab = oid;
     out->pid = e->pid;
-    memcpy(out->command, e->command, sizeof out->command);
+    memcpy(out->command, e->command, sizeof out->command - 1);
     out->age = fst_inflight_age(e, word);
     if (out->is_group) {
         out->group = fst_id(fst_oid_group_index(oid), fst_group_at(a, fst_oid_group_index(oid))->state);
@@ -249,7 +249,7 @@ static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflig
     }
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
     out->handle.oid_slab |= (fst_load_relaxed(&s->state) >> FST_STATE_GEN_SHIFT) << FST_HANDLE_SLAB_SHIFT;
-    if (s->child < fst_load_acquire(&a->sb->child_top)) {
+    if (fst_is_child(a, s->child)) {
         const struct fst_child *c = fst_child_at(a, s->child);
         out->nbytes = s->asked ? s->asked : c->size - fst_word_slack(fst_load_relaxed(object));
         fst_child_owner(a, s->child, &out->cache, &out->group);
@@ -260,7 +260,7 @@ static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflig
 size_t fst_inflight_list(fst_arena *a, struct fst_inflight_info *out, size_t max)
 {
     size_t n = 0;
-    uint32_t top = fst_load_acquire(&a->sb->inflight_top);
+    uint32_t top = fst_inflight_top(a);
     for (uint32_t i = 0; i < top; i++) {
         struct fst_inflight_info info;
         if (!inflight_info(a, i, &info))
@@ -277,12 +277,12 @@ size_t fst_inflight_list(fst_arena *a, struct fst_inflight_info *out, size_t max
 /* The ended group that an object, or a group, belongs to; FST_NONE: none. */
 static uint32_t ended_group(struct fst_arena *a, uint64_t oid)
 {
-    uint32_t group, top = fst_load_acquire(&a->sb->group_top);
+    uint32_t group, top = fst_group_top(a);
     if (fst_oid_is_group(oid)) {
         group = fst_oid_group_index(oid);
     } else {
         uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
-        group = child < fst_load_acquire(&a->sb->child_top) ? fst_load_relaxed(&fst_child_at(a, child)->group) : FST_NONE;
+        group = fst_is_child(a, child) ? fst_load_relaxed(&fst_child_at(a, child)->group) : FST_NONE;
     }
     return group < top && fst_state(fst_load_acquire(&fst_group_at(a, group)->state)) > FST_GROUP_LIVE ? group : FST_NONE;
 }
@@ -313,7 +313,7 @@ static void add_keeper(struct fst_arena *a, struct keepers *k, const struct fst_
         new->pid = pid;
         new->ended_ns = ended &&now > ended ? now - ended : 0;
         if (p)
-            memcpy(new->command, p->command, sizeof new->command);
+            memcpy(new->command, p->command, sizeof new->command - 1);
         i = k->n;
     }
     k->out[i - 1].references++;
@@ -323,19 +323,19 @@ static void add_keeper(struct fst_arena *a, struct keepers *k, const struct fst_
 size_t fst_keeper_list(fst_arena *a, struct fst_keeper *out, size_t max)
 {
     struct keepers k = {.out = out, .max = max};
-    for (uint32_t slot = 0; slot < fst_load_acquire(&a->sb->process_top); slot++) {
+    for (uint32_t slot = 0; slot < fst_process_top(a); slot++) {
         const struct fst_process *p = fst_process_at(a, slot);
         if (fst_state(fst_load_acquire(&p->state)) != FST_PROCESS_LIVE)
             continue;
         const uint64_t *entries = fst_entries_of(a, slot);
-        uint32_t top = fst_load_acquire(&p->entry_top);
+        uint32_t top = fst_entry_top(a, slot);
         for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
             uint64_t entry = fst_load_acquire(&entries[i]);
             if (fst_entry_state(entry) == FST_ENTRY_LIVE)
                 add_keeper(a, &k, p, fst_entry_oid(entry), entry_bytes(a, entry));
         }
     }
-    for (uint32_t i = 0; i < fst_load_acquire(&a->sb->inflight_top); i++) {
+    for (uint32_t i = 0; i < fst_inflight_top(a); i++) {
         struct fst_inflight_info info;
         if (inflight_info(a, i, &info))
             add_keeper(a, &k, NULL, fst_handle_oid(&info.handle), info.nbytes);
@@ -351,7 +351,7 @@ void fst_describe_usage(fst_arena *a, char *text, size_t size)
     struct statfs fs;
     uint64_t in_flight = 0, in_flight_bytes = 0, waiting = 0;
     size_t at = 0, n = fst_process_list(a, p, 16);
-    uint32_t top = fst_load_acquire(&a->sb->inflight_top);
+    uint32_t top = fst_inflight_top(a);
     for (uint32_t i = 0; i < top; i++) {
         struct fst_inflight_info info;
         if (inflight_info(a, i, &info)) {
@@ -367,7 +367,7 @@ void fst_describe_usage(fst_arena *a, char *text, size_t size)
         if (at < size)                                                 \
             at += (size_t)snprintf(text + at, size - at, __VA_ARGS__); \
     } while (0)
-    SAY("arena %s: capacity %llu bytes, used %llu", a->path[0] ? a->path : "(anonymous)", (unsigned long long)a->sb->capacity,
+    SAY("arena %s: capacity %llu bytes, used %llu", a->path[0] ? a->path : "(anonymous)", (unsigned long long)a->known.capacity,
         (unsigned long long)(fst_load_relaxed(&a->sb->used_pages) << FST_PAGE_SHIFT));
     if (fstatfs(a->fd, &fs) == 0 && fs.f_blocks)
         SAY(", its file system has %llu bytes free", (unsigned long long)fs.f_bavail * (unsigned long long)fs.f_bsize);

@@ -39,7 +39,7 @@ static int timed_out(const struct wait *w, uint32_t index)
     const struct fst_thread_slot *s = fst_thread_slot_at(w->a, index);
     uint32_t process = fst_thread_owner_process(fst_load_acquire(&s->owner));
     return fst_fail(FST_TIMEOUT, "a read-side section of process %d thread %u is still open",
-                    process < FST_MAX_PROCESSES ? fst_process_at(w->a, process)->pid : 0, s->tid);
+                    process < fst_process_top(w->a) ? fst_process_at(w->a, process)->pid : 0, s->tid);
 }
 
 /* Somebody else's grace period began late enough and is over. */
@@ -69,7 +69,7 @@ static int sleep_for(const struct wait *w, struct fst_thread_slot *s, uint32_t i
         fst_futex_wait((const uint32_t *)(const void *)&s->seq, (uint32_t)seen, left < SLEEP_NS ? left : SLEEP_NS);
         if (holds_up(s, w->seq)) {
             uint32_t process = fst_thread_owner_process(fst_load_acquire(&s->owner));
-            if (process >= FST_MAX_PROCESSES || !fst_process_alive(w->a, process))
+            if (process >= fst_process_top(w->a) || !fst_process_alive(w->a, process))
                 break; /* a dead reader reads nothing; its slot is freed by the batch that buries it */
             report_stall(w, index, seen);
         }
@@ -92,22 +92,36 @@ static int wait_for(const struct wait *w, uint32_t index)
     return sleep_for(w, s, index);
 }
 
+/* Both numbers only grow, by one at a time, and nothing is over that has not begun. */
+static int check_numbers(const struct fst_arena *a)
+{
+    uint64_t over = fst_load_acquire(&a->sb->gp_completed), begun = fst_load_acquire(&a->sb->gp_seq);
+    if (over > begun || !begun || begun >> 62)
+        fst_damaged(a, "grace period %llu is over, and %llu have begun", (unsigned long long)over, (unsigned long long)begun);
+    return fst_verdict(a, FST_OK);
+}
+
 int fst_grace_wait(struct fst_arena *a, uint64_t cookie, uint64_t timeout, const uint32_t *stop)
 {
     struct fst_superblock *sb = a->sb;
     if (fst_load_acquire(&sb->gp_completed) > cookie)
-        return FST_OK;
+        return check_numbers(a);
+    int rc = check_numbers(a);
+    if (rc)
+        return rc;
     struct wait w = {.a = a, .cookie = cookie, .timeout = timeout, .stop = stop, .began = fst_now()};
     w.seq = fst_add64(&sb->gp_seq, 1) + 1;
     fst_full_fence(); /* PAIR(read-section): a reader that we do not see has not read anything yet, and finds what we unlinked gone */
-    uint32_t top = fst_load_acquire(&sb->thread_top);
+    uint32_t top = fst_thread_top(a);
     for (uint32_t i = 0; i < top && !served(&w); i++) {
-        int rc = wait_for(&w, i);
+        rc = wait_for(&w, i);
         if (rc)
             return rc;
     }
     if (served(&w))
-        return FST_OK;
+        return check_numbers(a);
+    if (fst_is_damaged(a))
+        return fst_damage(a); /* maybe not all threads were looked at */
     /* No second barrier: leaving is a release store, and we have loaded what it stored (M_PLAINLEAVE in the model). */
     fst_max64(&sb->gp_completed, w.seq);
     fst_add64(&sb->grace_periods, 1);

@@ -56,7 +56,7 @@ int fst_thread_slot_claim(struct fst_arena *a, uint32_t process, uint32_t *index
 {
     uint64_t mine = fst_thread_owner(a, process);
     for (uint32_t i = 0; i < FST_MAX_THREADS; i++) {
-        uint32_t top = fst_load_acquire(&a->sb->thread_top);
+        uint32_t top = fst_thread_top(a);
         if (i >= top) {
             int rc = fst_table_commit(a, FST_T_THREAD, i + 1);
             if (rc)
@@ -106,7 +106,7 @@ static struct fst_thread *find_and_prune(struct fst_arena *a)
 int fst_thread_usable(const struct fst_arena *a)
 {
     if (a->usable)
-        return FST_OK;
+        return fst_verdict(a, FST_OK);
     return fst_fail(FST_CLOSED, "this process has no slot in the arena: it was forked when none was free; open the arena again");
 }
 

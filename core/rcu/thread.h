@@ -46,7 +46,7 @@ int fst_thread_usable(const struct fst_arena *a);
 /* What a function answers whose thread has no state: fst_thread_get() gave NULL. */
 static inline int fst_thread_refused(const struct fst_arena *a)
 {
-    return a->usable ? FST_FULL : FST_CLOSED;
+    return fst_verdict(a, a->usable ? FST_FULL : FST_CLOSED);
 }
 
 /* Slow path of fst_thread_get. NULL: no slot or no memory; the reason is the thread's last error (FST_FULL or FST_CLOSED). */

@@ -15,6 +15,7 @@
 #include "reclaim/release.h"
 #include "refs/claim.h"
 #include "refs/inflight.h"
+#include "refs/reftable.h"
 #include "refs/word.h"
 #include "region/lock.h"
 
@@ -64,7 +65,7 @@ static void released(struct fst_batch *b, uint64_t oid, bool ended)
         return;
     }
     uint32_t child = fst_load_relaxed(&fst_slab_at(b->a, fst_oid_slab(oid))->child);
-    uint64_t bytes = child < fst_load_acquire(&b->a->sb->child_top) ? fst_child_at(b->a, child)->stride : 0;
+    uint64_t bytes = fst_is_child(b->a, child) ? fst_child_at(b->a, child)->stride : 0;
     b->bytes += bytes;
     fst_burial_object(b->burial, bytes);
     if (!ended)
@@ -134,7 +135,7 @@ static void splice_process(struct fst_batch *b, uint32_t slot)
         return;
     fst_swap32(&p->dropped, 0); /* a drop from here on kicks again */
     uint64_t *entries = fst_entries_of(b->a, slot);
-    uint32_t top = fst_load_acquire(&p->entry_top);
+    uint32_t top = fst_entry_top(b->a, slot);
     for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
         uint64_t seen = fst_load_acquire(&entries[i]);
         uint32_t is = fst_entry_state(seen);
@@ -154,7 +155,7 @@ static void visit_slab(struct fst_batch *b, uint32_t id, uint32_t child, visit_w
 {
     struct fst_slab *s = fst_slab_at(b->a, id);
     uint32_t class = FST_SLAB_ID_CLASS(id);
-    for (uint32_t k = 0; k < fst_load_relaxed(&s->objects); k++) {
+    for (uint32_t k = 0; k < fst_slab_objects(s, class); k++) {
         uint64_t *word = fst_slab_word(s, class, k);
         uint64_t seen = fst_load_acquire(word);
         if (s->child != child || fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE)
@@ -175,7 +176,7 @@ static void for_each_word(struct fst_batch *b, uint32_t child, visit_word *visit
     for (uint32_t i = 0; i < n && n <= SLABS; i++)
         visit_slab(b, ids[i], child, visit);
     for (uint32_t class = 0; n > SLABS && class < FST_SLAB_CLASSES; class ++)
-        for (uint32_t i = 0; i < fst_load_acquire(&a->sb->slab_top[class]); i++)
+        for (uint32_t i = 0; i < fst_slab_top(a, class); i++)
             if (fst_load_relaxed(&fst_slab_at(a, FST_SLAB_ID(class, i))->child) == child)
                 visit_slab(b, FST_SLAB_ID(class, i), child, visit);
 }
@@ -220,14 +221,13 @@ static bool of_ended(struct fst_arena *a, uint64_t oid)
     if (fst_oid_is_group(oid))
         return fst_state(fst_load_acquire(&fst_group_at(a, fst_oid_group_index(oid))->state)) == FST_GROUP_DESTROYED;
     uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
-    return child < fst_load_acquire(&a->sb->child_top) &&
-           fst_state(fst_load_acquire(&fst_child_at(a, child)->state)) == FST_CHILD_ENDED;
+    return fst_is_child(a, child) && fst_state(fst_load_acquire(&fst_child_at(a, child)->state)) == FST_CHILD_ENDED;
 }
 
 /* In-flight entries of what was destroyed end: a taker that won is in its table already, one that lost has a bare handle. */
 static void end_inflight(struct fst_batch *b)
 {
-    uint32_t top = fst_load_acquire(&b->a->sb->inflight_top);
+    uint32_t top = fst_inflight_top(b->a);
     for (uint32_t i = 0; i < top; i++) {
         uint64_t word = fst_load_acquire(&fst_inflight_at(b->a, i)->word);
         uint64_t oid = fst_inflight_oid(word);
@@ -250,7 +250,7 @@ static void keep(struct fst_arena *a, uint64_t oid, uint64_t entry, bool any_gen
 
 static void scan_inflight(struct fst_batch *b)
 {
-    uint32_t top = fst_load_acquire(&b->a->sb->inflight_top);
+    uint32_t top = fst_inflight_top(b->a);
     for (uint32_t i = 0; i < top; i++) {
         uint64_t word = fst_load_acquire(&fst_inflight_at(b->a, i)->word);
         if ((word & FST_INFLIGHT_LIVE) && filter_has(b, fst_inflight_oid(word)))
@@ -260,13 +260,13 @@ static void scan_inflight(struct fst_batch *b)
 
 static void scan_processes(struct fst_batch *b)
 {
-    uint32_t processes = fst_load_acquire(&b->a->sb->process_top);
+    uint32_t processes = fst_process_top(b->a);
     for (uint32_t slot = 0; slot < processes; slot++) {
         const struct fst_process *p = fst_process_at(b->a, slot);
         if (fst_state(fst_load_acquire(&p->state)) == FST_PROCESS_FREE)
             continue; /* JOINING counts: a forked child's table is filled before it is LIVE */
         const uint64_t *entries = fst_entries_of(b->a, slot);
-        uint32_t top = fst_load_acquire(&p->entry_top);
+        uint32_t top = fst_entry_top(b->a, slot);
         for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
             uint64_t entry = fst_load_acquire(&entries[i]);
             uint32_t is = fst_entry_state(entry);
@@ -286,7 +286,7 @@ static void finish_process(struct fst_batch *b, uint32_t slot)
 {
     uint64_t *entries = fst_entries_of(b->a, slot);
     const struct fst_process *p = fst_process_at(b->a, slot);
-    uint32_t top = fst_load_acquire(&p->entry_top);
+    uint32_t top = fst_entry_top(b->a, slot);
     b->burial = fst_state(fst_load_acquire(&p->state)) == FST_PROCESS_DEAD ? fst_burial_of(b->a, slot) : NULL;
     for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
         uint64_t entry = fst_load_acquire(&entries[i]);
@@ -304,7 +304,7 @@ static void finish_process(struct fst_batch *b, uint32_t slot)
 static void give_back(struct fst_thread *t, const struct fst_batch_options *options)
 {
     struct fst_arena *a = t->arena;
-    uint32_t top = fst_load_acquire(&a->sb->child_top);
+    uint32_t top = fst_child_top(a);
     uint64_t began = fst_now(), bytes = 0, patience = options->timeout;
     struct fst_closed closed;
     closed.n = closed.now_n = 0;
@@ -324,15 +324,34 @@ static void give_back(struct fst_thread *t, const struct fst_batch_options *opti
         fst_child_release(a, &i, 1); /* if it has ended */
 }
 
+/* Ours is among the slots that are looked at, and no bound has changed but upwards. */
+static int check_before(struct fst_arena *a)
+{
+    uint64_t state = fst_load_relaxed(&a->self->state);
+    if (fst_state(state) != FST_PROCESS_LIVE || fst_lock_generation(state) != a->slot_low)
+        fst_damaged(a, "process slot %u is this process's, and says state %llx", a->slot, (unsigned long long)state);
+    pthread_mutex_lock(&a->refs->mutex);
+    if (a->slot >= fst_process_top(a) || fst_entry_top(a, a->slot) != a->refs->top)
+        fst_damaged(a, "process slot %u, which is this process's, says %u reference entries, not %u", a->slot, a->self->entry_top,
+                    a->refs->top);
+    pthread_mutex_unlock(&a->refs->mutex);
+    (void)fst_inflight_top(a);
+    (void)fst_thread_top(a);
+    return fst_verdict(a, FST_OK);
+}
+
 static int run(struct fst_batch *b)
 {
     struct fst_arena *a = b->a;
     uint32_t processes;
+    int sane = check_before(a);
+    if (sane)
+        return sane;
     if (b->options->deaths || b->everything)
         fst_bury_probe(a);
     if (b->options->deaths)
         fst_cgroup_probe(a);
-    processes = fst_load_acquire(&a->sb->process_top);
+    processes = fst_process_top(a);
     for (uint32_t slot = 0; slot < processes; slot++)
         splice_process(b, slot);
     bool ended = fst_ended_take(a, b->everything, &b->ended);
@@ -357,6 +376,8 @@ static int run(struct fst_batch *b)
         scan_processes(b);
 #endif
     }
+    if (fst_is_damaged(a))
+        return fst_damage(a); /* maybe not all references were found: nothing is released */
     for (uint32_t slot = 0; slot < processes; slot++)
         finish_process(b, slot);
     b->burial = NULL;
@@ -401,6 +422,8 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
 {
     struct fst_arena *a = t->arena;
     struct fst_superblock *sb = a->sb;
+    if (fst_is_damaged(a))
+        return fst_damage(a);
     if (fst_trylock(a, &sb->reaper_lock) == FST_TRY_BUSY)
         return fst_fail(FST_BUSY, "another batch is running");
     struct fst_batch *b = a->batch;
@@ -415,7 +438,7 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     fst_store_relaxed(&sb->batch_started, began);
     fst_store_release(&sb->batches_begun, fst_load_relaxed(&sb->batches) + 1);
     fst_full_fence(); /* PAIR(batch-number): whoever took the number before this sees its drop spliced by the next batch */
-    int rc = run(b);
+    int rc = fst_verdict(a, run(b));
     if (rc == FST_OK) {
         fst_add64(&sb->released_objects, b->objects);
         fst_add64(&sb->released_bytes, b->bytes);

@@ -14,7 +14,7 @@
 static void free_thread_slots(struct fst_arena *a, uint32_t process)
 {
     uint64_t owner = fst_thread_owner(a, process);
-    uint32_t top = fst_load_acquire(&a->sb->thread_top);
+    uint32_t top = fst_thread_top(a);
     for (uint32_t i = 0; i < top; i++)
         if (fst_load_relaxed(&fst_thread_slot_at(a, i)->owner) == owner)
             fst_thread_slot_free(a, i);
@@ -49,7 +49,7 @@ static bool probe(struct fst_arena *a, uint32_t slot)
 
 uint32_t fst_bury_probe(struct fst_arena *a)
 {
-    uint32_t dead = 0, top = fst_load_acquire(&a->sb->process_top);
+    uint32_t dead = 0, top = fst_process_top(a);
     for (uint32_t slot = 0; slot < top; slot++)
         dead += probe(a, slot);
     if (dead) { /* locks that they held: take them over now, so that what they protect is whole when the batch goes on */
@@ -65,7 +65,7 @@ uint32_t fst_bury_probe(struct fst_arena *a)
 static bool entries_empty(struct fst_arena *a, uint32_t slot)
 {
     const uint64_t *entries = fst_entries_of(a, slot);
-    uint32_t top = fst_load_acquire(&fst_process_at(a, slot)->entry_top);
+    uint32_t top = fst_entry_top(a, slot);
     for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++)
         if (fst_load_relaxed(&entries[i]))
             return false;
@@ -75,7 +75,7 @@ static bool entries_empty(struct fst_arena *a, uint32_t slot)
 static void recover_slabs(struct fst_arena *a)
 {
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
-        uint32_t top = fst_load_acquire(&a->sb->slab_top[class]);
+        uint32_t top = fst_slab_top(a, class);
         for (uint32_t i = 0; i < top; i++)
             if (fst_load_relaxed(&fst_slab_at(a, FST_SLAB_ID(class, i))->owner))
                 fst_slab_recover(a, FST_SLAB_ID(class, i));
@@ -89,14 +89,19 @@ static void shrink_entries(struct fst_arena *a, uint32_t slot)
     uint64_t have = p->entries_committed, keep = FST_PAGE;
     if (have <= keep)
         return;
-    uint64_t offset = a->sb->tables[FST_T_ENTRY].offset + (uint64_t)slot * FST_MAX_ENTRIES * sizeof(uint64_t);
+    if (have > FST_MAX_ENTRIES * sizeof(uint64_t)) {
+        fst_damaged(a, "process slot %u: its reference entries are said to have memory of %llu bytes", slot,
+                    (unsigned long long)have);
+        return;
+    }
+    uint64_t offset = a->known.tables[FST_T_ENTRY].offset + (uint64_t)slot * FST_MAX_ENTRIES * sizeof(uint64_t);
     fst_store_relaxed(&p->entries_committed, keep);
     fst_punch(a->fd, offset + keep, have - keep);
 }
 
 void fst_bury_finish(struct fst_arena *a)
 {
-    uint32_t top = fst_load_acquire(&a->sb->process_top);
+    uint32_t top = fst_process_top(a);
     bool recovered = false;
     for (uint32_t slot = 0; slot < top; slot++) {
         struct fst_process *p = fst_process_at(a, slot);

@@ -40,7 +40,7 @@ static bool in_use(struct fst_arena *a, const struct fst_cgroup *c)
 /* The group's record, or NULL. */
 static struct fst_cgroup *record_of(struct fst_arena *a, uint64_t group)
 {
-    uint32_t top = fst_load_acquire(&a->sb->cgroup_top);
+    uint32_t top = fst_cgroup_top(a);
     for (uint32_t i = 0; i < top && i < FST_MAX_CGROUPS; i++)
         if (fst_load_acquire(&fst_cgroup_at(a, i)->group) == group)
             return fst_cgroup_at(a, i);
@@ -51,13 +51,18 @@ static struct fst_cgroup *record_of(struct fst_arena *a, uint64_t group)
 static struct fst_cgroup *new_record(struct fst_arena *a)
 {
     struct fst_superblock *sb = a->sb;
-    for (uint32_t i = 0; i < sb->cgroup_top && i < FST_MAX_CGROUPS; i++)
+    for (uint32_t i = 0; i < fst_cgroup_top(a) && i < FST_MAX_CGROUPS; i++)
         if (!in_use(a, fst_cgroup_at(a, i)))
             return fst_cgroup_at(a, i);
-    if ((sb->cgroup_top + 1) * sizeof(struct fst_cgroup) > fst_load_acquire(&sb->tables[FST_T_CGROUP].committed))
+    if ((fst_cgroup_top(a) + 1) * sizeof(struct fst_cgroup) > fst_load_acquire(&sb->tables[FST_T_CGROUP].committed))
         return NULL;
-    fst_store_release(&sb->cgroup_top, sb->cgroup_top + 1);
-    return fst_cgroup_at(a, sb->cgroup_top - 1);
+    uint32_t top = fst_cgroup_top(a);
+    if (fst_cgroup_at(a, top)->group)
+        fst_damaged(a, "there are %u records of cgroups, and one more was in use", top);
+    if (fst_is_damaged(a))
+        return NULL;
+    fst_store_release(&sb->cgroup_top, top + 1);
+    return fst_cgroup_at(a, top);
 }
 
 /* The record says whose it is last, and the group's flag comes after that: killed before either, the group is like any other. */
@@ -117,11 +122,11 @@ int fst_group_open_cgroup(fst_arena *a, const struct fst_group_spec *spec, const
         if (c && c->device == (uint64_t)st.st_dev && c->inode == (uint64_t)st.st_ino)
             return FST_OK;
         let_go(a, *group);
-        return fst_fail(FST_MISMATCH, "group %s exists and ends with %s", spec->name ? spec->name : "(no name)",
+        return fst_fail(FST_MISMATCH, "group %s exists and ends with %.983s", spec->name ? spec->name : "(no name)",
                         c ? c->path : "its processes, not with a cgroup");
     }
     while (!bind(a, *group, path, &st, &v)) {
-        rc = fst_table_commit(a, FST_T_CGROUP, (uint64_t)fst_load_relaxed(&a->sb->cgroup_top) + 1);
+        rc = fst_table_commit(a, FST_T_CGROUP, (uint64_t)fst_cgroup_top(a) + 1);
         if (rc) {
             let_go(a, *group);
             return rc;
@@ -147,7 +152,10 @@ size_t fst_group_cgroup(fst_arena *a, uint64_t group, char *path, size_t size)
 static bool has_ended(const struct fst_cgroup *c)
 {
     struct stat st;
-    if (stat(c->path, &st))
+    char path[sizeof c->path];
+    memcpy(path, c->path, sizeof path - 1);
+    path[sizeof path - 1] = 0;
+    if (stat(path, &st))
         return errno == ENOENT || errno == ENOTDIR || errno == ENODEV;
     return (uint64_t)st.st_dev != c->device || (uint64_t)st.st_ino != c->inode;
 }
@@ -155,7 +163,7 @@ static bool has_ended(const struct fst_cgroup *c)
 void fst_cgroup_probe(struct fst_arena *a)
 {
     struct view v = {0};
-    uint32_t top = fst_load_acquire(&a->sb->cgroup_top), index;
+    uint32_t top = fst_cgroup_top(a), index;
     if (!top || !look_around(&v))
         return;
     for (uint32_t i = 0; i < top && i < FST_MAX_CGROUPS; i++) {

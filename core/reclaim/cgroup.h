@@ -12,7 +12,7 @@
 /* Is any group bound to a cgroup? A hint. */
 static inline bool fst_cgroup_any(const struct fst_arena *a)
 {
-    return __atomic_load_n(&a->sb->cgroup_top, __ATOMIC_RELAXED) != 0;
+    return fst_cgroup_top(a) != 0;
 }
 
 /* Destroy the groups whose cgroup has ended. Without locks but the reaper's. */

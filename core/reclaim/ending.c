@@ -14,7 +14,8 @@
 static bool note_children(struct fst_arena *a, uint32_t group, struct fst_ended *e)
 {
     uint32_t n = e->n_children;
-    for (uint32_t i = fst_group_at(a, group)->first; i != FST_NONE; i = fst_child_at(a, i)->next_in_group) {
+    uint32_t steps = 0;
+    for (uint32_t i = fst_group_at(a, group)->first; fst_step(a, FST_T_CHILD, i, &steps); i = fst_child_at(a, i)->next_in_group) {
         if (n == FST_ENDED_CHILDREN)
             return false;
         e->children[n++] = i;
@@ -34,7 +35,10 @@ static bool take_group(struct fst_arena *a, struct fst_ended *e)
             return false; /* the next batch's */
         e->many = true;
     }
-    e->groups[e->n_groups++] = fst_group_take_ended(a);
+    index = fst_group_take_ended(a);
+    if (index == FST_NONE)
+        return false;
+    e->groups[e->n_groups++] = index;
     return !e->many;
 }
 
@@ -78,7 +82,7 @@ static bool has_ended(struct fst_arena *a, uint32_t child)
 
 static void visit_all(struct fst_arena *a, fst_visit *visit, void *context)
 {
-    uint32_t top = fst_load_acquire(&a->sb->child_top);
+    uint32_t top = fst_child_top(a);
     for (uint32_t i = 0; i < top; i++)
         if (has_ended(a, i))
             visit(context, i);
@@ -103,15 +107,19 @@ static uint32_t after(struct fst_arena *a, const struct list *l, uint32_t child)
  * meanwhile, begin again: visiting twice does no harm, and what has gone does not come back. */
 static void visit_list(struct fst_arena *a, const struct list *l, fst_visit *visit, void *context)
 {
-    uint32_t ids[LOT], next = FST_NONE, n;
+    uint32_t ids[LOT], next = FST_NONE, n, steps = 0;
     uint64_t state = 0;
     do {
         n = 0;
         fst_registry_lock(a);
         bool lost = next == FST_NONE || fst_load_relaxed(&fst_child_at(a, next)->state) != state;
         uint32_t i = lost ? first_of(a, l) : next;
-        for (; i != FST_NONE && n < LOT; i = after(a, l, i))
+        if (lost)
+            steps = 0;
+        for (; n < LOT && fst_step(a, FST_T_CHILD, i, &steps); i = after(a, l, i))
             ids[n++] = i;
+        if (fst_is_damaged(a))
+            i = FST_NONE;
         next = i;
         state = i == FST_NONE ? 0 : fst_child_at(a, i)->state;
         fst_registry_unlock(a);
@@ -154,7 +162,8 @@ void fst_ended_children(struct fst_arena *a, const struct fst_ended *e, fst_visi
     }
     if (e->many)
         visit_list(a, &(struct list){FST_NONE, e->groups[0]}, visit, context);
-    for (uint32_t c = e->caches; c != FST_NONE; c = fst_cache_at(a, c)->next_ended)
+    uint32_t steps = 0;
+    for (uint32_t c = e->caches; fst_step(a, FST_T_CACHE, c, &steps); c = fst_cache_at(a, c)->next_ended)
         visit_list(a, &(struct list){c, FST_NONE}, visit, context);
 }
 
@@ -166,7 +175,7 @@ static inline void prefetch_group(struct fst_arena *a, const struct fst_ended *e
 
 void fst_ended_groups(struct fst_arena *a, const struct fst_ended *e, fst_visit *visit, void *context)
 {
-    uint32_t top = fst_load_acquire(&a->sb->group_top);
+    uint32_t top = fst_group_top(a);
     for (uint32_t i = 0; i < e->n_groups && !e->walk; i++) {
         prefetch_group(a, e, i);
         if (fst_state(fst_load_acquire(&fst_group_at(a, e->groups[i])->state)) > FST_GROUP_LIVE)
@@ -216,6 +225,8 @@ static void release_child(void *context, uint32_t child)
 {
     struct release *r = context;
     r->words(r->context, child);
+    if (fst_is_damaged(r->a))
+        return;
     while (!fst_slab_close_empty(r->a, child, r->owner, &r->closed, &r->bytes) && give(r)) {
     }
     r->lot[r->n++] = child;
@@ -232,7 +243,7 @@ static void release_again(void *context, uint32_t child)
 /* A group whose word was released but whose state was not moved on: the reaper was killed in between. */
 static void finish_unreferenced(struct fst_arena *a)
 {
-    for (uint32_t i = 1; i < fst_load_acquire(&a->sb->group_top); i++) {
+    for (uint32_t i = 1; i < fst_group_top(a); i++) {
         const struct fst_group *g = fst_group_at(a, i);
         if (fst_state(fst_load_acquire(&g->state)) == FST_GROUP_LIVE && !(fst_load_acquire(&g->word) & FST_WORD_ALLOCATED))
             fst_ending_group_unreferenced(a, i);
@@ -266,7 +277,8 @@ static void release_all_groups(struct fst_arena *a, const struct fst_ended *e, f
 static void release_caches(struct fst_arena *a, const struct fst_ended *e)
 {
     fst_registry_lock(a);
-    for (uint32_t c = e->caches, next; c != FST_NONE && !e->walk; c = next) {
+    uint32_t steps = 0;
+    for (uint32_t c = e->caches, next; !e->walk && fst_step(a, FST_T_CACHE, c, &steps); c = next) {
         next = fst_cache_at(a, c)->next_ended;
         fst_cache_taken(a, c);
     }

@@ -119,6 +119,10 @@ static void *loop(void *argument)
         bool served = fst_load_acquire(&r->kick) == KICK_GATHER && gather(a);
         if (fst_load_acquire(&r->stop))
             break;
+        if (fst_is_damaged(a)) { /* until somebody stops us: nothing may be released any more */
+            fst_futex_wait(&r->stop, 0, TICK_NS);
+            continue;
+        }
         if (served)
             continue;
         uint32_t kick = __atomic_exchange_n(&r->kick, KICK_NONE, __ATOMIC_SEQ_CST);

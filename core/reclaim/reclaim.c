@@ -122,7 +122,10 @@ int fst_barrier_begin(fst_arena *a, uint64_t *cookie)
     int rc = may_wait(a, "barrier()", &t);
     fst_full_fence(); /* PAIR(batch-number) */
     *cookie = fst_load_acquire(&a->sb->batches_begun);
-    return rc;
+    uint32_t done = fst_load_acquire(&a->sb->batches);
+    if ((int32_t)((uint32_t)*cookie - done) > 1)
+        fst_damaged(a, "batch %u has begun, and the last that was over is %u", (uint32_t)*cookie, done);
+    return fst_verdict(a, rc);
 }
 
 int fst_barrier_wait(fst_arena *a, uint64_t cookie, uint64_t timeout)
@@ -136,9 +139,10 @@ int fst_barrier_wait(fst_arena *a, uint64_t cookie, uint64_t timeout)
     /* A batch takes so many groups and no more, and one that it found without references is ended by it, and released by the next: go on
      * until all that are queued by now were taken. */
     uint32_t queued = fst_load_acquire(&a->sb->ended_groups);
-    while (rc == FST_OK && (int32_t)(queued - fst_load_acquire(&a->sb->ended_taken)) > 0)
+    while (rc == FST_OK && (int32_t)(queued - fst_load_acquire(&a->sb->ended_taken)) > 0 &&
+           fst_load_acquire(&a->sb->ended_head) != FST_NONE)
         rc = fst_batch_wait(t, fst_load_acquire(&a->sb->batches_begun), &options);
-    return rc;
+    return fst_verdict(a, rc);
 }
 
 int fst_barrier(fst_arena *a, uint64_t timeout)
@@ -156,6 +160,8 @@ int fst_shrink(fst_arena *a, uint64_t *bytes)
     if (rc)
         return rc;
     rc = fst_reclaim(a, UINT64_MAX, 5000 * FST_MS);
+    if (fst_is_damaged(a))
+        return fst_damage(a);
     *bytes = fst_run_punch(a, false, fst_slab_owner_word(t));
-    return rc == FST_TIMEOUT ? FST_OK : rc;
+    return fst_verdict(a, rc == FST_TIMEOUT ? FST_OK : rc);
 }

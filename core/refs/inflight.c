@@ -35,7 +35,7 @@ static bool try_put(struct fst_arena *a, uint32_t index, uint64_t oid, uint64_t 
 int fst_inflight_put(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t *entry, uint32_t *tag)
 {
     for (;;) {
-        uint32_t top = fst_load_acquire(&a->sb->inflight_top);
+        uint32_t top = fst_inflight_top(a);
         uint32_t probes = top < PROBES || top == FST_MAX_INFLIGHT ? top : PROBES;
         for (uint32_t i = 0; i < probes; i++) {
             uint32_t index = (cursor + i) % top;
@@ -80,7 +80,7 @@ uint64_t fst_inflight_age(const struct fst_inflight *e, uint64_t word)
 
 void fst_inflight_date(struct fst_arena *a)
 {
-    uint32_t top = fst_load_acquire(&a->sb->inflight_top);
+    uint32_t top = fst_inflight_top(a);
     for (uint32_t i = 0; i < top; i++) {
         struct fst_inflight *e = fst_inflight_at(a, i);
         uint64_t word = fst_load_acquire(&e->word);
@@ -94,7 +94,7 @@ void fst_inflight_date(struct fst_arena *a)
 
 bool fst_inflight_take(struct fst_arena *a, uint32_t entry, uint32_t tag, uint64_t oid)
 {
-    if (entry >= fst_load_acquire(&a->sb->inflight_top) || tag > FST_INFLIGHT_TAG_MASK)
+    if (!fst_is_inflight(a, entry) || tag > FST_INFLIGHT_TAG_MASK)
         return false;
 #ifdef FST_MUTANT_NO_TAG
     tag = (uint32_t)(fst_load_relaxed(&fst_inflight_at(a, entry)->word) >> FST_INFLIGHT_TAG_SHIFT);

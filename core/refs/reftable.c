@@ -143,11 +143,12 @@ int fst_refs_refill(struct fst_thread *t)
     if (r->pool_count < REFILL)
         harvest(a, REFILL);
     if (r->pool_count == 0) {
-        uint32_t top = a->self->entry_top;
+        uint32_t top = r->top;
         uint32_t more = FST_MAX_ENTRIES - top < REFILL ? FST_MAX_ENTRIES - top : REFILL;
         rc = fst_table_commit_entries(a, a->slot, more ? top + more : FST_MAX_ENTRIES + 1);
         if (rc == FST_OK) {
             fst_store_release(&a->self->entry_top, top + more);
+            r->top = top + more;
             for (uint32_t i = more; i-- > 0;)
                 r->pool[r->pool_count++] = top + i;
         }
@@ -277,7 +278,7 @@ void fst_refs_index(struct fst_arena *a, uint32_t entry)
 void fst_refs_rebuild(struct fst_arena *a)
 {
     struct fst_refs *r = a->refs;
-    uint32_t top = fst_load_relaxed(&a->self->entry_top);
+    uint32_t top = r->top;
     for (uint32_t i = 0; i < BUCKETS; i++)
         if (r->buckets[i]) /* reading only: most of them were never touched */
             r->buckets[i] = 0;

@@ -36,6 +36,7 @@ struct fst_refs {
     struct fst_local *local;
     uint32_t *pool; /* free entries */
     uint32_t pool_count;
+    uint32_t top; /* entries ever used: the truth of what the process slot says to others */
     uint32_t *buckets;
     uint32_t queue_head, queue_tail; /* DROPPED entries, oldest first */
     uint32_t queue_length;

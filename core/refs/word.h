@@ -44,12 +44,12 @@ static inline uint64_t *fst_word_of(const struct fst_arena *a, uint64_t oid)
 {
     if (fst_oid_is_group(oid)) {
         uint32_t index = fst_oid_group_index(oid);
-        return index < __atomic_load_n(&a->sb->group_top, __ATOMIC_ACQUIRE) ? &fst_group_at(a, index)->word : NULL;
+        return fst_is_group(a, index) ? &fst_group_at(a, index)->word : NULL;
     }
     uint32_t id = fst_oid_slab(oid), class = FST_SLAB_ID_CLASS(id), object = fst_oid_object(oid);
     if (!fst_slab_id_ok(a, id) || object >= fst_slab_class_words[class])
         return NULL;
-    return fst_slab_word(fst_slab_at(a, id), class, object);
+    return fst_slab_word(fst_slab_known(a, id), class, object);
 }
 
 /* ---- words ---- */
@@ -106,7 +106,7 @@ static inline bool fst_entry_matches(uint64_t entry, uint64_t word)
 
 static inline uint64_t fst_handle_tag(const struct fst_arena *a)
 {
-    const uint8_t *u = a->sb->uuid;
+    const uint8_t *u = a->known.uuid;
     return (uint64_t)u[0] | (uint64_t)u[1] << 8 | (uint64_t)u[2] << 16;
 }
 

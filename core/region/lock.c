@@ -11,8 +11,8 @@
 
 bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low)
 {
-    if (slot >= FST_MAX_PROCESSES)
-        return false;
+    if (slot >= fst_process_top(a))
+        return false; /* nobody ever had it: as good as dead */
     if (slot == a->slot)
         return generation_low == a->slot_low; /* our own lock does not show in a probe through our own description */
     uint64_t state = fst_load_acquire(&fst_process_at(a, slot)->state);
@@ -89,7 +89,7 @@ static void note_hold(struct fst_arena *a, const uint32_t *lock, int clock, uint
     struct fst_superblock *sb = a->sb;
     bool ours = lock == &sb->names_lock || lock == &sb->pages_lock;
     uint64_t offset = (uint64_t)((const uint8_t *)lock - (const uint8_t *)sb);
-    const struct fst_table *t = &sb->tables[FST_T_CHILD];
+    const struct fst_table *t = &a->known.tables[FST_T_CHILD];
     bool child = offset >= t->offset && offset < t->offset + t->count * t->size;
     if ((!ours && !child) || ns <= fst_load_relaxed(&sb->hold_ns[clock]))
         return;

@@ -48,7 +48,7 @@ static uint32_t class_of(uint64_t free)
 
 static uint64_t *summary(const struct fst_arena *a, uint32_t class)
 {
-    uint64_t words = a->sb->tables[FST_T_ZONE_SUMMARY].count / FST_ZONE_CLASSES;
+    uint64_t words = a->known.tables[FST_T_ZONE_SUMMARY].count / FST_ZONE_CLASSES;
     return (uint64_t *)(void *)a->table[FST_T_ZONE_SUMMARY] + class * words;
 }
 
@@ -87,7 +87,7 @@ static uint64_t free_of(struct fst_arena *a, uint64_t extent)
 static uint32_t find_zone(struct fst_arena *a, uint32_t class, uint32_t from)
 {
     const uint64_t *words = summary(a, class);
-    uint32_t zones = a->sb->zones;
+    uint32_t zones = fst_zones(a);
     for (uint32_t w = from / 64; w * 64 < zones; w++) {
         uint64_t bits = words[w];
         if (w == from / 64)
@@ -107,9 +107,18 @@ static uint32_t take_small(struct fst_arena *a, uint64_t pages, uint32_t order)
         uint32_t zone = find_zone(a, class, 0);
         if (zone == FST_NONE)
             continue;
-        uint32_t e = (uint32_t)__builtin_ctzll(fst_zone_at(a, zone)->classes[class]);
+        uint64_t of_class = fst_zone_at(a, zone)->classes[class];
+        if (!of_class) {
+            fst_damaged(a, "zone %u is said to have free pages of class %u, and has not", zone, class);
+            return FST_NONE;
+        }
+        uint32_t e = (uint32_t)__builtin_ctzll(of_class);
         uint64_t extent = (uint64_t)zone * FST_ZONE_EXTENTS + e;
         uint64_t free = free_of(a, extent);
+        if (!blocks(free, order)) {
+            fst_damaged(a, "zone %u extent %u is said to have %u free pages in a row, and has not", zone, e, 1u << order);
+            return FST_NONE;
+        }
         uint32_t at = (uint32_t)__builtin_ctzll(blocks(free, order));
         set_free(a, extent, free & ~(low_bits(pages) << at));
         return (uint32_t)(extent * FST_EXTENT_PAGES + at);
@@ -156,6 +165,11 @@ static uint32_t take_large(struct fst_arena *a, uint64_t pages, uint32_t align_o
     uint64_t first = find_whole(a, count, align);
     if (first == UINT64_MAX)
         return FST_NONE;
+    for (uint64_t i = 0; i < count; i++)
+        if (free_of(a, first + i) != UINT64_MAX) {
+            fst_damaged(a, "extent %llu is said to be wholly free, and is not", (unsigned long long)(first + i));
+            return FST_NONE;
+        }
     for (uint64_t i = 0; i < count; i++) {
         uint64_t rest = pages - i * FST_EXTENT_PAGES;
         set_free(a, first + i, rest >= FST_EXTENT_PAGES ? 0 : ~low_bits(rest));
@@ -185,6 +199,8 @@ static uint64_t run_mask(uint64_t page, uint64_t pages, uint64_t extent)
 bool fst_pages_take_at(struct fst_arena *a, uint64_t page, uint64_t pages)
 {
     uint64_t end = page + pages;
+    if (!pages || end > a->capacity_pages || end > (uint64_t)fst_zones(a) * FST_ZONE_PAGES)
+        return false;
     for (uint64_t e = page / FST_EXTENT_PAGES; e * FST_EXTENT_PAGES < end; e++) {
         uint64_t mask = run_mask(page, pages, e);
         if ((free_of(a, e) & mask) != mask)
@@ -193,6 +209,17 @@ bool fst_pages_take_at(struct fst_arena *a, uint64_t page, uint64_t pages)
     for (uint64_t e = page / FST_EXTENT_PAGES; e * FST_EXTENT_PAGES < end; e++)
         set_free(a, e, free_of(a, e) & ~run_mask(page, pages, e));
     fst_store_relaxed(&a->sb->used_pages, a->sb->used_pages + pages);
+    return true;
+}
+
+bool fst_pages_owned(struct fst_arena *a, uint64_t page, uint64_t pages)
+{
+    uint64_t end = page + pages;
+    if (!pages || end > a->capacity_pages || end > (uint64_t)fst_zones(a) * FST_ZONE_PAGES)
+        return false;
+    for (uint64_t e = page / FST_EXTENT_PAGES; e * FST_EXTENT_PAGES < end; e++)
+        if (free_of(a, e) & run_mask(page, pages, e))
+            return false;
     return true;
 }
 
@@ -222,7 +249,7 @@ static void reset_zone(struct fst_arena *a, uint32_t zone)
 
 void fst_pages_extend(struct fst_arena *a, uint32_t count)
 {
-    for (uint32_t zone = a->sb->zones; zone < count; zone++) {
+    for (uint32_t zone = fst_zones(a); zone < count; zone++) {
         reset_zone(a, zone);
         fst_store_release(&a->sb->zones, zone + 1);
     }
@@ -230,15 +257,15 @@ void fst_pages_extend(struct fst_arena *a, uint32_t count)
 
 void fst_pages_reset(struct fst_arena *a)
 {
-    for (uint32_t zone = 0; zone < a->sb->zones; zone++)
+    for (uint32_t zone = 0; zone < fst_zones(a); zone++)
         reset_zone(a, zone);
     fst_store_relaxed(&a->sb->used_pages, 0);
 }
 
 int fst_pages_grow(struct fst_arena *a, uint64_t pages, uint32_t align_order)
 {
-    uint32_t have = fst_load_acquire(&a->sb->zones);
-    uint64_t all = a->sb->tables[FST_T_ZONE].count;
+    uint32_t have = fst_zones(a);
+    uint64_t all = a->known.tables[FST_T_ZONE].count;
     uint64_t align = align_order > 12 ? 1ull << (align_order - 12) : 1;
     uint64_t want = (have + align - 1) / align * align + (pages + FST_ZONE_PAGES - 1) / FST_ZONE_PAGES;
     if (want > all)
@@ -275,14 +302,14 @@ int fst_pages_commit(struct fst_arena *a, uint64_t page, uint64_t pages)
     uint64_t from = first * FST_EXTENT_PAGES, to = end * FST_EXTENT_PAGES;
     if (to > a->capacity_pages)
         to = a->capacity_pages;
-    int error = fst_commit(a->fd, a->sb->data_offset + (from << FST_PAGE_SHIFT), (to - from) << FST_PAGE_SHIFT);
+    int error = fst_commit(a->fd, a->known.data_offset + (from << FST_PAGE_SHIFT), (to - from) << FST_PAGE_SHIFT);
     if (!error) {
         for (uint64_t e = first; e < end; e++)
             mark_committed(a, e);
         return FST_OK;
     }
     /* Near the end of the file system's room: just the run's own pages, without marking the extents. */
-    error = fst_commit(a->fd, a->sb->data_offset + (page << FST_PAGE_SHIFT), pages << FST_PAGE_SHIFT);
+    error = fst_commit(a->fd, a->known.data_offset + (page << FST_PAGE_SHIFT), pages << FST_PAGE_SHIFT);
     if (error == ENOSPC || error == ENOMEM)
         return fst_fail_errno(FST_FULL, error, "the file system has no room for %llu bytes more",
                               (unsigned long long)(pages << FST_PAGE_SHIFT));
@@ -291,7 +318,7 @@ int fst_pages_commit(struct fst_arena *a, uint64_t page, uint64_t pages)
 
 uint32_t fst_pages_take_idle(struct fst_arena *a, uint64_t *from, uint32_t max, bool idle_only)
 {
-    uint64_t end = (uint64_t)a->sb->zones * FST_ZONE_EXTENTS;
+    uint64_t end = (uint64_t)fst_zones(a) * FST_ZONE_EXTENTS;
     for (uint64_t e = *from; e < end; e++) {
         uint32_t count = 0;
         while (count < max && e + count < end && free_of(a, e + count) == UINT64_MAX && is_committed(a, e + count)) {

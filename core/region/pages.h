@@ -14,8 +14,10 @@
 
 /* Take a run whose first page is a multiple of 2^align_order; FST_NONE when the zones in use have none. Under pages_lock. */
 uint32_t fst_pages_take(struct fst_arena *a, uint64_t pages, uint32_t align_order);
-/* Take exactly this run; false if a page of it is not free. Under pages_lock. */
+/* Take exactly this run; false if a page of it is not free, or not there. Under pages_lock. */
 bool fst_pages_take_at(struct fst_arena *a, uint64_t page, uint64_t pages);
+/* Is none of these pages free, and all of them there? Otherwise a run of them cannot be given back. Under pages_lock. */
+bool fst_pages_owned(struct fst_arena *a, uint64_t page, uint64_t pages);
 void fst_pages_give(struct fst_arena *a, uint64_t page, uint64_t pages);
 
 /* Bring more zones into use, so that a run of this length may fit. FST_FULL when the capacity is used up. Without locks. */

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "region/damage.h"
 #include "region/layout.h"
 
 struct fst_thread; /* rcu/thread.h: this process's threads */
@@ -18,7 +19,11 @@ struct fst_batch;  /* reclaim/batch.h: what a batch run by this process remember
 struct fst_arena {
     struct fst_superblock *sb; /* the control region's start */
     uint8_t *data;
-    uint8_t *table[FST_T_COUNT]; /* mapped address of each table */
+    uint8_t *table[FST_T_COUNT + 1]; /* mapped address of each table; a slab id may name one too many */
+    uint32_t room[FST_T_COUNT + 1]; /* descriptors of each that are known to be committed; grows when asked for more (fst_beyond) */
+    uint32_t top[FST_T_COUNT + 1];  /* the highest bound of each that was seen */
+    struct fst_damage *damage;
+    struct fst_superblock known; /* as validated: the constant part is read here */
     uint64_t capacity_pages;
     int fd;      /* data descriptor */
     int lock_fd; /* carries this process's liveness locks and nothing else */
@@ -58,50 +63,77 @@ static inline uint64_t fst_state_next(uint64_t word, uint32_t state)
     return (((word >> FST_STATE_GEN_SHIFT) + 1) << FST_STATE_GEN_SHIFT) | state;
 }
 
-/* Descriptors by index. The caller has checked the index against the table's bound (`..._top`). */
+/* Has this attachment noticed damage? */
+static inline bool fst_is_damaged(const struct fst_arena *a)
+{
+    return __builtin_expect(__atomic_load_n(&a->damage->found, __ATOMIC_RELAXED) != 0, 0);
+}
+
+/* `rc`, unless damage was noticed. */
+static inline int fst_verdict(const struct fst_arena *a, int rc)
+{
+    return fst_is_damaged(a) ? fst_damage(a) : rc;
+}
+
+/* ---- descriptors by index ---- */
+
+static_assert(sizeof((struct fst_damage *)0)->stand_in / FST_STAND_IN_BYTES > FST_T_COUNT, "a stand-in for each table");
+
+/* What a table's descriptor is when the index is not among those that were known to be committed: more may be by now. Otherwise the arena
+ * is damaged, and this is a stand-in. */
+void *fst_beyond(const struct fst_arena *a, uint32_t kind, uint32_t index);
+
+static inline void *fst_at(const struct fst_arena *a, uint32_t kind, uint32_t index, uint64_t size)
+{
+    if (__builtin_expect(index >= a->room[kind], 0))
+        return fst_beyond(a, kind, index);
+    return a->table[kind] + index * size;
+}
+
 static inline struct fst_process *fst_process_at(const struct fst_arena *a, uint32_t slot)
 {
-    return (struct fst_process *)(void *)a->table[FST_T_PROCESS] + slot;
+    return (struct fst_process *)fst_at(a, FST_T_PROCESS, slot, sizeof(struct fst_process));
 }
 
 static inline struct fst_thread_slot *fst_thread_slot_at(const struct fst_arena *a, uint32_t slot)
 {
-    return (struct fst_thread_slot *)(void *)a->table[FST_T_THREAD] + slot;
+    return (struct fst_thread_slot *)fst_at(a, FST_T_THREAD, slot, sizeof(struct fst_thread_slot));
 }
 
+/* The slot is below FST_MAX_PROCESSES; read no more than fst_entry_top() of them. */
 static inline uint64_t *fst_entries_of(const struct fst_arena *a, uint32_t slot)
 {
-    return (uint64_t *)(void *)a->table[FST_T_ENTRY] + (uint64_t)slot * FST_MAX_ENTRIES;
+    return (uint64_t *)(void *)a->table[FST_T_ENTRY] + (uint64_t)(slot % FST_MAX_PROCESSES) * FST_MAX_ENTRIES;
 }
 
 static inline struct fst_inflight *fst_inflight_at(const struct fst_arena *a, uint32_t index)
 {
-    return (struct fst_inflight *)(void *)a->table[FST_T_INFLIGHT] + index;
+    return (struct fst_inflight *)fst_at(a, FST_T_INFLIGHT, index, sizeof(struct fst_inflight));
 }
 
 static inline struct fst_cache *fst_cache_at(const struct fst_arena *a, uint32_t index)
 {
-    return (struct fst_cache *)(void *)a->table[FST_T_CACHE] + index;
+    return (struct fst_cache *)fst_at(a, FST_T_CACHE, index, sizeof(struct fst_cache));
 }
 
 static inline struct fst_child *fst_child_at(const struct fst_arena *a, uint32_t index)
 {
-    return (struct fst_child *)(void *)a->table[FST_T_CHILD] + index;
+    return (struct fst_child *)fst_at(a, FST_T_CHILD, index, sizeof(struct fst_child));
 }
 
 static inline struct fst_group *fst_group_at(const struct fst_arena *a, uint32_t index)
 {
-    return (struct fst_group *)(void *)a->table[FST_T_GROUP] + index;
+    return (struct fst_group *)fst_at(a, FST_T_GROUP, index, sizeof(struct fst_group));
 }
 
 static inline struct fst_cgroup *fst_cgroup_at(const struct fst_arena *a, uint32_t index)
 {
-    return (struct fst_cgroup *)(void *)a->table[FST_T_CGROUP] + index;
+    return (struct fst_cgroup *)fst_at(a, FST_T_CGROUP, index, sizeof(struct fst_cgroup));
 }
 
 static inline struct fst_zone *fst_zone_at(const struct fst_arena *a, uint32_t index)
 {
-    return (struct fst_zone *)(void *)a->table[FST_T_ZONE] + index;
+    return (struct fst_zone *)fst_at(a, FST_T_ZONE, index, sizeof(struct fst_zone));
 }
 
 /* Bytes of a slab descriptor of the class, its words included. */
@@ -110,17 +142,140 @@ static inline uint32_t fst_slab_bytes(uint32_t class)
     return (uint32_t)sizeof(struct fst_slab) + ((uint32_t)fst_slab_class_words[class] << fst_slab_class_shift[class]);
 }
 
-static inline struct fst_slab *fst_slab_at(const struct fst_arena *a, uint32_t id)
+/* The class of a slab id from anywhere: one too many stands for all that are none. */
+static inline uint32_t fst_slab_class(uint32_t id)
+{
+    uint32_t class = FST_SLAB_ID_CLASS(id);
+    return class < FST_SLAB_CLASSES ? class : FST_SLAB_CLASSES;
+}
+
+/* For an id that was found to be one: fst_slab_id_ok. */
+static inline struct fst_slab *fst_slab_known(const struct fst_arena *a, uint32_t id)
 {
     uint32_t class = FST_SLAB_ID_CLASS(id);
     return (struct fst_slab *)(void *)(a->table[FST_T_SLAB + class] + (uint64_t)FST_SLAB_ID_INDEX(id) * fst_slab_bytes(class));
+}
+
+static inline struct fst_slab *fst_slab_at(const struct fst_arena *a, uint32_t id)
+{
+    uint32_t class = fst_slab_class(id), index = FST_SLAB_ID_INDEX(id);
+    if (__builtin_expect(index >= a->room[FST_T_SLAB + class], 0))
+        return (struct fst_slab *)fst_beyond(a, FST_T_SLAB + class, index);
+    return (struct fst_slab *)(void *)(a->table[FST_T_SLAB + class] + (uint64_t)index * fst_slab_bytes(class));
+}
+
+/* ---- how many descriptors were ever used: bounds that only grow ---- */
+
+/* The shared word has another value than this process has seen last. */
+uint32_t fst_top_moved(const struct fst_arena *a, uint32_t kind, const uint32_t *word);
+
+static inline uint32_t fst_top(const struct fst_arena *a, uint32_t kind, const uint32_t *word)
+{
+    uint32_t top = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    return __builtin_expect(top == __atomic_load_n(&a->top[kind], __ATOMIC_RELAXED), 1) ? top : fst_top_moved(a, kind, word);
+}
+
+/* Is the index below the bound? Mostly it is below what was seen last. */
+static inline bool fst_below(const struct fst_arena *a, uint32_t kind, uint32_t index, const uint32_t *word)
+{
+    return __builtin_expect(index < __atomic_load_n(&a->top[kind], __ATOMIC_RELAXED), 1) || index < fst_top(a, kind, word);
+}
+
+static inline bool fst_is_child(const struct fst_arena *a, uint32_t index)
+{
+    return fst_below(a, FST_T_CHILD, index, &a->sb->child_top);
+}
+
+static inline bool fst_is_group(const struct fst_arena *a, uint32_t index)
+{
+    return fst_below(a, FST_T_GROUP, index, &a->sb->group_top);
+}
+
+static inline bool fst_is_inflight(const struct fst_arena *a, uint32_t index)
+{
+    return fst_below(a, FST_T_INFLIGHT, index, &a->sb->inflight_top);
+}
+
+static inline uint32_t fst_process_top(const struct fst_arena *a)
+{
+    return fst_top(a, FST_T_PROCESS, &a->sb->process_top);
+}
+
+static inline uint32_t fst_thread_top(const struct fst_arena *a)
+{
+    return fst_top(a, FST_T_THREAD, &a->sb->thread_top);
+}
+
+static inline uint32_t fst_inflight_top(const struct fst_arena *a)
+{
+    return fst_top(a, FST_T_INFLIGHT, &a->sb->inflight_top);
+}
+
+static inline uint32_t fst_cache_top(const struct fst_arena *a)
+{
+    return fst_top(a, FST_T_CACHE, &a->sb->cache_top);
+}
+
+static inline uint32_t fst_child_top(const struct fst_arena *a)
+{
+    return fst_top(a, FST_T_CHILD, &a->sb->child_top);
+}
+
+static inline uint32_t fst_group_top(const struct fst_arena *a)
+{
+    return fst_top(a, FST_T_GROUP, &a->sb->group_top);
+}
+
+static inline uint32_t fst_cgroup_top(const struct fst_arena *a)
+{
+    return fst_top(a, FST_T_CGROUP, &a->sb->cgroup_top);
+}
+
+static inline uint32_t fst_zones(const struct fst_arena *a)
+{
+    return fst_top(a, FST_T_ZONE, &a->sb->zones);
+}
+
+static inline uint32_t fst_slab_top(const struct fst_arena *a, uint32_t class)
+{
+    return fst_top(a, FST_T_SLAB + class, &a->sb->slab_top[class]);
+}
+
+/* The same by table. */
+uint32_t fst_top_of(const struct fst_arena *a, uint32_t kind);
+
+/* Entries of the process's table that may be read. */
+uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot);
+
+/* ---- walks along links ---- */
+
+/* A step of a walk through descriptors of a table: to this index, after so many others. False: FST_NONE, or nowhere, or in a circle. */
+bool fst_lost(const struct fst_arena *a, uint32_t kind, uint32_t index, uint32_t steps);
+
+static inline bool fst_step(const struct fst_arena *a, uint32_t kind, uint32_t index, uint32_t *steps)
+{
+    if (index == FST_NONE)
+        return false;
+    return __builtin_expect(++*steps <= a->top[kind] && index < a->top[kind], 1) || !fst_lost(a, kind, index, *steps);
+}
+
+static inline bool fst_slab_step(const struct fst_arena *a, uint32_t id, uint32_t *steps)
+{
+    return id != FST_NONE && fst_step(a, FST_T_SLAB + fst_slab_class(id), FST_SLAB_ID_INDEX(id), steps);
 }
 
 /* Does the id name a descriptor that was ever used? For ids that come from outside. */
 static inline bool fst_slab_id_ok(const struct fst_arena *a, uint32_t id)
 {
     uint32_t class = FST_SLAB_ID_CLASS(id);
-    return class < FST_SLAB_CLASSES && FST_SLAB_ID_INDEX(id) < __atomic_load_n(&a->sb->slab_top[class], __ATOMIC_ACQUIRE);
+    return class < FST_SLAB_CLASSES && fst_below(a, FST_T_SLAB + class, FST_SLAB_ID_INDEX(id), &a->sb->slab_top[class]);
+}
+
+/* Its number of objects, as far as its descriptor has words. */
+static inline uint32_t fst_slab_objects(const struct fst_slab *slab, uint32_t class)
+{
+    uint32_t n = __atomic_load_n(&slab->objects, __ATOMIC_RELAXED);
+    return n <= fst_slab_class_words[class] ? n : fst_slab_class_words[class];
 }
 
 static inline uint64_t *fst_slab_word(struct fst_slab *slab, uint32_t class, uint32_t object)

@@ -42,6 +42,11 @@ static uint64_t growth(uint64_t have, uint64_t need, uint64_t total)
 static int commit(struct fst_arena *a, uint64_t offset, uint64_t *committed, uint64_t need, uint64_t total, const char *name)
 {
     uint64_t have = fst_load_acquire(committed);
+    if (have > total) {
+        fst_damaged(a, "%llu bytes of %s are said to have memory, of %llu", (unsigned long long)have, name,
+                    (unsigned long long)total);
+        return fst_damage(a);
+    }
     if (need <= have)
         return FST_OK;
     uint64_t want = growth(have, need, total);
@@ -61,18 +66,20 @@ static int commit(struct fst_arena *a, uint64_t offset, uint64_t *committed, uin
 
 int fst_table_commit(struct fst_arena *a, enum fst_table_kind kind, uint64_t count)
 {
-    struct fst_table *t = &a->sb->tables[kind];
+    const struct fst_table *t = &a->known.tables[kind];
+    if (fst_is_damaged(a))
+        return fst_damage(a); /* what is asked for may be nonsense */
     if (count > t->count)
         return fst_fail(FST_FULL, "all %llu %s of the arena are in use", (unsigned long long)t->count, fst_table_name(kind));
     uint64_t total = (t->count * t->size + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
-    return commit(a, t->offset, &t->committed, count * t->size, total, fst_table_name(kind));
+    return commit(a, t->offset, &a->sb->tables[kind].committed, count * t->size, total, fst_table_name(kind));
 }
 
 int fst_table_commit_entries(struct fst_arena *a, uint32_t slot, uint32_t count)
 {
     if (count > FST_MAX_ENTRIES)
         return fst_fail(FST_FULL, "this process uses all %u reference entries", FST_MAX_ENTRIES);
-    struct fst_table *t = &a->sb->tables[FST_T_ENTRY];
+    const struct fst_table *t = &a->known.tables[FST_T_ENTRY];
     uint64_t bytes = (uint64_t)FST_MAX_ENTRIES * sizeof(uint64_t);
     return commit(a, t->offset + slot * bytes, &fst_process_at(a, slot)->entries_committed, count * sizeof(uint64_t), bytes,
                   "reference entries");

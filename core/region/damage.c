@@ -1,0 +1,161 @@
+#include "region/damage.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "platform/atomics.h"
+#include "platform/error.h"
+#include "region/region.h"
+#include "region/table.h"
+
+int fst_damage_create(struct fst_arena *a)
+{
+    a->damage = calloc(1, sizeof *a->damage);
+    if (!a->damage)
+        return fst_fail(FST_FULL, "out of memory");
+    a->damage->arena = a;
+    return FST_OK;
+}
+
+void fst_damage_destroy(struct fst_arena *a)
+{
+    free(a->damage);
+    a->damage = NULL;
+}
+
+enum { NONE, WRITING, FOUND };
+
+void fst_damaged(const struct fst_arena *a, const char *format, ...)
+{
+    struct fst_damage *d = a->damage;
+    uint32_t none = NONE;
+    if (!__atomic_compare_exchange_n(&d->found, &none, WRITING, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(d->text, sizeof d->text, format, args);
+    va_end(args);
+    __atomic_store_n(&d->found, FOUND, __ATOMIC_RELEASE);
+}
+
+int fst_damage(const struct fst_arena *a)
+{
+    uint32_t found = __atomic_load_n(&a->damage->found, __ATOMIC_ACQUIRE);
+    if (found == NONE)
+        return FST_OK;
+    return fst_fail(
+        FST_CORRUPTED, "arena %s was overwritten: %s. Run `flagstone check`, end the processes that use it, and remove it",
+        a->path[0] ? a->path : "(anonymous)", found == FOUND ? a->damage->text : "its structures contradict each other");
+}
+
+/* ---- bounds ---- */
+
+/* How many descriptors of the table are committed, by what the table says itself. */
+static uint32_t find_room(const struct fst_arena *a, uint32_t kind)
+{
+    if (kind >= FST_T_COUNT)
+        return 0;
+    const struct fst_table *t = &a->known.tables[kind];
+    uint64_t n = fst_load_acquire(&a->sb->tables[kind].committed) / t->size;
+    uint32_t room = (uint32_t)(n < t->count ? n : t->count);
+    if (room > a->room[kind])
+        __atomic_store_n(&a->damage->arena->room[kind], room, __ATOMIC_RELAXED);
+    return room > a->room[kind] ? room : a->room[kind];
+}
+
+/* FREE, and every link of it leads nowhere. */
+static void *stand_in(const struct fst_arena *a, uint32_t kind)
+{
+    void *at = a->damage->stand_in[kind];
+    memset(at, 0, sizeof a->damage->stand_in[kind]);
+    if (kind == FST_T_CACHE) {
+        struct fst_cache *c = at;
+        c->first = c->merged = c->init_slab = c->next_free = c->root_child = FST_NONE;
+        c->first_alias = c->next_alias = c->prev_alias = c->next_ended = FST_NONE;
+    } else if (kind == FST_T_CHILD) {
+        struct fst_child *c = at;
+        c->cache = c->group = c->partial = c->full = c->next_free = FST_NONE;
+        c->next_in_cache = c->prev_in_cache = c->next_in_group = c->prev_in_group = FST_NONE;
+    } else if (kind == FST_T_GROUP) {
+        struct fst_group *g = at;
+        g->parent = g->first = g->next_free = g->next_ended = FST_NONE;
+        g->first_group = g->next_sibling = g->prev_sibling = FST_NONE;
+    } else if (kind >= FST_T_SLAB) {
+        struct fst_slab *s = at;
+        s->child = s->next = s->prev = FST_NONE;
+    }
+    return at;
+}
+
+void *fst_beyond(const struct fst_arena *a, uint32_t kind, uint32_t index)
+{
+    if (index < find_room(a, kind))
+        return a->table[kind] + (uint64_t)index * a->known.tables[kind].size;
+    fst_damaged(a, "something leads to number %u of the %s, of which there are %u", index, fst_table_name(kind), a->room[kind]);
+    return stand_in(a, kind);
+}
+
+uint32_t fst_top_moved(const struct fst_arena *a, uint32_t kind, const uint32_t *word)
+{
+    uint32_t *mine = &a->damage->arena->top[kind];
+    uint32_t seen = fst_load_acquire(mine);
+    uint32_t top = fst_load_acquire(word); /* after what was seen of it */
+    if (top < seen) {
+        fst_damaged(a, "there were %u %s, and now there are %u", seen, fst_table_name(kind), top);
+        return seen;
+    }
+    if (top > a->room[kind] && top > find_room(a, kind)) {
+        fst_damaged(a, "there are %u %s, of which %u have memory", top, fst_table_name(kind), a->room[kind]);
+        return seen;
+    }
+    uint32_t had = seen;
+    while (had < top && !__atomic_compare_exchange_n(mine, &had, top, false, __ATOMIC_RELEASE, __ATOMIC_ACQUIRE)) {
+    }
+    return top;
+}
+
+uint32_t fst_top_of(const struct fst_arena *a, uint32_t kind)
+{
+    const struct fst_superblock *sb = a->sb;
+    const uint32_t *words[FST_T_SLAB] = {
+        [FST_T_PROCESS] = &sb->process_top, [FST_T_THREAD] = &sb->thread_top, [FST_T_INFLIGHT] = &sb->inflight_top,
+        [FST_T_CACHE] = &sb->cache_top,     [FST_T_CHILD] = &sb->child_top,   [FST_T_GROUP] = &sb->group_top,
+        [FST_T_CGROUP] = &sb->cgroup_top,   [FST_T_ZONE] = &sb->zones,
+    };
+    if (kind >= FST_T_COUNT)
+        return 0;
+    const uint32_t *word = kind >= FST_T_SLAB ? &sb->slab_top[kind - FST_T_SLAB] : words[kind];
+    return word ? fst_top(a, kind, word) : find_room(a, kind);
+}
+
+uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot)
+{
+    const struct fst_process *p = fst_process_at(a, slot);
+    for (;;) {
+        uint32_t top = fst_load_acquire(&p->entry_top);
+        uint64_t bytes = fst_load_acquire(&p->entries_committed);
+        if (top <= FST_MAX_ENTRIES && top * sizeof(uint64_t) <= bytes)
+            return top;
+        if (fst_load_acquire(&p->entry_top) != top)
+            continue; /* a batch has emptied the table, and gives its memory back */
+        fst_damaged(a, "process slot %u has %u reference entries, and memory of %llu bytes for them", slot, top,
+                    (unsigned long long)bytes);
+        return 0;
+    }
+}
+
+/* ---- walks ---- */
+
+bool fst_lost(const struct fst_arena *a, uint32_t kind, uint32_t index, uint32_t steps)
+{
+    uint32_t top = fst_top_of(a, kind);
+    if (index < top && steps <= top)
+        return false;
+    if (index >= top)
+        fst_damaged(a, "a link leads to number %u of the %s, of which there are %u", index, fst_table_name(kind), top);
+    else
+        fst_damaged(a, "links of the %s go in a circle, at %u", fst_table_name(kind), index);
+    return true;
+}

@@ -1,0 +1,41 @@
+/* damage.h - shared memory that contradicts itself: how it is noticed, and what becomes of an attachment that has noticed it.
+ *
+ * What others can write is never trusted to be sane. The constant part of the superblock is copied when it was validated, and read from the
+ * copy (fst_arena.known). An index is followed only into the committed part of its table: another one leads to a stand-in in this
+ * process's memory, FREE and without links, so that no damage makes an address outside of the table, and whoever follows it goes on to
+ * nothing (fst_beyond). A bound that only grows is compared with what this process has seen of it (fst_top). A walk along links ends after as
+ * many steps as there are descriptors (fst_step).
+ *
+ * Each of these notes the damage: the first sentence stays with the attachment, and from then on what could free or hand out memory fails
+ * with FST_CORRUPTED. Other processes find out for themselves. No lock is needed, and nothing is repaired: a contradiction does not say
+ * which side of it is wrong.
+ */
+#ifndef FST_REGION_DAMAGE_H
+#define FST_REGION_DAMAGE_H
+
+#include <stdalign.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define FST_STAND_IN_BYTES 4288u /* no descriptor is larger */
+
+struct fst_arena;
+
+/* Process-local. */
+struct fst_damage {
+    uint32_t found;
+    char text[256];
+    struct fst_arena *arena;
+    alignas(8) uint8_t stand_in[32][FST_STAND_IN_BYTES]; /* by table */
+};
+
+int fst_damage_create(struct fst_arena *a);
+void fst_damage_destroy(struct fst_arena *a);
+
+/* Note a contradiction; the sentence names structure and index. */
+void fst_damaged(const struct fst_arena *a, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+
+/* FST_CORRUPTED with what was noticed first, or FST_OK. */
+int fst_damage(const struct fst_arena *a);
+
+#endif
