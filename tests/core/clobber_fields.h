@@ -1,0 +1,328 @@
+/* clobber_fields.h - every field of every structure in an arena's file, and what damage to it means. For test_clobber.c.
+ *
+ * A row is FIELD(struct, field, bytes of one element, kind). The rows of a structure have to cover it without a gap: a field added to
+ * region/layout.h and not here is a failure of the test's first case.
+ */
+#ifndef FST_TEST_CLOBBER_FIELDS_H
+#define FST_TEST_CLOBBER_FIELDS_H
+
+#include "region/layout.h"
+
+enum structure {
+    S_SUPERBLOCK,
+    S_TABLE,
+    S_RECORD, /* of a batch */
+    S_INFLIGHT,
+    S_ZONE,
+    S_SLAB,
+    S_CACHE,
+    S_CHILD,
+    S_GROUP,
+    S_CGROUP,
+    S_PROCESS,
+    S_BURIAL,
+    S_THREAD,
+    S_WORD,    /* of an object */
+    S_ENTRY,   /* of references */
+    S_BUCKET,  /* of a table of names */
+    S_SUMMARY, /* of zones */
+    S_COUNT
+};
+
+enum kind {
+    PART,     /* a structure of its own, with rows of its own */
+    UNUSED,   /* never read */
+    PEOPLE,   /* shown to people, or counted for them: every value is legal */
+    HINT,     /* every value is legal: at worst something is done too early, too late or twice */
+    CONSTANT, /* of the superblock, under its checksum */
+    TRUTH,    /* authoritative */
+    DERIVED,  /* from the truth; healed by the next rebuild */
+    LOCK,     /* a lock's word */
+};
+
+struct field {
+    enum structure structure;
+    const char *name;
+    uint32_t offset, size, element;
+    enum kind kind;
+};
+
+#define ROW(s, type, field, element, kind)                                                                                      \
+    {                                                                                                                           \
+        s, #type "." #field, (uint32_t)offsetof(struct type, field), (uint32_t)sizeof(((struct type *)0)->field), element, kind \
+    }
+#define HOLE(s, type, after, until)                                                                                        \
+    {                                                                                                                      \
+        s, #type ".(hole after " #after ")", (uint32_t)(offsetof(struct type, after) + sizeof(((struct type *)0)->after)), \
+            (uint32_t)((until)-offsetof(struct type, after) - sizeof(((struct type *)0)->after)), 4, UNUSED                \
+    }
+
+#define SB(field, element, kind)  ROW(S_SUPERBLOCK, fst_superblock, field, element, kind)
+#define SB_HOLE(after, before)    HOLE(S_SUPERBLOCK, fst_superblock, after, offsetof(struct fst_superblock, before))
+#define SLAB(field, element, k)   ROW(S_SLAB, fst_slab, field, element, k)
+#define CACHE(field, element, k)  ROW(S_CACHE, fst_cache, field, element, k)
+#define CHILD(field, element, k)  ROW(S_CHILD, fst_child, field, element, k)
+#define GROUP(field, element, k)  ROW(S_GROUP, fst_group, field, element, k)
+#define FLIGHT(field, element, k) ROW(S_INFLIGHT, fst_inflight, field, element, k)
+#define PROC(field, element, k)   ROW(S_PROCESS, fst_process, field, element, k)
+#define BURIAL(field, element, k) ROW(S_BURIAL, fst_burial, field, element, k)
+#define THREAD(field, element, k) ROW(S_THREAD, fst_thread_slot, field, element, k)
+#define RECORD(field, element, k) ROW(S_RECORD, fst_batch_record, field, element, k)
+#define CGROUP(field, element, k) ROW(S_CGROUP, fst_cgroup, field, element, k)
+
+static const uint32_t structure_sizes[S_COUNT] = {
+    [S_SUPERBLOCK] = sizeof(struct fst_superblock),
+    [S_TABLE] = sizeof(struct fst_table),
+    [S_RECORD] = sizeof(struct fst_batch_record),
+    [S_INFLIGHT] = sizeof(struct fst_inflight),
+    [S_ZONE] = sizeof(struct fst_zone),
+    [S_SLAB] = sizeof(struct fst_slab),
+    [S_CACHE] = sizeof(struct fst_cache),
+    [S_CHILD] = sizeof(struct fst_child),
+    [S_GROUP] = sizeof(struct fst_group),
+    [S_CGROUP] = sizeof(struct fst_cgroup),
+    [S_PROCESS] = sizeof(struct fst_process),
+    [S_BURIAL] = sizeof(struct fst_burial),
+    [S_THREAD] = sizeof(struct fst_thread_slot),
+    [S_WORD] = 8,
+    [S_ENTRY] = 8,
+    [S_BUCKET] = 4,
+    [S_SUMMARY] = 8,
+};
+
+static const struct field fields[] = {
+    SB(magic, 8, CONSTANT),
+    SB(fingerprint, 8, CONSTANT),
+    SB(uuid, 8, CONSTANT),
+    SB(version, 4, CONSTANT),
+    SB(flags, 4, CONSTANT),
+    SB(capacity, 8, CONSTANT),
+    SB(control_size, 8, CONSTANT),
+    SB(data_offset, 8, CONSTANT),
+    SB(created_at, 8, CONSTANT),
+    SB(tables, 8, PART),
+    SB(checksum, 8, CONSTANT),
+    SB_HOLE(checksum, gp_seq),
+    SB(gp_seq, 8, TRUTH),
+    SB(gp_completed, 8, TRUTH),
+    SB(state, 8, TRUTH),
+    SB(lasting, 8, TRUTH),
+    SB_HOLE(lasting, pages_lock),
+    SB(pages_lock, 4, LOCK),
+    SB(zones, 4, TRUTH),
+    SB(used_pages, 8, DERIVED),
+    SB(slab_free, 4, DERIVED),
+    SB(slab_top, 4, TRUTH),
+    SB_HOLE(slab_top, names_lock),
+    SB(names_lock, 4, LOCK),
+    SB(cache_top, 4, TRUTH),
+    SB(child_top, 4, TRUTH),
+    SB(group_top, 4, TRUTH),
+    SB(cache_free, 4, DERIVED),
+    SB(child_free, 4, DERIVED),
+    SB(group_free, 4, DERIVED),
+    SB(buckets, 4, DERIVED),
+    SB(cgroup_top, 4, TRUTH),
+    SB(teardown_lock, 4, LOCK),
+    SB_HOLE(teardown_lock, reaper_lock),
+    SB(reaper_lock, 4, LOCK),
+    SB(batches, 4, TRUTH),
+    SB(batches_begun, 4, TRUTH),
+    SB(batch_dirty, 4, HINT),
+    SB(waiters, 4, HINT),
+    SB(ended_head, 4, DERIVED),
+    SB(ended_tail, 4, DERIVED),
+    SB(ended_groups, 4, DERIVED),
+    SB(ended_taken, 4, DERIVED),
+    SB(ended_caches, 4, DERIVED),
+    SB(ended_walk, 4, HINT),
+    SB(ended_slabs, 4, HINT),
+    SB(batch_groups, 4, PEOPLE),
+    SB_HOLE(batch_groups, batch_started),
+    SB(batch_started, 8, PEOPLE),
+    SB(batch_log, 8, PART),
+    SB(released_objects, 8, PEOPLE),
+    SB(released_bytes, 8, PEOPLE),
+    SB(grace_periods, 8, PEOPLE),
+    SB(deaths, 8, PEOPLE),
+    SB(burials, 8, PEOPLE),
+    SB(hold_lock, 4, PEOPLE),
+    SB(hold_ns, 8, PEOPLE),
+    SB(stalled_thread, 4, PEOPLE),
+    SB(holes, 4, DERIVED),
+    SB(stalled_seq, 8, PEOPLE),
+    SB(stalled_since, 8, PEOPLE),
+    SB_HOLE(stalled_since, inflight_top),
+    SB(inflight_top, 4, TRUTH),
+    SB_HOLE(inflight_top, process_top),
+    SB(process_top, 4, TRUTH),
+    SB(thread_top, 4, TRUTH),
+    HOLE(S_SUPERBLOCK, fst_superblock, thread_top, sizeof(struct fst_superblock)),
+
+    ROW(S_TABLE, fst_table, offset, 8, CONSTANT),
+    ROW(S_TABLE, fst_table, count, 8, CONSTANT),
+    ROW(S_TABLE, fst_table, size, 4, CONSTANT),
+    ROW(S_TABLE, fst_table, pad, 4, CONSTANT),
+    ROW(S_TABLE, fst_table, committed, 8, TRUTH),
+
+    RECORD(number, 4, PEOPLE),
+    RECORD(groups, 4, PEOPLE),
+    RECORD(children, 4, PEOPLE),
+    RECORD(pad0, 4, UNUSED),
+    RECORD(objects, 8, PEOPLE),
+    RECORD(bytes, 8, PEOPLE),
+    RECORD(began, 8, PEOPLE),
+    RECORD(duration, 8, PEOPLE),
+    RECORD(grace_ns, 8, PEOPLE),
+    RECORD(pad1, 8, UNUSED),
+
+    FLIGHT(word, 8, TRUTH),
+    FLIGHT(generation, 8, PEOPLE),
+    FLIGHT(sent_at, 8, PEOPLE),
+    FLIGHT(pid, 4, PEOPLE),
+    FLIGHT(use, 4, PEOPLE),
+    FLIGHT(command, 8, PEOPLE),
+    FLIGHT(pad, 8, UNUSED),
+
+    ROW(S_ZONE, fst_zone, classes, 8, DERIVED),
+    ROW(S_ZONE, fst_zone, committed, 8, TRUTH),
+    ROW(S_ZONE, fst_zone, free, 8, DERIVED),
+    ROW(S_ZONE, fst_zone, idle, 8, HINT),
+    ROW(S_ZONE, fst_zone, pad, 8, UNUSED),
+
+    SLAB(state, 8, TRUTH),
+    SLAB(child, 4, TRUTH),
+    SLAB(page, 4, TRUTH),
+    SLAB(pages, 4, TRUTH),
+    SLAB(objects, 2, TRUTH),
+    SLAB(pad0, 2, UNUSED),
+    SLAB(owner, 8, TRUTH),
+    SLAB(asked, 8, TRUTH),
+    SLAB(next, 4, DERIVED),
+    SLAB(prev, 4, DERIVED),
+    SLAB(list, 1, DERIVED),
+    SLAB(pad1, 1, UNUSED),
+    SLAB(frees, 2, HINT),
+    SLAB(pad2, 4, UNUSED),
+
+    CACHE(state, 8, TRUTH),
+    CACHE(size, 8, TRUTH),
+    CACHE(align, 8, TRUTH),
+    CACHE(flags, 4, TRUTH),
+    CACHE(aliases, 4, DERIVED),
+    CACHE(first, 4, DERIVED),
+    CACHE(merged, 4, TRUTH),
+    CACHE(init_slab, 4, TRUTH),
+    CACHE(init_bytes, 4, TRUTH),
+    CACHE(name, 8, TRUTH),
+    CACHE(format, 8, TRUTH),
+    CACHE(next_free, 4, DERIVED),
+    CACHE(root_child, 4, DERIVED),
+    CACHE(ending, 4, LOCK),
+    CACHE(first_alias, 4, DERIVED),
+    CACHE(next_alias, 4, DERIVED),
+    CACHE(prev_alias, 4, DERIVED),
+    CACHE(by_name, 4, DERIVED),
+    CACHE(by_shape, 4, DERIVED),
+    CACHE(next_ended, 4, DERIVED),
+    CACHE(queued, 4, DERIVED),
+    CACHE(pad, 4, UNUSED),
+
+    CHILD(state, 8, TRUTH),
+    CHILD(cache, 4, TRUTH),
+    CHILD(group, 4, TRUTH),
+    CHILD(size, 8, TRUTH),
+    CHILD(stride, 8, TRUTH),
+    CHILD(objects, 4, TRUTH),
+    CHILD(pages, 4, TRUTH),
+    CHILD(align_order, 4, TRUTH),
+    CHILD(flags, 4, TRUTH),
+    CHILD(slab_class, 4, TRUTH),
+    CHILD(pad0, 4, UNUSED),
+    CHILD(lock, 4, LOCK),
+    CHILD(partial, 4, DERIVED),
+    CHILD(full, 4, DERIVED),
+    CHILD(slabs, 4, DERIVED),
+    CHILD(next_free, 4, DERIVED),
+    CHILD(next_in_cache, 4, DERIVED),
+    CHILD(prev_in_cache, 4, DERIVED),
+    CHILD(next_in_group, 4, DERIVED),
+    CHILD(prev_in_group, 4, DERIVED),
+    CHILD(pad1, 4, UNUSED),
+    CHILD(used_pages, 8, DERIVED),
+    CHILD(pad2, 4, UNUSED),
+    /* between slab_class's line and the lock's, and at the end */
+    HOLE(S_CHILD, fst_child, pad0, offsetof(struct fst_child, lock)),
+    HOLE(S_CHILD, fst_child, pad2, sizeof(struct fst_child)),
+
+    GROUP(word, 8, TRUTH),
+    GROUP(state, 8, TRUTH),
+    GROUP(parent, 4, TRUTH),
+    GROUP(first, 4, DERIVED),
+    GROUP(flags, 4, TRUTH),
+    GROUP(children, 4, DERIVED),
+    GROUP(limit, 8, TRUTH),
+    GROUP(usage, 8, DERIVED),
+    GROUP(peak, 8, PEOPLE),
+    GROUP(limit_hits, 8, PEOPLE),
+    GROUP(failed, 8, PEOPLE),
+    GROUP(reclaims, 8, PEOPLE),
+    GROUP(name, 8, TRUTH),
+    GROUP(next_free, 4, DERIVED),
+    GROUP(next_ended, 4, DERIVED),
+    GROUP(ended_at, 8, PEOPLE),
+    GROUP(by_name, 4, DERIVED),
+    GROUP(first_group, 4, DERIVED),
+    GROUP(next_sibling, 4, DERIVED),
+    GROUP(prev_sibling, 4, DERIVED),
+    GROUP(pad, 4, UNUSED),
+
+    CGROUP(group, 8, TRUTH),
+    CGROUP(device, 8, TRUTH),
+    CGROUP(inode, 8, TRUTH),
+    CGROUP(view, 8, TRUTH),
+    CGROUP(root_inode, 8, TRUTH),
+    CGROUP(path, 8, TRUTH),
+
+    PROC(state, 8, TRUTH),
+    PROC(pid, 4, PEOPLE),
+    PROC(uid, 4, PEOPLE),
+    PROC(started, 8, PEOPLE),
+    PROC(flags, 4, PEOPLE),
+    PROC(entry_top, 4, TRUTH),
+    PROC(command, 8, PEOPLE),
+    PROC(entries_committed, 8, TRUTH),
+    PROC(dropped, 4, HINT),
+    PROC(burial, 4, HINT),
+    PROC(arguments, 8, PEOPLE),
+
+    BURIAL(number, 8, PEOPLE),
+    BURIAL(noticed_at, 8, PEOPLE),
+    BURIAL(finished_at, 8, PEOPLE),
+    BURIAL(pid, 4, PEOPLE),
+    BURIAL(uid, 4, PEOPLE),
+    BURIAL(slot, 4, PEOPLE),
+    BURIAL(reaper, 4, PEOPLE),
+    BURIAL(generation, 8, PEOPLE),
+    BURIAL(bytes, 8, PEOPLE),
+    BURIAL(objects, 8, PEOPLE),
+    BURIAL(command, 8, PEOPLE),
+    BURIAL(groups, 8, PEOPLE),
+    BURIAL(pad, 8, UNUSED),
+
+    THREAD(seq, 8, TRUTH),
+    THREAD(pad0, 4, UNUSED),
+    THREAD(waiter, 4, HINT),
+    THREAD(owner, 8, TRUTH),
+    THREAD(tid, 4, PEOPLE),
+    THREAD(generation, 4, TRUTH),
+    THREAD(pad, 8, UNUSED),
+
+    {S_WORD, "object word", 0, 8, 8, TRUTH},
+    {S_ENTRY, "reference entry", 0, 8, 8, TRUTH},
+    {S_BUCKET, "bucket", 0, 4, 4, DERIVED},
+    {S_SUMMARY, "zone summary", 0, 8, 8, DERIVED},
+};
+#define FIELDS (sizeof fields / sizeof *fields)
+
+#endif
