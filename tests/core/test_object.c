@@ -105,7 +105,7 @@ static void random_handles(void)
     struct fst_handle h;
     fst_handle_of(a, &ref[0], &h);
     uint64_t tag = h.generation_tag >> FST_HANDLE_TAG_SHIFT << FST_HANDLE_TAG_SHIFT, got = 0;
-    for (int i = 0; i < 200000; i++) {
+    for (int i = 0; i < 500000; i++) { /* two calls each */
         struct fst_message m = {.entry = (uint32_t)(next_random(&random) % 300), .tag = (uint32_t)(next_random(&random) % 3)};
         m.handle.generation_tag = i & 1 ? next_random(&random) : tag | next_random(&random) % 4;
         m.handle.oid_slab = i & 2 ? next_random(&random) : next_random(&random) & ~(7ull << 36) & 0x7fffff003ffull;

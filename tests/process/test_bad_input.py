@@ -80,9 +80,17 @@ def test_handles_at_random(arena_name):
 
         real = [bytes(block.handle) for block in blocks]
         assert sum(look(data) for data in real) == len(blocks)
-        for _ in range(50_000):
-            assert look(random.randbytes(16)) == 0
-        found = sum(look(mutated(random.choice(real), real)) for _ in range(50_000))
+        # A million: at random, at random with this arena's tag, and near to real ones.
+        tag = real[0][5:8]
+        for _ in range(20):
+            noise = random.randbytes(16 * 35_000)
+            for at in range(0, len(noise), 16):
+                data = noise[at : at + 16]
+                if at % 32:
+                    data = data[:5] + tag + data[8:]
+                assert look(data) == 0
+        found = sum(look(mutated(random.choice(real), real)) for _ in range(300_000))
+        assert 0 < found < 100_000
         gone = cache.alloc()
         stale = bytes(gone.handle)
         del gone
