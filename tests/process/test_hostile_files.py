@@ -223,14 +223,15 @@ def test_no_regular_file(arena_name):
                 listener.bind(str(path))
             yield "socket"
             path.unlink()
-            for target in (good, path, folder / "nothing", "/dev/null", "/dev/zero", "/", "/etc/passwd"):
+            for target in (good, path, folder / "nothing", "/dev/null", "/dev/zero", "/"):
                 path.symlink_to(target)
                 yield f"link to {target}"
                 path.unlink()
             if os.geteuid() == 0:
-                for kind, numbers in ((stat.S_IFCHR, (1, 3)), (stat.S_IFCHR, (1, 5)), (stat.S_IFBLK, (7, 0))):
+                null, zero, loop = (stat.S_IFCHR, 1, 3), (stat.S_IFCHR, 1, 5), (stat.S_IFBLK, 7, 0)
+                for kind, major, minor in (null, zero, loop):
                     try:
-                        os.mknod(path, kind | 0o600, os.makedev(*numbers))
+                        os.mknod(path, kind | 0o600, os.makedev(major, minor))
                     except PermissionError:
                         continue  # in a container
                     yield "device"
@@ -246,7 +247,7 @@ def test_no_regular_file(arena_name):
             else:
                 sys.exit(f"a {what} was removed")
             now = path.lstat()
-            assert (now.st_ino, now.st_mode, now.st_nlink) == (was.st_ino, was.st_mode, was.st_nlink)
+            assert (now.st_ino, now.st_mode) == (was.st_ino, was.st_mode)
         # A file where a folder should be, a folder that is not there, one that is on no tmpfs.
         path.write_bytes(b"x")
         for place, error in (
