@@ -1,27 +1,20 @@
-/* check.c - validate every structure of an arena. Each lock is held while what it protects is looked at, one structure at a time. */
+/* check.c - validate every structure of an arena: the superblock, who is attached, references; the rest is in check_*.c. */
+#include "observe/check.h"
+
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "alloc/child.h"
-#include "alloc/run.h"
-#include "alloc/slab.h"
 #include "crash/process.h"
 #include "platform/atomics.h"
+#include "rcu/thread.h"
 #include "refs/inflight.h"
+#include "refs/reftable.h"
 #include "refs/word.h"
+#include "region/lock.h"
 #include "region/superblock.h"
+#include "region/table.h"
 
-struct check {
-    struct fst_arena *a;
-    void (*found)(void *context, const char *text);
-    void *context;
-    size_t findings;
-};
-
-static void say(struct check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(struct check *c, const char *format, ...)
+void fst_check_say(struct fst_check *c, const char *format, ...)
 {
     char text[256];
     va_list args;
@@ -33,217 +26,208 @@ static void say(struct check *c, const char *format, ...)
         c->found(c->context, text);
 }
 
-static void check_superblock(struct check *c)
+bool fst_check_state(struct fst_check *c, const char *what, uint32_t index, uint64_t state, uint32_t most)
 {
-    if (fst_superblock_validate(c->a->sb, fst_superblock_file_size(c->a->sb), "superblock"))
-        say(c, "%s", fst_last_error());
+    if (fst_state(state) <= most && !(state >> 4 & 0xfff))
+        return true;
+    fst_check_say(c, "%s %u: state %llx is none", what, index, (unsigned long long)state);
+    return false;
 }
 
-/* ---- pages: under pages_lock ---- */
-
-static void check_run(struct check *c, uint32_t id, uint8_t *owned)
+void fst_check_lock(struct fst_check *c, const char *what, uint32_t index, const uint32_t *lock)
 {
-    const struct fst_slab *s = fst_slab_at(c->a, id);
-    uint64_t pages = (uint64_t)fst_zones(c->a) * FST_ZONE_PAGES;
-    if (fst_state(s->state) > FST_SLAB_HOLE) {
-        say(c, "slab %u: state %u is none", id, fst_state(s->state));
+    uint32_t word = fst_load_acquire(lock), owner = fst_lock_owner(word);
+    if (!word)
         return;
-    }
-    /* Whoever ends it is found by the owner: without one, nobody would. State last: reopened, it is LIVE before it is nobody's. */
-    uint64_t owner = fst_load_acquire(&s->owner);
-    uint32_t is = fst_state(fst_load_acquire(&s->state));
-    if ((is == FST_SLAB_CARVING || is == FST_SLAB_CLOSING || is == FST_SLAB_HOLE) && !owner)
-        say(c, "slab %u: state %u, and nobody's", id, is);
-    if (s->pages == 0 || (uint64_t)s->page + s->pages > pages || (uint64_t)s->page + s->pages > c->a->capacity_pages) {
-        say(c, "slab %u: pages %u to %llu are not in the arena", id, s->page, (unsigned long long)s->page + s->pages);
-        return;
-    }
-    if (s->child != FST_NONE && s->child >= fst_child_top(c->a))
-        say(c, "slab %u: there is no child cache %u", id, s->child);
-    for (uint64_t p = s->page; p < (uint64_t)s->page + s->pages; p++) {
-        if (owned[p / 8] >> (p % 8) & 1) {
-            say(c, "slab %u: page %llu belongs to another slab too", id, (unsigned long long)p);
-            return;
-        }
-        owned[p / 8] |= (uint8_t)(1u << (p % 8));
-    }
+    uint64_t state = owner < fst_process_top(c->a) ? fst_load_acquire(&fst_process_at(c->a, owner)->state) : 0;
+    uint64_t lives = state >> FST_STATE_GEN_SHIFT, life = word >> FST_LOCK_GEN_SHIFT; /* whose low bits these are; the first is 1 */
+    bool was = lives > FST_LOCK_GEN_MASK || (life && life <= lives);
+    if (!was && fst_load_acquire(lock) == word)
+        fst_check_say(c, "%s %u: its lock says %x, which no process ever wrote", what, index, word);
 }
 
-static void check_pages(struct check *c)
+/* ---- the superblock ---- */
+
+/* Of a table that is committed by prefix. */
+static void check_committed(struct fst_check *c, uint32_t kind)
+{
+    const struct fst_table *t = &c->a->known.tables[kind];
+    uint64_t bytes = fst_load_acquire(&c->a->sb->tables[kind].committed);
+    uint64_t total = (t->count * t->size + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
+    if (kind == FST_T_ENTRY)
+        total = 0; /* each process has its own */
+    bool enough = kind == FST_T_ENTRY || (uint64_t)c->a->top[kind] * t->size <= bytes;
+    if (bytes > total || bytes % FST_PAGE || !enough)
+        fst_check_say(c, "table %s: %llu bytes are said to have memory", fst_table_name(kind), (unsigned long long)bytes);
+}
+
+/* What lies beyond the bound was never used. (fst_top_of notes a bound that is wrong.) */
+static void check_top(struct fst_check *c, uint32_t kind)
 {
     struct fst_arena *a = c->a;
-    uint64_t total = 0;
-    uint8_t *owned = calloc(1, a->capacity_pages / 8 + 1); /* zones may be added until we have the lock */
-    if (!owned) {
-        say(c, "the pages could not be looked at: out of memory");
+    uint32_t top = fst_top_of(a, kind);
+    const uint64_t *beyond = NULL;
+    if (top >= a->room[kind])
+        return;
+    if (kind == FST_T_THREAD)
+        beyond = &fst_thread_slot_at(a, top)->owner;
+    else if (kind == FST_T_GROUP)
+        beyond = &fst_group_at(a, top)->state;
+    else if (kind >= FST_T_SLAB || kind == FST_T_PROCESS || kind == FST_T_INFLIGHT || kind == FST_T_CACHE || kind == FST_T_CHILD ||
+             kind == FST_T_CGROUP)
+        beyond = (const uint64_t *)(const void *)(a->table[kind] + (uint64_t)top * a->known.tables[kind].size); /* its first word */
+    if (beyond && fst_load_acquire(beyond) && fst_top_of(a, kind) == top) {
+        fst_check_say(c, "there are %u %s, and one more was in use", top, fst_table_name(kind));
+        fst_damaged(a, "there are %u %s, and one more was in use", top, fst_table_name(kind));
+    }
+}
+
+static void check_counters(struct fst_check *c)
+{
+    const struct fst_superblock *sb = c->a->sb;
+    uint64_t over = fst_load_acquire(&sb->gp_completed), begun = fst_load_acquire(&sb->gp_seq);
+    if (over > begun || !begun || begun >> 62)
+        fst_check_say(c, "superblock: grace period %llu is over, and %llu have begun", (unsigned long long)over,
+                      (unsigned long long)begun);
+    uint32_t first = fst_load_acquire(&sb->batches_begun), done = fst_load_acquire(&sb->batches);
+    if ((int32_t)(first - done) > 1)
+        fst_check_say(c, "superblock: batch %u has begun, and the last that was over is %u", first, done);
+    if (fst_load_relaxed(&sb->lasting) > 1)
+        fst_check_say(c, "superblock: lasting is %llu", (unsigned long long)fst_load_relaxed(&sb->lasting));
+}
+
+static void check_superblock(struct fst_check *c)
+{
+    struct fst_arena *a = c->a;
+    const struct fst_superblock *sb = a->sb;
+    if (fst_superblock_checksum(sb) != sb->checksum || sb->checksum != a->known.checksum)
+        fst_check_say(c, "superblock: its constant part was overwritten (checksum)");
+    if (sb->state != FST_ARENA_READY && sb->state != FST_ARENA_REMOVED)
+        fst_check_say(c, "superblock: state %llu is none", (unsigned long long)sb->state);
+    check_counters(c);
+    const uint32_t *locks[] = {&sb->pages_lock, &sb->names_lock, &sb->reaper_lock, &sb->teardown_lock};
+    for (uint32_t i = 0; i < sizeof locks / sizeof *locks; i++)
+        fst_check_lock(c, "superblock", i, locks[i]);
+    for (uint32_t kind = 0; kind < FST_T_COUNT; kind++) {
+        check_committed(c, kind);
+        check_top(c, kind);
+    }
+}
+
+/* ---- who is attached ---- */
+
+static void check_process(struct fst_check *c, uint32_t slot)
+{
+    struct fst_arena *a = c->a;
+    const struct fst_process *p = fst_process_at(a, slot);
+    uint64_t state = fst_load_acquire(&p->state), bytes = fst_load_acquire(&p->entries_committed);
+    uint32_t top = fst_load_acquire(&p->entry_top);
+    if (!fst_check_state(c, "process slot", slot, state, FST_PROCESS_DEAD))
+        return;
+    if (slot == a->slot && (fst_state(state) != FST_PROCESS_LIVE || fst_lock_generation(state) != a->slot_low)) {
+        fst_check_say(c, "process slot %u: it is this process's, and its state is %llx", slot, (unsigned long long)state);
         return;
     }
-    fst_run_lock(a);
-    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
-        for (uint32_t i = 0; i < fst_slab_top(a, class); i++) {
-            const struct fst_slab *s = fst_slab_at(a, FST_SLAB_ID(class, i));
-            if (fst_state(s->state) == FST_SLAB_FREE)
-                continue;
-            check_run(c, FST_SLAB_ID(class, i), owned);
-            total += s->pages;
-        }
+    if (bytes % FST_PAGE || bytes > FST_MAX_ENTRIES * sizeof(uint64_t) || top > FST_MAX_ENTRIES ||
+        (top * sizeof(uint64_t) > bytes && fst_load_acquire(&p->entry_top) == top)) {
+        fst_check_say(c, "process slot %u: %u reference entries, %llu bytes of memory for them", slot, top,
+                      (unsigned long long)bytes);
+        return;
     }
-    uint64_t wrong = 0, first = 0, pages = (uint64_t)fst_zones(a) * FST_ZONE_PAGES;
-    for (uint64_t p = 0; p < pages && p < a->capacity_pages; p++) {
-        const struct fst_zone *z = fst_zone_at(a, (uint32_t)(p / FST_ZONE_PAGES));
-        bool is_free = z->free[p / FST_EXTENT_PAGES % FST_ZONE_EXTENTS] >> (p % FST_EXTENT_PAGES) & 1;
-        if (is_free == (owned[p / 8] >> (p % 8) & 1) && !wrong++)
-            first = p;
+    const uint64_t *entries = fst_entries_of(a, slot);
+    bool beyond = (top + 1) * sizeof(uint64_t) <= bytes && fst_load_acquire(&entries[top]);
+    if (beyond && fst_load_acquire(&p->entry_top) == top) {
+        fst_check_say(c, "process slot %u: %u reference entries, and one more was in use", slot, top);
+        return;
     }
-    if (wrong)
-        say(c, "%llu pages are free and owned, or neither; the first is %llu", (unsigned long long)wrong,
-            (unsigned long long)first);
-    if (total != a->sb->used_pages)
-        say(c, "used pages: %llu counted, %llu recorded", (unsigned long long)total, (unsigned long long)a->sb->used_pages);
-    fst_run_unlock(a);
-    free(owned);
-}
-
-/* ---- slabs and their words: under the child's lock ---- */
-
-static void check_word(struct check *c, uint32_t id, uint32_t object, uint64_t word)
-{
-    uint64_t flags = word & FST_WORD_FLAGS;
-    if ((word & FST_WORD_CHECK) != fst_word_check(fst_oid(id, object)))
-        say(c, "slab %u object %u: word %016llx fails its check", id, object, (unsigned long long)word);
-    else if (!(flags & FST_WORD_ALLOCATED) && (flags & ~FST_WORD_CONDEMNED))
-        say(c, "slab %u object %u: free, but flags %llx", id, object, (unsigned long long)flags);
-}
-
-static void check_list(struct check *c, uint32_t child, uint32_t head, uint8_t list, uint32_t *count)
-{
-    struct fst_arena *a = c->a;
-    uint32_t previous = FST_NONE, steps = 0;
-    for (uint32_t id = head; id != FST_NONE; id = fst_slab_at(a, id)->next) {
-        if (!fst_slab_id_ok(a, id) || steps++ > (1u << 27)) {
-            say(c, "child %u: its list of slabs leads to %u, which is none", child, id);
-            return;
-        }
-        struct fst_slab *s = fst_slab_at(a, id);
-        if (s->child != child || s->list != list || s->prev != previous || fst_state(s->state) != FST_SLAB_LIVE) {
-            say(c, "child %u: slab %u on its list is of child %u, list %u, state %u", child, id, s->child, s->list,
-                fst_state(s->state));
-            return;
-        }
-        uint32_t class = FST_SLAB_ID_CLASS(id);
-        if (s->objects > fst_slab_class_words[class]) {
-            say(c, "slab %u: %u objects, its descriptor has %u words", id, s->objects, fst_slab_class_words[class]);
-            return;
-        }
-        for (uint32_t i = 0; i < s->objects; i++)
-            check_word(c, id, i, fst_load_relaxed(fst_slab_word(s, class, i)));
-        previous = id;
-        ++*count;
+    if (slot == a->slot) {
+        pthread_mutex_lock(&a->refs->mutex);
+        if (fst_load_relaxed(&p->entry_top) != a->refs->top)
+            fst_check_say(c, "process slot %u: %u reference entries, this process has %u", slot, p->entry_top, a->refs->top);
+        pthread_mutex_unlock(&a->refs->mutex);
     }
 }
 
-static void check_children(struct check *c)
-{
-    struct fst_arena *a = c->a;
-    for (uint32_t i = 0; i < fst_child_top(a); i++) {
-        const struct fst_child *child = fst_child_at(a, i);
-        uint32_t state = fst_state(fst_load_acquire(&child->state)), count = 0;
-        if (state == FST_CHILD_FREE)
-            continue;
-        if (state > FST_CHILD_ENDING || child->cache >= fst_cache_top(a) || child->group >= fst_group_top(a)) {
-            say(c, "child %u: state %u, cache %u, group %u", i, state, child->cache, child->group);
-            continue;
-        }
-        fst_slab_lock(a, i);
-        check_list(c, i, child->partial, FST_LIST_PARTIAL, &count);
-        check_list(c, i, child->full, FST_LIST_FULL, &count);
-        if (count != child->slabs)
-            say(c, "child %u: %u slabs on its lists, %u recorded", i, count, child->slabs);
-        fst_slab_unlock(a, i);
-    }
-}
-
-/* ---- references ---- */
-
-/* Does a reference that should hold speak of an object that is there? Read twice: it may have just ended. */
-static void check_entry(struct check *c, uint32_t slot, uint32_t index)
+/* What an entry speaks of was there once. Read twice: it may have just changed. */
+static void check_entry(struct fst_check *c, uint32_t slot, uint32_t index)
 {
     const uint64_t *at = &fst_entries_of(c->a, slot)[index];
     uint64_t entry = fst_load_acquire(at);
-    if (fst_entry_state(entry) != FST_ENTRY_LIVE)
+    bool empty = fst_entry_state(entry) == FST_ENTRY_EMPTY;
+    if (empty ? !entry : fst_word_of(c->a, fst_entry_oid(entry)) != NULL)
         return;
-    const uint64_t *word = fst_word_of(c->a, fst_entry_oid(entry));
-    if (!word && fst_load_acquire(at) == entry)
-        say(c, "process slot %u: entry %u speaks of object %llx, which never was", slot, index,
-            (unsigned long long)fst_entry_oid(entry));
+    if (fst_load_acquire(at) == entry)
+        fst_check_say(c, "process slot %u: entry %u is %llx, which speaks of no object that ever was", slot, index,
+                      (unsigned long long)entry);
 }
 
-static void check_references(struct check *c)
+static void check_processes(struct fst_check *c)
 {
-    struct fst_arena *a = c->a;
-    for (uint32_t slot = 0; slot < fst_process_top(a); slot++) {
-        const struct fst_process *p = fst_process_at(a, slot);
-        uint32_t state = fst_state(fst_load_acquire(&p->state)), top = fst_entry_top(a, slot);
-        if (state > FST_PROCESS_DEAD || top > FST_MAX_ENTRIES) {
-            say(c, "process slot %u: state %u, %u entries", slot, state, top);
+    for (uint32_t slot = 0; slot < fst_process_top(c->a); slot++) {
+        size_t before = c->findings;
+        check_process(c, slot);
+        uint32_t state = fst_state(fst_load_acquire(&fst_process_at(c->a, slot)->state));
+        if (c->findings != before || state == FST_PROCESS_FREE)
             continue;
-        }
-        for (uint32_t i = 0; state == FST_PROCESS_LIVE && i < top; i++)
+        uint32_t top = fst_entry_top(c->a, slot);
+        for (uint32_t i = 0; i < top; i++)
             check_entry(c, slot, i);
     }
+}
+
+static void check_threads(struct fst_check *c)
+{
+    struct fst_arena *a = c->a;
+    size_t before = c->findings;
+    for (uint32_t i = 0; i < fst_thread_top(a); i++) {
+        const struct fst_thread_slot *s = fst_thread_slot_at(a, i);
+        uint64_t owner = fst_load_acquire(&s->owner), seq = fst_load_acquire(&s->seq), begun = fst_load_acquire(&a->sb->gp_seq);
+        uint32_t slot = fst_thread_owner_process(owner);
+        bool was = !owner || (slot < fst_process_top(a) && owner >> 16 &&
+                              owner >> 16 <= fst_load_acquire(&fst_process_at(a, slot)->state) >> FST_STATE_GEN_SHIFT);
+        if (!was && fst_load_acquire(&s->owner) == owner)
+            fst_check_say(c, "thread slot %u: its owner is %llx, which no process ever wrote", i, (unsigned long long)owner);
+        else if (seq > begun && begun)
+            fst_check_say(c, "thread slot %u: in a section of grace period %llu, and %llu have begun", i, (unsigned long long)seq,
+                          (unsigned long long)begun);
+    }
+    pthread_mutex_lock(&fst_local_mutex);
+    uint64_t mine = fst_thread_owner(a, a->slot);
+    for (const struct fst_thread *t = c->findings == before ? a->threads : NULL; t; t = t->next_in_arena)
+        if (fst_load_relaxed(&t->slot->owner) != mine)
+            fst_check_say(c, "thread slot %u: a thread of this process uses it, and its owner is %llx", t->index,
+                          (unsigned long long)t->slot->owner);
+    pthread_mutex_unlock(&fst_local_mutex);
+}
+
+static void check_inflight(struct fst_check *c)
+{
+    struct fst_arena *a = c->a;
     for (uint32_t i = 0; i < fst_inflight_top(a); i++) {
         const uint64_t *at = &fst_inflight_at(a, i)->word;
         uint64_t word = fst_load_acquire(at);
-        if (!(word & FST_INFLIGHT_LIVE))
-            continue;
-        const uint64_t *object = fst_word_of(a, fst_inflight_oid(word));
-        bool there = object && (fst_load_acquire(object) & FST_WORD_ALLOCATED);
-        if (!there && fst_load_acquire(at) == word)
-            say(c, "in-flight entry %u speaks of object %llx, which is free", i, (unsigned long long)fst_inflight_oid(word));
+        bool fine = !(word & ~((uint64_t)FST_INFLIGHT_TAG_MASK << FST_INFLIGHT_TAG_SHIFT));
+        if (word & FST_INFLIGHT_LIVE) {
+            const uint64_t *object = fst_word_of(a, fst_inflight_oid(word));
+            fine = object && (fst_load_acquire(object) & FST_WORD_ALLOCATED);
+        }
+        if (!fine && fst_load_acquire(at) == word)
+            fst_check_say(c, "in-flight entry %u: %llx speaks of an object that is not there", i, (unsigned long long)word);
     }
-}
-
-static void check_groups(struct check *c)
-{
-    struct fst_arena *a = c->a;
-    fst_registry_lock(a);
-    for (uint32_t i = 0; i < fst_group_top(a); i++) {
-        const struct fst_group *g = fst_group_at(a, i);
-        uint32_t state = fst_state(g->state);
-        if (state > FST_GROUP_DESTROYED || (state != FST_GROUP_FREE && i && g->parent >= fst_group_top(a)))
-            say(c, "group %u: state %u, parent %u", i, state, g->parent);
-        else if (state != FST_GROUP_FREE && g->limit != UINT64_MAX && g->usage > g->limit && g->peak <= g->limit)
-            say(c, "group %u: usage %llu over its limit", i, (unsigned long long)g->usage);
-    }
-    fst_registry_unlock(a);
-}
-
-static void check_caches(struct check *c)
-{
-    struct fst_arena *a = c->a;
-    fst_registry_lock(a);
-    for (uint32_t i = 0; i < fst_cache_top(a); i++) {
-        const struct fst_cache *cache = fst_cache_at(a, i);
-        uint32_t state = fst_state(cache->state), top = fst_cache_top(a);
-        if (state > FST_CACHE_NAMELESS)
-            say(c, "cache %u: state %u is none", i, state);
-        if (state != FST_CACHE_ALIAS)
-            continue;
-        uint32_t body = cache->merged < top ? fst_state(fst_cache_at(a, cache->merged)->state) : FST_CACHE_FREE;
-        if (body != FST_CACHE_LIVE && body != FST_CACHE_NAMELESS)
-            say(c, "cache %u: an alias of %u, which is none", i, cache->merged);
-    }
-    fst_registry_unlock(a);
 }
 
 size_t fst_check(fst_arena *a, void (*found)(void *context, const char *text), void *context)
 {
-    struct check c = {.a = a, .found = found, .context = context};
+    struct fst_check c = {.a = a, .found = found, .context = context};
     check_superblock(&c);
-    check_groups(&c);
-    check_caches(&c);
-    check_pages(&c);
-    check_children(&c);
-    check_references(&c);
+    /* Each part hangs on those before it: when one is wrong, the next would say the same in other words. */
+    size_t before = c.findings;
+    void (*const parts[])(struct fst_check *) = {fst_check_registry, fst_check_pages, fst_check_slabs,
+                                                 check_processes,    check_threads,   check_inflight};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && c.findings == before && !fst_is_damaged(a); i++)
+        parts[i](&c);
+    /* What only showed when it was followed. */
+    if (fst_is_damaged(a) && !c.findings)
+        fst_check_say(&c, "%s", a->damage->text);
     return c.findings;
 }

@@ -247,6 +247,25 @@ static void reset_zone(struct fst_arena *a, uint32_t zone)
     }
 }
 
+uint32_t fst_pages_misfiled(struct fst_arena *a)
+{
+    for (uint32_t zone = 0; zone < fst_zones(a); zone++) {
+        const struct fst_zone *z = fst_zone_at(a, zone);
+        uint64_t expect[FST_ZONE_CLASSES + 1] = {0};
+        for (uint32_t e = 0; e < FST_ZONE_EXTENTS; e++) {
+            uint64_t page = ((uint64_t)zone * FST_ZONE_EXTENTS + e) * FST_EXTENT_PAGES;
+            uint64_t there = page >= a->capacity_pages ? 0 : low_bits(a->capacity_pages - page);
+            if (z->free[e] & ~there)
+                return zone;
+            expect[class_of(z->free[e])] |= 1ull << e;
+        }
+        for (uint32_t k = 0; k < FST_ZONE_CLASSES; k++)
+            if (z->classes[k] != expect[k] || (summary(a, k)[zone / 64] >> (zone % 64) & 1) != (expect[k] != 0))
+                return zone;
+    }
+    return FST_NONE;
+}
+
 void fst_pages_extend(struct fst_arena *a, uint32_t count)
 {
     for (uint32_t zone = fst_zones(a); zone < count; zone++) {

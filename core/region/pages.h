@@ -34,6 +34,9 @@ uint32_t fst_pages_take_idle(struct fst_arena *a, uint64_t *from, uint32_t max, 
 /* Their memory was given back to the system. Under pages_lock; give the run back afterwards. */
 void fst_pages_uncommitted(struct fst_arena *a, uint64_t extent, uint32_t count);
 
+/* The first zone whose bitmaps by class, or whose bits in the summary, are not what its free pages say; FST_NONE. Under pages_lock. */
+uint32_t fst_pages_misfiled(struct fst_arena *a);
+
 /* Forget everything: all pages of the zones in use are free. First step of a rebuild. Under pages_lock. */
 void fst_pages_reset(struct fst_arena *a);
 

@@ -325,4 +325,101 @@ static const struct field fields[] = {
 };
 #define FIELDS (sizeof fields / sizeof *fields)
 
+/* ---- what check() need not see ---- */
+
+enum { ZERO, ONES, PLUS, MINUS, FLIP, BEYOND, SELF, VALUES };
+
+#define V(v) (1u << (v))
+#define ALL  (V(VALUES) - 1)
+
+/* A value that may be right: nothing says which of the legal ones it was. Of every other value of a word that is TRUTH, DERIVED or a LOCK,
+ * check() says exactly one thing. */
+static const struct legal {
+    const char *field, *spot; /* NULL: any */
+    uint32_t values;
+    const char *why;
+} legal[] = {
+    /* descriptors that are free: only that they are, and where the next free one is, means anything */
+    {"fst_cache", "gone", ALL, "free"},
+    {"fst_child", "gone", ALL, "free"},
+    {"fst_group", "ended", ALL, "free"},
+    {"fst_slab", "free slab", ALL, "free"},
+    {"fst_inflight.word", "free message", V(FLIP) | V(BEYOND) | V(SELF), "another tag for its next use"},
+    {"object word", "large", V(PLUS), "about to be given back"},
+    {"object word", "free", V(PLUS) | V(FLIP), "another generation, or about to be released"},
+    /* states */
+    {"fst_cache.state", NULL, V(FLIP), "another generation"},
+    {"fst_child.state", NULL, V(FLIP), "another generation"},
+    {"fst_group.state", NULL, V(FLIP), "another generation"},
+    {"fst_slab.state", NULL, V(FLIP), "another generation"},
+    {"fst_cache.state", "starting", V(SELF), "LIVE, another generation"},
+    {"fst_child.state", NULL, V(PLUS) | V(MINUS) | V(SELF), "a state that it may go to"},
+    {"fst_group.state", NULL, V(MINUS) | V(SELF), "a state that it may have come from"},
+    {"fst_process.state", "base", V(PLUS) | V(MINUS) | V(FLIP), "another state or generation"},
+    {"fst_group.word", NULL, V(ZERO) | V(PLUS) | V(FLIP) | V(SELF), "nobody refers to it, or another generation"},
+    {"object word", NULL, V(FLIP), "another generation or slack"},
+    {"fst_inflight.word", "message", V(ZERO) | V(SELF) | V(FLIP), "taken, or another tag"},
+    {"reference entry", NULL, V(ZERO) | V(PLUS) | V(MINUS) | V(FLIP) | V(SELF), "another state, object or generation"},
+    /* parameters that only their user knows */
+    {"fst_cache.name", NULL, ALL, "what is behind the end of the text"},
+    {"fst_cache.format", NULL, ALL, "any text, or what is behind its end"},
+    {"fst_group.name", NULL, ALL, "any text of a group that ended, or what is behind its end"},
+    {"fst_cache.flags", "alias", V(PLUS) | V(SELF), "another set of flags"},
+    {"fst_cache.init_bytes", "starting", V(ZERO) | V(PLUS) | V(MINUS) | V(FLIP) | V(SELF), "another length that fits in the slab"},
+    {"fst_cache.init_slab", "alias", V(ZERO) | V(PLUS), "a slab with initial content"},
+    {"fst_group.flags", NULL, V(ZERO) | V(PLUS) | V(MINUS) | V(SELF) | V(FLIP), "another set of flags"},
+    {"fst_group.limit", NULL, ALL, "another limit"},
+    {"fst_slab.asked", "large", V(PLUS) | V(MINUS) | V(FLIP), "another size of as many pages"},
+    {"fst_slab", "initial slab", ALL, "of the words of a slab with initial content only state, page and pages are read"},
+    {"fst_slab.owner", NULL, V(PLUS) | V(SELF) | V(FLIP), "another thread's, or a dead one's"},
+    {"fst_cgroup", NULL, ALL, "another cgroup, or none"},
+    {"fst_zone.committed", NULL, ALL, "memory that is there is taken once more; what is not is taken when it is touched"},
+    {"fst_process.entries_committed", NULL, V(FLIP), "the same"},
+    {"fst_table.committed", NULL, V(FLIP), "the same"},
+    {"fst_process.entry_top", "base", V(ZERO) | V(PLUS) | V(SELF) | V(FLIP), "entries that were not used yet"},
+    /* links of what is on no list */
+    {"fst_cache.by_name", NULL, V(ONES) | V(PLUS) | V(MINUS) | V(FLIP) | V(BEYOND) | V(SELF), "the last of its bucket"},
+    {"fst_cache.by_shape", NULL, ALL, "the last of its bucket, or in no table"},
+    {"fst_group.by_name", NULL, ALL, "the last of its bucket, or in no table"},
+    {"fst_cache.first", "alias", ALL, "an alias has no children"},
+    {"fst_cache.first_alias", "alias", ALL, "nor aliases"},
+    {"fst_cache.aliases", "alias", ALL, "the same"},
+    {"fst_cache.root_child", "alias", ALL, "the same"},
+    {"fst_cache.next_alias", "plain", ALL, "no alias"},
+    {"fst_cache.prev_alias", "plain", ALL, "no alias"},
+    {"fst_cache.next_alias", "starting", ALL, "no alias"},
+    {"fst_cache.prev_alias", "starting", ALL, "no alias"},
+    {"fst_cache.next_ended", NULL, ALL, "on no list"},
+    {"fst_cache.queued", NULL, ALL, "cleared by a batch that looks at everything"},
+    {"fst_cache.next_free", NULL, ALL, "in use"},
+    {"fst_child.next_free", NULL, ALL, "in use"},
+    {"fst_group.next_free", NULL, ALL, "in use"},
+    {"fst_group.next_ended", NULL, ALL, "on no list"},
+    {"fst_group.next_sibling", "root", ALL, "the root has no siblings"},
+    {"fst_group.prev_sibling", "root", ALL, "the root has no siblings"},
+    {"zone summary", NULL, V(FLIP) | V(BEYOND) | V(ONES), "bits of zones that are not in use"},
+    /* counters that others compare only with each other */
+    {"fst_superblock.buckets", NULL, V(PLUS) | V(MINUS) | V(FLIP), "as long as every name is found"},
+    {"fst_superblock.ended_tail", NULL, ALL, "nothing is queued"},
+    {"fst_superblock.batches", NULL, V(PLUS) | V(MINUS) | V(FLIP) | V(BEYOND), "the next batch says how many have begun"},
+    {"fst_superblock.batches_begun", NULL, V(ZERO) | V(ONES) | V(PLUS) | V(MINUS) | V(SELF), "the same"},
+    {"fst_superblock.gp_seq", NULL, V(PLUS) | V(FLIP) | V(BEYOND), "others have begun and are not over"},
+    {"fst_superblock.gp_completed", NULL, V(ZERO) | V(MINUS) | V(FLIP) | V(SELF), "the next one says what is over"},
+    {"fst_superblock.lasting", NULL, V(ZERO) | V(MINUS) | V(SELF), "both are legal"},
+    {"fst_superblock.state", NULL, V(PLUS), "about to be removed"},
+    {"fst_superblock.process_top", NULL, V(PLUS) | V(FLIP), "slots that were not used yet"},
+    {"fst_superblock.thread_top", NULL, V(PLUS) | V(FLIP), "the same"},
+    {"fst_superblock.cgroup_top", NULL, V(PLUS) | V(FLIP), "the same"},
+    {"fst_superblock.cache_top", NULL, V(PLUS) | V(FLIP), "the same: whoever rebuilds finds it free"},
+    {"fst_superblock.slab_top", NULL, V(PLUS) | V(FLIP), "the same"},
+    {"fst_superblock.inflight_top", NULL, V(MINUS) | V(FLIP), "entries that were not used yet"},
+    {"fst_thread_slot.generation", NULL, ALL, "another thread"},
+    {"fst_thread_slot.owner", "base", V(ZERO) | V(PLUS) | V(SELF) | V(FLIP), "another process's, or nobody's"},
+    {"fst_thread_slot.seq", NULL, V(ZERO) | V(PLUS) | V(SELF), "in a section, or in none"},
+    /* one's own slot as the lock's owner: waited for */
+    {"fst_cache.ending", NULL, V(SELF), "no word of a lock at all"},
+    {"fst_child.lock", NULL, V(SELF), "the same"},
+};
+#define LEGALS (sizeof legal / sizeof *legal)
+
 #endif

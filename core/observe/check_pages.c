@@ -1,0 +1,292 @@
+#include <stdlib.h>
+
+#include "alloc/child.h"
+#include "alloc/run.h"
+#include "alloc/slab.h"
+#include "observe/check.h"
+#include "platform/atomics.h"
+#include "refs/word.h"
+#include "region/lock.h"
+#include "region/pages.h"
+
+/* ---- under pages_lock ---- */
+
+/* What the descriptors add up to. */
+struct sums {
+    uint8_t *owned;     /* bit: some descriptor names the page */
+    uint64_t *children; /* pages of each child */
+    uint64_t *groups;   /* and of each group */
+    uint32_t n_children, n_groups;
+    uint64_t pages;
+    uint32_t holes;
+    uint32_t overlaps; /* descriptors that name a page of another one: once is said, it may be one that is wrong */
+};
+
+static bool check_run(struct fst_check *c, uint32_t id, struct sums *sums)
+{
+    struct fst_arena *a = c->a;
+    const struct fst_slab *s = fst_slab_at(a, id);
+    uint64_t pages = (uint64_t)fst_zones(a) * FST_ZONE_PAGES, state = fst_load_acquire(&s->state);
+    if (!fst_check_state(c, "slab", id, state, FST_SLAB_HOLE))
+        return false;
+    /* Whoever ends it is found by the owner: without one, nobody would. State last: reopened, it is LIVE before it is nobody's. */
+    uint64_t owner = fst_load_acquire(&s->owner);
+    uint32_t is = fst_state(fst_load_acquire(&s->state));
+    if ((is == FST_SLAB_CARVING || is == FST_SLAB_CLOSING || is == FST_SLAB_HOLE) && !owner) {
+        fst_check_say(c, "slab %u: state %u, and nobody's", id, is);
+        return false;
+    }
+    if (s->pages == 0 || (uint64_t)s->page + s->pages > pages || (uint64_t)s->page + s->pages > a->capacity_pages) {
+        fst_check_say(c, "slab %u: pages %u to %llu are not in the arena", id, s->page, (unsigned long long)s->page + s->pages);
+        return false;
+    }
+    if (s->child != FST_NONE && s->child >= sums->n_children) {
+        fst_check_say(c, "slab %u: there is no child cache %u", id, s->child);
+        return false;
+    }
+    for (uint64_t p = s->page; p < (uint64_t)s->page + s->pages; p++) {
+        if (sums->owned[p / 8] >> (p % 8) & 1) {
+            if (!sums->overlaps++)
+                fst_check_say(c, "slab %u: page %llu belongs to another slab too", id, (unsigned long long)p);
+            return false;
+        }
+        sums->owned[p / 8] |= (uint8_t)(1u << (p % 8));
+    }
+    sums->pages += s->pages;
+    sums->holes += is == FST_SLAB_HOLE;
+    if (is == FST_SLAB_HOLE)
+        return true;
+    uint32_t group = 0, steps = 0;
+    if (s->child != FST_NONE) {
+        sums->children[s->child] += s->pages;
+        group = fst_child_at(a, s->child)->group;
+    }
+    for (; group < sums->n_groups && steps++ <= sums->n_groups; group = fst_group_at(a, group)->parent)
+        sums->groups[group] += s->pages;
+    return true;
+}
+
+static void check_free_slabs(struct fst_check *c, uint32_t class, uint32_t count)
+{
+    struct fst_arena *a = c->a;
+    uint32_t top = fst_slab_top(a, class), n = 0, id = a->sb->slab_free[class];
+    for (; id != FST_NONE && n <= top; n++) {
+        if (FST_SLAB_ID_CLASS(id) != class || FST_SLAB_ID_INDEX(id) >= top || fst_state(fst_slab_at(a, id)->state) != FST_SLAB_FREE)
+            break;
+        id = fst_slab_at(a, id)->next;
+    }
+    if (id != FST_NONE || n != count)
+        fst_check_say(c, "slab class %u: %u descriptors are free, and their list leads to %u of them and to %x", class, count, n,
+                      id);
+}
+
+static void check_descriptors(struct fst_check *c, struct sums *sums)
+{
+    struct fst_arena *a = c->a;
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
+        uint32_t top = fst_slab_top(a, class), count = 0;
+        bool broken = false;
+        for (uint32_t i = 0; i < top; i++) {
+            uint32_t id = FST_SLAB_ID(class, i);
+            uint64_t state = fst_slab_at(a, id)->state;
+            if (state >> 4 & 0xfff || fst_state(state) != FST_SLAB_FREE)
+                broken |= !check_run(c, id, sums);
+            else
+                count++;
+        }
+        if (!broken)
+            check_free_slabs(c, class, count);
+    }
+}
+
+static void check_free_pages(struct fst_check *c, const struct sums *sums)
+{
+    struct fst_arena *a = c->a;
+    uint64_t wrong = 0, first = 0, pages = (uint64_t)fst_zones(a) * FST_ZONE_PAGES;
+    for (uint64_t p = 0; p < pages && p < a->capacity_pages; p++) {
+        const struct fst_zone *z = fst_zone_at(a, (uint32_t)(p / FST_ZONE_PAGES));
+        bool is_free = z->free[p / FST_EXTENT_PAGES % FST_ZONE_EXTENTS] >> (p % FST_EXTENT_PAGES) & 1;
+        if (is_free == (sums->owned[p / 8] >> (p % 8) & 1) && !wrong++)
+            first = p;
+    }
+    if (wrong) {
+        fst_check_say(c, "%llu pages are free and owned, or neither; the first is %llu", (unsigned long long)wrong,
+                      (unsigned long long)first);
+        return;
+    }
+    uint32_t zone = fst_pages_misfiled(a);
+    if (zone != FST_NONE)
+        fst_check_say(c, "zone %u: its bitmaps do not say what is free in it", zone);
+    if (sums->pages != a->sb->used_pages)
+        fst_check_say(c, "used pages: %llu counted, %llu recorded", (unsigned long long)sums->pages,
+                      (unsigned long long)a->sb->used_pages);
+    if (sums->holes != a->sb->holes)
+        fst_check_say(c, "holes: %u counted, %u recorded", sums->holes, a->sb->holes);
+}
+
+/* One slab with a wrong child is missed by several. */
+static void check_charges(struct fst_check *c, const struct sums *sums)
+{
+    struct fst_arena *a = c->a;
+    uint32_t children = 0, groups = 0, child = 0, group = 0;
+    for (uint32_t i = sums->n_children; i-- > 0;)
+        if (fst_state(fst_child_at(a, i)->state) != FST_CHILD_FREE && fst_child_at(a, i)->used_pages != sums->children[i]) {
+            children++;
+            child = i;
+        }
+    for (uint32_t i = sums->n_groups; i-- > 0;)
+        if (fst_state(fst_group_at(a, i)->state) != FST_GROUP_FREE && fst_group_at(a, i)->usage != sums->groups[i]) {
+            groups++;
+            group = i;
+        }
+    if (children)
+        fst_check_say(c, "child %u: %llu pages counted, %llu recorded (wrong for %u children and %u groups)", child,
+                      (unsigned long long)sums->children[child], (unsigned long long)fst_child_at(a, child)->used_pages, children,
+                      groups);
+    else if (groups)
+        fst_check_say(c, "group %u: %llu pages counted, %llu recorded (wrong for %u groups)", group,
+                      (unsigned long long)sums->groups[group], (unsigned long long)fst_group_at(a, group)->usage, groups);
+}
+
+void fst_check_pages(struct fst_check *c)
+{
+    struct fst_arena *a = c->a;
+    struct sums sums = {.owned = calloc(1, a->capacity_pages / 8 + 1)}; /* zones may be added until we have the lock */
+    /* So may children and groups: those that are there later have no pages yet, or some that are not looked at. */
+    bool again = false;
+    do {
+        sums.n_children = fst_child_top(a);
+        sums.n_groups = fst_group_top(a);
+        free(sums.children);
+        free(sums.groups);
+        sums.children = calloc(sums.n_children + 1u, sizeof(uint64_t));
+        sums.groups = calloc(sums.n_groups + 1u, sizeof(uint64_t));
+        if (!sums.owned || !sums.children || !sums.groups) {
+            fst_check_say(c, "the pages could not be looked at: out of memory");
+            break;
+        }
+        fst_run_lock(a);
+        again = fst_child_top(a) != sums.n_children || fst_group_top(a) != sums.n_groups;
+        if (!again) {
+            size_t before = c->findings;
+            check_descriptors(c, &sums);
+            if (c->findings == before && !fst_is_damaged(a)) {
+                check_free_pages(c, &sums);
+                if (c->findings == before)
+                    check_charges(c, &sums);
+            }
+        }
+        fst_run_unlock(a);
+    } while (again);
+    free(sums.owned);
+    free(sums.children);
+    free(sums.groups);
+}
+
+/* ---- under the child's lock ---- */
+
+static bool check_word(struct fst_check *c, uint32_t id, uint32_t object, uint64_t word)
+{
+    uint64_t flags = word & FST_WORD_FLAGS;
+    if ((word & FST_WORD_CHECK) != fst_word_check(fst_oid(id, object)))
+        fst_check_say(c, "slab %u object %u: word %016llx fails its check", id, object, (unsigned long long)word);
+    else if (!(flags & FST_WORD_ALLOCATED) && ((flags & ~FST_WORD_CONDEMNED) || fst_word_slack(word)))
+        fst_check_say(c, "slab %u object %u: free, but its word is %016llx", id, object, (unsigned long long)word);
+    else
+        return true;
+    return false;
+}
+
+/* The numbers of a LIVE slab of the child. */
+static bool check_numbers(struct fst_check *c, uint32_t id, const struct fst_slab *s, const struct fst_child *child)
+{
+    bool any = child->pages == 0;
+    uint32_t pages = any ? (uint32_t)fst_pages_of(s->asked) : child->pages;
+    if (FST_SLAB_ID_CLASS(id) == child->slab_class && s->objects == child->objects && s->pages == (pages ? pages : 1) &&
+        (any || s->asked == 0))
+        return true;
+    fst_check_say(c, "slab %u: %u objects, %u pages, %llu bytes do not fit child cache %u", id, s->objects, s->pages,
+                  (unsigned long long)s->asked, s->child);
+    return false;
+}
+
+static bool check_owner(struct fst_check *c, uint32_t id, const struct fst_slab *s)
+{
+    uint64_t owner = fst_load_acquire(&s->owner);
+    uint32_t index = (uint32_t)owner - 1;
+    if (!owner)
+        return true;
+    if (s->list != FST_LIST_PARTIAL && index < fst_thread_top(c->a) &&
+        owner >> 32 <= fst_load_acquire(&fst_thread_slot_at(c->a, index)->generation))
+        return true;
+    fst_check_say(c, "slab %u: its owner is %llx, which no thread ever was", id, (unsigned long long)owner);
+    return false;
+}
+
+static bool check_list(struct fst_check *c, uint32_t child, uint32_t head, uint8_t list, uint32_t *count)
+{
+    struct fst_arena *a = c->a;
+    uint32_t previous = FST_NONE, steps = 0;
+    for (uint32_t id = head; id != FST_NONE; id = fst_slab_at(a, id)->next) {
+        if (!fst_slab_id_ok(a, id) || steps++ > fst_slab_top(a, FST_SLAB_ID_CLASS(id))) {
+            fst_check_say(c, "child %u: its list of slabs leads to %u, which is none", child, id);
+            return false;
+        }
+        struct fst_slab *s = fst_slab_at(a, id);
+        if (s->child != child || s->list != list || s->prev != previous || fst_state(s->state) != FST_SLAB_LIVE) {
+            fst_check_say(c, "child %u: slab %u on its list is of child %u, list %u, state %u", child, id, s->child, s->list,
+                          fst_state(s->state));
+            return false;
+        }
+        uint32_t class = FST_SLAB_ID_CLASS(id);
+        if (check_numbers(c, id, s, fst_child_at(a, child)) && check_owner(c, id, s))
+            for (uint32_t i = 0; i < fst_slab_objects(s, class); i++)
+                check_word(c, id, i, fst_load_relaxed(fst_slab_word(s, class, i)));
+        previous = id;
+        ++*count;
+    }
+    return true;
+}
+
+/* LIVE, and a child's: then it is on one of its lists. Under that child's lock, or not any more as it was. */
+static void check_listed(struct fst_check *c, uint32_t id)
+{
+    struct fst_arena *a = c->a;
+    const struct fst_slab *s = fst_slab_at(a, id);
+    uint32_t child = fst_load_relaxed(&s->child);
+    if (fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE || child == FST_NONE || !fst_is_child(a, child))
+        return;
+    fst_slab_lock(a, child);
+    if (fst_state(s->state) == FST_SLAB_LIVE && s->child == child) {
+        const struct fst_child *of = fst_child_at(a, child);
+        uint32_t head = s->list == FST_LIST_PARTIAL ? of->partial : of->full;
+        bool known = s->list == FST_LIST_PARTIAL || s->list == FST_LIST_FULL;
+        known = known && (s->prev == FST_NONE ? head == id : fst_slab_id_ok(a, s->prev) && fst_slab_at(a, s->prev)->next == id);
+        known = known && (s->next == FST_NONE || (fst_slab_id_ok(a, s->next) && fst_slab_at(a, s->next)->prev == id));
+        if (!known || fst_state(of->state) == FST_CHILD_FREE)
+            fst_check_say(c, "slab %u: list %u of child cache %u does not know it", id, s->list, child);
+    }
+    fst_slab_unlock(a, child);
+}
+
+void fst_check_slabs(struct fst_check *c)
+{
+    struct fst_arena *a = c->a;
+    size_t before = c->findings;
+    for (uint32_t i = 0; i < fst_child_top(a); i++) {
+        const struct fst_child *child = fst_child_at(a, i);
+        uint32_t count = 0;
+        fst_check_lock(c, "child", i, &child->lock);
+        if (fst_state(fst_load_acquire(&child->state)) == FST_CHILD_FREE)
+            continue;
+        fst_slab_lock(a, i);
+        if (fst_state(fst_load_acquire(&child->state)) != FST_CHILD_FREE &&
+            check_list(c, i, child->partial, FST_LIST_PARTIAL, &count) && check_list(c, i, child->full, FST_LIST_FULL, &count) &&
+            count != child->slabs)
+            fst_check_say(c, "child %u: %u slabs on its lists, %u recorded", i, count, child->slabs);
+        fst_slab_unlock(a, i);
+    }
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES && c->findings == before; class ++)
+        for (uint32_t i = 0; i < fst_slab_top(a, class); i++)
+            check_listed(c, FST_SLAB_ID(class, i));
+}
