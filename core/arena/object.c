@@ -126,9 +126,7 @@ static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, 
     uint64_t seen = fst_load_acquire(word);
     if ((seen & FST_WORD_FLAGS) || fst_load_acquire(&s->state) != slab_state || s->child != (uint32_t)child)
         return LOST;
-    out->nbytes = (s->asked ? s->asked : c->size) - slack;
-    out->data = fst_slab_data(a, s, id, object * c->stride, out->nbytes);
-    uint32_t entry = out->data ? fst_refs_take(t) : FST_NONE;
+    uint32_t entry = fst_refs_take(t);
     if (entry == FST_NONE)
         return NONE_FREE;
     uint64_t oid = fst_oid(id, object);
@@ -137,10 +135,17 @@ static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, 
         return LOST;
     }
     one_owner(a, entry);
+    out->nbytes = (s->asked ? s->asked : c->size) - slack;
+    out->data =
+        fst_slab_data(a, s, id, object * c->stride, out->nbytes); /* not earlier: until the swing it may become another slab */
     out->oid = oid;
     out->generation = fst_word_gen(seen);
     out->entry = entry;
     out->child = (uint32_t)child;
+    if (!out->data) {
+        fst_drop(a, out);
+        return NONE_FREE;
+    }
     if (undone(t, child_state, out))
         return ENDED;
     if ((c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU))
@@ -159,7 +164,7 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
             }
             if (got == GOT)
                 return FST_OK;
-            return got == ENDED && explain_ended(t->arena, child) ? FST_CLOSED : rc;
+            return fst_verdict(t->arena, got == ENDED && explain_ended(t->arena, child) ? FST_CLOSED : rc);
         }
         if (rc == FST_CLOSED) {
             rc = explain_ended(t->arena, child);
@@ -270,12 +275,7 @@ static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, st
             return rc;
         }
         struct fst_slab *s = fst_slab_at(a, id);
-        uint8_t *data = fst_slab_data(a, s, id, 0, nbytes);
-        if (!data || FST_SLAB_ID_CLASS(id) != 0) {
-            fst_refs_give(t, entry);
-            return fst_verdict(a, FST_FULL);
-        }
-        uint64_t *word = fst_slab_word(s, 0, 0), seen = fst_load_acquire(word), oid = fst_oid(id, 0);
+        uint64_t *word = fst_slab_word(s, FST_SLAB_ID_CLASS(id), 0), seen = fst_load_acquire(word), oid = fst_oid(id, 0);
         /* The state after the word, as in try_active. */
         if (fst_load_acquire(&s->state) != slab_state || (seen & FST_WORD_FLAGS)) { /* somebody gave the still empty slab back */
             fst_refs_give(t, entry);
@@ -286,8 +286,16 @@ static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, st
             continue;
         }
         one_owner(a, entry);
-        *out = (struct fst_ref){
-            .data = data, .nbytes = nbytes, .oid = oid, .generation = fst_word_gen(seen), .entry = entry, .child = (uint32_t)child};
+        *out = (struct fst_ref){.data = fst_slab_data(a, s, id, 0, nbytes),
+                                .nbytes = nbytes,
+                                .oid = oid,
+                                .generation = fst_word_gen(seen),
+                                .entry = entry,
+                                .child = (uint32_t)child};
+        if (!out->data) {
+            fst_drop(a, out);
+            return fst_damage(a);
+        }
         if (!undone(t, child_state, out))
             return FST_OK;
     }
