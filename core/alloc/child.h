@@ -7,6 +7,7 @@
  *                        when the destroyer is killed: whoever takes the lock over restores it). Who meets it waits for that lock.
  *   LIVE, ENDING, OFFLINE -> ENDED   the group or the cache was destroyed: what is not referenced goes in the next batch
  *   OFFLINE, ENDED -> FREE   no slab left
+ * models/cache_ending.pml, models/teardown.pml.
  */
 #ifndef FST_ALLOC_CHILD_H
 #define FST_ALLOC_CHILD_H

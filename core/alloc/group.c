@@ -322,6 +322,8 @@ bool fst_group_try_release(struct fst_arena *a, uint32_t index)
         struct fst_group *g = fst_group_at(a, index);
         uint32_t parent = g->parent;
         fst_registry_unlink_group(a, index);
+        /* A killed batch may have left AGAIN alone (fst_group_taken_all): FREE, it would be queued for it (M_KEEPAGAIN in the model). */
+        fst_store_relaxed(&g->flags, g->flags & ~FST_GROUP_AGAIN);
         fst_store_release(&g->state, fst_state_moved(g->state, FST_GROUP_FREE));
         fst_registry_put(a, FST_T_GROUP, index);
         index = parent;

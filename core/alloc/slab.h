@@ -15,7 +15,7 @@
  *
  * A slab is given back by *closing* it: every word is swung from free to free|CONDEMNED, which makes any allocation from a stale bitmap
  * fail; one word that is not free undoes it. Words are advanced by a generation when a slab is carved, so a stale bitmap of an earlier
- * life never matches.
+ * life never matches. models/slab.pml.
  */
 #ifndef FST_ALLOC_SLAB_H
 #define FST_ALLOC_SLAB_H

@@ -2,7 +2,7 @@
  *
  * A batch takes a bounded number of groups off the queue, the longest waiting first, and leaves the rest to the next one: what they free
  * appears early, however many there are. Their children are written down when they are taken, so that visiting them needs no lock; one
- * that was released meanwhile, and may have become another group's, is looked at for nothing.
+ * that was released meanwhile, and may have become another group's, is looked at for nothing. models/teardown.pml.
  */
 #ifndef FST_RECLAIM_ENDING_H
 #define FST_RECLAIM_ENDING_H
