@@ -36,5 +36,9 @@ int fst_size_class_child(struct fst_arena *a, uint64_t group, uint64_t bytes, ui
         snprintf(name, sizeof name, "size-%llu", (unsigned long long)spec.size);
     uint64_t cache;
     int rc = fst_cache_open(a, &spec, &cache);
+    if (rc == FST_MISMATCH) { /* nobody else makes one of this name */
+        fst_damaged(a, "the cache %s of the size classes is not what it was made as", name);
+        rc = fst_damage(a);
+    }
     return rc ? rc : fst_child_open(a, cache, group, child);
 }

@@ -43,7 +43,7 @@ static void end_synchronous(struct fst_thread *t, uint32_t children)
     struct fst_batch_options options = {.timeout = FST_FOREVER};
     for (uint32_t i = 0; i < children; i++)
         fst_grace_wait(a, fst_gp_cookie(a), FST_FOREVER, NULL);
-    fst_batch_wait(t, fst_load_acquire(&a->sb->batches_begun), &options);
+    fst_batch_wait(t, fst_batch_begun(a), &options);
     fst_unlock(a, &a->sb->teardown_lock);
 }
 

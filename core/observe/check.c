@@ -89,8 +89,8 @@ static void check_counters(struct fst_check *c)
     if (over > begun || !begun || begun >> 62)
         fst_check_say(c, "superblock: grace period %llu is over, and %llu have begun", (unsigned long long)over,
                       (unsigned long long)begun);
-    uint32_t first = fst_load_acquire(&sb->batches_begun), done = fst_load_acquire(&sb->batches);
-    if ((int32_t)(first - done) > 1)
+    uint32_t done = fst_load_acquire(&sb->batches), first = fst_load_acquire(&sb->batches_begun);
+    if (first - done > 1 && fst_load_acquire(&sb->batches) == done)
         fst_check_say(c, "superblock: batch %u has begun, and the last that was over is %u", first, done);
     if (fst_load_relaxed(&sb->lasting) > 1)
         fst_check_say(c, "superblock: lasting is %llu", (unsigned long long)fst_load_relaxed(&sb->lasting));

@@ -453,6 +453,17 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     return rc;
 }
 
+uint32_t fst_batch_begun(struct fst_arena *a)
+{
+    const struct fst_superblock *sb = a->sb;
+    uint32_t done = fst_load_acquire(&sb->batches), begun, again;
+    while (begun = fst_load_acquire(&sb->batches_begun), again = fst_load_acquire(&sb->batches), again != done)
+        done = again; /* one was over in between */
+    if (begun - done > 1)
+        fst_damaged(a, "batch %u has begun, and the last that was over is %u", begun, done);
+    return begun;
+}
+
 int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch_options *options)
 {
     struct fst_superblock *sb = t->arena->sb;

@@ -35,4 +35,7 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
 /* Run batches, or wait for those of others, until number `batches` has passed `cookie`. FST_TIMEOUT. In no section. */
 int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch_options *options);
 
+/* The number of the newest batch: the next one sees all that was done before this call. It is the last that was over, or the one after it. */
+uint32_t fst_batch_begun(struct fst_arena *a);
+
 #endif

@@ -121,10 +121,7 @@ int fst_barrier_begin(fst_arena *a, uint64_t *cookie)
     struct fst_thread *t;
     int rc = may_wait(a, "barrier()", &t);
     fst_full_fence(); /* PAIR(batch-number) */
-    *cookie = fst_load_acquire(&a->sb->batches_begun);
-    uint32_t done = fst_load_acquire(&a->sb->batches);
-    if ((int32_t)((uint32_t)*cookie - done) > 1)
-        fst_damaged(a, "batch %u has begun, and the last that was over is %u", (uint32_t)*cookie, done);
+    *cookie = fst_batch_begun(a);
     return fst_verdict(a, rc);
 }
 
@@ -141,7 +138,7 @@ int fst_barrier_wait(fst_arena *a, uint64_t cookie, uint64_t timeout)
     uint32_t queued = fst_load_acquire(&a->sb->ended_groups);
     while (rc == FST_OK && (int32_t)(queued - fst_load_acquire(&a->sb->ended_taken)) > 0 &&
            fst_load_acquire(&a->sb->ended_head) != FST_NONE)
-        rc = fst_batch_wait(t, fst_load_acquire(&a->sb->batches_begun), &options);
+        rc = fst_batch_wait(t, fst_batch_begun(a), &options);
     return fst_verdict(a, rc);
 }
 

@@ -401,8 +401,8 @@ static const struct legal {
     /* counters that others compare only with each other */
     {"fst_superblock.buckets", NULL, V(PLUS) | V(MINUS) | V(FLIP), "as long as every name is found"},
     {"fst_superblock.ended_tail", NULL, ALL, "nothing is queued"},
-    {"fst_superblock.batches", NULL, V(PLUS) | V(MINUS) | V(FLIP) | V(BEYOND), "the next batch says how many have begun"},
-    {"fst_superblock.batches_begun", NULL, V(ZERO) | V(ONES) | V(PLUS) | V(MINUS) | V(SELF), "the same"},
+    {"fst_superblock.batches", NULL, V(MINUS) | V(FLIP), "a batch was broken off"},
+    {"fst_superblock.batches_begun", NULL, V(PLUS) | V(FLIP), "a batch was broken off"},
     {"fst_superblock.gp_seq", NULL, V(PLUS) | V(FLIP) | V(BEYOND), "others have begun and are not over"},
     {"fst_superblock.gp_completed", NULL, V(ZERO) | V(MINUS) | V(FLIP) | V(SELF), "the next one says what is over"},
     {"fst_superblock.lasting", NULL, V(ZERO) | V(MINUS) | V(SELF), "both are legal"},
