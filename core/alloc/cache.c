@@ -53,11 +53,20 @@ bool fst_cache_body(struct fst_arena *a, uint64_t id, uint32_t *body)
     return state == FST_CACHE_LIVE || (state == FST_CACHE_ALIAS && *body < fst_cache_top(a));
 }
 
+/* Is a cache that a table of names led to in one of two states? Under names_lock, it is. */
+static bool in_table(struct fst_arena *a, uint32_t index, uint32_t one, uint32_t other)
+{
+    uint32_t state = fst_state(fst_cache_at(a, index)->state);
+    if (state != one && state != other)
+        fst_damaged(a, "cache %u: its state is %u, and a table of names leads to it", index, state);
+    return state == one || state == other;
+}
+
 /* The size classes have names of their own: nobody's cache is in their way. */
 static uint32_t find_name(struct fst_arena *a, const struct fst_cache_spec *spec)
 {
     uint32_t i = fst_names_first(a, FST_NAMES_CACHE, fst_registry_hash_name(spec->name, 0));
-    for (; i != FST_NONE; i = fst_names_next(a, FST_NAMES_CACHE, i)) {
+    for (; i != FST_NONE && in_table(a, i, FST_CACHE_LIVE, FST_CACHE_ALIAS); i = fst_names_next(a, FST_NAMES_CACHE, i)) {
         const struct fst_cache *c = fst_cache_at(a, i);
         if (strncmp(c->name, spec->name, FST_NAME_MAX) == 0 && !((c->flags ^ spec->flags) & FST_CACHE_SIZE_CLASS))
             return i;
@@ -72,7 +81,7 @@ static uint32_t find_alike(struct fst_arena *a, const struct fst_cache_spec *spe
     if (spec->init || (spec->flags & (FST_CACHE_NO_MERGE | FST_CACHE_TYPESAFE_BY_RCU | FST_CACHE_SIZE_CLASS)))
         return FST_NONE;
     uint32_t i = fst_names_first(a, FST_NAMES_SHAPE, fst_registry_hash_shape(spec->size, align, format));
-    for (; i != FST_NONE; i = fst_names_next(a, FST_NAMES_SHAPE, i)) {
+    for (; i != FST_NONE && in_table(a, i, FST_CACHE_LIVE, FST_CACHE_NAMELESS); i = fst_names_next(a, FST_NAMES_SHAPE, i)) {
         const struct fst_cache *c = fst_cache_at(a, i);
         if (c->size == spec->size && c->align == align && strncmp(c->format, format, FST_FORMAT_MAX) == 0)
             return i;
