@@ -348,16 +348,22 @@ static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uin
     return fst_fail(FST_CLOSED, "the cache or the group has ended");
 }
 
-/* Do the numbers that make a slab of the child fit together? What is computed from them stays inside the slab. */
-static int check_shape(struct fst_arena *a, uint32_t child, uint32_t pages, uint32_t objects)
+/* Do the numbers that make a slab of the child fit together? What is computed from them stays inside the slab. `state`: the child's, before
+ * they were read. FST_CLOSED: that life is over, and they may be of two. */
+static int check_shape(struct fst_arena *a, uint32_t child, uint64_t state, uint32_t pages, uint32_t objects)
 {
     const struct fst_child *c = fst_child_at(a, child);
     uint64_t bytes = (uint64_t)pages << FST_PAGE_SHIFT;
-    if (c->slab_class >= FST_SLAB_CLASSES || !objects || objects > fst_slab_class_words[c->slab_class] || c->stride > bytes ||
-        (uint64_t)objects * c->stride > bytes || (c->pages && c->size > (objects == 1 ? bytes : c->stride)) || c->align_order > 9)
-        fst_damaged(a, "child cache %u: %u objects of %llu bytes, %llu apart, in slabs of %u pages, class %u", child, objects,
-                    (unsigned long long)c->size, (unsigned long long)c->stride, pages, c->slab_class);
-    return fst_verdict(a, FST_OK);
+    if (c->slab_class < FST_SLAB_CLASSES && objects && objects <= fst_slab_class_words[c->slab_class] && c->stride <= bytes &&
+        (uint64_t)objects * c->stride <= bytes && (!c->pages || c->size <= (objects == 1 ? bytes : c->stride)) &&
+        c->align_order <= 9)
+        return fst_verdict(a, FST_OK);
+    fst_acquire_fence();
+    if (fst_load_relaxed(&c->state) != state)
+        return fst_fail(FST_CLOSED, "the cache or the group has ended");
+    fst_damaged(a, "child cache %u: %u objects of %llu bytes, %llu apart, in slabs of %u pages, class %u", child, objects,
+                (unsigned long long)c->size, (unsigned long long)c->stride, pages, c->slab_class);
+    return fst_damage(a);
 }
 
 const uint8_t *fst_slab_init(struct fst_arena *a, uint32_t cache, uint64_t *bytes)
@@ -401,7 +407,7 @@ static int new_slab(struct fst_thread *t, uint32_t child, uint64_t child_state, 
 {
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, child);
-    int rc = check_shape(a, child, pages, objects);
+    int rc = check_shape(a, child, child_state, pages, objects);
     if (rc == FST_OK)
         rc = fst_run_take(a, child, child_state, c->slab_class, pages, c->align_order, fst_slab_owner_word(t), id);
     if (rc)
@@ -645,7 +651,8 @@ int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active
         return rc;
     struct fst_active *act = *out = fst_active_of(t, child);
     bool same = act->child_id == child_id && act->child_state == state;
-    rc = same ? fst_verdict(a, FST_OK) : check_shape(a, child, fst_child_at(a, child)->pages, fst_child_at(a, child)->objects);
+    rc = same ? fst_verdict(a, FST_OK)
+              : check_shape(a, child, state, fst_child_at(a, child)->pages, fst_child_at(a, child)->objects);
     if (rc && fst_child_at(a, child)->pages)
         return rc;
     if (!same)

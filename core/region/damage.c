@@ -133,17 +133,18 @@ uint32_t fst_top_of(const struct fst_arena *a, uint32_t kind)
 uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot)
 {
     const struct fst_process *p = fst_process_at(a, slot);
-    for (;;) {
-        uint32_t top = fst_load_acquire(&p->entry_top);
-        uint64_t bytes = fst_load_acquire(&p->entries_committed);
+    uint32_t top = 0;
+    uint64_t bytes = 0;
+    /* More than once: a batch may be emptying the table and giving its memory back, and the next owner be filling it. */
+    for (int tries = 0; tries < 100; tries++) {
+        top = fst_load_acquire(&p->entry_top);
+        bytes = fst_load_acquire(&p->entries_committed);
         if (top <= FST_MAX_ENTRIES && top * sizeof(uint64_t) <= bytes)
             return top;
-        if (fst_load_acquire(&p->entry_top) != top)
-            continue; /* a batch has emptied the table, and gives its memory back */
-        fst_damaged(a, "process slot %u has %u reference entries, and memory of %llu bytes for them", slot, top,
-                    (unsigned long long)bytes);
-        return 0;
     }
+    fst_damaged(a, "process slot %u has %u reference entries, and memory of %llu bytes for them", slot, top,
+                (unsigned long long)bytes);
+    return 0;
 }
 
 /* ---- walks ---- */
