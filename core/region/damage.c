@@ -10,12 +10,18 @@
 #include "region/region.h"
 #include "region/table.h"
 
+#define ALIGN 64u /* of descriptors */
+static_assert(FST_STAND_IN_BYTES % ALIGN == 0, "each stand-in is aligned");
+
 int fst_damage_create(struct fst_arena *a)
 {
-    a->damage = calloc(1, sizeof *a->damage);
-    if (!a->damage)
+    struct fst_damage *d = calloc(1, sizeof *d + (FST_T_COUNT + 1) * FST_STAND_IN_BYTES + ALIGN);
+    if (!d)
         return fst_fail(FST_FULL, "out of memory");
-    a->damage->arena = a;
+    uint8_t *behind = (uint8_t *)(d + 1);
+    d->stand_in = behind + (ALIGN - (uintptr_t)behind % ALIGN) % ALIGN;
+    d->arena = a;
+    a->damage = d;
     return FST_OK;
 }
 
@@ -68,8 +74,8 @@ static uint32_t find_room(const struct fst_arena *a, uint32_t kind)
 /* FREE, and every link of it leads nowhere. */
 static void *stand_in(const struct fst_arena *a, uint32_t kind)
 {
-    void *at = a->damage->stand_in[kind];
-    memset(at, 0, sizeof a->damage->stand_in[kind]);
+    void *at = a->damage->stand_in + (size_t)kind * FST_STAND_IN_BYTES;
+    memset(at, 0, FST_STAND_IN_BYTES);
     if (kind == FST_T_CACHE) {
         struct fst_cache *c = at;
         c->first = c->merged = c->init_slab = c->next_free = c->root_child = FST_NONE;

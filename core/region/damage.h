@@ -13,7 +13,6 @@
 #ifndef FST_REGION_DAMAGE_H
 #define FST_REGION_DAMAGE_H
 
-#include <stdalign.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,7 +25,7 @@ struct fst_damage {
     uint32_t found;
     char text[256];
     struct fst_arena *arena;
-    alignas(8) uint8_t stand_in[32][FST_STAND_IN_BYTES]; /* by table */
+    uint8_t *stand_in; /* FST_STAND_IN_BYTES for each table, aligned as they are */
 };
 
 int fst_damage_create(struct fst_arena *a);

