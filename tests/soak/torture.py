@@ -44,7 +44,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import numpy.random  # here: a child forked while another thread imports it would wait for ever
+import numpy.random  # what NumPy imports late, a child forked meanwhile would wait for, for ever
 
 import flagstone
 from flagstone.testing import assert_sound, wait_until
@@ -179,7 +179,7 @@ def verify_typed(found, handle):
     the same words elsewhere in an object, do not fit any.
     """
     words = found.view("u8")[2:]
-    keys = np.unique((words ^ _ramp(len(words) + 2)[2:])[words != 0])
+    keys = set((words ^ _ramp(len(words) + 2)[2:])[words != 0].tolist())
     if len(keys) > 3:
         raise Wrong(
             f"object {handle.hex()} of a typesafe cache holds something else inside a section:"
