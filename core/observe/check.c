@@ -61,25 +61,14 @@ static void check_committed(struct fst_check *c, uint32_t kind)
         fst_check_say(c, "table %s: %llu bytes are said to have memory", fst_table_name(kind), (unsigned long long)bytes);
 }
 
-/* What lies beyond the bound was never used. (fst_top_of notes a bound that is wrong.) */
+/* (fst_top_of notes a bound that is wrong in itself.) */
 static void check_top(struct fst_check *c, uint32_t kind)
 {
-    struct fst_arena *a = c->a;
-    uint32_t top = fst_top_of(a, kind);
-    const uint64_t *beyond = NULL;
-    if (top >= a->room[kind])
+    uint32_t top = fst_top_of(c->a, kind);
+    if (!fst_used_beyond(c->a, kind, top))
         return;
-    if (kind == FST_T_THREAD)
-        beyond = &fst_thread_slot_at(a, top)->owner;
-    else if (kind == FST_T_GROUP)
-        beyond = &fst_group_at(a, top)->state;
-    else if (kind >= FST_T_SLAB || kind == FST_T_PROCESS || kind == FST_T_INFLIGHT || kind == FST_T_CACHE || kind == FST_T_CHILD ||
-             kind == FST_T_CGROUP)
-        beyond = (const uint64_t *)(const void *)(a->table[kind] + (uint64_t)top * a->known.tables[kind].size); /* its first word */
-    if (beyond && fst_load_acquire(beyond) && fst_top_of(a, kind) == top) {
-        fst_check_say(c, "there are %u %s, and one more was in use", top, fst_table_name(kind));
-        fst_damaged(a, "there are %u %s, and one more was in use", top, fst_table_name(kind));
-    }
+    fst_check_say(c, "there are %u %s, and one more was in use", top, fst_table_name(kind));
+    fst_damaged(c->a, "there are %u %s, and one more was in use", top, fst_table_name(kind));
 }
 
 static void check_counters(struct fst_check *c)

@@ -99,6 +99,10 @@ void *fst_beyond(const struct fst_arena *a, uint32_t kind, uint32_t index)
 {
     if (index < find_room(a, kind))
         return a->table[kind] + (uint64_t)index * a->known.tables[kind].size;
+#ifdef FST_MUTANT_ANYWHERE
+    if (kind < FST_T_COUNT)
+        return a->table[kind] + (uint64_t)index * a->known.tables[kind].size;
+#endif
     fst_damaged(a, "something leads to number %u of the %s, of which there are %u", index, fst_table_name(kind), a->room[kind]);
     return stand_in(a, kind);
 }
@@ -136,6 +140,31 @@ uint32_t fst_top_of(const struct fst_arena *a, uint32_t kind)
     return word ? fst_top(a, kind, word) : find_room(a, kind);
 }
 
+bool fst_used_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top)
+{
+    const uint64_t *beyond = NULL;
+    if (top >= find_room(a, kind))
+        return false;
+    if (kind == FST_T_THREAD)
+        beyond = &fst_thread_slot_at(a, top)->owner;
+    else if (kind == FST_T_GROUP)
+        beyond = &fst_group_at(a, top)->state;
+    else if (kind >= FST_T_SLAB || kind == FST_T_PROCESS || kind == FST_T_INFLIGHT || kind == FST_T_CACHE || kind == FST_T_CHILD ||
+             kind == FST_T_CGROUP)
+        beyond = (const uint64_t *)(const void *)(a->table[kind] + (uint64_t)top * a->known.tables[kind].size); /* its first word */
+    return beyond && fst_load_acquire(beyond) && fst_top_of(a, kind) == top;
+}
+
+int fst_damage_attach(const struct fst_arena *a)
+{
+    for (uint32_t kind = 0; kind < FST_T_COUNT; kind++) {
+        uint32_t top = fst_top_of(a, kind);
+        if (fst_used_beyond(a, kind, top))
+            fst_damaged(a, "there are %u %s, and one more was in use", top, fst_table_name(kind));
+    }
+    return fst_damage(a);
+}
+
 uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot)
 {
     const struct fst_process *p = fst_process_at(a, slot);
@@ -158,6 +187,9 @@ uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot)
 bool fst_lost(const struct fst_arena *a, uint32_t kind, uint32_t index, uint32_t steps)
 {
     uint32_t top = fst_top_of(a, kind);
+#ifdef FST_MUTANT_CIRCLES
+    steps = 0;
+#endif
     if (index < top && steps <= top)
         return false;
     if (index >= top)

@@ -34,6 +34,10 @@ void fst_damage_destroy(struct fst_arena *a);
 /* Note a contradiction; the sentence names structure and index. */
 void fst_damaged(const struct fst_arena *a, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
 
+/* Whoever attaches knows nothing yet that a bound could be compared with: but the descriptor beyond it was never used. Otherwise
+ * FST_CORRUPTED: who took a bound for true that was lowered would release what processes beyond it use. */
+int fst_damage_attach(const struct fst_arena *a);
+
 /* FST_CORRUPTED with what was noticed first, or FST_OK. */
 int fst_damage(const struct fst_arena *a);
 

@@ -251,6 +251,9 @@ static inline uint32_t fst_slab_top(const struct fst_arena *a, uint32_t class)
 /* The same by table. */
 uint32_t fst_top_of(const struct fst_arena *a, uint32_t kind);
 
+/* Was the descriptor in use that comes after so many? Bounds are raised first. */
+bool fst_used_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top);
+
 /* Entries of the process's table that may be read. */
 uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot);
 
