@@ -56,7 +56,7 @@ static void check_committed(struct fst_check *c, uint32_t kind)
     uint64_t total = (t->count * t->size + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
     if (kind == FST_T_ENTRY)
         total = 0; /* each process has its own */
-    bool enough = kind == FST_T_ENTRY || (uint64_t)c->a->top[kind] * t->size <= bytes;
+    bool enough = kind == FST_T_ENTRY || (uint64_t)fst_seen(c->a, kind) * t->size <= bytes;
     if (bytes > total || bytes % FST_PAGE || !enough)
         fst_check_say(c, "table %s: %llu bytes are said to have memory", fst_table_name(kind), (unsigned long long)bytes);
 }

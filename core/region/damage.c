@@ -66,9 +66,9 @@ static uint32_t find_room(const struct fst_arena *a, uint32_t kind)
     const struct fst_table *t = &a->known.tables[kind];
     uint64_t n = fst_load_acquire(&a->sb->tables[kind].committed) / t->size;
     uint32_t room = (uint32_t)(n < t->count ? n : t->count);
-    if (room > a->room[kind])
+    if (room > fst_room(a, kind))
         __atomic_store_n(&a->damage->arena->room[kind], room, __ATOMIC_RELAXED);
-    return room > a->room[kind] ? room : a->room[kind];
+    return room > fst_room(a, kind) ? room : fst_room(a, kind);
 }
 
 /* FREE, and every link of it leads nowhere. */
@@ -103,7 +103,7 @@ void *fst_beyond(const struct fst_arena *a, uint32_t kind, uint32_t index)
     if (kind < FST_T_COUNT)
         return a->table[kind] + (uint64_t)index * a->known.tables[kind].size;
 #endif
-    fst_damaged(a, "something leads to number %u of the %s, of which there are %u", index, fst_table_name(kind), a->room[kind]);
+    fst_damaged(a, "something leads to number %u of the %s, of which there are %u", index, fst_table_name(kind), fst_room(a, kind));
     return stand_in(a, kind);
 }
 
@@ -116,8 +116,8 @@ uint32_t fst_top_moved(const struct fst_arena *a, uint32_t kind, const uint32_t 
         fst_damaged(a, "there were %u %s, and now there are %u", seen, fst_table_name(kind), top);
         return seen;
     }
-    if (top > a->room[kind] && top > find_room(a, kind)) {
-        fst_damaged(a, "there are %u %s, of which %u have memory", top, fst_table_name(kind), a->room[kind]);
+    if (top > fst_room(a, kind) && top > find_room(a, kind)) {
+        fst_damaged(a, "there are %u %s, of which %u have memory", top, fst_table_name(kind), fst_room(a, kind));
         return seen;
     }
     uint32_t had = seen;

@@ -81,9 +81,14 @@ static inline int fst_verdict(const struct fst_arena *a, int rc)
  * is damaged, and this is a stand-in. */
 void *fst_beyond(const struct fst_arena *a, uint32_t kind, uint32_t index);
 
+static inline uint32_t fst_room(const struct fst_arena *a, uint32_t kind)
+{
+    return __atomic_load_n(&a->room[kind], __ATOMIC_RELAXED); /* another thread may find more */
+}
+
 static inline void *fst_at(const struct fst_arena *a, uint32_t kind, uint32_t index, uint64_t size)
 {
-    if (__builtin_expect(index >= a->room[kind], 0))
+    if (__builtin_expect(index >= fst_room(a, kind), 0))
         return fst_beyond(a, kind, index);
     return a->table[kind] + index * size;
 }
@@ -157,7 +162,7 @@ static inline struct fst_slab *fst_slab_known(const struct fst_arena *a, uint32_
 static inline struct fst_slab *fst_slab_at(const struct fst_arena *a, uint32_t id)
 {
     uint32_t class = fst_slab_class(id), index = FST_SLAB_ID_INDEX(id);
-    if (__builtin_expect(index >= a->room[FST_T_SLAB + class], 0))
+    if (__builtin_expect(index >= fst_room(a, FST_T_SLAB + class), 0))
         return (struct fst_slab *)fst_beyond(a, FST_T_SLAB + class, index);
     return (struct fst_slab *)(void *)(a->table[FST_T_SLAB + class] + (uint64_t)index * fst_slab_bytes(class));
 }
@@ -172,16 +177,21 @@ uint32_t fst_top_moved(const struct fst_arena *a, uint32_t kind, const uint32_t 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wstringop-overflow"
 #endif
+static inline uint32_t fst_seen(const struct fst_arena *a, uint32_t kind)
+{
+    return __atomic_load_n(&a->top[kind], __ATOMIC_RELAXED);
+}
+
 static inline uint32_t fst_top(const struct fst_arena *a, uint32_t kind, const uint32_t *word)
 {
     uint32_t top = __atomic_load_n(word, __ATOMIC_ACQUIRE);
-    return __builtin_expect(top == __atomic_load_n(&a->top[kind], __ATOMIC_RELAXED), 1) ? top : fst_top_moved(a, kind, word);
+    return __builtin_expect(top == fst_seen(a, kind), 1) ? top : fst_top_moved(a, kind, word);
 }
 
 /* Is the index below the bound? Mostly it is below what was seen last. */
 static inline bool fst_below(const struct fst_arena *a, uint32_t kind, uint32_t index, const uint32_t *word)
 {
-    return __builtin_expect(index < __atomic_load_n(&a->top[kind], __ATOMIC_RELAXED), 1) || index < fst_top(a, kind, word);
+    return __builtin_expect(index < fst_seen(a, kind), 1) || index < fst_top(a, kind, word);
 }
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -266,7 +276,7 @@ static inline bool fst_step(const struct fst_arena *a, uint32_t kind, uint32_t i
 {
     if (index == FST_NONE)
         return false;
-    return __builtin_expect(++*steps <= a->top[kind] && index < a->top[kind], 1) || !fst_lost(a, kind, index, *steps);
+    return __builtin_expect(++*steps <= fst_seen(a, kind) && index < fst_seen(a, kind), 1) || !fst_lost(a, kind, index, *steps);
 }
 
 static inline bool fst_slab_step(const struct fst_arena *a, uint32_t id, uint32_t *steps)
