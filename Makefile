@@ -82,7 +82,7 @@ test-python: $(S)/package $(S)/tools ## the Python tests
 
 soak: $(S)/package $(S)/tools ## the tests that run for minutes: MINUTES=10, SEED=n to repeat
 	@export FST_TEST_SOAK=1 TEST_TIMEOUTS=20 TEST_VERBOSE=1 TORTURE=50; \
-		CC=gcc TESTS="kill_twice torture" tools/core-tests gcc -Dfault_points=true; \
+		CC=gcc TESTS="kill_twice torture clobber" tools/core-tests gcc -Dfault_points=true; \
 		CC=clang TESTS=steps tools/core-tests clang -Dbuildtype=release
 	@$(BIN)/python -m pytest -m soak -s --timeout=3600 $(ARGS)
 
