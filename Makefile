@@ -62,7 +62,7 @@ hot-paths: $(S)/tools ## count the instructions of the core's hot paths: ARGS=--
 mutants: $(S)/tools ## break one rule of the core at a time, and see that a test fails: ARGS=--torture that a torture does
 	@$(BIN)/python tools/mutants $(ARGS)
 
-sanitize: $(S)/tools ## the same under the address, undefined behaviour and thread sanitizers
+sanitize: $(S)/package $(S)/tools ## the same under sanitizers, and part of the Python tests: ARGS=tests/process for others
 	@CC=gcc TEST_TIMEOUTS=4 ASAN_OPTIONS=detect_stack_use_after_return=1 \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		tools/core-tests asan -Dfault_points=true -Db_sanitize=address,undefined
@@ -70,6 +70,7 @@ sanitize: $(S)/tools ## the same under the address, undefined behaviour and thre
 	@CC=clang TEST_TIMEOUTS=8 TSAN_OPTIONS=halt_on_error=1 TEST_WRAPPER="setarch -R" \
 		TESTS="word pages lock rcu slab object arena torture" \
 		tools/core-tests tsan -Db_sanitize=thread -Db_lundef=false
+	@tools/python-sanitize $(ARGS)
 
 fuzz: $(S)/tools ## look for inputs that crash the core: MINUTES=10, TARGET="attach", MUTANT=name
 	@tools/fuzz $(TARGET)
