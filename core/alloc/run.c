@@ -67,18 +67,19 @@ static uint32_t pop_free(struct fst_arena *a, uint32_t class)
     uint32_t id = sb->slab_free[class];
     uint32_t top = fst_slab_top(a, class);
     if (id != FST_NONE) {
-        if (FST_SLAB_ID_CLASS(id) != class || FST_SLAB_ID_INDEX(id) >= top || fst_state(fst_slab_at(a, id)->state) != FST_SLAB_FREE)
+        if (FST_SLAB_ID_CLASS(id) != class || FST_SLAB_ID_INDEX(id) >= top ||
+            fst_state(fst_load_relaxed(&fst_slab_at(a, id)->state)) != FST_SLAB_FREE)
             fst_damaged(a, "slab %u is not free, and among the free ones of class %u", id, class);
         if (fst_is_damaged(a))
             return FST_NONE;
-        fst_store_relaxed(&sb->slab_free[class], fst_slab_at(a, id)->next);
+        fst_store_relaxed(&sb->slab_free[class], fst_load_relaxed(&fst_slab_at(a, id)->next));
         return id;
     }
     if (top >= a->known.tables[FST_T_SLAB + class].count)
         return FST_NONE;
     if ((uint64_t)(top + 1) * fst_slab_bytes(class) > fst_load_acquire(&sb->tables[FST_T_SLAB + class].committed))
         return FST_NONE;
-    if (fst_slab_at(a, FST_SLAB_ID(class, top))->state != 0)
+    if (fst_load_relaxed(&fst_slab_at(a, FST_SLAB_ID(class, top))->state) != 0)
         fst_damaged(a, "there are %u slabs of class %u, and one more was in use", top, class);
     if (fst_is_damaged(a))
         return FST_NONE;

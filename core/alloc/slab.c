@@ -308,7 +308,7 @@ static void carve(struct fst_arena *a, uint32_t id, uint32_t objects, const stru
     fst_store_relaxed(&s->objects, (uint16_t)objects);
     for (uint32_t i = 0; i < objects; i++) {
         uint64_t *word = fst_slab_word(s, class, i);
-        uint64_t next = fst_word_free(*word);
+        uint64_t next = fst_word_free(fst_load_relaxed(word)); /* a batch may try its old life's, and fail */
         /* Release: who sees this word sees that the slab's state has gone on. */
         fst_store_release(word, (next & ~FST_WORD_CHECK) | fst_word_check(fst_oid(id, i)));
     }
