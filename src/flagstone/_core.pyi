@@ -13,7 +13,7 @@ class _Buffer(Protocol):
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 class _ArenaInfo(TypedDict):
-    uuid: list[int]
+    uuid: bytes
     path: bytes
     capacity: int
     used: int
@@ -135,7 +135,7 @@ class _Process(TypedDict):
     threads: int
 
 class _Peek(TypedDict):
-    uuid: list[int]
+    uuid: bytes
     capacity: int
     used: int
     committed: int

@@ -610,7 +610,9 @@ cdef class Attachment:
     def info(self):
         cdef fst_arena_info info
         _check(fst_arena_get_info(self.ptr, &info))
-        return info
+        facts = <object>info
+        facts["uuid"] = info.uuid[:16]  # Cython takes it for a text, which ends at its first zero
+        return facts
 
     # ---- caches and groups
 
@@ -1302,7 +1304,9 @@ def peek(bytes path not None):
     with nogil:
         status = peek_file(name, &out)
     _check(status)
-    return out
+    facts = <object>out
+    facts["uuid"] = out.uuid[:16]  # as above: all 16 bytes, zeros included
+    return facts
 
 
 def gc(bytes folder not None):

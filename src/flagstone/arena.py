@@ -441,7 +441,7 @@ def arenas(folder: str | os.PathLike[str] = FOLDER) -> list[ArenaInfo]:
             ArenaInfo(
                 name=arena_name(path) or path,
                 path=path,
-                uuid=bytes(info["uuid"]).hex(),
+                uuid=info["uuid"].hex(),
                 capacity=info["capacity"],
                 used=info["used"],
                 committed=info["committed"],

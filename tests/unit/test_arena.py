@@ -204,6 +204,16 @@ def test_arenas(arena_name):
         del block
 
 
+def test_a_uuid_with_a_zero_in_it(arena_name):
+    seen = ""
+    while "00" not in [seen[i : i + 2] for i in range(0, len(seen), 2)]:  # one in 16
+        with flagstone.open(arena_name, capacity="1MiB") as arena:
+            (info,) = (one for one in flagstone.arenas() if one.name == arena_name)
+            seen = arena.snapshot().uuid
+            assert info.uuid == seen
+            assert len(seen) == 32
+
+
 @pytest.mark.parametrize("content", [b"", b"x", bytes(4096), os.urandom(100_000)])
 def test_a_file_that_is_no_arena_is_refused(arena_name, content):
     path = f"/dev/shm/flagstone.{arena_name}"
