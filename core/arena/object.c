@@ -345,6 +345,10 @@ static inline bool swing_private(struct fst_arena *a, uint32_t entry, uint64_t *
     seen &= ~FST_WORD_SHARED;
     __atomic_store_n(word, seen, __ATOMIC_RELAXED);
 #endif
+#ifdef FST_MUTANT_PRIVATE_CONDEMNED
+    if ((seen & FST_WORD_CONDEMNED) && !(seen & FST_WORD_SHARED))
+        fst_cas64(word, &seen, fst_word_free(seen) | FST_WORD_CONDEMNED);
+#endif
     if (__builtin_expect((seen & (FST_WORD_FLAGS & ~FST_WORD_FREED)) != FST_WORD_ALLOCATED, 0) ||
         __builtin_expect(!fst_cas64(word, &seen, fst_word_free(seen)), 0))
         return false;

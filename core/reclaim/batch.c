@@ -231,6 +231,9 @@ static void end_inflight(struct fst_batch *b)
     for (uint32_t i = 0; i < top; i++) {
         uint64_t word = fst_load_acquire(&fst_inflight_at(b->a, i)->word);
         uint64_t oid = fst_inflight_oid(word);
+#ifdef FST_MUTANT_NO_REVOKE
+        continue;
+#endif
         if ((word & FST_INFLIGHT_LIVE) && fst_word_of(b->a, oid) && of_ended(b->a, oid))
             fst_inflight_end(b->a, i, word);
     }
@@ -243,6 +246,9 @@ static void keep(struct fst_arena *a, uint64_t oid, uint64_t entry, bool any_gen
 {
     uint64_t *word = fst_word_of(a, oid);
     uint64_t seen = word ? fst_load_acquire(word) : 0;
+#ifdef FST_MUTANT_NO_GENERATION
+    any_generation = true;
+#endif
     while ((seen & FST_WORD_ALLOCATED) && (seen & FST_WORD_CONDEMNED) && (any_generation || fst_entry_matches(entry, seen)))
         if (fst_cas64(word, &seen, seen & ~FST_WORD_CONDEMNED))
             return;

@@ -29,6 +29,8 @@ static bool acquire_word(uint64_t *word, uint64_t oid, uint64_t generation, bool
         uint64_t next = (seen | FST_WORD_SHARED) & ~FST_WORD_CONDEMNED;
 #ifdef FST_MUTANT_NO_RESCUE
         next = seen | FST_WORD_SHARED;
+#elif defined(FST_MUTANT_NO_SHARED)
+        next = seen & ~FST_WORD_CONDEMNED;
 #endif
         if (fst_cas64(word, &seen, next))
             return true;

@@ -345,6 +345,26 @@ static void lasting_closed_by_nobody(void)
     tear_down();
 }
 
+/* What is on its way in a destroyed group ends with it, and keeps nothing. */
+static void messages_of_a_destroyed_group(void)
+{
+    set_up();
+    uint64_t job = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, 0), base = used_bytes(a);
+    struct fst_ref ref = alloc_one(a, child_of(a, make_cache(a, "sent", 64, 0), job));
+    struct fst_message m;
+    CHECK_EQ(FST_OK, fst_share(a, &ref, &m));
+    fst_drop(a, &ref);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(1, state_of(a).in_flight);
+    CHECK_EQ(FST_OK, fst_group_destroy(a, job));
+    fst_group_unref(a, job);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(0, state_of(a).in_flight);
+    CHECK_EQ(base, used_bytes(a));
+    CHECK_EQ(FST_STALE, fst_take(a, &m, &ref));
+    tear_down();
+}
+
 static void group_in_flight(void)
 {
     struct post *post = shared_memory(sizeof *post);
@@ -756,5 +776,5 @@ static void pressure(void)
 
 TEST_MAIN(CASE(recycled_children), CASE(ends_with_its_cgroup), CASE(no_cgroup), CASE(synchronous), CASE(pressure), CASE(tree),
           CASE(limits), CASE(never_exceeded), CASE(destroy_in_use), CASE(close_group), CASE(closed_by_the_last), CASE(lasting),
-          CASE(lasting_closed_by_nobody), CASE(group_in_flight), CASE(many_lives), CASE(many_caches), CASE(churn_of_groups),
-          CASE(limit_of_a_group_that_goes))
+          CASE(lasting_closed_by_nobody), CASE(messages_of_a_destroyed_group), CASE(group_in_flight), CASE(many_lives),
+          CASE(many_caches), CASE(churn_of_groups), CASE(limit_of_a_group_that_goes))
