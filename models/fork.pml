@@ -2,8 +2,8 @@
  *
  * One object; the parent has a reference, private or shared with a third process that may drop its own. The parent's
  * forking thread claims a slot for the child through a new lock description, copies the parent's LIVE entry into it, and forks;
- * another thread of the parent may drop the parent's reference at any time (a private drop takes no mutex; every other
- * change of the table waits for the fork). The child uses what it inherited, may drop it, may stay for ever. Parent and child may be
+ * another thread of the parent may drop the parent's reference at any time (a private drop takes no mutex, and frees the word with a
+ * store that knows nothing of the fork; every other change of the table waits for it). The child uses what it inherited, may drop it, may stay for ever. Parent and child may be
  * killed anywhere, the fork may fail, and a batch may run at any time and be killed RKILLS times.
  *
  * A slot's owner is alive while a living process has the slot's lock description open. Memory is sequentially consistent.
@@ -153,15 +153,16 @@ out: atomic{ p=0; mutex=0; done[0]=1 }
 }
 
 proctype dropping() {                      /* another thread of the parent, whose Block it is */
+  byte v;
   if :: goto out
-     :: atomic{ living[PARENT] && has[PARENT] -> USE(PARENT); has[PARENT]=0;
-          if :: (w&7)==A -> w=NEXT(w) :: else -> goto shared fi };
-        STEP(PARENT, est[PARENT]=EMPTY); goto out
+     :: atomic{ living[PARENT] && has[PARENT] -> USE(PARENT); has[PARENT]=0; v=w;
+          if :: (v&7)==A :: else -> goto shared fi };
+        STEP(PARENT, w=NEXT(v)); STEP(PARENT, est[PARENT]=EMPTY); goto out
      :: KILLED(PARENT) -> goto out
   fi;
 shared:
   if :: atomic{ living[PARENT] && !mutex -> est[PARENT]=DROPPED } :: KILLED(PARENT) fi;
-out: done[2]=1
+out: atomic{ v=0; done[2]=1 }
 }
 
 proctype third() {

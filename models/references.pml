@@ -1,7 +1,7 @@
 /* References as entries; deaths batched by one scan.
  *
  * One object, two workers with one reference entry each, one in-flight entry, two pickles that anybody may read as often as
- * they like (the newest and the one before it), one bare handle that exists from the moment of allocation, one group that
+ * they like (the newest and the one before it), one bare handle that can be guessed from the moment of allocation, one group that
  * may be destroyed, one reaper. KILLS workers and RKILLS reapers are killed between any two steps; a killed reaper is
  * replaced by one that knows nothing but shared memory.
  *
@@ -24,6 +24,8 @@
  *  fails: -DM_EMPTY
  *  fails: -DM_NORESCUE
  *  fails: -DM_NOSHARED
+ *  fails: -DM_GUESSED
+ *  fails: -DM_PRIVATEHANDED
  *  fails: -DM_RESOLVEFREED
  *  fails: -DM_PRIVATE
  *  fails: -DM_PRIVATESHARED
@@ -69,13 +71,15 @@
 #define DROPPED 2
 #define TAKEN 3
 
-/* The object's word: four bits below the generation. One variable, because every rule is about one compare-and-swap. */
+/* The object's word: five bits below the generation. One variable, because every rule is about one compare-and-swap. */
 #define A 1                     /* ALLOCATED */
 #define C 2                     /* CONDEMNED */
 #define S 4                     /* SHARED */
 #define F 8                     /* FREED */
-#define GEN(x) ((x)>>4)
-#define NEXT(x) (((x)&240)+16)  /* free, generation + 1 */
+#define H 16                    /* HANDED */
+#define FLAGS(x) ((x)&31)
+#define GEN(x) ((x)>>5)
+#define NEXT(x) (((x)&224)+32)  /* free, generation + 1 */
 
 /* ---- rules that a mutant takes away, one at a time ---- */
 #ifdef M_EMPTY                  /* a failed attempt is withdrawn to EMPTY instead of DROPPED */
@@ -90,10 +94,15 @@
 #else
 #define RESCUED(x) (((x)|S)&~C)
 #endif
-#ifdef M_RESOLVEFREED           /* resolving ignores FREED */
-#define RESOLVABLE (((w&A)!=0) && GEN(w)==g)
+#ifdef M_GUESSED                /* a handle that nobody was given resolves */
+#define GIVEN true
 #else
-#define RESOLVABLE (((w&A)!=0) && (w&F)==0 && GEN(w)==g)
+#define GIVEN ((w&(S|H))!=0)
+#endif
+#ifdef M_RESOLVEFREED           /* resolving ignores FREED */
+#define RESOLVABLE (((w&A)!=0) && GIVEN && GEN(w)==g)
+#else
+#define RESOLVABLE (((w&A)!=0) && GIVEN && (w&F)==0 && GEN(w)==g)
 #endif
 #if defined(M_PRIVATE)          /* a private drop ignores CONDEMNED, and leaves it */
 #define ALONE ((w&(A|S|F))==A)
@@ -104,9 +113,14 @@
 #elif defined(M_PRIVATESHARED)  /* a private drop ignores SHARED */
 #define ALONE ((w&(A|C))==A)
 #define AFTER_ALONE(x) NEXT(x)
-#else                           /* nobody else knows the object; FREED makes no difference to its only holder */
+#else                           /* nobody else has the object; FREED makes no difference to its only holder */
 #define ALONE ((w&(A|C|S))==A)
 #define AFTER_ALONE(x) NEXT(x)
+#endif
+#ifdef M_PRIVATEHANDED          /* a private drop stores where it has to swing */
+#define UNKNOWN(x) true
+#else
+#define UNKNOWN(x) (((x)&H)==0)
 #endif
 #ifdef M_RELEASE                /* release does not insist on CONDEMNED */
 #define RELEASABLE ((w&A)!=0)
@@ -142,13 +156,13 @@
  * for; then `own` says that the entry's process allocated that generation. */
 #if defined(M_DIRECTANY)        /* for any TAKEN entry */
 #define DIRECT(k) (est[k]==TAKEN)
-#define DIRECTLY ((w&15)==A)
+#define DIRECTLY ((w&(A|C|S|F|H))==A)
 #elif defined(M_DIRECTSHARED)   /* whatever SHARED says */
 #define DIRECT(k) (est[k]==TAKEN && own[k])
 #define DIRECTLY ((w&(A|C|F))==A)
 #elif defined(V_DIRECT) || defined(M_EARLYOWN)
 #define DIRECT(k) (est[k]==TAKEN && own[k])
-#define DIRECTLY ((w&15)==A)
+#define DIRECTLY ((w&(A|C|S|F|H))==A)
 #endif
 #ifdef DIRECT
 #define SIGN(x) own[id]=x
@@ -194,12 +208,12 @@ proctype worker(bit id) {
   do
   :: atomic{ ops>0 && !have && !ended && est[id]==EMPTY && !pend[id] && (w&A)==0 -> ops-- }               /* allocate, in no section */
 #ifdef M_ALLOCORDER             /* the word first, the entry after it */
-     if :: atomic{ (w&15)==0 -> g=GEN(w); w=w|A; have=1; known=1; hgen=g; assert(!gone); v=0 }; KILL;
+     if :: atomic{ FLAGS(w)==0 -> g=GEN(w); w=w|A; have=1; known=1; hgen=g; assert(!gone); v=0 }; KILL;
            atomic{ est[id]=LIVE; egen[id]=g; SIGN(1) }; KILL
-        :: (w&15)!=0
+        :: FLAGS(w)!=0
      fi
 #else
-     if :: atomic{ (w&15)==0 -> v=w; g=GEN(w); est[id]=LIVE; egen[id]=g
+     if :: atomic{ FLAGS(w)==0 -> v=w; g=GEN(w); est[id]=LIVE; egen[id]=g
 #ifdef M_EARLYOWN               /* the allocator signs before it has the object */
            ; SIGN(1)
 #endif
@@ -208,7 +222,7 @@ proctype worker(bit id) {
                  SIGN(1)
               :: atomic{ w!=v -> WITHDRAW; g=0; v=0 }
            fi; KILL
-        :: (w&15)!=0
+        :: FLAGS(w)!=0
      fi
 #endif
   :: atomic{ ops>0 && !have && !pend[id] && ptag[1]!=0 ->                                       /* take */
@@ -239,6 +253,7 @@ no:  skip
         :: atomic{ ist!=EMPTY }
      fi; KILL
 #endif
+  :: atomic{ have && ops>0 && (w&H)==0 -> ops--; CHECK; w=w|H }; KILL                           /* give a handle */
 #ifdef M_FREENOW                /* free() by a holder releases at once */
   :: atomic{ have && ops>0 && (w&F)==0 -> ops--; CHECK; w=NEXT(w); est[id]=EMPTY; SIGN(0); have=0; g=0 }; KILL
 #else
@@ -249,7 +264,10 @@ no:  skip
      if :: atomic{ ALONE && GEN(w)==g -> w=AFTER_ALONE(w) } :: atomic{ !(ALONE && GEN(w)==g) -> est[id]=DROPPED } fi;
      have=0; g=0; KILL
 #else
-  :: atomic{ have && ALONE -> CHECK; w=AFTER_ALONE(w); have=0 }; KILL;                          /* drop, private */
+  :: atomic{ have && ALONE && UNKNOWN(w) -> CHECK; v=w; have=0 }; KILL;                         /* drop, private: a look, then a store */
+     atomic{ w=AFTER_ALONE(v); v=0 }; KILL;
+     atomic{ est[id]=EMPTY; SIGN(0); g=0 }
+  :: atomic{ have && ALONE && !UNKNOWN(w) -> CHECK; w=AFTER_ALONE(w); have=0 }; KILL;           /* of an object with a handle: a swing */
      atomic{ est[id]=EMPTY; SIGN(0); g=0 }
 #endif
   :: atomic{ have -> CHECK; est[id]=DROPPED; have=0; g=0 }; KILL                                /* drop, shared: always allowed */

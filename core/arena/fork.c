@@ -45,7 +45,8 @@ static struct fst_thread *forking_thread(struct fst_arena *a)
     return NULL;
 }
 
-/* Set SHARED, unless another thread has dropped the object meanwhile: a private drop takes no mutex. */
+/* Set SHARED, unless another thread has dropped the object meanwhile: a private drop takes no mutex. One under way may overwrite it: then no
+ * Block of the child's speaks for the copied entry, and it goes with the child. */
 static bool share(uint64_t *word, uint64_t entry)
 {
     uint64_t seen = word ? fst_load_acquire(word) : 0;

@@ -335,22 +335,25 @@ static __attribute__((noinline)) void after_private(struct fst_thread *t, const 
     fst_release_after_free(t, ref->oid);
 }
 
-/* Swing the word from exactly ALLOCATED to free, FREED apart: nobody else knows the object. Then empty the entry. */
-static inline bool swing_private(struct fst_arena *a, uint32_t entry, uint64_t *word)
+/* The word from exactly ALLOCATED, FREED apart, to free; then the entry to EMPTY. A plain store: nobody else knows the object, so nobody
+ * resolves it, and a fork that marks it SHARED just now copies an entry that no Block of the child's speaks for. A batch may have condemned
+ * the word since our look; it finds it in another generation and does nothing. Where somebody was given a handle, a swing decides. */
+static inline bool free_private(struct fst_arena *a, uint32_t entry, uint64_t *word)
 {
+    const uint64_t told = FST_WORD_SHARED | FST_WORD_CONDEMNED;
     if (__builtin_expect(__atomic_load_n(&a->counts[entry], __ATOMIC_ACQUIRE) != 1, 0)) /* PAIR(last-owner). Or it is indexed. */
         return false;
     uint64_t seen = fst_load_relaxed(word);
 #ifdef FST_MUTANT_DROP_SHARED_AS_PRIVATE
-    seen &= ~FST_WORD_SHARED;
-    __atomic_store_n(word, seen, __ATOMIC_RELAXED);
+    seen &= ~(FST_WORD_SHARED | FST_WORD_HANDED);
 #endif
 #ifdef FST_MUTANT_PRIVATE_CONDEMNED
     if ((seen & FST_WORD_CONDEMNED) && !(seen & FST_WORD_SHARED))
         fst_cas64(word, &seen, fst_word_free(seen) | FST_WORD_CONDEMNED);
 #endif
-    if (__builtin_expect((seen & (FST_WORD_FLAGS & ~FST_WORD_FREED)) != FST_WORD_ALLOCATED, 0) ||
-        __builtin_expect(!fst_cas64(word, &seen, fst_word_free(seen)), 0))
+    if (__builtin_expect((seen & (FST_WORD_FLAGS & ~FST_WORD_FREED)) == FST_WORD_ALLOCATED, 1))
+        fst_store_release(word, fst_word_free(seen));
+    else if (!(seen & FST_WORD_ALLOCATED) || (seen & told) || !fst_cas64(word, &seen, fst_word_free(seen)))
         return false;
     __atomic_store_n(&a->counts[entry], 0, __ATOMIC_RELAXED);
     fst_store_release(&a->entries[entry], 0);
@@ -384,7 +387,7 @@ static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const str
     struct fst_thread *t = fst_thread_get(a);
     struct fst_owned *own = t && t->actives ? owned_slab(t, fst_oid_slab(ref->oid)) : NULL;
     uint64_t *word = t ? fst_word_of(a, ref->oid) : NULL;
-    if (word && swing_private(a, ref->entry, word)) {
+    if (word && free_private(a, ref->entry, word)) {
         fst_refs_give(t, ref->entry);
         if (own)
             give_bit(t, own, ref);
@@ -402,7 +405,7 @@ void fst_drop(fst_arena *a, const struct fst_ref *ref)
         struct fst_owned *own = owned_slab(t, fst_oid_slab(ref->oid));
         if (__builtin_expect(own != NULL, 1)) {
             uint64_t object = fst_oid_object(ref->oid);
-            if (__builtin_expect(swing_private(a, ref->entry, (uint64_t *)(void *)(own->words + (object << own->word_shift))), 1)) {
+            if (__builtin_expect(free_private(a, ref->entry, (uint64_t *)(void *)(own->words + (object << own->word_shift))), 1)) {
                 t->entries[t->entry_count++] = ref->entry;
                 give_bit(t, own, ref);
                 return;
@@ -447,6 +450,10 @@ static struct fst_handle handle_of(struct fst_arena *a, uint64_t oid, uint64_t g
 
 int fst_handle_of(fst_arena *a, const struct fst_ref *ref, struct fst_handle *out)
 {
+    uint64_t *word = fst_word_of(a, ref->oid);
+    if (!word)
+        return gone_word(a, ref->oid);
+    fst_word_set(word, FST_WORD_HANDED); /* whoever reads the handle may resolve it from now on */
     *out = handle_of(a, ref->oid, ref->generation);
     return FST_OK;
 }

@@ -283,6 +283,7 @@ void fst_hold(fst_arena *arena, const struct fst_ref *ref);
  * The caller still has its reference. FST_STALE when somebody has freed it before, FST_READONLY. */
 int fst_free(fst_arena *arena, const struct fst_ref *ref);
 
+/* The object's handle, which guarantees nothing. Only an object whose handle was given out here can be resolved. */
 int fst_handle_of(fst_arena *arena, const struct fst_ref *ref, struct fst_handle *out);
 /* A reference from a bare handle, or FST_STALE, FST_FOREIGN. */
 int fst_resolve(fst_arena *arena, const struct fst_handle *handle, struct fst_ref *out);

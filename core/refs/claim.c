@@ -24,6 +24,10 @@ static bool acquire_word(uint64_t *word, uint64_t oid, uint64_t generation, bool
             return false;
         if (!fst_oid_is_group(oid) && (seen & FST_WORD_CHECK) != fst_word_check(oid))
             return false;
+#ifndef FST_MUTANT_GUESSED_HANDLE
+        if (!(seen & (FST_WORD_HANDED | FST_WORD_SHARED))) /* a guess: its owner frees the object with a plain store */
+            return false;
+#endif
         if ((seen & FST_WORD_SHARED) && !(seen & FST_WORD_CONDEMNED))
             return true;
         uint64_t next = (seen | FST_WORD_SHARED) & ~FST_WORD_CONDEMNED;

@@ -64,10 +64,10 @@ static inline uint64_t fst_word_slack(uint64_t word)
     return (word & FST_WORD_SLACK) >> FST_WORD_SLACK_SHIFT;
 }
 
-/* Six bits that depend on the object's id, so that a word from elsewhere, or noise, is mostly found. */
+/* Five bits that depend on the object's id, so that a word from elsewhere, or noise, is mostly found. */
 static inline uint64_t fst_word_check(uint64_t oid)
 {
-    return ((oid * 0x9e3779b97f4a7c15ull) >> 58) << FST_WORD_CHECK_SHIFT;
+    return ((oid * 0x9e3779b97f4a7c15ull) >> 59) << FST_WORD_CHECK_SHIFT;
 }
 
 /* The word of a free object, one generation on. */

@@ -193,14 +193,14 @@ static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");
 
 #define FST_ARENA_ANONYMOUS  1u
 #define FST_ARENA_HUGE_PAGES 2u
-#define FST_LAYOUT_VERSION   2u
+#define FST_LAYOUT_VERSION   3u
 
 /* ---- object ids, words, entries ---------------------------------------------------------------------------------------------
  *
  * object id (39 bits)   class:3 | slab index:27 | object index:9      class 7: a group, its index in place of the slab's
  *
  * object word (64 bits, atomic, one for each object, in its slab's descriptor)
- *      0      4       10      24            64
+ *      0      5       10      24            64
  *      | flags| check | slack | generation |       slack: size of the object minus what was asked for (size classes)
  *
  * reference entry (64 bits, atomic)
@@ -212,12 +212,13 @@ static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");
  *      | live | object id | tag      |              tag: counts the uses of this entry, carried in the message
  */
 #define FST_WORD_ALLOCATED   1ull
-#define FST_WORD_SHARED      2ull /* somebody else may have, or have had, a reference */
-#define FST_WORD_CONDEMNED   4ull /* a batch will release it, or (on a free word) its slab is being given back */
-#define FST_WORD_FREED       8ull /* free() was called: handles fail, references keep the bytes */
-#define FST_WORD_FLAGS       15ull
-#define FST_WORD_CHECK_SHIFT 4
-#define FST_WORD_CHECK       (63ull << FST_WORD_CHECK_SHIFT)
+#define FST_WORD_SHARED      2ull  /* somebody else may have, or have had, a reference */
+#define FST_WORD_CONDEMNED   4ull  /* a batch will release it, or (on a free word) its slab is being given back */
+#define FST_WORD_FREED       8ull  /* free() was called: handles fail, references keep the bytes */
+#define FST_WORD_HANDED      16ull /* somebody was given a handle: without this or SHARED, none resolves */
+#define FST_WORD_FLAGS       31ull
+#define FST_WORD_CHECK_SHIFT 5
+#define FST_WORD_CHECK       (31ull << FST_WORD_CHECK_SHIFT)
 #define FST_WORD_SLACK_SHIFT 10
 #define FST_WORD_SLACK       (16383ull << FST_WORD_SLACK_SHIFT)
 #define FST_WORD_GEN_SHIFT   24
