@@ -9,6 +9,7 @@
 #include "platform/error.h"
 #include "reclaim/reaper.h"
 #include "reclaim/release.h"
+#include "reclaim/reuse.h"
 #include "refs/claim.h"
 #include "refs/inflight.h"
 #include "refs/reftable.h"
@@ -157,6 +158,7 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
 {
     for (;;) {
         struct fst_active *act;
+        fst_reuse_for_child(t, child);
         int rc = fst_slab_activate(t, child, &act);
         if (rc == FST_FULL || rc == FST_LIMIT) {
             enum attempt got;
@@ -267,6 +269,7 @@ static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, st
         if (entry == FST_NONE)
             return FST_FULL;
         uint64_t slab_state, child_state = fst_load_acquire(&fst_child_at(a, (uint32_t)child)->state);
+        fst_reuse_dropped(t, fst_pages_of(nbytes));
         int rc = fst_slab_large(t, child, nbytes, &id, &slab_state);
         if (rc) {
             fst_refs_give(t, entry);

@@ -360,8 +360,8 @@ static int run(struct fst_batch *b)
     processes = fst_process_top(a);
     for (uint32_t slot = 0; slot < processes; slot++)
         splice_process(b, slot);
-    bool ended = fst_ended_take(a, b->everything, &b->ended);
-    fst_store_relaxed(&a->sb->batch_groups, b->ended.n_groups);
+    bool ended = !b->options->drops_only && fst_ended_take(a, b->everything, &b->ended);
+    fst_store_relaxed(&a->sb->batch_groups, ended ? b->ended.n_groups : 0);
     if (ended) {
         fst_ended_children(a, &b->ended, condemn_child, b);
         fst_ended_groups(a, &b->ended, condemn_group, b);
@@ -432,6 +432,10 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
         return fst_damage(a);
     if (fst_trylock(a, &sb->reaper_lock) == FST_TRY_BUSY)
         return fst_fail(FST_BUSY, "another batch is running");
+    if (options->drops_only && fst_load_relaxed(&sb->batch_dirty)) {
+        fst_unlock(a, &sb->reaper_lock);
+        return fst_fail(FST_BUSY, "the last batch was broken off: the next one has to look at everything");
+    }
     struct fst_batch *b = a->batch;
     memset(b, 0, offsetof(struct fst_batch, ended));
     memset(b->filter, 0, sizeof b->filter);
@@ -442,15 +446,19 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     uint64_t began = fst_now();
     fst_store_relaxed(&sb->batch_dirty, 1);
     fst_store_relaxed(&sb->batch_started, began);
-    fst_store_release(&sb->batches_begun, fst_load_relaxed(&sb->batches) + 1);
+    bool numbered = !options->drops_only;
+    if (numbered)
+        fst_store_release(&sb->batches_begun, fst_load_relaxed(&sb->batches) + 1);
     fst_full_fence(); /* PAIR(batch-number): whoever took the number before this sees its drop spliced by the next batch */
     int rc = fst_verdict(a, run(b));
     if (rc == FST_OK) {
         fst_add64(&sb->released_objects, b->objects);
         fst_add64(&sb->released_bytes, b->bytes);
-        log_batch(b, fst_load_relaxed(&sb->batches) + 1, began);
+        if (numbered)
+            log_batch(b, fst_load_relaxed(&sb->batches) + 1, began);
         fst_store_relaxed(&sb->batch_dirty, 0);
-        fst_store_release(&sb->batches, fst_load_relaxed(&sb->batches) + 1);
+        if (numbered)
+            fst_store_release(&sb->batches, fst_load_relaxed(&sb->batches) + 1);
     }
     fst_store_relaxed(&sb->batch_groups, 0);
     fst_store_relaxed(&sb->batch_started, 0);

@@ -19,9 +19,10 @@
 #include "region/region.h"
 
 struct fst_batch_options {
-    bool deaths;          /* ask the kernel who is alive */
-    bool give_back;       /* give empty slabs back to the page allocator */
-    uint64_t timeout;     /* for the grace period */
+    bool deaths;      /* ask the kernel who is alive */
+    bool drops_only;  /* what processes have dropped, and nothing else: not a batch that anybody waits for, so it has no number */
+    bool give_back;   /* give empty slabs back to the page allocator */
+    uint64_t timeout; /* for the grace period */
     const uint32_t *stop; /* becoming non-zero breaks it off; may be NULL */
 };
 
@@ -29,7 +30,8 @@ struct fst_batch_options {
 int fst_batch_create(struct fst_arena *a);
 void fst_batch_destroy(struct fst_arena *a);
 
-/* Run one batch. FST_BUSY when another process or thread runs one; FST_TIMEOUT when broken off. In no section. */
+/* Run one batch. FST_BUSY when another process or thread runs one, or `drops_only` and there is more to do; FST_TIMEOUT when broken off.
+ * In no section. */
 int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options);
 
 /* Run batches, or wait for those of others, until number `batches` has passed `cookie`. FST_TIMEOUT. In no section. */

@@ -14,10 +14,12 @@
 #include "reclaim/cgroup.h"
 #include "reclaim/ending.h"
 #include "reclaim/pressure.h"
+#include "reclaim/reuse.h"
 #include "refs/reftable.h"
 
 #define ENOUGH       1024u          /* entries that a batch is worth */
-#define ENOUGH_BYTES (4u << 20)     /* so that large objects go round in the processor's cache */
+#define ENOUGH_BYTES (4u << 20)     /* so that objects go round in the processor's cache */
+#define REUSED       16u            /* large ones count a sixteenth: allocators take them without us (reclaim/reuse.h) */
 #define GATHER_NS    (3 * FST_MS)   /* after a first drop: wait so long for more */
 #define TICK_NS      (400 * FST_MS) /* between two looks for deaths */
 #define GRACE_NS     (200 * FST_MS) /* for a grace period, before the thread breaks off and tries again */
@@ -32,7 +34,7 @@ struct fst_reaper {
     bool forbidden; /* for good: detached or ended */
     uint32_t kick;  /* futex */
     uint32_t stop;
-    uint64_t bytes; /* of objects dropped since the last batch of this process */
+    uint64_t bytes; /* of objects dropped since the last batch of this process, as far as they count */
 };
 
 /* Is any other process attached? One probe over all bytes. */
@@ -190,6 +192,8 @@ void fst_reaper_dropped(struct fst_arena *a, uint64_t bytes)
     struct fst_reaper *r = a->reaper;
     fst_add32(&a->self->dropped, 1);
     /* Neither counter is exact: threads may overwrite each other's sum, and a batch under way may have taken some of it already. */
+    if (bytes >= FST_REUSE_LEAST)
+        bytes /= REUSED;
     uint64_t sum = __atomic_load_n(&r->bytes, __ATOMIC_RELAXED) + bytes;
     __atomic_store_n(&r->bytes, sum, __ATOMIC_RELAXED);
     uint32_t live = a->refs->live, enough = live / 4 > ENOUGH ? live / 4 : ENOUGH;

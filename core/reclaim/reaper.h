@@ -3,6 +3,7 @@
  * The thread starts when this process first has something for it and is stopped at detach and before a fork. It sleeps until it is kicked;
  * while other processes are attached it also looks for deaths about twice a second. A first drop wakes it and it waits some
  * milliseconds for more, so that a grace period serves many; a full table of drops, or somebody who waits for memory, cuts that short.
+ * Large objects are mostly used again before that, without it: reclaim/reuse.h.
  */
 #ifndef FST_RECLAIM_REAPER_H
 #define FST_RECLAIM_REAPER_H

@@ -165,6 +165,24 @@ static void large_drop(void)
     drop_ref();
 }
 
+/* A large object that only a batch can release. */
+static void forget_large(void)
+{
+    large();
+    share_ref();
+    struct fst_ref mine = w->ref;
+    take_and_drop();
+    fst_drop(a, &mine);
+}
+
+static void large_reused(void)
+{
+    uint64_t released = a->sb->released_objects;
+    large();
+    if (!may_give_way)
+        CHECK(a->sb->released_objects > released);
+}
+
 static void open_cache(void)
 {
     struct fst_cache_spec spec = {.name = named("victim"), .size = 100, .format = "format", .init = "initial", .init_bytes = 7};
@@ -748,6 +766,7 @@ HELPER const struct operation operations[] = {
     {"large", NULL, NULL, large, NULL, false},
     {"very large", NULL, NULL, very_large, NULL, false},
     {"large and drop", NULL, NULL, large_drop, NULL, false},
+    {"large, a dropped one reused", NULL, forget_large, large_reused, NULL, false},
     {"cache open", NULL, NULL, open_cache, NULL, false},
     {"cache open existing", NULL, open_cache, open_cache, NULL, false},
     {"child creation", NULL, open_cache, open_child, NULL, false},

@@ -1,0 +1,302 @@
+/* Whoever allocates large objects gets what was dropped, not a new slab; nothing that others do makes it wait. There is no reaper thread in
+ * here, and nobody asks for a batch: what is released, an allocation released. An alarm ends a wait for ever. */
+#include "rcu/thread.h"
+#include "reclaim/batch.h"
+#include "reclaim/reaper.h"
+#include "region/lock.h"
+#include "support.h"
+
+#define PATIENCE 30
+#define LARGE    (MIB) /* more than a thread keeps free slabs of */
+
+static fst_arena *a;
+static uint64_t child;
+
+static void set_up(void)
+{
+    alarm(PATIENCE);
+    a = anonymous(64 * MIB);
+    fst_reaper_stop(a, true);
+    child = root_child(a, "large", LARGE, 0);
+}
+
+static void tear_down(void)
+{
+    CHECK_CLEAN(a);
+    settle(a);
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+    alarm(0);
+}
+
+static struct fst_arena_info info(void)
+{
+    struct fst_arena_info i;
+    fst_arena_get_info(a, &i);
+    return i;
+}
+
+static void share_and_take(const struct fst_ref *ref, struct fst_ref *taken)
+{
+    struct fst_message m;
+    CHECK_EQ(FST_OK, fst_share(a, ref, &m));
+    CHECK_EQ(FST_OK, fst_take(a, &m, taken));
+}
+
+/* An object that only a batch can release. */
+static struct fst_ref drop_shared(struct fst_ref ref)
+{
+    struct fst_ref taken;
+    share_and_take(&ref, &taken);
+    fst_drop(a, &taken);
+    fst_drop(a, &ref);
+    return ref;
+}
+
+static void a_dropped_object(void)
+{
+    set_up();
+    uint64_t batches = info().batches;
+    struct fst_ref first = alloc_one(a, child);
+    uint64_t used = info().used;
+    for (int i = 0; i < 1000; i++) {
+        drop_shared(first);
+        struct fst_ref next = alloc_one(a, child);
+        CHECK_EQ((uintptr_t)first.data, (uintptr_t)next.data);
+        CHECK(next.generation != first.generation);
+        first = next;
+    }
+    CHECK_EQ(1000, info().released_objects);
+    CHECK_EQ(used, info().used);
+    CHECK_EQ(batches, info().batches); /* nobody who waits for a batch was served */
+    fst_drop(a, &first);
+    tear_down();
+}
+
+/* The last one dropped comes first: its bytes are in a cache. */
+static void the_last_one_first(void)
+{
+    set_up();
+    struct fst_ref refs[4];
+    for (int i = 0; i < 4; i++)
+        refs[i] = alloc_one(a, child);
+    uint64_t used = info().used;
+    for (int i = 0; i < 2; i++) {
+        drop_shared(refs[i]);
+        drop_shared(refs[i + 2]);
+        struct fst_ref again[2] = {alloc_one(a, child), alloc_one(a, child)};
+        CHECK_EQ(used, info().used);
+        refs[i] = again[0];
+        refs[i + 2] = again[1];
+    }
+    for (int i = 0; i < 4; i++)
+        fst_drop(a, &refs[i]);
+    tear_down();
+}
+
+/* Runs of any length, which are in no cache of their own. */
+static void runs_of_any_length(void)
+{
+    set_up();
+    drop_shared(alloc_bytes(a, 3 * MIB));
+    uint64_t used = info().used;
+    for (int i = 0; i < 100; i++) {
+        struct fst_ref ref = alloc_bytes(a, 2 * MIB + (uint64_t)i * 4096);
+        CHECK_EQ(i + 1, info().released_objects);
+        CHECK(info().used <= used);
+        drop_shared(ref);
+    }
+    tear_down();
+}
+
+static void take_and_drop(struct peer *parent, void *context)
+{
+    const struct fst_message *m = context;
+    struct fst_ref ref;
+    fst_reaper_stop(a, true);
+    while (peer_hear(parent) == 't') {
+        CHECK_EQ(FST_OK, fst_take(a, m, &ref));
+        fst_drop(a, &ref);
+        peer_say(parent, 'k');
+    }
+}
+
+/* The one who dropped it last is another process. */
+static void of_another_process(void)
+{
+    set_up();
+    struct fst_message *m = shared_memory(4096);
+    struct peer p = peer_start(take_and_drop, m);
+    uint64_t used = 0;
+    for (int i = 0; i < 100; i++) {
+        struct fst_ref ref = alloc_one(a, child);
+        CHECK_EQ(FST_OK, fst_share(a, &ref, m));
+        fst_drop(a, &ref);
+        TELL(p, 't');
+        used = used ? used : info().used;
+        CHECK_EQ(used, info().used);
+    }
+    CHECK_EQ(99, info().released_objects);
+    peer_end(&p);
+    tear_down();
+}
+
+/* What somebody still uses, or will, is not reused. */
+static void not_what_is_in_use(void)
+{
+    set_up();
+    struct fst_ref held = alloc_one(a, child), taken, sent = alloc_one(a, child);
+    struct fst_message m;
+    share_and_take(&held, &taken);
+    CHECK_EQ(FST_OK, fst_share(a, &sent, &m));
+    fill(taken.data, LARGE, 1);
+    fill(sent.data, LARGE, 2);
+    fst_drop(a, &held);
+    fst_drop(a, &sent);
+    for (int i = 0; i < 10; i++) {
+        struct fst_ref ref = drop_shared(alloc_one(a, child));
+        CHECK(ref.data != taken.data && ref.data != sent.data);
+        fill(ref.data, LARGE, 3);
+    }
+    CHECK_EQ(9, info().released_objects);
+    CHECK(filled(taken.data, LARGE, 1));
+    CHECK(filled(sent.data, LARGE, 2));
+    fst_drop(a, &taken);
+    tear_down();
+}
+
+static void read_until_told(struct peer *parent, void *context)
+{
+    (void)context;
+    fst_reaper_stop(a, true);
+    CHECK_EQ(FST_OK, fst_read_lock(a));
+    peer_say(parent, 'r');
+    peer_hear(parent);
+    CHECK_EQ(FST_OK, fst_read_unlock(a));
+    peer_say(parent, 'l');
+    peer_hear(parent);
+}
+
+/* A new slab, at once, while somebody reads: stopped or not. */
+static void beside_a_stopped_reader(void)
+{
+    set_up();
+    struct peer p = peer_start(read_until_told, NULL);
+    PEER_WAIT(&p, 'r');
+    kill(p.pid, SIGSTOP);
+    struct fst_ref old = drop_shared(alloc_one(a, child)), next = alloc_one(a, child);
+    CHECK(next.data != old.data);
+    CHECK_EQ(0, info().released_objects);
+    CHECK_EQ(0, a->sb->batch_dirty); /* none was begun */
+    kill(p.pid, SIGCONT);
+    peer_say(&p, 'l');
+    PEER_WAIT(&p, 'l');
+    struct fst_ref again = alloc_one(a, child);
+    CHECK_EQ((uintptr_t)old.data, (uintptr_t)again.data);
+    peer_end(&p);
+    fst_drop(a, &next);
+    fst_drop(a, &again);
+    tear_down();
+}
+
+/* The reader came after the look: the batch is broken off, and what it has taken is the next one's. */
+static void a_reader_that_came_late(void)
+{
+    set_up();
+    struct peer p = peer_start(read_until_told, NULL);
+    PEER_WAIT(&p, 'r');
+    struct fst_ref old = drop_shared(alloc_one(a, child));
+    struct fst_thread *t = fst_thread_get(a);
+    struct fst_batch_options options = {.drops_only = true, .timeout = 0};
+    CHECK_EQ(FST_TIMEOUT, fst_batch_run(t, &options));
+    CHECK_EQ(FST_BUSY, fst_batch_run(t, &options)); /* it is not for this kind to look at everything */
+    struct fst_ref next = alloc_one(a, child);
+    CHECK(next.data != old.data);
+    peer_say(&p, 'l');
+    PEER_WAIT(&p, 'l');
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(1, info().released_objects);
+    peer_end(&p);
+    fst_drop(a, &next);
+    tear_down();
+}
+
+/* In a section of its own nothing is released, and nothing waits for itself. */
+static void in_a_section(void)
+{
+    set_up();
+    struct fst_ref old = drop_shared(alloc_one(a, child));
+    CHECK_EQ(FST_OK, fst_read_lock(a));
+    struct fst_ref next = alloc_one(a, child);
+    CHECK(next.data != old.data);
+    CHECK_EQ(0, info().released_objects);
+    CHECK_EQ(FST_OK, fst_read_unlock(a));
+    fst_drop(a, &next);
+    tear_down();
+}
+
+static void run_batches_for_ever(struct peer *parent, void *context)
+{
+    (void)context;
+    fst_reaper_stop(a, true);
+    CHECK(fst_trylock(a, &a->sb->reaper_lock) != FST_TRY_BUSY);
+    peer_say(parent, 'b');
+    peer_hear(parent);
+    fst_unlock(a, &a->sb->reaper_lock);
+}
+
+/* Who runs a batch is stopped in it. */
+static void beside_a_stopped_batch(void)
+{
+    set_up();
+    struct peer p = peer_start(run_batches_for_ever, NULL);
+    PEER_WAIT(&p, 'b');
+    kill(p.pid, SIGSTOP);
+    struct fst_ref old = drop_shared(alloc_one(a, child)), next = alloc_one(a, child);
+    CHECK(next.data != old.data);
+    CHECK_EQ(0, info().released_objects);
+    kill(p.pid, SIGCONT);
+    peer_end(&p);
+    fst_drop(a, &next);
+    tear_down();
+}
+
+/* Where many references would have to be looked at, the allocation does not. */
+static void among_many_references(void)
+{
+    set_up();
+    enum { MANY = 20000 };
+    static struct fst_ref refs[MANY];
+    uint64_t small = root_child(a, "small", 64, 0);
+    for (int i = 0; i < MANY; i++)
+        refs[i] = alloc_one(a, small);
+    struct fst_ref old = drop_shared(alloc_one(a, child)), next = alloc_one(a, child);
+    CHECK(next.data != old.data);
+    CHECK_EQ(0, info().released_objects);
+    fst_drop(a, &next);
+    for (int i = 0; i < MANY; i++)
+        fst_drop(a, &refs[i]);
+    tear_down();
+}
+
+/* What has ended waits for a batch that has a number. */
+static void what_has_ended_is_left(void)
+{
+    set_up();
+    uint64_t group = make_group(a, "ended", fst_group_root(a), FST_NO_LIMIT, 0);
+    CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+    fst_group_unref(a, group);
+    drop_shared(alloc_one(a, child));
+    CHECK(a->sb->ended_head != FST_NONE);
+    struct fst_ref next = alloc_one(a, child);
+    CHECK(info().released_objects >= 1);
+    CHECK(a->sb->ended_head != FST_NONE);
+    fst_drop(a, &next);
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(FST_NONE, a->sb->ended_head);
+    tear_down();
+}
+
+TEST_MAIN(CASE(a_dropped_object), CASE(the_last_one_first), CASE(runs_of_any_length), CASE(of_another_process),
+          CASE(not_what_is_in_use), CASE(beside_a_stopped_reader), CASE(a_reader_that_came_late), CASE(in_a_section),
+          CASE(beside_a_stopped_batch), CASE(among_many_references), CASE(what_has_ended_is_left))
