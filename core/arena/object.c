@@ -161,6 +161,8 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
         fst_reuse_for_child(t, child);
         int rc = fst_slab_activate(t, child, &act);
         if (rc == FST_FULL || rc == FST_LIMIT) {
+            if (fst_reuse_at_need(t, fst_child_at(t->arena, (uint32_t)child)->stride))
+                continue;
             enum attempt got;
             while ((got = steal(t, child, slack, out)) == LOST && !fst_is_damaged(t->arena)) {
             }
@@ -269,12 +271,14 @@ static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, st
         if (entry == FST_NONE)
             return FST_FULL;
         uint64_t slab_state, child_state = fst_load_acquire(&fst_child_at(a, (uint32_t)child)->state);
-        fst_reuse_dropped(t, fst_pages_of(nbytes));
+        fst_reuse_for_run(t, child, fst_pages_of(nbytes));
         int rc = fst_slab_large(t, child, nbytes, &id, &slab_state);
         if (rc) {
             fst_refs_give(t, entry);
             if (rc == FST_CLOSED && explain_ended(a, child) == FST_OK && !fst_is_damaged(a))
                 continue; /* its cache was not destroyed after all */
+            if ((rc == FST_FULL || rc == FST_LIMIT) && fst_reuse_at_need(t, nbytes))
+                continue;
             return rc;
         }
         struct fst_slab *s = fst_slab_at(a, id);

@@ -7,6 +7,7 @@
 
 #define LOOKS_A_PAGE 32u /* entries and slots that a batch may look at for each page: ns each, where writing to a page takes 200 */
 #define LOOKS_A_DROP 16u /* as many as it counts for: its object is condemned, and released */
+#define REST_PAGES   1536u /* 6 MiB, some times what a processor's own cache holds */
 
 /* Has a slab that the thread owns a free object? May be wrong: then there is a batch for nothing, or a new slab. */
 static bool owns_free(const struct fst_thread *t, uint64_t child_id)
@@ -25,13 +26,14 @@ static bool owns_free(const struct fst_thread *t, uint64_t child_id)
     return false;
 }
 
-/* Would a batch have something to do, and be over at once? Not when it has to bury somebody, begin again over everything, or wait. */
-static bool worth_it(struct fst_arena *a, uint64_t most)
+/* Would a batch be over at once? Not when it has to bury somebody, begin again over everything, or wait. *dropped: the most that a process
+ * has dropped. */
+static bool quick(struct fst_arena *a, uint64_t most, uint32_t *dropped)
 {
     const struct fst_superblock *sb = a->sb;
     uint32_t processes = fst_process_top(a), threads = fst_thread_top(a);
     uint64_t looks = (uint64_t)processes + threads + fst_inflight_top(a);
-    bool dropped = false;
+    *dropped = 0;
     if (looks > most || fst_load_relaxed(&sb->reaper_lock) || fst_load_relaxed(&sb->batch_dirty) || fst_load_relaxed(&sb->waiters))
         return false;
     for (uint32_t i = 0; i < processes; i++) {
@@ -43,28 +45,54 @@ static bool worth_it(struct fst_arena *a, uint64_t most)
         looks += fst_entry_top(a, i) + (uint64_t)drops * LOOKS_A_DROP;
         if (is == FST_PROCESS_DEAD || looks > most)
             return false;
-        dropped |= drops != 0;
+        if (*dropped < drops)
+            *dropped = drops;
     }
-    for (uint32_t i = 0; dropped && i < threads; i++)
+    for (uint32_t i = 0; *dropped && i < threads; i++)
         if (fst_load_relaxed(&fst_thread_slot_at(a, i)->seq))
             return false;
-    return dropped;
+    return true;
 }
 
-void fst_reuse_dropped(struct fst_thread *t, uint64_t pages)
+/* Let what was dropped lie for a while? As long as little goes round, it is reused at once, and stays in the caches next to the processors
+ * that use it. When more is under way than they hold, its bytes come from the shared cache anyway; but those of an object that another
+ * processor has just read are still in that one's own, and writing there takes twice as long as where nobody was for some MiB. */
+static bool let_lie(const struct fst_arena *a, uint64_t dropped, uint64_t used)
+{
+    uint64_t rest = a->capacity_pages / 16 < REST_PAGES ? a->capacity_pages / 16 : REST_PAGES;
+    return dropped < rest && used >= dropped + rest;
+}
+
+/* Run a batch for an object of so many pages of a child with so many; all of them are needed: used 0. True: it has released something. */
+static bool reuse(struct fst_thread *t, uint64_t pages, uint64_t used)
 {
     struct fst_arena *a = t->arena;
-    if (t->nest || pages < FST_REUSE_LEAST >> FST_PAGE_SHIFT || !worth_it(a, pages * LOOKS_A_PAGE))
-        return;
+    uint32_t dropped;
+    if (t->nest || pages < FST_REUSE_LEAST >> FST_PAGE_SHIFT || !quick(a, pages * LOOKS_A_PAGE, &dropped) || !dropped ||
+        let_lie(a, dropped * pages, used))
+        return false;
     /* A reader may have come since we looked: then the batch is broken off, and the reaper ends it. */
     struct fst_batch_options options = {.drops_only = true, .timeout = 0};
-    if (fst_batch_run(t, &options) == FST_TIMEOUT)
+    uint64_t before = fst_load_relaxed(&a->sb->released_objects);
+    int rc = fst_batch_run(t, &options);
+    if (rc == FST_TIMEOUT)
         fst_reaper_ended(a);
+    return rc == FST_OK && fst_load_relaxed(&a->sb->released_objects) != before;
+}
+
+void fst_reuse_for_run(struct fst_thread *t, uint64_t child_id, uint64_t pages)
+{
+    reuse(t, pages, fst_load_relaxed(&fst_child_at(t->arena, (uint32_t)child_id)->used_pages));
 }
 
 void fst_reuse_for_slab(struct fst_thread *t, uint64_t child_id)
 {
     const struct fst_child *c = fst_child_at(t->arena, (uint32_t)child_id);
     if (fst_load_relaxed(&c->partial) == FST_NONE && !owns_free(t, child_id))
-        fst_reuse_dropped(t, fst_load_relaxed(&c->stride) >> FST_PAGE_SHIFT);
+        fst_reuse_for_run(t, child_id, fst_load_relaxed(&c->stride) >> FST_PAGE_SHIFT);
+}
+
+bool fst_reuse_at_need(struct fst_thread *t, uint64_t bytes)
+{
+    return reuse(t, fst_pages_of(bytes), 0);
 }

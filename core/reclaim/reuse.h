@@ -2,8 +2,8 @@
  * batch first.
  *
  * Where there are few references to look at, that costs less than waking the reaper thread, and far less than memory that is new to the
- * processor's caches. So drops of large objects do not hurry the reaper (reclaim/reaper.c), and the next allocation gets the object that
- * was dropped last, whose bytes are still in a cache.
+ * processor's caches. So drops of large objects do not hurry the reaper (reclaim/reaper.c). As long as little goes round, the next allocation
+ * gets what was dropped last, whose bytes are still in a cache; when much is under way, some MiB of it rest first (let_lie).
  *
  * An allocation never waits for it: where a batch may take long, because it would have many references to look at, readers to wait for or
  * a process to bury, or where another one is running, there is a new slab, and what was dropped is the reaper's. Such a batch looks at
@@ -19,15 +19,18 @@
 
 #define FST_REUSE_LEAST (64u << 10) /* bytes of an object: for less, no batch is worth it */
 
-/* Before the thread takes memory for an object of so many pages. No lock is held. */
-void fst_reuse_dropped(struct fst_thread *t, uint64_t pages);
+/* Before the thread makes a slab of so many pages for the child. No lock is held. */
+void fst_reuse_for_run(struct fst_thread *t, uint64_t child_id, uint64_t pages);
 
-/* Before it takes a slab for the child, unless it has one with a free object. */
+/* The same before it makes one of the child's slabs, unless it has one with a free object. */
 void fst_reuse_for_slab(struct fst_thread *t, uint64_t child_id);
 static inline void fst_reuse_for_child(struct fst_thread *t, uint64_t child_id)
 {
     if (fst_load_relaxed(&fst_child_at(t->arena, (uint32_t)child_id)->stride) >= FST_REUSE_LEAST)
         fst_reuse_for_slab(t, child_id);
 }
+
+/* There was no memory for so many bytes. True: some was released, try again. */
+bool fst_reuse_at_need(struct fst_thread *t, uint64_t bytes);
 
 #endif

@@ -165,6 +165,55 @@ static void not_what_is_in_use(void)
     tear_down();
 }
 
+/* When much is under way, what was dropped rests for a while; but no more than some MiB of it. */
+static void it_rests_when_much_is_in_use(void)
+{
+    set_up();
+    enum { USED = 12, REST = 4 }; /* MiB; a sixteenth of the arena rests */
+    struct fst_ref refs[USED], last[REST];
+    for (int i = 0; i < USED; i++)
+        refs[i] = alloc_one(a, child);
+    for (int i = 0; i < 100; i++) {
+        int k = i % USED;
+        last[i % REST] = drop_shared(refs[k]);
+        refs[k] = alloc_one(a, child);
+        for (int j = 0; j < REST && j <= i && i < REST - 1; j++)
+            CHECK(refs[k].data != last[j].data);
+        CHECK(info().used <= (USED + REST + 3) * MIB);
+    }
+    CHECK(info().released_objects >= 100 - REST);
+    for (int i = 0; i < USED; i++)
+        fst_drop(a, &refs[i]);
+    tear_down();
+}
+
+/* Where memory is short, nothing rests. */
+static void not_where_memory_is_short(void)
+{
+    set_up();
+    enum { USED = 12 };
+    struct fst_ref refs[USED];
+    uint64_t group = make_group(a, "limited", fst_group_root(a), USED * MIB, 0);
+    uint64_t limited = child_of(a, make_cache(a, "limited", LARGE, 0), group);
+    for (int i = 0; i < USED; i++)
+        refs[i] = alloc_one(a, limited);
+    for (int i = 0; i < 100; i++) {
+        drop_shared(refs[i % USED]);
+        refs[i % USED] = alloc_one(a, limited);
+    }
+    struct fst_ref more;
+    CHECK_EQ(FST_LIMIT, fst_alloc(a, limited, &more));
+    for (int i = 0; i < USED; i++)
+        fst_drop(a, &refs[i]);
+    for (int i = 0; i < 10; i++) {
+        struct fst_ref run;
+        CHECK_EQ(FST_OK, fst_alloc_bytes(a, group, 7 * MIB, &run));
+        drop_shared(run);
+    }
+    fst_group_unref(a, group);
+    tear_down();
+}
+
 static void read_until_told(struct peer *parent, void *context)
 {
     (void)context;
@@ -298,5 +347,6 @@ static void what_has_ended_is_left(void)
 }
 
 TEST_MAIN(CASE(a_dropped_object), CASE(the_last_one_first), CASE(runs_of_any_length), CASE(of_another_process),
-          CASE(not_what_is_in_use), CASE(beside_a_stopped_reader), CASE(a_reader_that_came_late), CASE(in_a_section),
-          CASE(beside_a_stopped_batch), CASE(among_many_references), CASE(what_has_ended_is_left))
+          CASE(not_what_is_in_use), CASE(it_rests_when_much_is_in_use), CASE(not_where_memory_is_short),
+          CASE(beside_a_stopped_reader), CASE(a_reader_that_came_late), CASE(in_a_section), CASE(beside_a_stopped_batch),
+          CASE(among_many_references), CASE(what_has_ended_is_left))
