@@ -155,7 +155,7 @@ static int make_init(struct fst_thread *t, const struct fst_cache_spec *spec, ui
     if (t->arena->readonly)
         return fst_fail(FST_READONLY, "the arena is attached read-only: cache %s cannot be given its initial content", spec->name);
     uint32_t pages = (uint32_t)fst_pages_of(spec->init_bytes ? spec->init_bytes : 1);
-    int rc = fst_run_take(t->arena, FST_NONE, 0, 0, pages, 0, fst_slab_owner_word(t), slab);
+    int rc = fst_run_take(t->arena, FST_NONE, 0, 0, pages, 0, t->name, slab);
     if (rc)
         return rc;
     memcpy(t->arena->data + ((uint64_t)fst_slab_at(t->arena, *slab)->page << FST_PAGE_SHIFT), spec->init, spec->init_bytes);
@@ -470,7 +470,7 @@ int fst_cache_shrink(fst_arena *a, uint64_t cache, uint64_t *bytes)
         if (!found)
             return fst_fail(FST_CLOSED, "the cache is gone");
         for (uint32_t i = 0; i < n; i++)
-            *bytes += fst_slab_shrink_child(a, ids[i], fst_slab_owner_word(t), 1000 * FST_MS);
+            *bytes += fst_slab_shrink_child(t, ids[i], 1000 * FST_MS);
     } while (from != FST_NONE);
     return fst_verdict(a, FST_OK);
 }

@@ -234,6 +234,8 @@ static void release(struct fst_arena *a, uint32_t slab_id, uint64_t state)
         return;
     }
     fst_store_release(&s->state, fst_state_moved(state, FST_SLAB_FREE) + (1ull << FST_STATE_GEN_SHIFT));
+    fst_store_relaxed(&s->owner,
+                      0); /* after the state, as CLOSING is never nobody's; and no thread takes it for one that it owned before */
     fst_pages_give(a, page, pages);
     if (fst_state(state) == FST_SLAB_HOLE)
         fst_store_relaxed(&a->sb->holes, a->sb->holes - 1);

@@ -6,6 +6,7 @@
 #include "alloc/registry.h"
 #include "alloc/run.h"
 #include "platform/error.h"
+#include "platform/membarrier.h"
 #include "rcu/grace.h"
 #include "refs/word.h"
 #include "region/lock.h"
@@ -17,25 +18,10 @@
 #endif
 
 #define OWNED_BYTES (1u << 20) /* of one child's slabs that a thread owns */
+#define SHARED_FOR  255u       /* activations that pass by a slab after processes had to share it */
 #define KEEP_EMPTY  2u         /* empty one-object slabs that a child keeps before it gives one back */
 
-/* ---- owners ---- */
-
-uint64_t fst_slab_owner_word(const struct fst_thread *t)
-{
-    return (uint64_t)t->slot->generation << 32 | (t->index + 1);
-}
-
-bool fst_slab_owner_gone(struct fst_arena *a, uint64_t owner)
-{
-    if (!owner)
-        return false;
-    uint32_t index = (uint32_t)owner - 1;
-    if (index >= fst_thread_top(a))
-        return true;
-    const struct fst_thread_slot *s = fst_thread_slot_at(a, index);
-    return fst_load_acquire(&s->owner) == 0 || fst_load_relaxed(&s->generation) != (uint32_t)(owner >> 32);
-}
+/* ---- words ---- */
 
 uint32_t fst_slab_count(struct fst_slab *s, uint32_t class)
 {
@@ -70,6 +56,14 @@ uint32_t fst_slab_list(struct fst_arena *a, uint32_t child, uint32_t *ids, uint3
     uint32_t has = c->slabs;
     fst_slab_unlock(a, child);
     return has > n ? has : n;
+}
+
+static bool looks_empty(struct fst_slab *s, uint32_t class)
+{
+    for (uint32_t i = 0; i < fst_slab_objects(s, class); i++)
+        if (fst_load_relaxed(fst_slab_word(s, class, i)) & FST_WORD_ALLOCATED)
+            return false;
+    return true;
 }
 
 static bool has_free(struct fst_slab *s, uint32_t class)
@@ -196,22 +190,39 @@ static bool close_words(struct fst_slab *s, uint32_t class)
     return true;
 }
 
-/* Close the slab if it is empty: off its list, CLOSING, ours. Under the child's lock; the caller then releases the run. */
-static bool try_close(struct fst_arena *a, struct fst_child *c, uint32_t id, uint64_t owner)
+/* Nobody's any more, and so on PARTIAL if anything in it is free. Under the child's lock. */
+static void unown(struct fst_arena *a, struct fst_child *c, uint32_t id)
 {
     struct fst_slab *s = fst_slab_at(a, id);
-    if (fst_is_damaged(a) || !close_words(s, FST_SLAB_ID_CLASS(id)))
+    fst_store_relaxed(&s->owner, 0);
+    fst_full_fence(); /* PAIR(let-go) */
+    if (has_free(s, FST_SLAB_ID_CLASS(id)))
+        list_move(a, c, id, FST_LIST_PARTIAL);
+}
+
+/* Close the slab if it is empty: off its list, CLOSING, ours. Under the child's lock; the caller then releases the run. A slab in use is
+ * left to its owner without a mark. */
+static bool try_close(struct fst_revoke *r, struct fst_child *c, uint32_t id)
+{
+    struct fst_arena *a = r->a;
+    struct fst_slab *s = fst_slab_at(a, id);
+    if (fst_is_damaged(a) || (s->owner && !r->ended && !looks_empty(s, FST_SLAB_ID_CLASS(id))) || !fst_revoke(r, id))
         return false;
+    if (!close_words(s, FST_SLAB_ID_CLASS(id))) {
+        if (s->owner & FST_OWNER_REVOKED)
+            unown(a, c, id);
+        return false;
+    }
     list_remove(a, c, id);
-    fst_store_relaxed(&s->owner, owner);
+    fst_store_relaxed(&s->owner, r->me | FST_OWNER_CLOSING);
     fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_CLOSING));
     return true;
 }
 
 /* Close up to `max` empty slabs of a list; ids into out. */
-static uint32_t close_some(struct fst_arena *a, uint32_t child, bool typesafe, uint8_t list, uint64_t owner, uint32_t *out,
-                           uint32_t max)
+static uint32_t close_some(struct fst_revoke *r, uint32_t child, bool typesafe, uint8_t list, uint32_t *out, uint32_t max)
 {
+    struct fst_arena *a = r->a;
     struct fst_child *c = fst_child_at(a, child);
     uint32_t n = 0, steps = 0;
     fst_slab_lock(a, child);
@@ -219,7 +230,7 @@ static uint32_t close_some(struct fst_arena *a, uint32_t child, bool typesafe, u
     bool same = !!(c->flags & FST_CACHE_TYPESAFE_BY_RCU) == typesafe || TYPESAFE_NO_WAIT;
     for (uint32_t id = *list_head(c, list), next; n < max && same && on_list(a, child, list, id, &steps); id = next) {
         next = fst_slab_at(a, id)->next;
-        if (try_close(a, c, id, owner))
+        if (try_close(r, c, id))
             out[n++] = id;
     }
     fst_slab_unlock(a, child);
@@ -251,15 +262,16 @@ void fst_slab_give_now(struct fst_arena *a, struct fst_closed *closed, uint64_t 
     closed->now_n = 0;
 }
 
-bool fst_slab_close_empty(struct fst_arena *a, uint32_t child, uint64_t owner, struct fst_closed *closed, uint64_t *bytes)
+static bool close_lists(struct fst_revoke *r, uint32_t child, struct fst_closed *closed, uint64_t *bytes)
 {
+    struct fst_arena *a = r->a;
     bool wait = (fst_child_at(a, child)->flags & FST_CACHE_TYPESAFE_BY_RCU) && !TYPESAFE_NO_WAIT;
     uint32_t n, room, most = wait ? FST_CLOSED_MAX : FST_CLOSED_NOW;
     uint32_t *ids = wait ? closed->ids : closed->now, *count = wait ? &closed->n : &closed->now_n;
     for (uint8_t list = FST_LIST_PARTIAL; list <= FST_LIST_FULL; list++) {
         do {
             room = most - *count;
-            n = close_some(a, child, wait, list, owner, ids + *count, room);
+            n = close_some(r, child, wait, list, ids + *count, room);
             *count += n;
             if (*count < most)
                 continue;
@@ -269,6 +281,12 @@ bool fst_slab_close_empty(struct fst_arena *a, uint32_t child, uint64_t owner, s
         } while (n == room);
     }
     return true;
+}
+
+bool fst_slab_close_empty(struct fst_revoke *r, uint32_t child, struct fst_closed *closed, uint64_t *bytes)
+{
+    bool all = close_lists(r, child, closed, bytes);
+    return all && r->want_near && fst_revoke_near(r) ? close_lists(r, child, closed, bytes) : all;
 }
 
 bool fst_slab_give_closed(struct fst_arena *a, struct fst_closed *closed, uint64_t patience, const uint32_t *stop, uint64_t *bytes)
@@ -284,16 +302,20 @@ bool fst_slab_give_closed(struct fst_arena *a, struct fst_closed *closed, uint64
     return true;
 }
 
-uint64_t fst_slab_shrink_child(struct fst_arena *a, uint32_t child, uint64_t owner, uint64_t patience)
+uint64_t fst_slab_shrink_child(struct fst_thread *t, uint32_t child, uint64_t patience)
 {
+    struct fst_arena *a = t->arena;
+    struct fst_revoke r = {.a = a, .me = t->name, .others = true};
     struct fst_closed closed;
     uint64_t bytes = 0;
     bool all, over;
     closed.n = closed.now_n = 0;
     do {
-        all = fst_slab_close_empty(a, child, owner, &closed, &bytes);
+        all = fst_slab_close_empty(&r, child, &closed, &bytes);
         fst_slab_give_now(a, &closed, &bytes);
         over = fst_slab_give_closed(a, &closed, patience, NULL, &bytes);
+        if (all && r.want_far && fst_revoke_far(&r))
+            all = false;
     } while (!all && over);
     return bytes;
 }
@@ -326,6 +348,12 @@ static void carve(struct fst_arena *a, uint32_t id, uint32_t objects, const stru
     }
 }
 
+/* The slab's next owner is going to fence, or not. Before anybody can see that it owns the slab. */
+static void set_fenced(const struct fst_child *c, struct fst_slab *s)
+{
+    fst_store_relaxed(&s->fenced, fst_load_relaxed(&c->shared) || !fst_membarrier_usable());
+}
+
 /* Put a carved slab into the child's lists, unless the child has ended meanwhile. *state: its state word while it lives, which nobody
  * may read later: once unlocked, it can be closed, released and carved again for another child. */
 static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t id, bool keep, uint64_t *state)
@@ -338,7 +366,9 @@ static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uin
         *state = fst_state_moved(s->state, FST_SLAB_LIVE);
         fst_store_release(&s->state, *state);
         list_add(a, c, id, FST_LIST_FULL);
-        if (!keep)
+        if (keep)
+            set_fenced(c, s);
+        else
             fst_store_relaxed(&s->owner, 0);
     }
     fst_slab_unlock(a, child);
@@ -409,7 +439,7 @@ static int new_slab(struct fst_thread *t, uint32_t child, uint64_t child_state, 
     struct fst_child *c = fst_child_at(a, child);
     int rc = check_shape(a, child, child_state, pages, objects);
     if (rc == FST_OK)
-        rc = fst_run_take(a, child, child_state, c->slab_class, pages, c->align_order, fst_slab_owner_word(t), id);
+        rc = fst_run_take(a, child, child_state, c->slab_class, pages, c->align_order, t->name, id);
     if (rc)
         return rc;
     fst_store_relaxed(&fst_slab_at(a, *id)->asked, asked);
@@ -446,18 +476,13 @@ void fst_actives_reset(struct fst_thread *t)
 }
 
 /* `owner` has no use for the slab any more. */
-static void let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t slab_state, uint64_t owner)
+static void let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t owner)
 {
-    struct fst_child *c = fst_child_at(a, child);
-    struct fst_slab *s = fst_slab_at(a, id);
+    const struct fst_slab *s = fst_slab_at(a, id);
     fst_slab_lock(a, child);
-    /* Closed and opened again meanwhile, it is somebody else's in the same life. */
-    if (fst_load_acquire(&s->state) == slab_state && s->child == child && s->owner == owner) {
-        fst_store_relaxed(&s->owner, 0);
-        fst_full_fence(); /* PAIR(let-go) */
-        if (has_free(s, FST_SLAB_ID_CLASS(id)))
-            list_move(a, c, id, FST_LIST_PARTIAL);
-    }
+    /* Taken away meanwhile, it may be anybody's. What is the owner's is in the life that it knows. */
+    if (still_ours(s, child) && !((s->owner ^ owner) & ~FST_OWNER_REVOKED))
+        unown(a, fst_child_at(a, child), id);
     fst_slab_unlock(a, child);
 }
 
@@ -480,7 +505,7 @@ static void disown(struct fst_thread *t, struct fst_owned *own)
 {
     uint32_t child = (uint32_t)own->active->child_id, id = own->id1 - 1;
     forget(t, own);
-    let_go(t->arena, child, id, own->slab_state, fst_slab_owner_word(t));
+    let_go(t->arena, child, id, t->name);
 }
 
 static struct fst_owned *owned_at(struct fst_thread *t, const struct fst_active *act, uint32_t i)
@@ -502,6 +527,17 @@ void fst_actives_release(struct fst_thread *t)
         drop_active(t, &t->actives->slot[i]);
 }
 
+bool fst_slab_allocates_from(const struct fst_thread *t, uint32_t child)
+{
+    return t->actives && t->actives->slot[child % FST_ACTIVES].child_id &&
+           (uint32_t)t->actives->slot[child % FST_ACTIVES].child_id == child;
+}
+
+void fst_slab_let_go(struct fst_thread *t, uint32_t child)
+{
+    drop_active(t, fst_active_of(t, child));
+}
+
 /* Begin to allocate from the child. */
 static void begin(struct fst_thread *t, struct fst_active *act, uint64_t child_id, uint64_t child_state)
 {
@@ -516,6 +552,7 @@ static void begin(struct fst_thread *t, struct fst_active *act, uint64_t child_i
     /* Large objects go round in as little memory as they can: what is in the cache is worth more than a lock saved. */
     act->most = c->objects <= 1 ? 1 : bytes * FST_OWNED_MAX > OWNED_BYTES ? (uint8_t)(OWNED_BYTES / bytes) : FST_OWNED_MAX;
     act->child_id = child_id;
+    act->owner = t->name;
     act->fast_id = (c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU) ? no_id(t, act) : child_id;
 }
 
@@ -543,18 +580,19 @@ static bool use(struct fst_active *act, struct fst_owned *own)
         return false;
     act->current = own;
     act->bits = &own->free[w];
-    act->slab_state = own->slab_state;
     act->slab = own->slab;
     act->words = own->words + ((uint64_t)w * 64 << own->word_shift);
     act->data = own->data + w * 64 * act->stride;
     act->oid = fst_oid(own->id1 - 1, w * 64);
+    act->id1 = own->id1;
+    act->fenced = own->fenced;
     act->word_shift = own->word_shift;
     return true;
 }
 
 static bool still_owned(const struct fst_owned *own)
 {
-    return fst_load_acquire(&own->slab->state) == own->slab_state;
+    return fst_load_acquire(&own->slab->owner) == own->active->owner;
 }
 
 /* Go on with a slab that the thread owns already. */
@@ -565,7 +603,7 @@ static bool use_owned(struct fst_thread *t, struct fst_active *act)
     for (uint32_t i = act->owned; i-- > 0;) {
         struct fst_owned *own = owned_at(t, act, i);
         if (!still_owned(own))
-            forget(t, own);
+            disown(t, own);
         else if (use(act, own))
             return true;
     }
@@ -573,9 +611,8 @@ static bool use_owned(struct fst_thread *t, struct fst_active *act)
     return act->current && fill_free(act->current) && use(act, act->current);
 }
 
-/* Own the slab and allocate from it. It may have been closed since slab_state was read under the lock: then no word of it counts, because
- * its state is another one. False: nothing is free in it. */
-static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id, uint64_t slab_state)
+/* Allocate from the slab, whose owner we have become. False: nothing is free in it. */
+static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id)
 {
     struct fst_arena *a = t->arena;
     struct fst_slab *s = fst_slab_at(a, id);
@@ -588,7 +625,8 @@ static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id, uin
     while (act->owned >= act->most)
         disown(t, owned_at(t, act, 0));
     own->id1 = id + 1;
-    own->slab_state = slab_state;
+    own->owner = act->owner;
+    own->fenced = s->fenced;
     own->slab = s;
     own->words = (uint8_t *)(s + 1);
     own->word_shift = fst_slab_class_shift[class];
@@ -602,29 +640,32 @@ static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id, uin
 }
 
 /* Take slabs off the partial list until one has a free object. */
-static uint32_t take_partial(struct fst_thread *t, uint32_t child, uint64_t *state)
+static uint32_t take_partial(struct fst_thread *t, uint32_t child)
 {
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, child);
-    uint32_t id, steps = 0;
+    uint32_t steps = 0, found = FST_NONE;
     fst_slab_lock(a, child);
-    while ((id = c->partial) != FST_NONE) {
+    for (uint32_t id = c->partial, next; found == FST_NONE && on_list(a, child, FST_LIST_PARTIAL, id, &steps); id = next) {
         struct fst_slab *s = fst_slab_at(a, id);
-        if (!on_list(a, child, FST_LIST_PARTIAL, id, &steps) || !fits(a, child, id) || fst_is_damaged(a)) {
-            id = FST_NONE;
+        next = s->next;
+        if (!fits(a, child, id) || fst_is_damaged(a))
             break;
+        if (s->shared) {
+            fst_store_relaxed(&s->shared, s->shared - 1);
+            continue;
         }
         list_move(a, c, id, FST_LIST_FULL);
         fst_full_fence(); /* PAIR(let-go): who frees from here on sees FULL without an owner, or we see the free word */
         if (has_free(s, FST_SLAB_ID_CLASS(id))) {
             fst_store_relaxed(&s->frees, 0);
-            fst_store_relaxed(&s->owner, fst_slab_owner_word(t));
-            *state = s->state;
-            break;
+            set_fenced(c, s);
+            fst_store_relaxed(&s->owner, t->name);
+            found = id;
         }
     }
     fst_slab_unlock(a, child);
-    return id;
+    return found;
 }
 
 static int check_child(struct fst_arena *a, uint64_t child_id, uint64_t *state)
@@ -659,8 +700,8 @@ int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active
         begin(t, act, child_id, state);
     if (use_owned(t, act))
         return FST_OK;
-    while ((id = take_partial(t, child, &slab_state)) != FST_NONE)
-        if (adopt(t, act, id, slab_state))
+    while ((id = take_partial(t, child)) != FST_NONE)
+        if (adopt(t, act, id))
             return FST_OK;
         else
             disown(t, fst_owned_of(t, id));
@@ -674,27 +715,65 @@ int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active
     }
     rc = new_slab(t, child, state, act->child->pages, act->child->objects, 0, true, &id, &slab_state);
     if (rc == FST_OK)
-        adopt(t, act, id, slab_state);
+        adopt(t, act, id);
     return rc;
 }
 
-bool fst_slab_find_any(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t *slab_id, uint32_t *object)
+bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t *slab_id, uint32_t *object)
 {
     struct fst_child *c = fst_child_at(a, child);
     bool found = false;
     uint32_t steps = 0;
     fst_slab_lock(a, child);
-    for (uint32_t id = c->full; !found && c->state == child_state && on_list(a, child, FST_LIST_FULL, id, &steps);
+    for (uint32_t id = c->partial; !found && c->state == child_state && on_list(a, child, FST_LIST_PARTIAL, id, &steps);
          id = fst_slab_at(a, id)->next) {
         struct fst_slab *s = fst_slab_at(a, id);
-        for (uint32_t i = 0; i < fst_slab_objects(s, FST_SLAB_ID_CLASS(id)) && !found; i++) {
+        uint32_t objects = s->owner || !fits(a, child, id) ? 0 : fst_slab_objects(s, FST_SLAB_ID_CLASS(id));
+        for (uint32_t i = 0; i < objects && !found; i++) {
             found = !(fst_load_relaxed(fst_slab_word(s, FST_SLAB_ID_CLASS(id), i)) & FST_WORD_FLAGS);
             *slab_id = id;
             *object = i;
         }
+        if (found)
+            fst_store_relaxed(&s->shared, SHARED_FOR);
+    }
+    if (!found)
+        fst_slab_unlock(a, child);
+    return found;
+}
+
+/* One pass over what others own of the child, as far as the barriers go that were passed. True: something of it is free now. */
+static bool take_owned(struct fst_revoke *r, uint32_t child, uint64_t child_state)
+{
+    struct fst_arena *a = r->a;
+    struct fst_child *c = fst_child_at(a, child);
+    bool any = false;
+    uint32_t steps = 0;
+    fst_slab_lock(a, child);
+    for (uint32_t id = c->full, next; c->state == child_state && on_list(a, child, FST_LIST_FULL, id, &steps); id = next) {
+        struct fst_slab *s = fst_slab_at(a, id);
+        next = s->next;
+        if (!s->owner || !has_free(s, FST_SLAB_ID_CLASS(id)) || fst_is_damaged(a) || !fst_revoke(r, id))
+            continue;
+        if (r->far)
+            fst_store_relaxed(&s->shared, SHARED_FOR);
+        unown(a, c, id);
+        any = true;
     }
     fst_slab_unlock(a, child);
-    return found;
+    return any;
+}
+
+bool fst_slab_take_owned(struct fst_thread *t, uint64_t child_id, uint64_t child_state)
+{
+    struct fst_revoke r = {.a = t->arena, .me = t->name};
+    uint32_t child = (uint32_t)child_id;
+    if (take_owned(&r, child, child_state) || (r.want_near && fst_revoke_near(&r) && take_owned(&r, child, child_state)))
+        return true;
+    if (t->nest)
+        return false; /* nothing waits in a section */
+    r.others = true;
+    return take_owned(&r, child, child_state) || (r.want_far && fst_revoke_far(&r) && take_owned(&r, child, child_state));
 }
 
 int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id, uint64_t *slab_state)
@@ -752,7 +831,8 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
         if (s->list == FST_LIST_FULL && s->owner == 0)
             list_move(a, c, slab_id, FST_LIST_PARTIAL);
         fst_store_relaxed(&s->frees, (uint16_t)(s->objects - used));
-        closed = used == 0 && owner && give_back_now(a, c) && try_close(a, c, slab_id, owner);
+        struct fst_revoke r = {.a = a, .me = owner};
+        closed = used == 0 && owner && give_back_now(a, c) && try_close(&r, c, slab_id);
         waits = used == 0 && fst_state(c->state) != FST_CHILD_LIVE && !closed;
         state = s->state;
     }
@@ -785,12 +865,12 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id)
     struct fst_slab *s = fst_slab_at(a, slab_id);
     uint64_t state = fst_load_acquire(&s->state), owner = fst_load_acquire(&s->owner);
     uint32_t is = fst_state(state);
-    if (is == FST_SLAB_FREE || !fst_slab_owner_gone(a, owner))
+    if (is == FST_SLAB_FREE || !fst_owner_gone(a, owner))
         return;
     if (s->child == FST_NONE && (is == FST_SLAB_CARVING || is == FST_SLAB_LIVE) && recover_init(a, slab_id))
         return;
     if (is == FST_SLAB_LIVE && fst_is_child(a, s->child))
-        let_go(a, s->child, slab_id, state, owner);
+        let_go(a, s->child, slab_id, owner);
     else if (is == FST_SLAB_CLOSING && fst_is_child(a, s->child) && (fst_child_at(a, s->child)->flags & FST_CACHE_TYPESAFE_BY_RCU))
         reopen(a, slab_id, state); /* its grace period may not be over: whoever shrinks next waits for one */
     else

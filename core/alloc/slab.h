@@ -1,25 +1,27 @@
 /* slab.h - slabs of one child cache: who allocates from which, and when one is given back.
  *
- * A thread *owns* up to FST_OWNED_MAX slabs of a child, a MiB at most, from which it allocates without a lock: a process-local bitmap says
- * which of a slab's objects it believes free, and the compare-and-swap of the object's word decides. One of them, the *active* one, is
- * allocated from; what the thread itself drops in any of them is free again by setting a bit. When no bit is left, the oldest is let go
- * for another one. All slabs of the child are on one of two lists under the child's lock:
+ * A thread *owns* up to FST_OWNED_MAX slabs of a child, a MiB at most: nobody else changes their free words, so it allocates from them with
+ * plain stores. A process-local bitmap says which of a slab's objects it believes free. One of them, the *active* one, is allocated
+ * from; what the thread itself drops in any of them is free again by setting a bit. When no bit is left, the oldest is let go for another
+ * one. Who needs a slab that is owned has to revoke it first (alloc/revoke.h). All slabs of the child are on one of two lists under
+ * the child's lock:
  *
  *   list      owner     meaning                                          how it leaves
  *   PARTIAL   nobody    may have a free object                           a thread makes it active; empty: closed and given back
  *   FULL      a thread  owned by it                                      the thread takes another instead, or the thread is gone
  *   FULL      nobody    had no free object when its thread let go        the first free of an object moves it to PARTIAL
  *
- * Whoever frees an object in a slab that is not its own looks at list and owner after its swing; whoever lets go of a slab clears the
+ * Whoever frees an object in a slab that is not its own looks at list and owner after its store; whoever lets go of a slab clears the
  * owner, then looks for free words (PAIR(let-go)): one of the two sees the other, and no free object is forgotten.
  *
- * A slab is given back by *closing* it: every word is swung from free to free|CONDEMNED, which makes any allocation from a stale bitmap
- * fail; one word that is not free undoes it. Words are advanced by a generation when a slab is carved, so a stale bitmap of an earlier
- * life never matches. models/slab.pml.
+ * A slab is given back by *closing* it, once nobody owns it: every word is swung from free to free|CONDEMNED, because what nobody owns may
+ * be swung by others, too (one-object slabs, and those that processes have to share); one word that is not free undoes it. Words are
+ * advanced by a generation when a slab is carved. models/slab.pml.
  */
 #ifndef FST_ALLOC_SLAB_H
 #define FST_ALLOC_SLAB_H
 
+#include "alloc/revoke.h"
 #include "rcu/thread.h"
 #include "region/region.h"
 
@@ -29,13 +31,13 @@
 
 /* A slab that the thread owns. */
 struct fst_owned {
-    uint64_t slab_state; /* its state word while it is this slab */
+    uint64_t owner; /* the slab's owner word while it is ours */
     struct fst_slab *slab;
     uint8_t *words, *data;
     uint32_t id1; /* slab id + 1; 0: none */
     uint16_t objects;
     uint8_t word_shift;
-    uint8_t pad;
+    uint8_t fenced;       /* as the slab says */
     uint64_t child_state; /* the child's state word while it lives */
     const struct fst_child *child;
     struct fst_active *active;
@@ -46,10 +48,10 @@ static_assert(sizeof(struct fst_owned) == 128, "two lines");
 /* A child that the thread allocates from: one word of one owned slab's bitmap, with all that an allocation needs beside it. */
 struct fst_active {
     uint64_t child_id; /* as given to fst_alloc: index | generation << 32; 0: none */
-    uint64_t fast_id;  /* the same; no child's, if there is none, or objects get initial content at each allocation */
+    uint64_t fast_id;  /* the same; no child's, if there is none, or an allocation has more to do than the shortest path does */
     uint64_t *bits;    /* into `free` of the current slab; a word that is 0 if there is none */
     /* of the current slab, moved on to the objects of *bits: */
-    uint64_t slab_state;
+    uint64_t owner; /* the slab's owner word while it is ours */
     const struct fst_slab *slab;
     uint8_t *words, *data;
     uint64_t oid;
@@ -60,7 +62,8 @@ struct fst_active {
     uint8_t word_shift;
     uint8_t owned; /* slabs of the child that the thread owns */
     uint8_t most;  /* that it may own */
-    uint8_t pad[5];
+    uint8_t fenced;
+    uint32_t id1;                 /* of the current slab, + 1 */
     uint8_t place[FST_OWNED_MAX]; /* where they are, oldest first */
 };
 static_assert(sizeof(struct fst_active) == 128, "two lines");
@@ -69,9 +72,6 @@ struct fst_actives {
     struct fst_active slot[FST_ACTIVES];
     struct fst_owned owned[FST_OWNED];
 };
-
-/* Owner word of a slab that nobody will finish: as good as a dead thread's. */
-#define FST_OWNER_NOBODY UINT64_MAX
 
 static inline struct fst_active *fst_active_of(struct fst_thread *t, uint32_t child)
 {
@@ -91,13 +91,20 @@ void fst_actives_reset(struct fst_thread *t);
 /* Let go of all slabs of the thread, which is ending or detaching. */
 void fst_actives_release(struct fst_thread *t);
 
+/* Does the thread allocate from this child? Then it may let go of its slabs. */
+bool fst_slab_allocates_from(const struct fst_thread *t, uint32_t child);
+void fst_slab_let_go(struct fst_thread *t, uint32_t child);
+
 /* Make the thread's active slab of this child one that has free objects: another one that it owns, a partial one, a new one; then
  * *(*out)->bits is not 0, as far as anybody knows. FST_FULL, FST_LIMIT, FST_CLOSED.
  * Takes the child's lock and commits memory: never inside a section. */
 int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active **out);
 
-/* A slab that another thread owns and that has a free object: its id and the object, or false. The swing decides. */
-bool fst_slab_find_any(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t *slab_id, uint32_t *object);
+/* When no slab is to be had: take from other threads what they own of the child and is not used up. True: activate again. */
+bool fst_slab_take_owned(struct fst_thread *t, uint64_t child_id, uint64_t child_state);
+
+/* A free object in a slab that nobody owns: then the child's lock is held, and the object is swung under it. */
+bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t *slab_id, uint32_t *object);
 
 /* A one-object slab for an object of `asked` bytes (above 64 KiB, of the size classes), not on PARTIAL; its state word while it is this
  * slab: being empty, it may go again at any moment. */
@@ -108,9 +115,9 @@ int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint
  * child has ended, and only a batch can give it back. */
 bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner);
 
-/* Give back every empty slab of the child, active ones included. TYPESAFE_BY_RCU: after a grace period, for which it waits at most
- * `patience`; so not inside a section. Returns bytes of pages given back. */
-uint64_t fst_slab_shrink_child(struct fst_arena *a, uint32_t child, uint64_t owner, uint64_t patience);
+/* Give back every empty slab of the child, active ones included, other threads' too. TYPESAFE_BY_RCU: after a grace period, for which it
+ * waits at most `patience`; so not inside a section. Returns bytes of pages given back. */
+uint64_t fst_slab_shrink_child(struct fst_thread *t, uint32_t child, uint64_t patience);
 
 /* The same in steps, so that many children share a grace period. */
 #define FST_CLOSED_MAX 1024u
@@ -122,7 +129,7 @@ struct fst_closed {
 };
 /* Close the child's empty slabs; those that need no grace period are given back when enough have come together, and by
  * fst_slab_give_now. False: no more room, give and call again. */
-bool fst_slab_close_empty(struct fst_arena *a, uint32_t child, uint64_t owner, struct fst_closed *closed, uint64_t *bytes);
+bool fst_slab_close_empty(struct fst_revoke *r, uint32_t child, struct fst_closed *closed, uint64_t *bytes);
 void fst_slab_give_now(struct fst_arena *a, struct fst_closed *closed, uint64_t *bytes);
 /* Wait for a grace period and give them back. False: it was not over in time (see fst_grace_wait), and they are open again. */
 bool fst_slab_give_closed(struct fst_arena *a, struct fst_closed *closed, uint64_t patience, const uint32_t *stop, uint64_t *bytes);
@@ -133,9 +140,6 @@ void fst_slab_unlock(struct fst_arena *a, uint32_t child);
 
 /* A slab whose carving or closing thread is dead, or whose owner is: finish or let go. */
 void fst_slab_recover(struct fst_arena *a, uint32_t slab_id);
-
-/* Is the thread that an owner word names gone? */
-bool fst_slab_owner_gone(struct fst_arena *a, uint64_t owner);
 
 /* Up to max ids of the child's slabs; returns how many it has. */
 uint32_t fst_slab_list(struct fst_arena *a, uint32_t child, uint32_t *ids, uint32_t max);
@@ -155,8 +159,5 @@ static inline uint8_t *fst_slab_data(const struct fst_arena *a, const struct fst
 }
 /* The same for the initial content of a cache that has one, and its length. */
 const uint8_t *fst_slab_init(struct fst_arena *a, uint32_t cache, uint64_t *bytes);
-
-/* The owner word for this thread. */
-uint64_t fst_slab_owner_word(const struct fst_thread *t);
 
 #endif

@@ -5,6 +5,8 @@
 #include "alloc/cache.h"
 #include "alloc/child.h"
 #include "alloc/group.h"
+#include "alloc/revoke.h"
+#include "alloc/slab.h"
 #include "crash/process.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
@@ -58,6 +60,20 @@ static uint32_t children_of(struct fst_arena *a, uint32_t group)
     return n;
 }
 
+#define MINE 16u
+
+/* Which of the group's children this thread allocates from: up to MINE. Under names_lock. */
+static uint32_t allocated_from(struct fst_thread *t, uint32_t group, uint32_t mine[MINE])
+{
+    struct fst_arena *a = t->arena;
+    uint32_t n = 0, steps = 0;
+    for (uint32_t i = fst_group_at(a, group)->first; n < MINE && fst_step(a, FST_T_CHILD, i, &steps);
+         i = fst_child_at(a, i)->next_in_group)
+        if (fst_slab_allocates_from(t, i))
+            mine[n++] = i;
+    return n;
+}
+
 static int end_group(fst_arena *a, uint64_t group, enum fst_group_state state)
 {
     struct fst_thread *t = NULL;
@@ -74,13 +90,19 @@ static int end_group(fst_arena *a, uint64_t group, enum fst_group_state state)
     fst_registry_lock(a);
     bool found = fst_group_find(a, group, &index), below = false;
     uint64_t now = 0;
+    uint32_t mine[MINE], n_mine = 0;
     if (found && index != 0) {
+        if (fst_thread_current->arena == a)
+            n_mine = allocated_from(fst_thread_current, index, mine);
         children = wait ? children_of(a, index) : 0;
         fst_group_end(a, index, state);
         now = fst_group_at(a, index)->state;
         below = fst_group_at(a, index)->children != 0;
     }
     fst_registry_unlock(a);
+    /* What we let go of ourselves, no batch has to take away from us with a barrier. */
+    for (uint32_t i = 0; i < n_mine; i++)
+        fst_slab_let_go(fst_thread_current, mine[i]);
     if (below && state == FST_GROUP_DESTROYED)
         fst_group_destroy_below(a, index, now);
     if (wait)
@@ -121,6 +143,12 @@ static bool of_cache(struct fst_arena *a, uint64_t oid, uint32_t cache)
     return fst_is_child(a, s->child) && fst_child_at(a, s->child)->cache == cache;
 }
 
+/* Its group was destroyed: the next batch ends the message. */
+static bool ends(struct fst_arena *a, uint64_t oid)
+{
+    return fst_state(fst_load_acquire(&fst_child_at(a, fst_slab_at(a, fst_oid_slab(oid))->child)->state)) == FST_CHILD_ENDED;
+}
+
 static bool counts(struct fst_arena *a, uint64_t entry, uint32_t cache)
 {
     if (fst_entry_state(entry) != FST_ENTRY_LIVE)
@@ -154,7 +182,7 @@ static struct users count_users(struct fst_arena *a, uint32_t cache)
     for (uint32_t i = 0; i < top; i++) {
         uint64_t word = fst_load_acquire(&fst_inflight_at(a, i)->word);
         uint64_t oid = fst_inflight_oid(word);
-        u.in_flight += (word & FST_INFLIGHT_LIVE) && fst_word_of(a, oid) && of_cache(a, oid, cache);
+        u.in_flight += (word & FST_INFLIGHT_LIVE) && fst_word_of(a, oid) && of_cache(a, oid, cache) && !ends(a, oid);
     }
     top = fst_process_top(a);
     for (uint32_t slot = 0; slot < top; slot++)
@@ -164,14 +192,16 @@ static struct users count_users(struct fst_arena *a, uint32_t cache)
 }
 
 /* Look for users of the body, whose lock `ending` is held: false, with a sentence, when there are any.
- * One of the two sees the other: an allocation or a resolve under way writes its entry, then looks at the child's state; we set the
- * state, fence, then look at the entries. PAIR(cache-ending) */
+ * One of the two sees the other: a resolve under way writes its entry, then looks at the child's state; we set the state, fence, then look
+ * at the entries. PAIR(cache-ending). An allocation says that it is under way, and looks at the state then: those of this process are waited
+ * for. In another process one that just began may not show: its Block then outlives the cache, as one does that outlives its group. */
 static bool unused(struct fst_arena *a, uint32_t body, const char *name)
 {
 #ifndef FST_MUTANT_NO_SUSPENSION
     fst_child_suspend_all_of_cache(a, body, true);
 #endif
     fst_full_fence();
+    fst_revoke_suspended(a, body);
     struct users u = count_users(a, body);
     if (!u.references && !u.in_flight && !fst_is_damaged(a))
         return true;

@@ -169,8 +169,7 @@ static void adopt_threads(struct fst_arena *a, const struct carried *c)
     mine->entry_count = 0;
     if (mine->actives)
         fst_actives_reset(mine);
-    mine->index = c->thread_slot;
-    mine->slot = fst_thread_slot_at(a, c->thread_slot);
+    fst_thread_bind(mine, c->thread_slot);
     mine->next_in_arena = NULL;
     a->threads = mine;
 }

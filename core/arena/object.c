@@ -18,37 +18,26 @@
 /* ---- allocate ---- */
 
 /* What became of an attempt at one object. */
-enum attempt { GOT, NONE_FREE, LOST, REFUSED, ENDED };
-
-/* Of a free entry, whose count nobody else looks at. */
-static inline void one_owner(struct fst_arena *a, uint32_t entry)
-{
-    __atomic_store_n(&a->counts[entry], 1, __ATOMIC_RELAXED);
-}
+enum attempt { GOT, NONE_FREE, LOST, ENDED };
 
 /* The entry speaks of an object we did not get. DROPPED and never EMPTY: see refs/claim.h. */
 static void withdraw(struct fst_thread *t, uint32_t entry)
 {
-    one_owner(t->arena, entry);
     if (fst_refs_drop(t->arena, entry))
         fst_add32(&t->arena->self->dropped, 1);
 }
 
-/* Entry LIVE, then the word from free to ALLOCATED. Needs no section: the swing is a full barrier, so whoever finds the word ALLOCATED
- * finds the entry; and a slab is given back only when each of its words was swung away from what we saw (alloc/slab.h). */
+/* Entry LIVE, then the word from free to ALLOCATED, in a slab that nobody owns. Needs no section: the swing is a full barrier, so whoever
+ * finds the word ALLOCATED finds the entry; and a slab is given back only when each of its words was swung away from what we saw. */
 static inline bool swing(struct fst_arena *a, uint64_t oid, uint64_t *word, uint64_t seen, uint64_t slack, uint32_t entry)
 {
-#ifdef FST_MUTANT_WORD_BEFORE_ENTRY
-    if (!fst_cas64(word, &seen, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT))
-        return false;
-    fst_store_release(&a->entries[entry], fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
-    return true;
-#endif
     fst_store_release(&a->entries[entry], fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
     return fst_cas64(word, &seen, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
 }
 
-/* One attempt at an object of the active slab. REFUSED: the swing failed, out->entry is to be withdrawn. */
+/* One attempt at an object of the active slab. While we say that we allocate from it, and it is ours, nobody else changes its free words: so
+ * plain stores do. PAIR(revoke): whoever takes it away marks it, has us pass a barrier, and looks at what we say. `fenced`: we cannot be made
+ * to pass one. */
 static inline enum attempt try_active(struct fst_arena *a, struct fst_thread *t, struct fst_active *act, uint64_t slack,
                                       struct fst_ref *out)
 {
@@ -56,26 +45,40 @@ static inline enum attempt try_active(struct fst_arena *a, struct fst_thread *t,
     uint32_t entries = t->entry_count;
     if (__builtin_expect(!bits || !entries, 0))
         return NONE_FREE;
-    uint64_t object = (uint64_t)__builtin_ctzll(bits);
+    uint64_t object = (unsigned)__builtin_ctzll(bits);
     uint64_t *word = (uint64_t *)(void *)(act->words + (object << act->word_shift));
-    uint64_t seen = fst_load_acquire(word);
-    /* The state after the word: a word of the slab's next life comes with its next life's state. */
-#ifndef FST_MUTANT_NO_SLAB_STATE
-    if (__builtin_expect(fst_load_acquire(&act->slab->state) != act->slab_state, 0))
-        return NONE_FREE;
+    struct fst_thread_slot *slot = t->slot;
+    fst_store_relaxed(&slot->allocating, act->id1);
+    if (__builtin_expect(act->fenced, 0))
+        fst_full_fence();
+    fst_compiler_barrier();
+    bool ours = fst_load_acquire(&act->slab->owner) == act->owner;
+#ifdef FST_MUTANT_NO_OWNER
+    ours = true;
 #endif
+    /* The child, too: whoever ends it counts on the same. PAIR(cache-ending) */
+    if (__builtin_expect(!ours, 0) || __builtin_expect(fst_load_acquire(&act->child->state) != act->child_state, 0)) {
+        fst_store_release(&slot->allocating, 0);
+        return NONE_FREE;
+    }
+    uint64_t seen = fst_load_acquire(word);
     *act->bits = bits & (bits - 1);
-    if (__builtin_expect((seen & FST_WORD_FLAGS) != 0, 0))
+    if (__builtin_expect((seen & FST_WORD_FLAGS) != 0, 0)) {
+        fst_store_release(&slot->allocating, 0);
         return LOST;
+    }
     t->entry_count = --entries;
     uint32_t entry = t->entries[entries];
     uint64_t oid = act->oid + object;
     out->data = act->data + object * act->stride;
     out->oid = oid;
     out->entry = entry;
-    if (__builtin_expect(!swing(a, oid, word, seen, slack, entry), 0))
-        return REFUSED;
-    one_owner(a, entry);
+#ifdef FST_MUTANT_WORD_BEFORE_ENTRY
+    fst_store_release(word, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
+#endif
+    fst_store_release(&a->entries[entry], fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
+    fst_store_release(word, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT); /* who finds it finds the entry */
+    fst_store_release(&slot->allocating, 0);
     out->nbytes = act->size - slack;
     out->generation = fst_word_gen(seen);
     out->child = (uint32_t)act->child_id;
@@ -110,35 +113,29 @@ static int explain_ended(struct fst_arena *a, uint64_t child)
     return fst_fail(FST_CLOSED, "the cache or the group has ended");
 }
 
-/* A free object in a slab that another thread allocates from, when there is nothing else. */
-static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, struct fst_ref *out)
+/* A free object of a slab that nobody owns, because processes have to share it. The swing is made under the child's lock: whoever takes it
+ * for itself holds that, too. */
+static enum attempt take_shared(struct fst_thread *t, uint64_t child, uint64_t child_state, uint64_t slack, struct fst_ref *out)
 {
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, (uint32_t)child);
-    uint64_t child_state = fst_load_acquire(&c->state);
-    uint32_t id, object;
-    if (fst_state(child_state) != FST_CHILD_LIVE || !fst_id_is(child, child_state))
-        return ENDED;
-    if (!fst_slab_find_any(a, (uint32_t)child, child_state, &id, &object))
-        return NONE_FREE;
-    struct fst_slab *s = fst_slab_at(a, id);
-    uint64_t slab_state = fst_load_acquire(&s->state);
-    uint64_t *word = fst_slab_word(s, FST_SLAB_ID_CLASS(id), object);
-    uint64_t seen = fst_load_acquire(word);
-    if ((seen & FST_WORD_FLAGS) || fst_load_acquire(&s->state) != slab_state || s->child != (uint32_t)child)
-        return LOST;
-    uint32_t entry = fst_refs_take(t);
+    uint32_t id, object, entry = fst_refs_take(t);
     if (entry == FST_NONE)
         return NONE_FREE;
-    uint64_t oid = fst_oid(id, object);
-    if (!swing(a, oid, word, seen, slack, entry)) {
+    if (!fst_slab_find_shared(a, (uint32_t)child, child_state, &id, &object)) {
+        fst_refs_give(t, entry);
+        return NONE_FREE;
+    }
+    struct fst_slab *s = fst_slab_at(a, id);
+    uint64_t *word = fst_slab_word(s, FST_SLAB_ID_CLASS(id), object), seen = fst_load_acquire(word), oid = fst_oid(id, object);
+    bool got = !(seen & FST_WORD_FLAGS) && swing(a, oid, word, seen, slack, entry);
+    fst_slab_unlock(a, (uint32_t)child);
+    if (!got) {
         withdraw(t, entry);
         return LOST;
     }
-    one_owner(a, entry);
     out->nbytes = (s->asked ? s->asked : c->size) - slack;
-    out->data =
-        fst_slab_data(a, s, id, object * c->stride, out->nbytes); /* not earlier: until the swing it may become another slab */
+    out->data = fst_slab_data(a, s, id, object * c->stride, out->nbytes);
     out->oid = oid;
     out->generation = fst_word_gen(seen);
     out->entry = entry;
@@ -154,6 +151,18 @@ static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, 
     return GOT;
 }
 
+/* There is no slab to be had: what others have of the child that is free. LOST: try again. */
+static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, struct fst_ref *out)
+{
+    uint64_t child_state = fst_load_acquire(&fst_child_at(t->arena, (uint32_t)child)->state);
+    if (fst_state(child_state) != FST_CHILD_LIVE || !fst_id_is(child, child_state))
+        return ENDED;
+    enum attempt got = take_shared(t, child, child_state, slack, out);
+    if (got == NONE_FREE && fst_slab_take_owned(t, child, child_state))
+        got = LOST;
+    return got;
+}
+
 static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     for (;;) {
@@ -163,9 +172,9 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
         if (rc == FST_FULL || rc == FST_LIMIT) {
             if (fst_reuse_at_need(t, fst_child_at(t->arena, (uint32_t)child)->stride))
                 continue;
-            enum attempt got;
-            while ((got = steal(t, child, slack, out)) == LOST && !fst_is_damaged(t->arena)) {
-            }
+            enum attempt got = steal(t, child, slack, out);
+            if (got == LOST && !fst_is_damaged(t->arena))
+                continue;
             if (got == GOT)
                 return FST_OK;
             return fst_verdict(t->arena, got == ENDED && explain_ended(t->arena, child) ? FST_CLOSED : rc);
@@ -179,17 +188,14 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
             return fst_verdict(t->arena, rc);
         if (t->entry_count == 0 && (rc = fst_refs_refill(t)) != FST_OK)
             return rc;
-        enum attempt got = try_active(t->arena, t, act, slack, out);
-        if (got == REFUSED)
-            withdraw(t, out->entry);
-        if (got == GOT && !undone(t, act->child_state, out)) {
-            if (act->fast_id != act->child_id)
-                construct(t->arena, out);
-            if (!fst_is_damaged(t->arena))
-                return FST_OK;
-            fst_drop(t->arena, out);
-            return fst_damage(t->arena);
-        }
+        if (try_active(t->arena, t, act, slack, out) != GOT)
+            continue;
+        if (act->fast_id != act->child_id)
+            construct(t->arena, out);
+        if (!fst_is_damaged(t->arena))
+            return FST_OK;
+        fst_drop(t->arena, out);
+        return fst_damage(t->arena);
     }
 }
 
@@ -211,41 +217,24 @@ static inline enum attempt alloc_fast(struct fst_arena *a, uint64_t child, uint6
     FST_IN_REGISTER(act);
     if (__builtin_expect(act->fast_id != child, 0))
         return NONE_FREE;
-    enum attempt got = try_active(a, t, act, slack, out);
-    if (__builtin_expect(got == GOT, 1) && __builtin_expect(fst_load_acquire(&act->child->state) != act->child_state, 0))
-        return ENDED; /* PAIR(cache-ending) */
-    return got;
+    return try_active(a, t, act, slack, out);
 }
 
-/* Undo what a fast path has begun. */
-static __attribute__((noinline)) int undo(struct fst_arena *a, struct fst_ref *out, enum attempt last)
-{
-    if (last == REFUSED)
-        withdraw(fst_thread_current, out->entry);
-    if (last == ENDED)
-        fst_drop(a, out);
-    return FST_BUSY;
-}
-
-static __attribute__((noinline)) int alloc_after(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out,
-                                                 enum attempt last)
+static __attribute__((noinline)) int alloc_after(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     struct fst_thread *t = NULL;
-    undo(a, out, last);
     int rc = prepare(a, &t);
     return rc ? rc : alloc_slow(t, child, slack, out);
 }
 
 static inline int alloc_object(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
-    enum attempt got = alloc_fast(a, child, slack, out);
-    return __builtin_expect(got == GOT, 1) ? FST_OK : alloc_after(a, child, slack, out, got);
+    return __builtin_expect(alloc_fast(a, child, slack, out) == GOT, 1) ? FST_OK : alloc_after(a, child, slack, out);
 }
 
 int fst_alloc_at_once(fst_arena *a, uint64_t child, struct fst_ref *out)
 {
-    enum attempt got = alloc_fast(a, child, 0, out);
-    return __builtin_expect(got == GOT, 1) ? FST_OK : undo(a, out, got);
+    return __builtin_expect(alloc_fast(a, child, 0, out) == GOT, 1) ? FST_OK : FST_BUSY;
 }
 
 int fst_alloc(fst_arena *a, uint64_t child, struct fst_ref *out)
@@ -292,7 +281,6 @@ static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, st
             withdraw(t, entry);
             continue;
         }
-        one_owner(a, entry);
         *out = (struct fst_ref){.data = fst_slab_data(a, s, id, 0, nbytes),
                                 .nbytes = nbytes,
                                 .oid = oid,
@@ -342,14 +330,17 @@ static __attribute__((noinline)) void after_private(struct fst_thread *t, const 
     fst_release_after_free(t, ref->oid);
 }
 
+/* Are we the entry's only owner? PAIR(last-owner). Not if it is indexed. */
+static inline bool only_owner(const struct fst_arena *a, uint32_t entry)
+{
+    return __atomic_load_n(&a->counts[entry], __ATOMIC_ACQUIRE) == 1;
+}
+
 /* The word from exactly ALLOCATED, FREED apart, to free; then the entry to EMPTY. A plain store: nobody else knows the object, so nobody
  * resolves it, and a fork that marks it SHARED just now copies an entry that no Block of the child's speaks for. A batch may have condemned
- * the word since our look; it finds it in another generation and does nothing. Where somebody was given a handle, a swing decides. */
+ * the word since our look; it finds it in another generation and does nothing. */
 static inline bool free_private(struct fst_arena *a, uint32_t entry, uint64_t *word)
 {
-    const uint64_t told = FST_WORD_SHARED | FST_WORD_CONDEMNED;
-    if (__builtin_expect(__atomic_load_n(&a->counts[entry], __ATOMIC_ACQUIRE) != 1, 0)) /* PAIR(last-owner). Or it is indexed. */
-        return false;
     uint64_t seen = fst_load_relaxed(word);
 #ifdef FST_MUTANT_DROP_SHARED_AS_PRIVATE
     seen &= ~(FST_WORD_SHARED | FST_WORD_HANDED);
@@ -358,33 +349,45 @@ static inline bool free_private(struct fst_arena *a, uint32_t entry, uint64_t *w
     if ((seen & FST_WORD_CONDEMNED) && !(seen & FST_WORD_SHARED))
         fst_cas64(word, &seen, fst_word_free(seen) | FST_WORD_CONDEMNED);
 #endif
-    if (__builtin_expect((seen & (FST_WORD_FLAGS & ~FST_WORD_FREED)) == FST_WORD_ALLOCATED, 1))
-        fst_store_release(word, fst_word_free(seen));
-    else if (!(seen & FST_WORD_ALLOCATED) || (seen & told) || !fst_cas64(word, &seen, fst_word_free(seen)))
+    if (__builtin_expect((seen & (FST_WORD_FLAGS & ~FST_WORD_FREED)) != FST_WORD_ALLOCATED, 0))
         return false;
-    __atomic_store_n(&a->counts[entry], 0, __ATOMIC_RELAXED);
+    fst_store_release(word, fst_word_free(seen));
     fst_store_release(&a->entries[entry], 0);
     return true;
 }
 
-/* The slab, if the thread owns it. While we have an object of it, it stays in its life: what we know is known of this life, or of an
- * older one. */
+/* The same where somebody was given a handle: a swing decides. */
+static bool free_handed(struct fst_arena *a, uint32_t entry, uint64_t *word)
+{
+    uint64_t seen = fst_load_relaxed(word);
+    if ((seen & (FST_WORD_FLAGS & ~FST_WORD_FREED)) != (FST_WORD_ALLOCATED | FST_WORD_HANDED) ||
+        !fst_cas64(word, &seen, fst_word_free(seen)))
+        return false;
+    fst_store_release(&a->entries[entry], 0);
+    return true;
+}
+
+/* Where the thread keeps what it knows of the slab, if it has owned it. While we have an object of it, where its words are holds. */
 static inline struct fst_owned *owned_slab(struct fst_thread *t, uint32_t slab)
 {
     struct fst_owned *own = fst_owned_of(t, slab);
     FST_IN_REGISTER(own);
-    if (__builtin_expect(own->id1 != slab + 1, 0) || __builtin_expect(fst_load_relaxed(&own->slab->state) != own->slab_state, 0))
-        return NULL;
-    return own;
+    return __builtin_expect(own->id1 == slab + 1, 1) ? own : NULL;
 }
 
-/* After the swing in a slab that we own. The child may have ended: then nobody allocates from it any more. */
-static inline void give_bit(struct fst_thread *t, struct fst_owned *own, const struct fst_ref *ref)
+/* After the word was freed: is the slab still ours, so that we find the object again by its bit? PAIR(revoke): whoever has taken it away sees
+ * the free word, or we see that it has. The child may have ended: then nobody allocates from it any more. */
+static inline bool give_bit(struct fst_owned *own, uint64_t oid)
 {
-    uint64_t object = fst_oid_object(ref->oid);
+    uint64_t object = fst_oid_object(oid);
     own->free[object / 64] |= 1ull << (object % 64);
-    if (__builtin_expect(fst_load_relaxed(&own->child->state) != own->child_state, 0))
-        after_private(t, ref);
+    if (__builtin_expect(own->fenced, 0))
+        fst_full_fence();
+    fst_compiler_barrier();
+#ifdef FST_MUTANT_KEEP_BIT
+    return true;
+#endif
+    return fst_load_relaxed(&own->slab->owner) == own->owner && fst_load_relaxed(&own->child->state) == own->child_state;
 }
 
 static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const struct fst_ref *ref)
@@ -394,11 +397,9 @@ static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const str
     struct fst_thread *t = fst_thread_get(a);
     struct fst_owned *own = t && t->actives ? owned_slab(t, fst_oid_slab(ref->oid)) : NULL;
     uint64_t *word = t ? fst_word_of(a, ref->oid) : NULL;
-    if (word && free_private(a, ref->entry, word)) {
+    if (word && only_owner(a, ref->entry) && (free_private(a, ref->entry, word) || free_handed(a, ref->entry, word))) {
         fst_refs_give(t, ref->entry);
-        if (own)
-            give_bit(t, own, ref);
-        else
+        if (!own || !give_bit(own, ref->oid))
             after_private(t, ref);
     } else if (fst_refs_drop(a, ref->entry)) {
         fst_reaper_dropped(a, ref->nbytes);
@@ -410,11 +411,12 @@ void fst_drop(fst_arena *a, const struct fst_ref *ref)
     struct fst_thread *t = fst_thread_current;
     if (__builtin_expect(t->arena == a && t->actives != NULL && t->entry_count != FST_THREAD_ENTRIES, 1)) {
         struct fst_owned *own = owned_slab(t, fst_oid_slab(ref->oid));
-        if (__builtin_expect(own != NULL, 1)) {
+        if (__builtin_expect(own != NULL && only_owner(a, ref->entry), 1)) {
             uint64_t object = fst_oid_object(ref->oid);
             if (__builtin_expect(free_private(a, ref->entry, (uint64_t *)(void *)(own->words + (object << own->word_shift))), 1)) {
                 t->entries[t->entry_count++] = ref->entry;
-                give_bit(t, own, ref);
+                if (__builtin_expect(!give_bit(own, ref->oid), 0))
+                    after_private(t, ref);
                 return;
             }
         }
@@ -455,11 +457,23 @@ static struct fst_handle handle_of(struct fst_arena *a, uint64_t oid, uint64_t g
     return (struct fst_handle){generation | fst_handle_tag(a) << FST_HANDLE_TAG_SHIFT, oid | slab << FST_HANDLE_SLAB_SHIFT};
 }
 
+/* Objects of this child go to other processes from now on: who owns slabs of it begins to fence. Of other threads only what they own next. */
+static void note_shared(struct fst_arena *a, uint64_t oid)
+{
+    uint32_t index = fst_load_relaxed(&fst_slab_known(a, fst_oid_slab(oid))->child);
+    if (!fst_is_child(a, index) || fst_load_relaxed(&fst_child_at(a, index)->shared))
+        return;
+    fst_store_relaxed(&fst_child_at(a, index)->shared, 1);
+    if (fst_thread_current->arena == a && fst_slab_allocates_from(fst_thread_current, index))
+        fst_slab_let_go(fst_thread_current, index);
+}
+
 int fst_handle_of(fst_arena *a, const struct fst_ref *ref, struct fst_handle *out)
 {
     uint64_t *word = fst_word_of(a, ref->oid);
     if (!word)
         return gone_word(a, ref->oid);
+    note_shared(a, ref->oid);
     fst_word_set(word, FST_WORD_HANDED); /* whoever reads the handle may resolve it from now on */
     *out = handle_of(a, ref->oid, ref->generation);
     return FST_OK;
@@ -601,6 +615,7 @@ int fst_share(fst_arena *a, const struct fst_ref *ref, struct fst_message *out)
     int rc = fst_thread_usable(a);
     if (rc)
         return rc;
+    note_shared(a, ref->oid);
     return put_in_flight(a, ref->oid, ref->generation, ref->entry, out);
 }
 

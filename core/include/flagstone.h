@@ -410,6 +410,8 @@ void fst_lock_sample(uint32_t every);
 /* In a build with fault points: kill this process at the n-th write to shared memory from now by the calling thread (0: never),
  * and count them. */
 void fst_fault_arm(uint64_t nth);
+/* The same, and stop it there, as SIGSTOP does. */
+void fst_fault_stop(uint64_t nth);
 uint64_t fst_fault_passed(void);
 bool fst_has_fault_points(void);
 

@@ -213,7 +213,7 @@ static bool check_numbers(struct fst_check *c, uint32_t id, const struct fst_sla
 static bool check_owner(struct fst_check *c, uint32_t id, const struct fst_slab *s)
 {
     uint64_t owner = fst_load_acquire(&s->owner);
-    uint32_t index = (uint32_t)owner - 1;
+    uint32_t index = (uint32_t)(owner & ~FST_OWNER_FLAGS) - 1;
     if (!owner)
         return true;
     if (s->list != FST_LIST_PARTIAL && index < fst_thread_top(c->a) &&

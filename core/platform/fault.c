@@ -6,20 +6,28 @@
 /* Thread-local, so that a reaper thread of the same process neither counts nor dies for the thread under test. */
 static _Thread_local uint64_t passed;
 static _Thread_local uint64_t armed;
+static _Thread_local int signal_then = SIGKILL;
 
 #ifdef FST_FAULT_POINTS
 void fst_fault_point(void)
 {
-    if (++passed == armed) {
-        kill(getpid(), SIGKILL);
-        for (;;)
-            pause();
-    }
+    if (++passed != armed)
+        return;
+    kill(getpid(), signal_then);
+    while (signal_then == SIGKILL)
+        pause();
 }
 #endif
 
+void fst_fault_stop(uint64_t nth)
+{
+    fst_fault_arm(nth);
+    signal_then = SIGSTOP;
+}
+
 void fst_fault_arm(uint64_t nth)
 {
+    signal_then = SIGKILL;
     passed = 0;
     armed = nth;
 }

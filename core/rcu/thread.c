@@ -80,7 +80,15 @@ void fst_thread_slot_free(struct fst_arena *a, uint32_t index)
     fst_store_release(&s->generation, s->generation + 1);
     fst_store_release(&s->seq, 0);
     fst_store_relaxed(&s->waiter, 0);
+    fst_store_relaxed(&s->allocating, 0);
     fst_store_release(&s->owner, 0);
+}
+
+void fst_thread_bind(struct fst_thread *t, uint32_t index)
+{
+    t->index = index;
+    t->slot = fst_thread_slot_at(t->arena, index);
+    t->name = (uint64_t)t->slot->generation << 32 | (index + 1);
 }
 
 static struct fst_thread *find_and_prune(struct fst_arena *a)
@@ -128,9 +136,9 @@ struct fst_thread *fst_thread_register(struct fst_arena *a)
         free(t);
         return NULL;
     }
-    t->slot = fst_thread_slot_at(a, t->index);
-    fst_store_relaxed(&t->slot->tid, (uint32_t)syscall(SYS_gettid));
     t->arena = a;
+    fst_thread_bind(t, t->index);
+    fst_store_relaxed(&t->slot->tid, (uint32_t)syscall(SYS_gettid));
     t->next = states;
     states = t;
     pthread_mutex_lock(&fst_local_mutex);

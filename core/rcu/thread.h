@@ -20,6 +20,7 @@ struct fst_actives; /* alloc/slab.h: the slabs that this thread allocates from *
 struct fst_thread {
     struct fst_arena *arena; /* NULL: detached; the thread frees this when it sees it or ends */
     struct fst_thread_slot *slot;
+    uint64_t name; /* of the thread in shared memory, among all that ever were: slot + 1 | generation of the slot << 32 */
     uint32_t index;
     uint32_t nest; /* depth of sections */
     struct fst_actives *actives;
@@ -60,6 +61,9 @@ static inline struct fst_thread *fst_thread_get(struct fst_arena *a)
         return t;
     return fst_thread_register(a);
 }
+
+/* The thread has this slot from now on. */
+void fst_thread_bind(struct fst_thread *t, uint32_t index);
 
 /* A slot of the thread table for a thread of process slot `process`. FST_FULL. */
 int fst_thread_slot_claim(struct fst_arena *a, uint32_t process, uint32_t *index);

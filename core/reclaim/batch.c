@@ -312,19 +312,23 @@ static void give_back(struct fst_thread *t, const struct fst_batch_options *opti
     struct fst_arena *a = t->arena;
     uint32_t top = fst_child_top(a);
     uint64_t began = fst_now(), bytes = 0, patience = options->timeout;
+    struct fst_revoke revoke = {.a = a, .me = t->name, .others = options->others};
     struct fst_closed closed;
     closed.n = closed.now_n = 0;
+again:
     for (uint32_t i = 0; i < top; i++) {
         const struct fst_child *c = fst_child_at(a, i);
         if (fst_state(fst_load_acquire(&c->state)) == FST_CHILD_FREE || fst_load_relaxed(&c->used_pages) == 0)
             continue;
-        while (!fst_slab_close_empty(a, i, fst_slab_owner_word(t), &closed, &bytes) &&
+        while (!fst_slab_close_empty(&revoke, i, &closed, &bytes) &&
                fst_slab_give_closed(a, &closed, patience, options->stop, &bytes)) {
             uint64_t gone = fst_now() - began;
             patience = gone < options->timeout ? options->timeout - gone : 0;
         }
     }
     fst_slab_give_now(a, &closed, &bytes);
+    if (revoke.want_far && fst_revoke_far(&revoke))
+        goto again;
     fst_slab_give_closed(a, &closed, patience, options->stop, &bytes);
     for (uint32_t i = 0; i < top; i++)
         fst_child_release(a, &i, 1); /* if it has ended */
@@ -389,7 +393,7 @@ static int run(struct fst_batch *b)
     b->burial = NULL;
     fst_bury_finish(a); /* slabs that the dead were closing go before their children are looked at */
     if (ended) {
-        b->children = fst_ended_release(a, &b->ended, fst_slab_owner_word(b->t), b->options->stop, release_words, release_group, b);
+        b->children = fst_ended_release(a, &b->ended, b->t->name, b->options->stop, release_words, release_group, b);
     }
     if (b->options->give_back)
         give_back(b->t, b->options);

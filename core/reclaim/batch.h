@@ -22,6 +22,7 @@ struct fst_batch_options {
     bool deaths;      /* ask the kernel who is alive */
     bool drops_only;  /* what processes have dropped, and nothing else: not a batch that anybody waits for, so it has no number */
     bool give_back;   /* give empty slabs back to the page allocator */
+    bool others;      /* also those that threads of other processes keep to allocate from: may take 10 ms (alloc/revoke.h) */
     uint64_t timeout; /* for the grace period */
     const uint32_t *stop; /* becoming non-zero breaks it off; may be NULL */
 };

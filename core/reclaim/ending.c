@@ -194,9 +194,10 @@ struct release {
     struct fst_arena *a;
     fst_visit *words;
     void *context;
-    uint64_t owner, began, bytes;
+    uint64_t began, bytes;
     const uint32_t *stop;
     struct fst_closed closed;
+    struct fst_revoke revoke;
     uint32_t released;
     uint32_t n;
     uint32_t lot[64]; /* children whose slabs are closed, and who may go when these are given back */
@@ -227,7 +228,7 @@ static void release_child(void *context, uint32_t child)
     r->words(r->context, child);
     if (fst_is_damaged(r->a))
         return;
-    while (!fst_slab_close_empty(r->a, child, r->owner, &r->closed, &r->bytes) && give(r)) {
+    while (!fst_slab_close_empty(&r->revoke, child, &r->closed, &r->bytes) && give(r)) {
     }
     r->lot[r->n++] = child;
     if (r->n == sizeof r->lot / sizeof *r->lot)
@@ -294,15 +295,21 @@ uint32_t fst_ended_release(struct fst_arena *a, const struct fst_ended *e, uint6
     r.a = a;
     r.words = words;
     r.context = context;
-    r.owner = owner;
+    r.revoke = (struct fst_revoke){.a = a, .me = owner, .others = true};
     r.stop = stop;
     r.began = fst_now();
     r.bytes = 0;
     r.closed.n = r.closed.now_n = r.n = r.released = 0;
     if (e->walk)
         finish_unreferenced(a);
-    fst_ended_children(a, e, release_child, &r);
-    finish_lot(&r);
+    /* What was taken had ended before this barrier; of what a walk finds nobody knows that. */
+    r.revoke.ended = !e->walk && !e->slabs && fst_revoke_near(&r.revoke);
+    do {
+        fst_ended_children(a, e, release_child, &r);
+        finish_lot(&r);
+    } while (r.revoke.want_far && fst_revoke_far(&r.revoke));
+    if (r.revoke.left)
+        fst_store_relaxed(&a->sb->ended_slabs, 1);
     if (r.closed.n && give(&r))
         fst_ended_children(a, e, release_again, &r);
     if (e->caches != FST_NONE || e->walk)

@@ -60,7 +60,7 @@ static void idle(struct fst_thread *t, struct idle *i)
     uint64_t used = fst_load_relaxed(&a->sb->used_pages);
     struct fst_batch_options options = {.give_back = true, .timeout = GRACE_NS, .stop = &a->reaper->stop};
     if (used == i->used_pages && fst_batch_run(t, &options) == FST_OK)
-        fst_run_punch(a, true, fst_slab_owner_word(t));
+        fst_run_punch(a, true, t->name);
     i->used_pages = used;
 }
 
@@ -68,9 +68,10 @@ static void idle(struct fst_thread *t, struct idle *i)
 static void relieve(struct fst_thread *t)
 {
     struct fst_arena *a = t->arena;
-    struct fst_batch_options options = {.deaths = true, .give_back = true, .timeout = GRACE_NS, .stop = &a->reaper->stop};
+    struct fst_batch_options options = {
+        .deaths = true, .give_back = true, .others = true, .timeout = GRACE_NS, .stop = &a->reaper->stop};
     fst_batch_run(t, &options); /* when another one runs: its memory goes back at the next tick */
-    fst_run_punch(a, false, fst_slab_owner_word(t));
+    fst_run_punch(a, false, t->name);
 }
 
 /* Something of this process, or ended by anyone, that no batch has taken yet. */

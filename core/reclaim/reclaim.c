@@ -99,7 +99,7 @@ int fst_reclaim(fst_arena *a, uint64_t group, uint64_t timeout)
     int rc = may_wait(a, "reclaiming memory", &t);
     if (rc)
         return rc;
-    struct fst_batch_options options = {.deaths = true, .give_back = true, .timeout = timeout};
+    struct fst_batch_options options = {.deaths = true, .give_back = true, .others = true, .timeout = timeout};
     count(a, group, false);
     uint32_t cookie = fst_load_acquire(&a->sb->batches);
     return fst_batch_wait(t, cookie, &options);
@@ -131,7 +131,7 @@ int fst_barrier_wait(fst_arena *a, uint64_t cookie, uint64_t timeout)
     int rc = may_wait(a, "barrier()", &t);
     if (rc)
         return rc;
-    struct fst_batch_options options = {.deaths = true, .give_back = true, .timeout = timeout};
+    struct fst_batch_options options = {.deaths = true, .give_back = true, .others = true, .timeout = timeout};
     rc = fst_batch_wait(t, (uint32_t)cookie, &options);
     /* A batch takes so many groups and no more, and one that it found without references is ended by it, and released by the next: go on
      * until all that are queued by now were taken. */
@@ -159,6 +159,6 @@ int fst_shrink(fst_arena *a, uint64_t *bytes)
     rc = fst_reclaim(a, UINT64_MAX, 5000 * FST_MS);
     if (fst_is_damaged(a))
         return fst_damage(a);
-    *bytes = fst_run_punch(a, false, fst_slab_owner_word(t));
+    *bytes = fst_run_punch(a, false, t->name);
     return fst_verdict(a, rc == FST_TIMEOUT ? FST_OK : rc);
 }

@@ -154,7 +154,9 @@ int fst_refs_refill(struct fst_thread *t)
         }
     }
     while (rc == FST_OK && r->pool_count && t->entry_count < REFILL) {
-        t->entries[t->entry_count++] = r->pool[--r->pool_count];
+        uint32_t entry = r->pool[--r->pool_count];
+        __atomic_store_n(&a->counts[entry], 1, __ATOMIC_RELAXED);
+        t->entries[t->entry_count++] = entry;
         r->live++;
     }
     pthread_mutex_unlock(&r->mutex);
@@ -225,7 +227,6 @@ int fst_refs_get(struct fst_arena *a, struct fst_thread *t, uint64_t oid, uint64
     pthread_mutex_lock(&r->mutex);
     bool found = get_own(a, oid, live, entry);
     if (!found && fresh != FST_NONE) {
-        __atomic_store_n(&a->counts[fresh], 1, __ATOMIC_RELAXED);
         /* PAIR(reference): either a batch's scan sees this entry, or what the caller looks at next shows what the batch did. */
         fst_store_fence(entry_at(a, fresh), live);
         index_add(a, fresh, oid);

@@ -19,8 +19,8 @@
 
 /* Process-local companions of an entry: its word in fst_arena.counts, and a struct fst_local.
  *
- * The count says how many owners the entry has in this process; 0: the entry is not ours to speak for. It is written under the mutex, or
- * by the only owner as long as the entry is not indexed; an owner reads it without. */
+ * The count says how many owners the entry has in this process; 0: the entry is not ours to speak for. It is written under the mutex; an
+ * owner reads it without. A thread's free entry has 1 already, for whoever takes it next. */
 #define FST_COUNT_INDEXED 0x80000000u
 
 struct fst_local {

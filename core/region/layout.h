@@ -181,6 +181,7 @@ struct fst_superblock {
     uint32_t holes;          /* futex: runs that are being given back to the system, free in a moment; under pages_lock, derived */
     uint64_t stalled_seq;    /* the reader's seq */
     uint64_t stalled_since;  /* when somebody first waited for it */
+    uint64_t barriers;       /* over other threads begun so far (alloc/revoke.h) */
 
     /* in-flight entries (refs/inflight.c) */
     alignas(64) uint32_t inflight_top; /* entries ever used: authoritative bound, only grows */
@@ -288,8 +289,8 @@ static_assert(sizeof(struct fst_zone) == 640, "layout");
  *
  * A run of pages belongs to the descriptor that is not FREE and names it: that is the whole truth about pages.
  *
- *      0       8       12     16      20        22    24      32      40     44     48     50      52    64
- *      | state | child | page | pages | objects | pad | owner | asked | next | prev | list | frees | pad |
+ *      0       8       12     16      20        22    24      32      40     44     48                    52       53    56        64
+ *      | state | child | page | pages | objects | pad | owner | asked | next | prev | list, shared, frees | fenced | pad | revoked |
  * then the words. In classes 0 and 1 (few, large objects) each word has a cache line of its own: two processes that use
  * neighbouring objects would otherwise pay for each other (3 against 40 ns). */
 enum fst_slab_state {
@@ -309,14 +310,16 @@ struct fst_slab {
     uint32_t pages;
     uint16_t objects;
     uint16_t pad0;
-    uint64_t owner; /* thread that allocates from it, carves or closes it: slot + 1 | generation << 32; 0: nobody */
+    uint64_t owner; /* thread that allocates from it, carves or closes it: slot + 1 | FST_OWNER_* | generation << 32; 0: nobody */
     uint64_t asked; /* one-object slabs of a size class: bytes asked for */
     uint32_t next;  /* slab ids; on the child's list, or the next free descriptor. Derived. */
     uint32_t prev;
-    uint8_t list; /* enum fst_slab_list, under the child's lock; FULL is also read by who frees */
-    uint8_t pad1;
+    uint8_t list;   /* enum fst_slab_list, under the child's lock; FULL is also read by who frees */
+    uint8_t shared; /* not 0: taken from another process's thread, for many to allocate from: owned again when it has come to 0 */
     uint16_t frees; /* frees by others than the owner since the last recount; a hint that it may be empty */
-    uint8_t pad2[12];
+    uint8_t fenced; /* 1: its owner fences after it has said that it allocates from it: who revokes passes no barrier */
+    uint8_t pad1[3];
+    uint64_t revoked; /* with FST_OWNER_REVOKED: the first barrier after which the owner is out of the way (alloc/revoke.h) */
 };
 static_assert(sizeof(struct fst_slab) == 64, "layout");
 
@@ -383,9 +386,9 @@ static_assert(offsetof(struct fst_cache, name) == 48, "layout");
 static_assert(offsetof(struct fst_cache, by_name) == 1160, "layout");
 static_assert(sizeof(struct fst_cache) == 1216, "layout");
 
-/* A child: the part of a cache that belongs to one group. Line 0 is read by every allocation and never written while it lives.
- *      0       8       12      16     24       32        36      40            44      48           52    64
- *      | state | cache | group | size | stride | objects | pages | align_order | flags | slab_class | pad |
+/* A child: the part of a cache that belongs to one group. Line 0 is read by every allocation and written once while it lives, `shared`.
+ *      0       8       12      16     24       32        36      40            44      48           52       56    64
+ *      | state | cache | group | size | stride | objects | pages | align_order | flags | slab_class | shared | pad |
  *      64     68        72     76      80          84              88              92              96              100   104
  *      | lock | partial | full | slabs | next_free | next_in_cache | prev_in_cache | next_in_group | prev_in_group | pad |
  *      104          112   128
@@ -411,7 +414,8 @@ struct fst_child {
     uint32_t align_order; /* its runs start at a multiple of 2^this pages */
     uint32_t flags;
     uint32_t slab_class;
-    uint32_t pad0[3];
+    uint32_t shared; /* 1: somebody was given a handle or a message of an object: other processes will free some */
+    uint32_t pad0[2];
 
     alignas(64) uint32_t lock;
     uint32_t partial; /* first slab that may have a free object and that no thread owns */
@@ -542,11 +546,11 @@ static_assert(offsetof(struct fst_burial, command) == 64, "layout");
 static_assert(sizeof(struct fst_burial) == 128, "layout");
 
 /* A thread slot has one busy line, written by its thread only (waiter and claim apart).
- *      0     8     12       16      24    28           32    64
- *      | seq | pad | waiter | owner | tid | generation | pad |                                                           */
+ *      0     8            12       16      24    28           32    64
+ *      | seq | allocating | waiter | owner | tid | generation | pad |                                           */
 struct fst_thread_slot {
-    uint64_t seq; /* number of the grace period at which its outermost section began; 0: in no section */
-    uint32_t pad0;
+    uint64_t seq;        /* number of the grace period at which its outermost section began; 0: in no section */
+    uint32_t allocating; /* id + 1 of the owned slab that the thread allocates from at this moment; 0: none */
     uint32_t waiter;     /* 1: somebody sleeps on seq's low half until the section ends */
     uint64_t owner;      /* process slot + 1 | generation << 16; 0: free. Claimed by compare-and-swap. */
     uint32_t tid;        /* for people */

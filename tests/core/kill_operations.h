@@ -646,7 +646,7 @@ static void die_with_everything(void)
     large();
     resolve_held();
     uint32_t id;
-    uint64_t owner = fst_slab_owner_word(fst_thread_get(a));
+    uint64_t owner = fst_thread_get(a)->name;
     fst_run_take(a, (uint32_t)pool, fst_child_at(a, (uint32_t)pool)->state, 0, 3, 0, owner, &id);
     fst_read_lock(a);
 }
@@ -662,7 +662,8 @@ static void die_closing(void)
     struct fst_closed closed = {.n = 0};
     use_typed();
     fst_actives_release(fst_thread_get(a));
-    fst_slab_close_empty(a, (uint32_t)w->child, fst_slab_owner_word(fst_thread_get(a)), &closed, &w->bytes);
+    struct fst_revoke r = {.a = a, .me = fst_thread_get(a)->name};
+    fst_slab_close_empty(&r, (uint32_t)w->child, &closed, &w->bytes);
     CHECK(closed.n > 0);
 }
 

@@ -146,7 +146,7 @@ HELPER uint64_t used_bytes(fst_arena *a)
 
 /* What has to be the same again when everything was let go. */
 struct state {
-    uint64_t used, dropped;
+    uint64_t used, dropped, allocated;
     size_t caches, groups, processes, in_flight;
 };
 
@@ -154,7 +154,13 @@ HELPER struct state state_of(fst_arena *a)
 {
     struct fst_process_info p[64];
     struct state s = {.used = used_bytes(a)};
-    s.caches = fst_cache_list(a, NULL, 0);
+    uint64_t ids[64];
+    s.caches = fst_cache_list(a, ids, 64);
+    for (size_t i = 0; i < s.caches && i < 64; i++) {
+        struct fst_cache_info info;
+        if (fst_cache_get_info(a, ids[i], &info) == FST_OK)
+            s.allocated += info.allocated;
+    }
     s.groups = fst_group_list(a, NULL, 0);
     s.processes = fst_process_list(a, p, 64);
     for (size_t i = 0; i < s.processes && i < 64; i++)
@@ -168,6 +174,7 @@ HELPER struct state state_of(fst_arena *a)
         struct state w_ = (want), g_ = (got); \
         CHECK_EQ(w_.used, g_.used);           \
         CHECK_EQ(w_.dropped, g_.dropped);     \
+        CHECK_EQ(w_.allocated, g_.allocated); \
         CHECK_EQ(w_.caches, g_.caches);       \
         CHECK_EQ(w_.groups, g_.groups);       \
         CHECK_EQ(w_.processes, g_.processes); \
