@@ -23,7 +23,7 @@ from cpython.buffer cimport (
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject_RichCompare, destructor
-from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
@@ -236,8 +236,10 @@ cdef class Block:
     coordinate.
     """
 
-    cdef Attachment attachment
-    cdef Format format  # None: plain bytes
+    # Own references, each written once, in plain pointers: fields that Cython knows begin as None, whose count is
+    # then what a loop of allocations waits for.
+    cdef PyObject *_attachment  # NULL: never filled
+    cdef PyObject *_format      # NULL: plain bytes
     cdef fst_ref ref
     # 1 for the Block itself until free(), and 1 for each view; at 0 the reference is dropped.
     cdef int life
@@ -248,9 +250,24 @@ cdef class Block:
 
     # Its end is _end_block().
 
+    cdef inline Attachment attachment(self):
+        return <Attachment>self._attachment if self._attachment != NULL else None
+
+    cdef inline Format format(self):
+        return <Format>self._format if self._format != NULL else None
+
+    cdef inline void of(self, Attachment attachment) noexcept:
+        Py_INCREF(attachment)
+        self._attachment = <PyObject *>attachment
+
+    cdef inline void shape(self, Format format) noexcept:
+        if format is not None:
+            Py_INCREF(format)
+            self._format = <PyObject *>format
+
     cdef void leave(self) noexcept:
         if leave(&self.life):
-            fst_drop(self.attachment.ptr, &self.ref)
+            fst_drop((<Attachment>self._attachment).ptr, &self.ref)
 
     cdef int use(self) except -1:
         if load(&self.freed) or not load(&self.life):
@@ -265,7 +282,7 @@ cdef class Block:
         return 0
 
     cdef inline uint64_t size(self) noexcept:
-        return self.ref.nbytes if self.format is None else self.format.size
+        return self.ref.nbytes if self._format == NULL else (<Format>self._format).size
 
     @property
     def nbytes(self):
@@ -277,7 +294,7 @@ cdef class Block:
     def readonly(self):
         """Whether this process attached read-only: arrays and buffers then refuse writes."""
         self.use()
-        return self.attachment.readonly
+        return self.attachment().readonly
 
     @property
     def handle(self):
@@ -285,7 +302,7 @@ cdef class Block:
         cdef fst_handle value
         self.export()
         try:
-            _check(fst_handle_of(self.attachment.ptr, &self.ref, &value))
+            _check(fst_handle_of((<Attachment>self._attachment).ptr, &self.ref, &value))
         finally:
             self.leave()
         return _handle(&value)
@@ -306,10 +323,10 @@ cdef class Block:
         view = View.__new__(View)
         self.export()
         view.block = self
-        if self.format is not None:
-            dtype, ndim = self.format.dtype, self.format.ndim
-            dims = <cnp.npy_intp *>self.format.dims
-        if not self.attachment.readonly:
+        if self._format != NULL:
+            dtype, ndim = (<Format>self._format).dtype, (<Format>self._format).ndim
+            dims = <cnp.npy_intp *>(<Format>self._format).dims
+        if not (<Attachment>self._attachment).readonly:
             flags |= cnp.NPY_ARRAY_WRITEABLE
         if <size_t>self.ref.data % <size_t>dtype.alignment == 0:
             flags |= cnp.NPY_ARRAY_ALIGNED
@@ -320,8 +337,9 @@ cdef class Block:
         return array
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        cdef Format format = self.format
-        if flags & PyBUF_WRITABLE and self.attachment is not None and self.attachment.readonly:
+        cdef Format format = self.format()
+        cdef Attachment attachment = self.attachment()
+        if flags & PyBUF_WRITABLE and attachment is not None and attachment.readonly:
             raise BufferError("the arena is attached read-only")
         if format is not None:
             if flags & PyBUF_FORMAT and format.code is None:
@@ -332,7 +350,7 @@ cdef class Block:
         buffer.obj = self
         buffer.buf = self.ref.data
         buffer.len = <Py_ssize_t>self.size()
-        buffer.readonly = self.attachment.readonly
+        buffer.readonly = attachment.readonly
         buffer.suboffsets = NULL
         buffer.internal = NULL
         buffer.format = NULL
@@ -389,7 +407,7 @@ cdef class Block:
         self.use()
         if swap(&self.freed, 1):
             raise Closed("this Block was freed")
-        status = fst_free(self.attachment.ptr, &self.ref)
+        status = fst_free((<Attachment>self._attachment).ptr, &self.ref)
         if status != FST_OK:
             swap(&self.freed, 0)
             raise _error(status)
@@ -398,12 +416,12 @@ cdef class Block:
     @property
     def cache(self):
         """The `Cache` of the object (of several names for one cache, the first)."""
-        return _hooks.cache_of(self.attachment, self._owner()[0])
+        return _hooks.cache_of(self.attachment(), self._owner()[0])
 
     @property
     def group(self):
         """The `Group` that the object is charged to."""
-        return _hooks.group_of(self.attachment, self._owner()[1])
+        return _hooks.group_of(self.attachment(), self._owner()[1])
 
     @property
     def holders(self):
@@ -412,15 +430,15 @@ cdef class Block:
         cdef size_t i, count
         self.use()
         count = min(<size_t>1024, fst_holders(
-            self.attachment.ptr, self.ref.oid, self.ref.generation, slots, 1024))
-        return _hooks.holders_of(self.attachment, [slots[i] for i in range(count)])
+            (<Attachment>self._attachment).ptr, self.ref.oid, self.ref.generation, slots, 1024))
+        return _hooks.holders_of(self.attachment(), [slots[i] for i in range(count)])
 
     cpdef tuple _owner(self):
         """Ids of the object's cache and group."""
         cdef uint64_t cache = 0, group = 0
         self.export()
         try:
-            _check(fst_child_owner(self.attachment.ptr, self.ref.child, &cache, &group))
+            _check(fst_child_owner((<Attachment>self._attachment).ptr, self.ref.child, &cache, &group))
         finally:
             self.leave()
         return cache, group
@@ -429,7 +447,7 @@ cdef class Block:
     def _parts(self):
         """(attachment, format)"""
         self.use()
-        return self.attachment, self.format
+        return self.attachment(), self.format()
 
     def _share(self):
         """(attachment, message, format): the parts of a pickle; the message's reference is in
@@ -438,11 +456,11 @@ cdef class Block:
         cdef fst_message message
         self.export()
         try:
-            _check(fst_share(self.attachment.ptr, &self.ref, &message))
+            _check(fst_share((<Attachment>self._attachment).ptr, &self.ref, &message))
         finally:
             self.leave()
         raw = PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
-        return self.attachment, raw, self.format
+        return self.attachment(), raw, self.format()
 
     def _copy_from(self, Block source not None):
         """Copy the bytes of a Block of the same size: all of them, whatever they mean."""
@@ -468,7 +486,7 @@ cdef class Block:
     def __repr__(self):
         if load(&self.freed) or not load(&self.life):
             return "<Block, freed>"
-        return _hooks.repr_of(self, self.attachment, self.format)
+        return _hooks.repr_of(self, self.attachment(), self.format())
 
 
 # Blocks and views end in functions of our own, put before what Cython makes: a `__dealloc__` would
@@ -482,14 +500,17 @@ cdef destructor _view_rest = (<PyTypeObject *>View).tp_dealloc
 cdef void _end_block(PyObject *self) noexcept:
     # Views hold the Block, so none is left: either the Block's own 1 remains, or nothing (freed, or
     # never filled).
+    cdef PyObject *attachment = (<Block>self)._attachment
     if (<Block>self).life:
-        fst_drop((<Block>self).attachment.ptr, &(<Block>self).ref)
+        fst_drop((<Attachment>attachment).ptr, &(<Block>self).ref)
+    Py_XDECREF((<Block>self)._format)
+    Py_XDECREF(attachment)
     _block_rest(self)
 
 
 cdef void _end_view(PyObject *self) noexcept:
     if <void *>(<View>self).block != <void *>None and leave(&(<View>self).block.life):
-        fst_drop((<View>self).block.attachment.ptr, &(<View>self).block.ref)
+        fst_drop((<Attachment>(<View>self).block._attachment).ptr, &(<View>self).block.ref)
     _view_rest(self)
 
 
@@ -762,8 +783,8 @@ cdef class Attachment:
     def alloc_bytes(self, uint64_t group, uint64_t nbytes, Format format):
         cdef Block block = Block.__new__(Block)
         cdef int status
-        block.attachment = self
-        block.format = format
+        block.of(self)
+        block.shape(format)
         if nbytes < _LONG:
             status = fst_alloc_bytes(self.ptr, group, nbytes, &block.ref)
         else:
@@ -778,7 +799,7 @@ cdef class Attachment:
         """The Block of a pickled message; `format` None is the cache's."""
         cdef Block block = Block.__new__(Block)
         cdef fst_message value
-        block.attachment = self
+        block.of(self)
         _message(message, &value)
         _check(fst_take(self.ptr, &value, &block.ref))
         return self.arrived(block, format)
@@ -787,7 +808,7 @@ cdef class Attachment:
         """The Block of a bare handle."""
         cdef Block block = Block.__new__(Block)
         cdef int status
-        block.attachment = self
+        block.of(self)
         status = fst_resolve(self.ptr, &handle.value, &block.ref)
         if status == FST_INVALID or status == FST_FOREIGN:
             raise StaleHandle(_text(fst_last_error()) or "the handle names no object of this arena")
@@ -809,7 +830,7 @@ cdef class Attachment:
         if format is not None and format.size > block.ref.nbytes and format.size:
             raise ArenaCorrupted(f"an object of {block.ref.nbytes} bytes is said to be"
                                  f" {format.dtype} {format.shape}")
-        block.format = format
+        block.shape(format)
         return block
 
     cdef Format learn(self, uint64_t cache):
@@ -1084,6 +1105,14 @@ cdef class Link:
             raise Closed("the arena is closed")
         return <Attachment>attachment
 
+    cdef inline PyObject *own(self) except NULL:
+        # A reference for who keeps it in a plain pointer.
+        cdef object attachment = self.box[0]
+        if attachment is None:
+            raise Closed("the arena is closed")
+        Py_INCREF(attachment)
+        return <PyObject *>attachment
+
     @property
     def attachment(self):
         """The `Attachment`; `Closed` after `close()`, or in a process that could not carry it over
@@ -1198,15 +1227,17 @@ cdef class GroupCache:
     cdef inline int _fill(self, Block block, bint zero) except? 1:
         # Allocate the Block's object; the status.
         cdef int status
-        block.attachment = self.link.get()
-        block.format = self.format
+        cdef fst_arena *ptr
+        block._attachment = self.link.own()
+        block.shape(self.format)
+        ptr = (<Attachment>block._attachment).ptr
         if self._size < _LONG:
-            status = fst_alloc(block.attachment.ptr, self.child, &block.ref)
+            status = fst_alloc(ptr, self.child, &block.ref)
         else:
-            status = fst_alloc_at_once(block.attachment.ptr, self.child, &block.ref)
+            status = fst_alloc_at_once(ptr, self.child, &block.ref)
             if status != FST_OK:
                 with nogil:
-                    status = fst_alloc(block.attachment.ptr, self.child, &block.ref)
+                    status = fst_alloc(ptr, self.child, &block.ref)
         if status == FST_OK:
             block.life = 1
             if zero:
@@ -1230,8 +1261,8 @@ cdef class GroupCache:
         try:
             for i in range(n):
                 block = Block.__new__(Block)
-                block.attachment = attachment
-                block.format = self.format
+                block.of(attachment)
+                block.shape(self.format)
                 blocks.append(block)
             status = fst_alloc_many(attachment.ptr, self.child, n, refs, &got)
             for i in range(got):
