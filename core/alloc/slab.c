@@ -800,7 +800,7 @@ static bool give_back_now(struct fst_arena *a, const struct fst_child *c)
 {
     if (c->flags & FST_CACHE_TYPESAFE_BY_RCU)
         return false; /* needs a grace period: shrink does that */
-    if (fst_state(c->state) != FST_CHILD_LIVE || c->pages == 0)
+    if (fst_state(fst_load_relaxed(&c->state)) != FST_CHILD_LIVE || c->pages == 0)
         return true; /* ended or offline; or runs of all lengths, which no other object can use */
     return c->objects > 1 ? c->partial != FST_NONE && fst_slab_at(a, c->partial)->next != FST_NONE
                           : partial_length(a, c, KEEP_EMPTY + 1) > KEEP_EMPTY;
@@ -833,7 +833,7 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
         fst_store_relaxed(&s->frees, (uint16_t)(s->objects - used));
         struct fst_revoke r = {.a = a, .me = owner};
         closed = used == 0 && owner && give_back_now(a, c) && try_close(&r, c, slab_id);
-        waits = used == 0 && fst_state(c->state) != FST_CHILD_LIVE && !closed;
+        waits = used == 0 && fst_state(fst_load_relaxed(&c->state)) != FST_CHILD_LIVE && !closed;
         state = s->state;
     }
     fst_slab_unlock(a, child);

@@ -22,11 +22,12 @@
 /* Before the thread makes a slab of so many pages for the child. No lock is held. */
 void fst_reuse_for_run(struct fst_thread *t, uint64_t child_id, uint64_t pages);
 
-/* The same before it makes one of the child's slabs, unless it has one with a free object. */
+/* The same before it makes one of the child's slabs, unless it has one with a free object. An id of no child: nothing. */
 void fst_reuse_for_slab(struct fst_thread *t, uint64_t child_id);
 static inline void fst_reuse_for_child(struct fst_thread *t, uint64_t child_id)
 {
-    if (fst_load_relaxed(&fst_child_at(t->arena, (uint32_t)child_id)->stride) >= FST_REUSE_LEAST)
+    uint32_t child = (uint32_t)child_id;
+    if (fst_is_child(t->arena, child) && fst_load_relaxed(&fst_child_at(t->arena, child)->stride) >= FST_REUSE_LEAST)
         fst_reuse_for_slab(t, child_id);
 }
 
