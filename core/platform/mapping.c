@@ -63,6 +63,14 @@ int fst_commit(int fd, uint64_t offset, uint64_t length)
     return rc;
 }
 
+void fst_collapse(void *base, uint64_t length)
+{
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* older than that: EINVAL */
+#endif
+    madvise(base, length, MADV_COLLAPSE);
+}
+
 int fst_punch(int fd, uint64_t offset, uint64_t length)
 {
     int rc;

@@ -19,6 +19,10 @@ void *fst_map_private(uint64_t length);
  * Idempotent. 0 or an errno value. */
 int fst_commit(int fd, uint64_t offset, uint64_t length);
 
+/* Make huge pages of mapped bytes that are all committed, if the system can: both are multiples of one's size. Waits for the copy. Unlike
+ * MADV_HUGEPAGE it does not depend on how the tmpfs is mounted (Linux 6.1, Documentation/admin-guide/mm/transhuge.rst). */
+void fst_collapse(void *base, uint64_t length);
+
 /* Give whole pages back to the system; they read as zeros afterwards. 0 or an errno value. */
 int fst_punch(int fd, uint64_t offset, uint64_t length);
 

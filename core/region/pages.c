@@ -309,6 +309,22 @@ static void mark_committed(struct fst_arena *a, uint64_t extent)
     }
 }
 
+#define HUGE_EXTENTS (FST_ALIGN_MAX / FST_PAGE / FST_EXTENT_PAGES)
+static_assert(HUGE_EXTENTS == 8, "a byte of a zone's word");
+
+/* These extents were committed just now: make huge pages of those whose other extents are, too. More memory than was asked for is never
+ * taken; what is given back later splits them. */
+static void collapse(struct fst_arena *a, uint64_t first, uint64_t end)
+{
+    if (!(a->known.flags & FST_ARENA_HUGE_PAGES))
+        return;
+    for (uint64_t e = first / HUGE_EXTENTS * HUGE_EXTENTS; e < end; e += HUGE_EXTENTS) {
+        uint64_t committed = fst_load_acquire(&fst_zone_at(a, (uint32_t)(e / FST_ZONE_EXTENTS))->committed);
+        if ((committed >> (e % FST_ZONE_EXTENTS) & 0xff) == 0xff && (e + HUGE_EXTENTS) * FST_EXTENT_PAGES <= a->capacity_pages)
+            fst_collapse(a->data + e * FST_EXTENT_PAGES * FST_PAGE, FST_ALIGN_MAX);
+    }
+}
+
 int fst_pages_commit(struct fst_arena *a, uint64_t page, uint64_t pages)
 {
     uint64_t first = page / FST_EXTENT_PAGES, end = (page + pages + FST_EXTENT_PAGES - 1) / FST_EXTENT_PAGES;
@@ -325,6 +341,7 @@ int fst_pages_commit(struct fst_arena *a, uint64_t page, uint64_t pages)
     if (!error) {
         for (uint64_t e = first; e < end; e++)
             mark_committed(a, e);
+        collapse(a, first, end);
         return FST_OK;
     }
     /* Near the end of the file system's room: just the run's own pages, without marking the extents. */

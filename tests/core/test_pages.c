@@ -1,5 +1,6 @@
 /* Free pages against a plain bitmap: random runs, alignments, capacities that end inside an extent or a zone. */
 #include "alloc/run.h"
+#include "platform/mapping.h"
 #include "region/pages.h"
 #include "support.h"
 
@@ -247,5 +248,71 @@ static void grow_race(void)
     }
 }
 
-TEST_MAIN(CASE(one_page), CASE(less_than_an_extent), CASE(inside_a_zone), CASE(several_zones_and_a_bit), CASE(long_runs),
-          CASE(grow_race))
+/* kB of the process's mappings that huge pages of a tmpfs are mapped in. */
+static unsigned long mapped_huge(void)
+{
+    char line[256];
+    unsigned long all = 0, kb;
+    FILE *f = fopen("/proc/self/smaps", "re");
+    REQUIRE(f != NULL);
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "ShmemPmdMapped: %lu", &kb) == 1)
+            all += kb;
+    fclose(f);
+    return all;
+}
+
+/* Can this system make a huge page of a tmpfs's memory on request? */
+static bool can_collapse(void)
+{
+    int fd = memfd_create("huge pages", MFD_CLOEXEC);
+    REQUIRE(fd >= 0 && ftruncate(fd, 2 * MIB) == 0);
+    void *base = fst_map_aligned(fd, 0, 2 * MIB, 2 * MIB, true, false);
+    REQUIRE(base != NULL);
+    memset(base, 1, 2 * MIB);
+    fst_collapse(base, 2 * MIB);
+    bool can = mapped_huge() > 0;
+    fst_unmap(base, 2 * MIB);
+    close(fd);
+    return can;
+}
+
+/* Huge pages are made of what is committed as a whole, keep what is in it, and can be given back in pieces. */
+static void huge_pages(void)
+{
+    if (!can_collapse()) {
+        SKIP("this kernel makes no huge pages of a tmpfs on request");
+        return;
+    }
+    for (int huge = 0; huge < 2; huge++) {
+        fst_arena *a = NULL;
+        struct fst_open_options o = {.capacity = 31 * MIB, .create = FST_CREATE_NEW, .mode = 0600, .huge_pages = huge};
+        REQUIRE(fst_arena_open(&o, &a) == FST_OK);
+        struct fst_ref refs[28], all;
+        for (int i = 0; i < 28; i++) { /* a MiB each: the second half of a huge page is committed after the first is filled */
+            refs[i] = alloc_bytes(a, MIB);
+            fill(refs[i].data, MIB, (uint64_t)i);
+        }
+        CHECK_EQ(huge, mapped_huge() > 0);
+        for (int i = 0; i < 28; i++)
+            CHECK(filled(refs[i].data, MIB, (uint64_t)i));
+        for (int i = 0; i < 28; i += 2)
+            fst_drop(a, &refs[i]);
+        uint64_t bytes;
+        CHECK_EQ(FST_OK, fst_shrink(a, &bytes));
+        CHECK(bytes >= 14 * MIB);
+        for (int i = 1; i < 28; i += 2) {
+            CHECK(filled(refs[i].data, MIB, (uint64_t)i));
+            fst_drop(a, &refs[i]);
+        }
+        all = alloc_bytes(a, 31 * MIB); /* up to the last, incomplete, huge page */
+        fill(all.data, 31 * MIB, 77);
+        CHECK(filled(all.data, 31 * MIB, 77));
+        fst_drop(a, &all);
+        CHECK_CLEAN(a);
+        fst_arena_unref(a);
+    }
+}
+
+TEST_MAIN(CASE(huge_pages), CASE(one_page), CASE(less_than_an_extent), CASE(inside_a_zone), CASE(several_zones_and_a_bit),
+          CASE(long_runs), CASE(grow_race))
