@@ -82,8 +82,6 @@ static int wait_for(const struct wait *w, uint32_t index)
     struct fst_thread_slot *s = fst_thread_slot_at(w->a, index);
     if (!holds_up(s, w->seq))
         return FST_OK;
-    if (!w->timeout) /* whoever would rather not wait does not spin, either */
-        return timed_out(w, index);
     uint64_t until = fst_now() + SPIN_NS;
     while (fst_now() < until) {
         for (int i = 0; i < 20; i++)

@@ -71,7 +71,8 @@ static bool reuse(struct fst_thread *t, uint64_t pages, uint64_t used)
     if (t->nest || pages < FST_REUSE_LEAST >> FST_PAGE_SHIFT || !quick(a, pages * LOOKS_A_PAGE, &dropped) || !dropped ||
         let_lie(a, dropped * pages, used))
         return false;
-    /* A reader may have come since we looked: then the batch is broken off, and the reaper ends it. */
+    /* A reader may have come since we looked. Where its section does not end while others spin, the batch is broken off, and the reaper
+     * ends it: until then there are new slabs. */
     struct fst_batch_options options = {.drops_only = true, .timeout = 0};
     uint64_t before = fst_load_relaxed(&a->sb->released_objects);
     int rc = fst_batch_run(t, &options);

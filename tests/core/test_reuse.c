@@ -346,7 +346,91 @@ static void what_has_ended_is_left(void)
     tear_down();
 }
 
-TEST_MAIN(CASE(a_dropped_object), CASE(the_last_one_first), CASE(runs_of_any_length), CASE(of_another_process),
-          CASE(not_what_is_in_use), CASE(it_rests_when_much_is_in_use), CASE(not_where_memory_is_short),
+/* ---- all at once ---- */
+
+#define WORKERS 4
+#define BOXES   8
+#define TURNS   4000
+
+/* A message on its way, for whoever comes. */
+static struct box {
+    _Atomic int state; /* 0 empty, 1 in somebody's hands, 2 full */
+    struct fst_message message;
+} * boxes;
+
+/* Its bytes say whose they are: of another life of the object they would say something else. */
+static uint64_t mark_of(const struct fst_ref *ref)
+{
+    return ref->oid << 24 ^ ref->generation;
+}
+
+static void write_mark(const struct fst_ref *ref)
+{
+    uint64_t *words = ref->data;
+    for (uint64_t at = 0; at < LARGE / 8; at += 512)
+        words[at] = mark_of(ref);
+}
+
+static void check_mark(const struct fst_ref *ref)
+{
+    const uint64_t *words = ref->data;
+    for (uint64_t at = 0; at < LARGE / 8; at += 512)
+        if (words[at] != mark_of(ref)) {
+            TEST_FAIL("object %llx says %llx", (unsigned long long)ref->oid, (unsigned long long)words[at]);
+            return;
+        }
+}
+
+static void worker(struct peer *parent, void *context)
+{
+    (void)parent;
+    uint64_t random = 88172645463325252ull ^ (uintptr_t)context << 20;
+    struct fst_ref held = {0};
+    fst_reaper_stop(a, true);
+    for (int turn = 0; turn < TURNS; turn++) {
+        uint64_t r = next_random(&random);
+        struct box *box = &boxes[r % BOXES];
+        int empty = 0, full = 2;
+        struct fst_ref ref;
+        if (atomic_compare_exchange_strong(&box->state, &empty, 1)) {
+            while (fst_alloc(a, child, &ref)) /* batches that readers broke off wait for a reaper, and there is none */
+                CHECK_EQ(FST_OK, fst_reclaim(a, UINT64_MAX, FST_FOREVER));
+            write_mark(&ref);
+            CHECK_EQ(FST_OK, fst_share(a, &ref, &box->message));
+            fst_drop(a, &ref);
+            atomic_store(&box->state, 2);
+        } else if (atomic_compare_exchange_strong(&box->state, &full, 1)) {
+            CHECK_EQ(FST_OK, fst_take(a, &box->message, &ref));
+            atomic_store(&box->state, 0);
+            CHECK_EQ(FST_OK, fst_read_lock(a));
+            check_mark(&ref);
+            CHECK_EQ(FST_OK, fst_read_unlock(a));
+            if (held.data) {
+                check_mark(&held);
+                fst_drop(a, &held);
+            }
+            held = ref;
+        }
+    }
+    if (held.data)
+        fst_drop(a, &held);
+}
+
+static void among_processes(void)
+{
+    set_up();
+    boxes = shared_memory(BOXES * sizeof *boxes);
+    struct peer peers[WORKERS];
+    for (uintptr_t i = 0; i < WORKERS; i++)
+        peers[i] = peer_start(worker, (void *)(i + 1));
+    for (int i = 0; i < WORKERS; i++)
+        peer_end(&peers[i]);
+    CHECK(info().released_objects > TURNS);
+    munmap(boxes, BOXES * sizeof *boxes);
+    tear_down();
+}
+
+TEST_MAIN(CASE(among_processes), CASE(a_dropped_object), CASE(the_last_one_first), CASE(runs_of_any_length),
+          CASE(of_another_process), CASE(not_what_is_in_use), CASE(it_rests_when_much_is_in_use), CASE(not_where_memory_is_short),
           CASE(beside_a_stopped_reader), CASE(a_reader_that_came_late), CASE(in_a_section), CASE(beside_a_stopped_batch),
           CASE(among_many_references), CASE(what_has_ended_is_left))
