@@ -25,7 +25,7 @@ SOURCES := $(shell find core src -name '*.[ch]' -o -name '*.py' -o -name '*.py[i
 C_FILES = $(shell find core tests/core tests/fuzz -name '*.[ch]')
 PYTHON_PATHS = $(wildcard src tests tools benchmarks examples)
 
-.PHONY: help setup demo test lint test-core hot-paths test-python sanitize fuzz model soak bench format clean
+.PHONY: help setup demo test lint test-core hot-paths test-python sanitize mutants fuzz model soak bench format clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -68,7 +68,7 @@ sanitize: $(S)/package $(S)/tools ## the same under sanitizers, and part of the 
 		tools/core-tests asan -Dfault_points=true -Db_sanitize=address,undefined
 	@# Threads stand for processes here: the thread sanitizer sees no order that another process makes, and no fork beside threads.
 	@CC=clang TEST_TIMEOUTS=8 TSAN_OPTIONS=halt_on_error=1 TEST_WRAPPER="setarch -R" \
-		TESTS="word pages lock rcu slab object arena torture" \
+		TESTS="word pages lock rcu revoke slab object arena torture" \
 		tools/core-tests tsan -Db_sanitize=thread -Db_lundef=false
 	@tools/python-sanitize $(ARGS)
 
