@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import flagstone
@@ -70,6 +71,18 @@ def _serve(function: Callable[..., None], pipe: Any, arguments: tuple[Any]) -> N
 def stopped(pipe: Any) -> bool:
     """Whether the other side has asked for something, or is gone."""
     return bool(pipe.poll())
+
+
+@contextlib.contextmanager
+def without_leftovers(pattern: str) -> Iterator[None]:
+    """Remove the files in /dev/shm that a peer leaves behind: those that were not there before."""
+    folder = Path("/dev/shm")
+    before = set(folder.glob(pattern))
+    try:
+        yield
+    finally:
+        for path in set(folder.glob(pattern)) - before:
+            path.unlink(missing_ok=True)
 
 
 def iceoryx2_publisher(nbytes: int) -> tuple[Any, Any]:
