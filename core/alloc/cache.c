@@ -301,10 +301,10 @@ void fst_cache_queue(struct fst_arena *a, uint32_t body, uint64_t state)
     fst_store_relaxed(&a->sb->ended_caches, body);
 }
 
-bool fst_cache_taken(struct fst_arena *a, uint32_t index)
+void fst_cache_taken(struct fst_arena *a, uint32_t index)
 {
     fst_store_relaxed(&fst_cache_at(a, index)->queued, 0);
-    return fst_cache_try_release(a, index);
+    fst_cache_try_release(a, index);
 }
 
 void fst_cache_taken_all(struct fst_arena *a)

@@ -30,7 +30,7 @@ void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body);
 void fst_cache_queue(struct fst_arena *a, uint32_t body, uint64_t state);
 
 /* A batch is through with one that it took from the queue; with all of them. Under names_lock. */
-bool fst_cache_taken(struct fst_arena *a, uint32_t index);
+void fst_cache_taken(struct fst_arena *a, uint32_t index);
 void fst_cache_taken_all(struct fst_arena *a);
 
 /* Somebody's destroy() is looking for users of the body: wait until it has decided, and finish what a killed one left. Without locks. */

@@ -63,9 +63,7 @@ uint32_t fst_registry_new(struct fst_arena *a, enum fst_table_kind kind)
     if (((uint64_t)count + 1) * a->known.tables[kind].size > fst_load_acquire(&a->sb->tables[kind].committed) ||
         !names_room(a, kind, (uint64_t)count + 1))
         return FST_NONE;
-    if (state_of(a, kind, count) != 0)
-        fst_damaged(a, "there are %u %s, and one more was in use", count, fst_table_name(kind));
-    if (fst_is_damaged(a))
+    if (fst_damaged_beyond(a, kind, count) || fst_is_damaged(a))
         return FST_NONE;
     fst_store_release(top, count + 1);
     return count;

@@ -79,9 +79,7 @@ static uint32_t pop_free(struct fst_arena *a, uint32_t class)
         return FST_NONE;
     if ((uint64_t)(top + 1) * fst_slab_bytes(class) > fst_load_acquire(&sb->tables[FST_T_SLAB + class].committed))
         return FST_NONE;
-    if (fst_load_relaxed(&fst_slab_at(a, FST_SLAB_ID(class, top))->state) != 0)
-        fst_damaged(a, "there are %u slabs of class %u, and one more was in use", top, class);
-    if (fst_is_damaged(a))
+    if (fst_damaged_beyond(a, FST_T_SLAB + class, top) || fst_is_damaged(a))
         return FST_NONE;
     fst_store_release(&sb->slab_top[class], top + 1); /* a descriptor that is all zero is FREE */
     return FST_SLAB_ID(class, top);

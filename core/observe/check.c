@@ -65,10 +65,8 @@ static void check_committed(struct fst_check *c, uint32_t kind)
 static void check_top(struct fst_check *c, uint32_t kind)
 {
     uint32_t top = fst_top_of(c->a, kind);
-    if (!fst_used_beyond(c->a, kind, top))
-        return;
-    fst_check_say(c, "there are %u %s, and one more was in use", top, fst_table_name(kind));
-    fst_damaged(c->a, "there are %u %s, and one more was in use", top, fst_table_name(kind));
+    if (fst_damaged_beyond(c->a, kind, top))
+        fst_check_say(c, "there are %u %s, and one more was in use", top, fst_table_name(kind));
 }
 
 static void check_counters(struct fst_check *c)

@@ -57,9 +57,7 @@ static struct fst_cgroup *new_record(struct fst_arena *a)
     if ((fst_cgroup_top(a) + 1) * sizeof(struct fst_cgroup) > fst_load_acquire(&sb->tables[FST_T_CGROUP].committed))
         return NULL;
     uint32_t top = fst_cgroup_top(a);
-    if (fst_cgroup_at(a, top)->group)
-        fst_damaged(a, "there are %u records of cgroups, and one more was in use", top);
-    if (fst_is_damaged(a))
+    if (fst_damaged_beyond(a, FST_T_CGROUP, top) || fst_is_damaged(a))
         return NULL;
     fst_store_release(&sb->cgroup_top, top + 1);
     return fst_cgroup_at(a, top);

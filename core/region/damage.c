@@ -155,13 +155,18 @@ bool fst_used_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top)
     return beyond && fst_load_acquire(beyond) && fst_top_of(a, kind) == top;
 }
 
+bool fst_damaged_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top)
+{
+    if (!fst_used_beyond(a, kind, top))
+        return false;
+    fst_damaged(a, "there are %u %s, and one more was in use", top, fst_table_name(kind));
+    return true;
+}
+
 int fst_damage_attach(const struct fst_arena *a)
 {
-    for (uint32_t kind = 0; kind < FST_T_COUNT; kind++) {
-        uint32_t top = fst_top_of(a, kind);
-        if (fst_used_beyond(a, kind, top))
-            fst_damaged(a, "there are %u %s, and one more was in use", top, fst_table_name(kind));
-    }
+    for (uint32_t kind = 0; kind < FST_T_COUNT; kind++)
+        fst_damaged_beyond(a, kind, fst_top_of(a, kind));
     return fst_damage(a);
 }
 

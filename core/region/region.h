@@ -263,6 +263,8 @@ uint32_t fst_top_of(const struct fst_arena *a, uint32_t kind);
 
 /* Was the descriptor in use that comes after so many? Bounds are raised first. */
 bool fst_used_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top);
+/* The same, and note the damage. */
+bool fst_damaged_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top);
 
 /* Entries of the process's table that may be read. */
 uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot);
