@@ -99,11 +99,23 @@ static bool of_cache(struct fst_arena *a, uint32_t slab1, uint32_t cache)
     return fst_is_child(a, child) && fst_load_relaxed(&fst_child_at(a, child)->cache) == cache;
 }
 
+/* Has this process threads but ours that may allocate? Who registers later sees what has been suspended. */
+static bool others_allocate(struct fst_arena *a)
+{
+    bool any = false;
+    pthread_mutex_lock(&fst_local_mutex);
+    for (const struct fst_thread *t = a->threads; t; t = t->next_in_arena)
+        any |= t != fst_thread_current && !t->batches;
+    pthread_mutex_unlock(&fst_local_mutex);
+    return any;
+}
+
 void fst_revoke_suspended(struct fst_arena *a, uint32_t cache)
 {
     uint64_t until = fst_now() + STUCK_NS;
     uint32_t top = fst_thread_top(a), seen;
-    fst_membarrier_near();
+    if (others_allocate(a))
+        fst_membarrier_near();
     for (uint32_t i = 0; i < top; i++) {
         const struct fst_thread_slot *slot = fst_thread_slot_at(a, i);
         while (of_cache(a, seen = fst_load_acquire(&slot->allocating), cache) && fst_now() < until)

@@ -7,7 +7,7 @@
 
 #define NEEDED (MEMBARRIER_CMD_GLOBAL | MEMBARRIER_CMD_PRIVATE_EXPEDITED | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_once_t asked = PTHREAD_ONCE_INIT, registered = PTHREAD_ONCE_INIT;
 static bool usable;
 
 static long call(int command)
@@ -18,18 +18,26 @@ static long call(int command)
 static void ask(void)
 {
     long has = call(MEMBARRIER_CMD_QUERY);
-    usable = has >= 0 && (has & NEEDED) == NEEDED && call(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
+    usable = has >= 0 && (has & NEEDED) == NEEDED;
 }
 
 bool fst_membarrier_usable(void)
 {
-    pthread_once(&once, ask); /* a forked child inherits the registration, and what we know of it */
+    pthread_once(&asked, ask);
     return usable;
+}
+
+static void enter(void)
+{
+    call(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
 }
 
 bool fst_membarrier_near(void)
 {
-    return fst_membarrier_usable() && call(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
+    if (!fst_membarrier_usable())
+        return false;
+    pthread_once(&registered, enter); /* a forked child inherits the registration, and what we know of it */
+    return call(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
 }
 
 bool fst_membarrier_far(void)

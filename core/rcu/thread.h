@@ -23,6 +23,7 @@ struct fst_thread {
     uint64_t name; /* of the thread in shared memory, among all that ever were: slot + 1 | generation of the slot << 32 */
     uint32_t index;
     uint32_t nest; /* depth of sections */
+    bool batches;  /* it runs batches, and allocates nothing */
     struct fst_actives *actives;
     uint32_t entry_count;
     uint32_t entries[FST_THREAD_ENTRIES];

@@ -302,8 +302,8 @@ uint32_t fst_ended_release(struct fst_arena *a, const struct fst_ended *e, uint6
     r.closed.n = r.closed.now_n = r.n = r.released = 0;
     if (e->walk)
         finish_unreferenced(a);
-    /* What was taken had ended before this barrier; of what a walk finds nobody knows that. */
-    r.revoke.ended = !e->walk && !e->slabs && fst_revoke_near(&r.revoke);
+    r.revoke.ended =
+        !e->walk && !e->slabs; /* what was taken had ended before any barrier of ours; of what a walk finds nobody knows that */
     do {
         fst_ended_children(a, e, release_child, &r);
         finish_lot(&r);

@@ -114,6 +114,8 @@ static void *loop(void *argument)
     /* All thread slots are in use: one may become free. */
     while (!(t = fst_thread_get(a)) && !fst_load_acquire(&r->stop))
         fst_futex_wait(&r->stop, 0, TICK_NS);
+    if (t)
+        t->batches = true;
     fst_pressure_open(&pressure);
     while (!fst_load_acquire(&r->stop)) {
         bool company = have_company(a);
