@@ -101,6 +101,11 @@ void fst_process_retire(struct fst_arena *a, uint32_t slot)
     fst_store_release(&p->state, fst_state_moved(state, FST_PROCESS_FREE));
 }
 
+bool fst_process_is_own(const struct fst_arena *a, uint64_t state)
+{
+    return fst_state(state) == FST_PROCESS_LIVE && fst_lock_generation(state) == a->slot_low;
+}
+
 bool fst_process_alive(struct fst_arena *a, uint32_t slot)
 {
     uint64_t state = fst_load_acquire(&fst_process_at(a, slot)->state);

@@ -23,6 +23,9 @@ void fst_process_publish(struct fst_arena *a, uint32_t slot, bool readonly);
 /* LIVE -> FREE at detach; the caller then closes its lock description. */
 void fst_process_retire(struct fst_arena *a, uint32_t slot);
 
+/* Is this what our own slot says, from attach to detach? */
+bool fst_process_is_own(const struct fst_arena *a, uint64_t state);
+
 /* Is the slot's owner alive now? Asks the kernel. False for FREE slots. */
 bool fst_process_alive(struct fst_arena *a, uint32_t slot);
 

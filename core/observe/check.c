@@ -6,7 +6,9 @@
 
 #include "crash/process.h"
 #include "platform/atomics.h"
+#include "rcu/grace.h"
 #include "rcu/thread.h"
+#include "reclaim/batch.h"
 #include "refs/inflight.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
@@ -72,12 +74,12 @@ static void check_top(struct fst_check *c, uint32_t kind)
 static void check_counters(struct fst_check *c)
 {
     const struct fst_superblock *sb = c->a->sb;
-    uint64_t over = fst_load_acquire(&sb->gp_completed), begun = fst_load_acquire(&sb->gp_seq);
-    if (over > begun || !begun || begun >> 62)
+    uint64_t over, begun;
+    uint32_t done, first;
+    if (!fst_grace_numbers(c->a, &over, &begun))
         fst_check_say(c, "superblock: grace period %llu is over, and %llu have begun", (unsigned long long)over,
                       (unsigned long long)begun);
-    uint32_t done = fst_load_acquire(&sb->batches), first = fst_load_acquire(&sb->batches_begun);
-    if (first - done > 1 && fst_load_acquire(&sb->batches) == done)
+    if (!fst_batch_numbers(c->a, &done, &first))
         fst_check_say(c, "superblock: batch %u has begun, and the last that was over is %u", first, done);
     if (fst_load_relaxed(&sb->lasting) > 1)
         fst_check_say(c, "superblock: lasting is %llu", (unsigned long long)fst_load_relaxed(&sb->lasting));
@@ -111,7 +113,7 @@ static void check_process(struct fst_check *c, uint32_t slot)
     uint32_t top = fst_load_acquire(&p->entry_top);
     if (!fst_check_state(c, "process slot", slot, state, FST_PROCESS_DEAD))
         return;
-    if (slot == a->slot && (fst_state(state) != FST_PROCESS_LIVE || fst_lock_generation(state) != a->slot_low)) {
+    if (slot == a->slot && !fst_process_is_own(a, state)) {
         fst_check_say(c, "process slot %u: it is this process's, and its state is %llx", slot, (unsigned long long)state);
         return;
     }
@@ -127,12 +129,9 @@ static void check_process(struct fst_check *c, uint32_t slot)
         fst_check_say(c, "process slot %u: %u reference entries, and one more was in use", slot, top);
         return;
     }
-    if (slot == a->slot) {
-        pthread_mutex_lock(&a->refs->mutex);
-        if (fst_load_relaxed(&p->entry_top) != a->refs->top)
-            fst_check_say(c, "process slot %u: %u reference entries, this process has %u", slot, p->entry_top, a->refs->top);
-        pthread_mutex_unlock(&a->refs->mutex);
-    }
+    uint32_t says, used;
+    if (slot == a->slot && !fst_refs_agree(a, &says, &used))
+        fst_check_say(c, "process slot %u: %u reference entries, this process has %u", slot, says, used);
 }
 
 /* What an entry speaks of was there once. Read twice: it may have just changed. */

@@ -92,11 +92,17 @@ static int wait_for(const struct wait *w, uint32_t index)
     return sleep_for(w, s, index);
 }
 
-/* Both numbers only grow, by one at a time, and nothing is over that has not begun. */
+bool fst_grace_numbers(const struct fst_arena *a, uint64_t *over, uint64_t *begun)
+{
+    *over = fst_load_acquire(&a->sb->gp_completed);
+    *begun = fst_load_acquire(&a->sb->gp_seq);
+    return *over <= *begun && *begun && !(*begun >> 62);
+}
+
 static int check_numbers(const struct fst_arena *a)
 {
-    uint64_t over = fst_load_acquire(&a->sb->gp_completed), begun = fst_load_acquire(&a->sb->gp_seq);
-    if (over > begun || !begun || begun >> 62)
+    uint64_t over, begun;
+    if (!fst_grace_numbers(a, &over, &begun))
         fst_damaged(a, "grace period %llu is over, and %llu have begun", (unsigned long long)over, (unsigned long long)begun);
     return fst_verdict(a, FST_OK);
 }

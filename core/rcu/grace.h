@@ -11,6 +11,10 @@
 
 #include "region/region.h"
 
+/* The last grace period known to be over, and the newest begun. Both numbers only grow, by one at a time, and nothing is over that has not
+ * begun: false when they contradict that. */
+bool fst_grace_numbers(const struct fst_arena *a, uint64_t *over, uint64_t *begun);
+
 /* Wait for a grace period that began after the cookie was taken, at most timeout ns. *stop (may be NULL) becoming non-zero ends the
  * wait. FST_OK, FST_TIMEOUT. Not inside a section. */
 int fst_grace_wait(struct fst_arena *a, uint64_t cookie, uint64_t timeout, const uint32_t *stop);

@@ -338,13 +338,11 @@ again:
 static int check_before(struct fst_arena *a)
 {
     uint64_t state = fst_load_relaxed(&a->self->state);
-    if (fst_state(state) != FST_PROCESS_LIVE || fst_lock_generation(state) != a->slot_low)
+    uint32_t says, used;
+    if (!fst_process_is_own(a, state))
         fst_damaged(a, "process slot %u is this process's, and says state %llx", a->slot, (unsigned long long)state);
-    pthread_mutex_lock(&a->refs->mutex);
-    if (a->slot >= fst_process_top(a) || fst_entry_top(a, a->slot) != a->refs->top)
-        fst_damaged(a, "process slot %u, which is this process's, says %u reference entries, not %u", a->slot, a->self->entry_top,
-                    a->refs->top);
-    pthread_mutex_unlock(&a->refs->mutex);
+    if (!fst_refs_agree(a, &says, &used) || a->slot >= fst_process_top(a))
+        fst_damaged(a, "process slot %u, which is this process's, says %u reference entries, not %u", a->slot, says, used);
     (void)fst_inflight_top(a);
     (void)fst_thread_top(a);
     return fst_verdict(a, FST_OK);
@@ -471,14 +469,21 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     return rc;
 }
 
-uint32_t fst_batch_begun(struct fst_arena *a)
+bool fst_batch_numbers(const struct fst_arena *a, uint32_t *over, uint32_t *begun)
 {
     const struct fst_superblock *sb = a->sb;
-    uint32_t done = fst_load_acquire(&sb->batches), begun, again;
-    while (begun = fst_load_acquire(&sb->batches_begun), again = fst_load_acquire(&sb->batches), again != done)
-        done = again; /* one was over in between */
-    if (begun - done > 1)
-        fst_damaged(a, "batch %u has begun, and the last that was over is %u", begun, done);
+    uint32_t again;
+    *over = fst_load_acquire(&sb->batches);
+    while (*begun = fst_load_acquire(&sb->batches_begun), again = fst_load_acquire(&sb->batches), again != *over)
+        *over = again; /* one was over in between */
+    return *begun - *over <= 1;
+}
+
+uint32_t fst_batch_begun(struct fst_arena *a)
+{
+    uint32_t over, begun;
+    if (!fst_batch_numbers(a, &over, &begun))
+        fst_damaged(a, "batch %u has begun, and the last that was over is %u", begun, over);
     return begun;
 }
 

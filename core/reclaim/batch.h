@@ -38,6 +38,9 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
 /* Run batches, or wait for those of others, until number `batches` has passed `cookie`. FST_TIMEOUT. In no section. */
 int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch_options *options);
 
+/* The last batch that was over, and the newest begun, at one moment. False when the one does not follow from the other. */
+bool fst_batch_numbers(const struct fst_arena *a, uint32_t *over, uint32_t *begun);
+
 /* The number of the newest batch: the next one sees all that was done before this call. It is the last that was over, or the one after it. */
 uint32_t fst_batch_begun(struct fst_arena *a);
 

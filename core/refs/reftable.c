@@ -46,6 +46,15 @@ void fst_refs_destroy(struct fst_arena *a)
     a->counts = NULL;
 }
 
+bool fst_refs_agree(struct fst_arena *a, uint32_t *says, uint32_t *used)
+{
+    pthread_mutex_lock(&a->refs->mutex);
+    *says = fst_entry_top(a, a->slot);
+    *used = a->refs->top;
+    pthread_mutex_unlock(&a->refs->mutex);
+    return *says == *used;
+}
+
 static uint64_t *entry_at(const struct fst_arena *a, uint32_t entry)
 {
     return a->entries + entry;

@@ -52,6 +52,9 @@ static inline uint32_t fst_refs_owners(const struct fst_arena *a, uint32_t entry
 int fst_refs_create(struct fst_arena *a);
 void fst_refs_destroy(struct fst_arena *a);
 
+/* Does our process slot say as many entries as we have used? What it says, and how many. */
+bool fst_refs_agree(struct fst_arena *a, uint32_t *says, uint32_t *used);
+
 /* Fill the thread's stack of free entries. FST_FULL. */
 int fst_refs_refill(struct fst_thread *t);
 /* Return all of the thread's free entries to the pool, or half of them. */
