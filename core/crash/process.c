@@ -96,8 +96,8 @@ void fst_process_retire(struct fst_arena *a, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(a, slot);
     uint64_t state = fst_load_relaxed(&p->state);
-    fst_store_relaxed(&p->pid,
-                      0); /* nobody to name, should we be killed here, or who claims the slot next before it says its name */
+    /* Nobody to name, should we be killed here, or who claims the slot next before it says its name. */
+    fst_store_relaxed(&p->pid, 0);
     fst_store_release(&p->state, fst_state_moved(state, FST_PROCESS_FREE));
 }
 

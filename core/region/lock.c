@@ -113,8 +113,8 @@ bool fst_lock(struct fst_arena *a, uint32_t *lock)
 {
     uint32_t mine = own_word(a);
     uint32_t seen = 0;
-    bool taken_over =
-        !fst_cas32(lock, &seen, mine) && lock_slow(a, lock, mine); /* PAIR(lock): acquires what the last owner released */
+    /* PAIR(lock): acquires what the last owner released. */
+    bool taken_over = !fst_cas32(lock, &seen, mine) && lock_slow(a, lock, mine);
     acquired(lock);
     return taken_over;
 }
