@@ -172,11 +172,6 @@ static inline struct fst_slab *fst_slab_at(const struct fst_arena *a, uint32_t i
 /* The shared word has another value than this process has seen last. */
 uint32_t fst_top_moved(const struct fst_arena *a, uint32_t kind, const uint32_t *word);
 
-/* Under the sanitizers gcc follows a path on which `a` is NULL, and warns of the load there. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wstringop-overflow"
-#endif
 static inline uint32_t fst_seen(const struct fst_arena *a, uint32_t kind)
 {
     return __atomic_load_n(&a->top[kind], __ATOMIC_RELAXED);
@@ -193,10 +188,6 @@ static inline bool fst_below(const struct fst_arena *a, uint32_t kind, uint32_t 
 {
     return __builtin_expect(index < fst_seen(a, kind), 1) || index < fst_top(a, kind, word);
 }
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 static inline bool fst_is_child(const struct fst_arena *a, uint32_t index)
 {
