@@ -14,9 +14,15 @@ static bool ends(const char *text, size_t size)
     return memchr(text, 0, size) != NULL;
 }
 
+/* FREE, of a cache that there never was. */
+static uint64_t cache_state(struct fst_arena *a, uint32_t i)
+{
+    return i < fst_cache_top(a) ? fst_cache_at(a, i)->state : (uint64_t)FST_CACHE_FREE;
+}
+
 static bool is_body(struct fst_arena *a, uint32_t i)
 {
-    uint32_t state = i < fst_cache_top(a) ? fst_state(fst_cache_at(a, i)->state) : (uint32_t)FST_CACHE_FREE;
+    uint32_t state = fst_state(cache_state(a, i));
     return state == FST_CACHE_LIVE || state == FST_CACHE_NAMELESS;
 }
 
@@ -28,8 +34,8 @@ static bool is_alias(struct fst_arena *a, uint32_t i, uint32_t of)
 /* Is its state none? Then that was said. */
 static bool said(struct fst_arena *a, uint32_t i)
 {
-    uint32_t state = i < fst_cache_top(a) ? fst_state(fst_cache_at(a, i)->state) : (uint32_t)FST_CACHE_FREE;
-    return state == 2 || state > FST_CACHE_NAMELESS || (i < fst_cache_top(a) && (fst_cache_at(a, i)->state >> 4 & 0xfff));
+    uint64_t state = cache_state(a, i);
+    return fst_state(state) == 2 || fst_state(state) > FST_CACHE_NAMELESS || (state >> 4 & 0xfff);
 }
 
 /* Was an alias of the same thing, which is none, found before? It is one mistake. */
@@ -219,33 +225,20 @@ static bool of_group(struct fst_arena *a, uint32_t i, uint32_t owner)
     return fst_state(fst_child_at(a, i)->state) != FST_CHILD_FREE && fst_child_at(a, i)->group == owner;
 }
 
-static bool of_body(struct fst_arena *a, uint32_t i, uint32_t owner)
-{
-    return fst_state(fst_cache_at(a, i)->state) == FST_CACHE_ALIAS && fst_cache_at(a, i)->merged == owner;
-}
-
 static bool below(struct fst_arena *a, uint32_t i, uint32_t owner)
 {
     return i && fst_state(fst_group_at(a, i)->state) != FST_GROUP_FREE && fst_group_at(a, i)->parent == owner;
 }
 
-static bool cache_free(struct fst_arena *a, uint32_t i, uint32_t owner)
-{
-    (void)owner;
-    return fst_state(fst_cache_at(a, i)->state) == FST_CACHE_FREE;
-}
-
-static bool child_free(struct fst_arena *a, uint32_t i, uint32_t owner)
-{
-    (void)owner;
-    return fst_state(fst_child_at(a, i)->state) == FST_CHILD_FREE;
-}
-
-static bool group_free(struct fst_arena *a, uint32_t i, uint32_t owner)
-{
-    (void)owner;
-    return fst_state(fst_group_at(a, i)->state) == FST_GROUP_FREE;
-}
+#define IS_FREE(name, at, free)                                           \
+    static bool name(struct fst_arena *a, uint32_t index, uint32_t owner) \
+    {                                                                     \
+        (void)owner;                                                      \
+        return fst_state(at(a, index)->state) == free;                    \
+    }
+IS_FREE(cache_free, fst_cache_at, FST_CACHE_FREE)
+IS_FREE(child_free, fst_child_at, FST_CHILD_FREE)
+IS_FREE(group_free, fst_group_at, FST_GROUP_FREE)
 
 static bool cache_ended(struct fst_arena *a, uint32_t i, uint32_t owner)
 {
@@ -277,7 +270,7 @@ static uint32_t check_list(struct fst_check *c, const struct list *l)
     return before;
 }
 
-/* How many descriptors there are of each owner. */
+/* How many descriptors are free, and belong on the list of the free ones. */
 static uint32_t count_free(struct fst_arena *a, uint32_t kind, bool (*is_free)(struct fst_arena *, uint32_t, uint32_t))
 {
     uint32_t n = 0;
@@ -310,7 +303,7 @@ static void check_owners(struct fst_check *c, size_t before)
         check_list(c, &(struct list){"cache", i, cache->first, FST_T_CHILD, ANY, of_cache, next_in_cache, prev_in_cache});
         if (c->findings == before)
             check_list(
-                c, &(struct list){"cache", i, cache->first_alias, FST_T_CACHE, cache->aliases, of_body, next_alias, prev_alias});
+                c, &(struct list){"cache", i, cache->first_alias, FST_T_CACHE, cache->aliases, is_alias, next_alias, prev_alias});
         uint32_t root = cache->root_child;
         if (c->findings == before && root != FST_NONE &&
             (!fst_is_child(a, root) || !of_cache(a, root, i) || fst_child_at(a, root)->group != 0))
