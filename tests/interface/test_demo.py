@@ -59,6 +59,20 @@ def folder(tmp_path):
 
 FILES = 64
 
+WORKER_THAT_HEARS_OF_A_DEATH = """
+import os, signal, sys
+import flagstone
+from flagstone.demo.arena import FlagstoneArena
+
+with flagstone.open(sys.argv[1], capacity="16MiB") as arena:
+    FlagstoneArena(arena).endpoint("reader").attach()
+    died = os.fork()
+    if not died:
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(died, 0)
+    arena.barrier()
+    print([burial.pid == died for burial in arena.snapshot().burials])
+"""
 
 def demo(*arguments, timeout=100):
     return subprocess.run(
@@ -125,6 +139,15 @@ class TestCommand:
         assert shown["flagstone"]["killed"] == {}
         assert shown["flagstone"]["redone"] == 0
         assert (shown["readers"], shown["hashers"]) == (1, 3)
+
+    def test_workers_leave_it_to_the_report_who_was_killed(self, arena_name):
+        ran = subprocess.run(
+            [sys.executable, "-c", WORKER_THAT_HEARS_OF_A_DEATH, arena_name],
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert (ran.stdout, ran.stderr) == ("[True]\n", "")
 
     def test_one_worker_of_each_kind_is_killed(self, folder):
         ran = demo(folder, "--readers", 1, "--hashers", 1, "--kills", 3, "--no-peers", "--json")
