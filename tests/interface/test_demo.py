@@ -74,6 +74,7 @@ with flagstone.open(sys.argv[1], capacity="16MiB") as arena:
     print([burial.pid == died for burial in arena.snapshot().burials])
 """
 
+
 def demo(*arguments, timeout=100):
     return subprocess.run(
         [sys.executable, "-m", "flagstone", "demo", *map(str, arguments)],
