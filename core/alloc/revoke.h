@@ -1,6 +1,6 @@
 /* revoke.h - taking a slab away from the thread that owns it.
  *
- * An owner changes free words of its slab with plain stores (alloc/slab.h). Before anybody else may change one, the owner has to be out of
+ * An owner changes free words of its slab with plain stores (alloc/active.h). Before anybody else may change one, the owner has to be out of
  * the way, for good and visibly. PAIR(revoke), models/ownership.pml:
  *
  *   owner, each time   says in its thread slot which slab it allocates from; looks whether the slab is still its own, and the child still

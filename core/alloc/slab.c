@@ -1,9 +1,8 @@
 #include "alloc/slab.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-#include "alloc/registry.h"
+#include "alloc/child.h"
 #include "alloc/run.h"
 #include "platform/error.h"
 #include "platform/membarrier.h"
@@ -17,9 +16,8 @@
 #define TYPESAFE_NO_WAIT 0
 #endif
 
-#define OWNED_BYTES (1u << 20) /* of one child's slabs that a thread owns */
-#define SHARED_FOR  255u       /* activations that pass by a slab after processes had to share it */
-#define KEEP_EMPTY  2u         /* empty one-object slabs that a child keeps before it gives one back */
+#define SHARED_FOR 255u /* activations that pass by a slab after processes had to share it */
+#define KEEP_EMPTY 2u   /* empty one-object slabs that a child keeps before it gives one back */
 
 /* ---- words ---- */
 
@@ -378,9 +376,7 @@ static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uin
     return fst_fail(FST_CLOSED, "the cache or the group has ended");
 }
 
-/* Do the numbers that make a slab of the child fit together? What is computed from them stays inside the slab. `state`: the child's, before
- * they were read. FST_CLOSED: that life is over, and they may be of two. */
-static int check_shape(struct fst_arena *a, uint32_t child, uint64_t state, uint32_t pages, uint32_t objects)
+int fst_slab_check_shape(struct fst_arena *a, uint32_t child, uint64_t state, uint32_t pages, uint32_t objects)
 {
     const struct fst_child *c = fst_child_at(a, child);
     uint64_t bytes = (uint64_t)pages << FST_PAGE_SHIFT;
@@ -431,13 +427,12 @@ static bool fits(struct fst_arena *a, uint32_t child, uint32_t id)
     return false;
 }
 
-/* `keep`: the thread goes on to own it. */
-static int new_slab(struct fst_thread *t, uint32_t child, uint64_t child_state, uint32_t pages, uint32_t objects, uint64_t asked,
-                    bool keep, uint32_t *id, uint64_t *state)
+int fst_slab_new(struct fst_thread *t, uint32_t child, uint64_t child_state, uint32_t pages, uint32_t objects, uint64_t asked,
+                 bool keep, uint32_t *id, uint64_t *state)
 {
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, child);
-    int rc = check_shape(a, child, child_state, pages, objects);
+    int rc = fst_slab_check_shape(a, child, child_state, pages, objects);
     if (rc == FST_OK)
         rc = fst_run_take(a, child, child_state, c->slab_class, pages, c->align_order, t->name, id);
     if (rc)
@@ -447,36 +442,9 @@ static int new_slab(struct fst_thread *t, uint32_t child, uint64_t child_state, 
     return enlist(a, child, child_state, *id, keep, state);
 }
 
-/* ---- owned and active slabs ---- */
+/* ---- slabs for owners ---- */
 
-static uint64_t no_bits; /* what `bits` of an active without a slab points to: 0 for ever */
-
-int fst_actives_create(struct fst_thread *t)
-{
-    if (t->actives)
-        return FST_OK;
-    t->actives = malloc(sizeof *t->actives);
-    if (!t->actives)
-        return fst_fail(FST_FULL, "out of memory");
-    fst_actives_reset(t);
-    return FST_OK;
-}
-
-/* A value of fast_id that belongs to another place can never be asked for here. */
-static uint64_t no_id(const struct fst_thread *t, const struct fst_active *act)
-{
-    return (uint64_t)(act - t->actives->slot) + 1;
-}
-
-void fst_actives_reset(struct fst_thread *t)
-{
-    memset(t->actives, 0, sizeof *t->actives);
-    for (struct fst_active *act = t->actives->slot; act < t->actives->slot + FST_ACTIVES; act++)
-        act->fast_id = no_id(t, act);
-}
-
-/* `owner` has no use for the slab any more. */
-static void let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t owner)
+void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t owner)
 {
     const struct fst_slab *s = fst_slab_at(a, id);
     fst_slab_lock(a, child);
@@ -486,161 +454,7 @@ static void let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t ow
     fst_slab_unlock(a, child);
 }
 
-/* Take the slab out of this thread's books. */
-static void forget(struct fst_thread *t, struct fst_owned *own)
-{
-    struct fst_active *act = own->active;
-    uint32_t i = 0, place = (uint32_t)(own - t->actives->owned);
-    own->id1 = 0;
-    while (act->place[i] != place)
-        i++;
-    memmove(&act->place[i], &act->place[i + 1], --act->owned - i);
-    if (act->current != own)
-        return;
-    act->current = NULL;
-    act->bits = &no_bits;
-}
-
-static void disown(struct fst_thread *t, struct fst_owned *own)
-{
-    uint32_t child = (uint32_t)own->active->child_id, id = own->id1 - 1;
-    forget(t, own);
-    let_go(t->arena, child, id, t->name);
-}
-
-static struct fst_owned *owned_at(struct fst_thread *t, const struct fst_active *act, uint32_t i)
-{
-    return &t->actives->owned[act->place[i]];
-}
-
-static void drop_active(struct fst_thread *t, struct fst_active *act)
-{
-    while (act->owned)
-        disown(t, owned_at(t, act, 0));
-    act->child_id = 0;
-    act->fast_id = no_id(t, act);
-}
-
-void fst_actives_release(struct fst_thread *t)
-{
-    for (uint32_t i = 0; t->actives && i < FST_ACTIVES; i++)
-        drop_active(t, &t->actives->slot[i]);
-}
-
-bool fst_slab_allocates_from(const struct fst_thread *t, uint32_t child)
-{
-    return t->actives && t->actives->slot[child % FST_ACTIVES].child_id &&
-           (uint32_t)t->actives->slot[child % FST_ACTIVES].child_id == child;
-}
-
-void fst_slab_let_go(struct fst_thread *t, uint32_t child)
-{
-    drop_active(t, fst_active_of(t, child));
-}
-
-/* Begin to allocate from the child. */
-static void begin(struct fst_thread *t, struct fst_active *act, uint64_t child_id, uint64_t child_state)
-{
-    const struct fst_child *c = fst_child_at(t->arena, (uint32_t)child_id);
-    uint64_t bytes = (uint64_t)c->pages << FST_PAGE_SHIFT;
-    drop_active(t, act);
-    act->bits = &no_bits;
-    act->child_state = child_state;
-    act->child = c;
-    act->stride = c->stride;
-    act->size = c->size;
-    /* Large objects go round in as little memory as they can: what is in the cache is worth more than a lock saved. */
-    act->most = c->objects <= 1 ? 1 : bytes * FST_OWNED_MAX > OWNED_BYTES ? (uint8_t)(OWNED_BYTES / bytes) : FST_OWNED_MAX;
-    act->child_id = child_id;
-    act->owner = t->name;
-    act->fast_id = (c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU) ? no_id(t, act) : child_id;
-}
-
-static bool fill_free(struct fst_owned *own)
-{
-    bool any = false;
-    memset(own->free, 0, sizeof own->free);
-    for (uint32_t i = 0; i < own->objects; i++) {
-        uint64_t *word = (uint64_t *)(void *)(own->words + ((uint64_t)i << own->word_shift));
-        if (!(fst_load_relaxed(word) & FST_WORD_FLAGS)) {
-            own->free[i / 64] |= 1ull << (i % 64);
-            any = true;
-        }
-    }
-    return any;
-}
-
-/* Allocate from this slab, if there is a bit in its bitmap. */
-static bool use(struct fst_active *act, struct fst_owned *own)
-{
-    uint32_t w = 0;
-    while (w * 64 < own->objects && !own->free[w])
-        w++;
-    if (w * 64 >= own->objects)
-        return false;
-    act->current = own;
-    act->bits = &own->free[w];
-    act->slab = own->slab;
-    act->words = own->words + ((uint64_t)w * 64 << own->word_shift);
-    act->data = own->data + w * 64 * act->stride;
-    act->oid = fst_oid(own->id1 - 1, w * 64);
-    act->id1 = own->id1;
-    act->fenced = own->fenced;
-    act->word_shift = own->word_shift;
-    return true;
-}
-
-static bool still_owned(const struct fst_owned *own)
-{
-    return fst_load_acquire(&own->slab->owner) == own->active->owner;
-}
-
-/* Go on with a slab that the thread owns already. */
-static bool use_owned(struct fst_thread *t, struct fst_active *act)
-{
-    if (act->current && still_owned(act->current) && use(act, act->current))
-        return true;
-    for (uint32_t i = act->owned; i-- > 0;) {
-        struct fst_owned *own = owned_at(t, act, i);
-        if (!still_owned(own))
-            disown(t, own);
-        else if (use(act, own))
-            return true;
-    }
-    /* Nobody tells an owner what others have freed. */
-    return act->current && fill_free(act->current) && use(act, act->current);
-}
-
-/* Allocate from the slab, whose owner we have become. False: nothing is free in it. */
-static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id)
-{
-    struct fst_arena *a = t->arena;
-    struct fst_slab *s = fst_slab_at(a, id);
-    struct fst_owned *own = fst_owned_of(t, id);
-    uint32_t class = FST_SLAB_ID_CLASS(id);
-    if (own->id1 == id + 1)
-        forget(t, own); /* it was taken from us, and is ours again */
-    else if (own->id1)
-        disown(t, own);
-    while (act->owned >= act->most)
-        disown(t, owned_at(t, act, 0));
-    own->id1 = id + 1;
-    own->owner = act->owner;
-    own->fenced = s->fenced;
-    own->slab = s;
-    own->words = (uint8_t *)(s + 1);
-    own->word_shift = fst_slab_class_shift[class];
-    own->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT);
-    own->objects = (uint16_t)fst_slab_objects(s, class);
-    own->child_state = act->child_state;
-    own->child = act->child;
-    own->active = act;
-    act->place[act->owned++] = (uint8_t)(own - t->actives->owned);
-    return fill_free(own) && use(act, own);
-}
-
-/* Take slabs off the partial list until one has a free object. */
-static uint32_t take_partial(struct fst_thread *t, uint32_t child)
+uint32_t fst_slab_take_partial(struct fst_thread *t, uint32_t child)
 {
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, child);
@@ -666,57 +480,6 @@ static uint32_t take_partial(struct fst_thread *t, uint32_t child)
     }
     fst_slab_unlock(a, child);
     return found;
-}
-
-static int check_child(struct fst_arena *a, uint64_t child_id, uint64_t *state)
-{
-    uint32_t child = (uint32_t)child_id;
-    if (fst_is_child(a, child)) {
-        *state = fst_load_acquire(&fst_child_at(a, child)->state);
-        if (fst_id_is(child_id, *state) && fst_state(*state) == FST_CHILD_LIVE)
-            return FST_OK;
-    }
-    return fst_fail(FST_CLOSED, "the cache or the group has ended");
-}
-
-int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active **out)
-{
-    struct fst_arena *a = t->arena;
-    uint32_t child = (uint32_t)child_id, id;
-    uint64_t state = 0, slab_state = 0;
-    int rc = check_child(a, child_id, &state);
-    if (rc)
-        return rc;
-    rc = fst_actives_create(t);
-    if (rc)
-        return rc;
-    struct fst_active *act = *out = fst_active_of(t, child);
-    bool same = act->child_id == child_id && act->child_state == state;
-    rc = same ? fst_verdict(a, FST_OK)
-              : check_shape(a, child, state, fst_child_at(a, child)->pages, fst_child_at(a, child)->objects);
-    if (rc && fst_child_at(a, child)->pages)
-        return rc;
-    if (!same)
-        begin(t, act, child_id, state);
-    if (use_owned(t, act))
-        return FST_OK;
-    while ((id = take_partial(t, child)) != FST_NONE)
-        if (adopt(t, act, id))
-            return FST_OK;
-        else
-            disown(t, fst_owned_of(t, id));
-    if (fst_is_damaged(a))
-        return fst_damage(a);
-    if (!act->child->pages) {
-        /* Unless it ended since check_child, and the descriptor has gone on to the life of another cache. */
-        if (fst_load_acquire(&act->child->state) != state)
-            return fst_fail(FST_CLOSED, "the cache or the group has ended");
-        return fst_fail(FST_INVALID, "objects of this cache have no common size: allocate by number of bytes");
-    }
-    rc = new_slab(t, child, state, act->child->pages, act->child->objects, 0, true, &id, &slab_state);
-    if (rc == FST_OK)
-        adopt(t, act, id);
-    return rc;
 }
 
 bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t *slab_id, uint32_t *object)
@@ -779,10 +542,10 @@ bool fst_slab_take_owned(struct fst_thread *t, uint64_t child_id, uint64_t child
 int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id, uint64_t *slab_state)
 {
     uint64_t state = 0;
-    int rc = check_child(t->arena, child_id, &state);
+    int rc = fst_child_check(t->arena, child_id, &state);
     if (rc)
         return rc;
-    return new_slab(t, (uint32_t)child_id, state, (uint32_t)fst_pages_of(asked), 1, asked, false, slab_id, slab_state);
+    return fst_slab_new(t, (uint32_t)child_id, state, (uint32_t)fst_pages_of(asked), 1, asked, false, slab_id, slab_state);
 }
 
 /* ---- frees from outside ---- */
@@ -870,7 +633,7 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id)
     if (s->child == FST_NONE && (is == FST_SLAB_CARVING || is == FST_SLAB_LIVE) && recover_init(a, slab_id))
         return;
     if (is == FST_SLAB_LIVE && fst_is_child(a, s->child))
-        let_go(a, s->child, slab_id, owner);
+        fst_slab_let_go(a, s->child, slab_id, owner);
     else if (is == FST_SLAB_CLOSING && fst_is_child(a, s->child) && (fst_child_at(a, s->child)->flags & FST_CACHE_TYPESAFE_BY_RCU))
         reopen(a, slab_id, state); /* its grace period may not be over: whoever shrinks next waits for one */
     else

@@ -1,13 +1,10 @@
-/* slab.h - slabs of one child cache: who allocates from which, and when one is given back.
+/* slab.h - slabs of one child cache: who owns which, and when one is given back.
  *
- * A thread *owns* up to FST_OWNED_MAX slabs of a child, a MiB at most: nobody else changes their free words, so it allocates from them with
- * plain stores. A process-local bitmap says which of a slab's objects it believes free. One of them, the *active* one, is allocated
- * from; what the thread itself drops in any of them is free again by setting a bit. When no bit is left, the oldest is let go for another
- * one. Who needs a slab that is owned has to revoke it first (alloc/revoke.h). All slabs of the child are on one of two lists under
- * the child's lock:
+ * A thread *owns* the slabs that it allocates from (alloc/active.h): nobody else changes their free words. Who needs one that is owned has to
+ * revoke it first (alloc/revoke.h). All slabs of the child are on one of two lists under the child's lock:
  *
  *   list      owner     meaning                                          how it leaves
- *   PARTIAL   nobody    may have a free object                           a thread makes it active; empty: closed and given back
+ *   PARTIAL   nobody    may have a free object                           a thread becomes its owner; empty: closed and given back
  *   FULL      a thread  owned by it                                      the thread takes another instead, or the thread is gone
  *   FULL      nobody    had no free object when its thread let go        the first free of an object moves it to PARTIAL
  *
@@ -25,80 +22,21 @@
 #include "rcu/thread.h"
 #include "region/region.h"
 
-#define FST_ACTIVES   64u  /* children that a thread allocates from at once, direct-mapped by index */
-#define FST_OWNED     128u /* slabs that a thread owns, direct-mapped by id */
-#define FST_OWNED_MAX 16u  /* of one child */
+/* A slab for the calling thread to own, which then allocates from it: one of the child's partial list with a free object, or FST_NONE. */
+uint32_t fst_slab_take_partial(struct fst_thread *t, uint32_t child);
 
-/* A slab that the thread owns. */
-struct fst_owned {
-    uint64_t owner; /* the slab's owner word while it is ours */
-    struct fst_slab *slab;
-    uint8_t *words, *data;
-    uint32_t id1; /* slab id + 1; 0: none */
-    uint16_t objects;
-    uint8_t word_shift;
-    uint8_t fenced;       /* as the slab says */
-    uint64_t child_state; /* the child's state word while it lives */
-    const struct fst_child *child;
-    struct fst_active *active;
-    uint64_t free[8]; /* bit: believed free */
-};
-static_assert(sizeof(struct fst_owned) == 128, "two lines");
+/* A new slab of the child, all free: of so many pages and objects, for an object of `asked` bytes or for several (0). `keep`: the thread goes
+ * on to own it. *slab_state: its state word while it is this slab; being empty and nobody's, it may go again at any moment.
+ * FST_FULL, FST_LIMIT, FST_CLOSED. Takes the child's lock and commits memory: never inside a section. */
+int fst_slab_new(struct fst_thread *t, uint32_t child, uint64_t child_state, uint32_t pages, uint32_t objects, uint64_t asked,
+                 bool keep, uint32_t *slab_id, uint64_t *slab_state);
 
-/* A child that the thread allocates from: one word of one owned slab's bitmap, with all that an allocation needs beside it. */
-struct fst_active {
-    uint64_t child_id; /* as given to fst_alloc: index | generation << 32; 0: none */
-    uint64_t fast_id;  /* the same; no child's, if there is none, or an allocation has more to do than the shortest path does */
-    uint64_t *bits;    /* into `free` of the current slab; a word that is 0 if there is none */
-    /* of the current slab, moved on to the objects of *bits: */
-    uint64_t owner; /* the slab's owner word while it is ours */
-    const struct fst_slab *slab;
-    uint8_t *words, *data;
-    uint64_t oid;
-    uint64_t stride, size;
-    uint64_t child_state;
-    const struct fst_child *child;
-    struct fst_owned *current; /* NULL: none */
-    uint8_t word_shift;
-    uint8_t owned; /* slabs of the child that the thread owns */
-    uint8_t most;  /* that it may own */
-    uint8_t fenced;
-    uint32_t id1;                 /* of the current slab, + 1 */
-    uint8_t place[FST_OWNED_MAX]; /* where they are, oldest first */
-};
-static_assert(sizeof(struct fst_active) == 128, "two lines");
+/* `owner` has no use for the slab any more. Nothing, if it was taken away meanwhile. */
+void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t slab_id, uint64_t owner);
 
-struct fst_actives {
-    struct fst_active slot[FST_ACTIVES];
-    struct fst_owned owned[FST_OWNED];
-};
-
-static inline struct fst_active *fst_active_of(struct fst_thread *t, uint32_t child)
-{
-    return &t->actives->slot[child % FST_ACTIVES];
-}
-
-/* Where the thread keeps the slab, if it owns it: then id1 is slab_id + 1. */
-static inline struct fst_owned *fst_owned_of(struct fst_thread *t, uint32_t slab_id)
-{
-    return &t->actives->owned[slab_id % FST_OWNED];
-}
-
-/* The thread's table of owned slabs exists. FST_FULL. */
-int fst_actives_create(struct fst_thread *t);
-/* In a forked child: none is ours. */
-void fst_actives_reset(struct fst_thread *t);
-/* Let go of all slabs of the thread, which is ending or detaching. */
-void fst_actives_release(struct fst_thread *t);
-
-/* Does the thread allocate from this child? Then it may let go of its slabs. */
-bool fst_slab_allocates_from(const struct fst_thread *t, uint32_t child);
-void fst_slab_let_go(struct fst_thread *t, uint32_t child);
-
-/* Make the thread's active slab of this child one that has free objects: another one that it owns, a partial one, a new one; then
- * *(*out)->bits is not 0, as far as anybody knows. FST_FULL, FST_LIMIT, FST_CLOSED.
- * Takes the child's lock and commits memory: never inside a section. */
-int fst_slab_activate(struct fst_thread *t, uint64_t child_id, struct fst_active **out);
+/* Do the numbers that make a slab of the child fit together? What is computed from them stays inside the slab. `state`: the child's, before
+ * they were read. FST_CLOSED: that life is over, and they may be of two. */
+int fst_slab_check_shape(struct fst_arena *a, uint32_t child, uint64_t state, uint32_t pages, uint32_t objects);
 
 /* When no slab is to be had: take from other threads what they own of the child and is not used up. True: activate again. */
 bool fst_slab_take_owned(struct fst_thread *t, uint64_t child_id, uint64_t child_state);

@@ -8,8 +8,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "alloc/active.h"
 #include "alloc/group.h"
-#include "alloc/slab.h"
 #include "arena/attach.h"
 #include "arena/folder.h"
 #include "crash/process.h"

@@ -2,11 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "alloc/active.h"
 #include "alloc/cache.h"
 #include "alloc/child.h"
 #include "alloc/group.h"
 #include "alloc/revoke.h"
-#include "alloc/slab.h"
 #include "crash/process.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
@@ -69,7 +69,7 @@ static uint32_t allocated_from(struct fst_thread *t, uint32_t group, uint32_t mi
     uint32_t n = 0, steps = 0;
     for (uint32_t i = fst_group_at(a, group)->first; n < MINE && fst_step(a, FST_T_CHILD, i, &steps);
          i = fst_child_at(a, i)->next_in_group)
-        if (fst_slab_allocates_from(t, i))
+        if (fst_active_is(t, i))
             mine[n++] = i;
     return n;
 }
@@ -102,7 +102,7 @@ static int end_group(fst_arena *a, uint64_t group, enum fst_group_state state)
     fst_registry_unlock(a);
     /* What we let go of ourselves, no batch has to take away from us with a barrier. */
     for (uint32_t i = 0; i < n_mine; i++)
-        fst_slab_let_go(fst_thread_current, mine[i]);
+        fst_active_let_go(fst_thread_current, mine[i]);
     if (below && state == FST_GROUP_DESTROYED)
         fst_group_destroy_below(a, index, now);
     if (wait)

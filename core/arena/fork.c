@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "alloc/slab.h"
+#include "alloc/active.h"
 #include "arena/attach.h"
 #include "crash/process.h"
 #include "platform/liveness.h"

@@ -1,6 +1,7 @@
 /* object.c - allocate, drop, free, share, take, resolve: the life of a reference, as refs/claim.h lays it down. */
 #include <string.h>
 
+#include "alloc/active.h"
 #include "alloc/child.h"
 #include "alloc/group.h"
 #include "alloc/run.h"
@@ -168,7 +169,7 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
     for (;;) {
         struct fst_active *act;
         fst_reuse_for_child(t, child);
-        int rc = fst_slab_activate(t, child, &act);
+        int rc = fst_active_make(t, child, &act);
         if (rc == FST_FULL || rc == FST_LIMIT) {
             if (fst_reuse_at_need(t, fst_child_at(t->arena, (uint32_t)child)->stride))
                 continue;
@@ -464,8 +465,8 @@ static void note_shared(struct fst_arena *a, uint64_t oid)
     if (!fst_is_child(a, index) || fst_load_relaxed(&fst_child_at(a, index)->shared))
         return;
     fst_store_relaxed(&fst_child_at(a, index)->shared, 1);
-    if (fst_thread_current->arena == a && fst_slab_allocates_from(fst_thread_current, index))
-        fst_slab_let_go(fst_thread_current, index);
+    if (fst_thread_current->arena == a && fst_active_is(fst_thread_current, index))
+        fst_active_let_go(fst_thread_current, index);
 }
 
 int fst_handle_of(fst_arena *a, const struct fst_ref *ref, struct fst_handle *out)

@@ -14,7 +14,7 @@
 
 #define FST_THREAD_ENTRIES 128 /* free reference entries that a thread keeps for itself */
 
-struct fst_actives; /* alloc/slab.h: the slabs that this thread allocates from */
+struct fst_actives; /* alloc/active.h: the slabs that this thread allocates from */
 
 /* Process-local. Touched by its own thread only, apart from `arena`, which a detaching thread clears under fst_local_mutex. */
 struct fst_thread {

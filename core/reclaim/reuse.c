@@ -1,6 +1,6 @@
 #include "reclaim/reuse.h"
 
-#include "alloc/slab.h"
+#include "alloc/active.h"
 #include "reclaim/batch.h"
 #include "reclaim/reaper.h"
 #include "refs/word.h"

@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 
 /* All that the operations need: below, `a` is the arena, and inline functions have parameters of that name. */
+#include "alloc/active.h"
 #include "alloc/cache.h"
 #include "alloc/child.h"
 #include "alloc/run.h"
