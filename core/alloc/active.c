@@ -1,6 +1,5 @@
 #include "alloc/active.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "alloc/child.h"
@@ -11,27 +10,17 @@
 
 static uint64_t no_bits; /* what `bits` of an active without a slab points to: 0 for ever */
 
-int fst_actives_create(struct fst_thread *t)
-{
-    if (t->actives)
-        return FST_OK;
-    t->actives = malloc(sizeof *t->actives);
-    if (!t->actives)
-        return fst_fail(FST_FULL, "out of memory");
-    fst_actives_reset(t);
-    return FST_OK;
-}
-
 /* A value of fast_id that belongs to another place can never be asked for here. */
 static uint64_t no_id(const struct fst_thread *t, const struct fst_active *act)
 {
-    return (uint64_t)(act - t->actives->slot) + 1;
+    return (uint64_t)(act - fst_actives_of(t)->slot) + 1;
 }
 
 void fst_actives_reset(struct fst_thread *t)
 {
-    memset(t->actives, 0, sizeof *t->actives);
-    for (struct fst_active *act = t->actives->slot; act < t->actives->slot + FST_ACTIVES; act++)
+    struct fst_actives *mine = fst_actives_of(t);
+    memset(mine, 0, sizeof *mine);
+    for (struct fst_active *act = mine->slot; act < mine->slot + FST_ACTIVES; act++)
         act->fast_id = no_id(t, act);
 }
 
@@ -39,7 +28,7 @@ void fst_actives_reset(struct fst_thread *t)
 static void forget(struct fst_thread *t, struct fst_owned *own)
 {
     struct fst_active *act = own->active;
-    uint32_t i = 0, place = (uint32_t)(own - t->actives->owned);
+    uint32_t i = 0, place = (uint32_t)(own - fst_actives_of(t)->owned);
     own->id1 = 0;
     while (act->place[i] != place)
         i++;
@@ -59,7 +48,7 @@ static void disown(struct fst_thread *t, struct fst_owned *own)
 
 static struct fst_owned *owned_at(struct fst_thread *t, const struct fst_active *act, uint32_t i)
 {
-    return &t->actives->owned[act->place[i]];
+    return &fst_actives_of(t)->owned[act->place[i]];
 }
 
 static void drop_active(struct fst_thread *t, struct fst_active *act)
@@ -72,14 +61,14 @@ static void drop_active(struct fst_thread *t, struct fst_active *act)
 
 void fst_actives_release(struct fst_thread *t)
 {
-    for (uint32_t i = 0; t->actives && i < FST_ACTIVES; i++)
-        drop_active(t, &t->actives->slot[i]);
+    for (uint32_t i = 0; i < FST_ACTIVES; i++)
+        drop_active(t, &fst_actives_of(t)->slot[i]);
 }
 
 bool fst_active_is(const struct fst_thread *t, uint32_t child)
 {
-    return t->actives && t->actives->slot[child % FST_ACTIVES].child_id &&
-           (uint32_t)t->actives->slot[child % FST_ACTIVES].child_id == child;
+    const struct fst_active *act = fst_active_of(t, child);
+    return act->child_id && (uint32_t)act->child_id == child;
 }
 
 void fst_active_let_go(struct fst_thread *t, uint32_t child)
@@ -101,7 +90,6 @@ static void begin(struct fst_thread *t, struct fst_active *act, uint64_t child_i
     /* Large objects go round in as little memory as they can: what is in the cache is worth more than a lock saved. */
     act->most = c->objects <= 1 ? 1 : bytes * FST_OWNED_MAX > OWNED_BYTES ? (uint8_t)(OWNED_BYTES / bytes) : FST_OWNED_MAX;
     act->child_id = child_id;
-    act->owner = t->name;
     act->fast_id = (c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU) ? no_id(t, act) : child_id;
 }
 
@@ -110,8 +98,7 @@ static bool fill_free(struct fst_owned *own)
     bool any = false;
     memset(own->free, 0, sizeof own->free);
     for (uint32_t i = 0; i < own->objects; i++) {
-        uint64_t *word = (uint64_t *)(void *)(own->words + ((uint64_t)i << own->word_shift));
-        if (!(fst_load_relaxed(word) & FST_WORD_FLAGS)) {
+        if (!(fst_load_relaxed(fst_owned_word(own, i)) & FST_WORD_FLAGS)) {
             own->free[i / 64] |= 1ull << (i % 64);
             any = true;
         }
@@ -129,29 +116,29 @@ static bool use(struct fst_active *act, struct fst_owned *own)
         return false;
     act->current = own;
     act->bits = &own->free[w];
+    act->owner = own->owner;
     act->slab = own->slab;
-    act->words = own->words + ((uint64_t)w * 64 << own->word_shift);
+    act->words = own->words + w * 64 * own->word_bytes;
     act->data = own->data + w * 64 * act->stride;
     act->oid = fst_oid(own->id1 - 1, w * 64);
     act->id1 = own->id1;
-    act->fenced = own->fenced;
-    act->word_shift = own->word_shift;
+    act->word_bytes = own->word_bytes;
     return true;
 }
 
-static bool still_owned(const struct fst_owned *own)
+static bool still_owned(const struct fst_thread *t, const struct fst_owned *own)
 {
-    return fst_load_acquire(&own->slab->owner) == own->active->owner;
+    return fst_load_acquire(&own->slab->owner) == t->name;
 }
 
 /* Go on with a slab that the thread owns already. */
 static bool use_owned(struct fst_thread *t, struct fst_active *act)
 {
-    if (act->current && still_owned(act->current) && use(act, act->current))
+    if (act->current && still_owned(t, act->current) && use(act, act->current))
         return true;
     for (uint32_t i = act->owned; i-- > 0;) {
         struct fst_owned *own = owned_at(t, act, i);
-        if (!still_owned(own))
+        if (!still_owned(t, own))
             disown(t, own);
         else if (use(act, own))
             return true;
@@ -174,17 +161,16 @@ static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id)
     while (act->owned >= act->most)
         disown(t, owned_at(t, act, 0));
     own->id1 = id + 1;
-    own->owner = act->owner;
-    own->fenced = s->fenced;
+    own->owner = s->fenced ? FST_OWNER_NEVER : t->name;
     own->slab = s;
     own->words = (uint8_t *)(s + 1);
-    own->word_shift = fst_slab_class_shift[class];
+    own->word_bytes = (uint16_t)(1u << fst_slab_class_shift[class]);
     own->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT);
     own->objects = (uint16_t)fst_slab_objects(s, class);
     own->child_state = act->child_state;
     own->child = act->child;
     own->active = act;
-    act->place[act->owned++] = (uint8_t)(own - t->actives->owned);
+    act->place[act->owned++] = (uint8_t)(own - fst_actives_of(t)->owned);
     return fill_free(own) && use(act, own);
 }
 
@@ -194,9 +180,6 @@ int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active *
     uint32_t child = (uint32_t)child_id, id;
     uint64_t state = 0, slab_state = 0;
     int rc = fst_child_check(a, child_id, &state);
-    if (rc)
-        return rc;
-    rc = fst_actives_create(t);
     if (rc)
         return rc;
     struct fst_active *act = *out = fst_active_of(t, child);
@@ -217,7 +200,7 @@ int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active *
     if (fst_is_damaged(a))
         return fst_damage(a);
     if (!act->child->pages) {
-        /* Unless it ended since check_child, and the descriptor has gone on to the life of another cache. */
+        /* Unless it ended since fst_child_check, and the descriptor has gone on to the life of another cache. */
         if (fst_load_acquire(&act->child->state) != state)
             return fst_fail(FST_CLOSED, "the cache or the group has ended");
         return fst_fail(FST_INVALID, "objects of this cache have no common size: allocate by number of bytes");

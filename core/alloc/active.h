@@ -18,13 +18,12 @@
 
 /* A slab that the thread owns. */
 struct fst_owned {
-    uint64_t owner; /* the slab's owner word while it is ours */
+    uint64_t owner; /* the slab's owner word while it is ours; FST_OWNER_NEVER: we have to fence before we look */
     struct fst_slab *slab;
     uint8_t *words, *data;
     uint32_t id1; /* slab id + 1; 0: none */
     uint16_t objects;
-    uint8_t word_shift;
-    uint8_t fenced;       /* as the slab says */
+    uint16_t word_bytes;  /* from one word to the next */
     uint64_t child_state; /* the child's state word while it lives */
     const struct fst_child *child;
     struct fst_active *active;
@@ -38,7 +37,7 @@ struct fst_active {
     uint64_t fast_id;  /* the same; no child's, if there is none, or an allocation has more to do than the shortest path does */
     uint64_t *bits;    /* into `free` of the current slab; a word that is 0 if there is none */
     /* of the current slab, moved on to the objects of *bits: */
-    uint64_t owner; /* the slab's owner word while it is ours */
+    uint64_t owner;
     const struct fst_slab *slab;
     uint8_t *words, *data;
     uint64_t oid;
@@ -46,10 +45,9 @@ struct fst_active {
     uint64_t child_state;
     const struct fst_child *child;
     struct fst_owned *current; /* NULL: none */
-    uint8_t word_shift;
-    uint8_t owned; /* slabs of the child that the thread owns */
-    uint8_t most;  /* that it may own */
-    uint8_t fenced;
+    uint16_t word_bytes;
+    uint8_t owned;                /* slabs of the child that the thread owns */
+    uint8_t most;                 /* that it may own */
     uint32_t id1;                 /* of the current slab, + 1 */
     uint8_t place[FST_OWNED_MAX]; /* where they are, oldest first */
 };
@@ -60,20 +58,34 @@ struct fst_actives {
     struct fst_owned owned[FST_OWNED];
 };
 
-static inline struct fst_active *fst_active_of(struct fst_thread *t, uint32_t child)
+static inline struct fst_actives *fst_actives_of(const struct fst_thread *t)
 {
-    return &t->actives->slot[child % FST_ACTIVES];
+    return (struct fst_actives *)(uintptr_t)(t + 1);
+}
+
+static inline struct fst_active *fst_active_of(const struct fst_thread *t, uint32_t child)
+{
+    return &fst_actives_of(t)->slot[child % FST_ACTIVES];
 }
 
 /* Where the thread keeps the slab, if it owns it: then id1 is slab_id + 1. */
-static inline struct fst_owned *fst_owned_of(struct fst_thread *t, uint32_t slab_id)
+static inline struct fst_owned *fst_owned_of(const struct fst_thread *t, uint32_t slab_id)
 {
-    return &t->actives->owned[slab_id % FST_OWNED];
+    return &fst_actives_of(t)->owned[slab_id % FST_OWNED];
 }
 
-/* The thread's table of owned slabs exists. FST_FULL. */
-int fst_actives_create(struct fst_thread *t);
-/* In a forked child: none is ours. */
+/* Words of slabs of different classes are differently far apart. */
+static inline uint64_t *fst_owned_word(const struct fst_owned *own, uint64_t object)
+{
+    return (uint64_t *)(void *)(own->words + object * own->word_bytes);
+}
+
+static inline uint64_t *fst_active_word(const struct fst_active *act, uint64_t object)
+{
+    return (uint64_t *)(void *)(act->words + object * act->word_bytes);
+}
+
+/* The thread owns none: at its beginning, and in a forked child. */
 void fst_actives_reset(struct fst_thread *t);
 /* Let go of all slabs of the thread, which is ending or detaching. */
 void fst_actives_release(struct fst_thread *t);

@@ -44,7 +44,7 @@ static void at_thread_exit(struct fst_thread *t)
 
 static void init_once(void)
 {
-    fst_threads_init(at_thread_exit);
+    fst_threads_init(sizeof(struct fst_actives), fst_actives_reset, at_thread_exit);
     fst_fork_init();
 }
 

@@ -154,10 +154,8 @@ static void adopt_threads(struct fst_arena *a, const struct carried *c)
     struct fst_thread *mine = forking_thread(a);
     for (struct fst_thread *t = a->threads, *next; t; t = next) {
         next = t->next_in_arena;
-        if (t != mine) {
-            free(t->actives);
+        if (t != mine)
             free(t);
-        }
     }
     a->threads = NULL;
     if (!mine)
@@ -167,8 +165,7 @@ static void adopt_threads(struct fst_arena *a, const struct carried *c)
         return;
     }
     mine->entry_count = 0;
-    if (mine->actives)
-        fst_actives_reset(mine);
+    fst_actives_reset(mine);
     fst_thread_bind(mine, c->thread_slot);
     mine->next_in_arena = NULL;
     a->threads = mine;

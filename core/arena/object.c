@@ -36,24 +36,34 @@ static inline bool swing(struct fst_arena *a, uint64_t oid, uint64_t *word, uint
     return fst_cas64(word, &seen, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
 }
 
-/* One attempt at an object of the active slab. While we say that we allocate from it, and it is ours, nobody else changes its free words: so
- * plain stores do. PAIR(revoke): whoever takes it away marks it, has us pass a barrier, and looks at what we say. `fenced`: we cannot be made
- * to pass one. */
-static inline enum attempt try_active(struct fst_arena *a, struct fst_thread *t, struct fst_active *act, uint64_t slack,
-                                      struct fst_ref *out)
+/* After we have said what we do, in the thread slot or by a free word: is the slab still ours? PAIR(revoke): whoever takes it away marks it,
+ * has us pass a barrier, and then looks. Where we cannot be made to pass one, our books hold FST_OWNER_NEVER, so that the usual case knows
+ * by one comparison, and we fence ourselves. */
+static inline bool still_ours(const struct fst_thread *t, const struct fst_slab *slab, uint64_t owner)
 {
-    uint64_t bits = *act->bits;
+    fst_compiler_barrier();
+    if (__builtin_expect(fst_load_acquire(&slab->owner) == owner, 1))
+        return true;
+    if (owner != FST_OWNER_NEVER)
+        return false;
+    fst_full_fence();
+    return fst_load_acquire(&slab->owner) == t->name;
+}
+
+/* One attempt at an object of the active slab. While we say that we allocate from it, and it is ours, nobody else changes its free words: so
+ * plain stores do. */
+static inline enum attempt try_active(struct fst_arena *a, struct fst_thread *t, struct fst_active *act, uint64_t child,
+                                      uint64_t slack, struct fst_ref *out)
+{
+    uint64_t *free = act->bits, bits = *free;
     uint32_t entries = t->entry_count;
     if (__builtin_expect(!bits || !entries, 0))
         return NONE_FREE;
     uint64_t object = (unsigned)__builtin_ctzll(bits);
-    uint64_t *word = (uint64_t *)(void *)(act->words + (object << act->word_shift));
+    uint64_t *word = fst_active_word(act, object);
     struct fst_thread_slot *slot = t->slot;
     fst_store_relaxed(&slot->allocating, act->id1);
-    if (__builtin_expect(act->fenced, 0))
-        fst_full_fence();
-    fst_compiler_barrier();
-    bool ours = fst_load_acquire(&act->slab->owner) == act->owner;
+    bool ours = still_ours(t, act->slab, act->owner);
 #ifdef FST_MUTANT_NO_OWNER
     ours = true;
 #endif
@@ -63,7 +73,7 @@ static inline enum attempt try_active(struct fst_arena *a, struct fst_thread *t,
         return NONE_FREE;
     }
     uint64_t seen = fst_load_acquire(word);
-    *act->bits = bits & (bits - 1);
+    *free = bits & (bits - 1);
     if (__builtin_expect((seen & FST_WORD_FLAGS) != 0, 0)) {
         fst_store_release(&slot->allocating, 0);
         return LOST;
@@ -82,7 +92,7 @@ static inline enum attempt try_active(struct fst_arena *a, struct fst_thread *t,
     fst_store_release(&slot->allocating, 0);
     out->nbytes = act->size - slack;
     out->generation = fst_word_gen(seen);
-    out->child = (uint32_t)act->child_id;
+    out->child = (uint32_t)child;
     return GOT;
 }
 
@@ -189,7 +199,7 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
             return fst_verdict(t->arena, rc);
         if (t->entry_count == 0 && (rc = fst_refs_refill(t)) != FST_OK)
             return rc;
-        if (try_active(t->arena, t, act, slack, out) != GOT)
+        if (try_active(t->arena, t, act, child, slack, out) != GOT)
             continue;
         if (act->fast_id != act->child_id)
             construct(t->arena, out);
@@ -212,13 +222,13 @@ static int prepare(struct fst_arena *a, struct fst_thread **t)
 static inline enum attempt alloc_fast(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     struct fst_thread *t = fst_thread_current;
-    if (__builtin_expect(t->arena != a || !t->actives, 0)) /* where there are, the arena is not read-only */
+    if (__builtin_expect(t->arena != a, 0))
         return NONE_FREE;
     struct fst_active *act = fst_active_of(t, (uint32_t)child);
     FST_IN_REGISTER(act);
-    if (__builtin_expect(act->fast_id != child, 0))
+    if (__builtin_expect(act->fast_id != child, 0)) /* so always where the arena is read-only */
         return NONE_FREE;
-    return try_active(a, t, act, slack, out);
+    return try_active(a, t, act, child, slack, out);
 }
 
 static __attribute__((noinline)) int alloc_after(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
@@ -378,17 +388,15 @@ static inline struct fst_owned *owned_slab(struct fst_thread *t, uint32_t slab)
 
 /* After the word was freed: is the slab still ours, so that we find the object again by its bit? PAIR(revoke): whoever has taken it away sees
  * the free word, or we see that it has. The child may have ended: then nobody allocates from it any more. */
-static inline bool give_bit(struct fst_owned *own, uint64_t oid)
+static inline bool give_bit(const struct fst_thread *t, struct fst_owned *own, uint64_t object)
 {
-    uint64_t object = fst_oid_object(oid);
-    own->free[object / 64] |= 1ull << (object % 64);
-    if (__builtin_expect(own->fenced, 0))
-        fst_full_fence();
-    fst_compiler_barrier();
+    uint64_t *free = &own->free[object / 64], bits = *free | 1ull << (object % 64);
+    FST_IN_REGISTER(bits);
+    *free = bits;
 #ifdef FST_MUTANT_KEEP_BIT
     return true;
 #endif
-    return fst_load_relaxed(&own->slab->owner) == own->owner && fst_load_relaxed(&own->child->state) == own->child_state;
+    return still_ours(t, own->slab, own->owner) && __builtin_expect(fst_load_relaxed(&own->child->state) == own->child_state, 1);
 }
 
 static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const struct fst_ref *ref)
@@ -396,11 +404,11 @@ static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const str
     if (!a->usable)
         return;
     struct fst_thread *t = fst_thread_get(a);
-    struct fst_owned *own = t && t->actives ? owned_slab(t, fst_oid_slab(ref->oid)) : NULL;
+    struct fst_owned *own = t ? owned_slab(t, fst_oid_slab(ref->oid)) : NULL;
     uint64_t *word = t ? fst_word_of(a, ref->oid) : NULL;
     if (word && only_owner(a, ref->entry) && (free_private(a, ref->entry, word) || free_handed(a, ref->entry, word))) {
         fst_refs_give(t, ref->entry);
-        if (!own || !give_bit(own, ref->oid))
+        if (!own || !give_bit(t, own, fst_oid_object(ref->oid)))
             after_private(t, ref);
     } else if (fst_refs_drop(a, ref->entry)) {
         fst_reaper_dropped(a, ref->nbytes);
@@ -410,13 +418,13 @@ static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const str
 void fst_drop(fst_arena *a, const struct fst_ref *ref)
 {
     struct fst_thread *t = fst_thread_current;
-    if (__builtin_expect(t->arena == a && t->actives != NULL && t->entry_count != FST_THREAD_ENTRIES, 1)) {
+    if (__builtin_expect(t->arena == a && t->entry_count != FST_THREAD_ENTRIES, 1)) {
         struct fst_owned *own = owned_slab(t, fst_oid_slab(ref->oid));
-        if (__builtin_expect(own != NULL && only_owner(a, ref->entry), 1)) {
+        if (__builtin_expect(own != NULL, 1)) {
             uint64_t object = fst_oid_object(ref->oid);
-            if (__builtin_expect(free_private(a, ref->entry, (uint64_t *)(void *)(own->words + (object << own->word_shift))), 1)) {
+            if (__builtin_expect(free_private(a, ref->entry, fst_owned_word(own, object)), 1)) {
                 t->entries[t->entry_count++] = ref->entry;
-                if (__builtin_expect(!give_bit(own, ref->oid), 0))
+                if (__builtin_expect(!give_bit(t, own, object), 0))
                     after_private(t, ref);
                 return;
             }
@@ -427,6 +435,12 @@ void fst_drop(fst_arena *a, const struct fst_ref *ref)
 
 void fst_hold(fst_arena *a, const struct fst_ref *ref)
 {
+    uint64_t *word = a->usable ? fst_word_of(a, ref->oid) : NULL;
+#ifdef FST_MUTANT_HOLD_UNMARKED
+    word = NULL;
+#endif
+    if (word)
+        fst_word_set(word, FST_WORD_HANDED); /* before there are two, either of which may drop */
     fst_refs_hold(a, ref->entry);
 }
 

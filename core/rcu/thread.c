@@ -12,7 +12,8 @@ struct fst_thread fst_thread_none;
 _Thread_local struct fst_thread *fst_thread_current = &fst_thread_none;
 
 static pthread_key_t key;
-static void (*exit_hook)(struct fst_thread *t);
+static size_t behind_bytes;
+static void (*start_hook)(struct fst_thread *t), (*exit_hook)(struct fst_thread *t);
 
 /* All states of this thread, one for each arena; fst_thread_current is the one used last. */
 static _Thread_local struct fst_thread *states;
@@ -34,14 +35,15 @@ static void at_thread_exit(void *unused)
             fst_thread_forget(t);
         }
         pthread_mutex_unlock(&fst_local_mutex);
-        free(t->actives);
         free(t);
     }
     fst_thread_current = &fst_thread_none;
 }
 
-void fst_threads_init(void (*at_exit)(struct fst_thread *t))
+void fst_threads_init(size_t behind, void (*at_start)(struct fst_thread *t), void (*at_exit)(struct fst_thread *t))
 {
+    behind_bytes = (behind + FST_LINE - 1) / FST_LINE * FST_LINE;
+    start_hook = at_start;
     exit_hook = at_exit;
     pthread_key_create(&key, at_thread_exit);
 }
@@ -100,7 +102,6 @@ static struct fst_thread *find_and_prune(struct fst_arena *a)
             *link = t->next;
             if (fst_thread_current == t)
                 fst_thread_current = &fst_thread_none;
-            free(t->actives);
             free(t);
             continue;
         }
@@ -127,17 +128,19 @@ struct fst_thread *fst_thread_register(struct fst_arena *a)
         fst_thread_current = t;
         return t;
     }
-    t = calloc(1, sizeof *t);
+    t = aligned_alloc(FST_LINE, sizeof *t + behind_bytes);
     if (!t) {
         fst_fail(FST_FULL, "out of memory");
         return NULL;
     }
+    *t = fst_thread_none;
     if (fst_thread_slot_claim(a, a->slot, &t->index)) {
         free(t);
         return NULL;
     }
     t->arena = a;
     fst_thread_bind(t, t->index);
+    start_hook(t);
     fst_store_relaxed(&t->slot->tid, (uint32_t)syscall(SYS_gettid));
     t->next = states;
     states = t;

@@ -14,9 +14,8 @@
 
 #define FST_THREAD_ENTRIES 128 /* free reference entries that a thread keeps for itself */
 
-struct fst_actives; /* alloc/active.h: the slabs that this thread allocates from */
-
-/* Process-local. Touched by its own thread only, apart from `arena`, which a detaching thread clears under fst_local_mutex. */
+/* Process-local. Touched by its own thread only, apart from `arena`, which a detaching thread clears under fst_local_mutex. Behind it in memory
+ * lies what the thread allocates from (alloc/active.h), where an allocation finds it without a pointer. */
 struct fst_thread {
     struct fst_arena *arena; /* NULL: detached; the thread frees this when it sees it or ends */
     struct fst_thread_slot *slot;
@@ -24,12 +23,11 @@ struct fst_thread {
     uint32_t index;
     uint32_t nest; /* depth of sections */
     bool batches;  /* it runs batches, and allocates nothing */
-    struct fst_actives *actives;
     uint32_t entry_count;
     uint32_t entries[FST_THREAD_ENTRIES];
     struct fst_thread *next;          /* of this thread, other arenas */
     struct fst_thread *next_in_arena; /* under fst_local_mutex */
-};
+} __attribute__((aligned(FST_LINE)));
 
 /* Guards what this process keeps about its attachments: their list, their threads. A thread that ends holds it while it gives back its
  * slabs and entries, so a child's lock and the mutex of the table of references are taken inside. Held over fork. */
@@ -77,8 +75,9 @@ static inline uint32_t fst_thread_owner_process(uint64_t owner)
     return (uint32_t)(owner & 0xffff) - 1u;
 }
 
-/* Call once: what to do with each of a thread's states when it ends, before fst_thread_forget. */
-void fst_threads_init(void (*at_exit)(struct fst_thread *t));
+/* Call once: how many bytes lie behind a thread's state, what makes them ready, and what to do with each of a thread's states when it ends,
+ * before fst_thread_forget. */
+void fst_threads_init(size_t behind, void (*at_start)(struct fst_thread *t), void (*at_exit)(struct fst_thread *t));
 
 /* Give back the slot; the state's memory stays until its thread sees that arena is NULL. Under fst_local_mutex. */
 void fst_thread_forget(struct fst_thread *t);

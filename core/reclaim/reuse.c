@@ -12,14 +12,12 @@
 /* Has a slab that the thread owns a free object? May be wrong: then there is a batch for nothing, or a new slab. */
 static bool owns_free(const struct fst_thread *t, uint64_t child_id)
 {
-    if (!t->actives)
-        return false;
-    const struct fst_active *act = &t->actives->slot[(uint32_t)child_id % FST_ACTIVES];
+    const struct fst_actives *mine = fst_actives_of(t);
+    const struct fst_active *act = &mine->slot[(uint32_t)child_id % FST_ACTIVES];
     for (uint32_t i = 0; act->child_id == child_id && i < act->owned; i++) {
-        const struct fst_owned *own = &t->actives->owned[act->place[i]];
+        const struct fst_owned *own = &mine->owned[act->place[i]];
         for (uint32_t k = 0; k < own->objects; k++) {
-            const uint64_t *word = (const uint64_t *)(const void *)(own->words + ((uint64_t)k << own->word_shift));
-            if (!(fst_load_relaxed(word) & FST_WORD_FLAGS))
+            if (!(fst_load_relaxed(fst_owned_word(own, k)) & FST_WORD_FLAGS))
                 return true;
         }
     }

@@ -20,7 +20,8 @@
 /* Process-local companions of an entry: its word in fst_arena.counts, and a struct fst_local.
  *
  * The count says how many owners the entry has in this process; 0: the entry is not ours to speak for. It is written under the mutex; an
- * owner reads it without. A thread's free entry has 1 already, for whoever takes it next. */
+ * owner reads it without, and need not where the word is neither HANDED nor SHARED: then it is the only one. A thread's free entry has 1
+ * already, for whoever takes it next. */
 #define FST_COUNT_INDEXED 0x80000000u
 
 struct fst_local {

@@ -80,7 +80,7 @@ static inline uint64_t fst_word_free(uint64_t word)
 
 static inline uint64_t fst_entry(uint64_t oid, uint64_t generation, enum fst_entry_state state)
 {
-    return generation << FST_ENTRY_GEN_SHIFT | oid << 2 | (uint64_t)state;
+    return (generation << FST_ENTRY_GEN_SHIFT) + (oid << 2) + (uint64_t)state;
 }
 
 static inline enum fst_entry_state fst_entry_state(uint64_t entry)
