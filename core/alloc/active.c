@@ -90,7 +90,7 @@ static void begin(struct fst_thread *t, struct fst_active *act, uint64_t child_i
     /* Large objects go round in as little memory as they can: what is in the cache is worth more than a lock saved. */
     act->most = c->objects <= 1 ? 1 : bytes * FST_OWNED_MAX > OWNED_BYTES ? (uint8_t)(OWNED_BYTES / bytes) : FST_OWNED_MAX;
     act->child_id = child_id;
-    act->fast_id = (c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU) ? no_id(t, act) : child_id;
+    act->constructs = (c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU);
 }
 
 static bool fill_free(struct fst_owned *own)
@@ -107,7 +107,7 @@ static bool fill_free(struct fst_owned *own)
 }
 
 /* Allocate from this slab, if there is a bit in its bitmap. */
-static bool use(struct fst_active *act, struct fst_owned *own)
+static bool use(const struct fst_thread *t, struct fst_active *act, struct fst_owned *own)
 {
     uint32_t w = 0;
     while (w * 64 < own->objects && !own->free[w])
@@ -117,6 +117,7 @@ static bool use(struct fst_active *act, struct fst_owned *own)
     act->current = own;
     act->bits = &own->free[w];
     act->owner = own->owner;
+    act->fast_id = act->constructs || own->owner == FST_OWNER_NEVER ? no_id(t, act) : act->child_id;
     act->slab = own->slab;
     act->words = own->words + w * 64 * own->word_bytes;
     act->data = own->data + w * 64 * act->stride;
@@ -134,17 +135,17 @@ static bool still_owned(const struct fst_thread *t, const struct fst_owned *own)
 /* Go on with a slab that the thread owns already. */
 static bool use_owned(struct fst_thread *t, struct fst_active *act)
 {
-    if (act->current && still_owned(t, act->current) && use(act, act->current))
+    if (act->current && still_owned(t, act->current) && use(t, act, act->current))
         return true;
     for (uint32_t i = act->owned; i-- > 0;) {
         struct fst_owned *own = owned_at(t, act, i);
         if (!still_owned(t, own))
             disown(t, own);
-        else if (use(act, own))
+        else if (use(t, act, own))
             return true;
     }
     /* Nobody tells an owner what others have freed. */
-    return act->current && fill_free(act->current) && use(act, act->current);
+    return act->current && fill_free(act->current) && use(t, act, act->current);
 }
 
 /* Allocate from the slab, whose owner we have become. False: nothing is free in it. */
@@ -171,7 +172,7 @@ static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id)
     own->child = act->child;
     own->active = act;
     act->place[act->owned++] = (uint8_t)(own - fst_actives_of(t)->owned);
-    return fill_free(own) && use(act, own);
+    return fill_free(own) && use(t, act, own);
 }
 
 int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active **out)

@@ -34,7 +34,7 @@ static_assert(sizeof(struct fst_owned) == 128, "two lines");
 /* A child that the thread allocates from: one word of one owned slab's bitmap, with all that an allocation needs beside it. */
 struct fst_active {
     uint64_t child_id; /* as given to fst_alloc: index | generation << 32; 0: none */
-    uint64_t fast_id;  /* the same; no child's, if there is none, or an allocation has more to do than the shortest path does */
+    uint64_t fast_id;  /* the same; no child's, if there is none, or an allocation has more to do: to fence, to construct */
     uint64_t *bits;    /* into `free` of the current slab; a word that is 0 if there is none */
     /* of the current slab, moved on to the objects of *bits: */
     uint64_t owner;
@@ -47,7 +47,8 @@ struct fst_active {
     struct fst_owned *current; /* NULL: none */
     uint16_t word_bytes;
     uint8_t owned;                /* slabs of the child that the thread owns */
-    uint8_t most;                 /* that it may own */
+    uint8_t most : 7;             /* that it may own */
+    uint8_t constructs : 1;       /* each object begins with the cache's initial content */
     uint32_t id1;                 /* of the current slab, + 1 */
     uint8_t place[FST_OWNED_MAX]; /* where they are, oldest first */
 };

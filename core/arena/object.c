@@ -37,13 +37,16 @@ static inline bool swing(struct fst_arena *a, uint64_t oid, uint64_t *word, uint
 }
 
 /* After we have said what we do, in the thread slot or by a free word: is the slab still ours? PAIR(revoke): whoever takes it away marks it,
- * has us pass a barrier, and then looks. Where we cannot be made to pass one, our books hold FST_OWNER_NEVER, so that the usual case knows
- * by one comparison, and we fence ourselves. */
-static inline bool still_ours(const struct fst_thread *t, const struct fst_slab *slab, uint64_t owner)
+ * has us pass a barrier, and then looks. Where we cannot be made to pass one, our books hold FST_OWNER_NEVER, so that one comparison says that
+ * all is as usual, and the fence is behind it. */
+static inline bool still_ours(const struct fst_slab *slab, uint64_t owner)
 {
     fst_compiler_barrier();
-    if (__builtin_expect(fst_load_acquire(&slab->owner) == owner, 1))
-        return true;
+    return __builtin_expect(fst_load_acquire(&slab->owner) == owner, 1);
+}
+
+static bool ours_behind_fence(const struct fst_thread *t, const struct fst_slab *slab, uint64_t owner)
+{
     if (owner != FST_OWNER_NEVER)
         return false;
     fst_full_fence();
@@ -51,31 +54,30 @@ static inline bool still_ours(const struct fst_thread *t, const struct fst_slab 
 }
 
 /* One attempt at an object of the active slab. While we say that we allocate from it, and it is ours, nobody else changes its free words: so
- * plain stores do. */
+ * plain stores do. `fence`: where that is needed. */
 static inline enum attempt try_active(struct fst_arena *a, struct fst_thread *t, struct fst_active *act, uint64_t child,
-                                      uint64_t slack, struct fst_ref *out)
+                                      uint64_t slack, bool fence, struct fst_ref *out)
 {
-    uint64_t *free = act->bits, bits = *free;
+    uint64_t bits = *act->bits;
     uint32_t entries = t->entry_count;
     if (__builtin_expect(!bits || !entries, 0))
         return NONE_FREE;
     uint64_t object = (unsigned)__builtin_ctzll(bits);
     uint64_t *word = fst_active_word(act, object);
-    struct fst_thread_slot *slot = t->slot;
-    fst_store_relaxed(&slot->allocating, act->id1);
-    bool ours = still_ours(t, act->slab, act->owner);
+    fst_store_relaxed(&t->slot->allocating, act->id1);
+    bool ours = still_ours(act->slab, act->owner) || (fence && ours_behind_fence(t, act->slab, act->owner));
 #ifdef FST_MUTANT_NO_OWNER
     ours = true;
 #endif
     /* The child, too: whoever ends it counts on the same. PAIR(cache-ending) */
-    if (__builtin_expect(!ours, 0) || __builtin_expect(fst_load_acquire(&act->child->state) != act->child_state, 0)) {
-        fst_store_release(&slot->allocating, 0);
+    if (!ours || __builtin_expect(fst_load_acquire(&act->child->state) != act->child_state, 0)) {
+        fst_store_release(&t->slot->allocating, 0);
         return NONE_FREE;
     }
     uint64_t seen = fst_load_acquire(word);
-    *free = bits & (bits - 1);
+    *act->bits = bits & (bits - 1);
     if (__builtin_expect((seen & FST_WORD_FLAGS) != 0, 0)) {
-        fst_store_release(&slot->allocating, 0);
+        fst_store_release(&t->slot->allocating, 0);
         return LOST;
     }
     t->entry_count = --entries;
@@ -89,7 +91,7 @@ static inline enum attempt try_active(struct fst_arena *a, struct fst_thread *t,
 #endif
     fst_store_release(&a->entries[entry], fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
     fst_store_release(word, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT); /* who finds it finds the entry */
-    fst_store_release(&slot->allocating, 0);
+    fst_store_release(&t->slot->allocating, 0);
     out->nbytes = act->size - slack;
     out->generation = fst_word_gen(seen);
     out->child = (uint32_t)child;
@@ -199,9 +201,9 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
             return fst_verdict(t->arena, rc);
         if (t->entry_count == 0 && (rc = fst_refs_refill(t)) != FST_OK)
             return rc;
-        if (try_active(t->arena, t, act, child, slack, out) != GOT)
+        if (try_active(t->arena, t, act, child, slack, true, out) != GOT)
             continue;
-        if (act->fast_id != act->child_id)
+        if (act->constructs)
             construct(t->arena, out);
         if (!fst_is_damaged(t->arena))
             return FST_OK;
@@ -228,14 +230,29 @@ static inline enum attempt alloc_fast(struct fst_arena *a, uint64_t child, uint6
     FST_IN_REGISTER(act);
     if (__builtin_expect(act->fast_id != child, 0)) /* so always where the arena is read-only */
         return NONE_FREE;
-    return try_active(a, t, act, child, slack, out);
+    return try_active(a, t, act, child, slack, false, out);
 }
 
-static __attribute__((noinline)) int alloc_after(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
+/* The same with a fence, where objects of the child go to other processes. */
+static inline enum attempt alloc_behind_fence(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
+{
+    struct fst_thread *t = fst_thread_current;
+    struct fst_active *act = fst_active_of(t, (uint32_t)child);
+    if (t->arena != a || act->child_id != child || act->constructs)
+        return NONE_FREE;
+    return try_active(a, t, act, child, slack, true, out);
+}
+
+static __attribute__((noinline)) int alloc_at_last(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     struct fst_thread *t = NULL;
     int rc = prepare(a, &t);
     return rc ? rc : alloc_slow(t, child, slack, out);
+}
+
+static __attribute__((noinline)) int alloc_after(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
+{
+    return alloc_behind_fence(a, child, slack, out) == GOT ? FST_OK : alloc_at_last(a, child, slack, out);
 }
 
 static inline int alloc_object(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
@@ -245,7 +262,9 @@ static inline int alloc_object(struct fst_arena *a, uint64_t child, uint64_t sla
 
 int fst_alloc_at_once(fst_arena *a, uint64_t child, struct fst_ref *out)
 {
-    return __builtin_expect(alloc_fast(a, child, 0, out) == GOT, 1) ? FST_OK : FST_BUSY;
+    if (__builtin_expect(alloc_fast(a, child, 0, out) == GOT, 1))
+        return FST_OK;
+    return alloc_behind_fence(a, child, 0, out) == GOT ? FST_OK : FST_BUSY;
 }
 
 int fst_alloc(fst_arena *a, uint64_t child, struct fst_ref *out)
@@ -386,17 +405,29 @@ static inline struct fst_owned *owned_slab(struct fst_thread *t, uint32_t slab)
     return __builtin_expect(own->id1 == slab + 1, 1) ? own : NULL;
 }
 
-/* After the word was freed: is the slab still ours, so that we find the object again by its bit? PAIR(revoke): whoever has taken it away sees
- * the free word, or we see that it has. The child may have ended: then nobody allocates from it any more. */
-static inline bool give_bit(const struct fst_thread *t, struct fst_owned *own, uint64_t object)
+/* After the word was freed: the object is found again by its bit. */
+static inline void give_bit(struct fst_owned *own, uint64_t object)
 {
     uint64_t *free = &own->free[object / 64], bits = *free | 1ull << (object % 64);
     FST_IN_REGISTER(bits);
     *free = bits;
+}
+
+/* Unless the slab is not ours any more. PAIR(revoke): whoever has taken it away sees the free word, or we see that it has. Or its child may
+ * have ended: then nobody allocates from it any more. */
+static inline bool bit_counts(const struct fst_owned *own, bool ours)
+{
 #ifdef FST_MUTANT_KEEP_BIT
     return true;
 #endif
-    return still_ours(t, own->slab, own->owner) && __builtin_expect(fst_load_relaxed(&own->child->state) == own->child_state, 1);
+    return ours && __builtin_expect(fst_load_relaxed(&own->child->state) == own->child_state, 1);
+}
+
+/* The slab was not found ours at first look. */
+static __attribute__((noinline)) void after_bit(struct fst_thread *t, const struct fst_owned *own, const struct fst_ref *ref)
+{
+    if (!bit_counts(own, still_ours(own->slab, own->owner) || ours_behind_fence(t, own->slab, own->owner)))
+        after_private(t, ref);
 }
 
 static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const struct fst_ref *ref)
@@ -408,8 +439,12 @@ static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const str
     uint64_t *word = t ? fst_word_of(a, ref->oid) : NULL;
     if (word && only_owner(a, ref->entry) && (free_private(a, ref->entry, word) || free_handed(a, ref->entry, word))) {
         fst_refs_give(t, ref->entry);
-        if (!own || !give_bit(t, own, fst_oid_object(ref->oid)))
+        if (own) {
+            give_bit(own, fst_oid_object(ref->oid));
+            after_bit(t, own, ref);
+        } else {
             after_private(t, ref);
+        }
     } else if (fst_refs_drop(a, ref->entry)) {
         fst_reaper_dropped(a, ref->nbytes);
     }
@@ -424,8 +459,9 @@ void fst_drop(fst_arena *a, const struct fst_ref *ref)
             uint64_t object = fst_oid_object(ref->oid);
             if (__builtin_expect(free_private(a, ref->entry, fst_owned_word(own, object)), 1)) {
                 t->entries[t->entry_count++] = ref->entry;
-                if (__builtin_expect(!give_bit(t, own, object), 0))
-                    after_private(t, ref);
+                give_bit(own, object);
+                if (!bit_counts(own, still_ours(own->slab, own->owner)))
+                    after_bit(t, own, ref);
                 return;
             }
         }

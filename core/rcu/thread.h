@@ -12,7 +12,8 @@
 #include "platform/futex.h"
 #include "region/region.h"
 
-#define FST_THREAD_ENTRIES 128 /* free reference entries that a thread keeps for itself */
+#define FST_THREAD_ENTRIES \
+    512 /* free reference entries that a thread keeps for itself: some hundred objects come and go without a lock */
 
 /* Process-local. Touched by its own thread only, apart from `arena`, which a detaching thread clears under fst_local_mutex. Behind it in memory
  * lies what the thread allocates from (alloc/active.h), where an allocation finds it without a pointer. */

@@ -9,7 +9,7 @@
 #include "region/table.h"
 
 #define BUCKETS (1u << 18)
-#define REFILL  (FST_THREAD_ENTRIES / 2)
+#define REFILL  64u /* few, so that a batch has few to look at in a process that uses few */
 
 int fst_refs_create(struct fst_arena *a)
 {
@@ -185,7 +185,7 @@ static void flush(struct fst_thread *t, uint32_t keep)
 
 __attribute__((noinline)) void fst_refs_spill(struct fst_thread *t)
 {
-    flush(t, REFILL);
+    flush(t, FST_THREAD_ENTRIES / 2);
 }
 
 void fst_refs_flush(struct fst_thread *t)

@@ -12,7 +12,7 @@
 #define BULK 256
 
 static fst_arena *a;
-static uint64_t small, page;
+static uint64_t small, page, given;
 static struct fst_handle handle;
 
 static void nothing(void)
@@ -35,6 +35,12 @@ static void pair_small(void)
 static void pair_page(void)
 {
     pair(page);
+}
+
+/* From a child whose objects go to other processes: its owners fence. */
+static void pair_given(void)
+{
+    pair(given);
 }
 
 /* One of 256 pairs, so that slabs change. */
@@ -87,8 +93,9 @@ static const struct {
     const char *name;
     void (*step)(void);
 } paths[] = {
-    {"nothing", nothing},     {"pair-64", pair_small}, {"pair-4096", pair_page}, {"bulk-64", bulk_small},
-    {"bulk-4096", bulk_page}, {"section", section},    {"resolve", resolve},     {"message", message},
+    {"nothing", nothing},       {"pair-64", pair_small}, {"pair-4096", pair_page},
+    {"pair-given", pair_given}, {"bulk-64", bulk_small}, {"bulk-4096", bulk_page},
+    {"section", section},       {"resolve", resolve},    {"message", message},
 };
 
 int main(int argc, char **argv)
@@ -100,7 +107,8 @@ int main(int argc, char **argv)
         a = anonymous(64 * MIB);
         small = root_child(a, "small", 64, 0);
         page = root_child(a, "page", 4096, 0);
-        held = alloc_one(a, small);
+        given = root_child(a, "given", 128, 0); /* of another size, or it would be merged with "small" */
+        held = alloc_one(a, given);
         CHECK_EQ(FST_OK, fst_handle_of(a, &held, &handle));
         for (long n = atol(argv[2]); n > 0; n--)
             paths[p].step();
