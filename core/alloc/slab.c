@@ -251,7 +251,7 @@ static void reopen(struct fst_arena *a, uint32_t id, uint64_t state)
     }
     fst_slab_unlock(a, child);
     if (fst_state(fst_load_acquire(&c->state)) != FST_CHILD_LIVE)
-        fst_store_relaxed(&a->sb->ended_slabs, 1);
+        fst_store_relaxed(&a->sb->ended_slabs, FST_ENDED_SLABS_NOW);
 }
 
 void fst_slab_give_now(struct fst_arena *a, struct fst_closed *closed, uint64_t *bytes)
@@ -603,7 +603,7 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     if (closed)
         fst_run_release(a, slab_id, state);
     if (waits)
-        fst_store_relaxed(&a->sb->ended_slabs, 1);
+        fst_store_relaxed(&a->sb->ended_slabs, FST_ENDED_SLABS_NOW);
     return waits;
 }
 

@@ -196,6 +196,8 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
             rc = explain_ended(t->arena, child);
             if (rc == FST_OK && !fst_is_damaged(t->arena))
                 continue;
+            if (fst_active_is(t, (uint32_t)child)) /* nobody may be able to take its slabs from us */
+                fst_active_let_go(t, (uint32_t)child);
         }
         if (rc || fst_is_damaged(t->arena))
             return fst_verdict(t->arena, rc);

@@ -53,10 +53,10 @@ bool fst_ended_take(struct fst_arena *a, bool all, struct fst_ended *e)
         return false;
     fst_registry_lock(a);
     e->walk = all || sb->ended_walk;
-    e->slabs = sb->ended_slabs;
+    e->slabs = sb->ended_slabs != FST_ENDED_SLABS_NONE;
     e->caches = sb->ended_caches;
     fst_store_relaxed(&sb->ended_walk, 0);
-    fst_store_relaxed(&sb->ended_slabs, 0);
+    fst_store_relaxed(&sb->ended_slabs, FST_ENDED_SLABS_NONE);
     fst_store_relaxed(&sb->ended_caches, FST_NONE);
     if (e->walk)
         fst_registry_finish_endings(a); /* of a killed destroyer, which held no lock just then */
@@ -308,8 +308,10 @@ uint32_t fst_ended_release(struct fst_arena *a, const struct fst_ended *e, uint6
         fst_ended_children(a, e, release_child, &r);
         finish_lot(&r);
     } while (r.revoke.want_far && fst_revoke_far(&r.revoke));
+    /* Where no barrier can be had, or a thread is stopped while it allocates, asking at once would be asking for ever. */
+    uint32_t none = FST_ENDED_SLABS_NONE;
     if (r.revoke.left)
-        fst_store_relaxed(&a->sb->ended_slabs, 1);
+        fst_cas32(&a->sb->ended_slabs, &none, FST_ENDED_SLABS_LATER);
     if (r.closed.n && give(&r))
         fst_ended_children(a, e, release_again, &r);
     if (e->caches != FST_NONE || e->walk)

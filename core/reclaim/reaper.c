@@ -74,11 +74,11 @@ static void relieve(struct fst_thread *t)
     fst_run_punch(a, false, t->name);
 }
 
-/* Something of this process, or ended by anyone, that no batch has taken yet. */
+/* Something of this process, or ended by anyone, that no batch has taken yet, and that is in a hurry. */
 static bool pending(struct fst_arena *a)
 {
     return fst_load_seq_cst(&a->self->dropped) != 0 || fst_load_seq_cst(&a->sb->ended_head) != FST_NONE ||
-           fst_load_seq_cst(&a->sb->ended_caches) != FST_NONE || fst_load_seq_cst(&a->sb->ended_slabs) != 0;
+           fst_load_seq_cst(&a->sb->ended_caches) != FST_NONE || fst_load_seq_cst(&a->sb->ended_slabs) == FST_ENDED_SLABS_NOW;
 }
 
 /* How many groups wait for a batch. */

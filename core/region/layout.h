@@ -83,6 +83,13 @@ static_assert(sizeof(struct fst_table) == 32, "layout");
 #define FST_MAGIC 0x454e4f5453474c46ull /* "FLGSTONE", also the byte-order mark */
 
 /* Life of an arena, in superblock.state. A file is linked to its name only in state READY. */
+/* Has an ended child an empty slab that only a batch can give back? Then the next one looks at all children. A hint. */
+enum fst_ended_slabs {
+    FST_ENDED_SLABS_NONE = 0,
+    FST_ENDED_SLABS_NOW = 1,
+    FST_ENDED_SLABS_LATER = 2, /* its owner was left alone, and may be for long: the next batch, but none is asked for */
+};
+
 enum fst_arena_state {
     FST_ARENA_READY = 1,
     FST_ARENA_REMOVED = 2, /* the last one out is unlinking it, or was killed doing so: never attach */
@@ -161,14 +168,14 @@ struct fst_superblock {
     uint32_t waiters;       /* how many wait for memory: a drop that sees one asks for a batch at once */
     uint32_t
         ended_head; /* groups that wait for a batch, first come first, linked by next_ended; FST_NONE: none. Derived, as all these, */
-    uint32_t ended_tail;    /* under names_lock */
-    uint32_t ended_groups;  /* how many groups have been queued so far; the difference to the next are waiting */
-    uint32_t ended_taken;   /* how many of them batches have taken */
-    uint32_t ended_caches;  /* first cache that waits for a batch, linked by next_ended; FST_NONE: none */
-    uint32_t ended_walk;    /* 1: the lists may miss some (somebody was killed): look at all groups and caches */
-    uint32_t ended_slabs;   /* 1: an ended child has an empty slab that only a batch can give back: look at all children */
-    uint32_t batch_groups;  /* taken by the running batch */
-    uint64_t batch_started; /* ns since boot, 0 while none runs */
+    uint32_t ended_tail;                   /* under names_lock */
+    uint32_t ended_groups;                 /* how many groups have been queued so far; the difference to the next are waiting */
+    uint32_t ended_taken;                  /* how many of them batches have taken */
+    uint32_t ended_caches;                 /* first cache that waits for a batch, linked by next_ended; FST_NONE: none */
+    uint32_t ended_walk;                   /* 1: the lists may miss some (somebody was killed): look at all groups and caches */
+    uint32_t ended_slabs;                  /* enum fst_ended_slabs */
+    uint32_t batch_groups;                 /* taken by the running batch */
+    uint64_t batch_started;                /* ns since boot, 0 while none runs */
     struct fst_batch_record batch_log[16]; /* of the last batches, by number; for people */
     uint64_t released_objects;
     uint64_t released_bytes;

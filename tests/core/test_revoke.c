@@ -105,6 +105,50 @@ static void without_membarrier(void)
     tear_down();
 }
 
+static void destroys_confined(struct peer *parent, void *context)
+{
+    forbid_membarrier();
+    PEER_WAIT(parent, 'd');
+    a = open_named((const char *)context);
+    uint64_t group = make_group(a, "g", fst_group_root(a), FST_NO_LIMIT, 0);
+    CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+    fst_group_unref(a, group);
+    settle(a);
+    CHECK(used_bytes(a) > 0);
+    CHECK_EQ(FST_ENDED_SLABS_LATER, a->sb->ended_slabs); /* so its reaper thread sleeps */
+    peer_say(parent, 'k');
+    PEER_WAIT(parent, 's');
+    settle(a);
+    CHECK_EQ(0, used_bytes(a));
+    CHECK_EQ(FST_ENDED_SLABS_NONE, a->sb->ended_slabs);
+    peer_say(parent, 'k');
+    PEER_WAIT(parent, 'e');
+    fst_arena_unref(a);
+}
+
+/* Who ends a group and cannot make the owner of its empty slab let go of it neither waits nor tries again and again. The owner lets go of
+ * it when it allocates in vain. */
+static void ended_beside_an_owner(void)
+{
+    char *path = shared_memory(128);
+    snprintf(path, 128, "%s", new_path("destroys"));
+    struct peer p = peer_start(destroys_confined, path);
+    a = open_named(path);
+    cache = make_cache(a, "c", SIZE, 0);
+    uint64_t group = make_group(a, "g", fst_group_root(a), FST_NO_LIMIT, 0);
+    child = child_of(a, cache, group);
+    struct fst_ref ref = alloc_one(a, child);
+    CHECK_EQ(0, fst_slab_at(a, fst_oid_slab(ref.oid))->fenced);
+    fst_drop(a, &ref);
+    TELL(p, 'd');
+    CHECK_EQ(FST_CLOSED, fst_alloc(a, child, &ref));
+    TELL(p, 's');
+    fst_group_unref(a, group);
+    peer_say(&p, 'e');
+    peer_end(&p);
+    tear_down();
+}
+
 /* ---- taken away ---- */
 
 #define ALL (64 * 1024 / SIZE)
@@ -310,5 +354,5 @@ static void thieves_of_two_processes(void)
     tear_down();
 }
 
-TEST_MAIN(CASE(without_membarrier), CASE(freed_after_it_was_taken), CASE(stopped_while_it_allocates),
+TEST_MAIN(CASE(without_membarrier), CASE(ended_beside_an_owner), CASE(freed_after_it_was_taken), CASE(stopped_while_it_allocates),
           CASE(shrinks_against_an_owner), CASE(thieves), CASE(thieves_of_two_processes))
