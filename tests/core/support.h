@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -259,12 +260,17 @@ HELPER char peer_hear(const struct peer *p)
 HELPER struct peer peer_start(void (*body)(struct peer *parent, void *context), void *context)
 {
     int down[2], up[2];
+    pid_t before = getpid();
     REQUIRE(pipe(down) == 0 && pipe(up) == 0);
     fflush(NULL);
     pid_t pid = fork();
     REQUIRE(pid >= 0);
     if (pid == 0) {
-        struct peer parent = {.pid = getppid(), .in = down[0], .out = up[1]};
+        struct peer parent = {.pid = before, .in = down[0], .out = up[1]};
+        /* A test that is broken off, as on a broken build, leaves nobody behind. */
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != before)
+            _exit(1);
         close(down[1]);
         close(up[0]);
         atomic_store(&test_failures, 0);
