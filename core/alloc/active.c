@@ -119,7 +119,7 @@ static bool use(const struct fst_thread *t, struct fst_active *act, struct fst_o
     act->owner = own->owner;
     act->fast_id = act->constructs || own->owner == FST_OWNER_NEVER ? no_id(t, act) : act->child_id;
     act->slab = own->slab;
-    act->words = own->words + w * 64 * own->word_bytes;
+    act->words = (uint8_t *)fst_owned_word(own, w * 64);
     act->data = own->data + w * 64 * act->stride;
     act->oid = fst_oid(own->id1 - 1, w * 64);
     act->id1 = own->id1;
@@ -164,7 +164,6 @@ static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id)
     own->id1 = id + 1;
     own->owner = s->fenced ? FST_OWNER_NEVER : t->name;
     own->slab = s;
-    own->words = (uint8_t *)(s + 1);
     own->word_bytes = (uint16_t)(1u << fst_slab_class_shift[class]);
     own->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT);
     own->objects = (uint16_t)fst_slab_objects(s, class);

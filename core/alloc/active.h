@@ -20,13 +20,14 @@
 struct fst_owned {
     uint64_t owner; /* the slab's owner word while it is ours; FST_OWNER_NEVER: we have to fence before we look */
     struct fst_slab *slab;
-    uint8_t *words, *data;
+    uint8_t *data;
     uint32_t id1; /* slab id + 1; 0: none */
     uint16_t objects;
     uint16_t word_bytes;  /* from one word to the next */
     uint64_t child_state; /* the child's state word while it lives */
     const struct fst_child *child;
     struct fst_active *active;
+    uint64_t pad;
     uint64_t free[8]; /* bit: believed free */
 };
 static_assert(sizeof(struct fst_owned) == 128, "two lines");
@@ -78,12 +79,12 @@ static inline struct fst_owned *fst_owned_of(const struct fst_thread *t, uint32_
 /* Words of slabs of different classes are differently far apart. */
 static inline uint64_t *fst_owned_word(const struct fst_owned *own, uint64_t object)
 {
-    return (uint64_t *)(void *)(own->words + object * own->word_bytes);
+    return (uint64_t *)(void *)((uint8_t *)(own->slab + 1) + object * own->word_bytes);
 }
 
-static inline uint64_t *fst_active_word(const struct fst_active *act, uint64_t object)
+static inline uint64_t *fst_active_word(const struct fst_active *act, uint64_t bit)
 {
-    return (uint64_t *)(void *)(act->words + object * act->word_bytes);
+    return (uint64_t *)(void *)(act->words + bit * act->word_bytes);
 }
 
 /* The thread owns none: at its beginning, and in a forked child. */

@@ -5,6 +5,7 @@
 #include "alloc/run.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
+#include "refs/word.h"
 
 #define SLAB_BYTES_MAX   (64u << 10) /* larger objects have a slab for themselves */
 #define SLAB_OBJECTS_MIN 16u         /* as long as the slab stays small */
@@ -164,6 +165,11 @@ int fst_child_check(struct fst_arena *a, uint64_t child_id, uint64_t *state)
             return FST_OK;
     }
     return fst_fail(FST_CLOSED, "the cache or the group has ended");
+}
+
+int fst_object_owner(fst_arena *a, const struct fst_ref *ref, uint64_t *cache, uint64_t *group)
+{
+    return fst_child_owner(a, fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(ref->oid))->child), cache, group);
 }
 
 int fst_child_owner(fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group)

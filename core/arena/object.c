@@ -55,15 +55,12 @@ static bool ours_behind_fence(const struct fst_thread *t, const struct fst_slab 
 
 /* One attempt at an object of the active slab. While we say that we allocate from it, and it is ours, nobody else changes its free words: so
  * plain stores do. `fence`: where that is needed. */
-static inline enum attempt try_active(struct fst_arena *a, struct fst_thread *t, struct fst_active *act, uint64_t child,
-                                      uint64_t slack, bool fence, struct fst_ref *out)
+static inline enum attempt try_active(struct fst_thread *t, struct fst_active *act, uint64_t slack, bool fence, struct fst_ref *out)
 {
     uint64_t bits = *act->bits;
-    uint32_t entries = t->entry_count;
-    if (__builtin_expect(!bits || !entries, 0))
+    if (__builtin_expect(!bits || !t->entry_count, 0))
         return NONE_FREE;
-    uint64_t object = (unsigned)__builtin_ctzll(bits);
-    uint64_t *word = fst_active_word(act, object);
+    uint64_t bit = (unsigned)__builtin_ctzll(bits), oid = act->oid + bit;
     fst_store_relaxed(&t->slot->allocating, act->id1);
     bool ours = still_ours(act->slab, act->owner) || (fence && ours_behind_fence(t, act->slab, act->owner));
 #ifdef FST_MUTANT_NO_OWNER
@@ -74,43 +71,40 @@ static inline enum attempt try_active(struct fst_arena *a, struct fst_thread *t,
         fst_store_release(&t->slot->allocating, 0);
         return NONE_FREE;
     }
-    uint64_t seen = fst_load_acquire(word);
+    uint64_t *word = fst_active_word(act, bit), seen = fst_load_acquire(word);
     *act->bits = bits & (bits - 1);
     if (__builtin_expect((seen & FST_WORD_FLAGS) != 0, 0)) {
         fst_store_release(&t->slot->allocating, 0);
         return LOST;
     }
-    t->entry_count = --entries;
-    uint32_t entry = t->entries[entries];
-    uint64_t oid = act->oid + object;
-    out->data = act->data + object * act->stride;
+    uint32_t entry = t->entries[--t->entry_count];
+    out->data = act->data + bit * act->stride;
     out->oid = oid;
     out->entry = entry;
 #ifdef FST_MUTANT_WORD_BEFORE_ENTRY
     fst_store_release(word, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
 #endif
-    fst_store_release(&a->entries[entry], fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
+    fst_store_release(&t->table[entry], fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
     fst_store_release(word, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT); /* who finds it finds the entry */
     fst_store_release(&t->slot->allocating, 0);
     out->nbytes = act->size - slack;
     out->generation = fst_word_gen(seen);
-    out->child = (uint32_t)child;
     return GOT;
 }
 
 /* The child ended between our look and our swing: PAIR(cache-ending). */
-static bool undone(struct fst_thread *t, uint64_t child_state, struct fst_ref *out)
+static bool undone(struct fst_thread *t, uint64_t child, uint64_t child_state, struct fst_ref *out)
 {
-    if (__builtin_expect(fst_load_acquire(&fst_child_at(t->arena, out->child)->state) == child_state, 1))
+    if (__builtin_expect(fst_load_acquire(&fst_child_at(t->arena, (uint32_t)child)->state) == child_state, 1))
         return false;
     fst_drop(t->arena, out);
     return true;
 }
 
 /* `init` of a cache whose objects are not reused under readers: at each allocation. Others get it when their slab is carved. */
-static void construct(struct fst_arena *a, const struct fst_ref *ref)
+static void construct(struct fst_arena *a, uint64_t child, const struct fst_ref *ref)
 {
-    const struct fst_child *c = fst_child_at(a, ref->child);
+    const struct fst_child *c = fst_child_at(a, (uint32_t)child);
     uint64_t bytes;
     const uint8_t *init = fst_slab_init(a, c->cache, &bytes);
     if (!init || bytes > ref->nbytes)
@@ -152,15 +146,14 @@ static enum attempt take_shared(struct fst_thread *t, uint64_t child, uint64_t c
     out->oid = oid;
     out->generation = fst_word_gen(seen);
     out->entry = entry;
-    out->child = (uint32_t)child;
     if (!out->data) {
         fst_drop(a, out);
         return NONE_FREE;
     }
-    if (undone(t, child_state, out))
+    if (undone(t, child, child_state, out))
         return ENDED;
     if ((c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU))
-        construct(a, out);
+        construct(a, child, out);
     return GOT;
 }
 
@@ -203,10 +196,10 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
             return fst_verdict(t->arena, rc);
         if (t->entry_count == 0 && (rc = fst_refs_refill(t)) != FST_OK)
             return rc;
-        if (try_active(t->arena, t, act, child, slack, true, out) != GOT)
+        if (try_active(t, act, slack, true, out) != GOT)
             continue;
         if (act->constructs)
-            construct(t->arena, out);
+            construct(t->arena, child, out);
         if (!fst_is_damaged(t->arena))
             return FST_OK;
         fst_drop(t->arena, out);
@@ -222,29 +215,6 @@ static int prepare(struct fst_arena *a, struct fst_thread **t)
     return *t ? FST_OK : fst_thread_refused(a);
 }
 
-/* The fast path: no call, no loop. What is left to do after it, when it is not GOT, is in alloc_after. */
-static inline enum attempt alloc_fast(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
-{
-    struct fst_thread *t = fst_thread_current;
-    if (__builtin_expect(t->arena != a, 0))
-        return NONE_FREE;
-    struct fst_active *act = fst_active_of(t, (uint32_t)child);
-    FST_IN_REGISTER(act);
-    if (__builtin_expect(act->fast_id != child, 0)) /* so always where the arena is read-only */
-        return NONE_FREE;
-    return try_active(a, t, act, child, slack, false, out);
-}
-
-/* The same with a fence, where objects of the child go to other processes. */
-static inline enum attempt alloc_behind_fence(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
-{
-    struct fst_thread *t = fst_thread_current;
-    struct fst_active *act = fst_active_of(t, (uint32_t)child);
-    if (t->arena != a || act->child_id != child || act->constructs)
-        return NONE_FREE;
-    return try_active(a, t, act, child, slack, true, out);
-}
-
 static __attribute__((noinline)) int alloc_at_last(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     struct fst_thread *t = NULL;
@@ -252,33 +222,59 @@ static __attribute__((noinline)) int alloc_at_last(struct fst_arena *a, uint64_t
     return rc ? rc : alloc_slow(t, child, slack, out);
 }
 
+/* Where objects of the child go to other processes. */
+static inline enum attempt alloc_behind_fence(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
+{
+    struct fst_thread *t = fst_thread_current;
+    struct fst_active *act = fst_active_of(t, (uint32_t)child);
+    if (t->arena != a || act->child_id != child || act->constructs)
+        return NONE_FREE;
+    return try_active(t, act, slack, true, out);
+}
+
 static __attribute__((noinline)) int alloc_after(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     return alloc_behind_fence(a, child, slack, out) == GOT ? FST_OK : alloc_at_last(a, child, slack, out);
 }
 
-static inline int alloc_object(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
+static __attribute__((noinline)) int alloc_busy(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
-    return __builtin_expect(alloc_fast(a, child, slack, out) == GOT, 1) ? FST_OK : alloc_after(a, child, slack, out);
+    return alloc_behind_fence(a, child, slack, out) == GOT ? FST_OK : FST_BUSY;
+}
+
+typedef int alloc_rest(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out);
+
+/* The fast path: no call, no loop. What is left to do when that does not give an object is in `rest`, which gets arena and child from where
+ * they are found again: keeping them would take two registers. */
+static inline int alloc_object(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out, alloc_rest *rest)
+{
+    struct fst_thread *t = fst_thread_current;
+    if (__builtin_expect(t->arena != a, 0))
+        return rest(a, child, slack, out);
+    struct fst_active *act = fst_active_of(t, (uint32_t)child);
+    FST_IN_REGISTER(act);
+    if (__builtin_expect(act->fast_id != child, 0)) /* so always where the arena is read-only */
+        return rest(a, child, slack, out);
+    if (__builtin_expect(try_active(t, act, slack, false, out) == GOT, 1))
+        return FST_OK;
+    return rest(t->arena, act->fast_id, slack, out);
 }
 
 int fst_alloc_at_once(fst_arena *a, uint64_t child, struct fst_ref *out)
 {
-    if (__builtin_expect(alloc_fast(a, child, 0, out) == GOT, 1))
-        return FST_OK;
-    return alloc_behind_fence(a, child, 0, out) == GOT ? FST_OK : FST_BUSY;
+    return alloc_object(a, child, 0, out, alloc_busy);
 }
 
 int fst_alloc(fst_arena *a, uint64_t child, struct fst_ref *out)
 {
-    return alloc_object(a, child, 0, out);
+    return alloc_object(a, child, 0, out, alloc_after);
 }
 
 int fst_alloc_many(fst_arena *a, uint64_t child, size_t n, struct fst_ref *out, size_t *got)
 {
     size_t i = 0;
     int rc = FST_OK;
-    while (i < n && (rc = alloc_object(a, child, 0, &out[i])) == FST_OK)
+    while (i < n && (rc = alloc_object(a, child, 0, &out[i], alloc_after)) == FST_OK)
         i++;
     *got = i;
     return rc;
@@ -317,13 +313,12 @@ static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, st
                                 .nbytes = nbytes,
                                 .oid = oid,
                                 .generation = fst_word_gen(seen),
-                                .entry = entry,
-                                .child = (uint32_t)child};
+                                .entry = entry};
         if (!out->data) {
             fst_drop(a, out);
             return fst_damage(a);
         }
-        if (!undone(t, child_state, out))
+        if (!undone(t, child, child_state, out))
             return FST_OK;
     }
 }
@@ -343,7 +338,7 @@ int fst_alloc_bytes(fst_arena *a, uint64_t group, uint64_t nbytes, struct fst_re
         return rc;
     if (nbytes > FST_SIZE_CLASS_MAX)
         return alloc_large(t, child, nbytes, out);
-    return alloc_object(a, child, fst_size_class_bytes(fst_size_class_of(nbytes)) - nbytes, out);
+    return alloc_object(a, child, fst_size_class_bytes(fst_size_class_of(nbytes)) - nbytes, out, alloc_after);
 }
 
 /* ---- drop, hold, free ---- */
@@ -371,7 +366,7 @@ static inline bool only_owner(const struct fst_arena *a, uint32_t entry)
 /* The word from exactly ALLOCATED, FREED apart, to free; then the entry to EMPTY. A plain store: nobody else knows the object, so nobody
  * resolves it, and a fork that marks it SHARED just now copies an entry that no Block of the child's speaks for. A batch may have condemned
  * the word since our look; it finds it in another generation and does nothing. */
-static inline bool free_private(struct fst_arena *a, uint32_t entry, uint64_t *word)
+static inline bool free_word(uint64_t *word)
 {
     uint64_t seen = fst_load_relaxed(word);
 #ifdef FST_MUTANT_DROP_SHARED_AS_PRIVATE
@@ -384,18 +379,16 @@ static inline bool free_private(struct fst_arena *a, uint32_t entry, uint64_t *w
     if (__builtin_expect((seen & (FST_WORD_FLAGS & ~FST_WORD_FREED)) != FST_WORD_ALLOCATED, 0))
         return false;
     fst_store_release(word, fst_word_free(seen));
-    fst_store_release(&a->entries[entry], 0);
     return true;
 }
 
 /* The same where somebody was given a handle: a swing decides. */
-static bool free_handed(struct fst_arena *a, uint32_t entry, uint64_t *word)
+static bool free_handed(uint64_t *word)
 {
     uint64_t seen = fst_load_relaxed(word);
     if ((seen & (FST_WORD_FLAGS & ~FST_WORD_FREED)) != (FST_WORD_ALLOCATED | FST_WORD_HANDED) ||
         !fst_cas64(word, &seen, fst_word_free(seen)))
         return false;
-    fst_store_release(&a->entries[entry], 0);
     return true;
 }
 
@@ -439,7 +432,8 @@ static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const str
     struct fst_thread *t = fst_thread_get(a);
     struct fst_owned *own = t ? owned_slab(t, fst_oid_slab(ref->oid)) : NULL;
     uint64_t *word = t ? fst_word_of(a, ref->oid) : NULL;
-    if (word && only_owner(a, ref->entry) && (free_private(a, ref->entry, word) || free_handed(a, ref->entry, word))) {
+    if (word && only_owner(a, ref->entry) && (free_word(word) || free_handed(word))) {
+        fst_store_release(&a->entries[ref->entry], 0);
         fst_refs_give(t, ref->entry);
         if (own) {
             give_bit(own, fst_oid_object(ref->oid));
@@ -457,16 +451,17 @@ void fst_drop(fst_arena *a, const struct fst_ref *ref)
     struct fst_thread *t = fst_thread_current;
     if (__builtin_expect(t->arena == a && t->entry_count != FST_THREAD_ENTRIES, 1)) {
         struct fst_owned *own = owned_slab(t, fst_oid_slab(ref->oid));
-        if (__builtin_expect(own != NULL, 1)) {
-            uint64_t object = fst_oid_object(ref->oid);
-            if (__builtin_expect(free_private(a, ref->entry, fst_owned_word(own, object)), 1)) {
-                t->entries[t->entry_count++] = ref->entry;
-                give_bit(own, object);
-                if (!bit_counts(own, still_ours(own->slab, own->owner)))
-                    after_bit(t, own, ref);
-                return;
-            }
+        uint64_t object = fst_oid_object(ref->oid);
+        if (__builtin_expect(own != NULL, 1) && __builtin_expect(free_word(fst_owned_word(own, object)), 1)) {
+            uint32_t entry = ref->entry;
+            fst_store_release(&t->table[entry], 0);
+            t->entries[t->entry_count++] = entry;
+            give_bit(own, object);
+            if (!bit_counts(own, still_ours(own->slab, own->owner)))
+                after_bit(t, own, ref);
+            return;
         }
+        a = t->arena; /* not kept until here */
     }
     drop_slowly(a, ref);
 }
@@ -562,16 +557,15 @@ static enum look look(struct fst_arena *a, const struct fst_handle *h)
 
 static int fill_ref(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t entry, struct fst_ref *out)
 {
-    uint32_t id = fst_oid_slab(oid), child;
+    uint32_t id = fst_oid_slab(oid);
     struct fst_slab *s = fst_slab_known(a, id);
-    const struct fst_child *c = fst_child_at(a, child = s->child);
+    const struct fst_child *c = fst_child_at(a, s->child);
     const uint64_t *word = fst_slab_word(s, FST_SLAB_ID_CLASS(id), fst_oid_object(oid));
     out->nbytes = s->asked ? s->asked : c->size - fst_word_slack(fst_load_relaxed(word));
     out->data = fst_slab_data(a, s, id, fst_oid_object(oid) * c->stride, out->nbytes);
     out->oid = oid;
     out->generation = generation;
     out->entry = entry;
-    out->child = child;
     return out->data ? FST_OK : fst_damage(a);
 }
 

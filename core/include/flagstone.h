@@ -237,7 +237,6 @@ struct fst_ref {
     uint64_t oid;        /* object id */
     uint64_t generation; /* of the object */
     uint32_t entry;      /* in this process's reference table */
-    uint32_t child;      /* index */
 };
 
 /* 16 bytes that name an object for ever and guarantee nothing. */
@@ -297,7 +296,9 @@ int fst_group_take(fst_arena *arena, const struct fst_message *message, uint64_t
 
 /* Who refers to the object now: process slots, up to max; returns their number. */
 size_t fst_holders(fst_arena *arena, uint64_t oid, uint64_t generation, uint32_t *processes, size_t max);
-/* Cache, group of an object's child: ids. */
+/* Cache and group of the object: ids. FST_INVALID when it is gone. */
+int fst_object_owner(fst_arena *arena, const struct fst_ref *ref, uint64_t *cache, uint64_t *group);
+/* The same of a child, by its index. */
 int fst_child_owner(fst_arena *arena, uint32_t child, uint64_t *cache, uint64_t *group);
 
 struct fst_inflight_info {

@@ -90,6 +90,7 @@ void fst_thread_bind(struct fst_thread *t, uint32_t index)
 {
     t->index = index;
     t->slot = fst_thread_slot_at(t->arena, index);
+    t->table = t->arena->entries;
     t->name = (uint64_t)t->slot->generation << 32 | (index + 1);
 }
 

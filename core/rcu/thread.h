@@ -20,7 +20,8 @@
 struct fst_thread {
     struct fst_arena *arena; /* NULL: detached; the thread frees this when it sees it or ends */
     struct fst_thread_slot *slot;
-    uint64_t name; /* of the thread in shared memory, among all that ever were: slot + 1 | generation of the slot << 32 */
+    uint64_t *table; /* this process's reference entries */
+    uint64_t name;   /* of the thread in shared memory, among all that ever were: slot + 1 | generation of the slot << 32 */
     uint32_t index;
     uint32_t nest; /* depth of sections */
     bool batches;  /* it runs batches, and allocates nothing */

@@ -139,7 +139,7 @@ cdef extern from "flagstone.h" nogil:
     struct fst_ref:
         void *data
         uint64_t nbytes, oid, generation
-        uint32_t entry, child
+        uint32_t entry
 
     struct fst_handle:
         uint64_t generation_tag, oid_slab
@@ -166,7 +166,8 @@ cdef extern from "flagstone.h" nogil:
     int fst_group_take(fst_arena *arena, const fst_message *message, uint64_t *group)
     size_t fst_holders(
         fst_arena *arena, uint64_t oid, uint64_t generation, uint32_t *processes, size_t max)
-    int fst_child_owner(fst_arena *arena, uint32_t child, uint64_t *cache, uint64_t *group)
+    int fst_object_owner(
+        fst_arena *arena, const fst_ref *ref, uint64_t *cache, uint64_t *group)
 
     struct fst_inflight_info:
         uint32_t entry, tag

@@ -438,7 +438,7 @@ cdef class Block:
         cdef uint64_t cache = 0, group = 0
         self.export()
         try:
-            _check(fst_child_owner((<Attachment>self._attachment).ptr, self.ref.child, &cache, &group))
+            _check(fst_object_owner((<Attachment>self._attachment).ptr, &self.ref, &cache, &group))
         finally:
             self.leave()
         return cache, group
@@ -820,7 +820,7 @@ cdef class Attachment:
         cdef object last
         block.life = 1
         if format is None:
-            _check(fst_child_owner(self.ptr, block.ref.child, &cache, &group))
+            _check(fst_object_owner(self.ptr, &block.ref, &cache, &group))
             last = self.last[0]
             if last is not None and (<Known>last).cache == cache:
                 format = (<Known>last).format

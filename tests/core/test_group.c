@@ -6,6 +6,7 @@
 #include "alloc/run.h"
 #include "reclaim/pressure.h"
 #include "reclaim/reaper.h"
+#include "refs/word.h"
 #include "support.h"
 
 static fst_arena *a;
@@ -67,7 +68,7 @@ static void tree(void)
     uint64_t caches[4], group, of;
     CHECK_EQ(1, fst_group_caches(a, task, caches, 4));
     CHECK_EQ(cache, caches[0]);
-    CHECK_EQ(FST_OK, fst_child_owner(a, ref.child, &of, &group));
+    CHECK_EQ(FST_OK, fst_object_owner(a, &ref, &of, &group));
     CHECK(of == cache && group == task);
     fst_drop(a, &ref);
     for (int i = 0; i < 2; i++)
@@ -274,7 +275,7 @@ static void close_group(void)
     fst_drop(a, &out);
     settle(a);
     CHECK(filled(ref.data, 4096, 6));
-    CHECK_EQ(fst_child_at(a, ref.child)->pages * 4096ull, used_bytes(a)); /* empty slabs went */
+    CHECK_EQ(fst_child_at(a, fst_slab_at(a, fst_oid_slab(ref.oid))->child)->pages * 4096ull, used_bytes(a)); /* empty slabs went */
     CHECK(!info_of(job).released);
     uint64_t again = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, 0);
     CHECK(again != job);

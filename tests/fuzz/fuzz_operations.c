@@ -320,7 +320,7 @@ static void op_destroy_cache(struct input *in)
     CHECK(rc == FST_OK || rc == FST_BUSY || rc == FST_READONLY);
     for (unsigned i = 0; i < REFS && rc == FST_OK && !name_only; i++) {
         uint64_t of = 0, group;
-        if (me.refs[i].object != NOBODY && fst_child_owner(me.arena, me.refs[i].ref.child, &of, &group) == FST_OK)
+        if (me.refs[i].object != NOBODY && fst_object_owner(me.arena, &me.refs[i].ref, &of, &group) == FST_OK)
             CHECK(of != cache);
     }
 }
