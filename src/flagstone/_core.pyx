@@ -21,6 +21,7 @@ from cpython.buffer cimport (
     PyBUF_F_CONTIGUOUS, PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.list cimport PyList_GET_ITEM
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject_RichCompare, destructor
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
@@ -41,6 +42,7 @@ cdef extern from *:
     """
     #include <stdlib.h>
     #include <string.h>
+    #include "flagstone.h"
 
     /* Counts that threads share. enter() refuses to wake the dead: a count of 0 stays 0. */
     static inline int fst_py_enter(int *count) {
@@ -61,6 +63,19 @@ cdef extern from *:
         return __atomic_exchange_n(flag, value, __ATOMIC_ACQ_REL);
     }
 
+    /* An allocation that may take long. Not in line: the registers that it needs would be saved for
+     * every allocation. */
+    static __attribute__((noinline)) int fst_py_alloc_long(fst_arena *arena, uint64_t child,
+                                                           struct fst_ref *out) {
+        int status = fst_alloc_at_once(arena, child, out);
+        if (status != FST_OK) {
+            Py_BEGIN_ALLOW_THREADS
+            status = fst_alloc(arena, child, out);
+            Py_END_ALLOW_THREADS
+        }
+        return status;
+    }
+
     /* Findings are collected without the GIL: the core calls back under its locks, where the GIL
      * must not be waited for. */
     struct fst_py_texts { char *bytes; size_t size; };
@@ -79,6 +94,7 @@ cdef extern from *:
     int leave "fst_py_leave"(int *count) nogil
     int load "fst_py_load"(int *flag) nogil
     int swap "fst_py_swap"(int *flag, int value) nogil
+    int alloc_long "fst_py_alloc_long"(fst_arena *arena, uint64_t child, fst_ref *out)
     struct fst_py_texts:
         char *bytes
         size_t size
@@ -260,10 +276,11 @@ cdef class Block:
         Py_INCREF(attachment)
         self._attachment = <PyObject *>attachment
 
-    cdef inline void shape(self, Format format) noexcept:
-        if format is not None:
-            Py_INCREF(format)
-            self._format = <PyObject *>format
+    cdef inline void shape(self, PyObject *format) noexcept:
+        # A Format or None. A plain pointer is counted once, and not for the argument, too.
+        if format != <PyObject *>None:
+            Py_INCREF(<object>format)
+            self._format = format
 
     cdef void leave(self) noexcept:
         if leave(&self.life):
@@ -784,7 +801,7 @@ cdef class Attachment:
         cdef Block block = Block.__new__(Block)
         cdef int status
         block.of(self)
-        block.shape(format)
+        block.shape(<PyObject *>format)
         if nbytes < _LONG:
             status = fst_alloc_bytes(self.ptr, group, nbytes, &block.ref)
         else:
@@ -830,7 +847,7 @@ cdef class Attachment:
         if format is not None and format.size > block.ref.nbytes and format.size:
             raise ArenaCorrupted(f"an object of {block.ref.nbytes} bytes is said to be"
                                  f" {format.dtype} {format.shape}")
-        block.shape(format)
+        block.shape(<PyObject *>format)
         return block
 
     cdef Format learn(self, uint64_t cache):
@@ -1106,12 +1123,12 @@ cdef class Link:
         return <Attachment>attachment
 
     cdef inline PyObject *own(self) except NULL:
-        # A reference for who keeps it in a plain pointer.
-        cdef object attachment = self.box[0]
-        if attachment is None:
+        # A reference for who keeps it in a plain pointer; counted once, and not for a variable, too.
+        cdef PyObject *attachment = PyList_GET_ITEM(self.box, 0)
+        if attachment == <PyObject *>None:
             raise Closed("the arena is closed")
-        Py_INCREF(attachment)
-        return <PyObject *>attachment
+        Py_INCREF(<object>attachment)
+        return attachment
 
     @property
     def attachment(self):
@@ -1216,7 +1233,9 @@ cdef class GroupCache:
         cdef Block block
         if wait is None:
             block = Block.__new__(Block)
-            if self._fill(block, zero) == FST_OK:
+            if self._fill(block) == FST_OK:
+                if zero:
+                    _zero(&block.ref)
                 return block
         return _hooks.alloc(self, zero, wait)
 
@@ -1224,31 +1243,30 @@ cdef class GroupCache:
         """A list of n Blocks, or an exception and none: as `Cache.alloc_many`."""
         return _hooks.alloc_many(self, n)
 
-    cdef inline int _fill(self, Block block, bint zero) except? 1:
+    cdef inline int _fill(self, Block block) except? 1:
         # Allocate the Block's object; the status.
         cdef int status
         cdef fst_arena *ptr
         block._attachment = self.link.own()
-        block.shape(self.format)
+        block.shape(<PyObject *>self.format)
         ptr = (<Attachment>block._attachment).ptr
         if self._size < _LONG:
             status = fst_alloc(ptr, self.child, &block.ref)
         else:
-            status = fst_alloc_at_once(ptr, self.child, &block.ref)
-            if status != FST_OK:
-                with nogil:
-                    status = fst_alloc(ptr, self.child, &block.ref)
+            status = alloc_long(ptr, self.child, &block.ref)
         if status == FST_OK:
             block.life = 1
-            if zero:
-                _zero(&block.ref)
         return status
 
     def _attempt(self, bint zero):
         """A Block, or the status."""
         cdef Block block = Block.__new__(Block)
-        cdef int status = self._fill(block, zero)
-        return block if status == FST_OK else status
+        cdef int status = self._fill(block)
+        if status != FST_OK:
+            return status
+        if zero:
+            _zero(&block.ref)
+        return block
 
     def _attempt_many(self, size_t n):
         """(Blocks, status): up to n."""
@@ -1262,7 +1280,7 @@ cdef class GroupCache:
             for i in range(n):
                 block = Block.__new__(Block)
                 block.of(attachment)
-                block.shape(self.format)
+                block.shape(<PyObject *>self.format)
                 blocks.append(block)
             status = fst_alloc_many(attachment.ptr, self.child, n, refs, &got)
             for i in range(got):
