@@ -234,7 +234,7 @@ static void open_alias(void)
 static void open_last_alias(void)
 {
     uint64_t body = make_cache(a, "body", 3000, 0);
-    w->cache = make_cache(a, "alias", 3000, 0);
+    w->cache = make_cache(a, "alias of 3000", 3000, 0);
     MUST(fst_cache_destroy(a, body, NULL));
     open_child();
     MUST(fst_alloc(a, w->child, &w->ref));
@@ -244,7 +244,7 @@ static void open_last_alias(void)
 static void open_body(void)
 {
     w->cache = make_cache(a, "body", 3000, 0);
-    make_cache(a, "alias", 3000, 0);
+    make_cache(a, "alias of 3000", 3000, 0);
 }
 
 static void use_busy_cache(void)
