@@ -107,6 +107,7 @@ cdef extern from "numpy/arrayobject.h":
                                 int flags, PyObject *like)
 
 cdef object _hooks = None
+cdef object _load = None  # what a Block's pickle calls
 cdef cnp.dtype _BYTE = np.dtype(np.uint8)
 cdef Py_ssize_t _ONE = 1
 # From so many bytes on, the GIL is released while an object is allocated or zeroed: the system has
@@ -116,8 +117,9 @@ cdef enum: _LONG = 262144
 
 def install(hooks):
     """Hand in what the modules above decide: see `flagstone.block.Hooks`."""
-    global _hooks
+    global _hooks, _load
     _hooks = hooks
+    _load = hooks.load
 
 
 cdef str _text(const char *text):
@@ -466,18 +468,15 @@ cdef class Block:
         self.use()
         return self.attachment(), self.format()
 
-    def _share(self):
-        """(attachment, message, format): the parts of a pickle; the message's reference is in
-        flight from now on.
-        """
+    cpdef bytes _share(self):
+        """The message of a pickle, whose reference is in flight from now on."""
         cdef fst_message message
         self.export()
         try:
             _check(fst_share((<Attachment>self._attachment).ptr, &self.ref, &message))
         finally:
             self.leave()
-        raw = PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
-        return self.attachment(), raw, self.format()
+        return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
 
     def _copy_from(self, Block source not None):
         """Copy the bytes of a Block of the same size: all of them, whatever they mean."""
@@ -492,7 +491,7 @@ cdef class Block:
             self.leave()
 
     def __reduce__(self):
-        return _hooks.reduce(self)
+        return reduce_block(self)
 
     def __copy__(self):
         return self
@@ -504,6 +503,19 @@ cdef class Block:
         if load(&self.freed) or not load(&self.life):
             return "<Block, freed>"
         return _hooks.repr_of(self, self.attachment(), self.format())
+
+
+def reduce_block(Block block not None):
+    """`Block.__reduce__`. A message is some dozen of calls into Python, most of them with code and data that the message's
+    own bytes have pushed out of the processor's caches: so the usual pickle is made here.
+    """
+    cdef tuple locator = None
+    block.use()
+    if block._format == NULL or not (<Format>block._format).travels:
+        locator = (<Attachment>block._attachment).locator
+    if locator is None:
+        return _hooks.reduce(block)
+    return _load, (locator, block._share())
 
 
 # Blocks and views end in functions of our own, put before what Cython makes: a `__dealloc__` would
@@ -562,6 +574,7 @@ cdef class Attachment:
     cdef readonly bint readonly
     cdef readonly bytes uuid
     cdef readonly str path       # None: anonymous
+    cdef readonly tuple locator  # how others find a named arena (flagstone.attach.Locator); None: anonymous
     cdef readonly dict formats   # cache id -> Format or None, for Blocks that arrive as handles
     cdef list last               # of one: the Known of the last of them; ids are never used again
     cdef readonly bint synchronous  # destroying waits: see fst_destroy_synchronously
@@ -584,6 +597,7 @@ cdef class Attachment:
         _check(fst_arena_get_info(self.ptr, &info))
         self.uuid = info.uuid[:16]
         self.path = None if info.anonymous else _text(info.path)
+        self.locator = None if info.anonymous else (self.uuid, self.path, None)
         self.readonly = info.readonly
         self.formats = {}
         self.last = [None]

@@ -73,8 +73,7 @@ def locate(attachment: Attachment) -> Locator:
     """How another process finds this arena; a descriptor goes along only while a process is being
     started.
     """
-    path = attachment.path
-    return attachment.uuid, path, None if path is not None else _descriptor_for_child(attachment)
+    return attachment.locator or (attachment.uuid, None, _descriptor_for_child(attachment))
 
 
 def attach(locator: Locator, *, readonly: bool = False) -> Attachment:
@@ -85,10 +84,10 @@ def attach(locator: Locator, *, readonly: bool = False) -> Attachment:
         FlagstoneError: it is anonymous and has not come to this process.
     """
     uuid, path, descriptor = locator
+    attachment = _known.get(uuid)
+    if attachment is not None and attachment.usable:
+        return attachment
     with _lock:
-        attachment = _known.get(uuid)
-        if attachment is not None and attachment.usable:
-            return attachment
         _leave_at_the_end()
         attachment = Attachment.find(uuid)
         if attachment is not None and attachment.usable:

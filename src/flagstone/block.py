@@ -4,6 +4,7 @@ speed.
 
 from __future__ import annotations
 
+import copyreg
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,10 +74,12 @@ def _as_array(value: Any) -> NDArray[Any]:
 
 
 def _reduce(block: Block) -> tuple[Any, ...]:
-    attachment, message, form = block._share()
+    """The pickle of a Block whose arena is anonymous, or whose dtype and shape travel with it."""
+    attachment, form = block._parts
+    locator = locate(attachment)
     if form is None or not form.travels:
-        return _load, (locate(attachment), message)
-    return _load, (locate(attachment), message, descr_of(form.dtype), form.shape)
+        return _load, (locator, block._share())
+    return _load, (locator, block._share(), descr_of(form.dtype), form.shape)
 
 
 def _load(
@@ -146,9 +149,11 @@ class Hooks:
     deepcopy = staticmethod(_deepcopy)
     format_of = staticmethod(format_of)
     holders_of = staticmethod(_holders)
+    load = staticmethod(_load)
     reduce = staticmethod(_reduce)
     repr_bound = staticmethod(repr_bound)
     repr_of = staticmethod(_repr)
 
 
 _core.install(Hooks)
+copyreg.pickle(Block, _core.reduce_block)  # found sooner than __reduce__
