@@ -20,6 +20,7 @@
 #include "region/lock.h"
 
 #define FILTER_BITS (1u << 16)
+#define FILTER_FEW  64u /* words of the filter that are cleared one by one: all of it is more lines than a small batch looks at */
 
 /* One for each attachment, used by who holds the reaper's lock: too large for the stack of any thread that may be short of memory. */
 struct fst_batch {
@@ -33,6 +34,8 @@ struct fst_batch {
     uint64_t grace_ns;                 /* spent waiting for readers */
     struct fst_ended ended;
     uint64_t filter[FILTER_BITS / 64]; /* by slab: may it have condemned words? Saves the scan a look at most words. */
+    uint32_t filter_used;              /* words of it that are not 0; the first of them: */
+    uint16_t filter_words[FILTER_FEW];
 };
 
 static uint32_t filter_bit(uint64_t oid)
@@ -44,7 +47,24 @@ static_assert(FILTER_BITS == 1u << 16, "filter_bit");
 static void filter_add(struct fst_batch *b, uint64_t oid)
 {
     uint32_t bit = filter_bit(oid);
-    b->filter[bit / 64] |= 1ull << (bit % 64);
+    uint64_t *word = &b->filter[bit / 64];
+    if (!*word) {
+        if (b->filter_used < FILTER_FEW)
+            b->filter_words[b->filter_used] = (uint16_t)(bit / 64);
+        b->filter_used++;
+    }
+    *word |= 1ull << (bit % 64);
+}
+
+/* Of what the last batch left in it. */
+static void filter_clear(struct fst_batch *b)
+{
+    if (b->filter_used > FILTER_FEW)
+        memset(b->filter, 0, sizeof b->filter);
+    else
+        for (uint32_t i = 0; i < b->filter_used; i++)
+            b->filter[b->filter_words[i]] = 0;
+    b->filter_used = 0;
 }
 
 static bool filter_has(const struct fst_batch *b, uint64_t oid)
@@ -435,12 +455,12 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     if (fst_trylock(a, &sb->reaper_lock) == FST_TRY_BUSY)
         return fst_fail(FST_BUSY, "another batch is running");
     if (options->drops_only && fst_load_relaxed(&sb->batch_dirty)) {
-        fst_unlock(a, &sb->reaper_lock);
+        fst_unlock_all(a, &sb->reaper_lock);
         return fst_fail(FST_BUSY, "the last batch was broken off: the next one has to look at everything");
     }
     struct fst_batch *b = a->batch;
     memset(b, 0, offsetof(struct fst_batch, ended));
-    memset(b->filter, 0, sizeof b->filter);
+    filter_clear(b);
     b->t = t;
     b->a = a;
     b->options = options;
@@ -464,8 +484,9 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     }
     fst_store_relaxed(&sb->batch_groups, 0);
     fst_store_relaxed(&sb->batch_started, 0);
-    fst_unlock(a, &sb->reaper_lock);
-    fst_futex_wake(&sb->batches, INT32_MAX);
+    fst_unlock_all(a, &sb->reaper_lock);
+    if (fst_load_seq_cst(&sb->waiters)) /* for memory, whoever had it */
+        fst_futex_wake(&sb->batches, INT32_MAX);
     return rc;
 }
 
@@ -506,7 +527,7 @@ int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch
         left.timeout = options->timeout - waited;
         int rc = fst_batch_run(t, &left);
         if (rc == FST_BUSY)
-            fst_futex_wait(&sb->batches, done, left.timeout < 5 * FST_MS ? left.timeout : 5 * FST_MS);
+            fst_lock_sleep(&sb->reaper_lock, left.timeout < 5 * FST_MS ? left.timeout : 5 * FST_MS);
         else if (rc != FST_OK)
             return rc;
         mine = mine || rc == FST_OK;

@@ -162,7 +162,7 @@ struct fst_superblock {
 
     /* the reaper (reclaim/batch.c) */
     alignas(64) uint32_t reaper_lock;
-    uint32_t batches;       /* futex: number of batches completed; whoever needs a batch sleeps on it */
+    uint32_t batches;       /* futex: number of batches completed; whoever waits for memory sleeps on it */
     uint32_t batches_begun; /* the running batch's number, or the last one's */
     uint32_t batch_dirty;   /* 1: a batch is under way, or was broken off: the next one looks at everything */
     uint32_t waiters;       /* how many wait for memory: a drop that sees one asks for a batch at once */

@@ -157,11 +157,31 @@ enum fst_try fst_trylock(struct fst_arena *a, uint32_t *lock)
     return FST_TRY_BUSY;
 }
 
-void fst_unlock(struct fst_arena *a, uint32_t *lock)
+static void unlock(struct fst_arena *a, uint32_t *lock, int sleepers)
 {
     if (__builtin_expect(sample.lock == lock, 0))
         end_sample(a);
     /* PAIR(lock). A kill after the swap and before the wake-up is why waiters' sleep is bounded. */
     if (fst_swap32(lock, 0) & FST_LOCK_WAITERS)
-        fst_futex_wake(lock, 1);
+        fst_futex_wake(lock, sleepers);
+}
+
+void fst_unlock(struct fst_arena *a, uint32_t *lock)
+{
+    unlock(a, lock, 1);
+}
+
+void fst_unlock_all(struct fst_arena *a, uint32_t *lock)
+{
+    unlock(a, lock, INT32_MAX);
+}
+
+void fst_lock_sleep(uint32_t *lock, uint64_t timeout)
+{
+    uint32_t seen = fst_load_relaxed(lock);
+    while (seen && !(seen & FST_LOCK_WAITERS))
+        if (fst_cas32(lock, &seen, seen | FST_LOCK_WAITERS))
+            seen |= FST_LOCK_WAITERS;
+    if (seen)
+        fst_futex_wait(lock, seen, timeout);
 }

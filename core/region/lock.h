@@ -34,6 +34,11 @@ enum fst_try fst_trylock(struct fst_arena *a, uint32_t *lock);
 
 void fst_unlock(struct fst_arena *a, uint32_t *lock);
 
+/* For a lock whose waiters want what its owner does under it, and not the lock: sleep until it was given back, at most so long; and give it back
+ * so that all of them look. */
+void fst_lock_sleep(uint32_t *lock, uint64_t timeout);
+void fst_unlock_all(struct fst_arena *a, uint32_t *lock);
+
 /* Is the process that had this slot with this generation's low bits alive? */
 bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low);
 
