@@ -174,11 +174,11 @@ static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id)
     return fill_free(own) && use(t, act, own);
 }
 
-int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active **out)
+int fst_active_find(struct fst_thread *t, uint64_t child_id, struct fst_active **out)
 {
     struct fst_arena *a = t->arena;
     uint32_t child = (uint32_t)child_id, id;
-    uint64_t state = 0, slab_state = 0;
+    uint64_t state = 0;
     int rc = fst_child_check(a, child_id, &state);
     if (rc)
         return rc;
@@ -197,15 +197,24 @@ int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active *
             return FST_OK;
         else
             disown(t, fst_owned_of(t, id));
-    if (fst_is_damaged(a))
-        return fst_damage(a);
+    return fst_verdict(a, FST_BUSY);
+}
+
+int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active **out)
+{
+    uint32_t id;
+    uint64_t slab_state = 0;
+    int rc = fst_active_find(t, child_id, out);
+    if (rc != FST_BUSY)
+        return rc;
+    struct fst_active *act = *out;
     if (!act->child->pages) {
         /* Unless it ended since fst_child_check, and the descriptor has gone on to the life of another cache. */
-        if (fst_load_acquire(&act->child->state) != state)
+        if (fst_load_acquire(&act->child->state) != act->child_state)
             return fst_fail(FST_CLOSED, "the cache or the group has ended");
         return fst_fail(FST_INVALID, "objects of this cache have no common size: allocate by number of bytes");
     }
-    rc = fst_slab_new(t, child, state, act->child->pages, act->child->objects, 0, true, &id, &slab_state);
+    rc = fst_slab_new(t, (uint32_t)child_id, act->child_state, act->child->pages, act->child->objects, 0, true, &id, &slab_state);
     if (rc == FST_OK)
         adopt(t, act, id);
     return rc;

@@ -96,9 +96,11 @@ void fst_actives_release(struct fst_thread *t);
 bool fst_active_is(const struct fst_thread *t, uint32_t child);
 void fst_active_let_go(struct fst_thread *t, uint32_t child);
 
-/* Make the thread's active slab of this child one that has free objects: another one that it owns, a partial one, a new one; then
- * *(*out)->bits is not 0, as far as anybody knows. FST_FULL, FST_LIMIT, FST_CLOSED.
- * Takes the child's lock and commits memory: never inside a section. */
+/* Make the thread's active slab of this child one that has free objects: another one that it owns, a partial one; then *(*out)->bits is not 0,
+ * as far as anybody knows. FST_BUSY: there is none; FST_CLOSED. Takes the child's lock. */
+int fst_active_find(struct fst_thread *t, uint64_t child_id, struct fst_active **out);
+
+/* The same, or a new slab. FST_FULL, FST_LIMIT, FST_CLOSED. Commits memory: never inside a section. */
 int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active **out);
 
 #endif

@@ -237,9 +237,19 @@ static __attribute__((noinline)) int alloc_after(struct fst_arena *a, uint64_t c
     return alloc_behind_fence(a, child, slack, out) == GOT ? FST_OK : alloc_at_last(a, child, slack, out);
 }
 
+/* As alloc_slow, as far as the system is not asked for memory. */
 static __attribute__((noinline)) int alloc_busy(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
-    return alloc_behind_fence(a, child, slack, out) == GOT ? FST_OK : FST_BUSY;
+    struct fst_thread *t = fst_thread_current;
+    struct fst_active *act;
+    if (alloc_behind_fence(a, child, slack, out) == GOT)
+        return FST_OK;
+    if (t->arena != a || a->readonly)
+        return FST_BUSY;
+    fst_reuse_for_child(t, child);
+    if (fst_active_find(t, child, &act) != FST_OK || act->constructs || !t->entry_count)
+        return FST_BUSY;
+    return try_active(t, act, slack, true, out) == GOT ? FST_OK : FST_BUSY;
 }
 
 typedef int alloc_rest(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out);

@@ -252,11 +252,12 @@ struct fst_message {
     uint32_t tag;   /* use of that entry */
 };
 
-/* Allocate an object of the child. The fast path is one compare-and-swap and touches no lock; when it needs memory it may take
+/* Allocate an object of the child. The fast path touches no lock and needs no compare-and-swap; when it needs memory it may take
  * locks for microseconds and system calls to commit memory, but it never waits for a grace period.
  * FST_FULL, FST_LIMIT: fst_reclaim() and try again. FST_CLOSED: group or cache has ended. FST_READONLY. */
 int fst_alloc(fst_arena *arena, uint64_t child, struct fst_ref *out);
-/* The same if a free object is at hand, in a slab that the calling thread owns; else FST_BUSY, without a text: call fst_alloc. */
+/* The same if there is a free object in a slab that is there; else FST_BUSY: call fst_alloc. Takes microseconds, and none for memory of the
+ * system: for callers that hold what others wait for. */
 int fst_alloc_at_once(fst_arena *arena, uint64_t child, struct fst_ref *out);
 /* Up to n objects; *got receives how many. FST_OK when all n were had. */
 int fst_alloc_many(fst_arena *arena, uint64_t child, size_t n, struct fst_ref *out, size_t *got);

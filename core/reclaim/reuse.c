@@ -1,5 +1,7 @@
 #include "reclaim/reuse.h"
 
+#include <unistd.h>
+
 #include "alloc/active.h"
 #include "reclaim/batch.h"
 #include "reclaim/reaper.h"
@@ -7,7 +9,7 @@
 
 #define LOOKS_A_PAGE 32u /* entries and slots that a batch may look at for each page: ns each, where writing to a page takes 200 */
 #define LOOKS_A_DROP 16u /* as many as it counts for: its object is condemned, and released */
-#define REST_PAGES   1536u /* 6 MiB, some times what a processor's own cache holds */
+#define OWN_CACHE    (2u << 20) /* bytes of a processor's own cache, where the system does not say */
 
 /* Has a slab that the thread owns a free object? May be wrong: then there is a batch for nothing, or a new slab. */
 static bool owns_free(const struct fst_thread *t, uint64_t child_id)
@@ -52,12 +54,28 @@ static bool quick(struct fst_arena *a, uint64_t most, uint32_t *dropped)
     return true;
 }
 
+uint64_t fst_reuse_rest(const struct fst_arena *a)
+{
+    static uint64_t known; /* asking may trap in a virtual machine */
+    uint64_t pages = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (!pages) {
+        long own = 0;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+        own = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+        pages = 2 * fst_pages_of(own > 0 ? (uint64_t)own : OWN_CACHE);
+        __atomic_store_n(&known, pages, __ATOMIC_RELAXED);
+    }
+    return a->capacity_pages / 16 < pages ? a->capacity_pages / 16 : pages;
+}
+
 /* Let what was dropped lie for a while? As long as little goes round, it is reused at once, and stays in the caches next to the processors
  * that use it. When more is under way than they hold, its bytes come from the shared cache anyway; but those of an object that another
- * processor has just read are still in that one's own, and writing there takes twice as long as where nobody was for some MiB. */
+ * processor has just read are still in that one's own, and writing there takes longer than to what it has lost since, by reading twice as much
+ * as its cache holds. */
 static bool let_lie(const struct fst_arena *a, uint64_t dropped, uint64_t used)
 {
-    uint64_t rest = a->capacity_pages / 16 < REST_PAGES ? a->capacity_pages / 16 : REST_PAGES;
+    uint64_t rest = fst_reuse_rest(a);
     return dropped < rest && used >= dropped + rest;
 }
 

@@ -3,7 +3,7 @@
  *
  * Where there are few references to look at, that costs less than waking the reaper thread, and far less than memory that is new to the
  * processor's caches. So drops of large objects do not hurry the reaper (reclaim/reaper.c). As long as little goes round, the next allocation
- * gets what was dropped last, whose bytes are still in a cache; when much is under way, some MiB of it rest first (let_lie).
+ * gets what was dropped last, whose bytes are still in a cache; when much is under way, some of it rests first (fst_reuse_rest).
  *
  * An allocation never waits for it: where a batch may take long, because it would have many references to look at, readers to wait for or
  * a process to bury, or where another one is running, there is a new slab, and what was dropped is the reaper's. Such a batch looks at
@@ -30,6 +30,9 @@ static inline void fst_reuse_for_child(struct fst_thread *t, uint64_t child_id)
     if (fst_is_child(t->arena, child) && fst_load_relaxed(&fst_child_at(t->arena, child)->stride) >= FST_REUSE_LEAST)
         fst_reuse_for_slab(t, child_id);
 }
+
+/* How many pages of what was dropped rest, when more is in use. */
+uint64_t fst_reuse_rest(const struct fst_arena *a);
 
 /* There was no memory for so many bytes. True: some was released, try again. */
 bool fst_reuse_at_need(struct fst_thread *t, uint64_t bytes);

@@ -3,6 +3,7 @@
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
 #include "reclaim/reaper.h"
+#include "reclaim/reuse.h"
 #include "region/lock.h"
 #include "support.h"
 
@@ -158,30 +159,32 @@ static void not_what_is_in_use(void)
         CHECK(ref.data != taken.data && ref.data != sent.data);
         fill(ref.data, LARGE, 3);
     }
-    CHECK_EQ(9, info().released_objects);
+    CHECK(info().released_objects >= 7 && info().released_objects <= 9); /* the last of them may rest */
     CHECK(filled(taken.data, LARGE, 1));
     CHECK(filled(sent.data, LARGE, 2));
     fst_drop(a, &taken);
     tear_down();
 }
 
-/* When much is under way, what was dropped rests for a while; but no more than some MiB of it. */
+/* When much is under way, what was dropped rests for a while; but no more of it than the processor's cache says, or a sixteenth of the arena. */
 static void it_rests_when_much_is_in_use(void)
 {
     set_up();
-    enum { USED = 12, REST = 4 }; /* MiB; a sixteenth of the arena rests */
-    struct fst_ref refs[USED], last[REST];
+    enum { USED = 12, MOST = 4 }; /* MiB */
+    struct fst_ref refs[USED], last[MOST];
+    int rest = (int)((fst_reuse_rest(a) * FST_PAGE + MIB - 1) / MIB);
+    CHECK(0 < rest && rest <= MOST);
     for (int i = 0; i < USED; i++)
         refs[i] = alloc_one(a, child);
     for (int i = 0; i < 100; i++) {
         int k = i % USED;
-        last[i % REST] = drop_shared(refs[k]);
+        last[i % MOST] = drop_shared(refs[k]);
         refs[k] = alloc_one(a, child);
-        for (int j = 0; j < REST && j <= i && i < REST - 1; j++)
+        for (int j = 0; j < rest && j <= i && i < rest - 1; j++)
             CHECK(refs[k].data != last[j].data);
-        CHECK(info().used <= (USED + REST + 3) * MIB);
+        CHECK(info().used <= (USED + (uint64_t)rest + 3) * MIB);
     }
-    CHECK(info().released_objects >= 100 - REST);
+    CHECK(info().released_objects >= 100 - (uint64_t)rest);
     for (int i = 0; i < USED; i++)
         fst_drop(a, &refs[i]);
     tear_down();
