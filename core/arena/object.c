@@ -55,7 +55,8 @@ static bool ours_behind_fence(const struct fst_thread *t, const struct fst_slab 
 
 /* One attempt at an object of the active slab. While we say that we allocate from it, and it is ours, nobody else changes its free words: so
  * plain stores do. `fence`: where that is needed. */
-static inline enum attempt try_active(struct fst_thread *t, struct fst_active *act, uint64_t slack, bool fence, struct fst_ref *out)
+static inline __attribute__((always_inline)) enum attempt try_active(struct fst_thread *t, struct fst_active *act, uint64_t slack,
+                                                                     bool fence, struct fst_ref *out)
 {
     uint64_t bits = *act->bits;
     if (__builtin_expect(!bits || !t->entry_count, 0))

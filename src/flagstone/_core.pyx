@@ -76,6 +76,43 @@ cdef extern from *:
         return status;
     }
 
+    /* Blocks that have ended, to begin again: a Block comes and goes as often as an object, and making one anew is as dear as the
+     * object. None where threads run at once. */
+    static PyObject *fst_py_spare[256];
+    static int fst_py_spares;
+    static inline int fst_py_put_aside(PyObject *block) {
+    #ifndef Py_GIL_DISABLED
+        if (fst_py_spares < (int)(sizeof fst_py_spare / sizeof *fst_py_spare)) {
+            fst_py_spare[fst_py_spares++] = block;
+            return 1;
+        }
+    #endif
+        return 0;
+    }
+    static inline PyObject *fst_py_again(void) {
+        PyObject *block = fst_py_spare[--fst_py_spares];
+        _Py_NewReference(block);
+        return block;
+    }
+
+    /* alloc() without arguments, which is nearly every one, goes past what Cython makes to take arguments apart. */
+    static PyObject *(*fst_py_alloc_plain)(PyObject *);
+    static PyCFunction fst_py_alloc_any;
+    static PyObject *fst_py_alloc(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+        if (count == 0 && names == NULL)
+            return fst_py_alloc_plain(self);
+        return ((PyObject *(*)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *))(void (*)(void))fst_py_alloc_any)(
+            self, args, count, names);
+    }
+    static void fst_py_shorten_alloc(PyObject *method, PyObject *(*plain)(PyObject *)) {
+        PyMethodDef *def = Py_TYPE(method) == &PyMethodDescr_Type ? ((PyMethodDescrObject *)method)->d_method : NULL;
+        if (def == NULL || def->ml_flags != (METH_FASTCALL | METH_KEYWORDS))
+            return; /* slower, and right */
+        fst_py_alloc_plain = plain;
+        fst_py_alloc_any = def->ml_meth;
+        def->ml_meth = (PyCFunction)(void (*)(void))fst_py_alloc;
+    }
+
     /* Findings are collected without the GIL: the core calls back under its locks, where the GIL
      * must not be waited for. */
     struct fst_py_texts { char *bytes; size_t size; };
@@ -95,6 +132,10 @@ cdef extern from *:
     int load "fst_py_load"(int *flag) nogil
     int swap "fst_py_swap"(int *flag, int value) nogil
     int alloc_long "fst_py_alloc_long"(fst_arena *arena, uint64_t child, fst_ref *out)
+    int spares "fst_py_spares"
+    int put_aside "fst_py_put_aside"(PyObject *block) noexcept
+    Block again "fst_py_again"()
+    void shorten_alloc "fst_py_shorten_alloc"(object method, object (*plain)(object))
     struct fst_py_texts:
         char *bytes
         size_t size
@@ -242,7 +283,6 @@ cdef class View:
 
 
 @cython.final
-@cython.freelist(256)
 @cython.no_gc
 cdef class Block:
     """An object in an arena, and this process's reference to it.
@@ -530,11 +570,25 @@ cdef void _end_block(PyObject *self) noexcept:
     # Views hold the Block, so none is left: either the Block's own 1 remains, or nothing (freed, or
     # never filled).
     cdef PyObject *attachment = (<Block>self)._attachment
+    cdef PyObject *format = (<Block>self)._format
     if (<Block>self).life:
         fst_drop((<Attachment>attachment).ptr, &(<Block>self).ref)
-    Py_XDECREF((<Block>self)._format)
-    Py_XDECREF(attachment)
-    _block_rest(self)
+    if not put_aside(self):
+        _block_rest(self)
+    Py_XDECREF(format)
+    Py_XDECREF(attachment)  # may be the arena's end, and run anything
+
+
+cdef inline Block _begin_block():
+    """A Block with nothing in it."""
+    cdef Block block
+    if not spares:
+        return Block.__new__(Block)
+    block = again()
+    block._attachment = NULL
+    block._format = NULL
+    block.life = block.freed = 0
+    return block
 
 
 cdef void _end_view(PyObject *self) noexcept:
@@ -812,7 +866,7 @@ cdef class Attachment:
     # try again
 
     def alloc_bytes(self, uint64_t group, uint64_t nbytes, Format format):
-        cdef Block block = Block.__new__(Block)
+        cdef Block block = _begin_block()
         cdef int status
         block.of(self)
         block.shape(<PyObject *>format)
@@ -828,7 +882,7 @@ cdef class Attachment:
 
     def take(self, bytes message not None, Format format):
         """The Block of a pickled message; `format` None is the cache's."""
-        cdef Block block = Block.__new__(Block)
+        cdef Block block = _begin_block()
         cdef fst_message value
         block.of(self)
         _message(message, &value)
@@ -837,7 +891,7 @@ cdef class Attachment:
 
     cpdef Block resolve(self, Handle handle):
         """The Block of a bare handle."""
-        cdef Block block = Block.__new__(Block)
+        cdef Block block = _begin_block()
         cdef int status
         block.of(self)
         status = fst_resolve(self.ptr, &handle.value, &block.ref)
@@ -1246,7 +1300,7 @@ cdef class GroupCache:
         """A `Block`; arguments and errors as in `Cache.alloc`."""
         cdef Block block
         if wait is None:
-            block = Block.__new__(Block)
+            block = _begin_block()
             if self._fill(block) == FST_OK:
                 if zero:
                     _zero(&block.ref)
@@ -1274,7 +1328,7 @@ cdef class GroupCache:
 
     def _attempt(self, bint zero):
         """A Block, or the status."""
-        cdef Block block = Block.__new__(Block)
+        cdef Block block = _begin_block()
         cdef int status = self._fill(block)
         if status != FST_OK:
             return status
@@ -1292,7 +1346,7 @@ cdef class GroupCache:
         cdef fst_ref *refs = <fst_ref *>_allocate(n, sizeof(fst_ref))
         try:
             for i in range(n):
-                block = Block.__new__(Block)
+                block = _begin_block()
                 block.of(attachment)
                 block.shape(<PyObject *>self.format)
                 blocks.append(block)
@@ -1322,6 +1376,39 @@ cdef class GroupCache:
 
     def __repr__(self):
         return _hooks.repr_bound(self)
+
+
+cdef object _alloc_plain(GroupCache self):
+    # GroupCache.alloc() without arguments: as _fill(), as far as nothing goes wrong.
+    cdef PyObject *attachment = PyList_GET_ITEM(self.link.box, 0)
+    cdef int status
+    cdef Block block
+    if not spares or attachment == <PyObject *>None:
+        return _otherwise(self)
+    block = again()
+    Py_INCREF(<object>attachment)
+    block._attachment = attachment
+    block._format = NULL
+    block.shape(<PyObject *>self.format)
+    block.life = block.freed = 0
+    if self._size < _LONG:
+        status = fst_alloc((<Attachment>attachment).ptr, self.child, &block.ref)
+    else:
+        status = alloc_long((<Attachment>attachment).ptr, self.child, &block.ref)
+    if status != FST_OK:
+        return _otherwise(self)
+    block.life = 1
+    return block
+
+
+cdef object _alloc_otherwise(GroupCache self):
+    return self.alloc(zero=False)
+
+
+# Behind a pointer, so that no register is saved for it in the function above.
+cdef object (*_otherwise)(GroupCache self)
+_otherwise = _alloc_otherwise
+shorten_alloc(GroupCache.alloc, <object (*)(object)>_alloc_plain)
 
 
 cdef void _zero(fst_ref *ref) noexcept:

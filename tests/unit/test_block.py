@@ -470,3 +470,40 @@ def test_a_collection_in_the_middle_of_anything(arena, cache):
             del block
     finally:
         gc.set_threshold(*threshold)
+
+
+def test_begins_with_nothing_of_another(arena, cache):
+    """Blocks that end are used for those that begin."""
+    blocks = [cache.alloc() for _ in range(600)]
+    for block in blocks[::2]:
+        block.free()
+    views = [block.array for block in blocks[1::4]]
+    del block, blocks
+    for plain in [arena.alloc(8) for _ in range(700)]:
+        assert (plain.nbytes, plain.array.dtype, plain.array.shape) == (8, np.uint8, (8,))
+    shaped = [cache.alloc() for _ in range(700)]
+    assert all(block.array.shape == (2, 3) for block in shaped)
+    assert len({one.array.ctypes.data for one in shaped} | {v.ctypes.data for v in views}) == 850
+
+
+def test_ends_in_the_middle_of_another_end(arena_name):
+    """The last Block of an arena ends the attachment, whose end may make and end Blocks."""
+    with flagstone.open(arena_name) as other:
+        cache = other.cache("other", size=8)
+        arena = flagstone.open(None)
+        alloc = arena.cache("frame", size=8).bind().alloc
+        block = alloc()
+        arena.close()
+        with pytest.raises(flagstone.Closed):
+            alloc()
+        del block
+        assert cache.alloc().nbytes == 8
+
+
+@pytest.mark.parametrize("arguments", [(True,), (1, 2)])
+def test_alloc_takes_no_positional_arguments(cache, arguments):
+    with pytest.raises(TypeError):
+        cache.bind().alloc(*arguments)
+    with pytest.raises(TypeError):
+        cache.bind().alloc(zero=True, nonsense=1)
+    assert cache.bind().alloc(zero=True, wait=0.0).array.sum() == 0
