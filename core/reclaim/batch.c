@@ -27,15 +27,17 @@ struct fst_batch {
     struct fst_thread *t;
     struct fst_arena *a;
     const struct fst_batch_options *options;
-    struct fst_burial *burial;         /* of the dead process whose references are looked at, or NULL */
-    bool everything;                   /* the last batch was broken off */
-    uint64_t condemned;                /* words that need the scan */
-    uint64_t objects, bytes, children; /* released */
-    uint64_t grace_ns;                 /* spent waiting for readers */
+    struct fst_burial *burial;                /* of the dead process whose references are looked at, or NULL */
+    bool everything;                          /* the last batch was broken off */
+    uint64_t condemned;                       /* words that need the scan */
+    uint64_t objects, bytes, children;        /* released */
+    uint64_t grace_ns;                        /* spent waiting for readers */
+    uint64_t spliced[FST_MAX_PROCESSES / 64]; /* by slot: entries of it may be TAKEN */
     struct fst_ended ended;
     uint64_t filter[FILTER_BITS / 64]; /* by slab: may it have condemned words? Saves the scan a look at most words. */
     uint32_t filter_used;              /* words of it that are not 0; the first of them: */
     uint16_t filter_words[FILTER_FEW];
+    uint64_t looked; /* entries that the last scan of this process looked at; read without the lock */
 };
 
 static uint32_t filter_bit(uint64_t oid)
@@ -153,6 +155,7 @@ static void splice_process(struct fst_batch *b, uint32_t slot)
         return;
     if (state == FST_PROCESS_LIVE && !b->everything && fst_load_relaxed(&p->dropped) == 0)
         return;
+    b->spliced[slot / 64] |= 1ull << (slot % 64);
     fst_swap32(&p->dropped, 0); /* a drop from here on kicks again */
     uint64_t *entries = fst_entries_of(b->a, slot);
     uint32_t top = fst_entry_top(b->a, slot);
@@ -287,12 +290,14 @@ static void scan_inflight(struct fst_batch *b)
 static void scan_processes(struct fst_batch *b)
 {
     uint32_t processes = fst_process_top(b->a);
+    uint64_t looked = 0;
     for (uint32_t slot = 0; slot < processes; slot++) {
         const struct fst_process *p = fst_process_at(b->a, slot);
         if (fst_state(fst_load_acquire(&p->state)) == FST_PROCESS_FREE)
             continue; /* JOINING counts: a forked child's table is filled before it is LIVE */
         const uint64_t *entries = fst_entries_of(b->a, slot);
         uint32_t top = fst_entry_top(b->a, slot);
+        looked += top;
         for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
             uint64_t entry = fst_load_acquire(&entries[i]);
             uint32_t is = fst_entry_state(entry);
@@ -304,12 +309,20 @@ static void scan_processes(struct fst_batch *b)
                 keep(b->a, fst_entry_oid(entry), entry, false);
         }
     }
+    fst_store_relaxed(&b->looked, looked);
+}
+
+uint64_t fst_batch_looked(const struct fst_arena *a)
+{
+    return fst_load_relaxed(&a->batch->looked);
 }
 
 /* ---- release and empty ---- */
 
 static void finish_process(struct fst_batch *b, uint32_t slot)
 {
+    if (!(b->spliced[slot / 64] >> (slot % 64) & 1))
+        return;
     uint64_t *entries = fst_entries_of(b->a, slot);
     const struct fst_process *p = fst_process_at(b->a, slot);
     uint32_t top = fst_entry_top(b->a, slot);

@@ -17,10 +17,14 @@
 #include "reclaim/reuse.h"
 #include "refs/reftable.h"
 
-#define ENOUGH       1024u          /* entries that a batch is worth */
-#define ENOUGH_BYTES (4u << 20)     /* so that objects go round in the processor's cache */
-#define REUSED       16u            /* large ones count a sixteenth: allocators take them without us (reclaim/reuse.h) */
-#define GATHER_NS    (3 * FST_MS)   /* after a first drop: wait so long for more */
+#define ENOUGH       1024u        /* entries that a batch is worth */
+#define ENOUGH_BYTES (4u << 20)   /* so that objects go round in the processor's cache */
+#define REUSED       16u          /* large ones count a sixteenth: allocators take them without us (reclaim/reuse.h) */
+#define GATHER_NS    (3 * FST_MS) /* after a first drop: wait so long for more, */
+#define GATHER_MOST  (200 * FST_MS)
+#define ENTRY_NS     8u  /* and so much longer for each entry that a batch looks at: an eighth of one processor's time at most */
+#define ENTRY_DROPS  4u  /* so many entries put off a batch by a drop, */
+#define ENTRY_BYTES  64u /* and each by so many bytes dropped: what a batch costs is shared by as many drops */
 #define TICK_NS      (400 * FST_MS) /* between two looks for deaths */
 #define GRACE_NS     (200 * FST_MS) /* for a grace period, before the thread breaks off and tries again */
 #define IDLE_TICKS   5u             /* ticks without a batch before memory is given back to the system */
@@ -87,12 +91,20 @@ static uint32_t waiting(struct fst_arena *a)
     return fst_load_relaxed(&a->sb->ended_groups) - fst_load_relaxed(&a->sb->ended_taken);
 }
 
+/* Entries that a batch looks at: as many as this process has, or found when it last ran one. */
+static uint64_t entries(const struct fst_arena *a)
+{
+    uint64_t own = a->refs->live, all = fst_batch_looked(a);
+    return own > all ? own : all;
+}
+
 /* Wait a little for more to do. True: another process's batch began after our kick and is over, so that ours is done. */
 static bool gather(struct fst_arena *a)
 {
     struct fst_reaper *r = a->reaper;
     uint32_t begun = fst_load_acquire(&a->sb->batches_begun); /* PAIR(batch-number) */
-    fst_futex_wait(&r->kick, KICK_GATHER, GATHER_NS);
+    uint64_t wait = GATHER_NS + entries(a) * ENTRY_NS;
+    fst_futex_wait(&r->kick, KICK_GATHER, wait < GATHER_MOST ? wait : GATHER_MOST);
     if ((int32_t)(fst_load_acquire(&a->sb->batches) - begun) <= 0)
         return false;
     /* Who drops counts first and kicks then: either its kick comes after this, or its count is seen here, and we gather again. */
@@ -199,8 +211,8 @@ void fst_reaper_dropped(struct fst_arena *a, uint64_t bytes)
         bytes /= REUSED;
     uint64_t sum = __atomic_load_n(&r->bytes, __ATOMIC_RELAXED) + bytes;
     __atomic_store_n(&r->bytes, sum, __ATOMIC_RELAXED);
-    uint32_t live = a->refs->live, enough = live / 4 > ENOUGH ? live / 4 : ENOUGH;
-    bool now = __atomic_load_n(&a->refs->fresh, __ATOMIC_RELAXED) >= enough || sum >= ENOUGH_BYTES;
+    uint64_t live = entries(a), enough = live / ENTRY_DROPS > ENOUGH ? live / ENTRY_DROPS : ENOUGH;
+    bool now = __atomic_load_n(&a->refs->fresh, __ATOMIC_RELAXED) >= enough || sum >= ENOUGH_BYTES + live * ENTRY_BYTES;
     kick(a, now || fst_load_relaxed(&a->sb->waiters) ? KICK_NOW : KICK_GATHER);
 }
 
