@@ -13,7 +13,18 @@ from benchmarks.harness import ROOT, Bench, Settings
 from benchmarks.peers import without_leftovers
 
 # In the order of the report.
-PARTS = ("alloc", "array", "core", "resolve", "handover", "teardown", "memory", "scale")
+PARTS = (
+    "alloc",
+    "array",
+    "core",
+    "resolve",
+    "batch",
+    "handover",
+    "teardown",
+    "memory",
+    "fork",
+    "scale",
+)
 
 
 def arguments() -> argparse.Namespace:

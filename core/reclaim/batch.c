@@ -13,14 +13,18 @@
 #include "reclaim/cgroup.h"
 #include "reclaim/ending.h"
 #include "reclaim/release.h"
+#include "reclaim/scan.h"
 #include "refs/claim.h"
 #include "refs/inflight.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
 #include "region/lock.h"
 
-#define FILTER_BITS (1u << 16)
-#define FILTER_FEW  64u /* words of the filter that are cleared one by one: all of it is more lines than a small batch looks at */
+#define TAKEN_FEW 1024u /* TAKEN entries that a batch remembers, so that it need not look for them again */
+
+struct fst_taken {
+    uint32_t slot, entry;
+};
 
 /* One for each attachment, used by who holds the reaper's lock: too large for the stack of any thread that may be short of memory. */
 struct fst_batch {
@@ -30,50 +34,14 @@ struct fst_batch {
     struct fst_burial *burial;                /* of the dead process whose references are looked at, or NULL */
     bool everything;                          /* the last batch was broken off */
     uint64_t condemned;                       /* words that need the scan */
+    uint64_t n_taken;                         /* TAKEN entries */
     uint64_t objects, bytes, children;        /* released */
     uint64_t grace_ns;                        /* spent waiting for readers */
     uint64_t spliced[FST_MAX_PROCESSES / 64]; /* by slot: entries of it may be TAKEN */
     struct fst_ended ended;
-    uint64_t filter[FILTER_BITS / 64]; /* by slab: may it have condemned words? Saves the scan a look at most words. */
-    uint32_t filter_used;              /* words of it that are not 0; the first of them: */
-    uint16_t filter_words[FILTER_FEW];
-    uint64_t looked; /* entries that the last scan of this process looked at; read without the lock */
+    struct fst_taken taken[TAKEN_FEW]; /* the first of them */
+    struct fst_scan scan;              /* for the condemned words */
 };
-
-static uint32_t filter_bit(uint64_t oid)
-{
-    return (uint32_t)(((oid >> 9) * 0x9e3779b97f4a7c15ull) >> 48);
-}
-static_assert(FILTER_BITS == 1u << 16, "filter_bit");
-
-static void filter_add(struct fst_batch *b, uint64_t oid)
-{
-    uint32_t bit = filter_bit(oid);
-    uint64_t *word = &b->filter[bit / 64];
-    if (!*word) {
-        if (b->filter_used < FILTER_FEW)
-            b->filter_words[b->filter_used] = (uint16_t)(bit / 64);
-        b->filter_used++;
-    }
-    *word |= 1ull << (bit % 64);
-}
-
-/* Of what the last batch left in it. */
-static void filter_clear(struct fst_batch *b)
-{
-    if (b->filter_used > FILTER_FEW)
-        memset(b->filter, 0, sizeof b->filter);
-    else
-        for (uint32_t i = 0; i < b->filter_used; i++)
-            b->filter[b->filter_words[i]] = 0;
-    b->filter_used = 0;
-}
-
-static bool filter_has(const struct fst_batch *b, uint64_t oid)
-{
-    uint32_t bit = filter_bit(oid);
-    return b->filter[bit / 64] >> (bit % 64) & 1;
-}
 
 /* ---- release ---- */
 
@@ -108,7 +76,7 @@ static bool lasts(struct fst_arena *a, uint64_t oid)
  * have left a word CONDEMNED that somebody took from a message since, and its group may have been destroyed after our step 2. */
 static void release_condemned(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t seen, bool ended)
 {
-    if (!filter_has(b, oid))
+    if (!fst_scan_has(&b->scan, oid))
         return;
 #ifdef FST_MUTANT_RELEASE_UNCONDEMNED
     while ((seen & FST_WORD_ALLOCATED)) {
@@ -129,7 +97,7 @@ static void condemn(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t 
     while ((seen & FST_WORD_ALLOCATED) && !(seen & FST_WORD_CONDEMNED))
         if (fst_cas64(word, &seen, seen | FST_WORD_CONDEMNED))
             break;
-    filter_add(b, oid);
+    fst_scan_for(&b->scan, oid);
     b->condemned++;
 }
 
@@ -165,8 +133,12 @@ static void splice_process(struct fst_batch *b, uint32_t slot)
         bool take = is == FST_ENTRY_DROPPED || (is == FST_ENTRY_LIVE && state == FST_PROCESS_DEAD);
         if (take && !fst_cas64(&entries[i], &seen, (seen & ~FST_ENTRY_STATE) | FST_ENTRY_TAKEN))
             continue; /* its owner took it back */
-        if (take || is == FST_ENTRY_TAKEN)
-            consider(b, seen);
+        if (!take && is != FST_ENTRY_TAKEN)
+            continue;
+        if (b->n_taken < TAKEN_FEW)
+            b->taken[b->n_taken] = (struct fst_taken){slot, i};
+        b->n_taken++;
+        consider(b, seen);
     }
 }
 
@@ -262,81 +234,53 @@ static void end_inflight(struct fst_batch *b)
     }
 }
 
-/* ---- scan ---- */
-
-/* A reference to a condemned object: let it live. The reference's own end will ask again. */
-static void keep(struct fst_arena *a, uint64_t oid, uint64_t entry, bool any_generation)
-{
-    uint64_t *word = fst_word_of(a, oid);
-    uint64_t seen = word ? fst_load_acquire(word) : 0;
-#ifdef FST_MUTANT_NO_GENERATION
-    any_generation = true;
-#endif
-    while ((seen & FST_WORD_ALLOCATED) && (seen & FST_WORD_CONDEMNED) && (any_generation || fst_entry_matches(entry, seen)))
-        if (fst_cas64(word, &seen, seen & ~FST_WORD_CONDEMNED))
-            return;
-}
-
-static void scan_inflight(struct fst_batch *b)
-{
-    uint32_t top = fst_inflight_top(b->a);
-    for (uint32_t i = 0; i < top; i++) {
-        uint64_t word = fst_load_acquire(&fst_inflight_at(b->a, i)->word);
-        if ((word & FST_INFLIGHT_LIVE) && filter_has(b, fst_inflight_oid(word)))
-            keep(b->a, fst_inflight_oid(word), 0, true);
-    }
-}
-
-static void scan_processes(struct fst_batch *b)
-{
-    uint32_t processes = fst_process_top(b->a);
-    uint64_t looked = 0;
-    for (uint32_t slot = 0; slot < processes; slot++) {
-        const struct fst_process *p = fst_process_at(b->a, slot);
-        if (fst_state(fst_load_acquire(&p->state)) == FST_PROCESS_FREE)
-            continue; /* JOINING counts: a forked child's table is filled before it is LIVE */
-        const uint64_t *entries = fst_entries_of(b->a, slot);
-        uint32_t top = fst_entry_top(b->a, slot);
-        looked += top;
-        for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
-            uint64_t entry = fst_load_acquire(&entries[i]);
-            uint32_t is = fst_entry_state(entry);
-#ifdef FST_MUTANT_SCAN_LIVE_ONLY
-            if (is == FST_ENTRY_DROPPED)
-                continue;
-#endif
-            if ((is == FST_ENTRY_LIVE || is == FST_ENTRY_DROPPED) && filter_has(b, fst_entry_oid(entry)))
-                keep(b->a, fst_entry_oid(entry), entry, false);
-        }
-    }
-    fst_store_relaxed(&b->looked, looked);
-}
-
 uint64_t fst_batch_looked(const struct fst_arena *a)
 {
-    return fst_load_relaxed(&a->batch->looked);
+    return fst_load_relaxed(&a->batch->scan.looked);
 }
 
 /* ---- release and empty ---- */
 
-static void finish_process(struct fst_batch *b, uint32_t slot)
+/* Release the object of an entry, if it is TAKEN, and empty the entry. */
+static void finish_entry(struct fst_batch *b, uint64_t *at)
 {
-    if (!(b->spliced[slot / 64] >> (slot % 64) & 1))
+    uint64_t entry = fst_load_acquire(at);
+    if (fst_entry_state(entry) != FST_ENTRY_TAKEN)
         return;
-    uint64_t *entries = fst_entries_of(b->a, slot);
+    uint64_t oid = fst_entry_oid(entry), *word = fst_word_of(b->a, oid);
+    uint64_t seen = word ? fst_load_acquire(word) : 0;
+    if (word && fst_entry_matches(entry, seen) && !lasts(b->a, oid))
+        release_condemned(b, oid, word, seen, false);
+    fst_cas64(at, &entry, 0); /* fails when its owner took it back */
+}
+
+static void begin_finish(struct fst_batch *b, uint32_t slot)
+{
     const struct fst_process *p = fst_process_at(b->a, slot);
-    uint32_t top = fst_entry_top(b->a, slot);
     b->burial = fst_state(fst_load_acquire(&p->state)) == FST_PROCESS_DEAD ? fst_burial_of(b->a, slot) : NULL;
-    for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
-        uint64_t entry = fst_load_acquire(&entries[i]);
-        if (fst_entry_state(entry) != FST_ENTRY_TAKEN)
-            continue;
-        uint64_t oid = fst_entry_oid(entry), *word = fst_word_of(b->a, oid);
-        uint64_t seen = word ? fst_load_acquire(word) : 0;
-        if (word && fst_entry_matches(entry, seen) && !lasts(b->a, oid))
-            release_condemned(b, oid, word, seen, false);
-        fst_cas64(&entries[i], &entry, 0); /* fails when its owner took it back */
+}
+
+/* Every TAKEN entry is one that the splice saw: nobody but a batch makes one. */
+static void finish(struct fst_batch *b)
+{
+    uint32_t last = FST_NONE;
+    for (uint64_t i = 0; i < b->n_taken && b->n_taken <= TAKEN_FEW; i++) {
+        uint32_t slot = b->taken[i].slot;
+        if (slot != last)
+            begin_finish(b, slot);
+        last = slot;
+        finish_entry(b, fst_entries_of(b->a, slot) + b->taken[i].entry);
     }
+    for (uint32_t slot = 0; slot < FST_MAX_PROCESSES && b->n_taken > TAKEN_FEW; slot++) {
+        if (!(b->spliced[slot / 64] >> (slot % 64) & 1))
+            continue;
+        begin_finish(b, slot);
+        uint64_t *entries = fst_entries_of(b->a, slot);
+        uint32_t top = fst_entry_top(b->a, slot);
+        for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++)
+            finish_entry(b, &entries[i]);
+    }
+    b->burial = NULL;
 }
 
 /* Every empty slab. Those of TYPESAFE_BY_RCU caches share a grace period; when it is not over in time, the rest of them is left. */
@@ -409,19 +353,11 @@ static int run(struct fst_batch *b)
         if (rc)
             return rc;
         b->grace_ns = fst_now() - began;
-#ifdef FST_MUTANT_SCAN_ORDER
-        scan_processes(b);
-        scan_inflight(b);
-#else
-        scan_inflight(b);
-        scan_processes(b);
-#endif
+        fst_scan(a, &b->scan);
     }
     if (fst_is_damaged(a))
         return fst_damage(a); /* maybe not all references were found: nothing is released */
-    for (uint32_t slot = 0; slot < processes; slot++)
-        finish_process(b, slot);
-    b->burial = NULL;
+    finish(b);
     fst_bury_finish(a); /* slabs that the dead were closing go before their children are looked at */
     if (ended) {
         b->children = fst_ended_release(a, &b->ended, b->t->name, b->options->stop, release_words, release_group, b);
@@ -473,7 +409,7 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     }
     struct fst_batch *b = a->batch;
     memset(b, 0, offsetof(struct fst_batch, ended));
-    filter_clear(b);
+    fst_scan_begin(&b->scan);
     b->t = t;
     b->a = a;
     b->options = options;

@@ -88,6 +88,8 @@ static inline enum fst_entry_state fst_entry_state(uint64_t entry)
     return (enum fst_entry_state)(entry & FST_ENTRY_STATE);
 }
 
+#define FST_ENTRY_SLAB_SHIFT 11 /* from here on lies the id of the object's slab */
+
 static inline uint64_t fst_entry_oid(uint64_t entry)
 {
     return entry >> 2 & FST_OID_MASK;
