@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -78,18 +79,19 @@ def _hold(pipe: Any, arena: Any, size: int, count: int) -> None:
 
 def leftovers(bench: Bench) -> None:
     """What dead processes and ended groups leave: metadata before and after."""
-    count = 100 if bench.settings.quick else 1000
+    count = 200 if bench.settings.quick else 10_000
+    logging.getLogger("flagstone").setLevel(logging.ERROR)  # of those that died
     with own_arena() as arena:
         cache = arena.cache("object", size=64)
 
-        def groups() -> None:
-            for number in range(10 * count):
+        def groups(count: int) -> None:
+            for number in range(count):
                 with arena.group() as group:
                     cache.alloc(group)
                 if number % 100 == 0:  # how far the reaper lags behind is another matter
                     arena.barrier()
 
-        def processes() -> None:
+        def processes(count: int) -> None:
             for _ in range(count):
                 pid = os.fork()
                 if pid == 0:
@@ -101,13 +103,13 @@ def leftovers(bench: Bench) -> None:
 
         rows: list[list[Any]] = []
         for what, doing in (
-            (f"{10 * count:,} groups", groups),
+            (f"{count:,} groups", groups),
             (f"{count:,} killed processes", processes),
         ):
-            doing()  # what stays for the next ones, tables that grew once, is no leftover
+            doing(count // 10)  # what stays for the next ones, tables that grew, is no leftover
             settle(arena)
             before = arena.snapshot()
-            doing()
+            doing(count)
             settle(arena)
             after = arena.snapshot()
             rows.append([what, after.used - before.used, after.control - before.control])

@@ -103,7 +103,7 @@ def processes(bench: Bench) -> None:
 
 
 def caches(bench: Bench) -> None:
-    counts = [1, 100, 1000] + ([] if bench.settings.quick else [10_000])
+    counts = [1, 100, 1000] + ([] if bench.settings.quick else [10_000, 100_000])
     pairs: list[tuple[float, float]] = []
     opens: list[tuple[float, float]] = []
     with own_arena() as arena:

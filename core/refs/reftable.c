@@ -288,22 +288,19 @@ void fst_refs_index(struct fst_arena *a, uint32_t entry)
 void fst_refs_rebuild(struct fst_arena *a)
 {
     struct fst_refs *r = a->refs;
-    uint32_t top = r->top;
-    for (uint32_t i = 0; i < BUCKETS; i++)
-        if (r->buckets[i]) /* reading only: most of them were never touched */
-            r->buckets[i] = 0;
-    r->pool_count = r->queue_length = r->live = r->fresh = 0;
-    r->queue_head = r->queue_tail = FST_NONE;
-    for (uint32_t i = top; i-- > 0;) {
-        uint64_t word = fst_load_relaxed(entry_at(a, i));
-        r->local[i].queued = 0;
-        a->counts[i] = fst_refs_owners(a, i);
-        if (word) {
-            index_add(a, i, fst_entry_oid(word));
+    while (r->queue_head != FST_NONE)
+        queue_pop(r);
+    r->pool_count = r->live = r->fresh = 0;
+    /* Of what goes on as it was nothing is written: each page would be copied. */
+    for (uint32_t i = r->top; i-- > 0;) {
+        if (fst_load_relaxed(entry_at(a, i))) {
             r->live++;
-        } else {
-            a->counts[i] = 0;
-            r->pool[r->pool_count++] = i;
+            continue;
         }
+        if (indexed(a, i))
+            index_remove(a, i);
+        if (a->counts[i])
+            a->counts[i] = 0;
+        r->pool[r->pool_count++] = i;
     }
 }

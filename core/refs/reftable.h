@@ -88,7 +88,7 @@ bool fst_refs_drop(struct fst_arena *a, uint32_t entry);
 /* One owner more. */
 void fst_refs_hold(struct fst_arena *a, uint32_t entry);
 
-/* In a forked child: free entries, index and queue anew, from its table. */
+/* In a forked child: take out of these what its table has not. What it has stays as it is. */
 void fst_refs_rebuild(struct fst_arena *a);
 
 /* Others may know the object from now on: make the entry findable. */
