@@ -293,6 +293,7 @@ static int attach(int fd, const struct stat *st, const struct fst_open_options *
     if (o->lasting)
         fst_store_relaxed(&a->sb->lasting, 1);
     enlist(a);
+    fst_reaper_greet(a);
     *out = a;
     return FST_OK;
 }

@@ -1,8 +1,8 @@
 /* fork.c - what a forked child inherits, without an instant in which nobody owns it.
  *
- * before, in the parent   the reaper threads stop; every mutex of this process is taken; for each attachment a slot for the child is claimed
- *                         through a new lock description, which both processes will have; the parent's LIVE entries are copied into it at
- *                         the same indexes, each object becoming SHARED first; the forking thread's section is copied
+ * before, in the parent   the reaper threads stop; who died is buried; every mutex of this process is taken; for each attachment a slot for
+ *                         the child is claimed through a new lock description, which both processes will have; the parent's LIVE entries
+ *                         are copied into it at the same indexes, each object becoming SHARED first; the forking thread's section is copied
  * after, in the parent    its copy of the child's lock description is closed, also when fork failed: then nobody holds it, and a batch
  *                         buries the slot
  * after, in the child     the parent's lock description is closed, so that the parent's death shows; the slot is the child's
@@ -110,8 +110,10 @@ static void carry(struct carried *c)
 static void before(void)
 {
     pthread_mutex_lock(&fst_open_mutex);
-    for (struct fst_arena *a = fst_attachments; a; a = a->next)
+    for (struct fst_arena *a = fst_attachments; a; a = a->next) {
         fst_reaper_stop(a, false);
+        fst_reaper_greet(a);
+    }
     pthread_mutex_lock(&fst_local_mutex);
     for (struct fst_arena *a = fst_attachments; a; a = a->next) {
         struct carried *c = calloc(1, sizeof *c);

@@ -113,3 +113,14 @@ bool fst_process_alive(struct fst_arena *a, uint32_t slot)
         return false;
     return fst_slot_alive(a, slot, fst_lock_generation(state));
 }
+
+bool fst_process_any_dead(struct fst_arena *a)
+{
+    uint32_t top = fst_process_top(a);
+    for (uint32_t slot = 0; slot < top; slot++) {
+        uint64_t state = fst_load_acquire(&fst_process_at(a, slot)->state);
+        if (fst_state(state) != FST_PROCESS_FREE && !fst_slot_alive(a, slot, fst_lock_generation(state)))
+            return true;
+    }
+    return false;
+}

@@ -6,6 +6,7 @@
 
 #include "alloc/run.h"
 #include "alloc/slab.h"
+#include "crash/process.h"
 #include "platform/error.h"
 #include "platform/futex.h"
 #include "platform/liveness.h"
@@ -26,6 +27,7 @@
 #define ENTRY_DROPS  4u  /* so many entries put off a batch by a drop, */
 #define ENTRY_BYTES  64u /* and each by so many bytes dropped: what a batch costs is shared by as many drops */
 #define TICK_NS      (400 * FST_MS) /* between two looks for deaths */
+#define GREET_NS     20000u /* for each slot: looking takes one of it, so a twentieth of the time of who forks all the time */
 #define GRACE_NS     (200 * FST_MS) /* for a grace period, before the thread breaks off and tries again */
 #define IDLE_TICKS   5u             /* ticks without a batch before memory is given back to the system */
 
@@ -38,7 +40,8 @@ struct fst_reaper {
     bool forbidden; /* for good: detached or ended */
     uint32_t kick;  /* futex */
     uint32_t stop;
-    uint64_t bytes; /* of objects dropped since the last batch of this process, as far as they count */
+    uint64_t bytes;  /* of objects dropped since the last batch of this process, as far as they count */
+    uint64_t looked; /* when this process last looked for deaths; 0: never */
 };
 
 /* Is any other process attached? One probe over all bytes. */
@@ -146,6 +149,7 @@ static void *loop(void *argument)
         __atomic_store_n(&a->refs->fresh, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&r->bytes, 0, __ATOMIC_RELAXED);
         struct fst_batch_options options = {.deaths = true, .timeout = GRACE_NS, .stop = &r->stop};
+        __atomic_store_n(&r->looked, fst_now(), __ATOMIC_RELAXED);
         if (kick == KICK_NONE && fst_pressure_high(&pressure)) {
             relieve(t);
             continue;
@@ -225,6 +229,19 @@ void fst_reaper_watch(struct fst_arena *a)
 {
     if (!__atomic_load_n(&a->reaper->running, __ATOMIC_ACQUIRE))
         start(a);
+}
+
+void fst_reaper_greet(struct fst_arena *a)
+{
+    struct fst_reaper *r = a->reaper;
+    uint64_t now = fst_now(), looked = __atomic_load_n(&r->looked, __ATOMIC_RELAXED);
+    if (!a->usable || (looked && now - looked < fst_process_top(a) * GREET_NS))
+        return;
+    __atomic_store_n(&r->looked, now, __ATOMIC_RELAXED);
+    struct fst_thread *t = fst_process_any_dead(a) ? fst_thread_get(a) : NULL;
+    struct fst_batch_options options = {.deaths = true, .timeout = FST_MS};
+    if (t && !t->nest)
+        fst_batch_run(t, &options); /* when another one runs, that will do */
 }
 
 int fst_reaper_create(struct fst_arena *a)

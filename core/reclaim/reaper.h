@@ -17,6 +17,11 @@ void fst_reaper_ended(struct fst_arena *a);
 /* This process shares objects with others: watch over their deaths. */
 void fst_reaper_watch(struct fst_arena *a);
 
+/* Who is about to bring a process to the arena, by attaching or by forking, looks for deaths first, unless somebody of this process did so a
+ * moment ago: so that crashed processes do not pile up where no thread of ours is running, and each takes a slot from the living. Waits for no
+ * reader for longer than a millisecond. In a section: nothing. */
+void fst_reaper_greet(struct fst_arena *a);
+
 int fst_reaper_create(struct fst_arena *a);
 /* Stop the thread, if it runs; it starts again when next needed, unless `for_good`. */
 void fst_reaper_stop(struct fst_arena *a, bool for_good);

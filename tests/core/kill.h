@@ -18,6 +18,7 @@
 #include "alloc/run.h"
 #include "alloc/slab.h"
 #include "arena/folder.h"
+#include "crash/process.h"
 #include "platform/atomics.h"
 #include "rcu/thread.h"
 #include "reclaim/reaper.h"

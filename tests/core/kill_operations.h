@@ -82,17 +82,43 @@ static void in_section_for_ever(struct peer *parent, void *context)
     peer_hear(parent);
 }
 
-/* An object whose word is CONDEMNED by a batch that was broken off, its entries TAKEN. */
+static struct peer readers[VICTIMS];
+
+/* An object whose word is CONDEMNED by a batch that was broken off, its entries TAKEN. The reader that it waited for is killed by the victim: a
+ * dead one would be buried, and the batch done again, by who forks. */
 static void leave_condemned(void)
 {
-    struct peer p = peer_start(in_section_for_ever, NULL);
-    PEER_WAIT(&p, 'r');
+    struct peer *p = &readers[w->number];
+    *p = peer_start(in_section_for_ever, NULL);
+    PEER_WAIT(p, 'r');
     post_object();
     fst_take(a, &w->message, &w->ref);
     drop_ref();
     for (uint64_t patience = 1000; !(*fst_word_of(a, w->ref.oid) & FST_WORD_CONDEMNED); patience *= 2)
         CHECK_EQ(FST_TIMEOUT, fst_barrier(a, patience));
-    peer_kill(&p);
+}
+
+static bool attached(pid_t pid)
+{
+    for (uint32_t i = 0; i < fst_process_top(a); i++)
+        if (fst_process_at(a, i)->pid == pid && fst_process_alive(a, i))
+            return true;
+    return false;
+}
+
+static void kill_reader(void)
+{
+    kill(readers[w->number].pid, SIGKILL);
+    while (attached(readers[w->number].pid))
+        usleep(50);
+}
+
+static void wait_for_reader(void)
+{
+    struct peer *p = &readers[w->number];
+    waitpid(p->pid, NULL, 0); /* or it was waited for with the victims' children */
+    close(p->in);
+    close(p->out);
 }
 
 static void resolve_handle(void)
@@ -760,7 +786,7 @@ HELPER const struct operation operations[] = {
     {"resolve", post_object, NULL, resolve_handle, NULL, false},
     {"resolve and drop", post_object, NULL, resolve_and_drop, NULL, false},
     {"resolve what it has", NULL, NULL, resolve_held, NULL, false},
-    {"rescue", leave_condemned, NULL, resolve_handle, NULL, false},
+    {"rescue", leave_condemned, kill_reader, resolve_handle, wait_for_reader, false},
     {"free", alloc_pool, NULL, free_ref, drop_ref, false},
     {"free private and drop", NULL, alloc_pool, free_and_drop, NULL, false},
     {"size class", NULL, NULL, size_class_new, NULL, false},
@@ -816,7 +842,7 @@ HELPER const struct operation operations[] = {
     {"batch, dropped objects", post_and_forget, NULL, barrier, NULL, false},
     {"batch, ended things", NULL, end_everything, barrier, NULL, false},
     {"batch, ended things of the survivor", end_everything, NULL, barrier, drop_ref, false},
-    {"batch after a broken one", leave_condemned, NULL, barrier, NULL, false},
+    {"batch after a broken one", leave_condemned, kill_reader, barrier, wait_for_reader, false},
     {"bury", dead_with_everything, NULL, barrier, NULL, false},
     {"bury who gave slabs back", dead_closing, NULL, barrier, NULL, false},
     {"bury a reaper", dead_in_batch, NULL, barrier, NULL, false},

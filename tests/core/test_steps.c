@@ -37,7 +37,7 @@ static const struct operation stepped[] = {
     {"take", post_object, NULL, take_message, NULL, false},
     {"resolve", post_object, NULL, resolve_handle, NULL, false},
     {"resolve what it has", NULL, NULL, resolve_held, NULL, false},
-    {"rescue", leave_condemned, NULL, resolve_handle, NULL, false},
+    {"rescue", leave_condemned, kill_reader, resolve_handle, wait_for_reader, false},
     {"free", alloc_pool, NULL, free_ref, drop_ref, false},
     {"free private and drop", NULL, alloc_pool, free_and_drop, NULL, false},
     {"group open", NULL, NULL, open_group, NULL, false},

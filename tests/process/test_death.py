@@ -16,6 +16,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import traceback
 
 import pytest
 
@@ -870,3 +871,63 @@ def resolve(name, handle):
             return bytes(arena.get(flagstone.Handle(handle)))
         except flagstone.StaleHandle:
             return None
+
+
+CRASHES = 1100  # more than an arena has slots for processes
+
+
+def test_crash_loop_beside_an_idle_process(arena_name):
+    """Whoever attaches finds room, though nobody who lives runs a reaper."""
+    ready, done = os.pipe(), os.pipe()
+    with contextlib.ExitStack() as stack:
+        for end in (*ready, *done):
+            stack.callback(os.close, end)
+        idle = os.fork()
+        if idle == 0:
+            with kept_from_pytest():
+                arena = flagstone.open(arena_name, create=True)
+                os.write(ready[1], b"x")
+                os.read(done[0], 1)
+                arena.close()
+        os.read(ready[0], 1)
+        for _ in range(CRASHES):
+            pid = os.fork()
+            if pid == 0:
+                with kept_from_pytest():
+                    block = flagstone.open(arena_name, create=False).alloc(100)
+                    os.kill(os.getpid(), signal.SIGKILL)
+                    del block
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        with flagstone.open(arena_name, create=False) as arena:
+            assert len(arena.processes) == 2
+            assert_all_given_back(arena)
+        os.write(done[1], b"x")
+        assert os.waitstatus_to_exitcode(os.waitpid(idle, 0)[1]) == 0
+
+
+def test_forks_that_crash(arena, cache):
+    """Whoever forks buries those it has forked before."""
+    held = cache.alloc()
+    for _ in range(CRASHES):
+        pid = os.fork()
+        if pid == 0:
+            with kept_from_pytest():
+                block = cache.alloc()
+                os.kill(os.getpid(), signal.SIGKILL)
+                del block
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert len(arena.processes) < 100
+    del held
+    arena.barrier()
+    assert_all_given_back(arena)
+
+
+@contextlib.contextmanager
+def kept_from_pytest():
+    """In a forked child: whatever happens, it ends here."""
+    try:
+        yield
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
