@@ -56,7 +56,7 @@ test-core: $(S)/tools ## the C core's tests, built by gcc and clang
 	@CC=gcc tools/core-tests gcc -Dfault_points=true
 	@CC=clang tools/core-tests clang -Dbuildtype=release
 
-hot-paths: $(S)/tools ## count the instructions of the core's hot paths: ARGS=--update sets the bounds
+hot-paths: $(S)/package $(S)/tools ## count the instructions of the hot paths: ARGS=--update sets the bounds
 	@$(BIN)/python tools/hot-paths $(ARGS)
 
 mutants: $(S)/tools ## break one rule of the core at a time, and see that a test fails: ARGS=--torture that a torture does
