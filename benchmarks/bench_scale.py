@@ -14,20 +14,33 @@ PER_PROCESS = 900_000
 
 
 def run(bench: Bench) -> None:
-    objects(bench)
-    processes(bench)
-    caches(bench)
+    with own_arena() as arena:
+        median = Steady(bench, arena)
+        objects(bench, median)
+        processes(bench, median)
+        caches(bench, median)
 
 
-def median(bench: Bench, measure: Measure) -> float:
-    return statistics.median(measure() for _ in range(bench.settings.rounds))
+class Steady:
+    """Medians as if the machine had been as fast all the time as it was at first: each sample is
+    taken beside one of an empty method, for minutes lie between the first point and the last.
+    """
+
+    def __init__(self, bench: Bench, arena: Any) -> None:
+        self.rounds = bench.settings.rounds
+        self.empty = bench.statement("call()", call=arena._link.attachment.fd)
+        self.usual = statistics.median(self.empty() for _ in range(self.rounds))
+
+    def __call__(self, measure: Measure) -> float:
+        pairs = [(measure(), self.empty()) for _ in range(self.rounds)]
+        return statistics.median(one / other for one, other in pairs) * self.usual
 
 
 def flat(bench: Bench, what: str, points: list[tuple[float, float]]) -> None:
     bench.target(f"{what}: dearest in the first", max(y for _, y in points) / points[0][1], 1.5)
 
 
-def objects(bench: Bench) -> None:
+def objects(bench: Bench, median: Steady) -> None:
     counts = [1000, 10_000, 100_000] + ([] if bench.settings.quick else [1_000_000])
     pairs: list[tuple[float, float]] = []
     resolves: list[tuple[float, float]] = []
@@ -47,9 +60,9 @@ def objects(bench: Bench) -> None:
             # As many different objects at every count, so that the processor's caches hold them.
             few = handles[:1000]
             get = arena.get
-            pairs.append((count, median(bench, bench.statement("alloc()", alloc=alloc))))
+            pairs.append((count, median(bench.statement("alloc()", alloc=alloc))))
             one_pass = bench.statement("for h in few: get(h)", get=get, few=few)
-            resolves.append((count, median(bench, one_pass) / len(few)))
+            resolves.append((count, median(one_pass) / len(few)))
             for holder in holders:
                 holder.end()
     bench.series(
@@ -74,7 +87,7 @@ def _hold(pipe: Any, arena: Any, count: int) -> None:
     pipe.recv()
 
 
-def processes(bench: Bench) -> None:
+def processes(bench: Bench, median: Steady) -> None:
     pairs: list[tuple[float, float]] = []
     resolves: list[tuple[float, float]] = []
     with own_arena() as arena:
@@ -86,9 +99,9 @@ def processes(bench: Bench) -> None:
                 data = peers[-1].ask("fill")
             alloc = arena.cache("object", size=64).bind().alloc
             handle = flagstone.Handle(data[:16])
-            pairs.append((count, median(bench, bench.statement("alloc()", alloc=alloc))))
+            pairs.append((count, median(bench.statement("alloc()", alloc=alloc))))
             get = bench.statement("get(handle)", get=arena.get, handle=handle)
-            resolves.append((count, median(bench, get)))
+            resolves.append((count, median(get)))
         for peer in peers:
             peer.end()
     bench.series(
@@ -102,7 +115,7 @@ def processes(bench: Bench) -> None:
     flat(bench, "resolve and drop, processes", resolves)
 
 
-def caches(bench: Bench) -> None:
+def caches(bench: Bench, median: Steady) -> None:
     counts = [1, 100, 1000] + ([] if bench.settings.quick else [10_000, 100_000])
     pairs: list[tuple[float, float]] = []
     opens: list[tuple[float, float]] = []
@@ -113,9 +126,9 @@ def caches(bench: Bench) -> None:
                 # Each of its own: merging would make them one.
                 made.append(arena.cache(f"cache {len(made)}", size=64, merge=False))
             alloc = made[0].bind().alloc
-            pairs.append((count, median(bench, bench.statement("alloc()", alloc=alloc))))
+            pairs.append((count, median(bench.statement("alloc()", alloc=alloc))))
             opened = bench.statement("open('cache 0', size=64, merge=False)", open=arena.cache)
-            opens.append((count, median(bench, opened)))
+            opens.append((count, median(opened)))
     bench.series("caches: allocate", "caches", "ns", {"allocate and drop": pairs})
     bench.series("caches: open one that is there", "caches", "ns", {"open": opens})
     flat(bench, "allocate and drop, caches", pairs)

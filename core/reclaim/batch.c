@@ -234,11 +234,6 @@ static void end_inflight(struct fst_batch *b)
     }
 }
 
-uint64_t fst_batch_looked(const struct fst_arena *a)
-{
-    return fst_load_relaxed(&a->batch->scan.looked);
-}
-
 /* ---- release and empty ---- */
 
 /* Release the object of an entry, if it is TAKEN, and empty the entry. */

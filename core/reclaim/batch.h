@@ -35,9 +35,6 @@ void fst_batch_destroy(struct fst_arena *a);
  * In no section. */
 int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options);
 
-/* How many reference entries the last batch of this process that had to scan them looked at: what the next one costs, about a nanosecond each. */
-uint64_t fst_batch_looked(const struct fst_arena *a);
-
 /* Run batches, or wait for those of others, until number `batches` has passed `cookie`. FST_TIMEOUT. In no section. */
 int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch_options *options);
 

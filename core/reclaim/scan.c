@@ -5,6 +5,7 @@
 #include "crash/process.h"
 #include "platform/atomics.h"
 #include "refs/inflight.h"
+#include "refs/reftable.h"
 
 #define STRIDE 8u /* entries that are looked at with one branch: a line */
 
@@ -87,7 +88,7 @@ static void scan_table(struct fst_arena *a, const struct fst_scan *s, const uint
         look(a, s, &entries[i]);
 }
 
-static void scan_processes(struct fst_arena *a, struct fst_scan *s)
+static void scan_processes(struct fst_arena *a, const struct fst_scan *s)
 {
     uint32_t processes = fst_process_top(a);
     uint64_t looked = 0;
@@ -100,10 +101,10 @@ static void scan_processes(struct fst_arena *a, struct fst_scan *s)
         scan_table(a, s, fst_entries_of(a, slot), top);
         looked += top;
     }
-    fst_store_relaxed(&s->looked, looked);
+    __atomic_store_n(&a->refs->all, looked, __ATOMIC_RELAXED);
 }
 
-void fst_scan(struct fst_arena *a, struct fst_scan *s)
+void fst_scan(struct fst_arena *a, const struct fst_scan *s)
 {
 #ifdef FST_MUTANT_SCAN_ORDER
     scan_processes(a, s);

@@ -19,7 +19,6 @@ struct fst_scan {
     uint64_t filter[FST_SCAN_WORDS]; /* bit: a slab of which an object is looked for has this low part of its id */
     uint32_t used;                   /* words of it that are not 0; the first of them: */
     uint16_t words[FST_SCAN_FEW];
-    uint64_t looked; /* entries that the last scan looked at; read by anybody */
 };
 
 /* Look for nothing. */
@@ -40,6 +39,6 @@ static inline bool fst_scan_has(const struct fst_scan *s, uint64_t oid)
 }
 
 /* Take CONDEMNED away from what is referred to. After the objects were condemned, a fence and a grace period. */
-void fst_scan(struct fst_arena *a, struct fst_scan *s);
+void fst_scan(struct fst_arena *a, const struct fst_scan *s);
 
 #endif

@@ -43,6 +43,7 @@ struct fst_refs {
     uint32_t queue_length;
     uint32_t fresh; /* queued since the reaper last set it to 0: an entry that comes and goes counts once */
     uint32_t live;  /* entries taken from the pool and not returned: about how many are in use */
+    uint64_t all;   /* entries of all processes that the last batch of this one scanned: what the next costs. Without the mutex */
 };
 
 static inline uint32_t fst_refs_owners(const struct fst_arena *a, uint32_t entry)
