@@ -89,7 +89,6 @@ static inline __attribute__((always_inline)) enum attempt try_active(struct fst_
     fst_store_release(word, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT); /* who finds it finds the entry */
     fst_store_release(&t->slot->allocating, 0);
     out->nbytes = act->size - slack;
-    out->generation = fst_word_gen(seen);
     return GOT;
 }
 
@@ -145,7 +144,6 @@ static enum attempt take_shared(struct fst_thread *t, uint64_t child, uint64_t c
     out->nbytes = (s->asked ? s->asked : c->size) - slack;
     out->data = fst_slab_data(a, s, id, object * c->stride, out->nbytes);
     out->oid = oid;
-    out->generation = fst_word_gen(seen);
     out->entry = entry;
     if (!out->data) {
         fst_drop(a, out);
@@ -320,11 +318,7 @@ static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, st
             withdraw(t, entry);
             continue;
         }
-        *out = (struct fst_ref){.data = fst_slab_data(a, s, id, 0, nbytes),
-                                .nbytes = nbytes,
-                                .oid = oid,
-                                .generation = fst_word_gen(seen),
-                                .entry = entry};
+        *out = (struct fst_ref){.data = fst_slab_data(a, s, id, 0, nbytes), .nbytes = nbytes, .oid = oid, .entry = entry};
         if (!out->data) {
             fst_drop(a, out);
             return fst_damage(a);
@@ -533,8 +527,8 @@ int fst_handle_of(fst_arena *a, const struct fst_ref *ref, struct fst_handle *ou
     if (!word)
         return gone_word(a, ref->oid);
     note_shared(a, ref->oid);
-    fst_word_set(word, FST_WORD_HANDED); /* whoever reads the handle may resolve it from now on */
-    *out = handle_of(a, ref->oid, ref->generation);
+    uint64_t seen = fst_word_set(word, FST_WORD_HANDED); /* whoever reads the handle may resolve it from now on */
+    *out = handle_of(a, ref->oid, fst_word_gen(seen));
     return FST_OK;
 }
 
@@ -566,7 +560,7 @@ static enum look look(struct fst_arena *a, const struct fst_handle *h)
     return child == FST_CHILD_ENDED ? GONE : child == FST_CHILD_ENDING ? WAIT : THERE;
 }
 
-static int fill_ref(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t entry, struct fst_ref *out)
+static int fill_ref(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fst_ref *out)
 {
     uint32_t id = fst_oid_slab(oid);
     struct fst_slab *s = fst_slab_known(a, id);
@@ -575,7 +569,6 @@ static int fill_ref(struct fst_arena *a, uint64_t oid, uint64_t generation, uint
     out->nbytes = s->asked ? s->asked : c->size - fst_word_slack(fst_load_relaxed(word));
     out->data = fst_slab_data(a, s, id, fst_oid_object(oid) * c->stride, out->nbytes);
     out->oid = oid;
-    out->generation = generation;
     out->entry = entry;
     return out->data ? FST_OK : fst_damage(a);
 }
@@ -602,7 +595,7 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
         dropped |= fst_refs_drop(a, entry);
         rc = seen == WAIT ? FST_BUSY : stale();
     }
-    if (rc == FST_OK && (rc = fill_ref(a, oid, generation, entry, out)) != FST_OK)
+    if (rc == FST_OK && (rc = fill_ref(a, oid, entry, out)) != FST_OK)
         dropped |= fst_refs_drop(a, entry);
     if (dropped)
         fst_reaper_dropped(a, 0);
@@ -648,12 +641,13 @@ static bool destroyed(struct fst_arena *a, uint64_t oid)
     return fst_state(fst_load_seq_cst(&fst_child_at(a, child)->state)) == FST_CHILD_ENDED;
 }
 
-static int put_in_flight(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t entry, struct fst_message *out)
+/* Of an object, or a group, that the caller has a reference to, so that its generation is the word's. */
+static int put_in_flight(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fst_message *out)
 {
     uint64_t *word = fst_word_of(a, oid);
     if (!word)
         return gone_word(a, oid);
-    fst_word_set(word, FST_WORD_SHARED);
+    uint64_t generation = fst_word_gen(fst_word_set(word, FST_WORD_SHARED));
     fst_refs_index(a, entry);
     out->handle = handle_of(a, oid, generation);
     int rc = fst_inflight_put(a, oid, generation, &out->entry, &out->tag);
@@ -674,7 +668,7 @@ int fst_share(fst_arena *a, const struct fst_ref *ref, struct fst_message *out)
     if (rc)
         return rc;
     note_shared(a, ref->oid);
-    return put_in_flight(a, ref->oid, ref->generation, ref->entry, out);
+    return put_in_flight(a, ref->oid, ref->entry, out);
 }
 
 int fst_take(fst_arena *a, const struct fst_message *message, struct fst_ref *out)
@@ -724,8 +718,7 @@ int fst_group_share(fst_arena *a, uint64_t group, struct fst_message *out)
     int rc = fst_group_claim(t, group, &entry);
     if (rc)
         return rc;
-    uint64_t oid = fst_oid_group((uint32_t)group);
-    rc = put_in_flight(a, oid, fst_word_gen(fst_load_acquire(&fst_group_at(a, (uint32_t)group)->word)), entry, out);
+    rc = put_in_flight(a, fst_oid_group((uint32_t)group), entry, out);
     if (fst_refs_drop(a, entry))
         fst_reaper_dropped(a, 0);
     return rc;

@@ -233,10 +233,9 @@ int fst_child_open(fst_arena *arena, uint64_t cache, uint64_t group, uint64_t *c
 /* A reference of this process to an object. Plain data: copying it copies no reference. */
 struct fst_ref {
     void *data;
-    uint64_t nbytes;     /* what was asked for */
-    uint64_t oid;        /* object id */
-    uint64_t generation; /* of the object */
-    uint32_t entry;      /* in this process's reference table */
+    uint64_t nbytes; /* what was asked for */
+    uint64_t oid;    /* object id */
+    uint32_t entry;  /* in this process's reference table */
 };
 
 /* 16 bytes that name an object for ever and guarantee nothing. */
@@ -296,7 +295,7 @@ int fst_group_share(fst_arena *arena, uint64_t group, struct fst_message *out);
 int fst_group_take(fst_arena *arena, const struct fst_message *message, uint64_t *group);
 
 /* Who refers to the object now: process slots, up to max; returns their number. */
-size_t fst_holders(fst_arena *arena, uint64_t oid, uint64_t generation, uint32_t *processes, size_t max);
+size_t fst_holders(fst_arena *arena, const struct fst_ref *ref, uint32_t *processes, size_t max);
 /* Cache and group of the object: ids. FST_INVALID when it is gone. */
 int fst_object_owner(fst_arena *arena, const struct fst_ref *ref, uint64_t *cache, uint64_t *group);
 /* The same of a child, by its index. */

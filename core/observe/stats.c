@@ -204,11 +204,12 @@ size_t fst_process_list(fst_arena *a, struct fst_process_info *out, size_t max)
     return n;
 }
 
-size_t fst_holders(fst_arena *a, uint64_t oid, uint64_t generation, uint32_t *processes, size_t max)
+size_t fst_holders(fst_arena *a, const struct fst_ref *ref, uint32_t *processes, size_t max)
 {
-    uint64_t live = fst_entry(oid, generation, FST_ENTRY_LIVE);
+    const uint64_t *word = fst_word_of(a, ref->oid);
+    uint64_t live = fst_entry(ref->oid, word ? fst_word_gen(fst_load_acquire(word)) : 0, FST_ENTRY_LIVE);
     size_t n = 0;
-    uint32_t slots = fst_process_top(a);
+    uint32_t slots = word ? fst_process_top(a) : 0;
     for (uint32_t slot = 0; slot < slots; slot++) {
         if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) != FST_PROCESS_LIVE)
             continue;

@@ -138,7 +138,7 @@ cdef extern from "flagstone.h" nogil:
 
     struct fst_ref:
         void *data
-        uint64_t nbytes, oid, generation
+        uint64_t nbytes, oid
         uint32_t entry
 
     struct fst_handle:
@@ -165,7 +165,7 @@ cdef extern from "flagstone.h" nogil:
     int fst_group_share(fst_arena *arena, uint64_t group, fst_message *out)
     int fst_group_take(fst_arena *arena, const fst_message *message, uint64_t *group)
     size_t fst_holders(
-        fst_arena *arena, uint64_t oid, uint64_t generation, uint32_t *processes, size_t max)
+        fst_arena *arena, const fst_ref *ref, uint32_t *processes, size_t max)
     int fst_object_owner(
         fst_arena *arena, const fst_ref *ref, uint64_t *cache, uint64_t *group)
 

@@ -489,7 +489,7 @@ cdef class Block:
         cdef size_t i, count
         self.use()
         count = min(<size_t>1024, fst_holders(
-            (<Attachment>self._attachment).ptr, self.ref.oid, self.ref.generation, slots, 1024))
+            (<Attachment>self._attachment).ptr, &self.ref, slots, 1024))
         return _hooks.holders_of(self.attachment(), [slots[i] for i in range(count)])
 
     cpdef tuple _owner(self):

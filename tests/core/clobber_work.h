@@ -264,7 +264,7 @@ static void work_with_objects(fst_arena *a)
             LOOK(fst_drop(a, &more));
         }
         uint32_t processes[8];
-        LOOK(fst_holders(a, got[i].oid, got[i].generation, processes, 8));
+        LOOK(fst_holders(a, &got[i], processes, 8));
     }
     DO(fst_free(a, &got[0]));
     for (unsigned i = 0; i < n; i++)

@@ -17,6 +17,8 @@
 
 #include "flagstone.h"
 #include "harness.h"
+#include "platform/atomics.h"
+#include "refs/word.h"
 
 /* Not every test uses every helper. */
 #define HELPER __attribute__((unused)) static
@@ -107,6 +109,12 @@ HELPER uint64_t make_group(fst_arena *a, const char *name, uint64_t parent, uint
     if (fst_group_open(a, &spec, &group, &created))
         TEST_FAIL("group %s: %s", name ? name : "(none)", fst_last_error());
     return group;
+}
+
+/* Of an object that the caller has a reference to. */
+HELPER uint64_t generation_of(const struct fst_arena *a, const struct fst_ref *ref)
+{
+    return fst_word_gen(fst_load_acquire(fst_word_of(a, ref->oid)));
 }
 
 HELPER struct fst_ref alloc_one(fst_arena *a, uint64_t child)

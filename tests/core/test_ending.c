@@ -156,7 +156,7 @@ static void taken_after_a_batch_was_broken_off(void)
     end_batch();
     uint64_t word = *fst_word_of(a, taken.oid);
     CHECK(word & FST_WORD_ALLOCATED);
-    CHECK_EQ(taken.generation, fst_word_gen(word));
+    CHECK_EQ(fst_handle_generation(&message.handle), fst_word_gen(word));
     fst_drop(a, &taken);
     fst_group_unref(a, group);
     CHECK_EQ(FST_OK, fst_barrier(a, 5000 * MS));

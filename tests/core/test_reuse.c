@@ -61,10 +61,11 @@ static void a_dropped_object(void)
     struct fst_ref first = alloc_one(a, child);
     uint64_t used = info().used;
     for (int i = 0; i < 1000; i++) {
+        uint64_t generation = generation_of(a, &first);
         drop_shared(first);
         struct fst_ref next = alloc_one(a, child);
         CHECK_EQ((uintptr_t)first.data, (uintptr_t)next.data);
-        CHECK(next.generation != first.generation);
+        CHECK(generation_of(a, &next) != generation);
         first = next;
     }
     CHECK_EQ(1000, info().released_objects);
@@ -362,23 +363,23 @@ static struct box {
 } * boxes;
 
 /* Its bytes say whose they are: of another life of the object they would say something else. */
-static uint64_t mark_of(const struct fst_ref *ref)
+static uint64_t mark_of(uint64_t oid, uint64_t generation)
 {
-    return ref->oid << 24 ^ ref->generation;
+    return oid << 24 ^ generation;
 }
 
 static void write_mark(const struct fst_ref *ref)
 {
     uint64_t *words = ref->data;
     for (uint64_t at = 0; at < LARGE / 8; at += 512)
-        words[at] = mark_of(ref);
+        words[at] = mark_of(ref->oid, generation_of(a, ref));
 }
 
-static void check_mark(const struct fst_ref *ref)
+static void check_mark(const struct fst_ref *ref, uint64_t mark)
 {
     const uint64_t *words = ref->data;
     for (uint64_t at = 0; at < LARGE / 8; at += 512)
-        if (words[at] != mark_of(ref)) {
+        if (words[at] != mark) {
             TEST_FAIL("object %llx says %llx", (unsigned long long)ref->oid, (unsigned long long)words[at]);
             return;
         }
@@ -389,6 +390,7 @@ static void worker(struct peer *parent, void *context)
     (void)parent;
     uint64_t random = 88172645463325252ull ^ (uintptr_t)context << 20;
     struct fst_ref held = {0};
+    uint64_t held_mark = 0;
     fst_reaper_stop(a, true);
     for (int turn = 0; turn < TURNS; turn++) {
         uint64_t r = next_random(&random);
@@ -404,15 +406,17 @@ static void worker(struct peer *parent, void *context)
             atomic_store(&box->state, 2);
         } else if (atomic_compare_exchange_strong(&box->state, &full, 1)) {
             CHECK_EQ(FST_OK, fst_take(a, &box->message, &ref));
+            uint64_t mark = mark_of(ref.oid, fst_handle_generation(&box->message.handle));
             atomic_store(&box->state, 0);
             CHECK_EQ(FST_OK, fst_read_lock(a));
-            check_mark(&ref);
+            check_mark(&ref, mark);
             CHECK_EQ(FST_OK, fst_read_unlock(a));
             if (held.data) {
-                check_mark(&held);
+                check_mark(&held, held_mark);
                 fst_drop(a, &held);
             }
             held = ref;
+            held_mark = mark;
         }
     }
     if (held.data)

@@ -31,26 +31,32 @@ static struct arena_shared {
     uint64_t operations;
 } * s;
 
-static void write_pattern(const struct fst_ref *ref)
+/* A reference, and of which generation of the object: what the word says later may be another one. */
+struct held {
+    struct fst_ref ref;
+    uint64_t generation;
+};
+
+static void write_pattern(const struct held *h)
 {
-    uint64_t *p = ref->data;
-    p[0] = ref->oid;
-    p[1] = ref->generation;
-    for (uint64_t i = 2; i < ref->nbytes / 8; i++)
-        p[i] = (ref->oid + i) * 0x9e3779b97f4a7c15ull ^ ref->generation;
+    uint64_t *p = h->ref.data;
+    p[0] = h->ref.oid;
+    p[1] = h->generation;
+    for (uint64_t i = 2; i < h->ref.nbytes / 8; i++)
+        p[i] = (h->ref.oid + i) * 0x9e3779b97f4a7c15ull ^ h->generation;
 }
 
-static void check_pattern(const struct fst_ref *ref, const char *when)
+static void check_pattern(const struct held *h, const char *when)
 {
-    const uint64_t *p = ref->data;
-    bool right = p[0] == ref->oid && p[1] == ref->generation;
-    for (uint64_t i = 2; right && i < ref->nbytes / 8; i++)
-        right = p[i] == ((ref->oid + i) * 0x9e3779b97f4a7c15ull ^ ref->generation);
+    const uint64_t *p = h->ref.data;
+    bool right = p[0] == h->ref.oid && p[1] == h->generation;
+    for (uint64_t i = 2; right && i < h->ref.nbytes / 8; i++)
+        right = p[i] == ((h->ref.oid + i) * 0x9e3779b97f4a7c15ull ^ h->generation);
     if (right)
         return;
     if (__atomic_fetch_add(&s->wrong, 1, __ATOMIC_SEQ_CST) < 5)
-        fprintf(stderr, "# %s: object %llx generation %llu holds %llx generation %llu\n", when, (unsigned long long)ref->oid,
-                (unsigned long long)ref->generation, (unsigned long long)p[0], (unsigned long long)p[1]);
+        fprintf(stderr, "# %s: object %llx generation %llu holds %llx generation %llu\n", when, (unsigned long long)h->ref.oid,
+                (unsigned long long)h->generation, (unsigned long long)p[0], (unsigned long long)p[1]);
 }
 
 static void put(uint64_t *box, const void *bytes, size_t words)
@@ -70,50 +76,53 @@ static void get(const uint64_t *box, void *bytes, size_t words)
 }
 
 struct worker {
-    struct fst_ref ref[KEEP];
+    struct held held[KEEP];
     int n;
     uint64_t random, child[2];
 };
 
 static void allocate(struct worker *w, uint64_t r)
 {
-    if (w->n == KEEP || fst_alloc(a, w->child[r & 1], &w->ref[w->n]))
+    struct held *h = &w->held[w->n];
+    if (w->n == KEEP || fst_alloc(a, w->child[r & 1], &h->ref))
         return;
-    write_pattern(&w->ref[w->n++]);
+    h->generation = fst_word_gen(*fst_word_of(a, h->ref.oid));
+    write_pattern(h);
+    w->n++;
 }
 
 static void send(struct worker *w, uint64_t r, int i)
 {
     struct fst_message m;
-    if (fst_share(a, &w->ref[i], &m) == FST_OK)
+    if (fst_share(a, &w->held[i].ref, &m) == FST_OK)
         put(s->message[r % BOXES], &m, 3);
 }
 
 static void drop(struct worker *w, int i)
 {
-    check_pattern(&w->ref[i], "before its drop");
-    fst_drop(a, &w->ref[i]);
-    w->ref[i] = w->ref[--w->n];
+    check_pattern(&w->held[i], "before its drop");
+    fst_drop(a, &w->held[i].ref);
+    w->held[i] = w->held[--w->n];
 }
 
 static void receive(struct worker *w, uint64_t r)
 {
     struct fst_message m;
-    struct fst_handle h;
-    struct fst_ref ref;
+    struct held got;
     int rc;
     if (w->n == KEEP)
         drop(w, (int)(r >> 8 & 7));
     if (r & 1) {
         get(s->message[(r >> 1) % BOXES], &m, 3);
-        rc = fst_take(a, &m, &ref);
+        rc = fst_take(a, &m, &got.ref);
     } else {
-        get(s->handle[(r >> 1) % BOXES], &h, 2);
-        rc = fst_resolve(a, &h, &ref);
+        get(s->handle[(r >> 1) % BOXES], &m.handle, 2);
+        rc = fst_resolve(a, &m.handle, &got.ref);
     }
     if (rc == FST_OK) {
-        check_pattern(&ref, r & 1 ? "taken" : "resolved");
-        w->ref[w->n++] = ref;
+        got.generation = fst_handle_generation(&m.handle);
+        check_pattern(&got, r & 1 ? "taken" : "resolved");
+        w->held[w->n++] = got;
     }
 }
 
@@ -132,9 +141,9 @@ static void free_one(struct worker *w, uint64_t r, int i)
 {
     struct fst_handle h;
     struct fst_message m;
-    fst_handle_of(a, &w->ref[i], &h);
-    fst_share(a, &w->ref[i], &m);
-    if (fst_free(a, &w->ref[i]) == FST_OK)
+    fst_handle_of(a, &w->held[i].ref, &h);
+    fst_share(a, &w->held[i].ref, &m);
+    if (fst_free(a, &w->held[i].ref) == FST_OK)
         put(s->freed[r & 3], &h, 2);
     struct fst_ref ref;
     if (fst_take(a, &m, &ref) == FST_OK)
@@ -174,7 +183,7 @@ static void step(struct worker *w)
     case 14:
         if (w->n) {
             struct fst_handle h;
-            fst_handle_of(a, &w->ref[i], &h);
+            fst_handle_of(a, &w->held[i].ref, &h);
             put(s->handle[(detail >> 8) % BOXES], &h, 2);
         }
         break;
@@ -205,7 +214,7 @@ static void step(struct worker *w)
         break;
     case 30:
         if (w->n)
-            check_pattern(&w->ref[i], "held");
+            check_pattern(&w->held[i], "held");
         break;
     default:
         if (detail % 64 == 0)

@@ -95,12 +95,12 @@ static void set_up(void)
 }
 
 /* Who names an object that is there gets one of ours, whole. */
-static void got(struct fst_ref *ref)
+static void got(struct fst_ref *ref, const struct fst_handle *handle)
 {
     for (unsigned i = 0; i < OBJECTS; i++) {
         if (objects[i].data == ref->data && objects[i].oid == ref->oid) {
             CHECK_EQ(objects[i].nbytes, ref->nbytes);
-            CHECK_EQ(objects[i].generation, ref->generation);
+            CHECK_EQ(generation_of(a, &objects[i]), fst_handle_generation(handle));
             fst_drop(a, ref);
             return;
         }
@@ -130,11 +130,11 @@ static void step(struct input *in)
     switch ((op & ~STEP_RAW) % STEPS) {
     case RESOLVE:
         if ((rc = fst_resolve(a, &message.handle, &ref)) == FST_OK)
-            got(&ref);
+            got(&ref, &message.handle);
         break;
     case TAKE:
         if ((rc = fst_take(a, &message, &ref)) == FST_OK)
-            got(&ref);
+            got(&ref, &message.handle);
         break;
     case GROUP_TAKE:
         if ((rc = fst_group_take(a, &message, &taken)) == FST_OK)
@@ -150,9 +150,9 @@ static void step(struct input *in)
         CHECK_EQ(FST_OK, fst_share(a, &objects[which % OBJECTS], &sent));
         rc = fst_take(a, &message, &ref);
         if (rc == FST_OK)
-            got(&ref);
+            got(&ref, &message.handle);
         CHECK_EQ(FST_OK, fst_take(a, &sent, &ref));
-        got(&ref);
+        got(&ref, &sent.handle);
         rc = FST_OK;
     }
     CHECK(rc == FST_OK || rc == FST_STALE || rc == FST_FOREIGN || rc == FST_CLOSED);

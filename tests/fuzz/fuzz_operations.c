@@ -480,7 +480,7 @@ static void op_look(struct input *in)
     case 5: {
         uint32_t i = some_ref(in);
         if (i != NOBODY)
-            CHECK(fst_holders(me.arena, me.refs[i].ref.oid, me.refs[i].ref.generation, holders, 4) >= 1);
+            CHECK(fst_holders(me.arena, &me.refs[i].ref, holders, 4) >= 1);
     }
     }
 }
