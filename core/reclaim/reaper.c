@@ -105,8 +105,8 @@ static uint64_t entries(const struct fst_arena *a)
 static bool gather(struct fst_arena *a)
 {
     struct fst_reaper *r = a->reaper;
-    uint32_t begun = fst_load_acquire(&a->sb->batches_begun); /* PAIR(batch-number) */
-    uint64_t wait = GATHER_NS + entries(a) * ENTRY_NS;
+    uint32_t begun = fst_load_acquire(&a->sb->batches_begun);             /* PAIR(batch-number) */
+    uint64_t wait = GATHER_NS + (waiting(a) ? 0 : entries(a) * ENTRY_NS); /* who ended a group may want its memory */
     fst_futex_wait(&r->kick, KICK_GATHER, wait < GATHER_MOST ? wait : GATHER_MOST);
     if ((int32_t)(fst_load_acquire(&a->sb->batches) - begun) <= 0)
         return false;
