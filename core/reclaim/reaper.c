@@ -97,7 +97,7 @@ static uint32_t waiting(struct fst_arena *a)
 /* Entries that a batch looks at: as many as this process has, or found when it last ran one. */
 static uint64_t entries(const struct fst_arena *a)
 {
-    uint64_t own = a->refs->live, all = __atomic_load_n(&a->refs->all, __ATOMIC_RELAXED);
+    uint64_t own = __atomic_load_n(&a->refs->live, __ATOMIC_RELAXED), all = __atomic_load_n(&a->refs->all, __ATOMIC_RELAXED);
     return own > all ? own : all;
 }
 

@@ -123,6 +123,12 @@ static uint32_t queue_pop(struct fst_refs *r)
     return entry;
 }
 
+/* Under the mutex; read without it. */
+static void count_live(struct fst_refs *r, int more)
+{
+    __atomic_store_n(&r->live, r->live + (uint32_t)more, __ATOMIC_RELAXED);
+}
+
 /* Take up to `max` entries that the reaper has emptied out of the queue; stops at the first that it has not. */
 static void harvest(struct fst_arena *a, uint32_t max)
 {
@@ -137,7 +143,7 @@ static void harvest(struct fst_arena *a, uint32_t max)
         if (indexed(a, entry))
             index_remove(a, entry);
         r->pool[r->pool_count++] = entry;
-        r->live--;
+        count_live(r, -1);
     }
 }
 
@@ -166,7 +172,7 @@ int fst_refs_refill(struct fst_thread *t)
         uint32_t entry = r->pool[--r->pool_count];
         __atomic_store_n(&a->counts[entry], 1, __ATOMIC_RELAXED);
         t->entries[t->entry_count++] = entry;
-        r->live++;
+        count_live(r, 1);
     }
     pthread_mutex_unlock(&r->mutex);
     return rc;
@@ -178,7 +184,7 @@ static void flush(struct fst_thread *t, uint32_t keep)
     pthread_mutex_lock(&r->mutex);
     while (t->entry_count > keep) {
         r->pool[r->pool_count++] = t->entries[--t->entry_count];
-        r->live--;
+        count_live(r, -1);
     }
     pthread_mutex_unlock(&r->mutex);
 }
@@ -294,7 +300,7 @@ void fst_refs_rebuild(struct fst_arena *a)
     /* Of what goes on as it was nothing is written: each page would be copied. */
     for (uint32_t i = r->top; i-- > 0;) {
         if (fst_load_relaxed(entry_at(a, i))) {
-            r->live++;
+            count_live(r, 1);
             continue;
         }
         if (indexed(a, i))
