@@ -45,8 +45,20 @@ struct fst_batch {
 
 /* ---- release ---- */
 
+/* Bytes that an object takes of its slab: of those without a common size, what was asked for. Before its word is free, or the slab may be
+ * another one. */
+static uint64_t bytes_of(const struct fst_arena *a, uint64_t oid)
+{
+    if (fst_oid_is_group(oid))
+        return 0;
+    const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
+    uint32_t child = fst_load_relaxed(&s->child);
+    uint64_t asked = fst_load_relaxed(&s->asked);
+    return asked ? asked : fst_is_child(a, child) ? fst_child_at(a, child)->stride : 0;
+}
+
 /* After the swing to free. Slabs of what has ended are given back together, later. */
-static void released(struct fst_batch *b, uint64_t oid, bool ended)
+static void released(struct fst_batch *b, uint64_t oid, uint64_t bytes, bool ended)
 {
     b->objects++;
     if (fst_oid_is_group(oid)) {
@@ -54,8 +66,6 @@ static void released(struct fst_batch *b, uint64_t oid, bool ended)
         fst_ending_group_unreferenced(b->a, fst_oid_group_index(oid));
         return;
     }
-    uint32_t child = fst_load_relaxed(&fst_slab_at(b->a, fst_oid_slab(oid))->child);
-    uint64_t bytes = fst_is_child(b->a, child) ? fst_child_at(b->a, child)->stride : 0;
     b->bytes += bytes;
     fst_burial_object(b->burial, bytes);
     if (!ended)
@@ -78,13 +88,14 @@ static void release_condemned(struct fst_batch *b, uint64_t oid, uint64_t *word,
 {
     if (!fst_scan_has(&b->scan, oid))
         return;
+    uint64_t bytes = bytes_of(b->a, oid);
 #ifdef FST_MUTANT_RELEASE_UNCONDEMNED
     while ((seen & FST_WORD_ALLOCATED)) {
 #else
     while ((seen & FST_WORD_ALLOCATED) && (seen & FST_WORD_CONDEMNED)) {
 #endif
         if (fst_cas64(word, &seen, fst_word_free(seen))) {
-            released(b, oid, ended);
+            released(b, oid, bytes, ended);
             return;
         }
     }

@@ -67,6 +67,41 @@ static void says_what_was_reclaimed(void)
     fst_arena_unref(a);
 }
 
+/* One object of each way to lie in a slab: with others, alone, and of no common size. */
+static const uint64_t sizes[] = {100, 40000, 65536, 65537, 70000, 8 * MIB};
+#define SIZES (sizeof sizes / sizeof *sizes)
+
+static void hold_sizes(struct peer *parent, void *context)
+{
+    (void)context;
+    fst_arena *a;
+    open_here(parent, &a);
+    for (size_t i = 0; i < SIZES; i++)
+        alloc_bytes(a, sizes[i]);
+    peer_say(parent, 'r');
+    peer_hear(parent);
+}
+
+static void counts_bytes_of_every_size(void)
+{
+    fst_arena *a = fresh();
+    uint64_t sum = 0;
+    for (size_t i = 0; i < SIZES; i++)
+        sum += sizes[i];
+    struct peer p = peer_start(hold_sizes, NULL);
+    PEER_WAIT(&p, 'r');
+    peer_kill(&p);
+    settle(a);
+    struct fst_burial_info b;
+    REQUIRE(fst_burial_list(a, &b, 1) == 1);
+    CHECK_EQ(SIZES, b.objects);
+    CHECK(b.bytes >= sum && b.bytes < sum + sum / 4); /* a size class is at most a quarter larger */
+    struct fst_arena_info info;
+    fst_arena_get_info(a, &info);
+    CHECK_EQ(b.bytes, info.released_bytes);
+    fst_arena_unref(a);
+}
+
 static void leave(struct peer *parent, void *context)
 {
     (void)context;
@@ -159,4 +194,5 @@ static void says_who_runs_a_batch(void)
     fst_arena_unref(a);
 }
 
-TEST_MAIN(CASE(says_what_was_reclaimed), CASE(says_nothing_of_who_left), CASE(keeps_the_last), CASE(says_who_runs_a_batch))
+TEST_MAIN(CASE(says_what_was_reclaimed), CASE(counts_bytes_of_every_size), CASE(says_nothing_of_who_left), CASE(keeps_the_last),
+          CASE(says_who_runs_a_batch))
