@@ -24,6 +24,7 @@ uint64_t fst_group_root(fst_arena *a)
 /* Everything but word and state. Under names_lock. */
 static void fill(struct fst_group *g, const struct fst_group_spec *spec, uint32_t parent)
 {
+    fst_release_fence(); /* PAIR(record): whoever reads what follows sees the last life's end */
     fst_store_relaxed(&g->parent, parent);
     fst_store_relaxed(&g->first, FST_NONE);
     fst_store_relaxed(&g->first_group, FST_NONE);
@@ -367,6 +368,7 @@ int fst_group_get_info(fst_arena *a, uint64_t group, struct fst_group_info *out)
     out->limit_hits = g->limit_hits;
     out->failed = g->failed;
     out->reclaims = g->reclaims;
+    fst_acquire_fence(); /* PAIR(record): is what was read all of this life? */
     return fst_verdict(a, fst_group_find(a, group, &index) ? FST_OK : fst_fail(FST_CLOSED, "the group is gone"));
 }
 

@@ -55,8 +55,10 @@ static int claim_at(struct fst_arena *a, int lock_fd, uint32_t slot)
         return FST_CLOSED;
     }
     uint64_t seen = fst_load_acquire(&p->state);
-    if (fst_state(seen) == FST_PROCESS_FREE && fst_cas64(&p->state, &seen, fst_state_next(seen, FST_PROCESS_JOINING)))
+    if (fst_state(seen) == FST_PROCESS_FREE && fst_cas64(&p->state, &seen, fst_state_next(seen, FST_PROCESS_JOINING))) {
+        fst_release_fence(); /* PAIR(record): whoever reads what is written from here on sees the new generation */
         return FST_OK;
+    }
     fst_liveness_release(lock_fd, FST_LOCK_PRESENT + slot, 1);
     fst_liveness_release(lock_fd, FST_LOCK_ALIVE + slot, 1);
     return FST_BUSY;
@@ -112,6 +114,12 @@ bool fst_process_alive(struct fst_arena *a, uint32_t slot)
     if (fst_state(state) == FST_PROCESS_FREE)
         return false;
     return fst_slot_alive(a, slot, fst_lock_generation(state));
+}
+
+bool fst_process_is_still(const struct fst_arena *a, uint32_t slot, uint64_t state)
+{
+    fst_acquire_fence(); /* PAIR(record) */
+    return fst_load_relaxed(&fst_process_at(a, slot)->state) >> FST_STATE_GEN_SHIFT == state >> FST_STATE_GEN_SHIFT;
 }
 
 bool fst_process_any_dead(struct fst_arena *a)

@@ -29,6 +29,9 @@ bool fst_process_is_own(const struct fst_arena *a, uint64_t state);
 /* Is the slot's owner alive now? Asks the kernel. False for FREE slots. */
 bool fst_process_alive(struct fst_arena *a, uint32_t slot);
 
+/* Is the slot still that of the process whose state word this was? Then what was read of it since is all that one's. */
+bool fst_process_is_still(const struct fst_arena *a, uint32_t slot, uint64_t state);
+
 /* Is there a slot whose owner is dead, and that nobody has buried yet? Asks the kernel for each, a microsecond. */
 bool fst_process_any_dead(struct fst_arena *a);
 

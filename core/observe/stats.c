@@ -111,17 +111,17 @@ size_t fst_batch_list(fst_arena *a, struct fst_batch_info *out, size_t max)
     size_t n = 0;
     for (uint32_t number = last; n < max && number && last - number < room; number--) {
         const struct fst_batch_record *r = &sb->batch_log[number % room];
-        if (fst_load_acquire(&r->number) != number)
+        if (fst_load_acquire(&r->number) != number) /* PAIR(record) */
             continue;
         struct fst_batch_info info = {.number = number,
-                                      .groups = r->groups,
-                                      .children = r->children,
-                                      .objects = r->objects,
-                                      .bytes = r->bytes,
-                                      .began = r->began,
-                                      .duration = r->duration,
-                                      .grace_ns = r->grace_ns};
-        fst_acquire_fence();
+                                      .groups = fst_load_relaxed(&r->groups),
+                                      .children = fst_load_relaxed(&r->children),
+                                      .objects = fst_load_relaxed(&r->objects),
+                                      .bytes = fst_load_relaxed(&r->bytes),
+                                      .began = fst_load_relaxed(&r->began),
+                                      .duration = fst_load_relaxed(&r->duration),
+                                      .grace_ns = fst_load_relaxed(&r->grace_ns)};
+        fst_acquire_fence();                        /* PAIR(record) */
         if (fst_load_relaxed(&r->number) == number) /* not overwritten while we read it */
             out[n++] = info;
     }
@@ -179,21 +179,24 @@ size_t fst_process_list(fst_arena *a, struct fst_process_info *out, size_t max)
     uint32_t top = fst_process_top(a);
     for (uint32_t slot = 0; slot < top; slot++) {
         const struct fst_process *p = fst_process_at(a, slot);
-        uint32_t state = fst_state(fst_load_acquire(&p->state));
+        uint64_t seen = fst_load_acquire(&p->state);
+        uint32_t state = fst_state(seen);
         if (state != FST_PROCESS_LIVE && state != FST_PROCESS_DEAD)
             continue;
         if (n < max) {
             struct fst_process_info *i = &out[n];
             memset(i, 0, sizeof *i);
             i->slot = slot;
-            i->pid = p->pid;
-            i->uid = p->uid;
             i->alive = state == FST_PROCESS_LIVE && fst_process_alive(a, slot);
             i->self = slot == a->slot;
             i->readonly = (fst_load_relaxed(&p->flags) & FST_PROCESS_READONLY) != 0;
+            i->pid = fst_load_relaxed(&p->pid);
+            i->uid = fst_load_relaxed(&p->uid);
+            i->started = fst_load_relaxed(&p->started);
             memcpy(i->command, p->command, sizeof i->command - 1);
             memcpy(i->arguments, p->arguments, sizeof i->arguments - 1);
-            i->started = p->started;
+            if (!fst_process_is_still(a, slot, seen))
+                continue;
             count_entries(a, slot, i);
             uint64_t owner = fst_thread_owner(a, slot);
             for (uint32_t t = 0; t < fst_thread_top(a); t++)
@@ -241,9 +244,8 @@ static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflig
     out->is_group = fst_oid_is_group(oid);
     out->handle.generation_tag = fst_word_gen(fst_load_acquire(object)) | fst_handle_tag(a) << FST_HANDLE_TAG_SHIFT;
     out->handle.oid_slab = oid;
-    out->pid = e->pid;
-    memcpy(out->command, e->command, sizeof out->command - 1);
-    out->age = fst_inflight_age(e, word);
+    if (!fst_inflight_sender(e, word, &out->pid, out->command, &out->age))
+        return false;
     if (out->is_group) {
         out->group = fst_id(fst_oid_group_index(oid), fst_group_at(a, fst_oid_group_index(oid))->state);
         return true;

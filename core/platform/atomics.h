@@ -39,6 +39,12 @@ static inline void fst_acquire_fence(void)
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
 }
 
+/* No store that comes after is seen before what came before. A release *store* does not say that: what follows it may overtake it. */
+static inline void fst_release_fence(void)
+{
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
 static inline void fst_full_fence(void)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);

@@ -385,20 +385,21 @@ void fst_batch_destroy(struct fst_arena *a)
     a->batch = NULL;
 }
 
-/* For people: what the batch did, under its number. Killed in here, the record says 0, and is none. */
+/* For people: what the batch did, under its number. Killed in here, the record says 0, and is none. models/record.pml. */
 static void log_batch(const struct fst_batch *b, uint32_t number, uint64_t began)
 {
     struct fst_superblock *sb = b->a->sb;
     struct fst_batch_record *r = &sb->batch_log[number % (sizeof sb->batch_log / sizeof *sb->batch_log)];
-    fst_store_release(&r->number, 0);
-    r->groups = b->ended.n_groups;
-    r->children = (uint32_t)b->children;
-    r->objects = b->objects;
-    r->bytes = b->bytes;
-    r->began = began;
-    r->duration = fst_now() - began;
-    r->grace_ns = b->grace_ns;
-    fst_store_release(&r->number, number);
+    fst_store_relaxed(&r->number, 0);
+    fst_release_fence(); /* PAIR(record): whoever reads what follows sees the 0 */
+    fst_store_relaxed(&r->groups, b->ended.n_groups);
+    fst_store_relaxed(&r->children, (uint32_t)b->children);
+    fst_store_relaxed(&r->objects, b->objects);
+    fst_store_relaxed(&r->bytes, b->bytes);
+    fst_store_relaxed(&r->began, began);
+    fst_store_relaxed(&r->duration, fst_now() - began);
+    fst_store_relaxed(&r->grace_ns, b->grace_ns);
+    fst_store_release(&r->number, number); /* PAIR(record) */
 }
 
 int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)

@@ -45,7 +45,7 @@ struct fst_burial *fst_burial_of(struct fst_arena *a, uint32_t slot)
     uint64_t number = newest(a) + 1;
     b = at(a, number);
     fst_store_relaxed(&b->number, 0);
-    fst_full_fence(); /* PAIR(burial): whoever reads what follows sees the 0 */
+    fst_release_fence(); /* PAIR(record): whoever reads what follows sees the 0 */
     fst_store_relaxed(&b->noticed_at, fst_now());
     fst_store_relaxed(&b->finished_at, 0);
     fst_store_relaxed(&b->pid, p->pid);
@@ -57,7 +57,7 @@ struct fst_burial *fst_burial_of(struct fst_arena *a, uint32_t slot)
     fst_store_relaxed(&b->groups, 0);
     fst_store_relaxed(&b->reaper, a->self->pid);
     memcpy(b->command, p->command, sizeof b->command);
-    fst_store_release(&b->number, number); /* PAIR(burial) */
+    fst_store_release(&b->number, number); /* PAIR(record) */
     fst_store_release(&a->sb->burials, number);
     fst_store_relaxed(&p->burial, (uint32_t)number);
     return b;
@@ -95,7 +95,7 @@ uint64_t fst_burial_count(fst_arena *a)
 static bool read_record(const struct fst_burial *b, uint64_t number, struct fst_burial_info *out)
 {
     memset(out, 0, sizeof *out);
-    if (fst_load_acquire(&b->number) != number) /* PAIR(burial) */
+    if (fst_load_acquire(&b->number) != number) /* PAIR(record) */
         return false;
     out->number = number;
     out->pid = fst_load_relaxed(&b->pid);
@@ -108,7 +108,7 @@ static bool read_record(const struct fst_burial *b, uint64_t number, struct fst_
     out->bytes = fst_load_relaxed(&b->bytes);
     out->groups = fst_load_relaxed(&b->groups);
     out->reaper = fst_load_relaxed(&b->reaper);
-    fst_full_fence(); /* PAIR(burial) */
+    fst_acquire_fence(); /* PAIR(record) */
     return fst_load_relaxed(&b->number) == number;
 }
 

@@ -70,14 +70,15 @@ static bool bind(struct fst_arena *a, uint64_t group, const char *path, const st
     fst_registry_lock(a);
     struct fst_cgroup *c = new_record(a);
     if (c) {
-        fst_store_release(&c->group, 0);
+        fst_store_relaxed(&c->group, 0);
+        fst_release_fence(); /* PAIR(record): whoever reads what follows sees the 0 */
         fst_store_relaxed(&c->device, (uint64_t)st->st_dev);
         fst_store_relaxed(&c->inode, (uint64_t)st->st_ino);
         fst_store_relaxed(&c->view, v->mounts);
         fst_store_relaxed(&c->root_inode, v->root);
         memset(c->path, 0, sizeof c->path);
         memcpy(c->path, path, strlen(path));
-        fst_store_release(&c->group, group);
+        fst_store_release(&c->group, group); /* PAIR(record) */
         if (fst_group_find(a, group, &index))
             fst_store_relaxed(&fst_group_at(a, index)->flags, fst_group_at(a, index)->flags | FST_GROUP_CGROUP);
     }
@@ -144,7 +145,12 @@ size_t fst_group_cgroup(fst_arena *a, uint64_t group, char *path, size_t size)
             memcpy(path, c->path, copied);
         path[c ? copied : 0] = 0;
     }
-    return n;
+    fst_acquire_fence(); /* PAIR(record) */
+    if (!c || fst_load_relaxed(&c->group) == group)
+        return n;
+    if (size) /* the group has gone meanwhile, and the record is another one's */
+        path[0] = 0;
+    return 0;
 }
 
 static bool has_ended(const struct fst_cgroup *c)

@@ -23,11 +23,12 @@ static bool try_put(struct fst_arena *a, uint32_t index, uint64_t oid, uint64_t 
     uint32_t use = (uint32_t)(empty >> FST_INFLIGHT_TAG_SHIFT);
     if (!fst_cas64(&e->word, &empty, fst_inflight_word(oid, use)))
         return false;
+    fst_release_fence(); /* PAIR(record): whoever reads what follows sees that the entry has gone on */
     fst_store_relaxed(&e->generation, generation);
     fst_store_relaxed(&e->sent_at, fst_now());
     fst_store_relaxed(&e->pid, a->self->pid);
     memcpy(e->command, a->self->command, sizeof e->command);
-    fst_store_release(&e->use, use + 1);
+    fst_store_release(&e->use, use + 1); /* PAIR(record) */
     *tag = use;
     return true;
 }
@@ -72,10 +73,21 @@ bool fst_inflight_end(struct fst_arena *a, uint32_t entry, uint64_t word)
 
 uint64_t fst_inflight_age(const struct fst_inflight *e, uint64_t word)
 {
-    if (fst_load_acquire(&e->use) != (uint32_t)(word >> FST_INFLIGHT_TAG_SHIFT) + 1)
+    if (fst_load_acquire(&e->use) != (uint32_t)(word >> FST_INFLIGHT_TAG_SHIFT) + 1) /* PAIR(record) */
         return 0;
-    uint64_t now = fst_now();
-    return now > e->sent_at ? now - e->sent_at : 0;
+    uint64_t now = fst_now(), sent = fst_load_relaxed(&e->sent_at);
+    return now > sent ? now - sent : 0;
+}
+
+bool fst_inflight_sender(const struct fst_inflight *e, uint64_t word, int32_t *pid, char command[16], uint64_t *age)
+{
+    bool said = fst_load_acquire(&e->use) == (uint32_t)(word >> FST_INFLIGHT_TAG_SHIFT) + 1; /* PAIR(record) */
+    *pid = said ? fst_load_relaxed(&e->pid) : 0;
+    memcpy(command, e->command, sizeof e->command);
+    command[said ? sizeof e->command - 1 : 0] = 0;
+    *age = fst_inflight_age(e, word);
+    fst_acquire_fence(); /* PAIR(record) */
+    return fst_load_relaxed(&e->word) == word;
 }
 
 void fst_inflight_date(struct fst_arena *a)

@@ -35,4 +35,7 @@ void fst_inflight_date(struct fst_arena *a);
 /* How long ago the use that the word shows was sent, ns; 0 while that is being written down. */
 uint64_t fst_inflight_age(const struct fst_inflight *e, uint64_t word);
 
+/* The same, and who sent it; pid 0 while that is being written down. False: the entry has gone on to another use. */
+bool fst_inflight_sender(const struct fst_inflight *e, uint64_t word, int32_t *pid, char command[16], uint64_t *age);
+
 #endif
