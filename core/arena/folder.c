@@ -84,14 +84,17 @@ static bool attached_here(const struct stat *st)
     return false;
 }
 
+/* A path may have any byte in it but a zero: so one ends each, and one more the list. */
 static int append(char **list, const char *path)
 {
-    size_t have = *list ? strlen(*list) : 0, more = strlen(path);
-    char *grown = realloc(*list, have + more + 2);
+    size_t have = 0, more = strlen(path) + 1;
+    while (*list && (*list)[have])
+        have += strlen(*list + have) + 1;
+    char *grown = realloc(*list, have + more + 1);
     if (!grown)
         return fst_fail(FST_FULL, "out of memory");
     memcpy(grown + have, path, more);
-    memcpy(grown + have + more, "\n", 2);
+    grown[have + more] = 0;
     *list = grown;
     return FST_OK;
 }

@@ -126,7 +126,7 @@ struct fst_peek {
 int fst_peek(const char *path, struct fst_peek *out);
 
 /* Remove every arena of this user in the folder that no live process has and that is not lasting. *removed (may be NULL) receives
- * newline-separated paths in malloc'ed memory, or NULL. Returns the number removed, or a negative status. */
+ * their paths in malloc'ed memory, each with its final zero and one more zero at the end, or NULL. Returns the number removed, or a negative status. */
 int fst_gc(const char *folder, char **removed);
 
 /* Remove the arena's name. Processes that have it keep it. FST_MISSING, FST_REFUSED, FST_LAYOUT. */

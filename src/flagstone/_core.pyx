@@ -26,11 +26,12 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject_RichCompare, destructor
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
 from libc.stdlib cimport free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strlen
 
 cimport numpy as cnp
 
 import math
+import os
 
 import numpy as np
 
@@ -164,9 +165,16 @@ def install(hooks):
 
 
 cdef str _text(const char *text):
-    # The core's texts hold names that came from shared memory: never trust them to be UTF-8.
+    # The core's texts are for people, and hold paths and names that came from shared memory: never trust
+    # them to be UTF-8, and give nothing that cannot be printed.
     cdef bytes raw = text
-    return raw.decode("utf-8", "replace")
+    return raw.decode("utf-8", "backslashreplace")
+
+
+cdef str _path(const char *path):
+    # A path is bytes: os.fsencode() of this gives them back.
+    cdef bytes raw = path
+    return os.fsdecode(raw)
 
 
 cdef object _error(int status, object mismatch=ValueError):
@@ -650,8 +658,8 @@ cdef class Attachment:
         cdef fst_arena_info info
         _check(fst_arena_get_info(self.ptr, &info))
         self.uuid = info.uuid[:16]
-        self.path = None if info.anonymous else _text(info.path)
-        self.locator = None if info.anonymous else (self.uuid, self.path, None)
+        self.path = None if info.anonymous else _path(info.path)
+        self.locator = None if info.anonymous else (self.uuid, <bytes>info.path, None)
         self.readonly = info.readonly
         self.formats = {}
         self.last = [None]
@@ -839,7 +847,7 @@ cdef class Attachment:
     def group_cgroup(self, uint64_t group):
         """The folder of the cgroup that the group ends with, or None."""
         cdef char path[1024]
-        return _text(path) if fst_group_cgroup(self.ptr, group, path, sizeof(path)) else None
+        return _path(path) if fst_group_cgroup(self.ptr, group, path, sizeof(path)) else None
 
     def destroy_synchronously(self, bint on):
         """From now on, destroying waits until everything is released."""
@@ -1067,7 +1075,16 @@ cdef class Attachment:
 
 
 cdef list _texts(const char *bytes, size_t size):
-    return PyBytes_FromStringAndSize(bytes, size).decode("utf-8", "replace").split("\0")
+    return PyBytes_FromStringAndSize(bytes, size).decode("utf-8", "backslashreplace").split("\0")
+
+
+cdef list _paths(const char *path):
+    # Each has its final zero; an empty one is the end.
+    cdef list found = []
+    while path != NULL and path[0]:
+        found.append(_path(path))
+        path += strlen(path) + 1
+    return found
 
 
 ctypedef size_t (*_list_function)(fst_arena *, uint64_t *, size_t) noexcept nogil
@@ -1469,7 +1486,7 @@ def gc(bytes folder not None):
     try:
         if status < 0:
             raise _error(status)
-        return [] if removed == NULL else _text(removed).splitlines()
+        return _paths(removed)
     finally:
         free(removed)
 

@@ -89,7 +89,7 @@ class Arena:
         *,
         parent: Group | None = None,
         limit: Size | None = None,
-        cgroup: str | os.PathLike[str] | None = None,
+        cgroup: Name | None = None,
         lasting: bool = False,
     ) -> Group:
         """Open the live group of this name under this parent, or create one.
@@ -422,13 +422,13 @@ class ArenaInfo:
     orphan: bool
 
 
-def arenas(folder: str | os.PathLike[str] = FOLDER) -> list[ArenaInfo]:
+def arenas(folder: Name = FOLDER) -> list[ArenaInfo]:
     """The arenas in a folder, sorted by name: in `/dev/shm` those with bare names, elsewhere every
     file that is one.
 
     Files of other users, of other versions and of other programs are left out.
     """
-    where = os.path.abspath(os.fspath(folder))
+    where = os.path.abspath(os.fsdecode(folder))
     found = []
     for entry in sorted(os.listdir(where)):
         if where == FOLDER and not entry.startswith(PREFIX):
@@ -470,8 +470,8 @@ def unlink(name: Name, *, missing_ok: bool = True) -> None:
             raise
 
 
-def gc(folder: str | os.PathLike[str] = FOLDER) -> list[str]:
+def gc(folder: Name = FOLDER) -> list[str]:
     """Remove this user's arenas in a folder that no live process has and that are not lasting;
     their paths.
     """
-    return _core.gc(os.fsencode(os.path.abspath(os.fspath(folder))))
+    return _core.gc(os.fsencode(os.path.abspath(os.fsdecode(folder))))

@@ -22,12 +22,16 @@ from typing import Any, Final
 from flagstone import _core
 from flagstone._core import Attachment
 from flagstone.errors import FlagstoneError, StaleHandle
+from flagstone.names import shown
 from flagstone.notices import tell
 
 __all__ = ["Locator", "attach", "forget", "fork_generation", "locate", "open_attachment"]
 
-Locator = tuple[bytes, str | None, Any]
-"""uuid; path, or None for an anonymous arena; a descriptor for a process being started, or None."""
+Locator = tuple[bytes, bytes | None, Any]
+"""uuid; path, or None for an anonymous arena; a descriptor for a process being started, or None.
+
+The path is bytes: what text stands for them is each process's own (its locale).
+"""
 
 OPEN_OR_CREATE: Final = 0
 CREATE_NEW: Final = 1
@@ -102,7 +106,7 @@ def forget(uuid: bytes) -> None:
     del attachment  # outside the lock: detaching may wait
 
 
-def _attach_anew(uuid: bytes, path: str | None, descriptor: Any, readonly: bool) -> Attachment:
+def _attach_anew(uuid: bytes, path: bytes | None, descriptor: Any, readonly: bool) -> Attachment:
     if descriptor is not None:
         fd = descriptor.detach()
         try:
@@ -115,14 +119,18 @@ def _attach_anew(uuid: bytes, path: str | None, descriptor: Any, readonly: bool)
             " a name, or pass it to the process as an argument when starting it"
         )
     try:
-        attachment = Attachment.open(
-            os.fsencode(path), 0, OPEN_EXISTING, readonly, False, False, 0o600
-        )
+        attachment = Attachment.open(path, 0, OPEN_EXISTING, readonly, False, False, 0o600)
     except FileNotFoundError:
-        raise StaleHandle(f"the arena {path} no longer exists") from None
+        raise StaleHandle(f"the arena {_shown(path)} no longer exists") from None
     if attachment.uuid != uuid:
-        raise StaleHandle(f"the arena that was {path} no longer exists; another one has its name")
+        raise StaleHandle(
+            f"the arena that was {_shown(path)} no longer exists; another one has its name"
+        )
     return attachment
+
+
+def _shown(path: bytes) -> str:
+    return shown(os.fsdecode(path))
 
 
 def _remember(attachment: Attachment) -> Attachment:

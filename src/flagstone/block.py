@@ -24,9 +24,9 @@ from flagstone.errors import FlagstoneError
 from flagstone.format import descr_of, make_format
 from flagstone.group import Group, look
 from flagstone.memory import allocate
-from flagstone.names import arena_name
+from flagstone.names import arena_name, text
 from flagstone.sizes import format_size
-from flagstone.snapshot import SIZE_CLASS, Holder, text
+from flagstone.snapshot import SIZE_CLASS, Holder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

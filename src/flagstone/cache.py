@@ -12,9 +12,9 @@ from flagstone.errors import CLOSED, ArenaFull, CacheMismatch, Closed, Flagstone
 from flagstone.format import format_text, make_format, parse_format
 from flagstone.group import Group
 from flagstone.memory import allocate
-from flagstone.names import object_name
+from flagstone.names import object_name, text
 from flagstone.sizes import Size, format_size, parse_seconds, parse_size
-from flagstone.snapshot import CacheStats, cache_flags, cache_stats, text
+from flagstone.snapshot import CacheStats, cache_flags, cache_stats
 from flagstone.teardown import Teardown
 
 if TYPE_CHECKING:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+from flagstone.names import Name, shown
+
 __all__ = ["cgroup_folder"]
 
 
-def cgroup_folder(path: str | os.PathLike[str]) -> str:
+def cgroup_folder(path: Name) -> str:
     """The folder of a cgroup.
 
     Args:
@@ -19,9 +21,9 @@ def cgroup_folder(path: str | os.PathLike[str]) -> str:
         ValueError: not absolute.
         FileNotFoundError: there is no such cgroup.
     """
-    text = os.fspath(path)
-    if not isinstance(text, str):
-        raise TypeError(f"a cgroup's path must be text, not {type(text).__name__}")
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f"a cgroup's path must be text or a path, not {type(path).__name__}")
+    text = os.fsdecode(path)
     if not text.startswith("/") or "\0" in text:
         raise ValueError(f"a cgroup's path must be absolute: {text!r}")
     folders = [os.path.normpath(mount + text) for mount in _mounts()]
@@ -29,8 +31,8 @@ def cgroup_folder(path: str | os.PathLike[str]) -> str:
         if any(_within(folder, mount) for mount in _mounts()) and os.path.isdir(folder):
             return folder
     if os.path.isdir(text):
-        raise ValueError(f"{text} is not the folder of a cgroup")
-    raise FileNotFoundError(f"there is no cgroup {text}")
+        raise ValueError(f"{shown(text)} is not the folder of a cgroup")
+    raise FileNotFoundError(f"there is no cgroup {shown(text)}")
 
 
 def _within(folder: str, mount: str) -> bool:
@@ -40,8 +42,8 @@ def _within(folder: str, mount: str) -> bool:
 def _mounts() -> list[str]:
     """Where hierarchies of cgroups are mounted: v2 first."""
     found: dict[str, list[str]] = {"cgroup2": [], "cgroup": []}
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
+    with open("/proc/self/mountinfo", "rb") as lines:
+        for line in map(os.fsdecode, lines):
             # proc(5): ... (5) mount point (6) options, fields, "-", type of file system ...
             before, _, after = line.partition(" - ")
             kind = after.split(" ", 1)[0]

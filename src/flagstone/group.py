@@ -10,9 +10,9 @@ from flagstone._core import GroupCache, Link
 from flagstone.attach import Locator, attach, fork_generation, locate
 from flagstone.cgroup import cgroup_folder
 from flagstone.errors import Closed, FlagstoneError, GroupMismatch
-from flagstone.names import object_name
+from flagstone.names import Name, object_name, text
 from flagstone.sizes import FOREVER, Size, format_size, parse_size
-from flagstone.snapshot import GROUP_STATES, GroupEvents, group_limit, text
+from flagstone.snapshot import GROUP_STATES, GroupEvents, group_limit
 from flagstone.teardown import Teardown
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def open_group(
     parent: Group | None,
     limit: Size | None,
     lasting: bool,
-    cgroup: str | os.PathLike[str] | None,
+    cgroup: Name | None,
 ) -> Group:
     """What `Arena.group` does: everything is checked before anything changes."""
     attachment = link.attachment

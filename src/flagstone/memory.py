@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from flagstone import _core
 from flagstone.errors import FULL, LIMIT, ArenaFull, GroupLimitExceeded
+from flagstone.names import text
 from flagstone.notices import tell, tell_of_waiting
 from flagstone.rcu import SLICE
 from flagstone.sizes import FOREVER, parse_seconds, to_nanoseconds
@@ -73,11 +74,11 @@ def allocate(
 
 def _explained(attachment: Attachment, error: Exception, group: int, why: str) -> Exception:
     attachment.note_failed(group)
-    text = "; ".join(part for part in (str(error), why, attachment.describe_usage()) if part)
+    sentence = "; ".join(part for part in (str(error), why, attachment.describe_usage()) if part)
     if isinstance(error, GroupLimitExceeded):
         name, limit, usage = _tightest(attachment, group)
-        return GroupLimitExceeded(text, name, limit, usage)
-    return ArenaFull(text)
+        return GroupLimitExceeded(sentence, name, limit, usage)
+    return ArenaFull(sentence)
 
 
 def _tightest(attachment: Attachment, group: int) -> tuple[str, int, int]:
@@ -95,7 +96,7 @@ def _tightest(attachment: Attachment, group: int) -> tuple[str, int, int]:
             break
         if info["limit"] != FOREVER and info["limit"] - info["usage"] < room:
             room = info["limit"] - info["usage"]
-            name = info["name"].decode("utf-8", "replace") or f"#{info['id'] & 0xFFFFFFFF}"
+            name = text(info["name"]) or f"#{info['id'] & 0xFFFFFFFF}"
             tightest = (name, info["limit"], info["usage"])
         group = info["parent"]
     return tightest

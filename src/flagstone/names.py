@@ -49,6 +49,16 @@ def arena_name(path: str | None) -> str | None:
     return path
 
 
+def shown(path: str) -> str:
+    r"""The path for people: bytes that are not UTF-8 come as `\xff`, so that it can be printed."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def text(raw: bytes) -> str:
+    r"""A fixed-size text of the core, for people: up to its zero; no UTF-8 comes as `\xff`."""
+    return raw.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+
+
 def object_name(name: str, what: str) -> bytes:
     """The name of a cache or group, as the core wants it.
 

@@ -15,6 +15,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from flagstone.names import shown, text
 from flagstone.sizes import format_size
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def tell(attachment: Attachment) -> None:
             "%s: process %d (%s) died without leaving; reclaimed: %d objects, %s, %d groups",
             _name(attachment),
             one["pid"],
-            one["command"].partition(b"\0")[0].decode("utf-8", "replace"),
+            text(one["command"]),
             one["objects"],
             format_size(one["bytes"]),
             one["groups"],
@@ -95,8 +96,8 @@ def _due(attachment: Attachment, who: tuple[int, ...]) -> bool:
 
 
 def _name(attachment: Attachment) -> str:
-    return f"arena {attachment.path or '(anonymous)'}"
+    return f"arena {shown(attachment.path) if attachment.path else '(anonymous)'}"
 
 
-def _warn(text: str, *arguments: Any) -> None:
-    _logger.warning(text, *arguments)
+def _warn(sentence: str, *arguments: Any) -> None:
+    _logger.warning(sentence, *arguments)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from flagstone import _core
 from flagstone.errors import ArenaCorrupted, Closed
 from flagstone.format import parse_format
+from flagstone.names import text
 from flagstone.sizes import FOREVER, to_nanoseconds
 
 if TYPE_CHECKING:
@@ -399,11 +400,6 @@ class ArenaSnapshot:
     keepers: tuple[Keeper, ...]
     longest_hold: LockHold | None
     longest_hold_cpu: LockHold | None
-
-
-def text(raw: bytes) -> str:
-    """A fixed-size text of the core: up to its zero, whatever the bytes are."""
-    return raw.partition(b"\0")[0].decode("utf-8", "replace")
 
 
 def processes(attachment: Attachment) -> list[ProcessInfo]:

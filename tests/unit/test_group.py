@@ -306,7 +306,7 @@ def test_a_cgroup_that_differs(arena, cgroup):
         ("/there/is/no/such/cgroup", FileNotFoundError),
         ("/sys/fs/cgroup/../../../proc", ValueError),
         ("/with\0zero", ValueError),
-        (b"/bytes", TypeError),
+        (b"/bytes", FileNotFoundError),
         (5, TypeError),
     ],
 )

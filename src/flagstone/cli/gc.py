@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 import flagstone
 from flagstone.arena import gc
@@ -38,7 +37,7 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
         for info in flagstone.arenas(folder)
         if info.orphan or not arguments.dry_run
     }
-    removed = sorted(sizes) if arguments.dry_run else sorted(map(os.fsdecode, gc(folder)))
+    removed = sorted(sizes) if arguments.dry_run else sorted(gc(folder))
     if arguments.json:
         screen.json({"folder": folder, "dry_run": arguments.dry_run, "removed": removed})
         return 0

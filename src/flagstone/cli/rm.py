@@ -8,7 +8,7 @@ import flagstone
 from flagstone.cli.attach import find
 from flagstone.cli.screen import Screen, many
 from flagstone.cli.usage import add_arena
-from flagstone.names import arena_path
+from flagstone.names import arena_path, shown
 
 NAME = "rm"
 HELP = "remove an arena"
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
     try:
         flagstone.unlink(name, missing_ok=False)
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no arena {name!r} ({path})") from None
+        raise FileNotFoundError(f"there is no arena {name!r} ({shown(path)})") from None
     if arguments.json:
         screen.json({"removed": path})
     else:

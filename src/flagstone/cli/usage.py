@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Callable
 
-from flagstone.names import FOLDER, arena_path
+from flagstone.names import FOLDER, arena_path, shown
 from flagstone.sizes import parse_size
 
 
@@ -75,5 +75,5 @@ def existing_folder(folder: str) -> str:
     """
     path = os.path.abspath(folder)
     if not os.path.isdir(path):
-        raise UsageError(f"{path}: no such folder")
+        raise UsageError(f"{shown(path)}: no such folder")
     return path
