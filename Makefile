@@ -25,7 +25,7 @@ SOURCES := $(shell find core src -name '*.[ch]' -o -name '*.py' -o -name '*.py[i
 C_FILES = $(shell find core tests/core tests/fuzz -name '*.[ch]')
 PYTHON_PATHS = $(wildcard src tests tools benchmarks examples)
 
-.PHONY: help setup demo test lint test-core hot-paths test-python sanitize mutants fuzz model soak bench format clean
+.PHONY: help setup demo test lint test-core hot-paths test-python test-twice sanitize mutants fuzz model soak bench format clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -80,6 +80,9 @@ model: $(S)/tools ## check the models with spin
 
 test-python: $(S)/package $(S)/tools ## the Python tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-twice: $(S)/package $(S)/tools ## two runs of Python tests at the same time, beside a busy neighbour: ARGS="tests/unit"
+	@$(BIN)/python tools/test-twice $(ARGS)
 
 soak: $(S)/package $(S)/tools ## the tests that run for minutes: MINUTES=10, SEED=n to repeat
 	@export FST_TEST_SOAK=1 TEST_TIMEOUTS=20 TEST_VERBOSE=1 TORTURE=50; \

@@ -4,8 +4,11 @@ import contextlib
 import gc
 import itertools
 import os
+import secrets
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
@@ -17,6 +20,11 @@ pytest.register_assert_rewrite("tests.process.support")
 
 SHM = Path("/dev/shm")
 SETTLE_SECONDS = 3.0  # how long an exiting thread or process may take to be gone
+
+_RUN = f"fst-test-{os.getpid()}-{secrets.token_hex(4)}"
+"""What all names of this run begin with, and no other run's: whatever else the machine does at the
+same time, tests of the same checkout included, is none of ours to see.
+"""
 
 _numbers = itertools.count(1)
 
@@ -99,7 +107,7 @@ def _descriptors():
 @pytest.fixture
 def _prefix():
     """This test's own prefix. Ends last: what the leak check found is then removed."""
-    prefix = f"fst-test-{os.getpid()}-{next(_numbers):04}"
+    prefix = f"{_RUN}-{next(_numbers):05}"
     yield prefix
     for path in SHM.glob(f"flagstone.{prefix}*"):
         path.unlink(missing_ok=True)
@@ -142,21 +150,50 @@ def arena_name(_prefix, leaves_nothing):
 
 
 @pytest.fixture
+def shm_folder(leaves_nothing):
+    """A folder on the tmpfs of `/dev/shm`, and nobody else's. For arenas whose processes die: any
+    process that opens one beside them, of any program, removes them.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"{_RUN}-", dir=SHM))
+    yield folder
+    gc.collect()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def own_shm(tmp_path, leaves_nothing):
+    """An empty tmpfs that a program sees as `/dev/shm`: the folder, and the words to put before the
+    program's command. Needs root.
+    """
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    with _tmpfs(folder, "mode=1777"):
+        bind = 'mount --bind "$1" /dev/shm && shift && exec "$@"'
+        yield folder, ["unshare", "--mount", "sh", "-c", bind, "sh", str(folder)]
+
+
+@pytest.fixture
 def small_tmpfs(tmp_path, leaves_nothing):
     """A folder on a tmpfs of 64 MiB, to run out of memory in."""
-    if os.geteuid() != 0:
-        missing("mounting a tmpfs needs root")
     folder = tmp_path / "tmpfs"
     folder.mkdir()
+    with _tmpfs(folder, "size=64m,mode=0700"):
+        yield folder
+
+
+@contextlib.contextmanager
+def _tmpfs(folder, options):
+    if os.geteuid() != 0:
+        missing("mounting a tmpfs needs root")
     mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64m,mode=0700", "flagstone-test", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", options, "flagstone-test", str(folder)],
         capture_output=True,
         text=True,
     )
     if mount.returncode:
         missing(f"no tmpfs can be mounted: {mount.stderr.strip()}")
     try:
-        yield folder
+        yield
     finally:
         gc.collect()
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

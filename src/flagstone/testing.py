@@ -44,8 +44,13 @@ def assert_sound(arena: Arena) -> None:
         raise AssertionError("\n".join(map(str, findings)))
 
 
-def leftovers() -> list[str]:
-    """Paths of the arenas in `/dev/shm`, whoever has them."""
+def leftovers(prefix: str = "") -> list[str]:
+    """Paths of the arenas in `/dev/shm` whose names begin with `prefix`, whoever has them.
+
+    Other programs have theirs there, too: a test gives its arenas names with a prefix of its own.
+    """
     return sorted(
-        os.path.join(FOLDER, name) for name in os.listdir(FOLDER) if name.startswith(PREFIX)
+        os.path.join(FOLDER, name)
+        for name in os.listdir(FOLDER)
+        if name.startswith(PREFIX + prefix)
     )

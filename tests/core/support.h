@@ -30,19 +30,20 @@
 /* A folder of this process's own on the tmpfs, because whoever opens an arena removes what crashed processes left beside it. */
 static char own_folder[64];
 
+static pid_t folder_maker;
+
 HELPER void remove_folder(void)
 {
-    char mine[64];
-    snprintf(mine, sizeof mine, "/dev/shm/fst-ctest-%d", (int)getpid());
-    if (strcmp(mine, own_folder) == 0)
+    if (folder_maker == getpid())
         rmdir(own_folder);
 }
 
 HELPER const char *folder(void)
 {
     if (!own_folder[0]) {
-        snprintf(own_folder, sizeof own_folder, "/dev/shm/fst-ctest-%d", (int)getpid());
-        REQUIRE(mkdir(own_folder, 0700) == 0);
+        strcpy(own_folder, "/dev/shm/fst-ctest-XXXXXX"); /* a pid may be another container's as well, or that of a killed run */
+        REQUIRE(mkdtemp(own_folder) != NULL);
+        folder_maker = getpid();
         atexit(remove_folder);
     }
     return own_folder;

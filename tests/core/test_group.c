@@ -558,10 +558,11 @@ static void recycled_children(void)
 static bool make_cgroup(char *folder, size_t size)
 {
     static const char *const roots[] = {"/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids", "/sys/fs/cgroup"};
-    static int made;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
     for (size_t i = 0; i < sizeof roots / sizeof *roots; i++) {
         struct statfs fs;
-        snprintf(folder, size, "%s/flagstone-test-%d-%d", roots[i], (int)getpid(), ++made);
+        snprintf(folder, size, "%s/flagstone-test-%d-%lld%09ld", roots[i], (int)getpid(), (long long)now.tv_sec, now.tv_nsec);
         if (statfs(roots[i], &fs) == 0 && (fs.f_type == 0x63677270 || fs.f_type == 0x27e0eb) && mkdir(folder, 0755) == 0)
             return true;
     }
@@ -751,9 +752,8 @@ static void write_total(const char *path, unsigned long long us)
 /* Reading the kernel's form; what it says here is not for a test to decide. */
 static void pressure(void)
 {
-    char path[64];
+    const char *path = new_path("pressure");
     struct fst_pressure p;
-    snprintf(path, sizeof path, "/dev/shm/flagstone-test-%d.pressure", (int)getpid());
     write_total(path, 1000);
     fst_pressure_open_path(&p, path);
     REQUIRE(p.fd >= 0);

@@ -4,10 +4,8 @@ import dataclasses
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -52,11 +50,8 @@ def assert_error(ran, status, *words):
 
 
 @pytest.fixture
-def folder():
-    """A folder on a tmpfs that belongs to one test."""
-    path = tempfile.mkdtemp(prefix="flagstone-test-folder-", dir="/dev/shm")
-    yield Path(path)
-    shutil.rmtree(path)
+def folder(shm_folder):
+    return shm_folder
 
 
 @pytest.fixture

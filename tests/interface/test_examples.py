@@ -1,12 +1,11 @@
 """Every program in examples/ runs, says something, and leaves nothing behind."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from flagstone.testing import leftovers
 
 EXAMPLES = sorted(Path(__file__).parents[2].joinpath("examples").glob("*.py"))
 
@@ -15,21 +14,39 @@ def test_there_are_examples():
     assert len(EXAMPLES) >= 5
 
 
-def arenas_of_no_test():
-    """Names on this machine, without those of a test run that goes on beside this one."""
-    return {path for path in leftovers() if "fst-" not in str(path)}
-
-
 @pytest.mark.parametrize("program", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(program):
-    before = arenas_of_no_test()
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", str(program)], capture_output=True, text=True, timeout=100
-    )
+    ran = run(program)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
     assert ran.stdout
-    assert arenas_of_no_test() <= before
+
+
+def run(program, before=()):
+    return subprocess.run(
+        [*before, sys.executable, "-W", "error", str(program)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+@pytest.mark.root
+def test_examples_leave_nothing(own_shm):
+    folder, alone = own_shm
+    for program in EXAMPLES:
+        ran = run(program, alone)
+        assert ran.returncode == 0, ran.stderr
+        assert (program.stem, list(folder.iterdir())) == (program.stem, [])
+
+
+@pytest.mark.parametrize("program", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs_twice_at_once(program):
+    """A named arena is every process's that knows the name: a program that starts its own processes
+    takes a name that no other run of it has.
+    """
+    for name in re.findall(r'flagstone\.open\(\s*f?"(.*?)"', program.read_text()):
+        assert "{os.getpid()}" in name
 
 
 @pytest.mark.parametrize("program", EXAMPLES, ids=lambda path: path.stem)

@@ -262,11 +262,11 @@ def test_children_that_end_last_remove_the_arena(arena_name, method, early):
     assert not os.path.exists(f"/dev/shm/flagstone.{arena_name}")
 
 
-@pytest.mark.keeps_arena
-def test_what_a_killed_process_left_is_removed_by_the_next_open(arena_name):
+def test_what_a_killed_process_left_is_removed_by_the_next_open(shm_folder):
+    path = f"{shm_folder}/left"
     source = f"""
         import flagstone, os, signal
-        arena = flagstone.open({arena_name!r})
+        arena = flagstone.open({path!r})
         block = arena.put(b"x" * 1_000_000)
         print("ready", flush=True)
         signal.pause()
@@ -277,10 +277,9 @@ def test_what_a_killed_process_left_is_removed_by_the_next_open(arena_name):
     with process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGKILL)
-    path = f"/dev/shm/flagstone.{arena_name}"
-    (info,) = (one for one in flagstone.arenas() if one.name == arena_name)
-    assert (info.processes, info.orphan) == (0, True)
-    with flagstone.open(arena_name + "-b"):
+    (info,) = flagstone.arenas(shm_folder)
+    assert (info.path, info.processes, info.orphan) == (path, 0, True)
+    with flagstone.open(shm_folder / "next"):
         assert not os.path.exists(path)
 
 

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 import time
@@ -676,17 +675,10 @@ def test_random_kills(arena_name):
         assert_all_given_back(arena)
 
 
-@pytest.fixture
-def folder():
-    """On a tmpfs, and nobody else's: whoever opens an arena removes the dead ones beside it."""
-    with tempfile.TemporaryDirectory(prefix="flagstone-test-", dir="/dev/shm") as folder:
-        yield folder
-
-
 class TestFiles:
-    def test_a_crash_loop_leaves_nothing(self, folder):
+    def test_a_crash_loop_leaves_nothing(self, shm_folder):
         for number in range(50):
-            name = f"{folder}/{number}"
+            name = f"{shm_folder}/{number}"
             pid = os.fork()
             if pid == 0:
                 try:
@@ -697,21 +689,21 @@ class TestFiles:
                     os._exit(1)
             os.waitpid(pid, 0)
             # Each one has removed the one before.
-            (here,) = flagstone.arenas(folder)
+            (here,) = flagstone.arenas(shm_folder)
             assert (here.path, here.orphan) == (name, True)
-        with flagstone.open(f"{folder}/last"):
-            assert os.listdir(folder) == ["last"]
-        assert os.listdir(folder) == []
+        with flagstone.open(f"{shm_folder}/last"):
+            assert os.listdir(shm_folder) == ["last"]
+        assert os.listdir(shm_folder) == []
 
     @pytest.mark.parametrize("who", ["open", "gc"])
-    def test_fifty_killed_at_once(self, folder, who):
+    def test_fifty_killed_at_once(self, shm_folder, who):
         pids = []
         with Line() as line:
             for number in range(50):
                 pid = os.fork()
                 if pid == 0:
                     try:
-                        arena = flagstone.open(f"{folder}/{number}")
+                        arena = flagstone.open(f"{shm_folder}/{number}")
                         kept["blocks"] = [arena, arena.put(bytes(100_000))]
                         line.say()
                         signal.pause()
@@ -724,14 +716,14 @@ class TestFiles:
                 os.kill(pid, signal.SIGKILL)
             for pid in pids:
                 os.waitpid(pid, 0)
-        here = flagstone.arenas(folder)
+        here = flagstone.arenas(shm_folder)
         assert len(here) == 50
         assert {(one.processes, one.orphan) for one in here} == {(0, True)}
         if who == "open":
-            flagstone.open(f"{folder}/next").close()
+            flagstone.open(f"{shm_folder}/next").close()
         else:
-            assert flagstone_program("gc", folder)
-        assert os.listdir(folder) == []
+            assert flagstone_program("gc", shm_folder)
+        assert os.listdir(shm_folder) == []
 
     def test_a_dead_arena_is_not_attached_to(self, arena_name, worker):
         worker(open_and_keep, arena_name)

@@ -31,6 +31,7 @@ import mmap
 import os
 import pickle
 import random
+import secrets
 import shutil
 import signal
 import struct
@@ -901,7 +902,8 @@ def torture(seconds, seed, workers=4, folder=None, capacity=24 * MIB):
     """Run it; a summary, or Wrong."""
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
     # A name with a slash lies in that folder.
-    base = f"fst-torture-{os.getpid()}"
+    # What was killed with another run of the same pid may still lie there.
+    base = f"fst-torture-{os.getpid()}-{secrets.token_hex(4)}"
     name = base if folder is None else str(Path(folder) / base)
     with flagstone.open(name, capacity=capacity, create=True, lasting=True) as arena:
         uuid = arena._link.uuid

@@ -5,6 +5,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import flagstone
 
 PUBLIC = {
@@ -46,12 +48,12 @@ def test_version():
     assert flagstone.__version__ == project["version"]
 
 
-def test_importing_leaves_no_trace():
-    program = """
+IMPORT = """
 import os
 def seen():
-    shm = [name for name in os.listdir("/dev/shm") if name.startswith("flagstone.")]
-    return len(os.listdir("/proc/self/task")), os.listdir("/proc/self/fd"), shm
+    with open("/proc/self/maps") as maps:
+        arenas = [line for line in maps if "flagstone" in line and ".so" not in line]
+    return len(os.listdir("/proc/self/task")), os.listdir("/proc/self/fd"), arenas
 import numpy
 before = seen()
 import flagstone
@@ -59,6 +61,19 @@ assert seen() == before, (before, seen())
 import sys
 used = {name.partition(".")[0] for name in sys.modules}
 assert not used & {"rich", "multiprocessing", "asyncio", "concurrent"}, used
-"""
-    # NumPy brings its own; what counts is what comes after it.
-    subprocess.run([sys.executable, "-c", program], check=True)
+"""  # NumPy brings its own; what counts is what comes after it.
+
+
+def test_importing_leaves_no_trace():
+    subprocess.run([sys.executable, "-c", IMPORT], check=True)
+
+
+@pytest.mark.root
+def test_importing_leaves_no_file(own_shm):
+    folder, alone = own_shm
+    subprocess.run([*alone, sys.executable, "-c", IMPORT], check=True)
+    assert list(folder.iterdir()) == []
+    # An arena would be seen there.
+    make = "import flagstone; flagstone.open('x', lasting=True).close()"
+    subprocess.run([*alone, sys.executable, "-c", make], check=True)
+    assert [path.name for path in folder.iterdir()] == ["flagstone.x"]
