@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from flagstone._core import Block, GroupCache
+from flagstone.bound import Binder
 from flagstone.errors import CLOSED, ArenaFull, CacheMismatch, Closed, FlagstoneError
 from flagstone.format import format_text, make_format, parse_format
-from flagstone.group import Group
 from flagstone.memory import allocate
 from flagstone.names import object_name, text
 from flagstone.sizes import Size, format_size, parse_seconds, parse_size
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from flagstone._core import Attachment, Format, Link, _CacheInfo
+    from flagstone.group import Group
 
 __all__ = ["Cache", "GroupCache"]
 
@@ -112,7 +113,7 @@ class Cache:
                 bound = GroupCache(self._link, None, self._format, self._size, self._id, root)
                 self._root_bound = bound
             return bound
-        if not isinstance(group, Group):
+        if not isinstance(group, Binder):
             raise TypeError(f"group must be a Group, not {type(group).__name__}")
         return group._bind(self._link, self._id, self._size, self._format)
 

@@ -6,8 +6,10 @@ import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from flagstone._core import GroupCache, Link
+from flagstone._core import Link
 from flagstone.attach import Locator, attach, fork_generation, locate
+from flagstone.bound import Binder
+from flagstone.cache import Cache, caches_in
 from flagstone.cgroup import cgroup_folder
 from flagstone.errors import Closed, FlagstoneError, GroupMismatch
 from flagstone.names import Name, object_name, text
@@ -16,13 +18,12 @@ from flagstone.snapshot import GROUP_STATES, GroupEvents, group_limit
 from flagstone.teardown import Teardown
 
 if TYPE_CHECKING:
-    from flagstone._core import Attachment, Format, GroupRef, _GroupInfo
-    from flagstone.cache import Cache
+    from flagstone._core import Attachment, GroupRef, _GroupInfo
 
 __all__ = ["Group"]
 
 
-class Group:
+class Group(Binder):
     """What memory is charged to: a job, tenant, session, request; a tree with limits.
 
     Made by `Arena.group()`, or by unpickling. An object made so holds the group open for this
@@ -32,27 +33,14 @@ class Group:
     thread. Two Group objects of one group are equal.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_bound",
-        "_created_in",
-        "_ending",
-        "_final",
-        "_id",
-        "_link",
-        "_name",
-        "_ref",
-    )
+    __slots__ = ("__weakref__", "_created_in", "_ending", "_final", "_name")
 
     def __init__(
         self, link: Link, ident: int, ref: GroupRef | None, name: str | None, created: bool
     ) -> None:
-        self._link = link
-        self._id = ident
-        self._ref = ref
+        super().__init__(link, ident, ref)
         self._name = name
         self._created_in = fork_generation() if created else None
-        self._bound: dict[int, GroupCache] | None = None
         self._ending: Teardown | None = None
         # Usage, peak, events as they were when this object destroyed the group.
         self._final: tuple[int, int, int, int, int] | None = None
@@ -160,8 +148,6 @@ class Group:
     @property
     def caches(self) -> list[Cache]:
         """The caches that it has objects of."""
-        from flagstone.cache import caches_in
-
         return caches_in(self._link, self._id)
 
     def __enter__(self) -> Group:
@@ -211,20 +197,6 @@ class Group:
         if self._ending is not None:
             raise Closed(f"group {self._name or '(no name)'!r} was destroyed")
         return self._link.attachment.group_info(self._id)
-
-    def _bind(self, link: Link, cache: int, size: int, form: Format | None) -> GroupCache:
-        known = self._bound
-        if known is None:
-            known = self._bound = {}
-        bound = known.get(cache)
-        if bound is None:
-            if link.uuid != self._link.uuid:
-                raise ValueError(f"{self!r} belongs to another arena")
-            bound = GroupCache(self._link, self._ref, form, size, cache, self._id)
-            if len(known) >= 256:  # caches come and go, a group may last
-                known.clear()
-            known[cache] = bound
-        return bound
 
     def _destroy_waiting(self, attachment: Attachment) -> tuple[int, int, int, int, int]:
         info = self._info()
