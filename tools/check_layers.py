@@ -33,6 +33,7 @@ PYTHON_LAYERS = [
     ["attach", "bound", "memory", "snapshot", "teardown"],
     ["cache"],
     ["group"],
+    ["part", "weak"],
     ["block"],
     ["arena"],
     ["__init__"],

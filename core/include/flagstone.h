@@ -278,6 +278,9 @@ void fst_describe_usage(fst_arena *arena, char *text, size_t size);
 void fst_drop(fst_arena *arena, const struct fst_ref *ref);
 /* One more reference of this process to the same object, for a second owner of *ref; drop both. */
 void fst_hold(fst_arena *arena, const struct fst_ref *ref);
+/* One more reference of this process to the object that has this byte, which the caller knows that this process uses: looks through all of
+ * its references. FST_MISSING: the address lies in none. */
+int fst_ref_at(fst_arena *arena, const void *address, struct fst_ref *out);
 /* Free the object for everyone: handles go stale; references and in-flight references keep the bytes until they are dropped.
  * The caller still has its reference. FST_STALE when somebody has freed it before, FST_READONLY. */
 int fst_free(fst_arena *arena, const struct fst_ref *ref);

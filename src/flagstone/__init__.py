@@ -31,6 +31,7 @@ from flagstone.errors import (
     StaleHandle,
 )
 from flagstone.group import Group
+from flagstone.part import Part, block_of
 from flagstone.snapshot import (
     ArenaSnapshot,
     Batch,
@@ -48,6 +49,7 @@ from flagstone.snapshot import (
     ProcessInfo,
 )
 from flagstone.teardown import Teardown
+from flagstone.weak import WeakBlock
 
 __version__ = "0.1.0"
 
@@ -81,12 +83,15 @@ __all__ = [
     "Keeper",
     "LayoutMismatch",
     "LockHold",
+    "Part",
     "ProcessInfo",
     "ReadOnly",
     "StaleHandle",
     "Teardown",
+    "WeakBlock",
     "__version__",
     "arenas",
+    "block_of",
     "open",
     "unlink",
 ]

@@ -12,6 +12,7 @@ cdef extern from "flagstone.h" nogil:
     enum: FST_INVALID
     enum: FST_CLOSED
     enum: FST_FOREIGN
+    enum: FST_MISSING
     enum: FST_STALE
     enum: FST_TIMEOUT
     enum: FST_CACHE_SIZE_CLASS
@@ -71,6 +72,7 @@ cdef extern from "flagstone.h" nogil:
         bint lasting, orphan
 
     int peek_file "fst_peek"(const char *path, fst_peek *out)
+    int fst_ref_at(fst_arena *arena, const void *address, fst_ref *out)
     int fst_gc(const char *folder, char **removed)
     int fst_unlink(const char *path)
 

@@ -279,7 +279,7 @@ cdef class View:
     is freed.
     """
 
-    cdef Block block
+    cdef readonly Block block
 
     def __init__(self):
         raise TypeError("a View is made by Block.array")
@@ -402,6 +402,37 @@ cdef class Block:
                                      dims, NULL, self.ref.data, flags, NULL)
         cnp.set_array_base(array, view)
         return array
+
+    @property
+    def _address(self):
+        """Of its first byte, in this process; also when it was freed."""
+        return <size_t>self.ref.data
+
+    def part(self, index):
+        """The `Part` that `block.array[index]` looks at: a view that travels with this Block.
+
+        Args:
+            index: integers, slices, `...`, None and names of fields, as NumPy takes them; all
+                integers give one element, as an array of no dimension.
+
+        Raises:
+            TypeError: an index that would copy (a list, an array, a mask).
+            IndexError: out of bounds.
+            Closed: after `free()`.
+        """
+        return _hooks.part(self, index)
+
+    def weak(self):
+        """A `WeakBlock`: names the object, holds nothing, and may be pickled and loaded any number
+        of times. `Closed` after `free()`.
+        """
+        return _hooks.weak(self)
+
+    def __getitem__(self, index):
+        return _hooks.item(self, index)
+
+    def __setitem__(self, index, value):
+        self.array[index] = value
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef Format format = self.format()
@@ -897,14 +928,25 @@ cdef class Attachment:
         _check(fst_take(self.ptr, &value, &block.ref))
         return self.arrived(block, format)
 
-    cpdef Block resolve(self, Handle handle):
-        """The Block of a bare handle."""
+    cpdef Block resolve(self, Handle handle, Format format=None):
+        """The Block of a bare handle; `format` None is the cache's."""
         cdef Block block = _begin_block()
         cdef int status
         block.of(self)
         status = fst_resolve(self.ptr, &handle.value, &block.ref)
         if status == FST_INVALID or status == FST_FOREIGN:
             raise StaleHandle(_text(fst_last_error()) or "the handle names no object of this arena")
+        _check(status)
+        return self.arrived(block, format)
+
+    def hold_at(self, size_t address):
+        """A Block of the object of this process that has this byte, or None."""
+        cdef Block block = _begin_block()
+        cdef int status
+        block.of(self)
+        status = fst_ref_at(self.ptr, <const void *>address, &block.ref)
+        if status == FST_MISSING:
+            return None
         _check(status)
         return self.arrived(block, None)
 

@@ -25,7 +25,7 @@ from flagstone.errors import FlagstoneError, StaleHandle
 from flagstone.names import shown
 from flagstone.notices import tell
 
-__all__ = ["Locator", "attach", "forget", "fork_generation", "locate", "open_attachment"]
+__all__ = ["Locator", "attach", "forget", "fork_generation", "known", "locate", "open_attachment"]
 
 Locator = tuple[bytes, bytes | None, Any]
 """uuid; path, or None for an anonymous arena; a descriptor for a process being started, or None.
@@ -97,6 +97,12 @@ def attach(locator: Locator, *, readonly: bool = False) -> Attachment:
         if attachment is not None and attachment.usable:
             return _remember(attachment)
         return _adopt(_remember(_attach_anew(uuid, path, descriptor, readonly)))
+
+
+def known() -> list[Attachment]:
+    """The attachments that this process has."""
+    with _lock:
+        return list(_known.values())
 
 
 def forget(uuid: bytes) -> None:

@@ -25,8 +25,10 @@ from flagstone.format import descr_of, make_format
 from flagstone.group import Group, look
 from flagstone.memory import allocate
 from flagstone.names import arena_name, text
+from flagstone.part import item, make_part
 from flagstone.sizes import format_size
 from flagstone.snapshot import SIZE_CLASS, Holder
+from flagstone.weak import make_weak
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -149,10 +151,13 @@ class Hooks:
     deepcopy = staticmethod(_deepcopy)
     format_of = staticmethod(format_of)
     holders_of = staticmethod(_holders)
+    item = staticmethod(item)
     load = staticmethod(_load)
+    part = staticmethod(make_part)
     reduce = staticmethod(_reduce)
     repr_bound = staticmethod(repr_bound)
     repr_of = staticmethod(_repr)
+    weak = staticmethod(make_weak)
 
 
 _core.install(Hooks)

@@ -1,0 +1,45 @@
+/* address.c - which object do these bytes belong to, of those that this process uses? */
+#include "alloc/slab.h"
+#include "platform/error.h"
+#include "rcu/thread.h"
+#include "refs/reftable.h"
+#include "refs/word.h"
+
+/* Does the entry speak of an object that has this address? Then *out is the reference, which is nobody's yet. */
+static bool reaches(struct fst_arena *a, uint32_t entry, const uint8_t *address, struct fst_ref *out)
+{
+    uint64_t e = fst_load_acquire(&a->entries[entry]), oid = fst_entry_oid(e);
+    if (fst_entry_state(e) != FST_ENTRY_LIVE || fst_oid_is_group(oid))
+        return false;
+    const uint64_t *word = fst_word_of(a, oid);
+    uint64_t w = word ? fst_load_acquire(word) : 0;
+    uint32_t id = fst_oid_slab(oid);
+    const struct fst_slab *s = word ? fst_slab_known(a, id) : NULL;
+    if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(e, w) || !fst_is_child(a, s->child))
+        return false;
+    const struct fst_child *c = fst_child_at(a, s->child);
+    uint64_t nbytes = s->asked ? s->asked : c->size - fst_word_slack(w);
+    uint8_t *data = fst_slab_data(a, s, id, fst_oid_object(oid) * c->stride, nbytes);
+    if (!data || address < data || address >= data + nbytes)
+        return false;
+    *out = (struct fst_ref){.data = data, .nbytes = nbytes, .oid = oid, .entry = entry};
+    return true;
+}
+
+int fst_ref_at(fst_arena *a, const void *address, struct fst_ref *out)
+{
+    int rc = fst_thread_usable(a);
+    if (rc)
+        return rc;
+    const uint8_t *at = address;
+    uint32_t says, used = 0;
+    if (at >= a->data && at < a->data + a->known.capacity)
+        fst_refs_agree(a, &says, &used);
+    for (uint32_t i = 0; i < used; i++) {
+        if (reaches(a, i, at, out)) {
+            fst_hold(a, out);
+            return FST_OK;
+        }
+    }
+    return fst_fail(FST_MISSING, "the address lies in no object that this process uses");
+}
