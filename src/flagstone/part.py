@@ -60,7 +60,7 @@ class Part(np.ndarray[Any, np.dtype[Any]]):
         plain = np.asarray(array)
         return plain[()] if return_scalar else plain
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> np.ndarray[Any, np.dtype[Any]]:
+    def __deepcopy__(self, memo: dict[int, Any] | None, /) -> Any:
         return np.array(self)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -105,7 +105,8 @@ def make_part(block: Block, index: Any) -> Part:
             "part() takes integers, slices, ..., None and names of fields: what a list, an array"
             f" or a mask picks is a copy (this was {index!r:.80})"
         )
-    return found.view(Part)
+    part: Part = found.view(Part)
+    return part
 
 
 def item(block: Block, index: Any) -> Any:
