@@ -53,6 +53,24 @@ int fst_group_make_root(struct fst_arena *a)
     return FST_OK;
 }
 
+static _Thread_local struct {
+    const struct fst_arena *arena;
+    uint64_t group;
+    uint32_t entry;
+} last;
+
+void fst_group_note_entry(const struct fst_arena *a, uint64_t group, uint32_t entry)
+{
+    last.arena = a;
+    last.group = group;
+    last.entry = entry;
+}
+
+uint32_t fst_group_last_entry(const struct fst_arena *a, uint64_t id)
+{
+    return last.arena == a && last.group == id ? last.entry : FST_NONE;
+}
+
 static uint32_t find_name(struct fst_arena *a, const char *name, uint32_t parent)
 {
     uint32_t i = name ? fst_names_first(a, FST_NAMES_GROUP, fst_registry_hash_name(name, parent)) : FST_NONE;
@@ -78,6 +96,7 @@ static int make(struct fst_thread *t, uint32_t index, const struct fst_group_spe
     fst_store_release(&g->word, FST_WORD_ALLOCATED | FST_WORD_SHARED | generation << FST_WORD_GEN_SHIFT);
     fst_store_release(&g->state, fst_state_next(g->state, FST_GROUP_LIVE));
     fst_registry_link_group(a, index);
+    fst_group_note_entry(a, fst_id(index, g->state), entry);
     return FST_OK;
 }
 
@@ -153,8 +172,11 @@ int fst_group_claim(struct fst_thread *t, uint64_t id, uint32_t *entry)
     /* The word may have gone on to another life of the descriptor in between: then the id is not its state's any more. */
     if (rc == FST_OK && (!fst_group_find(a, id, &index) || fst_state(fst_group_at(a, index)->state) != FST_GROUP_LIVE)) {
         dropped |= fst_refs_drop(a, *entry);
+        fst_group_again(a, index);
         rc = fst_fail(FST_CLOSED, "the group has ended");
     }
+    if (rc == FST_OK)
+        fst_group_note_entry(a, id, *entry);
     if (dropped)
         fst_add32(&a->self->dropped, 1); /* for the next batch; not worth one of its own */
     return rc == FST_STALE ? fst_fail(FST_CLOSED, "the group has ended") : rc;
@@ -164,8 +186,12 @@ bool fst_group_let_go(struct fst_arena *a, uint64_t id)
 {
     uint32_t index, entry;
     struct fst_thread *t = fst_thread_get(a);
-    if (!t || !fst_group_find(a, id, &index))
+    if (!t)
         return false;
+    if (!fst_group_find(a, id, &index)) {
+        entry = fst_refs_find_past(a, fst_oid_group((uint32_t)id));
+        return entry != FST_NONE && fst_refs_drop(a, entry);
+    }
     /* Find our entry by counting once more, then drop both. */
     uint64_t word = fst_load_acquire(&fst_group_at(a, index)->word);
     if (fst_refs_get(a, t, fst_oid_group(index), fst_word_gen(word), &entry))
@@ -197,6 +223,16 @@ static void queue(struct fst_arena *a, uint32_t index)
     fst_store_release(sb->ended_head == FST_NONE ? &sb->ended_head : &fst_group_at(a, sb->ended_tail)->next_ended, index);
     fst_store_relaxed(&sb->ended_tail, index);
     fst_store_relaxed(&sb->ended_groups, sb->ended_groups + 1);
+}
+
+void fst_group_again(struct fst_arena *a, uint32_t index)
+{
+    if (fst_state(fst_load_acquire(&fst_group_at(a, index)->state)) != FST_GROUP_DESTROYED)
+        return;
+    fst_registry_lock(a);
+    if (fst_state(fst_group_at(a, index)->state) == FST_GROUP_DESTROYED)
+        queue(a, index);
+    fst_registry_unlock(a);
 }
 
 uint32_t fst_group_take_ended(struct fst_arena *a)

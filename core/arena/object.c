@@ -686,10 +686,10 @@ void fst_group_unref(fst_arena *a, uint64_t group)
 
 uint32_t fst_group_entry(fst_arena *a, uint64_t group)
 {
-    uint32_t index, entry = FST_NONE;
+    uint32_t index, entry = fst_group_last_entry(a, group);
     struct fst_thread *t = fst_thread_get(a);
-    if (!t || !fst_group_find(a, group, &index))
-        return FST_NONE;
+    if (entry != FST_NONE || !t || !fst_group_find(a, group, &index))
+        return entry;
     uint64_t generation = fst_word_gen(fst_load_acquire(&fst_group_at(a, index)->word));
     if (fst_refs_get(a, t, fst_oid_group(index), generation, &entry))
         return FST_NONE;
@@ -718,9 +718,14 @@ int fst_group_share(fst_arena *a, uint64_t group, struct fst_message *out)
     int rc = fst_group_claim(t, group, &entry);
     if (rc)
         return rc;
-    rc = put_in_flight(a, fst_oid_group((uint32_t)group), entry, out);
+    uint32_t index;
+    fst_section_enter(t); /* or a group that is destroyed now might be another one by the time that its message is put down */
+    bool live = fst_group_find(a, group, &index) && fst_state(fst_group_at(a, index)->state) != FST_GROUP_DESTROYED;
+    rc = live ? put_in_flight(a, fst_oid_group(index), entry, out) : fst_fail(FST_CLOSED, "the group has ended");
+    fst_section_leave(t);
     if (fst_refs_drop(a, entry))
         fst_reaper_dropped(a, 0);
+    fst_group_again(a, (uint32_t)group);
     return rc;
 }
 
@@ -738,9 +743,14 @@ int fst_group_take(fst_arena *a, const struct fst_message *message, uint64_t *gr
     if (rc == FST_OK) {
         uint64_t state = fst_load_acquire(&fst_group_at(a, index)->state);
         *group = fst_id(index, state);
-        if (fst_state(state) == FST_GROUP_DESTROYED) {
+        fst_acquire_fence(); /* the state is of the life that we have claimed, if the word says so after it */
+        uint64_t generation = fst_word_gen(fst_load_relaxed(&fst_group_at(a, index)->word));
+        if (fst_state(state) == FST_GROUP_DESTROYED || generation != fst_handle_generation(&message->handle)) {
             dropped |= fst_refs_drop(a, entry);
+            fst_group_again(a, index);
             rc = fst_fail(FST_CLOSED, "the group was destroyed");
+        } else {
+            fst_group_note_entry(a, *group, entry);
         }
     }
     if (dropped)
@@ -761,6 +771,8 @@ static bool drop_message(struct fst_thread *t, uint32_t index, uint64_t word)
     bool took = fst_inflight_end(a, index, word);
     if (fst_refs_drop(a, entry))
         fst_reaper_dropped(a, 0);
+    if (fst_oid_is_group(oid))
+        fst_group_again(a, fst_oid_group_index(oid));
     return took;
 }
 

@@ -388,8 +388,11 @@ struct fst_child_counts {
 };
 void fst_child_count(fst_arena *arena, struct fst_child_counts *out);
 
+/* Whose read-side section has been open for longest, in grace periods, of those that somebody has begun to wait for. False: nobody's. */
+bool fst_section_in_the_way(fst_arena *arena, int32_t *pid, uint32_t *tid);
+
 /* Who keeps something that has ended from being released: references of a process (or in flight: pid 0) to objects of a group that was
- * closed or destroyed, or to the group itself. */
+ * closed or destroyed, or to a closed group itself. Who has a destroyed group open keeps nothing. */
 struct fst_keeper {
     uint64_t group; /* id */
     int32_t pid;
@@ -399,6 +402,8 @@ struct fst_keeper {
 };
 /* Up to max of them; returns how many were found, at most max. Looks at every reference. */
 size_t fst_keeper_list(fst_arena *arena, struct fst_keeper *out, size_t max);
+/* The same of the objects of one cache, whatever their groups. */
+size_t fst_cache_keepers(fst_arena *arena, uint64_t cache, struct fst_keeper *out, size_t max);
 
 /* Validate every structure. Calls found(context, text) for each contradiction; returns their number. The arena may be in use:
  * what is changing during the look is looked at again under the lock that protects it. */

@@ -51,6 +51,25 @@ static void stall_info(const struct fst_arena *a, struct fst_arena_info *out)
     out->stalled_ns = age;
 }
 
+bool fst_section_in_the_way(fst_arena *a, int32_t *pid, uint32_t *tid)
+{
+    uint64_t oldest = fst_load_acquire(&a->sb->gp_seq);
+    uint32_t top = fst_thread_top(a);
+    bool found = false;
+    for (uint32_t i = 0; i < top; i++) {
+        const struct fst_thread_slot *t = fst_thread_slot_at(a, i);
+        uint64_t seq = fst_load_acquire(&t->seq);
+        uint32_t process = fst_thread_owner_process(fst_load_relaxed(&t->owner));
+        if (!seq || seq >= oldest || process >= fst_process_top(a) || !fst_process_alive(a, process))
+            continue;
+        oldest = seq;
+        *pid = fst_load_relaxed(&fst_process_at(a, process)->pid);
+        *tid = fst_load_relaxed(&t->tid);
+        found = true;
+    }
+    return found;
+}
+
 static void batch_info(const struct fst_arena *a, struct fst_arena_info *out)
 {
     uint32_t slot = fst_lock_owner(fst_load_relaxed(&a->sb->reaper_lock));
@@ -145,6 +164,14 @@ void fst_child_count(fst_arena *a, struct fst_child_counts *out)
 
 /* ---- processes ---- */
 
+/* Does the entry speak of something that is there? */
+static bool entry_counts(struct fst_arena *a, uint64_t entry)
+{
+    const uint64_t *word = fst_word_of(a, fst_entry_oid(entry));
+    uint64_t seen = word ? fst_load_acquire(word) : 0;
+    return fst_entry_state(entry) == FST_ENTRY_LIVE && (seen & FST_WORD_ALLOCATED) && fst_entry_matches(entry, seen);
+}
+
 /* Bytes of the object an entry speaks of, 0 when it is not there any more. */
 static uint64_t entry_bytes(struct fst_arena *a, uint64_t entry)
 {
@@ -165,7 +192,7 @@ static void count_entries(struct fst_arena *a, uint32_t slot, struct fst_process
     for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
         uint64_t entry = fst_load_acquire(&entries[i]);
         if (fst_entry_state(entry) == FST_ENTRY_LIVE) {
-            out->references++;
+            out->references += entry_counts(a, entry);
             out->bytes += entry_bytes(a, entry);
         } else if (entry) {
             out->dropped++;
@@ -275,30 +302,43 @@ size_t fst_inflight_list(fst_arena *a, struct fst_inflight_info *out, size_t max
     return n;
 }
 
-/* ---- what keeps ended groups ---- */
+/* ---- what keeps what has ended ---- */
 
-/* The ended group that an object, or a group, belongs to; FST_NONE: none. */
-static uint32_t ended_group(struct fst_arena *a, uint64_t oid)
+/* The group, the child cache that an object is in, both FST_NONE for what is neither. A destroyed group is held by nobody who has it open. */
+static uint32_t place_of(struct fst_arena *a, uint64_t oid, uint32_t *child)
 {
-    uint32_t group, top = fst_group_top(a);
+    uint32_t group;
+    *child = FST_NONE;
     if (fst_oid_is_group(oid)) {
         group = fst_oid_group_index(oid);
+        if (fst_state(fst_load_acquire(&fst_group_at(a, group)->state)) == FST_GROUP_DESTROYED)
+            return FST_NONE;
     } else {
-        uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
-        group = fst_is_child(a, child) ? fst_load_relaxed(&fst_child_at(a, child)->group) : FST_NONE;
+        *child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
+        group = fst_is_child(a, *child) ? fst_load_relaxed(&fst_child_at(a, *child)->group) : FST_NONE;
     }
-    return group < top && fst_state(fst_load_acquire(&fst_group_at(a, group)->state)) > FST_GROUP_LIVE ? group : FST_NONE;
+    return fst_is_group(a, group) ? group : FST_NONE;
 }
 
 struct keepers {
     struct fst_keeper *out;
     size_t n, max;
+    uint32_t cache; /* of this one, and nothing else; FST_NONE: of all ended groups */
 };
 
-/* One reference more of this process (NULL: in flight) to something of an ended group. */
+/* Is it kept from being released by a reference to this? The group that it is told by. */
+static uint32_t kept_group(struct fst_arena *a, const struct keepers *k, uint64_t oid)
+{
+    uint32_t child, group = place_of(a, oid, &child);
+    if (k->cache != FST_NONE)
+        return child != FST_NONE && fst_load_relaxed(&fst_child_at(a, child)->cache) == k->cache ? group : FST_NONE;
+    return group != FST_NONE && fst_state(fst_load_acquire(&fst_group_at(a, group)->state)) > FST_GROUP_LIVE ? group : FST_NONE;
+}
+
+/* One reference more of this process (NULL: in flight) to something that has ended. */
 static void add_keeper(struct fst_arena *a, struct keepers *k, const struct fst_process *p, uint64_t oid, uint64_t bytes)
 {
-    uint32_t group = fst_word_of(a, oid) ? ended_group(a, oid) : FST_NONE;
+    uint32_t group = fst_word_of(a, oid) ? kept_group(a, k, oid) : FST_NONE;
     if (group == FST_NONE)
         return;
     const struct fst_group *g = fst_group_at(a, group);
@@ -323,9 +363,8 @@ static void add_keeper(struct fst_arena *a, struct keepers *k, const struct fst_
     k->out[i - 1].bytes += bytes;
 }
 
-size_t fst_keeper_list(fst_arena *a, struct fst_keeper *out, size_t max)
+static size_t list_keepers(struct fst_arena *a, struct keepers *k)
 {
-    struct keepers k = {.out = out, .max = max};
     for (uint32_t slot = 0; slot < fst_process_top(a); slot++) {
         const struct fst_process *p = fst_process_at(a, slot);
         if (fst_state(fst_load_acquire(&p->state)) != FST_PROCESS_LIVE)
@@ -334,16 +373,26 @@ size_t fst_keeper_list(fst_arena *a, struct fst_keeper *out, size_t max)
         uint32_t top = fst_entry_top(a, slot);
         for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
             uint64_t entry = fst_load_acquire(&entries[i]);
-            if (fst_entry_state(entry) == FST_ENTRY_LIVE)
-                add_keeper(a, &k, p, fst_entry_oid(entry), entry_bytes(a, entry));
+            if (entry_counts(a, entry))
+                add_keeper(a, k, p, fst_entry_oid(entry), entry_bytes(a, entry));
         }
     }
     for (uint32_t i = 0; i < fst_inflight_top(a); i++) {
         struct fst_inflight_info info;
         if (inflight_info(a, i, &info))
-            add_keeper(a, &k, NULL, fst_handle_oid(&info.handle), info.nbytes);
+            add_keeper(a, k, NULL, fst_handle_oid(&info.handle), info.nbytes);
     }
-    return k.n;
+    return k->n;
+}
+
+size_t fst_keeper_list(fst_arena *a, struct fst_keeper *out, size_t max)
+{
+    return list_keepers(a, &(struct keepers){.out = out, .max = max, .cache = FST_NONE});
+}
+
+size_t fst_cache_keepers(fst_arena *a, uint64_t cache, struct fst_keeper *out, size_t max)
+{
+    return list_keepers(a, &(struct keepers){.out = out, .max = max, .cache = (uint32_t)cache});
 }
 
 /* ---- who holds the memory ---- */

@@ -30,6 +30,18 @@ void fst_scan_for(struct fst_scan *s, uint64_t oid)
     s->filter[index] |= 1ull << (slab % 64);
 }
 
+/* A process that has a destroyed group open holds nothing by it: all that it could still learn of it is that it is gone, as when the
+ * descriptor is another group's. Its entry then speaks of a past life, like a withdrawn attempt. What claims the group while it ends has it
+ * queued once more (fst_group_again). */
+static bool holds_nothing(struct fst_arena *a, uint64_t oid)
+{
+#ifdef FST_MUTANT_HANDLES_HOLD
+    return false;
+#endif
+    return fst_oid_is_group(oid) &&
+           fst_state(fst_load_acquire(&fst_group_at(a, fst_oid_group_index(oid))->state)) == FST_GROUP_DESTROYED;
+}
+
 /* A reference to a condemned object: let it live. The reference's own end will ask again. */
 static void keep(struct fst_arena *a, uint64_t oid, uint64_t entry, bool any_generation)
 {
@@ -72,7 +84,8 @@ static void look(struct fst_arena *a, const struct fst_scan *s, const uint64_t *
     if (is == FST_ENTRY_DROPPED)
         return;
 #endif
-    if ((is == FST_ENTRY_LIVE || is == FST_ENTRY_DROPPED) && fst_scan_has(s, fst_entry_oid(entry)))
+    if ((is == FST_ENTRY_LIVE || is == FST_ENTRY_DROPPED) && fst_scan_has(s, fst_entry_oid(entry)) &&
+        fst_word_of(a, fst_entry_oid(entry)) && !holds_nothing(a, fst_entry_oid(entry)))
         keep(a, fst_entry_oid(entry), entry, false);
 }
 

@@ -253,6 +253,22 @@ int fst_refs_get(struct fst_arena *a, struct fst_thread *t, uint64_t oid, uint64
     return found || fresh != FST_NONE ? FST_OK : FST_FULL;
 }
 
+uint32_t fst_refs_find_past(struct fst_arena *a, uint64_t oid)
+{
+    struct fst_refs *r = a->refs;
+    uint32_t found = FST_NONE;
+    const uint64_t *word = fst_word_of(a, oid);
+    pthread_mutex_lock(&r->mutex);
+    for (uint32_t at = r->buckets[bucket_of(oid)]; at && word && found == FST_NONE; at = r->local[at - 1].next_index) {
+        uint64_t entry = fst_load_relaxed(entry_at(a, at - 1));
+        if (fst_entry_state(entry) == FST_ENTRY_LIVE && fst_entry_oid(entry) == oid && fst_refs_owners(a, at - 1) &&
+            !fst_entry_matches(entry, fst_load_acquire(word)))
+            found = at - 1;
+    }
+    pthread_mutex_unlock(&r->mutex);
+    return found;
+}
+
 bool fst_refs_drop(struct fst_arena *a, uint32_t entry)
 {
     struct fst_refs *r = a->refs;

@@ -86,6 +86,10 @@ int fst_refs_get(struct fst_arena *a, struct fst_thread *t, uint64_t oid, uint64
 /* One owner less; the last one turns LIVE into DROPPED, a request to the reaper: then true. Also withdraws an attempt. */
 bool fst_refs_drop(struct fst_arena *a, uint32_t entry);
 
+/* An entry of ours that speaks of a past life of this group's descriptor, if there is one: a destroyed group goes though processes have it
+ * open. FST_NONE. */
+uint32_t fst_refs_find_past(struct fst_arena *a, uint64_t oid);
+
 /* One owner more. */
 void fst_refs_hold(struct fst_arena *a, uint32_t entry);
 

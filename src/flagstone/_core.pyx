@@ -1086,6 +1086,19 @@ cdef class Attachment:
         cdef size_t i, count = fst_keeper_list(self.ptr, keepers, 256)
         return [keepers[i] for i in range(count)]
 
+    @property
+    def section_in_the_way(self):
+        """Process and thread whose section is what a grace period waits for, or None."""
+        cdef int32_t pid = 0
+        cdef uint32_t thread = 0
+        return (pid, thread) if fst_section_in_the_way(self.ptr, &pid, &thread) else None
+
+    def cache_keepers(self, uint64_t cache):
+        """Who keeps objects of a cache."""
+        cdef fst_keeper keepers[256]
+        cdef size_t i, count = fst_cache_keepers(self.ptr, cache, keepers, 256)
+        return [keepers[i] for i in range(count)]
+
     def in_flight(self):
         cdef size_t room = 256, count, i
         cdef fst_inflight_info *infos

@@ -78,9 +78,11 @@ def _in_slices(
 
 
 def _behind(attachment: Attachment, known: str) -> str:
-    """Which reader it is, where it is another thread's batch that waits for it."""
-    info = attachment.info()
-    pid, thread = info["stalled_pid"], info["stalled_tid"]
-    if not pid or "thread" in known:
+    """Which reader it is, or whose batch, where it is another thread's batch that is waited for."""
+    reader = attachment.section_in_the_way
+    batch = attachment.info()["batch_pid"]
+    if "thread" in known:
         return ""
-    return f", waiting for a read-side section of process {pid} thread {thread}"
+    if reader is not None:
+        return f", waiting for a read-side section of process {reader[0]} thread {reader[1]}"
+    return f", waiting for the batch that process {batch} runs" if batch else ""

@@ -302,13 +302,14 @@ class ChildCounts:
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """Who keeps a group that has ended, or objects of it, from being released.
+    """Who keeps objects of a group or cache that has ended, or a closed group, from being released.
 
     Attributes:
         group: name of the group ("" if that has none).
         pid: of the process whose references these are; None: they are in flight.
         command: of the process.
-        references: to objects of the group, or to itself.
+        references: to objects of the group, or to itself if it was closed: who has a destroyed
+            group open keeps nothing.
         bytes: of these objects.
         seconds: since the group ended.
     """
@@ -460,21 +461,39 @@ def last_batches(attachment: Attachment) -> list[Batch]:
     ]
 
 
-def keepers(attachment: Attachment) -> list[Keeper]:
-    """Who keeps what has ended, the longest first."""
+def keepers(
+    attachment: Attachment, *, group: int | None = None, cache: int | None = None
+) -> list[Keeper]:
+    """Who keeps what has ended, the longest first; only of one group and those below it, or of
+    one cache.
+    """
+    found = attachment.keepers() if cache is None else attachment.cache_keepers(cache)
+    if group is not None:
+        found = [one for one in found if _is_below(attachment, one["group"], group)]
+    return sorted((_keeper(attachment, one) for one in found), key=lambda one: -one.seconds)
+
+
+def _is_below(attachment: Attachment, group: int, top: int) -> bool:
+    seen: set[int] = set()
+    while group != top and group not in seen:  # the parent of the root is the root
+        seen.add(group)
+        try:
+            group = attachment.group_info(group)["parent"]
+        except Closed:  # released meanwhile
+            return False
+    return group == top
+
+
+def _keeper(attachment: Attachment, one: Mapping[str, Any]) -> Keeper:
     names: dict[tuple[bool, int], str] = {}
-    found = [
-        Keeper(
-            group=_name_of(attachment, names, True, one["group"]),
-            pid=one["pid"] or None,
-            command=text(one["command"]),
-            references=one["references"],
-            bytes=one["bytes"],
-            seconds=one["ended_ns"] / 1e9,
-        )
-        for one in attachment.keepers()
-    ]
-    return sorted(found, key=lambda one: -one.seconds)
+    return Keeper(
+        group=_name_of(attachment, names, True, one["group"]),
+        pid=one["pid"] or None,
+        command=text(one["command"]),
+        references=one["references"],
+        bytes=one["bytes"],
+        seconds=one["ended_ns"] / 1e9,
+    )
 
 
 def _hold(lock: bytes, nanoseconds: int) -> LockHold | None:

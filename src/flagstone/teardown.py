@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from flagstone.rcu import SLICE, barrier, refuse_in_section
 from flagstone.sizes import format_size, parse_seconds, to_nanoseconds
+from flagstone.snapshot import Keeper, keepers
 
 if TYPE_CHECKING:
     from flagstone._core import Attachment, Link
 
 __all__ = ["Teardown"]
+
+_MOST: Final = 5
+"""Keepers that an error names."""
 
 
 class Teardown:
@@ -21,8 +25,9 @@ class Teardown:
 
     It is done when a batch has released the descriptor: the memory is given back and no code of the
     library will touch it again. A live Block (or view, or message in flight) of it keeps it from
-    being done. Safe to use from any thread; not picklable. After the arena is closed here, `done`
-    is only what was last seen.
+    being done; Cache, GroupCache and Group objects, here or in other processes, keep nothing. Safe
+    to use from any thread; not picklable. After the arena is closed here, `done` is only what was
+    last seen.
     """
 
     __slots__ = ("_batch", "_bytes", "_id", "_kind", "_link", "_name")
@@ -69,21 +74,25 @@ class Teardown:
             timeout: seconds; None for ever.
 
         Raises:
-            TimeoutError: not released in time.
+            TimeoutError: not released in time; says who keeps it. Its attribute `keepers` has the
+                same as a tuple of `Keeper`.
             RuntimeError: called inside `arena.read()`, whose end it would wait for.
             Closed: the arena was closed here meanwhile.
         """
         deadline = time.monotonic() + parse_seconds(timeout, "timeout")
+        why = ""
         refuse_in_section(self._link.attachment, "Teardown.wait()")
         while not self.done:
             # Taken anew each time: waiting must not keep the arena attached after close().
             attachment = self._link.attachment
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                raise TimeoutError(f"{self._kind} {self._name!r}: not released in {timeout} s")
+                raise self._late(attachment, f"{timeout} s", why)
             try:
                 barrier(attachment, min(remaining, 1.0))
-            except TimeoutError:
+                why = ""
+            except TimeoutError as error:
+                why = str(error)
                 continue
             if not self.done:
                 # The batches are through and it is not: something alive still uses it.
@@ -105,6 +114,16 @@ class Teardown:
             pause = min(2 * pause, SLICE)
         return self
 
+    def _late(self, attachment: Attachment, time_given: str, why: str) -> TimeoutError:
+        found = keepers(attachment, **{self._kind: self._id})
+        who = "; ".join(filter(None, [_kept_by(found), why]))
+        error = TimeoutError(
+            f"{self._kind} {self._name!r}: not released in {time_given}:"
+            f" {who or 'no batch has come to it yet'}"
+        )
+        error.keepers = tuple(found)  # type: ignore[attr-defined]
+        return error
+
     def _look(self, attachment: Attachment) -> bool:
         gone = attachment.cache_gone if self._kind == "cache" else attachment.group_gone
         if not gone(self._id):
@@ -117,3 +136,16 @@ class Teardown:
             f"done in batch {self._batch}, {format_size(self._bytes)}" if self.done else "under way"
         )
         return f"<Teardown of {self._kind} {self._name!r}, {state}>"
+
+
+def _kept_by(found: list[Keeper]) -> str:
+    """Who, of what group, how much."""
+    parts = [
+        f"{'in flight' if one.pid is None else f'process {one.pid} ({one.command})'}:"
+        f" {format_size(one.bytes)} in {one.references} references"
+        f"{f' of group {one.group!r}' if one.group else ''}"
+        for one in found[:_MOST]
+    ]
+    if len(found) > _MOST:
+        parts.append(f"{len(found) - _MOST} more")
+    return "kept by " + ", ".join(parts) if parts else ""

@@ -254,6 +254,126 @@ static void destroy_in_use(void)
     munmap(post, sizeof *post);
 }
 
+/* Has the groups of these names open, twice each, until it is told to let go. */
+static void have_open(struct peer *parent, void *context)
+{
+    (void)context;
+    uint64_t root = fst_group_root(a), job = make_group(a, "job", root, FST_NO_LIMIT, 0);
+    uint64_t task = make_group(a, "task", job, FST_NO_LIMIT, 0);
+    CHECK_EQ(FST_OK, fst_group_hold(a, task));
+    peer_say(parent, 'o');
+    peer_hear(parent);
+    fst_group_unref(a, task);
+    fst_group_unref(a, task);
+    fst_group_unref(a, job);
+    peer_say(parent, 'k');
+    peer_hear(parent);
+    for (uint32_t i = 0; i < fst_entry_top(a, a->slot); i++)
+        CHECK(fst_entry_state(a->entries[i]) != FST_ENTRY_LIVE);
+}
+
+static void handles_hold_nothing(void)
+{
+    set_up();
+    struct peer p = peer_start(have_open, NULL);
+    PEER_WAIT(&p, 'o');
+    uint64_t root = fst_group_root(a), job = make_group(a, "job", root, FST_NO_LIMIT, 0);
+    uint64_t task = make_group(a, "task", job, FST_NO_LIMIT, 0);
+    uint32_t entry = fst_group_entry(a, task);
+    struct fst_message m;
+    CHECK_EQ(FST_OK, fst_group_share(a, task, &m));
+    struct fst_ref ref = alloc_one(a, child_of(a, cache, task));
+    CHECK_EQ(FST_OK, fst_group_destroy(a, job));
+    settle(a);
+    CHECK_EQ(FST_GROUP_DESTROYED, info_of(task).state); /* an object of it is in use */
+    struct fst_keeper keeper[4];
+    CHECK_EQ(1, fst_keeper_list(a, keeper, 4));
+    CHECK_EQ(4096, keeper[0].bytes);
+    CHECK_EQ(1, keeper[0].references);
+    fst_drop(a, &ref);
+    settle(a);
+    CHECK_EQ(0, info_of(task).state);
+    CHECK_EQ(0, info_of(job).state);
+    CHECK_EQ(1, state_of(a).groups);
+    /* Others on the same descriptors are not touched by what is left of these. */
+    uint64_t next = make_group(a, "next", root, FST_NO_LIMIT, 0), after = make_group(a, "after", next, FST_NO_LIMIT, 0);
+    CHECK(((uint32_t)next == (uint32_t)job || (uint32_t)next == (uint32_t)task) && next != job && next != task);
+    CHECK_EQ(FST_CLOSED, fst_group_hold(a, task));
+    TELL(p, 'l');
+    fst_group_unref_at(a, task, entry);
+    fst_group_unref(a, job);
+    settle(a);
+    CHECK_EQ(FST_GROUP_LIVE, info_of(next).state);
+    CHECK_EQ(FST_GROUP_LIVE, info_of(after).state);
+    uint64_t taken;
+    CHECK(fst_group_take(a, &m, &taken) != FST_OK);
+    peer_say(&p, 'e');
+    peer_end(&p);
+    fst_group_unref(a, after);
+    fst_group_unref(a, next);
+    tear_down();
+}
+
+static _Atomic bool opening;
+static _Atomic int opened;
+
+/* Comes to groups that are being destroyed, again and again, with a reference that its process has already. */
+static void *open_what_ends(void *unused)
+{
+    (void)unused;
+    while (opening) {
+        struct fst_group_spec spec = {.name = "job", .parent = fst_group_root(a)};
+        uint64_t group;
+        bool created;
+        struct fst_message m;
+        if (fst_group_open(a, &spec, &group, &created) != FST_OK)
+            continue;
+        opened++;
+        uint32_t entry = fst_group_entry(a, group);
+        if (fst_group_share(a, group, &m) == FST_OK)
+            fst_inflight_drop(a, 0, group);
+        if (created)
+            fst_group_destroy(a, group);
+        fst_group_unref_at(a, group, entry);
+    }
+    return NULL;
+}
+
+static void opened_while_it_ends(void)
+{
+    set_up();
+    pthread_t thread;
+    opening = true;
+    REQUIRE(pthread_create(&thread, NULL, open_what_ends, NULL) == 0);
+    for (opened = 0; opened < 20000;) {
+        struct fst_group_spec spec = {.name = "job", .parent = fst_group_root(a)};
+        uint64_t group;
+        bool created;
+        REQUIRE(fst_group_open(a, &spec, &group, &created) == FST_OK);
+        uint32_t entry = fst_group_entry(a, group);
+        CHECK(entry != FST_NONE);
+        fst_group_destroy(a, group);
+        for (int k = 0; k < 3; k++) /* one for what came in while the first ran, one for its message */
+            fst_barrier(a, FST_FOREVER);
+        if (info_of(group).state) {
+            opening = false;
+            pthread_join(thread, NULL);
+            settle(a);
+            CHECK_EQ(0, info_of(group).state);
+            if (info_of(group).state)
+                break;
+            opening = true;
+            REQUIRE(pthread_create(&thread, NULL, open_what_ends, NULL) == 0);
+        }
+        fst_group_unref_at(a, group, entry);
+    }
+    if (opening) {
+        opening = false;
+        pthread_join(thread, NULL);
+    }
+    tear_down();
+}
+
 static void close_group(void)
 {
     set_up();
@@ -776,6 +896,7 @@ static void pressure(void)
 }
 
 TEST_MAIN(CASE(recycled_children), CASE(ends_with_its_cgroup), CASE(no_cgroup), CASE(synchronous), CASE(pressure), CASE(tree),
-          CASE(limits), CASE(never_exceeded), CASE(destroy_in_use), CASE(close_group), CASE(closed_by_the_last), CASE(lasting),
-          CASE(lasting_closed_by_nobody), CASE(messages_of_a_destroyed_group), CASE(group_in_flight), CASE(many_lives),
-          CASE(many_caches), CASE(churn_of_groups), CASE(limit_of_a_group_that_goes))
+          CASE(limits), CASE(never_exceeded), CASE(destroy_in_use), CASE(handles_hold_nothing), CASE(opened_while_it_ends),
+          CASE(close_group), CASE(closed_by_the_last), CASE(lasting), CASE(lasting_closed_by_nobody),
+          CASE(messages_of_a_destroyed_group), CASE(group_in_flight), CASE(many_lives), CASE(many_caches), CASE(churn_of_groups),
+          CASE(limit_of_a_group_that_goes))
