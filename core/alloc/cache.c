@@ -3,8 +3,10 @@
 #include <string.h>
 
 #include "alloc/child.h"
+#include "alloc/children.h"
 #include "alloc/names.h"
 #include "alloc/run.h"
+#include "alloc/shape.h"
 #include "alloc/slab.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
@@ -19,7 +21,7 @@ bool fst_cache_find(struct fst_arena *a, uint64_t id, uint32_t *index)
 static int validate(const struct fst_arena *a, const struct fst_cache_spec *spec, uint64_t *align)
 {
     size_t name = strnlen(spec->name, FST_NAME_MAX), format = spec->format ? strnlen(spec->format, FST_FORMAT_MAX) : 0;
-    *align = spec->align ? spec->align : fst_natural_align(spec->size);
+    *align = spec->align ? spec->align : fst_shape_align(spec->size);
     if (name == 0 || name >= FST_NAME_MAX)
         return fst_fail(FST_INVALID, "a cache's name has 1 to %d bytes", FST_NAME_MAX - 1);
     if (format >= FST_FORMAT_MAX)
@@ -215,9 +217,9 @@ int fst_cache_open(fst_arena *a, const struct fst_cache_spec *spec, uint64_t *ca
 static void finish_ending(struct fst_arena *a, uint32_t body)
 {
     if (fst_state(fst_load_acquire(&fst_cache_at(a, body)->state)) == FST_CACHE_ENDED)
-        fst_child_end_all_of_cache(a, body);
+        fst_children_end_cache(a, body);
     else
-        fst_child_suspend_all_of_cache(a, body, false);
+        fst_children_resume(a, body);
 }
 
 void fst_cache_lock_ending(struct fst_arena *a, uint32_t body)
@@ -376,21 +378,6 @@ static void count_child(struct fst_arena *a, uint32_t cache, uint32_t child, str
     count_list(a, child, fst_load_relaxed(&c->full), FST_LIST_FULL, out);
 }
 
-#define LOT 64u /* children looked up in one section of the lock */
-
-/* The cache's children from `from` on (FST_NONE: from the first), up to LOT of them; *from becomes the one after. *steps counts all of
- * them. Under names_lock. */
-static uint32_t next_children(struct fst_arena *a, uint32_t cache, uint32_t *from, uint32_t ids[LOT], uint32_t *steps)
-{
-    uint32_t n = 0, i = *from == FST_NONE ? fst_cache_at(a, cache)->first : *from;
-    if (i != FST_NONE && (fst_state(fst_child_at(a, i)->state) == FST_CHILD_FREE || fst_child_at(a, i)->cache != cache))
-        i = FST_NONE; /* released between two lots: the rest is left out */
-    for (; n < LOT && fst_step(a, FST_T_CHILD, i, steps); i = fst_child_at(a, i)->next_in_cache)
-        ids[n++] = i;
-    *from = fst_is_damaged(a) ? FST_NONE : i;
-    return n;
-}
-
 /* Who speaks for the body: the cache itself, or, when its name was destroyed, the first of its aliases. */
 static uint32_t speaker(struct fst_arena *a, uint32_t body)
 {
@@ -414,27 +401,37 @@ static uint32_t describe(struct fst_arena *a, uint32_t index, struct fst_cache_i
     out->state = speaks == index && state == FST_CACHE_ALIAS ? (uint32_t)FST_CACHE_LIVE : state;
     uint32_t named = fst_state(fst_cache_at(a, body)->state) == FST_CACHE_NAMELESS ? 1 : 0; /* the speaker is no alias of itself */
     out->aliases = speaks == index ? fst_cache_at(a, body)->aliases - named : 0;
-    out->stride = fst_child_shape(c->size, c->align, c->flags).stride;
+    out->stride = fst_shape_of(c->size, c->align, c->flags).stride;
     return body;
+}
+
+/* The body of the cache that is to be described, or whose children are to be visited. FST_CLOSED. */
+static int body_of(struct fst_arena *a, uint64_t cache, struct fst_cache_info *out, uint32_t *body)
+{
+    uint32_t index;
+    fst_registry_lock(a);
+    bool found = out ? fst_cache_find(a, cache, &index) : fst_cache_body(a, cache, body);
+    if (found && out)
+        *body = describe(a, index, out);
+    fst_registry_unlock(a);
+    return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone"));
 }
 
 int fst_cache_get_info(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
 {
-    uint32_t index, body = FST_NONE, from = FST_NONE, ids[LOT], n, steps = 0;
+    uint32_t body, ids[FST_CHILDREN_LOT], n;
     memset(out, 0, sizeof *out);
-    do {
-        fst_registry_lock(a);
-        if (!fst_cache_find(a, cache, &index)) {
-            fst_registry_unlock(a);
-            return fst_fail(FST_CLOSED, "the cache is gone");
-        }
-        if (!out->id)
-            body = describe(a, index, out);
-        n = next_children(a, body, &from, ids, &steps);
-        fst_registry_unlock(a);
+    int rc = body_of(a, cache, out, &body);
+    if (rc)
+        return rc;
+    struct fst_children w = fst_children_of_cache(a, body);
+    while ((n = fst_children_lot(&w, ids)) != 0) {
+        if (w.restarted) /* count anew, or some would be counted twice */
+            out->children = out->slabs = out->objects = out->allocated = out->bytes = 0;
+        w.restarted = false;
         for (uint32_t i = 0; i < n; i++)
             count_child(a, body, ids[i], out);
-    } while (from != FST_NONE);
+    }
     return fst_verdict(a, FST_OK);
 }
 
@@ -456,33 +453,25 @@ size_t fst_cache_list(fst_arena *a, uint64_t *ids, size_t max)
 int fst_cache_shrink(fst_arena *a, uint64_t cache, uint64_t *bytes)
 {
     struct fst_thread *t = fst_thread_get(a);
-    uint32_t body, from = FST_NONE, ids[LOT], n, steps = 0;
+    uint32_t body, ids[FST_CHILDREN_LOT], n;
     *bytes = 0;
     if (!t)
         return fst_thread_refused(a);
     if (t->nest)
         return fst_fail(FST_IN_SECTION, "shrink() inside read() would wait for itself");
-    do {
-        fst_registry_lock(a);
-        bool found = fst_cache_body(a, cache, &body);
-        n = found ? next_children(a, body, &from, ids, &steps) : 0;
-        fst_registry_unlock(a);
-        if (!found)
-            return fst_fail(FST_CLOSED, "the cache is gone");
+    int rc = body_of(a, cache, NULL, &body);
+    if (rc)
+        return rc;
+    struct fst_children w = fst_children_of_cache(a, body);
+    while ((n = fst_children_lot(&w, ids)) != 0)
         for (uint32_t i = 0; i < n; i++)
             *bytes += fst_slab_shrink_child(t, ids[i], 1000 * FST_MS);
-    } while (from != FST_NONE);
     return fst_verdict(a, FST_OK);
 }
 
 int fst_cache_look(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
 {
-    uint32_t index;
+    uint32_t body;
     memset(out, 0, sizeof *out);
-    fst_registry_lock(a);
-    bool found = fst_cache_find(a, cache, &index);
-    if (found)
-        describe(a, index, out);
-    fst_registry_unlock(a);
-    return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone"));
+    return body_of(a, cache, out, &body);
 }

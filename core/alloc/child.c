@@ -1,51 +1,13 @@
 #include "alloc/child.h"
 
 #include "alloc/cache.h"
+#include "alloc/children.h"
 #include "alloc/group.h"
 #include "alloc/run.h"
+#include "alloc/shape.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "refs/word.h"
-
-#define SLAB_BYTES_MAX   (64u << 10) /* larger objects have a slab for themselves */
-#define SLAB_OBJECTS_MIN 16u         /* as long as the slab stays small */
-
-uint64_t fst_natural_align(uint64_t size)
-{
-    uint64_t align = size & (~size + 1);
-    if (align > FST_LINE)
-        align = FST_LINE;
-    return align < 8 ? 8 : align;
-}
-
-struct fst_shape fst_child_shape(uint64_t size, uint64_t align, uint32_t flags)
-{
-    struct fst_shape s = {0};
-    if (!size || !align || (align & (align - 1)) || align > FST_ALIGN_MAX || size > 1ull << 44)
-        return s; /* no cache is made like this: who asks has read damage */
-    while (align > FST_PAGE && (FST_PAGE << s.align_order) < align)
-        s.align_order++;
-    s.stride = (size + align - 1) & ~(align - 1);
-    if ((flags & FST_CACHE_SIZE_CLASS) && size > SLAB_BYTES_MAX) {
-        s.stride = 0;
-        s.objects = 1;
-        return s; /* pages 0: as many as are asked for */
-    }
-    if (s.stride > SLAB_BYTES_MAX / 2 || s.align_order) {
-        s.objects = 1;
-        s.pages = (uint32_t)fst_pages_of(s.stride);
-        return s;
-    }
-    uint64_t bytes = s.stride * SLAB_OBJECTS_MIN;
-    if (bytes > SLAB_BYTES_MAX)
-        bytes = SLAB_BYTES_MAX / s.stride * s.stride;
-    s.pages = (uint32_t)fst_pages_of(bytes);
-    uint64_t fit = ((uint64_t)s.pages << FST_PAGE_SHIFT) / s.stride;
-    s.objects = fit < 512 ? (uint32_t)fit : 512;
-    while (fst_slab_class_words[s.slab_class] < s.objects)
-        s.slab_class++;
-    return s;
-}
 
 /* ---- finding and making ---- */
 
@@ -62,13 +24,14 @@ static uint32_t find(struct fst_arena *a, uint32_t cache, uint32_t group)
 {
     if (group == 0)
         return fst_cache_at(a, cache)->root_child;
-    uint32_t steps = 0;
-    for (uint32_t i = fst_group_at(a, group)->first; fst_step(a, FST_T_CHILD, i, &steps); i = fst_child_at(a, i)->next_in_group) {
+    struct fst_children w = fst_children_of_group(a, group);
+    uint32_t i;
+    while ((i = fst_children_next(&w)) != FST_NONE) {
         const struct fst_child *c = fst_child_at(a, i);
         if (c->cache == cache && fst_state(c->state) == FST_CHILD_LIVE)
-            return i;
+            break;
     }
-    return FST_NONE;
+    return i;
 }
 
 /* The lock is left alone: it outlives the descriptor's lives, and somebody who still has the last life's index may hold it. */
@@ -76,7 +39,7 @@ static void make(struct fst_arena *a, uint32_t index, uint32_t cache, uint32_t g
 {
     struct fst_child *c = fst_child_at(a, index);
     const struct fst_cache *of = fst_cache_at(a, cache);
-    struct fst_shape shape = fst_child_shape(of->size, of->align, of->flags);
+    struct fst_shape shape = fst_shape_of(of->size, of->align, of->flags);
     if (!shape.objects) {
         fst_damaged(a, "cache %u has objects of %llu bytes aligned to %llu", cache, (unsigned long long)of->size,
                     (unsigned long long)of->align);
@@ -182,66 +145,7 @@ int fst_child_owner(fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *gro
     return fst_verdict(a, FST_OK);
 }
 
-/* ---- ending ---- */
-
-static void end(struct fst_arena *a, uint32_t index, uint32_t state)
-{
-    struct fst_child *c = fst_child_at(a, index);
-    uint32_t now = fst_state(c->state);
-    if (now == FST_CHILD_LIVE || now == FST_CHILD_ENDING || (now == FST_CHILD_OFFLINE && state == FST_CHILD_ENDED))
-        fst_store_release(&c->state, fst_state_moved(c->state, state));
-}
-
-void fst_child_end_all_of_group(struct fst_arena *a, uint32_t group, enum fst_child_state state)
-{
-    uint32_t steps = 0;
-    for (uint32_t i = fst_group_at(a, group)->first; fst_step(a, FST_T_CHILD, i, &steps); i = fst_child_at(a, i)->next_in_group)
-        end(a, i, state);
-}
-
-#define LOT 256u /* children changed in one section of the lock */
-
-/* Move every child of the cache on, some at a time: the lock is everybody's. No child is added meanwhile (see look_up). When the one to go on
- * with has changed between two lots, begin again: moving twice does no harm. */
-static uint32_t move_all(struct fst_arena *a, uint32_t cache, void (*move)(struct fst_arena *a, uint32_t child, uint32_t to),
-                         uint32_t to)
-{
-    uint32_t next = FST_NONE, moved = 0, steps = 0;
-    uint64_t state = 0;
-    do {
-        fst_registry_lock(a);
-        bool lost = next == FST_NONE || fst_load_relaxed(&fst_child_at(a, next)->state) != state;
-        uint32_t i = lost ? fst_cache_at(a, cache)->first : next, n = 0;
-        if (lost)
-            steps = 0;
-        for (; n < LOT && fst_step(a, FST_T_CHILD, i, &steps); i = fst_child_at(a, i)->next_in_cache, n++)
-            move(a, i, to);
-        if (fst_is_damaged(a))
-            i = FST_NONE;
-        next = i;
-        moved += n;
-        state = i == FST_NONE ? 0 : fst_child_at(a, i)->state;
-        fst_registry_unlock(a);
-    } while (next != FST_NONE);
-    return moved;
-}
-
-uint32_t fst_child_end_all_of_cache(struct fst_arena *a, uint32_t cache)
-{
-    return move_all(a, cache, end, FST_CHILD_ENDED);
-}
-
-static void suspend(struct fst_arena *a, uint32_t child, uint32_t to)
-{
-    struct fst_child *c = fst_child_at(a, child);
-    if (fst_state(c->state) == (to == FST_CHILD_ENDING ? FST_CHILD_LIVE : FST_CHILD_ENDING))
-        fst_store_release(&c->state, fst_state_moved(c->state, to));
-}
-
-void fst_child_suspend_all_of_cache(struct fst_arena *a, uint32_t cache, bool away)
-{
-    move_all(a, cache, suspend, away ? FST_CHILD_ENDING : FST_CHILD_LIVE);
-}
+/* ---- releasing ---- */
 
 static bool releasable(const struct fst_child *c)
 {

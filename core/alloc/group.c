@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "alloc/child.h"
+#include "alloc/children.h"
 #include "alloc/names.h"
 #include "alloc/run.h"
 #include "platform/error.h"
@@ -264,7 +265,7 @@ void fst_group_end(struct fst_arena *a, uint32_t index, enum fst_group_state sta
         fst_store_relaxed(&g->ended_at, fst_now());
     }
     fst_store_release(&g->state, fst_state_moved(g->state, state));
-    fst_child_end_all_of_group(a, index, state == FST_GROUP_DESTROYED ? FST_CHILD_ENDED : FST_CHILD_OFFLINE);
+    fst_children_end_group(a, index, state == FST_GROUP_DESTROYED ? FST_CHILD_ENDED : FST_CHILD_OFFLINE);
     queue(a, index);
 }
 
@@ -429,10 +430,9 @@ size_t fst_group_caches(fst_arena *a, uint64_t group, uint64_t *ids, size_t max)
     size_t n = 0;
     fst_registry_lock(a);
     if (fst_group_find(a, group, &index)) {
-        uint32_t steps = 0;
-        for (uint32_t i = fst_group_at(a, index)->first; fst_step(a, FST_T_CHILD, i, &steps);
-             i = fst_child_at(a, i)->next_in_group) {
-            uint32_t cache = fst_child_at(a, i)->cache;
+        struct fst_children w = fst_children_of_group(a, index);
+        for (uint32_t child; (child = fst_children_next(&w)) != FST_NONE;) {
+            uint32_t cache = fst_child_at(a, child)->cache;
             if (n < max)
                 ids[n] = fst_id(cache, fst_cache_at(a, cache)->state);
             n++;

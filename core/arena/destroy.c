@@ -4,7 +4,7 @@
 
 #include "alloc/active.h"
 #include "alloc/cache.h"
-#include "alloc/child.h"
+#include "alloc/children.h"
 #include "alloc/group.h"
 #include "alloc/revoke.h"
 #include "crash/process.h"
@@ -54,8 +54,9 @@ static void end_synchronous(struct fst_thread *t, uint32_t children)
 /* How many children a group has. Under names_lock. */
 static uint32_t children_of(struct fst_arena *a, uint32_t group)
 {
-    uint32_t n = 0, steps = 0;
-    for (uint32_t i = fst_group_at(a, group)->first; fst_step(a, FST_T_CHILD, i, &steps); i = fst_child_at(a, i)->next_in_group)
+    struct fst_children w = fst_children_of_group(a, group);
+    uint32_t n = 0;
+    while (fst_children_next(&w) != FST_NONE)
         n++;
     return n;
 }
@@ -66,11 +67,11 @@ static uint32_t children_of(struct fst_arena *a, uint32_t group)
 static uint32_t allocated_from(struct fst_thread *t, uint32_t group, uint32_t mine[MINE])
 {
     struct fst_arena *a = t->arena;
-    uint32_t n = 0, steps = 0;
-    for (uint32_t i = fst_group_at(a, group)->first; n < MINE && fst_step(a, FST_T_CHILD, i, &steps);
-         i = fst_child_at(a, i)->next_in_group)
-        if (fst_active_is(t, i))
-            mine[n++] = i;
+    struct fst_children w = fst_children_of_group(a, group);
+    uint32_t n = 0;
+    for (uint32_t child; n < MINE && (child = fst_children_next(&w)) != FST_NONE;)
+        if (fst_active_is(t, child))
+            mine[n++] = child;
     return n;
 }
 
@@ -198,14 +199,14 @@ static struct users count_users(struct fst_arena *a, uint32_t cache)
 static bool unused(struct fst_arena *a, uint32_t body, const char *name)
 {
 #ifndef FST_MUTANT_NO_SUSPENSION
-    fst_child_suspend_all_of_cache(a, body, true);
+    fst_children_suspend(a, body);
 #endif
     fst_full_fence();
     fst_revoke_suspended(a, body);
     struct users u = count_users(a, body);
     if (!u.references && !u.in_flight && !fst_is_damaged(a))
         return true;
-    fst_child_suspend_all_of_cache(a, body, false);
+    fst_children_resume(a, body);
     fst_fail(FST_BUSY, "cache %s is in use: %u references of %u processes (%s), %u in flight", name, u.references, u.processes,
              u.names[0] ? u.names : "none", u.in_flight);
     return false;
@@ -281,10 +282,10 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
     if (free) {
         step = finish(a, cache, body, &ended);
         if (step == LAST) {
-            children = fst_child_end_all_of_cache(a, body);
+            children = fst_children_end_cache(a, body);
             queue(a, body, ended);
         } else
-            fst_child_suspend_all_of_cache(a, body, false);
+            fst_children_resume(a, body);
         *name_only = step == DONE;
     }
     fst_cache_unlock_ending(a, body);

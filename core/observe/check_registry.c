@@ -1,8 +1,8 @@
 #include <string.h>
 
-#include "alloc/child.h"
 #include "alloc/names.h"
 #include "alloc/registry.h"
+#include "alloc/shape.h"
 #include "observe/check.h"
 #include "platform/atomics.h"
 #include "region/table.h"
@@ -83,7 +83,7 @@ static bool check_cache(struct fst_check *c, uint32_t i)
         fst_check_say(c, "cache %u: state %u, and an alias of %u", i, state, cache->merged);
         return false;
     }
-    if (!fst_child_shape(cache->size, cache->align, cache->flags).objects || cache->size > a->known.capacity ||
+    if (!fst_shape_of(cache->size, cache->align, cache->flags).objects || cache->size > a->known.capacity ||
         (cache->flags & ~known)) {
         fst_check_say(c, "cache %u: objects of %llu bytes, aligned to %llu, flags %x", i, (unsigned long long)cache->size,
                       (unsigned long long)cache->align, cache->flags);
@@ -173,7 +173,7 @@ static bool check_child(struct fst_check *c, uint32_t i)
         return false;
     }
     const struct fst_cache *cache = fst_cache_at(a, child->cache);
-    struct fst_shape s = fst_child_shape(cache->size, cache->align, cache->flags);
+    struct fst_shape s = fst_shape_of(cache->size, cache->align, cache->flags);
     uint32_t flags = cache->flags | (cache->init_slab != FST_NONE ? FST_CHILD_HAS_INIT : 0);
     if (child->size == cache->size && child->stride == s.stride && child->objects == s.objects && child->pages == s.pages &&
         child->align_order == s.align_order && child->slab_class == s.slab_class && child->flags == flags)

@@ -2,23 +2,24 @@
 
 #include "alloc/cache.h"
 #include "alloc/child.h"
+#include "alloc/children.h"
 #include "alloc/group.h"
 #include "alloc/slab.h"
 #include "platform/futex.h"
 
-#define LOT 256u /* descriptors looked at in one section of the lock */
+#define LOT 256u /* groups looked at in one section of the lock */
 
 /* ---- taking ---- */
 
 /* The group's children, if there is room for all. Under names_lock. */
 static bool note_children(struct fst_arena *a, uint32_t group, struct fst_ended *e)
 {
+    struct fst_children w = fst_children_of_group(a, group);
     uint32_t n = e->n_children;
-    uint32_t steps = 0;
-    for (uint32_t i = fst_group_at(a, group)->first; fst_step(a, FST_T_CHILD, i, &steps); i = fst_child_at(a, i)->next_in_group) {
+    for (uint32_t child; (child = fst_children_next(&w)) != FST_NONE;) {
         if (n == FST_ENDED_CHILDREN)
             return false;
-        e->children[n++] = i;
+        e->children[n++] = child;
     }
     e->n_children = n;
     return true;
@@ -88,45 +89,14 @@ static void visit_all(struct fst_arena *a, fst_visit *visit, void *context)
             visit(context, i);
 }
 
-/* Where a list of children begins and how it goes on. */
-struct list {
-    uint32_t cache, group; /* one of them FST_NONE */
-};
-
-static uint32_t first_of(struct fst_arena *a, const struct list *l)
+/* Those of a whole walk: visit() takes locks. */
+static void visit_walk(struct fst_children w, fst_visit *visit, void *context)
 {
-    return l->group != FST_NONE ? fst_group_at(a, l->group)->first : fst_cache_at(a, l->cache)->first;
-}
-
-static uint32_t after(struct fst_arena *a, const struct list *l, uint32_t child)
-{
-    return l->group != FST_NONE ? fst_child_at(a, child)->next_in_group : fst_child_at(a, child)->next_in_cache;
-}
-
-/* visit() takes locks, so some children at a time are written down under the lock of the list. When the one to go on with has gone
- * meanwhile, begin again: visiting twice does no harm, and what has gone does not come back. */
-static void visit_list(struct fst_arena *a, const struct list *l, fst_visit *visit, void *context)
-{
-    uint32_t ids[LOT], next = FST_NONE, n, steps = 0;
-    uint64_t state = 0;
-    do {
-        n = 0;
-        fst_registry_lock(a);
-        bool lost = next == FST_NONE || fst_load_relaxed(&fst_child_at(a, next)->state) != state;
-        uint32_t i = lost ? first_of(a, l) : next;
-        if (lost)
-            steps = 0;
-        for (; n < LOT && fst_step(a, FST_T_CHILD, i, &steps); i = after(a, l, i))
-            ids[n++] = i;
-        if (fst_is_damaged(a))
-            i = FST_NONE;
-        next = i;
-        state = i == FST_NONE ? 0 : fst_child_at(a, i)->state;
-        fst_registry_unlock(a);
-        for (i = 0; i < n; i++)
-            if (has_ended(a, ids[i]))
+    uint32_t ids[FST_CHILDREN_LOT], n;
+    while ((n = fst_children_lot(&w, ids)) != 0)
+        for (uint32_t i = 0; i < n; i++)
+            if (has_ended(w.a, ids[i]))
                 visit(context, ids[i]);
-    } while (next != FST_NONE);
 }
 
 /* Ends come in no order of memory: ask for the descriptors of the next children, and of their first slabs, ahead of time. */
@@ -161,10 +131,10 @@ void fst_ended_children(struct fst_arena *a, const struct fst_ended *e, fst_visi
             visit(context, e->children[i]);
     }
     if (e->many)
-        visit_list(a, &(struct list){FST_NONE, e->groups[0]}, visit, context);
+        visit_walk(fst_children_of_group(a, e->groups[0]), visit, context);
     uint32_t steps = 0;
     for (uint32_t c = e->caches; fst_step(a, FST_T_CACHE, c, &steps); c = fst_cache_at(a, c)->next_ended)
-        visit_list(a, &(struct list){c, FST_NONE}, visit, context);
+        visit_walk(fst_children_of_cache(a, c), visit, context);
 }
 
 static inline void prefetch_group(struct fst_arena *a, const struct fst_ended *e, uint32_t i)

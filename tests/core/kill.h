@@ -15,6 +15,7 @@
 #include "alloc/active.h"
 #include "alloc/cache.h"
 #include "alloc/child.h"
+#include "alloc/children.h"
 #include "alloc/run.h"
 #include "alloc/slab.h"
 #include "arena/folder.h"

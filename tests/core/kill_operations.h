@@ -611,7 +611,7 @@ static void die_with_names(void)
     open_group_and_child();
     open_cache();
     fst_cache_lock_ending(a, (uint32_t)pool_cache);
-    fst_child_suspend_all_of_cache(a, (uint32_t)pool_cache, true);
+    fst_children_suspend(a, (uint32_t)pool_cache);
     fst_registry_lock(a);
 }
 

@@ -3,6 +3,7 @@
 
 #include "alloc/cache.h"
 #include "alloc/child.h"
+#include "alloc/children.h"
 #include "support.h"
 
 static fst_arena *a;
@@ -356,7 +357,7 @@ static void killed_destroyer(struct peer *parent, void *context)
 {
     uint64_t *cache = context;
     fst_cache_lock_ending(a, (uint32_t)*cache);
-    fst_child_suspend_all_of_cache(a, (uint32_t)*cache, true);
+    fst_children_suspend(a, (uint32_t)*cache);
     peer_say(parent, 's');
     peer_hear(parent);
 }

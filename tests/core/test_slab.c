@@ -3,6 +3,7 @@
 
 #include "alloc/child.h"
 #include "alloc/run.h"
+#include "alloc/shape.h"
 #include "alloc/slab.h"
 #include "refs/word.h"
 #include "support.h"
@@ -15,7 +16,7 @@ static void shapes(void)
 {
     for (uint64_t size = 1; size <= 300000; size += size < 600 ? 1 : 997) {
         for (uint64_t align = 8; align <= 65536; align *= 2) {
-            struct fst_shape s = fst_child_shape(size, align, 0);
+            struct fst_shape s = fst_shape_of(size, align, 0);
             uint64_t bytes = (uint64_t)s.pages << FST_PAGE_SHIFT;
             CHECK(s.stride >= size && s.stride % align == 0 && s.stride < size + align);
             CHECK(s.objects >= 1 && s.objects <= 512 && s.objects * s.stride <= bytes);
@@ -25,9 +26,9 @@ static void shapes(void)
             CHECK(s.objects == 1 || s.stride <= 65536 / 2);
         }
     }
-    CHECK_EQ(8, fst_natural_align(1));
-    CHECK_EQ(16, fst_natural_align(48));
-    CHECK_EQ(64, fst_natural_align(4096));
+    CHECK_EQ(8, fst_shape_align(1));
+    CHECK_EQ(16, fst_shape_align(48));
+    CHECK_EQ(64, fst_shape_align(4096));
 }
 
 /* Objects of a slab do not overlap, and keep what is written to them. */

@@ -1,0 +1,44 @@
+#include "alloc/shape.h"
+
+#include "platform/atomics.h"
+#include "region/region.h"
+
+#define SLAB_BYTES_MAX   (64u << 10) /* larger objects have a slab for themselves */
+#define SLAB_OBJECTS_MIN 16u         /* as long as the slab stays small */
+
+uint64_t fst_shape_align(uint64_t size)
+{
+    uint64_t align = size & (~size + 1);
+    if (align > FST_LINE)
+        align = FST_LINE;
+    return align < 8 ? 8 : align;
+}
+
+struct fst_shape fst_shape_of(uint64_t size, uint64_t align, uint32_t flags)
+{
+    struct fst_shape s = {0};
+    if (!size || !align || (align & (align - 1)) || align > FST_ALIGN_MAX || size > 1ull << 44)
+        return s; /* no cache is made like this: who asks has read damage */
+    while (align > FST_PAGE && (FST_PAGE << s.align_order) < align)
+        s.align_order++;
+    s.stride = (size + align - 1) & ~(align - 1);
+    if ((flags & FST_CACHE_SIZE_CLASS) && size > SLAB_BYTES_MAX) {
+        s.stride = 0;
+        s.objects = 1;
+        return s; /* pages 0: as many as are asked for */
+    }
+    if (s.stride > SLAB_BYTES_MAX / 2 || s.align_order) {
+        s.objects = 1;
+        s.pages = (uint32_t)fst_pages_of(s.stride);
+        return s;
+    }
+    uint64_t bytes = s.stride * SLAB_OBJECTS_MIN;
+    if (bytes > SLAB_BYTES_MAX)
+        bytes = SLAB_BYTES_MAX / s.stride * s.stride;
+    s.pages = (uint32_t)fst_pages_of(bytes);
+    uint64_t fit = ((uint64_t)s.pages << FST_PAGE_SHIFT) / s.stride;
+    s.objects = fit < 512 ? (uint32_t)fit : 512;
+    while (fst_slab_class_words[s.slab_class] < s.objects)
+        s.slab_class++;
+    return s;
+}
