@@ -1,5 +1,6 @@
 #include "region/superblock.h"
 
+#include <layout_text.h> /* made by the build: tools/layout_text.py */
 #include <string.h>
 #include <time.h>
 
@@ -16,29 +17,13 @@ static uint64_t hash(uint64_t h, const void *bytes, size_t n)
 }
 #define HASH_START 0xcbf29ce484222325ull
 
+/* Of every declaration of what lies in shared memory, as text: each field, each state's number (tools/layout_text.py). And what the compiler
+ * made of it. */
 uint64_t fst_layout_fingerprint(void)
 {
     static const uint64_t facts[] = {
+        FST_LAYOUT_TEXT,
         FST_LAYOUT_VERSION,
-        FST_PAGE,
-        FST_EXTENT_PAGES,
-        FST_ZONE_EXTENTS,
-        FST_MAX_PROCESSES,
-        FST_MAX_THREADS,
-        FST_MAX_ENTRIES,
-        FST_MAX_INFLIGHT,
-        FST_MAX_CACHES,
-        FST_MAX_CHILDREN,
-        FST_MAX_GROUPS,
-        FST_MAX_CGROUPS,
-        FST_T_COUNT,
-        FST_SLAB_CLASSES,
-        FST_OID_BITS,
-        FST_ENTRY_GEN_SHIFT,
-        FST_WORD_GEN_SHIFT,
-        FST_INFLIGHT_TAG_SHIFT,
-        FST_NAME_MAX,
-        FST_FORMAT_MAX,
         sizeof(struct fst_superblock),
         sizeof(struct fst_table),
         sizeof(struct fst_batch_record),
@@ -50,24 +35,11 @@ uint64_t fst_layout_fingerprint(void)
         sizeof(struct fst_group),
         sizeof(struct fst_cgroup),
         sizeof(struct fst_process),
-        sizeof(struct fst_thread_slot),
-        FST_MAX_BURIALS,
         sizeof(struct fst_burial),
-        offsetof(struct fst_superblock, gp_seq),
-        offsetof(struct fst_superblock, pages_lock),
-        offsetof(struct fst_superblock, names_lock),
-        offsetof(struct fst_superblock, reaper_lock),
-        offsetof(struct fst_superblock, inflight_top),
+        sizeof(struct fst_thread_slot),
         offsetof(struct fst_superblock, process_top),
-        offsetof(struct fst_child, lock),
-        offsetof(struct fst_cache, by_name),
-        offsetof(struct fst_group, name),
-        offsetof(struct fst_group, ended_at),
-        offsetof(struct fst_process, arguments),
     };
-    uint64_t h = hash(HASH_START, facts, sizeof facts);
-    h = hash(h, fst_slab_class_words, sizeof fst_slab_class_words);
-    return hash(h, fst_slab_class_shift, sizeof fst_slab_class_shift);
+    return hash(HASH_START, facts, sizeof facts);
 }
 
 uint64_t fst_superblock_checksum(const struct fst_superblock *sb)
