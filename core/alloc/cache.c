@@ -18,6 +18,14 @@ bool fst_cache_find(struct fst_arena *a, uint64_t id, uint32_t *index)
     return *index < fst_cache_top(a) && fst_id_is(id, fst_load_acquire(&fst_cache_at(a, *index)->state));
 }
 
+bool fst_cache_retired(struct fst_arena *a, uint64_t id)
+{
+    uint32_t index = (uint32_t)id;
+    if (index >= fst_cache_top(a))
+        return false;
+    return fst_cache_at(a, index)->retired == id;
+}
+
 static int validate(const struct fst_arena *a, const struct fst_cache_spec *spec, uint64_t *align)
 {
     size_t name = strnlen(spec->name, FST_NAME_MAX), format = spec->format ? strnlen(spec->format, FST_FORMAT_MAX) : 0;
@@ -170,43 +178,129 @@ static void forget_init(struct fst_arena *a, uint32_t slab)
         fst_run_release(a, slab, fst_slab_at(a, slab)->state);
 }
 
-int fst_cache_open(fst_arena *a, const struct fst_cache_spec *spec, uint64_t *cache)
+/* Is it the only name of its body? Under names_lock. */
+static bool last_name(struct fst_arena *a, uint32_t index)
 {
+    const struct fst_cache *c = fst_cache_at(a, index);
+    if (fst_state(c->state) != FST_CACHE_ALIAS)
+        return !c->aliases;
+    const struct fst_cache *body = fst_cache_at(a, c->merged);
+    return body->aliases == 1 && fst_state(body->state) == FST_CACHE_NAMELESS;
+}
+
+/* One look at the names, and what came of it. */
+struct opening {
+    const struct fst_cache_spec *spec;
     uint64_t align;
-    uint32_t init = FST_NONE;
-    int rc = validate(a, spec, &align);
+    uint32_t init;   /* slab of the initial content, FST_NONE: not yet, or none */
+    uint32_t locked; /* the body whose lock `ending` we hold, FST_NONE: of none */
+    uint32_t index;  /* found or made, FST_NONE: neither */
+    bool exists;     /* found */
+    uint32_t lock;   /* it has to be replaced, and this body's lock `ending` is needed for it */
+    uint32_t settle; /* a destroy() looks for users of what this one would be merged with */
+    uint32_t retired;
+    uint64_t retired_state;
+};
+
+/* What has the name goes before the new one gets it: killed in between, the name is free. Under names_lock, and the body's lock `ending`
+ * where its last name goes. */
+static void retire(struct fst_arena *a, struct opening *o, uint32_t index)
+{
+    struct fst_cache *c = fst_cache_at(a, index);
+    uint32_t body = fst_state(c->state) == FST_CACHE_ALIAS ? c->merged : index;
+    fst_store_relaxed(&c->retired, fst_id(index, c->state));
+    if (fst_cache_unname(a, index))
+        return;
+    c = fst_cache_at(a, body);
+    fst_store_relaxed(&c->retired, fst_id(body, c->state));
+    fst_cache_end(a, index, body, FST_CACHE_RETIRED);
+    o->retired = body;
+    o->retired_state = c->state;
+}
+
+/* Under names_lock. */
+static int look(struct fst_arena *a, struct opening *o)
+{
+    uint32_t found = find_name(a, o->spec);
+    int rc = found == FST_NONE ? FST_OK : compare(a, fst_cache_at(a, found), o->spec, o->align);
+    bool replace = rc == FST_MISMATCH && o->spec->replace;
+    if (replace && a->readonly) {
+        rc = fst_fail(FST_READONLY, "the arena is attached read-only: cache %s cannot be replaced", o->spec->name);
+        replace = false;
+    }
+    o->exists = found != FST_NONE && !replace;
+    o->index = o->exists ? found : FST_NONE;
+    o->lock = o->settle = FST_NONE;
+    if (o->exists || fst_is_damaged(a))
+        return rc;
+    if (replace && last_name(a, found)) {
+        uint32_t body = fst_state(fst_cache_at(a, found)->state) == FST_CACHE_ALIAS ? fst_cache_at(a, found)->merged : found;
+        o->lock = body == o->locked ? FST_NONE : body;
+    }
+    uint32_t alike = find_alike(a, o->spec, o->align);
+    if (alike != FST_NONE && fst_load_relaxed(&fst_cache_at(a, alike)->ending))
+        o->settle = alike;
+    if (o->lock == FST_NONE && o->settle == FST_NONE && (!o->spec->init || o->init != FST_NONE))
+        o->index = fst_registry_new(a, FST_T_CACHE);
+    if (o->index == FST_NONE)
+        return FST_OK;
+    if (replace)
+        retire(a, o, found);
+    make(a, o->index, o->spec, o->align, o->init, alike != FST_NONE ? alike : o->index);
+    return FST_OK;
+}
+
+/* Look, with the lock `ending` of a body that is to be retired; its children go OFFLINE before that is given back. */
+static int look_with(struct fst_arena *a, struct opening *o, uint64_t *cache)
+{
+    o->locked = o->lock;
+    if (o->locked != FST_NONE)
+        fst_cache_lock_ending(a, o->locked);
+    fst_registry_lock(a);
+    int rc = look(a, o);
+    if (o->index != FST_NONE)
+        *cache = fst_id(o->index, fst_cache_at(a, o->index)->state);
+    fst_registry_unlock(a);
+    if (o->retired != FST_NONE) {
+        fst_children_end_cache(a, o->retired, FST_CHILD_OFFLINE);
+        fst_registry_lock(a);
+        fst_cache_queue(a, o->retired, o->retired_state);
+        fst_registry_unlock(a);
+    }
+    if (o->locked != FST_NONE)
+        fst_cache_unlock_ending(a, o->locked);
+    return rc;
+}
+
+int fst_cache_find_or_make(struct fst_arena *a, const struct fst_cache_spec *spec, uint64_t *cache, bool *retired)
+{
+    struct opening o = {.spec = spec, .init = FST_NONE, .lock = FST_NONE, .retired = FST_NONE};
+    int rc = validate(a, spec, &o.align);
     if (rc == FST_OK)
         rc = fst_verdict(a, FST_OK);
     struct fst_thread *t = rc ? NULL : fst_thread_get(a);
     if (!t)
         return rc ? rc : fst_thread_refused(a);
     for (;;) {
-        fst_registry_lock(a);
-        uint32_t index = find_name(a, spec), alike = index == FST_NONE ? find_alike(a, spec, align) : FST_NONE;
-        bool exists = index != FST_NONE;
-        bool wait = alike != FST_NONE && fst_load_relaxed(&fst_cache_at(a, alike)->ending);
-        if (exists)
-            rc = compare(a, fst_cache_at(a, index), spec, align);
-        else if (!wait && (!spec->init || init != FST_NONE) && (index = fst_registry_new(a, FST_T_CACHE)) != FST_NONE)
-            make(a, index, spec, align, init, alike != FST_NONE ? alike : index);
-        if (index != FST_NONE)
-            *cache = fst_id(index, fst_cache_at(a, index)->state);
-        fst_registry_unlock(a);
-        if (wait && !fst_is_damaged(a)) {
-            fst_cache_settle(a, alike);
+        rc = look_with(a, &o, cache);
+        *retired = o.retired != FST_NONE;
+        if (o.settle != FST_NONE && !fst_is_damaged(a)) {
+            fst_cache_settle(a, o.settle);
             continue;
         }
-        if (exists)
-            forget_init(a, init);
+        if (o.lock != FST_NONE && !fst_is_damaged(a))
+            continue;
+        if (o.exists)
+            forget_init(a, o.init);
         if (fst_is_damaged(a))
             return fst_damage(a);
-        if (index != FST_NONE)
+        if (o.index != FST_NONE)
             return rc;
-        rc = init == FST_NONE ? make_init(t, spec, &init) : FST_OK;
+        rc = o.init == FST_NONE ? make_init(t, spec, &o.init) : FST_OK;
         if (rc == FST_OK)
             rc = fst_registry_grow(a, FST_T_CACHE);
         if (rc) {
-            forget_init(a, init);
+            forget_init(a, o.init);
             return rc;
         }
     }
@@ -216,10 +310,16 @@ int fst_cache_open(fst_arena *a, const struct fst_cache_spec *spec, uint64_t *ca
 
 static void finish_ending(struct fst_arena *a, uint32_t body)
 {
-    if (fst_state(fst_load_acquire(&fst_cache_at(a, body)->state)) == FST_CACHE_ENDED)
-        fst_children_end_cache(a, body);
-    else
+    switch (fst_state(fst_load_acquire(&fst_cache_at(a, body)->state))) {
+    case FST_CACHE_ENDED:
+        fst_children_end_cache(a, body, FST_CHILD_ENDED);
+        break;
+    case FST_CACHE_RETIRED:
+        fst_children_end_cache(a, body, FST_CHILD_OFFLINE);
+        break;
+    default:
         fst_children_resume(a, body);
+    }
 }
 
 void fst_cache_lock_ending(struct fst_arena *a, uint32_t body)
@@ -266,10 +366,9 @@ bool fst_cache_unname(struct fst_arena *a, uint32_t index)
 {
     struct fst_cache *c = fst_cache_at(a, index);
 #ifndef FST_MUTANT_ALIAS_ENDS_BODY
+    if (last_name(a, index))
+        return false;
     if (fst_state(c->state) == FST_CACHE_ALIAS) {
-        const struct fst_cache *body = fst_cache_at(a, c->merged);
-        if (body->aliases == 1 && fst_state(body->state) == FST_CACHE_NAMELESS)
-            return false;
         forget_alias(a, index);
         return true;
     }
@@ -282,13 +381,13 @@ bool fst_cache_unname(struct fst_arena *a, uint32_t index)
 }
 
 /* The body first: killed before the alias is FREE, it is an alias of something that has ended, and nothing to anybody. */
-void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body)
+void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body, enum fst_cache_state state)
 {
     struct fst_cache *c = fst_cache_at(a, body);
     fst_names_remove(a, FST_NAMES_SHAPE, body);
     if (index == body)
         fst_names_remove(a, FST_NAMES_CACHE, body);
-    fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_ENDED));
+    fst_store_release(&c->state, fst_state_moved(c->state, state));
     if (index != body)
         forget_alias(a, index);
 }
@@ -325,7 +424,7 @@ void fst_cache_taken_all(struct fst_arena *a)
 bool fst_cache_try_release(struct fst_arena *a, uint32_t index)
 {
     struct fst_cache *c = fst_cache_at(a, index);
-    if (fst_state(c->state) != FST_CACHE_ENDED || c->first != FST_NONE || c->queued)
+    if ((fst_state(c->state) != FST_CACHE_ENDED && fst_state(c->state) != FST_CACHE_RETIRED) || c->first != FST_NONE || c->queued)
         return false;
     /* Killed before the slab is CLOSING: nothing has happened. After it: the next look for abandoned slabs releases the slab, and the
      * next batch finds it no more LIVE. */

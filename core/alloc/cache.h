@@ -5,7 +5,8 @@
  *   LIVE -> NAMELESS  destroy() of a cache that has aliases: it lives on by them
  *   ALIAS -> FREE     destroy() of one of several names, or of the last together with its body
  *   LIVE, NAMELESS -> ENDED   destroy() of its last name: its children are ended
- *   ENDED -> FREE     a batch, when no child is left
+ *   LIVE, NAMELESS -> RETIRED   its last name is given to another cache (spec.replace): its children go OFFLINE, what lives goes on
+ *   ENDED, RETIRED -> FREE   a batch, when no child is left
  * All under names_lock. Children, objects and formats belong to the *body*: the cache itself, or what an ALIAS stands for.
  */
 #ifndef FST_ALLOC_CACHE_H
@@ -13,8 +14,15 @@
 
 #include "alloc/registry.h"
 
+/* fst_cache_open; *retired: another one had to go for it, and a batch is to be run. */
+int fst_cache_find_or_make(struct fst_arena *a, const struct fst_cache_spec *spec, uint64_t *cache, bool *retired);
+
 /* Does the id name a descriptor in use, in the same life? */
 bool fst_cache_find(struct fst_arena *a, uint64_t id, uint32_t *index);
+
+/* Did another cache get the name of the one with this id? Also when that has gone, until it happens to the next one of its descriptor.
+ * Under names_lock. */
+bool fst_cache_retired(struct fst_arena *a, uint64_t id);
 
 /* The body of a name that is there: false when the id names none, or one that was destroyed. Under names_lock. */
 bool fst_cache_body(struct fst_arena *a, uint64_t id, uint32_t *body);
@@ -22,8 +30,8 @@ bool fst_cache_body(struct fst_arena *a, uint64_t id, uint32_t *body);
 /* destroy() of a name whose body has others: they are not touched. False: it is the last one. Under names_lock. */
 bool fst_cache_unname(struct fst_arena *a, uint32_t index);
 
-/* The end of a body with its last name, index: its children are to be ended after it. Under names_lock. */
-void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body);
+/* The end of a body with its last name, index, as ENDED or RETIRED: its children are to be moved on after it. Under names_lock. */
+void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body, enum fst_cache_state state);
 
 /* Put a cache that has ended, in this state, on the queue for a batch, when its children have ended too: a batch that came before would find
  * them alive, and nobody would look again. Under names_lock. Killed before: the batch that buries the destroyer looks at everything. */
@@ -42,7 +50,7 @@ void fst_cache_settle_child(struct fst_arena *a, uint32_t child);
 void fst_cache_lock_ending(struct fst_arena *a, uint32_t body);
 void fst_cache_unlock_ending(struct fst_arena *a, uint32_t body);
 
-/* ENDED and without children: release the descriptor. Under names_lock. */
+/* ENDED or RETIRED, and without children: release the descriptor. Under names_lock. */
 bool fst_cache_try_release(struct fst_arena *a, uint32_t index);
 
 #endif

@@ -96,8 +96,10 @@ int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child
             return fst_damage(a);
         if (index != FST_NONE)
             return FST_OK;
+        if (what == GONE && group_ended)
+            return fst_fail(FST_CLOSED, "the group has ended");
         if (what == GONE)
-            return fst_fail(FST_CLOSED, "the %s has ended", group_ended ? "group" : "cache");
+            return fst_fail(FST_CLOSED, "the cache has ended: it was destroyed, or another one has its name now; open it again");
         if (what == WAIT) {
             fst_cache_settle(a, body);
             continue;
@@ -135,7 +137,7 @@ int fst_object_owner(fst_arena *a, const struct fst_ref *ref, uint64_t *cache, u
     return fst_child_owner(a, fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(ref->oid))->child), cache, group);
 }
 
-int fst_child_owner(struct fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group)
+int fst_child_owner(fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group)
 {
     if (!fst_is_child(a, child))
         return fst_fail(FST_INVALID, "no such child cache");

@@ -2,7 +2,7 @@
  * never shares a slab, and ending a group ends whole slabs.
  *
  *   FREE    -> LIVE      at the group's first allocation from the cache
- *   LIVE    -> OFFLINE   the group was closed: no more allocations, slabs go as they empty
+ *   LIVE    -> OFFLINE   the group was closed, or the cache replaced: no more allocations, slabs go as they empty
  *   LIVE    -> ENDING    the cache's destroy() looks for users, holding the cache's lock `ending`; back to LIVE when it is in use (also
  *                        when the destroyer is killed: whoever takes the lock over restores it). Who meets it waits for that lock.
  *   LIVE, ENDING, OFFLINE -> ENDED   the group or the cache was destroyed: what is not referenced goes in the next batch
@@ -23,8 +23,5 @@ int fst_child_check(struct fst_arena *a, uint64_t child, uint64_t *state);
 /* Release those of these children that are OFFLINE or ENDED and have no slab left, and what waited for them alone: cache, group. Returns how
  * many. Without locks. */
 uint32_t fst_child_release(struct fst_arena *a, const uint32_t *children, uint32_t n);
-
-/* Cache and group of a child, by its index: ids. FST_INVALID when it is gone. */
-int fst_child_owner(struct fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group);
 
 #endif

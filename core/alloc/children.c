@@ -52,13 +52,13 @@ void fst_children_end_group(struct fst_arena *a, uint32_t group, enum fst_child_
         end(a, child, state);
 }
 
-uint32_t fst_children_end_cache(struct fst_arena *a, uint32_t cache)
+uint32_t fst_children_end_cache(struct fst_arena *a, uint32_t cache, enum fst_child_state state)
 {
     struct fst_children w = fst_children_of_cache(a, cache);
     uint32_t ended = 0;
     while (fst_children_lock(&w)) {
         for (uint32_t child; (child = fst_children_next(&w)) != FST_NONE; ended++)
-            end(a, child, FST_CHILD_ENDED);
+            end(a, child, state);
         fst_children_unlock(&w);
     }
     return ended;

@@ -76,10 +76,10 @@ uint32_t fst_children_lot(struct fst_children *w, uint32_t ids[FST_CHILDREN_LOT]
 /* Move every child of a group to OFFLINE or ENDED. Under names_lock. */
 void fst_children_end_group(struct fst_arena *a, uint32_t group, enum fst_child_state state);
 
-/* Move every child of a cache to ENDED, after the cache has ended; from LIVE to ENDING, while destroy() looks for its users, and back.
+/* Move every child of a cache to ENDED or OFFLINE, after the cache has ended or was retired; from LIVE to ENDING, while destroy() looks for its users, and back.
  * Under the cache's lock `ending`, so that no child is added meanwhile; they take names_lock for a lot at a time. The first returns how
  * many there were. */
-uint32_t fst_children_end_cache(struct fst_arena *a, uint32_t cache);
+uint32_t fst_children_end_cache(struct fst_arena *a, uint32_t cache, enum fst_child_state state);
 void fst_children_suspend(struct fst_arena *a, uint32_t cache);
 void fst_children_resume(struct fst_arena *a, uint32_t cache);
 

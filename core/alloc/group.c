@@ -6,7 +6,6 @@
 #include "alloc/children.h"
 #include "alloc/names.h"
 #include "alloc/run.h"
-#include "flagstone_test.h"
 #include "platform/error.h"
 #include "refs/claim.h"
 #include "refs/reftable.h"
@@ -107,8 +106,10 @@ static int open_existing(struct fst_thread *t, uint32_t index, const struct fst_
     const struct fst_group *g = fst_group_at(t->arena, index);
     uint64_t limit = spec->limit == FST_NO_LIMIT ? UINT64_MAX : spec->limit >> FST_PAGE_SHIFT;
     if (spec->set_limit && limit != g->limit)
-        return fst_fail(FST_MISMATCH, "group %s exists with a limit of %llu bytes", spec->name,
-                        (unsigned long long)(g->limit << FST_PAGE_SHIFT));
+        return fst_fail(FST_MISMATCH, "group '%s' exists with %s%s, not %s", spec->name,
+                        g->limit == UINT64_MAX ? "" : "a limit of ",
+                        g->limit == UINT64_MAX ? "no limit" : fst_size(g->limit << FST_PAGE_SHIFT),
+                        limit == UINT64_MAX ? "without one" : fst_exact(spec->limit));
     uint32_t entry;
     *id = fst_id(index, g->state);
     return fst_group_claim(t, *id, &entry);
@@ -134,7 +135,8 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
             fst_group_end(a, found, FST_GROUP_CLOSED);
             found = FST_NONE;
         }
-        if (live && found == FST_NONE && (index = fst_registry_new(a, FST_T_GROUP)) != FST_NONE) {
+        bool make_it = live && found == FST_NONE && spec->create != FST_OPEN_EXISTING;
+        if (make_it && (index = fst_registry_new(a, FST_T_GROUP)) != FST_NONE) {
             rc = make(t, index, spec, parent);
             if (rc)
                 fst_registry_put(a, FST_T_GROUP, index);
@@ -146,6 +148,10 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
             return fst_damage(a);
         if (!live)
             return fst_fail(FST_CLOSED, "the parent group has ended");
+        if (found != FST_NONE && spec->create == FST_CREATE_NEW)
+            return fst_fail(FST_EXISTS, "group '%s' exists already", spec->name);
+        if (found == FST_NONE && !make_it)
+            return fst_fail(FST_MISSING, "there is no group '%s'", spec->name ? spec->name : "");
         if (found != FST_NONE) {
             *created = false;
             rc = open_existing(t, found, spec, group);

@@ -223,7 +223,11 @@ static uint32_t due_state(struct fst_arena *a, const struct fst_child *c)
     const struct fst_cache *cache = fst_cache_at(a, c->cache);
     if (fst_state(cache->state) == FST_CACHE_ENDED || group == FST_GROUP_DESTROYED)
         return FST_CHILD_ENDED;
-    if ((state == FST_CHILD_LIVE || state == FST_CHILD_ENDING) && group == FST_GROUP_CLOSED)
+    bool offline = group == FST_GROUP_CLOSED;
+#ifndef FST_MUTANT_RETIRED_LIVE
+    offline = offline || fst_state(cache->state) == FST_CACHE_RETIRED;
+#endif
+    if ((state == FST_CHILD_LIVE || state == FST_CHILD_ENDING) && offline)
         return FST_CHILD_OFFLINE;
     if (state == FST_CHILD_ENDING)
         return being_ended(a, cache) ? FST_CHILD_ENDING : FST_CHILD_LIVE;

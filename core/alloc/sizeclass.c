@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "region/layout.h"
+#include "alloc/cache.h"
 
 /* 8, 16, 24, ... 64, then 80, 96, 112, 128, 160, ...: a quarter of the last power of two apart. */
 uint64_t fst_size_class_bytes(uint32_t class)
@@ -35,7 +35,8 @@ int fst_size_class_child(struct fst_arena *a, uint64_t group, uint64_t bytes, ui
     else
         snprintf(name, sizeof name, "size-%llu", (unsigned long long)spec.size);
     uint64_t cache;
-    int rc = fst_cache_open(a, &spec, &cache);
+    bool retired;
+    int rc = fst_cache_find_or_make(a, &spec, &cache, &retired);
     if (rc == FST_MISMATCH) { /* nobody else makes one of this name */
         fst_damaged(a, "the cache %s of the size classes is not what it was made as", name);
         rc = fst_damage(a);

@@ -131,6 +131,15 @@ int fst_group_destroy(fst_arena *a, uint64_t group)
 
 /* ---- caches ---- */
 
+int fst_cache_open(fst_arena *a, const struct fst_cache_spec *spec, uint64_t *cache)
+{
+    bool retired = false;
+    int rc = fst_cache_find_or_make(a, spec, cache, &retired);
+    if (retired)
+        fst_reaper_ended(a);
+    return rc;
+}
+
 struct users {
     uint32_t processes, references, in_flight;
     char names[256];
@@ -192,6 +201,12 @@ static struct users count_users(struct fst_arena *a, uint32_t cache)
     return u;
 }
 
+static int busy(const char *name, const struct users *u)
+{
+    return fst_fail(FST_BUSY, "cache %s is in use: %u references of %u processes (%s), %u in flight", name, u->references,
+                    u->processes, u->names[0] ? u->names : "none", u->in_flight);
+}
+
 /* Look for users of the body, whose lock `ending` is held: false, with a sentence, when there are any.
  * One of the two sees the other: a resolve under way writes its entry, then looks at the child's state; we set the state, fence, then look
  * at the entries. PAIR(cache-ending). An allocation says that it is under way, and looks at the state then: those of this process are waited
@@ -207,13 +222,12 @@ static bool unused(struct fst_arena *a, uint32_t body, const char *name)
     if (!u.references && !u.in_flight && !fst_is_damaged(a))
         return true;
     fst_children_resume(a, body);
-    fst_fail(FST_BUSY, "cache %s is in use: %u references of %u processes (%s), %u in flight", name, u.references, u.processes,
-             u.names[0] ? u.names : "none", u.in_flight);
+    busy(name, &u);
     return false;
 }
 
 /* What destroy() of this name means now. */
-enum step { DONE, GONE, LAST };
+enum step { DONE, GONE, LAST, RETIRED };
 
 static enum step begin(struct fst_arena *a, uint64_t cache, uint32_t *index, uint32_t *body, char name[FST_NAME_MAX])
 {
@@ -222,6 +236,12 @@ static enum step begin(struct fst_arena *a, uint64_t cache, uint32_t *index, uin
     if (fst_cache_body(a, cache, body) && fst_cache_find(a, cache, index)) {
         memcpy(name, fst_cache_at(a, *index)->name, FST_NAME_MAX);
         step = fst_cache_unname(a, *index) ? DONE : LAST;
+    } else if (fst_cache_retired(a, cache)) {
+        step = RETIRED;
+        *body = (uint32_t)cache;
+        memcpy(name, fst_cache_at(a, *body)->name, FST_NAME_MAX);
+        if (!fst_cache_find(a, cache, index) || fst_state(fst_cache_at(a, *index)->state) != FST_CACHE_RETIRED)
+            *body = FST_NONE; /* gone, or it lives on by other names, whose users are their business */
     }
     fst_registry_unlock(a);
     return step;
@@ -236,7 +256,7 @@ static enum step finish(struct fst_arena *a, uint64_t cache, uint32_t body, uint
     if (fst_cache_body(a, cache, &now) && now == body && fst_cache_find(a, cache, &index)) {
         step = fst_cache_unname(a, index) ? DONE : LAST;
         if (step == LAST)
-            fst_cache_end(a, index, body);
+            fst_cache_end(a, index, body, FST_CACHE_ENDED);
         *ended = fst_cache_at(a, body)->state;
     }
     fst_registry_unlock(a);
@@ -255,6 +275,19 @@ static int gone(void)
     return fst_fail(FST_CLOSED, "the cache is gone");
 }
 
+/* It ends by itself with its last object: nothing to do but to say who uses one. body FST_NONE: nobody can. */
+static int end_retired(struct fst_arena *a, uint64_t cache, uint32_t body, const char *name)
+{
+    uint32_t index;
+    struct users u = {0};
+    if (body != FST_NONE)
+        u = count_users(a, body);
+    if ((u.references || u.in_flight) && fst_cache_find(a, cache, &index))
+        return busy(name, &u);
+    fst_reaper_ended(a);
+    return fst_verdict(a, FST_OK);
+}
+
 int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
 {
     uint32_t index, body;
@@ -267,7 +300,9 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
     if (a->readonly)
         return fst_fail(FST_READONLY, "the arena is attached read-only: a cache cannot be destroyed");
     enum step step = begin(a, cache, &index, &body, name);
-    *name_only = step == DONE;
+    *name_only = step == DONE || (step == RETIRED && body == FST_NONE);
+    if (step == RETIRED)
+        return end_retired(a, cache, body, name);
     if (step != LAST)
         return step == DONE ? FST_OK : gone();
     struct fst_thread *t = NULL;
@@ -282,7 +317,7 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
     if (free) {
         step = finish(a, cache, body, &ended);
         if (step == LAST) {
-            children = fst_children_end_cache(a, body);
+            children = fst_children_end_cache(a, body, FST_CHILD_ENDED);
             queue(a, body, ended);
         } else
             fst_children_resume(a, body);

@@ -80,6 +80,8 @@ int fst_arena_open_fd(int fd, bool readonly, fst_arena **out);
 /* The attachment of this process to the arena with this uuid, with one more reference, or NULL. */
 fst_arena *fst_arena_find(const uint8_t uuid[16]);
 
+void fst_arena_ref(fst_arena *arena);
+
 /* Let go of one reference. The last one detaches: this process's references to objects are dropped, and the last process to leave
  * removes a named arena that is not lasting. Never fails. May wait: for the reaper thread of this process to stop. */
 void fst_arena_unref(fst_arena *arena);
@@ -112,6 +114,7 @@ struct fst_arena_info {
 };
 int fst_arena_get_info(fst_arena *arena, struct fst_arena_info *out);
 int fst_arena_fd(const fst_arena *arena); /* the data descriptor, close-on-exec, for passing on */
+const uint8_t *fst_arena_uuid(const fst_arena *arena);
 
 /* What a file is, without attaching: for listings. FST_LAYOUT for anything that is not an arena of this layout. */
 struct fst_peek {
@@ -143,16 +146,20 @@ struct fst_cache_spec {
     const char *format; /* kept with the cache, compared on opening; at most FST_FORMAT_MAX - 1 bytes */
     const void *init;   /* initial content of each object, init_bytes <= size; the rest is zero. NULL: none */
     uint32_t init_bytes;
+    bool replace; /* one of this name with other parameters is retired, and a new one made */
 };
 
-/* Open the cache of this name, or create it. FST_MISMATCH when it exists with other parameters. A new cache of the same size, alignment
+/* Open the cache of this name, or create it. FST_MISMATCH when it exists with other parameters: then *cache is that one, unless
+ * spec.replace retires it: its name is the new one's at once, whoever allocates from it gets FST_CLOSED, its objects live on until they are
+ * dropped, and it goes with the last of them. Of merged caches only the name goes. A new cache of the same size, alignment
  * and format as one that exists becomes an alias of it, as compatible kmem_caches are merged: the two share memory, and each name can be
  * destroyed. Never with initial content, FST_CACHE_TYPESAFE_BY_RCU or FST_CACHE_NO_MERGE, on either side. */
 int fst_cache_open(fst_arena *arena, const struct fst_cache_spec *spec, uint64_t *cache);
 
 /* End the cache. FST_BUSY while a live process or an in-flight entry refers to an object of it; then nothing has changed, and
  * fst_last_error() names counts by process. Its name is free when the call returns. One of several names of merged caches is just taken
- * away (*name_only; it may be NULL): the others, and all objects, live on. Allocations from this cache, and no others, wait while it looks. */
+ * away (*name_only; it may be NULL): the others, and all objects, live on. Of a cache that was replaced the name has gone already, and it
+ * goes with its last object. Allocations from this cache, and no others, wait while it looks. */
 int fst_cache_destroy(fst_arena *arena, uint64_t cache, bool *name_only);
 
 /* Give the empty slabs of the cache, in all groups, back; *bytes receives how much. */
@@ -163,7 +170,7 @@ struct fst_cache_info {
     char name[FST_NAME_MAX];
     char format[FST_FORMAT_MAX];
     uint64_t size, align, stride;
-    uint32_t flags, state;                     /* state: 1 live, 3 ended, 4 alias */
+    uint32_t flags, state;                     /* state: 1 live, 3 ended, 4 alias, 6 retired */
     uint64_t merged_into;                      /* id; equal to `id` unless this is an alias */
     uint32_t aliases;                          /* how many other caches have been merged into this one */
     uint64_t slabs, objects, allocated, bytes; /* counted now: slabs, their objects, those allocated, bytes of pages held */
@@ -184,17 +191,19 @@ struct fst_group_spec {
     uint64_t limit;   /* bytes, rounded down to pages; FST_NO_LIMIT */
     bool set_limit;   /* false: keep the limit of an existing group */
     uint32_t flags;   /* FST_GROUP_LASTING */
+    enum fst_create create;
 };
 
 uint64_t fst_group_root(fst_arena *arena);
 /* Open the live group of this name under this parent, or create one. Holds a reference to it for this process (fst_group_unref).
- * *created tells which. FST_MISMATCH when set_limit and the live group has another limit. */
+ * *created tells which. FST_MISMATCH when set_limit and the live group has another limit; FST_EXISTS, FST_MISSING as spec.create says. */
 int fst_group_open(fst_arena *arena, const struct fst_group_spec *spec, uint64_t *group, bool *created);
 /* The same for a group that ends with the Linux cgroup of this folder (v1 or v2), and not with its processes: a batch destroys it, in a process
  * of the same mount namespace and root folder. FST_MISSING, FST_INVALID when it is none; FST_MISMATCH when the live group ends otherwise. */
 int fst_group_open_cgroup(fst_arena *arena, const struct fst_group_spec *spec, const char *path, uint64_t *group, bool *created);
 /* The folder of the cgroup that the group ends with, cut to size; returns its length, 0: none. */
 size_t fst_group_cgroup(fst_arena *arena, uint64_t group, char *path, size_t size);
+int fst_group_hold(fst_arena *arena, uint64_t group); /* one more reference of this process; FST_CLOSED when it is gone */
 void fst_group_unref(fst_arena *arena, uint64_t group);
 /* The same for who has remembered where the reference is: fst_group_entry, right after it was taken. Saves looking for it. */
 uint32_t fst_group_entry(fst_arena *arena, uint64_t group);
@@ -297,6 +306,8 @@ int fst_group_take(fst_arena *arena, const struct fst_message *message, uint64_t
 size_t fst_holders(fst_arena *arena, const struct fst_ref *ref, uint32_t *processes, size_t max);
 /* Cache and group of the object: ids. FST_INVALID when it is gone. */
 int fst_object_owner(fst_arena *arena, const struct fst_ref *ref, uint64_t *cache, uint64_t *group);
+/* The same of a child, by its index. */
+int fst_child_owner(fst_arena *arena, uint32_t child, uint64_t *cache, uint64_t *group);
 
 struct fst_inflight_info {
     uint32_t entry, tag;
@@ -407,6 +418,19 @@ uint64_t fst_now(void); /* ns since boot */
 
 /* How often this process looks how long it holds a shared lock: every so many acquisitions (256 unless set; 0 never). */
 void fst_lock_sample(uint32_t every);
+
+/* ---- for tests ---------------------------------------------------------------------------------------------------------------- */
+
+/* In a build with fault points: kill this process at the n-th write to shared memory from now by the calling thread (0: never),
+ * and count them. */
+void fst_fault_arm(uint64_t nth);
+/* The same, and stop it there, as SIGSTOP does. */
+void fst_fault_stop(uint64_t nth);
+uint64_t fst_fault_passed(void);
+bool fst_has_fault_points(void);
+
+/* A read-side section of so many turns: how many grace periods that began in it are over before it is. More than 0 is a broken promise. */
+uint64_t fst_section_age(fst_arena *arena, uint32_t turns);
 
 #ifdef __cplusplus
 }

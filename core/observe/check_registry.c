@@ -35,7 +35,7 @@ static bool is_alias(struct fst_arena *a, uint32_t i, uint32_t of)
 static bool said(struct fst_arena *a, uint32_t i)
 {
     uint64_t state = cache_state(a, i);
-    return fst_state(state) == 2 || fst_state(state) > FST_CACHE_NAMELESS || (state >> 4 & 0xfff);
+    return fst_state(state) == 2 || fst_state(state) > FST_CACHE_RETIRED || (state >> 4 & 0xfff);
 }
 
 /* Was an alias of the same thing, which is none, found before? It is one mistake. */
@@ -70,7 +70,7 @@ static bool check_cache(struct fst_check *c, uint32_t i)
     struct fst_arena *a = c->a;
     const struct fst_cache *cache = fst_cache_at(a, i);
     uint32_t state = fst_state(cache->state), known = FST_CACHE_TYPESAFE_BY_RCU | FST_CACHE_NO_MERGE | FST_CACHE_SIZE_CLASS;
-    if (!fst_check_state(c, "cache", i, cache->state, FST_CACHE_NAMELESS))
+    if (!fst_check_state(c, "cache", i, cache->state, FST_CACHE_RETIRED))
         return false;
     if (state == 2) {
         fst_check_say(c, "cache %u: state 2 is none", i);
@@ -93,12 +93,13 @@ static bool check_cache(struct fst_check *c, uint32_t i)
         fst_check_say(c, "cache %u: its name or its type is no text", i);
         return false;
     }
-    /* An ended cache's slab goes before its descriptor does. */
+    /* The slab of a cache that has ended goes before its descriptor does. */
+    bool ended = state == FST_CACHE_ENDED || state == FST_CACHE_RETIRED;
     uint32_t id = cache->init_slab;
     const struct fst_slab *s = fst_slab_id_ok(a, id) ? fst_slab_at(a, id) : NULL;
     bool has = s && s->child == FST_NONE && cache->init_bytes <= cache->size &&
                s->pages == fst_pages_of(cache->init_bytes + !cache->init_bytes);
-    if (id == FST_NONE ? cache->init_bytes != 0 && state != FST_CACHE_ENDED : !has && state != FST_CACHE_ENDED) {
+    if (!ended && (id == FST_NONE ? cache->init_bytes != 0 : !has)) {
         fst_check_say(c, "cache %u: its initial content of %u bytes is not in slab %u", i, cache->init_bytes, id);
         return false;
     }
@@ -243,7 +244,8 @@ IS_FREE(group_free, fst_group_at, FST_GROUP_FREE)
 static bool cache_ended(struct fst_arena *a, uint32_t i, uint32_t owner)
 {
     (void)owner;
-    return fst_state(fst_cache_at(a, i)->state) == FST_CACHE_ENDED && fst_cache_at(a, i)->queued == 1;
+    uint32_t state = fst_state(fst_cache_at(a, i)->state);
+    return (state == FST_CACHE_ENDED || state == FST_CACHE_RETIRED) && fst_cache_at(a, i)->queued == 1;
 }
 
 static bool group_ended(struct fst_arena *a, uint32_t i, uint32_t owner)

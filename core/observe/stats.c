@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-#include "alloc/child.h"
 #include "alloc/registry.h"
 #include "alloc/run.h"
 #include "crash/process.h"

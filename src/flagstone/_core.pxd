@@ -11,6 +11,7 @@ cdef extern from "flagstone.h" nogil:
     enum: FST_LIMIT
     enum: FST_INVALID
     enum: FST_CLOSED
+    enum: FST_MISMATCH
     enum: FST_FOREIGN
     enum: FST_MISSING
     enum: FST_STALE
@@ -63,6 +64,7 @@ cdef extern from "flagstone.h" nogil:
 
     int fst_arena_get_info(fst_arena *arena, fst_arena_info *out)
     int fst_arena_fd(const fst_arena *arena)
+    const uint8_t *fst_arena_uuid(const fst_arena *arena)
 
     struct fst_peek:
         uint8_t uuid[16]
@@ -84,6 +86,7 @@ cdef extern from "flagstone.h" nogil:
         const char *format
         const void *init
         uint32_t init_bytes
+        fst_bool replace
 
     int fst_cache_open(fst_arena *arena, const fst_cache_spec *spec, uint64_t *cache)
     int fst_cache_destroy(fst_arena *arena, uint64_t cache, fst_bool *name_only)
@@ -109,6 +112,7 @@ cdef extern from "flagstone.h" nogil:
         uint64_t parent, limit
         bint set_limit
         uint32_t flags
+        fst_create create
 
     uint64_t fst_group_root(fst_arena *arena)
     int fst_group_open(fst_arena *arena, const fst_group_spec *spec, uint64_t *group,
@@ -193,6 +197,7 @@ cdef extern from "flagstone.h" nogil:
     int fst_shrink(fst_arena *arena, uint64_t *bytes)
     uint64_t fst_gp_cookie(fst_arena *arena)
     bint fst_gp_done(fst_arena *arena, uint64_t cookie)
+    uint64_t fst_section_age(fst_arena *arena, uint32_t turns)
 
     # ---- looking
 
@@ -242,10 +247,6 @@ cdef extern from "flagstone.h" nogil:
     size_t fst_check(fst_arena *arena, void (*found)(void *, const char *) noexcept nogil,
                      void *context)
     uint64_t fst_now()
-
-
-cdef extern from "flagstone_test.h" nogil:
-    uint64_t fst_section_age(fst_arena *arena, uint32_t turns)
     void fst_fault_arm(uint64_t nth)
     uint64_t fst_fault_passed()
     bint fst_has_fault_points()

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypedDict, final
 
@@ -257,7 +258,8 @@ class Attachment:
         flags: int,
         format: bytes,
         init: bytes | None,
-        mismatch: type[Exception],
+        replace: bool,
+        mismatch: Callable[[int, str], Exception],
     ) -> int: ...
     def cache_destroy(self, cache: int) -> bool: ...
     def cache_shrink(self, cache: int) -> int: ...
@@ -272,8 +274,9 @@ class Attachment:
         parent: int,
         limit: int | None,
         lasting: bool,
+        create: int,
         cgroup: bytes | None,
-        mismatch: type[Exception],
+        mismatch: Callable[[str], Exception],
     ) -> tuple[GroupRef, bool]: ...
     def group_take(self, link: Link, message: bytes) -> GroupRef: ...
     def group_share(self, group: int) -> bytes: ...

@@ -762,18 +762,22 @@ cdef class Attachment:
     # ---- caches and groups
 
     def cache_open(self, bytes name, uint64_t size, uint64_t align, uint32_t flags, bytes format,
-                   bytes init, object mismatch):
-        """The id of the cache of this name, made if there is none."""
+                   bytes init, bint replace, object mismatch):
+        """The id of the cache of this name, made if there is none; `mismatch(id, text)` is the exception when there is
+        one with other parameters, and it is not to be replaced.
+        """
         cdef fst_cache_spec spec
         cdef uint64_t cache = 0
         cdef int status
         spec.name, spec.size, spec.align, spec.flags, spec.format = name, size, align, flags, format
         spec.init = NULL if init is None else PyBytes_AS_STRING(init)
         spec.init_bytes = 0 if init is None else <uint32_t>len(init)
+        spec.replace = replace
         with nogil:
             status = fst_cache_open(self.ptr, &spec, &cache)
-        if status != FST_OK:
-            raise _error(status, mismatch)
+        if status == FST_MISMATCH:
+            raise mismatch(cache, _text(fst_last_error()))
+        _check(status)
         return cache
 
     def cache_destroy(self, uint64_t cache):
@@ -814,9 +818,9 @@ cdef class Attachment:
         return fst_group_root(self.ptr)
 
     def group_open(self, Link link not None, bytes name, uint64_t parent, object limit,
-                   bint lasting, bytes cgroup, object mismatch):
-        """(GroupRef, whether it was created); `limit` None keeps what there is, `cgroup` is the
-        folder of the one that it ends with, or None.
+                   bint lasting, int create, bytes cgroup, object mismatch):
+        """(GroupRef, whether it was created); `limit` None keeps what there is, `create` is an `enum fst_create`,
+        `cgroup` the folder of the one that it ends with, or None.
         """
         cdef GroupRef ref = GroupRef.__new__(GroupRef)
         cdef fst_group_spec spec
@@ -827,6 +831,7 @@ cdef class Attachment:
         spec.limit = FST_NO_LIMIT if limit is None else limit
         spec.set_limit = limit is not None
         spec.flags = lasting
+        spec.create = <fst_create>create
         if cgroup is None:
             status = fst_group_open(self.ptr, &spec, &ref.node.id, &created)
         else:
@@ -1341,7 +1346,8 @@ cdef class GroupCache:
     """One cache for one group: the fastest way to allocate. Made by `Cache.bind(group)`; safe to
     use from any thread.
 
-    Holds the group open, as the `Group` does that it was bound to.
+    Holds the group open, as the `Group` does that it was bound to. Pickles as its cache and a reference in flight to the
+    group: good for one load, as a pickled Group is.
     """
 
     cdef Link link
@@ -1445,6 +1451,9 @@ cdef class GroupCache:
     def group(self):
         """The `Group`."""
         return _hooks.group_of(self.link.attachment, self._group_id)
+
+    def __reduce__(self):
+        return _hooks.reduce_bound(self)
 
     def __repr__(self):
         return _hooks.repr_bound(self)

@@ -61,6 +61,7 @@ class Arena:
         typesafe_by_rcu: bool = False,
         init: Any = None,
         merge: bool = True,
+        replace: bool = False,
     ) -> Cache:
         """Open the cache of this name, or create it.
 
@@ -75,13 +76,20 @@ class Arena:
                 after; for lookups that hold no reference: inside `read()`, find, copy, check.
             init: bytes that each fresh object starts with, at most its size; the rest is zero.
             merge: may share memory with a compatible cache, as its alias.
+            replace: retire a live cache of this name that has other parameters: the name is the new
+                one's at once, and `alloc` of the old one raises `Closed` in every process. What
+                lives of it goes on, in whoever's hands, until it is dropped, and the old cache goes
+                with the last of it. Of merged caches, only the name goes, and the others keep it.
 
         Raises:
-            CacheMismatch: a live cache of this name has other parameters.
+            CacheMismatch: a live cache of this name has other parameters, and not `replace`.
+            ReadOnly: it would have to be replaced, and this process attached with `readonly=True`.
             ValueError, TypeError: the parameters make no sense.
             ArenaFull: no room for one more cache.
         """
-        return open_cache(self._link, name, size, shape, dtype, align, typesafe_by_rcu, init, merge)
+        return open_cache(
+            self._link, name, size, shape, dtype, align, typesafe_by_rcu, init, merge, replace
+        )
 
     def group(
         self,
@@ -91,6 +99,7 @@ class Arena:
         limit: Size | None = None,
         cgroup: Name | None = None,
         lasting: bool = False,
+        create: bool | None = None,
     ) -> Group:
         """Open the live group of this name under this parent, or create one.
 
@@ -105,14 +114,18 @@ class Arena:
                 same mount namespace.
             lasting: it goes on when no live process has it open any more. Otherwise a batch closes
                 it then.
+            create: None opens or creates; True must not exist, False must exist.
 
         Raises:
-            GroupMismatch: the live group has another limit, or another cgroup.
+            FileExistsError, FileNotFoundError: as `create` says.
+            GroupMismatch: the live group has another limit, or another cgroup. `group.limit = ...`
+                changes the limit of a group that is there.
             FileNotFoundError, ValueError: there is no such cgroup; the path is not one's.
             Closed: the parent has ended.
             ArenaFull: no room for one more group.
         """
-        return open_group(self._link, name, parent, limit, lasting, cgroup)
+        how = attach.how_to_open(create)
+        return open_group(self._link, name, parent, limit, lasting, cgroup, how)
 
     def alloc(
         self, nbytes: Size, *, group: Group | None = None, wait: float | None = None
@@ -236,6 +249,11 @@ class Arena:
     def path(self) -> str | None:
         """Of its file; None for an anonymous arena."""
         return self._path
+
+    @property
+    def uuid(self) -> str:
+        """Hexadecimal; no other arena has it, also none that gets the same name later."""
+        return self._link.uuid.hex()
 
     @property
     def capacity(self) -> int:
@@ -376,14 +394,11 @@ def open(
     if not 0 <= mode <= 0o777:
         raise ValueError(f"mode must be permissions from 0 to 0o777, not {mode!r}")
     path = None if name is None else os.fsencode(arena_path(name))
-    how = attach.OPEN_OR_CREATE
-    if create is not None:
-        how = attach.CREATE_NEW if create else attach.OPEN_EXISTING
     return Arena(
         attach.open_attachment(
             path,
             capacity=0 if capacity is None else parse_size(capacity, "capacity"),
-            create=how,
+            create=attach.how_to_open(create),
             readonly=readonly,
             lasting=lasting,
             huge_pages=huge_pages,

@@ -37,6 +37,14 @@ OPEN_OR_CREATE: Final = 0
 CREATE_NEW: Final = 1
 OPEN_EXISTING: Final = 2
 
+
+def how_to_open(create: bool | None) -> int:
+    """The core's word for `create`: None opens or creates, True must not exist, False must."""
+    if create is None:
+        return OPEN_OR_CREATE
+    return CREATE_NEW if create else OPEN_EXISTING
+
+
 _MOST_ADOPTED: Final = 32
 
 # Reentrant: a collection may run while it is held, and a destructor of the user's may open an

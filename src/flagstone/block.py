@@ -22,7 +22,7 @@ from flagstone.cache import (
 )
 from flagstone.errors import FlagstoneError
 from flagstone.format import descr_of, make_format
-from flagstone.group import Group, look
+from flagstone.group import Group, load_group, look
 from flagstone.memory import allocate
 from flagstone.names import arena_name, text
 from flagstone.part import item, make_part
@@ -94,6 +94,21 @@ def _load(
     return attach(locator).take(message, form)
 
 
+def _reduce_bound(bound: GroupCache) -> tuple[Any, ...]:
+    attachment, cache = bound._attachment, bound.cache
+    if bound._group_id == attachment.root_group:
+        return _load_bound, (cache,)
+    return _load_bound, (cache, locate(attachment), attachment.group_share(bound._group_id))
+
+
+def _load_bound(
+    cache: Cache, locator: Locator | None = None, message: bytes | None = None
+) -> GroupCache:
+    if locator is None or message is None:
+        return cache.bind()
+    return cache.bind(load_group(locator, message))
+
+
 def _deepcopy(block: Block) -> Block:
     attachment, form = block._parts
     cache, group = block._owner()
@@ -155,6 +170,7 @@ class Hooks:
     load = staticmethod(_load)
     part = staticmethod(make_part)
     reduce = staticmethod(_reduce)
+    reduce_bound = staticmethod(_reduce_bound)
     repr_bound = staticmethod(repr_bound)
     repr_of = staticmethod(_repr)
     weak = staticmethod(make_weak)

@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
-from flagstone._core import Block, GroupCache
+from flagstone._core import Block, GroupCache, Link
+from flagstone.attach import attach, locate
 from flagstone.bound import Binder
-from flagstone.errors import CLOSED, ArenaFull, CacheMismatch, Closed, FlagstoneError
+from flagstone.errors import (
+    CLOSED,
+    ArenaCorrupted,
+    ArenaFull,
+    CacheMismatch,
+    Closed,
+    FlagstoneError,
+)
 from flagstone.format import format_text, make_format, parse_format
 from flagstone.memory import allocate
 from flagstone.names import object_name, text
-from flagstone.sizes import Size, format_size, parse_seconds, parse_size
+from flagstone.sizes import Size, exact_size, format_size, parse_seconds, parse_size
 from flagstone.snapshot import CacheStats, cache_flags, cache_stats
 from flagstone.teardown import Teardown
 
@@ -23,7 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import DTypeLike
 
-    from flagstone._core import Attachment, Format, Link, _CacheInfo
+    from flagstone._core import Attachment, Format, _CacheInfo
+    from flagstone.attach import Locator
     from flagstone.group import Group
 
 __all__ = ["Cache", "GroupCache"]
@@ -33,14 +42,17 @@ _NO_MERGE = 2
 _MAX_INIT = 2**32 - 1
 _ENDED = 3
 _NAMELESS = 5
+_RETIRED = 6
+_TRAVELS = 64 << 10
+"""Bytes of initial content that go into a pickle."""
 
 
 class Cache:
     """A named type of object: its size, or dtype and shape, its alignment and its initial content.
 
     Made by `Arena.cache()`. Belongs to the arena and not to a process: another process opens it by
-    its name and parameters. Safe to use from any thread; not picklable (its name is). Two Cache
-    objects of one cache are equal.
+    its name and parameters, or unpickles it. Safe to use from any thread. Two Cache objects of one
+    cache are equal. A pickle holds nothing, and may be loaded any number of times.
 
     Compatible caches (same size, alignment, dtype and shape; no `init`, no `typesafe_by_rcu`, no
     `merge=False`) are merged, as the kernel merges its: the later one is an alias of the first, and
@@ -52,6 +64,7 @@ class Cache:
         "_flags",
         "_format",
         "_id",
+        "_init",
         "_link",
         "_name",
         "_root_bound",
@@ -69,6 +82,8 @@ class Cache:
         self._align: int = info["align"]
         self._flags: int = info["flags"]
         self._format = form
+        # For the pickle: the content that it was opened with; False: not known here, or long.
+        self._init: bytes | Literal[False] | None = False
         self._root_bound: GroupCache | None = None
         # This name was destroyed here, and the cache lives on by others.
         self._unnamed = False
@@ -126,19 +141,28 @@ class Cache:
 
         Raises:
             CacheBusy: a live process or an in-flight reference uses objects of it. Nothing has
-                changed; may be retried.
+                changed; may be retried. (One that was replaced goes by itself with its last object:
+                this says who has one.)
             Closed: it has ended before.
             ReadOnly: attached with `readonly=True`.
         """
-        held = self._info()["bytes"]
-        self._unnamed = self._link.attachment.cache_destroy(self._id)
+        attachment = self._link.attachment
+        try:
+            held = attachment.cache_info(self._id)["bytes"]
+        except Closed:
+            held = 0
+        try:
+            self._unnamed = attachment.cache_destroy(self._id)
+        except Closed:
+            raise self._gone() from None
         if self._unnamed:
             return Teardown(self._link, "cache", self._id, self._name, 0, done=True)
         return Teardown(self._link, "cache", self._id, self._name, held)
 
     def shrink(self) -> int:
         """Give empty slabs back to the system; bytes given back."""
-        self._info()
+        if self._info()["state"] == _RETIRED:
+            return 0  # it keeps no empty slab
         return self._link.attachment.cache_shrink(self._id)
 
     @property
@@ -205,6 +229,12 @@ class Cache:
     def _gone(self) -> Closed:
         return Closed(f"cache {self._name!r} was destroyed")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        description = format_text(self._format)
+        parameters = (self._size, self._align, self._flags, description)
+        locator = locate(self._link.attachment)
+        return _load, (locator, self._id, self._name, parameters, self._init)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cache):
             return NotImplemented
@@ -233,6 +263,7 @@ def open_cache(
     typesafe_by_rcu: bool,
     init: Any,
     merge: bool,
+    replace: bool,
 ) -> Cache:
     """What `Arena.cache` does: everything is checked before anything changes."""
     raw_name = object_name(name, "cache")
@@ -250,15 +281,78 @@ def open_cache(
     if content is not None and len(content) > min(nbytes, _MAX_INIT):
         raise ValueError(f"init has {len(content)} bytes, an object only {nbytes}")
     flags = (_TYPESAFE_BY_RCU if typesafe_by_rcu else 0) | (0 if merge else _NO_MERGE)
-    attachment = link.attachment
     alignment = _alignment(align)
-    description = format_text(form).encode()
+    return _open(
+        link, raw_name, (nbytes, alignment, flags, format_text(form)), form, content, replace
+    )
+
+
+def _open(
+    link: Link,
+    name: bytes,
+    parameters: tuple[int, int, int, str],
+    form: Format | None,
+    init: bytes | None = None,
+    replace: bool = False,
+) -> Cache:
+    attachment = link.attachment
+    size, align, flags, description = parameters
+
+    def mismatch(ident: int, said: str) -> CacheMismatch:
+        return _mismatch(attachment, ident, said, size, form)
+
     while True:
         ident = attachment.cache_open(
-            raw_name, nbytes, alignment, flags, description, content or None, CacheMismatch
+            name, size, align, flags, description.encode(), init or None, replace, mismatch
         )
         with contextlib.suppress(Closed):  # destroyed and released meanwhile: it is made anew
-            return Cache(link, ident, attachment.cache_look(ident), form)
+            cache = Cache(link, ident, attachment.cache_look(ident), form)
+            cache._init = init if init is None or len(init) <= _TRAVELS else False
+            return cache
+
+
+def _mismatch(
+    attachment: Attachment, ident: int, said: str, size: int, form: Format | None
+) -> CacheMismatch:
+    try:
+        there = attachment.cache_look(ident)
+        have = _what(there["size"], parse_format(text(there["format"])))
+    except (Closed, ArenaCorrupted):  # it has gone meanwhile, or cannot be read
+        return CacheMismatch(said)
+    want = _what(size, form)
+    if have != want:  # otherwise it is the alignment, or the like: the core says which
+        said = f"cache {text(there['name'])!r} exists with {have}, not {want}"
+    return CacheMismatch(
+        f"{said}. Open it with the parameters that it has, or take another name, or pass"
+        " replace=True: then the name is the new cache's, and the old one goes with its last object"
+    )
+
+
+def _what(size: int, form: Format | None) -> str:
+    if form is None:
+        return f"objects of {exact_size(size)}"
+    return f"arrays of {form.dtype} {form.shape}, {exact_size(size)}"
+
+
+def _load(
+    locator: Locator,
+    ident: int,
+    name: str,
+    parameters: tuple[int, int, int, str],
+    init: bytes | Literal[False] | None,
+) -> Cache:
+    """Unpickle: the cache that it was while that is there, then the one of its name."""
+    link = Link(attach(locator))
+    form = parse_format(parameters[3])
+    with contextlib.suppress(Closed):
+        info = link.attachment.cache_look(ident)
+        if info["state"] != _ENDED:
+            cache = Cache(link, ident, info, form)
+            cache._init = init
+            return cache
+    if init is False:
+        raise Closed(f"cache {name!r} was destroyed")
+    return _open(link, object_name(name, "cache"), parameters, form, init)
 
 
 def _alignment(align: SupportsIndex | None) -> int:
@@ -349,6 +443,9 @@ def alloc_many(bound: GroupCache, n: SupportsIndex) -> list[Block]:
 
     def attempt() -> list[Block] | int:
         got, status = bound._attempt_many(count - len(blocks))
+        if status == CLOSED and not got:
+            bound._reopen()  # as above
+            got, status = bound._attempt_many(count - len(blocks))
         blocks.extend(got)
         return blocks if len(blocks) == count or status == 0 else status
 

@@ -23,6 +23,7 @@ Every exception here can be pickled, because executors send them between process
 from __future__ import annotations
 
 import errno as _errno
+from collections.abc import Callable
 from typing import Final
 
 __all__ = [
@@ -167,7 +168,7 @@ _ERRNOS: Final[dict[type[Exception], int]] = {
 
 
 def exception_of(
-    status: int, text: str, errno: int = 0, mismatch: type[Exception] = ValueError
+    status: int, text: str, errno: int = 0, mismatch: Callable[[str], Exception] = ValueError
 ) -> Exception:
     """The exception for a negative status of the core.
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from flagstone._core import Link
-from flagstone.attach import Locator, attach, fork_generation, locate
+from flagstone.attach import OPEN_EXISTING, Locator, attach, fork_generation, locate
 from flagstone.bound import Binder
 from flagstone.cache import Cache, caches_in
 from flagstone.cgroup import cgroup_folder
@@ -170,7 +170,7 @@ class Group(Binder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         attachment = self._link.attachment
-        return _load, (locate(attachment), attachment.group_share(self._id))
+        return load_group, (locate(attachment), attachment.group_share(self._id))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Group):
@@ -224,6 +224,7 @@ def open_group(
     limit: Size | None,
     lasting: bool,
     cgroup: Name | None,
+    create: int,
 ) -> Group:
     """What `Arena.group` does: everything is checked before anything changes."""
     attachment = link.attachment
@@ -231,10 +232,22 @@ def open_group(
     bound = None if limit is None else parse_size(limit, "limit", 0)
     if lasting and cgroup is not None:
         raise ValueError("a group ends with its cgroup, or is lasting, not both")
+    if name is None and create == OPEN_EXISTING:
+        raise ValueError(
+            "a group without a name cannot be opened, only created: create=False needs a name"
+        )
     folder = None if cgroup is None else os.fsencode(cgroup_folder(cgroup))
     above = group_id(link, attachment, parent)
+
+    def mismatch(text: str) -> GroupMismatch:
+        if folder is not None:
+            return GroupMismatch(text)
+        return GroupMismatch(
+            f"{text}: open it without limit=, and set `group.limit = ...` to change it for everyone"
+        )
+
     ref, created = attachment.group_open(
-        link, raw_name, above, bound, lasting, folder, GroupMismatch
+        link, raw_name, above, bound, lasting, create, folder, mismatch
     )
     return Group(link, ref.id, ref, name or "", created)
 
@@ -272,7 +285,8 @@ def groups_of(link: Link, parent: int | None = None) -> list[Group]:
     return found
 
 
-def _load(locator: Locator, message: bytes) -> Group:
+def load_group(locator: Locator, message: bytes) -> Group:
+    """Unpickle: takes the reference in flight."""
     attachment = attach(locator)
     link = Link(attachment)
     ref = attachment.group_take(link, message)

@@ -85,6 +85,14 @@ def format_size(size: int) -> str:
     return f"{text} {unit}"
 
 
+def exact_size(size: int) -> str:
+    """The same where a byte more or less matters: "4 KiB", but "4 KiB (4097 bytes)"."""
+    text = format_size(size)
+    number, unit = text.split()
+    whole = Fraction(number) * 1024 ** _UNITS[unit.removesuffix("iB").removesuffix("B")] == size
+    return text if whole else f"{text} ({size} bytes)"
+
+
 def parse_seconds(value: float | None, what: str, *, default: float = math.inf) -> float:
     """Seconds as a `float`, `math.inf` for ever; None is `default`.
 

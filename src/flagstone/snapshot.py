@@ -40,7 +40,7 @@ __all__ = [
 PAGE: Final = 4096
 SIZE_CLASS: Final = 4
 _CACHE_FLAGS: Final = {1: "typesafe_by_rcu", 2: "no_merge", SIZE_CLASS: "size_class"}
-_CACHE_STATES: Final = {1: "live", 3: "ended", 4: "alias"}
+_CACHE_STATES: Final = {1: "live", 3: "ended", 4: "alias", 6: "retired"}
 _CGROUP: Final = 2
 GROUP_STATES: Final = {1: "live", 2: "closed", 3: "destroyed"}
 
@@ -167,7 +167,8 @@ class CacheInfo:
         align: of an object's address.
         stride: bytes from one object to the next.
         flags: of "typesafe_by_rcu", "no_merge", "size_class".
-        state: "live", "ended" (awaiting a batch) or "alias".
+        state: "live", "ended" (awaiting a batch), "alias", or "retired" (another cache has its
+            name, and it goes with its last object).
         merged_into: name of the cache this one is an alias of, or None.
         aliases: how many names are aliases of this one.
         stats: how full it is.

@@ -229,6 +229,7 @@ static const struct field fields[] = {
     CACHE(by_shape, 4, DERIVED),
     CACHE(next_ended, 4, DERIVED),
     CACHE(queued, 4, DERIVED),
+    CACHE(retired, 8, HINT),
     CACHE(pad, 4, UNUSED),
 
     CHILD(state, 8, TRUTH),

@@ -4,7 +4,6 @@
 
 #include <sys/prctl.h>
 
-#include "alloc/child.h"
 #include "alloc/registry.h"
 #include "clobber_fields.h"
 #include "crash/process.h"

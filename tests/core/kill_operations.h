@@ -279,6 +279,30 @@ static void use_busy_cache(void)
     alloc_init();
 }
 
+/* Another one under the name of w->cache. */
+static void replace_cache(void)
+{
+    struct fst_cache_info old, new;
+    MUST(fst_cache_look(a, w->cache, &old));
+    struct fst_cache_spec spec = {.name = old.name, .size = 5000, .init = "other", .init_bytes = 5, .replace = true};
+    MUST(fst_cache_open(a, &spec, &w->cache));
+    MUST(fst_cache_look(a, w->cache, &new));
+    CHECK(new.id != old.id &&new.size == 5000);
+}
+
+static void replace_cache_and_wait(void)
+{
+    replace_cache();
+    MUST(fst_barrier(a, FST_FOREVER));
+}
+
+/* Whatever the replacer came to, the object is what it was, and goes like any other. */
+static void drop_of_replaced(void)
+{
+    CHECK(memcmp(w->ref.data, "initial", 8) == 0);
+    drop_ref();
+}
+
 static void destroy_busy_cache(void)
 {
     CHECK_EQ(FST_BUSY, fst_cache_destroy(a, w->cache, NULL));
@@ -805,6 +829,14 @@ HELPER const struct operation operations[] = {
     {"alias destroy", NULL, open_alias, destroy_cache, NULL, false},
     {"alias destroy, the last", NULL, open_last_alias, destroy_cache, NULL, false},
     {"cache destroy, it has aliases", NULL, open_body, destroy_cache, NULL, false},
+    {"cache replace", NULL, use_cache, replace_cache, NULL, false},
+    {"cache replace and batch", NULL, use_cache, replace_cache_and_wait, NULL, false},
+    {"cache replace busy", NULL, use_busy_cache, replace_cache, NULL, false},
+    {"cache replace, used by the survivor", use_busy_cache, NULL, replace_cache, drop_of_replaced, false},
+    {"cache replace, quiet survivor", NULL, use_busy_cache, replace_cache, NULL, true},
+    {"alias replace", NULL, open_alias, replace_cache, NULL, false},
+    {"alias replace, the last", NULL, open_last_alias, replace_cache, NULL, false},
+    {"cache replace, it has aliases", NULL, open_body, replace_cache, NULL, false},
     {"group open", NULL, NULL, open_group, NULL, false},
     {"group open existing", open_group, NULL, open_group, unref_group, false},
     {"group open below", NULL, NULL, open_group_below, NULL, false},

@@ -200,7 +200,7 @@ def test_arenas(arena_name):
         assert not info.orphan
         assert info.used == arena.used > 0
         assert info.committed == arena.committed
-        assert info.uuid == arena.snapshot().uuid
+        assert info.uuid == arena.snapshot().uuid == arena.uuid
         del block
 
 

@@ -1,5 +1,6 @@
 """Cache: parameters, allocation, merging, ending."""
 
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -321,3 +322,133 @@ def test_many_caches(arena):
     arena.barrier()
     assert arena.used == used
     assert arena.caches == []
+
+
+# ---- another cache under the same name
+
+
+def test_a_mismatch_says_what_there_is_and_what_to_do(arena):
+    arena.cache("frame", shape=(576, 1024), dtype="u1")
+    with pytest.raises(flagstone.CacheMismatch) as caught:
+        arena.cache("frame", shape=(720, 1280), dtype="u1")
+    for word in (
+        "'frame'",
+        "(576, 1024)",
+        "(720, 1280)",
+        "uint8",
+        "576 KiB",
+        "900 KiB",
+        "replace=True",
+    ):
+        assert word in str(caught.value)
+    arena.cache("raw", size=5000, align=8)
+    for other, words in {
+        "size": ({"size": 5001}, ["4.9 KiB (5000 bytes)", "4.9 KiB (5001 bytes)"]),
+        "align": ({"size": 5000, "align": 128}, ["aligned to 8", "128"]),
+        "rcu": ({"size": 5000, "align": 8, "typesafe_by_rcu": True}, ["TYPESAFE_BY_RCU"]),
+        "init": ({"size": 5000, "align": 8, "init": b"x"}, ["initial content"]),
+    }.values():
+        with pytest.raises(flagstone.CacheMismatch) as caught:
+            arena.cache("raw", **other)
+        for word in [*words, "replace=True"]:
+            assert word in str(caught.value)
+
+
+def test_replace(arena):
+    old = arena.cache("frame", shape=(4, 4), dtype="u1")
+    bound = old.bind(arena.group("g"))
+    assert arena.cache("frame", shape=(4, 4), dtype="u1", replace=True) == old
+    block = bound.alloc()
+    block.array[:] = 7
+    message, handle = pickle.dumps(block), block.handle
+    new = arena.cache("frame", shape=(8, 8), dtype="u1", init=b"new", replace=True)
+    assert new != old
+    assert [cache for cache in arena.caches if cache.name == "frame"] == [new]
+    for call in (old.alloc, bound.alloc, old.bind, lambda: bound.alloc_many(2)):
+        with pytest.raises(flagstone.Closed, match="open it again"):
+            call()
+    assert bytes(new.alloc())[:3] == b"new"
+    # What lives goes on, with the shape that it has.
+    assert pickle.loads(message).array.shape == (4, 4)
+    assert arena.get(handle).array.sum() == 7 * 16
+    assert block.cache == old
+    assert old.stats.allocated == 1
+    assert old.shrink() == 0
+    states = {info.size: info.state for info in arena.snapshot().caches if info.name == "frame"}
+    assert states == {16: "retired", 64: "live"}
+    with pytest.raises(flagstone.CacheBusy, match="frame"):
+        old.destroy()
+    assert arena.check() == []
+    del block
+    arena.barrier()
+    # It has gone by itself, and so did what destroy() is for.
+    assert old.destroy().wait(10)
+    with pytest.raises(flagstone.Closed):
+        old.stats
+    arena.cache("frame", size=5, replace=True)
+
+
+def test_replace_a_merged_name(arena):
+    one, two = (arena.cache(name, size=64) for name in ("one", "two"))
+    block = one.alloc()
+    arena.cache("one", size=128, replace=True)
+    arena.cache("three", size=64)
+    assert block.cache == two
+    assert one.destroy().done
+    two.alloc()
+    with pytest.raises(flagstone.Closed):
+        one.alloc(arena.group("new"))
+
+
+# ---- pickles
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles(arena, protocol):
+    cache = arena.cache("a", shape=(2, 3), dtype=[("x", "<f4"), ("y", "u1")], align=16)
+    message = pickle.dumps(cache, protocol)
+    for _ in range(3):
+        again = pickle.loads(message)
+        assert again == cache
+        assert (again.shape, again.dtype, again.align) == (cache.shape, cache.dtype, cache.align)
+        assert again.alloc().array.shape == (2, 3)
+    assert arena.in_flight() == []
+
+
+def test_a_pickle_of_one_that_has_gone_is_the_one_of_its_name(arena):
+    cache = arena.cache("a", size=64, init=b"content", merge=False)
+    message = pickle.dumps(cache)
+    cache.destroy().wait(10)
+    again = pickle.loads(message)
+    assert again != cache
+    assert again.flags == {"no_merge"}
+    assert bytes(again.alloc())[:7] == b"content"
+    again.destroy().wait(10)
+    arena.cache("a", size=65)
+    with pytest.raises(flagstone.CacheMismatch):
+        pickle.loads(message)
+
+
+def test_a_pickle_that_cannot_make_it_anew_says_so(arena):
+    for cache in (
+        arena.cache("long", size=100_000, init=bytes(70_000)),
+        pickle.loads(pickle.dumps(arena.cache("looked", size=64))),
+    ):
+        looked = next(one for one in arena.caches if one == cache)
+        message = pickle.dumps(looked)
+        cache.destroy().wait(10)
+        with pytest.raises(flagstone.Closed, match="was destroyed"):
+            pickle.loads(message)
+
+
+def test_bound_caches_pickle(arena):
+    cache = arena.cache("a", size=64)
+    root = pickle.loads(pickle.dumps(cache.bind()))
+    assert root.alloc().group == arena.root_group
+    with arena.group("job", limit="1MiB") as group:
+        message = pickle.dumps(cache.bind(group))
+        assert [one.is_group for one in arena.in_flight()] == [True]
+        bound = pickle.loads(message)
+        assert (bound.cache, bound.group) == (cache, group)
+        assert bound.alloc().group == group
+        assert arena.in_flight() == []

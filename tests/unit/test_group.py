@@ -381,3 +381,38 @@ with flagstone.open() as arena:
 def test_the_synchronous_way():
     environment = {**os.environ, "FLAGSTONE_TEARDOWN": "sync"}
     subprocess.run([sys.executable, "-c", SYNCHRONOUS], env=environment, check=True, timeout=60)
+
+
+# ---- create
+
+
+def test_create(arena):
+    with pytest.raises(FileNotFoundError, match="job"):
+        arena.group("job", create=False)
+    with arena.group("job", create=True, limit="1MiB") as job:
+        assert job.limit == 1 << 20
+        with pytest.raises(FileExistsError, match="job"):
+            arena.group("job", create=True)
+        for create in (None, False):
+            with arena.group("job", create=create) as again:
+                assert again == job
+            assert job.state == "live"
+        with pytest.raises(FileNotFoundError):
+            arena.group("job", parent=job, create=False)
+    with pytest.raises(FileNotFoundError):
+        arena.group("job", create=False)
+    with arena.group(create=True) as unnamed, arena.group(create=True) as other:
+        assert unnamed != other
+    with pytest.raises(ValueError, match="without a name"):
+        arena.group(create=False)
+
+
+def test_a_mismatch_says_what_to_do(arena):
+    with arena.group("job", limit="1MiB"):
+        with pytest.raises(flagstone.GroupMismatch) as caught:
+            arena.group("job", limit="3MiB")
+        for word in ("'job'", "1 MiB", "3 MiB", "group.limit = ..."):
+            assert word in str(caught.value)
+    with arena.group("free"):
+        with pytest.raises(flagstone.GroupMismatch, match="no limit"):
+            arena.group("free", limit="3MiB")
