@@ -39,13 +39,12 @@ test: ## everything: lint, core tests, hot paths, sanitizers, models, Python tes
 	@for part in lint test-core hot-paths sanitize model test-python; do \
 		printf '\n== %s\n' $$part; $(MAKE) --no-print-directory $$part; done
 
-lint: $(S)/tools ## formatting, style, types, layers, source lists
+lint: $(S)/tools ## formatting, style, types, and the checks of tools/checks
 	@$(BIN)/ruff format --check $(PYTHON_PATHS)
 	@$(BIN)/ruff check $(PYTHON_PATHS)
 	@$(BIN)/mypy
 	@$(BIN)/clang-format --dry-run -Werror $(C_FILES)
-	@$(BIN)/python tools/check_layers.py
-	@$(BIN)/python tools/check_sources.py
+	@$(BIN)/python -m tools.checks
 
 format: $(S)/tools ## put every file in the shape that lint wants
 	@$(BIN)/ruff check --fix-only --exit-zero $(PYTHON_PATHS)

@@ -1,6 +1,6 @@
 /* destroy() of a cache looks for users, while others allocate from it.
  *
- * Code: fst_cache_destroy(), unused(), finish() (core/arena/destroy.c); fst_child_suspend_all_of_cache(), fst_child_settled()
+ * Code: fst_cache_destroy(), unused(), finish() (core/arena/destroy.c); fst_children_suspend(), fst_child_settled()
  * (core/alloc/child.c); fst_cache_lock_ending(), finish_ending(), fst_cache_settle_child() (core/alloc/cache.c); undone(), try_get()
  * (core/arena/object.c).
  *
@@ -77,7 +77,7 @@ begin:
      used=USED(0); KILL; used=used||USED(1); KILL;
 #endif
 #ifndef M_NOSUSPEND             /* nobody is told that it looks */
-     child[0]=ENDING; KILL; child[1]=ENDING; KILL;                        /* fst_child_suspend_all_of_cache() */
+     child[0]=ENDING; KILL; child[1]=ENDING; KILL;                        /* fst_children_suspend() */
 #endif
 #ifndef M_SCANFIRST
      used=USED(0); KILL; used=used||USED(1); KILL;                        /* count_users() */

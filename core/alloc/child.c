@@ -137,7 +137,7 @@ int fst_object_owner(fst_arena *a, const struct fst_ref *ref, uint64_t *cache, u
     return fst_child_owner(a, fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(ref->oid))->child), cache, group);
 }
 
-int fst_child_owner(fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group)
+int fst_child_owner(struct fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group)
 {
     if (!fst_is_child(a, child))
         return fst_fail(FST_INVALID, "no such child cache");

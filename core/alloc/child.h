@@ -24,4 +24,7 @@ int fst_child_check(struct fst_arena *a, uint64_t child, uint64_t *state);
  * many. Without locks. */
 uint32_t fst_child_release(struct fst_arena *a, const uint32_t *children, uint32_t n);
 
+/* Cache and group of a child, by its index: ids. FST_INVALID when it is gone. */
+int fst_child_owner(struct fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group);
+
 #endif

@@ -6,6 +6,7 @@
 #include "alloc/children.h"
 #include "alloc/names.h"
 #include "alloc/run.h"
+#include "flagstone_test.h"
 #include "platform/error.h"
 #include "refs/claim.h"
 #include "refs/reftable.h"

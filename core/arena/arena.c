@@ -374,13 +374,6 @@ fst_arena *fst_arena_find(const uint8_t uuid[16])
     return found;
 }
 
-void fst_arena_ref(fst_arena *a)
-{
-    pthread_mutex_lock(&fst_open_mutex);
-    a->references++;
-    pthread_mutex_unlock(&fst_open_mutex);
-}
-
 /* ---- leaving ---- */
 
 void fst_arena_leave(struct fst_arena *a)
@@ -483,9 +476,4 @@ bool fst_arena_usable(const fst_arena *a)
 int fst_arena_fd(const fst_arena *a)
 {
     return a->fd;
-}
-
-const uint8_t *fst_arena_uuid(const fst_arena *a)
-{
-    return a->known.uuid;
 }

@@ -80,8 +80,6 @@ int fst_arena_open_fd(int fd, bool readonly, fst_arena **out);
 /* The attachment of this process to the arena with this uuid, with one more reference, or NULL. */
 fst_arena *fst_arena_find(const uint8_t uuid[16]);
 
-void fst_arena_ref(fst_arena *arena);
-
 /* Let go of one reference. The last one detaches: this process's references to objects are dropped, and the last process to leave
  * removes a named arena that is not lasting. Never fails. May wait: for the reaper thread of this process to stop. */
 void fst_arena_unref(fst_arena *arena);
@@ -114,7 +112,6 @@ struct fst_arena_info {
 };
 int fst_arena_get_info(fst_arena *arena, struct fst_arena_info *out);
 int fst_arena_fd(const fst_arena *arena); /* the data descriptor, close-on-exec, for passing on */
-const uint8_t *fst_arena_uuid(const fst_arena *arena);
 
 /* What a file is, without attaching: for listings. FST_LAYOUT for anything that is not an arena of this layout. */
 struct fst_peek {
@@ -203,7 +200,6 @@ int fst_group_open(fst_arena *arena, const struct fst_group_spec *spec, uint64_t
 int fst_group_open_cgroup(fst_arena *arena, const struct fst_group_spec *spec, const char *path, uint64_t *group, bool *created);
 /* The folder of the cgroup that the group ends with, cut to size; returns its length, 0: none. */
 size_t fst_group_cgroup(fst_arena *arena, uint64_t group, char *path, size_t size);
-int fst_group_hold(fst_arena *arena, uint64_t group); /* one more reference of this process; FST_CLOSED when it is gone */
 void fst_group_unref(fst_arena *arena, uint64_t group);
 /* The same for who has remembered where the reference is: fst_group_entry, right after it was taken. Saves looking for it. */
 uint32_t fst_group_entry(fst_arena *arena, uint64_t group);
@@ -306,8 +302,6 @@ int fst_group_take(fst_arena *arena, const struct fst_message *message, uint64_t
 size_t fst_holders(fst_arena *arena, const struct fst_ref *ref, uint32_t *processes, size_t max);
 /* Cache and group of the object: ids. FST_INVALID when it is gone. */
 int fst_object_owner(fst_arena *arena, const struct fst_ref *ref, uint64_t *cache, uint64_t *group);
-/* The same of a child, by its index. */
-int fst_child_owner(fst_arena *arena, uint32_t child, uint64_t *cache, uint64_t *group);
 
 struct fst_inflight_info {
     uint32_t entry, tag;
@@ -418,19 +412,6 @@ uint64_t fst_now(void); /* ns since boot */
 
 /* How often this process looks how long it holds a shared lock: every so many acquisitions (256 unless set; 0 never). */
 void fst_lock_sample(uint32_t every);
-
-/* ---- for tests ---------------------------------------------------------------------------------------------------------------- */
-
-/* In a build with fault points: kill this process at the n-th write to shared memory from now by the calling thread (0: never),
- * and count them. */
-void fst_fault_arm(uint64_t nth);
-/* The same, and stop it there, as SIGSTOP does. */
-void fst_fault_stop(uint64_t nth);
-uint64_t fst_fault_passed(void);
-bool fst_has_fault_points(void);
-
-/* A read-side section of so many turns: how many grace periods that began in it are over before it is. More than 0 is a broken promise. */
-uint64_t fst_section_age(fst_arena *arena, uint32_t turns);
 
 #ifdef __cplusplus
 }

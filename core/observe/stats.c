@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include "alloc/child.h"
 #include "alloc/registry.h"
 #include "alloc/run.h"
 #include "crash/process.h"

@@ -5,6 +5,7 @@
 #include "alloc/group.h"
 #include "alloc/run.h"
 #include "alloc/slab.h"
+#include "flagstone_test.h"
 #include "platform/error.h"
 #include "rcu/grace.h"
 #include "rcu/thread.h"

@@ -1,6 +1,6 @@
 /* word.h - object ids, object words, reference entries, handles: how the 64-bit words of the protocol are put together.
  *
- * The protocol itself (who may change which word when) is in refs/protocol.h.
+ * The protocol itself (who may change which word when) is in refs/claim.h.
  */
 #ifndef FST_REFS_WORD_H
 #define FST_REFS_WORD_H

@@ -25,6 +25,7 @@
 #include <stdint.h>
 
 #include "flagstone.h"
+#include "region/bits.h"
 
 #define FST_PAGE          4096u
 #define FST_PAGE_SHIFT    12
@@ -66,8 +67,9 @@ enum fst_table_kind {
     FST_T_COUNT = FST_T_SLAB + 7
 };
 
-/*      0        8        16     20     24          32
- *      | offset | count  | size | pad  | committed |
+/* struct fst_table
+ *      0        8       16     20    24          32
+ *      | offset | count | size | pad | committed |
  * offset, count, size are constant. committed: bytes of the table taken from the system, from its start; only grows. */
 struct fst_table {
     uint64_t offset;
@@ -82,7 +84,6 @@ static_assert(sizeof(struct fst_table) == 32, "layout");
 
 #define FST_MAGIC 0x454e4f5453474c46ull /* "FLGSTONE", also the byte-order mark */
 
-/* Life of an arena, in superblock.state. A file is linked to its name only in state READY. */
 /* Has an ended child an empty slab that only a batch can give back? Then the next one looks at all children. A hint. */
 enum fst_ended_slabs {
     FST_ENDED_SLABS_NONE = 0,
@@ -90,18 +91,16 @@ enum fst_ended_slabs {
     FST_ENDED_SLABS_LATER = 2, /* its owner was left alone, and may be for long: the next batch, but none is asked for */
 };
 
+/* Life of an arena, in superblock.state. A file is linked to its name only in state READY. */
 enum fst_arena_state {
     FST_ARENA_READY = 1,
     FST_ARENA_REMOVED = 2, /* the last one out is unlinking it, or was killed doing so: never attach */
 };
 
-/* Constant part, written before the arena becomes visible, covered by `checksum`:
- *      0       8             16      32          36     40         48            56           64           72
- *      | magic | fingerprint | uuid  | version   | flags| capacity | ctl_size    | data_offset| created_at | tables...
- * then the changing part, each busy word on a cache line of its own. */
 /* What a batch did. Written by who runs it, `number` last; 0 while it is being written.
- *      0        4        8          12      16        24      32      40         48          56   64
- *      | number | groups | children | pad   | objects | bytes | began | duration | grace_ns  | pad |                       */
+ * struct fst_batch_record
+ *      0        4        8          12    16        24      32      40         48         56    64
+ *      | number | groups | children | pad | objects | bytes | began | duration | grace_ns | pad | */
 struct fst_batch_record {
     uint32_t number;
     uint32_t groups;   /* taken: closed, destroyed or no more referenced */
@@ -122,6 +121,13 @@ struct fst_buckets {
     uint32_t entries;
 };
 
+/* The constant part is written before the arena becomes visible, and covered by `checksum`. Then
+ * comes the changing part, each busy word on a cache line of its own.
+ * struct fst_superblock
+ *      0       8             16     32        36      40         48             56            64
+ *      | magic | fingerprint | uuid | version | flags | capacity | control_size | data_offset |
+ *      64           72       744
+ *      | created_at | tables | ... */
 struct fst_superblock {
     uint64_t magic;
     uint64_t fingerprint; /* of this file's structures: two builds that disagree refuse each other */
@@ -135,7 +141,7 @@ struct fst_superblock {
     struct fst_table tables[FST_T_COUNT]; /* all but .committed constant */
     uint64_t checksum;
 
-    /* grace periods (reclaim/rcu.c): read by every section, written once a grace period */
+    /* grace periods (rcu/grace.c): read by every section, written once a grace period */
     alignas(64) uint64_t gp_seq; /* number of the newest grace period begun; starts at 1 */
     uint64_t gp_completed;       /* highest number known to be over */
     uint64_t state;              /* enum fst_arena_state */
@@ -203,56 +209,10 @@ static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");
 #define FST_ARENA_HUGE_PAGES 2u
 #define FST_LAYOUT_VERSION   3u
 
-/* ---- object ids, words, entries ---------------------------------------------------------------------------------------------
- *
- * object id (39 bits)   class:3 | slab index:27 | object index:9      class 7: a group, its index in place of the slab's
- *
- * object word (64 bits, atomic, one for each object, in its slab's descriptor)
- *      0      5       10      24            64
- *      | flags| check | slack | generation |       slack: size of the object minus what was asked for (size classes)
- *
- * reference entry (64 bits, atomic)
- *      0      2           41                   64
- *      | state| object id | low generation    |     state EMPTY: all bits 0
- *
- * in-flight entry's word (64 bits, atomic)
- *      0      1           40          64
- *      | live | object id | tag      |              tag: counts the uses of this entry, carried in the message
- */
-#define FST_WORD_ALLOCATED   1ull
-#define FST_WORD_SHARED      2ull  /* somebody else may have, or have had, a reference */
-#define FST_WORD_CONDEMNED   4ull  /* a batch will release it, or (on a free word) its slab is being given back */
-#define FST_WORD_FREED       8ull  /* free() was called: handles fail, references keep the bytes */
-#define FST_WORD_HANDED      16ull /* somebody was given a handle: without this or SHARED, none resolves */
-#define FST_WORD_FLAGS       31ull
-#define FST_WORD_CHECK_SHIFT 5
-#define FST_WORD_CHECK       (31ull << FST_WORD_CHECK_SHIFT)
-#define FST_WORD_SLACK_SHIFT 10
-#define FST_WORD_SLACK       (16383ull << FST_WORD_SLACK_SHIFT)
-#define FST_WORD_GEN_SHIFT   24
-#define FST_WORD_GEN1        (1ull << FST_WORD_GEN_SHIFT)
-
-#define FST_OID_BITS  39
-#define FST_OID_MASK  ((1ull << FST_OID_BITS) - 1)
-#define FST_OID_GROUP 7u /* class of a group's id */
-
-enum fst_entry_state {
-    FST_ENTRY_EMPTY = 0,
-    FST_ENTRY_LIVE = 1,    /* this process uses the object */
-    FST_ENTRY_DROPPED = 2, /* it does not any more: a request to look at the object */
-    FST_ENTRY_TAKEN = 3,   /* a batch has taken the request */
-};
-#define FST_ENTRY_STATE     3ull
-#define FST_ENTRY_GEN_SHIFT 41
-#define FST_ENTRY_GEN_BITS  23
-
-#define FST_INFLIGHT_LIVE      1ull
-#define FST_INFLIGHT_TAG_SHIFT 40
-#define FST_INFLIGHT_TAG_MASK  ((1u << 24) - 1)
-
 /* ---- in-flight entries ------------------------------------------------------------------------------------------------------
- *      0      8            16        24    28    32             48      64
- *      | word | generation | sent_at | pid | use | command[16]  | pad  |
+ * struct fst_inflight
+ *      0      8            16        24    28    32        48    64
+ *      | word | generation | sent_at | pid | use | command | pad |
  * word: authoritative; while not live it keeps the tag of the entry's next use. The rest is written after it, for people, `use` last:
  * it speaks of the use with tag use - 1, and of nothing when that is not the word's tag. */
 struct fst_inflight {
@@ -270,8 +230,9 @@ static_assert(sizeof(struct fst_inflight) == 64, "layout");
  *
  * Derived, all of it, but `committed`. An extent belongs to exactly one class: the largest order of an aligned free block in it
  * (0 to 5), 6 when it is wholly free, none when it has no free page.
- *      0            56          64                 576    640
- *      | class[7]   | committed | free[64]         | pad  |
+ * struct fst_zone
+ *      0         56          64     576    584   640
+ *      | classes | committed | free | idle | pad |
  * class[k]: bit e: extent e is of class k. committed: bit e: its memory was taken from the system as a whole.
  * free[e]: bit p: page p of extent e is free. */
 struct fst_zone {
@@ -296,8 +257,11 @@ static_assert(sizeof(struct fst_zone) == 640, "layout");
  *
  * A run of pages belongs to the descriptor that is not FREE and names it: that is the whole truth about pages.
  *
- *      0       8       12     16      20        22    24      32      40     44     48                    52       53    56        64
- *      | state | child | page | pages | objects | pad | owner | asked | next | prev | list, shared, frees | fenced | pad | revoked |
+ * struct fst_slab
+ *      0       8       12     16      20        22    24      32      40     44     48     49
+ *      | state | child | page | pages | objects | pad | owner | asked | next | prev | list |
+ *      49       50      52       53    56        64
+ *      | shared | frees | fenced | pad | revoked |
  * then the words. In classes 0 and 1 (few, large objects) each word has a cache line of its own: two processes that use
  * neighbouring objects would otherwise pay for each other (3 against 40 ns). */
 enum fst_slab_state {
@@ -352,10 +316,13 @@ struct fst_name_link {
  *
  * A cache that others are merged with is a *body* with several *names*: its own, and the ALIAS descriptors that point to it.
  *
- *      0       8      16      24      28        32      36       40          44           48     112      1136        1140         1144
- *      | state | size | align | flags | aliases | first | merged | init_slab | init_bytes | name | format | next_free | root_child | ending |
- *      1148          1152         1156         1160      1168       1176         1180     1184      1192  1216
- *      | first_alias | next_alias | prev_alias | by_name | by_shape | next_ended | queued | retired | pad |
+ * struct fst_cache
+ *      0       8      16      24      28        32      36       40          44           48
+ *      | state | size | align | flags | aliases | first | merged | init_slab | init_bytes |
+ *      48     112      1136        1140         1144     1148          1152         1156
+ *      | name | format | next_free | root_child | ending | first_alias | next_alias |
+ *      1156         1160      1168       1176         1180     1184      1192  1216
+ *      | prev_alias | by_name | by_shape | next_ended | queued | retired | pad |
  */
 enum fst_cache_state {
     FST_CACHE_FREE = 0,
@@ -396,12 +363,15 @@ static_assert(offsetof(struct fst_cache, by_name) == 1160, "layout");
 static_assert(sizeof(struct fst_cache) == 1216, "layout");
 
 /* A child: the part of a cache that belongs to one group. Line 0 is read by every allocation and written once while it lives, `shared`.
- *      0       8       12      16     24       32        36      40            44      48           52       56    64
- *      | state | cache | group | size | stride | objects | pages | align_order | flags | slab_class | shared | pad |
- *      64     68        72     76      80          84              88              92              96              100   104
- *      | lock | partial | full | slabs | next_free | next_in_cache | prev_in_cache | next_in_group | prev_in_group | pad |
- *      104          112   128
- *      | used_pages | pad |                                                                                                  */
+ * struct fst_child
+ *      0       8       12      16     24       32        36      40            44      48
+ *      | state | cache | group | size | stride | objects | pages | align_order | flags |
+ *      48           52       56    64
+ *      | slab_class | shared | pad |
+ *      64     68        72     76      80          84              88              92
+ *      | lock | partial | full | slabs | next_free | next_in_cache | prev_in_cache |
+ *      92              96              100   104          112   128
+ *      | next_in_group | prev_in_group | pad | used_pages | pad | */
 enum fst_child_state {
     FST_CHILD_FREE = 0,
     FST_CHILD_LIVE = 1,
@@ -447,10 +417,13 @@ static_assert(sizeof(struct fst_child) == 128, "layout");
  * A group has two authoritative words. `word` has the form of an object's word, so that processes refer to a group by an entry like
  * to any object: the release of that word closes the group. `state` is what the owner of the group has done to it.
  *
- *      0      8       16       20      24      28         32      40      48     56           64       72         80     144         148
- *      | word | state | parent | first | flags | children | limit | usage | peak | limit_hits | failed | reclaims | name | next_free | next_ended
- *      152        160       168           172            176            180   256
- *      | ended_at | by_name | first_group | next_sibling | prev_sibling | pad |                                            */
+ * struct fst_group
+ *      0      8       16       20      24      28         32      40      48     56           64
+ *      | word | state | parent | first | flags | children | limit | usage | peak | limit_hits |
+ *      64       72         80     144         148          152        160       168           172
+ *      | failed | reclaims | name | next_free | next_ended | ended_at | by_name | first_group |
+ *      172            176            180   256
+ *      | next_sibling | prev_sibling | pad | */
 enum fst_group_state {
     FST_GROUP_FREE = 0,
     FST_GROUP_LIVE = 1,
@@ -488,8 +461,9 @@ static_assert(offsetof(struct fst_group, ended_at) == 152, "layout");
 static_assert(sizeof(struct fst_group) == 256, "layout");
 
 /* Which group ends with which cgroup. `group` is the truth; a record whose group is gone is free.
- *      0       8        16      24     32          40     1024
- *      | group | device | inode | view | root_inode | path |                                                              */
+ * struct fst_cgroup
+ *      0       8        16      24     32           40     1024
+ *      | group | device | inode | view | root_inode | path | */
 struct fst_cgroup {
     uint64_t group;  /* id; 0: never used */
     uint64_t device; /* of the cgroup's folder when the group was bound */
@@ -504,8 +478,11 @@ static_assert(sizeof(struct fst_cgroup) == 1024, "layout");
  *
  * A process slot belongs to who holds the lock on its byte (platform/liveness.h).
  *
- *      0       8     12    16        24         28        32        48        64           256
- *      | state | pid | uid | started | flags    | entries | command | pad     | arguments  |                                */
+ * struct fst_process
+ *      0       8     12    16        24      28          32        48                  56
+ *      | state | pid | uid | started | flags | entry_top | command | entries_committed |
+ *      56        60       64          256
+ *      | dropped | burial | arguments | */
 enum fst_process_state {
     FST_PROCESS_FREE = 0,
     FST_PROCESS_JOINING = 1, /* being filled in by the holder of its byte; nothing refers to it yet */
@@ -534,8 +511,11 @@ static_assert(sizeof(struct fst_process) == 256, "layout");
 
 /* What was reclaimed from a process that died, for people (reclaim/burial.c). Under reaper_lock; read without it: `number` is 0 while the
  * rest is being filled in.
- *      0        8            16            24    28    32     36      40           48      56       64        80       128
- *      | number | noticed_at | finished_at | pid | uid | slot | reaper | generation | bytes | objects | command | groups, pad |  */
+ * struct fst_burial
+ *      0        8            16            24    28    32     36       40           48      56
+ *      | number | noticed_at | finished_at | pid | uid | slot | reaper | generation | bytes |
+ *      56        64        80       88    128
+ *      | objects | command | groups | pad | */
 struct fst_burial {
     uint64_t number;      /* of the burial, from 1; it lies at this number modulo FST_MAX_BURIALS */
     uint64_t noticed_at;  /* ns since boot */
@@ -555,8 +535,9 @@ static_assert(offsetof(struct fst_burial, command) == 64, "layout");
 static_assert(sizeof(struct fst_burial) == 128, "layout");
 
 /* A thread slot has one busy line, written by its thread only (waiter and claim apart).
+ * struct fst_thread_slot
  *      0     8            12       16      24    28           32    64
- *      | seq | allocating | waiter | owner | tid | generation | pad |                                           */
+ *      | seq | allocating | waiter | owner | tid | generation | pad | */
 struct fst_thread_slot {
     uint64_t seq;        /* number of the grace period at which its outermost section began; 0: in no section */
     uint32_t allocating; /* id + 1 of the owned slab that the thread allocates from at this moment; 0: none */

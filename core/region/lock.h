@@ -1,6 +1,6 @@
 /* lock.h - locks in shared memory whose owner may be killed.
  *
- * A lock is one 32-bit word, 0 when free:
+ * A lock is one word (32 bits), 0 when free:
  *
  *      0         1           12                     32
  *      | waiters | slot + 1  | generation's low bits |

@@ -64,7 +64,6 @@ cdef extern from "flagstone.h" nogil:
 
     int fst_arena_get_info(fst_arena *arena, fst_arena_info *out)
     int fst_arena_fd(const fst_arena *arena)
-    const uint8_t *fst_arena_uuid(const fst_arena *arena)
 
     struct fst_peek:
         uint8_t uuid[16]
@@ -197,7 +196,6 @@ cdef extern from "flagstone.h" nogil:
     int fst_shrink(fst_arena *arena, uint64_t *bytes)
     uint64_t fst_gp_cookie(fst_arena *arena)
     bint fst_gp_done(fst_arena *arena, uint64_t cookie)
-    uint64_t fst_section_age(fst_arena *arena, uint32_t turns)
 
     # ---- looking
 
@@ -247,6 +245,10 @@ cdef extern from "flagstone.h" nogil:
     size_t fst_check(fst_arena *arena, void (*found)(void *, const char *) noexcept nogil,
                      void *context)
     uint64_t fst_now()
+
+
+cdef extern from "flagstone_test.h" nogil:
+    uint64_t fst_section_age(fst_arena *arena, uint32_t turns)
     void fst_fault_arm(uint64_t nth)
     uint64_t fst_fault_passed()
     bint fst_has_fault_points()

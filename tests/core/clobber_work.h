@@ -4,6 +4,7 @@
 
 #include <sys/prctl.h>
 
+#include "alloc/child.h"
 #include "alloc/registry.h"
 #include "clobber_fields.h"
 #include "crash/process.h"

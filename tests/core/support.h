@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
-#include "flagstone.h"
+#include "flagstone_test.h"
 #include "harness.h"
 #include "platform/atomics.h"
 #include "refs/word.h"

@@ -40,7 +40,7 @@ static void named_life(void)
     fst_arena_get_info(a, &info);
     CHECK_EQ(8 * MIB, info.capacity);
     CHECK(strcmp(info.path, path) == 0 && !info.anonymous && !info.lasting && !info.unlinked);
-    b = fst_arena_find(fst_arena_uuid(a));
+    b = fst_arena_find(info.uuid);
     CHECK(a == b);
     struct fst_peek peek;
     CHECK_EQ(FST_OK, fst_peek(path, &peek));

@@ -6,11 +6,11 @@ An entry is a folder or a file without its suffix; the longest entry that fits a
 
 import ast
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
+from .tree import Finding, Known, Tree, text_of
 
 C_LAYERS = [
     ["include"],
@@ -53,10 +53,10 @@ def layer_of(name: str, layers: list[list[str]]) -> int | None:
     return best[1] if best else None
 
 
-def includes(path: Path) -> Iterator[tuple[int, str]]:
+def includes(tree: Tree, path: Path) -> Iterator[tuple[int, str]]:
     """Yield line number and name (relative to core/, no suffix) of every header of ours."""
-    core = ROOT / "core"
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    core = tree.root / "core"
+    for number, line in enumerate(text_of(path).splitlines(), 1):
         match = re.match(r'\s*#\s*include\s+"(.+)"', line)
         if not match:
             continue
@@ -69,12 +69,18 @@ def includes(path: Path) -> Iterator[tuple[int, str]]:
             yield number, match[1]
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
+def imports(tree: Tree, path: Path) -> Iterator[tuple[int, str]]:
     """Yield line number and module (relative to flagstone, / between parts) of our imports.
 
     What stands under `if TYPE_CHECKING:` is for annotations only, and does not count.
     """
-    package = ROOT / "src" / "flagstone"
+    package = tree.root / "src" / "flagstone"
+    if path.suffix == ".pyx":  # no Python: its imports are lines
+        for number, line in enumerate(text_of(path).splitlines(), 1):
+            match = re.match(r"\s*(?:from|import|cimport)\s+flagstone\.?([\w.]*)", line)
+            if match:
+                yield number, match[1].replace(".", "/") or "__init__"
+        return
 
     def module(parts: list[str]) -> str:
         return "/".join(parts) or "__init__"
@@ -86,7 +92,7 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
             yield child
             yield from walk(child)
 
-    for node in walk(ast.parse(path.read_text())):
+    for node in walk(ast.parse(text_of(path))):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 parts = alias.name.split(".")
@@ -109,30 +115,45 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, module([*parts, alias.name] if known else parts)
 
 
-def main() -> int:
-    """Check both trees, print what is wrong."""
-    messages = []
-    core, package = ROOT / "core", ROOT / "src" / "flagstone"
-    for base, layers, uses, files in (
-        (core, C_LAYERS, includes, [*core.rglob("*.[ch]")]),
-        (package, PYTHON_LAYERS, imports, [*package.rglob("*.py"), *package.rglob("*.pyi")]),
-    ):
-        for path in sorted(files):
-            name = str(path.relative_to(base).with_suffix(""))
-            shown = path.relative_to(ROOT)
-            own = layer_of(name, layers)
+class Side(NamedTuple):
+    """One of the two trees of sources: where it is, its layers, its files, what a file uses."""
+
+    base: Path
+    layers: list[list[str]]
+    files: list[Path]
+    uses: Callable[[Tree, Path], Iterator[tuple[int, str]]]
+
+    def name(self, path: Path) -> str:
+        """What others use this file by."""
+        return str(path.relative_to(self.base).with_suffix(""))
+
+
+def sides(tree: Tree) -> list[Side]:
+    """Both of them."""
+    package = [path for path in tree.package() if path.suffix != ".pxd"]
+    return [
+        Side(tree.root / "core", C_LAYERS, tree.core(), includes),
+        Side(tree.root / "src" / "flagstone", PYTHON_LAYERS, package, imports),
+    ]
+
+
+def check(tree: Tree, known: Known) -> Iterator[Finding]:
+    """Uses of higher layers, files in no layer, layers without a file."""
+    del known
+    for side in sides(tree):
+        names = {side.name(path) for path in side.files}
+        for path in side.files:
+            shown = tree.shown(path)
+            own = layer_of(side.name(path), side.layers)
             if own is None:
-                messages.append(f"{shown}: in no layer; add it to tools/check_layers.py")
+                yield Finding(shown, 0, "in no layer; add it to tools/checks/layers.py")
                 continue
-            for line, used in uses(path):
-                other = layer_of(used, layers)
+            for line, used in side.uses(tree, path):
+                other = layer_of(used, side.layers)
                 if other is None:
-                    messages.append(f"{shown}:{line}: {used} is in no layer")
+                    yield Finding(shown, line, f"{used} is in no layer")
                 elif other > own:
-                    messages.append(f"{shown}:{line}: uses {used}, which is a higher layer")
-    print("\n".join(messages) or "layers: fine")
-    return bool(messages)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+                    yield Finding(shown, line, f"uses {used}, which is a higher layer")
+        for entry in (entry for layer in side.layers for entry in layer):
+            if names and not any(layer_of(name, [[entry]]) == 0 for name in names):
+                yield Finding("tools/checks/layers.py", 0, f"there is no {entry} any more")

@@ -1,0 +1,300 @@
+"""tools/checks fail on a tree that is wrong, say where, and pass on one that is mended."""
+
+import pytest
+
+from tools.checks.__main__ import CHECKS, main
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Write files into a folder of this test's own: names and texts."""
+
+    def write(files):
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture
+def found(tree, capsys):
+    """What one check says of a tree with these files. Each name may have one text in a test: what
+    a file says is remembered.
+    """
+
+    def run(check, files, *options):
+        root = tree(files)
+        status = main(["--root", str(root), *options, check])
+        said = capsys.readouterr().out
+        assert status == (said.strip() != f"{check}: fine")
+        return said
+
+    return run
+
+
+def test_layers(found):
+    said = found(
+        "layers",
+        {
+            "core/platform/low.c": '#include "arena/high.h"\n',
+            "core/arena/high.h": "",
+            "core/nowhere/odd.c": "",
+            "src/flagstone/errors.py": "import flagstone.arena\n",
+            "src/flagstone/arena.py": "",
+        },
+    )
+    assert "core/platform/low.c:1: uses arena/high, which is a higher layer" in said
+    assert "core/nowhere/odd.c: in no layer" in said
+    assert "src/flagstone/errors.py:1: uses arena, which is a higher layer" in said
+    assert "there is no refs any more" in said
+
+
+def test_sources(found):
+    said = found(
+        "sources",
+        {"core/meson.build": "'region/a.c'", "core/region/a.c": "", "core/region/b.c": ""},
+    )
+    assert said == "core/region/b.c: not listed in core/meson.build\n"
+
+
+CIRCLE = {
+    "core/refs/a.h": '#include "refs/b.h"\n',
+    "core/refs/b.h": "",
+    "core/refs/b.c": '#include "refs/b.h"\n#include "refs/c.h"\n',
+    "core/refs/c.h": '#include "refs/a.h"\n',
+}
+
+
+class TestCircles:
+    def test_of_headers_and_their_sources(self, found):
+        said = found("circles", CIRCLE)
+        assert "a circle: refs/a uses refs/b, which uses refs/c, which uses refs/a" in said
+
+    def test_of_imports_in_functions(self, found):
+        said = found(
+            "circles",
+            {
+                "src/flagstone/cache.py": "from flagstone.group import Group\n",
+                "src/flagstone/group.py": "def f():\n    from flagstone.cache import Cache\n",
+            },
+        )
+        assert "src/flagstone/cache.py:1: a circle: cache uses group, which uses cache" in said
+
+    def test_not_of_annotations(self, found):
+        later = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import flagstone.cache\n"
+        files = {
+            "src/flagstone/cache.py": "from flagstone.group import Group\n",
+            "src/flagstone/group.py": later,
+        }
+        assert found("circles", files) == "circles: fine\n"
+
+    def test_known_by_the_use_that_has_to_go(self, found):
+        known = '[circles]\n"core: refs/b -> refs/c" = 1\n'
+        assert found("circles", CIRCLE | {"tools/checks/known.toml": known}) == "circles: fine\n"
+
+    def test_known_and_not_needed(self, found):
+        """Another use that is on the list has cut the circle already."""
+        known = '[circles]\n"core: refs/b -> refs/c" = 1\n"core: refs/c -> refs/a" = 1\n'
+        said = found(
+            "circles",
+            {"core/refs/b.h": "", "core/refs/c.h": '#include "refs/b.h"\n'}
+            | {"tools/checks/known.toml": known},
+        )
+        assert "'core: refs/b -> refs/c' is mended; take it from the list" in said
+        assert "'core: refs/c -> refs/a' is mended; take it from the list" in said
+
+
+class TestAtomics:
+    RAW = "int f(int *p) { return __atomic_load_n(p, 0); }\n"
+
+    def test_outside_of_their_home(self, found):
+        said = found(
+            "atomics",
+            {
+                "core/platform/atomics.h": self.RAW,
+                "core/refs/a.c": self.RAW,
+                "src/flagstone/_core.pyx": self.RAW,
+            },
+        )
+        assert said.splitlines() == [
+            "core/refs/a.c:1: __atomic_load_n belongs in core/platform/atomics.h",
+            "src/flagstone/_core.pyx:1: __atomic_load_n belongs in core/platform/atomics.h",
+        ]
+
+    @pytest.mark.parametrize(
+        ("count", "said"),
+        [(0, "mended"), (1, ""), (2, ""), (3, "known.toml allows 2, there are 3")],
+    )
+    def test_known(self, found, count, said):
+        files = {
+            "core/refs/a.c": self.RAW * count,
+            "tools/checks/known.toml": '[atomics]\n"core/refs/a.c" = 2\n',
+        }
+        text = found("atomics", files)
+        assert said in text
+        assert ("fine" in text) == (not said)
+
+    def test_lowered(self, found, tmp_path):
+        files = {
+            "core/refs/a.c": self.RAW,
+            "tools/checks/known.toml": '[atomics]\n"core/refs/a.c" = 2\n"core/refs/b.c" = 1\n',
+        }
+        assert found("atomics", files, "--lower") == "atomics: fine\n"
+        known = (tmp_path / "tools/checks/known.toml").read_text()
+        assert known.endswith('\n[atomics]\n"core/refs/a.c" = 1\n')
+
+
+def test_header(found):
+    said = found(
+        "header",
+        {
+            "core/include/flagstone.h": "int fst_a(void);\nint fst_b(void);\nint fst_c(void);\n"
+            "int fst_d(void);\nint fst_e(void);\n/* int fst_f(void); */\n",
+            "core/include/flagstone_test.h": "int fst_g(void);\n",
+            "core/refs/a.h": "int fst_h(void);\nint fst_i(void);\n",
+            "core/refs/a.c": "int fst_a(void)\n{\n    return fst_i();\n}\nint fst_i(void)\n{\n}\n",
+            "src/flagstone/_core.pyx": 'cdef extern from *:\n    """fst_b()"""\nfst_c()\n',
+            "src/flagstone/_core.pxd": "int fst_d()\n",
+            "tests/core/test_a.c": "int main(void) { return fst_e() + fst_g(); }\n",
+        },
+    )
+    assert said.splitlines() == [
+        "core/include/flagstone.h:1: fst_a: nobody uses it",
+        "core/include/flagstone.h:4: fst_d: nobody uses it",
+        "core/include/flagstone.h:5: fst_e: only tests use it",
+        "core/refs/a.h:1: fst_h: nobody uses it",
+    ]
+
+
+class TestMaps:
+    STRUCT = """\
+#include <stddef.h>
+#include <stdint.h>
+/* A thing.
+{}
+ */
+struct fst_thing {{
+    uint64_t state; /* what it is, among others; */
+    uint32_t list[3], pad0;
+    uint8_t kind;
+    uint64_t next;
+}};
+"""
+    RIGHT = """\
+ * struct fst_thing
+ *      0       8      20    24     25    32     40
+ *      | state | list | pad | kind | pad | next |"""
+
+    def said(self, found, lines, path="core/region/layout.h"):
+        return found("maps", {path: self.STRUCT.format(lines)})
+
+    def test_right(self, found):
+        assert self.said(found, self.RIGHT) == "maps: fine\n"
+
+    def test_right_in_two_rows(self, found):
+        lines = """\
+ * struct fst_thing
+ *      0       8      20
+ *      | state | list |
+ *      20    24     25    32     40
+ *      | pad | kind | pad | next |"""
+        assert self.said(found, lines) == "maps: fine\n"
+
+    def test_of_a_part(self, found):
+        lines = " * struct fst_thing\n *      0       8\n *      | state | ..."
+        assert self.said(found, lines) == "maps: fine\n"
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ("kind | pad | next", "kind | pad | prev"),  # another name
+            ("32     40", "33     40"),  # a wrong offset
+            ("32     40", "32     48"),  # a wrong size
+            (" kind | pad |", " kind | gap |"),
+            ("8      20    24     25 ", "8            24     25 "),  # a field left out
+        ],
+    )
+    def test_wrong(self, found, old, new):
+        lines = self.RIGHT.replace(old, new)
+        if "24     25 " in new and "20" not in new:
+            lines = lines.replace("| list | pad |", "| list       |")
+        assert lines != self.RIGHT
+        said = self.said(found, lines)
+        assert "core/region/layout.h:5: the map is wrong; the compiler says" in said
+        assert self.RIGHT in said
+
+    def test_not_above_its_bar(self, found):
+        said = self.said(found, self.RIGHT.replace("8      20 ", "8     20  "))
+        assert "core/region/layout.h:5: each offset stands above its bar" in said
+
+    def test_missing_in_the_layout(self, found):
+        assert "struct fst_thing has no map" in self.said(found, " * Nothing.")
+
+    def test_missing_elsewhere(self, found):
+        assert self.said(found, " * Nothing.", "core/region/other.h") == "maps: fine\n"
+
+    def test_elsewhere(self, found):
+        said = self.said(found, self.RIGHT.replace("25 ", "26 "), "core/region/other.h")
+        assert "core/region/other.h:5: the map is wrong" in said
+
+    def test_without_a_heading(self, found):
+        said = self.said(found, self.RIGHT.replace("struct fst_thing", ""))
+        assert "core/region/layout.h:5: a byte map without a heading" in said
+
+    def test_of_bits(self, found):
+        lines = " * A word (64 bits).\n *      0     1      64\n *      | one | rest |\n"
+        assert self.said(found, lines + self.RIGHT) == "maps: fine\n"
+
+
+def test_signposts(found):
+    said = found(
+        "signposts",
+        {
+            "core/refs/a.c": "/* See refs/b.h, b.h, refs/c.h, sys/mman.h and models/d.pml. */\n"
+            "/* fst_here, fst_gone, FST_HERE_*, FST_GONE_*, M_HERE, M_GONE, FST_SAID. */\n"
+            'int fst_here(void) { FST_HERE_A; return getenv("FST_SAID"); }\n'
+            'const char *s = "refs/nowhere.h fst_nowhere";\n',
+            "core/refs/b.h": "",
+            "models/e.pml": "#ifdef M_HERE\n#endif\n",
+            "src/flagstone/a.py": '"""See `nowhere.py` and a.py."""\n',
+            "docs/a.md": "[here](b.md), `core/refs/a.c`, test_NAME.c, docs/c.md\n",
+            "docs/b.md": "",
+        },
+    )
+    assert said.splitlines() == [
+        "core/refs/a.c:2: there is no fst_gone",
+        "core/refs/a.c:2: there is no FST_GONE_*",
+        "core/refs/a.c:2: there is no M_GONE",
+        "core/refs/a.c:1: there is no file refs/c.h",
+        "core/refs/a.c:1: there is no file models/d.pml",
+        "src/flagstone/a.py:1: there is no file nowhere.py",
+        "docs/a.md:1: there is no file docs/c.md",
+    ]
+
+
+def test_lengths(found):
+    wide = "/* " + "x" * 100 + " */\n"
+    said = found(
+        "lengths",
+        {
+            "core/refs/a.c": wide + "int x; " + wide + "/* short\n * " + "y" * 100 + "\n */\n",
+            "core/refs/b.c": "\n" * 601,
+            "src/flagstone/a.py": "\n" * 701 + "# " + "z" * 100 + "\n",
+            "src/flagstone/_core.pyx": "cdef int " + "z" * 100 + "\n",
+        },
+    )
+    assert said.splitlines() == [
+        "core/refs/a.c: more than 100 columns in lines 1, 4",
+        "core/refs/b.c: 601 lines, more than 600: it is more than one thing",
+        "src/flagstone/_core.pyx: more than 100 columns in lines 1",
+        "src/flagstone/a.py: 702 lines, more than 700: it is more than one thing",
+        "src/flagstone/a.py: more than 100 columns in lines 702",
+    ]
+
+
+def test_each_check_has_a_test():
+    known = {name.removeprefix("test_").removeprefix("Test").lower() for name in globals()}
+    assert known >= set(CHECKS)

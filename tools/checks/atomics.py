@@ -1,0 +1,21 @@
+"""Atomic operations are named by their ordering in core/platform/atomics.h, and nowhere else."""
+
+import re
+from collections.abc import Iterator
+
+from .tree import Finding, Known, Tree, matches, text_of
+
+HOME = "core/platform/atomics.h"
+
+_RAW = re.compile(r"\b(?:__atomic|__sync)_\w+|\b_Atomic\b|<stdatomic\.h>")
+
+
+def check(tree: Tree, known: Known) -> Iterator[Finding]:
+    """Compilers' own atomic operations outside of their home."""
+    del known
+    for path in (*tree.core(), *tree.files("src/flagstone", ".pyx", ".pxd", ".c", ".h")):
+        shown = tree.shown(path)
+        if shown == HOME:
+            continue
+        for line, match in matches(_RAW, text_of(path)):
+            yield Finding(shown, line, f"{match[0]} belongs in {HOME}", shown)

@@ -1,0 +1,35 @@
+"""No file is longer, and no comment wider, than a reader can hold.
+
+The width of code is the formatters' business (.clang-format, ruff), but for Cython, which has none.
+"""
+
+from collections.abc import Iterator
+
+from .tree import Finding, Known, Tree, parts_of, text_of
+
+COLUMNS = 100
+LINES = {".c": 600, ".h": 600, ".py": 700, ".pyi": 700, ".pyx": 700, ".pxd": 700}
+
+
+def check(tree: Tree, known: Known) -> Iterator[Finding]:
+    """Files and lines that are too long."""
+    del known
+    python = [
+        path
+        for folder in ("tests", "tools", "benchmarks", "examples")
+        for path in tree.files(folder, ".py", ".pyi")
+    ]
+    for path in (*tree.all_c(), *tree.package(), *python):
+        shown = tree.shown(path)
+        lines = text_of(path).splitlines()
+        most = LINES[path.suffix]
+        if len(lines) > most:
+            text = f"{len(lines)} lines, more than {most}: it is more than one thing"
+            yield Finding(shown, 0, text, f"{shown} in length")
+        wide = [number for number, line in enumerate(lines, 1) if len(line) > COLUMNS]
+        if path.suffix not in (".pyx", ".pxd"):
+            code, _, prose = (part.splitlines() for part in parts_of(path))
+            wide = [n for n in wide if prose[n - 1].strip() and not code[n - 1].strip()]
+        if wide:
+            text = f"more than {COLUMNS} columns in lines {', '.join(map(str, wide))}"
+            yield Finding(shown, 0, text, f"{shown} in width")
