@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "alloc/child.h"
+#include "alloc/shape.h"
 #include "platform/error.h"
 #include "refs/word.h"
 
@@ -185,7 +186,7 @@ int fst_active_find(struct fst_thread *t, uint64_t child_id, struct fst_active *
     struct fst_active *act = *out = fst_active_of(t, child);
     bool same = act->child_id == child_id && act->child_state == state;
     rc = same ? fst_verdict(a, FST_OK)
-              : fst_slab_check_shape(a, child, state, fst_child_at(a, child)->pages, fst_child_at(a, child)->objects);
+              : fst_shape_check(a, child, state, fst_child_at(a, child)->pages, fst_child_at(a, child)->objects);
     if (rc && fst_child_at(a, child)->pages)
         return rc;
     if (!same)

@@ -88,8 +88,11 @@ int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child
         enum open what = look_up(a, cache, group, &body, &index);
         if (what == MAKE && (index = fst_registry_new(a, FST_T_CHILD)) != FST_NONE)
             make(a, index, body, (uint32_t)group);
-        if (index != FST_NONE)
+        if (index != FST_NONE) {
             *child = fst_id(index, fst_child_at(a, index)->state);
+            if (!fst_shape_sized(a, fst_child_at(a, index)))
+                (void)fst_shape_check(a, index, fst_child_at(a, index)->state, 0, 0);
+        }
         bool group_ended = what == GONE && !group_live(a, group);
         fst_registry_unlock(a);
         if (fst_is_damaged(a))

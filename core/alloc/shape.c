@@ -1,7 +1,7 @@
 #include "alloc/shape.h"
 
 #include "platform/atomics.h"
-#include "region/region.h"
+#include "platform/error.h"
 
 #define SLAB_BYTES_MAX   (64u << 10) /* larger objects have a slab for themselves */
 #define SLAB_OBJECTS_MIN 16u         /* as long as the slab stays small */
@@ -41,4 +41,30 @@ struct fst_shape fst_shape_of(uint64_t size, uint64_t align, uint32_t flags)
     while (fst_slab_class_words[s.slab_class] < s.objects)
         s.slab_class++;
     return s;
+}
+
+bool fst_shape_fits(const struct fst_arena *a, const struct fst_child *c)
+{
+    const struct fst_cache *of = fst_cache_at(a, c->cache);
+#ifdef FST_MUTANT_BELIEVE_SHAPE
+    return c->slab_class < FST_SLAB_CLASSES;
+#endif
+    struct fst_shape s = fst_shape_of(of->size, of->align, of->flags);
+    uint32_t flags = of->flags | (of->init_slab != FST_NONE ? FST_CHILD_HAS_INIT : 0);
+    return c->size == of->size && c->stride == s.stride && c->objects == s.objects && c->pages == s.pages &&
+           c->align_order == s.align_order && c->slab_class == s.slab_class && c->flags == flags;
+}
+
+int fst_shape_check(struct fst_arena *a, uint32_t child, uint64_t state, uint32_t pages, uint32_t objects)
+{
+    const struct fst_child *c = fst_child_at(a, child);
+    uint64_t bytes = (uint64_t)pages << FST_PAGE_SHIFT;
+    if (fst_shape_fits(a, c) && objects && objects <= fst_slab_class_words[c->slab_class] && (uint64_t)objects * c->stride <= bytes)
+        return fst_verdict(a, FST_OK);
+    fst_acquire_fence();
+    if (fst_load_relaxed(&c->state) != state)
+        return fst_fail(FST_CLOSED, "the cache or the group has ended");
+    fst_damaged(a, "child cache %u: %u objects of %llu bytes, %llu apart, in slabs of %u pages, class %u: not what cache %u says",
+                child, objects, (unsigned long long)c->size, (unsigned long long)c->stride, pages, c->slab_class, c->cache);
+    return fst_damage(a);
 }

@@ -4,6 +4,7 @@
 
 #include "alloc/child.h"
 #include "alloc/run.h"
+#include "alloc/shape.h"
 #include "platform/error.h"
 #include "platform/membarrier.h"
 #include "rcu/grace.h"
@@ -376,22 +377,6 @@ static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uin
     return fst_fail(FST_CLOSED, "the cache or the group has ended");
 }
 
-int fst_slab_check_shape(struct fst_arena *a, uint32_t child, uint64_t state, uint32_t pages, uint32_t objects)
-{
-    const struct fst_child *c = fst_child_at(a, child);
-    uint64_t bytes = (uint64_t)pages << FST_PAGE_SHIFT;
-    if (c->slab_class < FST_SLAB_CLASSES && objects && objects <= fst_slab_class_words[c->slab_class] && c->stride <= bytes &&
-        (uint64_t)objects * c->stride <= bytes && (!c->pages || c->size <= (objects == 1 ? bytes : c->stride)) &&
-        c->align_order <= 9)
-        return fst_verdict(a, FST_OK);
-    fst_acquire_fence();
-    if (fst_load_relaxed(&c->state) != state)
-        return fst_fail(FST_CLOSED, "the cache or the group has ended");
-    fst_damaged(a, "child cache %u: %u objects of %llu bytes, %llu apart, in slabs of %u pages, class %u", child, objects,
-                (unsigned long long)c->size, (unsigned long long)c->stride, pages, c->slab_class);
-    return fst_damage(a);
-}
-
 const uint8_t *fst_slab_init(struct fst_arena *a, uint32_t cache, uint64_t *bytes)
 {
     const struct fst_cache *c = fst_cache_at(a, cache);
@@ -420,7 +405,7 @@ static bool fits(struct fst_arena *a, uint32_t child, uint32_t id)
     const struct fst_slab *s = fst_slab_at(a, id);
     uint32_t class = FST_SLAB_ID_CLASS(id);
     if (class == c->slab_class && s->objects == c->objects && s->objects <= fst_slab_class_words[class] && s->pages == c->pages &&
-        (uint64_t)s->page + s->pages <= a->capacity_pages && s->objects * c->stride <= (uint64_t)s->pages << FST_PAGE_SHIFT)
+        (uint64_t)s->page + s->pages <= a->capacity_pages && fst_shape_fits(a, c))
         return true;
     fst_damaged(a, "slab %u: %u objects in pages %u and %u more do not fit its child cache %u", id, s->objects, s->page, s->pages,
                 child);
@@ -432,7 +417,7 @@ int fst_slab_new(struct fst_thread *t, uint32_t child, uint64_t child_state, uin
 {
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, child);
-    int rc = fst_slab_check_shape(a, child, child_state, pages, objects);
+    int rc = fst_shape_check(a, child, child_state, pages, objects);
     if (rc == FST_OK)
         rc = fst_run_take(a, child, child_state, c->slab_class, pages, c->align_order, t->name, id);
     if (rc)

@@ -34,10 +34,6 @@ int fst_slab_new(struct fst_thread *t, uint32_t child, uint64_t child_state, uin
 /* `owner` has no use for the slab any more. Nothing, if it was taken away meanwhile. */
 void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t slab_id, uint64_t owner);
 
-/* Do the numbers that make a slab of the child fit together? What is computed from them stays inside the slab. `state`: the child's, before
- * they were read. FST_CLOSED: that life is over, and they may be of two. */
-int fst_slab_check_shape(struct fst_arena *a, uint32_t child, uint64_t state, uint32_t pages, uint32_t objects);
-
 /* When no slab is to be had: take from other threads what they own of the child and is not used up. True: activate again. */
 bool fst_slab_take_owned(struct fst_thread *t, uint64_t child_id, uint64_t child_state);
 

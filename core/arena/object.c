@@ -5,6 +5,7 @@
 #include "alloc/child.h"
 #include "alloc/group.h"
 #include "alloc/run.h"
+#include "alloc/shape.h"
 #include "alloc/sizeclass.h"
 #include "alloc/slab.h"
 #include "platform/error.h"
@@ -566,6 +567,8 @@ static int fill_ref(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fs
     struct fst_slab *s = fst_slab_known(a, id);
     const struct fst_child *c = fst_child_at(a, s->child);
     const uint64_t *word = fst_slab_word(s, FST_SLAB_ID_CLASS(id), fst_oid_object(oid));
+    if (__builtin_expect(!fst_shape_sized(a, c), 0)) /* its life is over no sooner than our object's */
+        return fst_shape_check(a, s->child, fst_load_relaxed(&c->state), 0, 0);
     out->nbytes = s->asked ? s->asked : c->size - fst_word_slack(fst_load_relaxed(word));
     out->data = fst_slab_data(a, s, id, fst_oid_object(oid) * c->stride, out->nbytes);
     out->oid = oid;

@@ -173,11 +173,7 @@ static bool check_child(struct fst_check *c, uint32_t i)
         fst_check_say(c, "child %u: of cache %u and group %u", i, child->cache, child->group);
         return false;
     }
-    const struct fst_cache *cache = fst_cache_at(a, child->cache);
-    struct fst_shape s = fst_shape_of(cache->size, cache->align, cache->flags);
-    uint32_t flags = cache->flags | (cache->init_slab != FST_NONE ? FST_CHILD_HAS_INIT : 0);
-    if (child->size == cache->size && child->stride == s.stride && child->objects == s.objects && child->pages == s.pages &&
-        child->align_order == s.align_order && child->slab_class == s.slab_class && child->flags == flags)
+    if (fst_shape_fits(a, child))
         return true;
     fst_check_say(c, "child %u: %u objects of %llu bytes, %llu apart, in %u pages, flags %x: not what cache %u says", i,
                   child->objects, (unsigned long long)child->size, (unsigned long long)child->stride, child->pages, child->flags,
