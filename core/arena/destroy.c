@@ -15,6 +15,7 @@
 #include "reclaim/batch.h"
 #include "reclaim/reaper.h"
 #include "refs/inflight.h"
+#include "refs/reftable.h"
 #include "refs/word.h"
 #include "region/lock.h"
 
@@ -173,10 +174,13 @@ static bool counts(struct fst_arena *a, uint64_t entry, uint32_t cache)
 static void count_process(struct fst_arena *a, uint32_t slot, uint32_t cache, struct users *u)
 {
     const struct fst_process *p = fst_process_at(a, slot);
-    const uint64_t *entries = fst_entries_of(a, slot);
-    uint32_t n = 0, top = fst_entry_top(a, slot);
-    for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++)
-        n += counts(a, fst_load_acquire(&entries[i]), cache);
+    struct fst_table_look look;
+    uint32_t n = 0;
+    if (!fst_refs_look(a, slot, &look))
+        return; /* fst_cache_destroy has seen that it may */
+    for (uint32_t i = 0; i < look.top; i++)
+        n += counts(a, fst_load_acquire(&look.entries[i]), cache);
+    fst_refs_looked(&look);
     if (!n || !fst_process_alive(a, slot))
         return;
     size_t at = strlen(u->names);
@@ -299,6 +303,8 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
         return rc;
     if (a->readonly)
         return fst_fail(FST_READONLY, "the arena is attached read-only: a cache cannot be destroyed");
+    if (!fst_thread_get(a)) /* whoever looks for users looks in a section */
+        return fst_thread_refused(a);
     enum step step = begin(a, cache, &index, &body, name);
     *name_only = step == DONE || (step == RETIRED && body == FST_NONE);
     if (step == RETIRED)

@@ -151,13 +151,14 @@ static void check_processes(struct fst_check *c)
 {
     for (uint32_t slot = 0; slot < fst_process_top(c->a); slot++) {
         size_t before = c->findings;
+        struct fst_table_look look;
+        if (!fst_refs_look(c->a, slot, &look))
+            return; /* all thread slots are in use */
         check_process(c, slot);
         uint32_t state = fst_state(fst_load_acquire(&fst_process_at(c->a, slot)->state));
-        if (c->findings != before || state == FST_PROCESS_FREE)
-            continue;
-        uint32_t top = fst_entry_top(c->a, slot);
-        for (uint32_t i = 0; i < top; i++)
+        for (uint32_t i = 0; i < look.top && c->findings == before && state != FST_PROCESS_FREE; i++)
             check_entry(c, slot, i);
+        fst_refs_looked(&look);
     }
 }
 

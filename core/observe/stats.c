@@ -195,10 +195,11 @@ static uint64_t entry_bytes(struct fst_arena *a, uint64_t entry)
 
 static void count_entries(struct fst_arena *a, uint32_t slot, struct fst_process_info *out)
 {
-    const uint64_t *entries = fst_entries_of(a, slot);
-    uint32_t top = fst_entry_top(a, slot);
-    for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
-        uint64_t entry = fst_load_acquire(&entries[i]);
+    struct fst_table_look look;
+    if (!fst_refs_look(a, slot, &look))
+        return;
+    for (uint32_t i = 0; i < look.top; i++) {
+        uint64_t entry = fst_load_acquire(&look.entries[i]);
         if (fst_entry_state(entry) == FST_ENTRY_LIVE) {
             out->references += entry_counts(a, entry);
             out->bytes += entry_bytes(a, entry);
@@ -206,6 +207,7 @@ static void count_entries(struct fst_arena *a, uint32_t slot, struct fst_process
             out->dropped++;
         }
     }
+    fst_refs_looked(&look);
 }
 
 size_t fst_process_list(fst_arena *a, struct fst_process_info *out, size_t max)
@@ -251,11 +253,14 @@ size_t fst_holders(fst_arena *a, const struct fst_ref *ref, uint32_t *processes,
     for (uint32_t slot = 0; slot < slots; slot++) {
         if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) != FST_PROCESS_LIVE)
             continue;
-        const uint64_t *entries = fst_entries_of(a, slot);
-        uint32_t top = fst_entry_top(a, slot), i = 0;
-        while (i < top && i < FST_MAX_ENTRIES && fst_load_acquire(&entries[i]) != live)
+        struct fst_table_look look;
+        uint32_t i = 0;
+        if (!fst_refs_look(a, slot, &look))
+            continue;
+        while (i < look.top && fst_load_acquire(&look.entries[i]) != live)
             i++;
-        if (i == top || !fst_process_alive(a, slot))
+        fst_refs_looked(&look);
+        if (i == look.top || !fst_process_alive(a, slot))
             continue;
         if (n < max)
             processes[n] = slot;
@@ -377,13 +382,15 @@ static size_t list_keepers(struct fst_arena *a, struct keepers *k)
         const struct fst_process *p = fst_process_at(a, slot);
         if (fst_state(fst_load_acquire(&p->state)) != FST_PROCESS_LIVE)
             continue;
-        const uint64_t *entries = fst_entries_of(a, slot);
-        uint32_t top = fst_entry_top(a, slot);
-        for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
-            uint64_t entry = fst_load_acquire(&entries[i]);
+        struct fst_table_look look;
+        if (!fst_refs_look(a, slot, &look))
+            continue;
+        for (uint32_t i = 0; i < look.top; i++) {
+            uint64_t entry = fst_load_acquire(&look.entries[i]);
             if (entry_counts(a, entry))
                 add_keeper(a, k, p, fst_entry_oid(entry), entry_bytes(a, entry));
         }
+        fst_refs_looked(&look);
     }
     for (uint32_t i = 0; i < fst_inflight_top(a); i++) {
         struct fst_inflight_info info;

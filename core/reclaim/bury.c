@@ -7,6 +7,7 @@
 #include "platform/atomics.h"
 #include "platform/liveness.h"
 #include "platform/mapping.h"
+#include "rcu/grace.h"
 #include "rcu/thread.h"
 #include "reclaim/burial.h"
 #include "refs/inflight.h"
@@ -99,23 +100,47 @@ static void shrink_entries(struct fst_arena *a, uint32_t slot)
     fst_punch(a->fd, offset + keep, have - keep);
 }
 
+static void free_slot(struct fst_arena *a, uint32_t slot)
+{
+    struct fst_process *p = fst_process_at(a, slot);
+    fst_burial_close(a, slot);
+    fst_store_relaxed(&p->pid, 0); /* the burial is written: whoever claims the slot next is not to be named like this one */
+    fst_store_relaxed(&p->burial, 0);
+    fst_store_release(&p->state, fst_state_moved(p->state, FST_PROCESS_FREE));
+}
+
+/* Nobody reads what lies beyond the bounds of these tables any more. PAIR(table): whoever looks, in a section, sees the new bound, or we
+ * wait for it; but not for long, because it may be stopped. */
+static bool readers_gone(struct fst_arena *a)
+{
+#ifdef FST_MUTANT_PUNCH_AT_ONCE
+    return true;
+#endif
+    return fst_grace_wait(a, fst_gp_cookie(a), FST_MS, NULL) == FST_OK;
+}
+
 void fst_bury_finish(struct fst_arena *a)
 {
+    uint64_t over[FST_MAX_PROCESSES / 64] = {0};
     uint32_t top = fst_process_top(a);
-    bool recovered = false;
-    for (uint32_t slot = 0; slot < top; slot++) {
+    bool any = false, memory = false;
+    for (uint32_t slot = 0; slot < top && slot < FST_MAX_PROCESSES; slot++) {
         struct fst_process *p = fst_process_at(a, slot);
-        uint64_t state = fst_load_acquire(&p->state);
-        if (fst_state(state) != FST_PROCESS_DEAD || !entries_empty(a, slot))
+        if (fst_state(fst_load_acquire(&p->state)) != FST_PROCESS_DEAD || !entries_empty(a, slot))
             continue;
-        if (!recovered)
+        if (!any)
             recover_slabs(a);
-        recovered = true;
+        any = true;
+        over[slot / 64] |= 1ull << (slot % 64);
+        memory = memory || p->entries_committed > FST_PAGE;
         fst_store_release(&p->entry_top, 0); /* first: nobody may touch what is given back, also when we are killed in between */
-        shrink_entries(a, slot);
-        fst_burial_close(a, slot);
-        fst_store_relaxed(&p->pid, 0); /* the burial is written: whoever claims the slot next is not to be named like this one */
-        fst_store_relaxed(&p->burial, 0);
-        fst_store_release(&p->state, fst_state_moved(state, FST_PROCESS_FREE));
+    }
+    bool gone = memory && readers_gone(a);
+    for (uint32_t slot = 0; slot < top && slot < FST_MAX_PROCESSES && any; slot++) {
+        if (!(over[slot / 64] >> (slot % 64) & 1))
+            continue;
+        if (gone)
+            shrink_entries(a, slot);
+        free_slot(a, slot);
     }
 }

@@ -19,7 +19,8 @@
 /* Ask the kernel about every process; the dead become DEAD and their thread slots free. Returns how many slots are DEAD. */
 uint32_t fst_bury_probe(struct fst_arena *a);
 
-/* For every DEAD slot whose entries are all EMPTY: recover its slabs, free the slot. Under the reaper's lock. */
+/* For every DEAD slot whose entries are all EMPTY: recover its slabs, free the slot. Under the reaper's lock. The memory of their tables goes
+ * back to the system after a grace period; where that is not over at once, it stays for the slot's next owner. */
 void fst_bury_finish(struct fst_arena *a);
 
 #endif

@@ -55,6 +55,23 @@ bool fst_refs_agree(struct fst_arena *a, uint32_t *says, uint32_t *used)
     return *says == *used;
 }
 
+bool fst_refs_look(struct fst_arena *a, uint32_t slot, struct fst_table_look *look)
+{
+    look->t = fst_thread_get(a);
+    if (!look->t)
+        return false;
+    fst_section_enter(look->t);
+    look->top = fst_entry_top(a, slot);
+    look->top = look->top < FST_MAX_ENTRIES ? look->top : FST_MAX_ENTRIES;
+    look->entries = fst_entries_of(a, slot);
+    return true;
+}
+
+void fst_refs_looked(const struct fst_table_look *look)
+{
+    fst_section_leave(look->t);
+}
+
 static uint64_t *entry_at(const struct fst_arena *a, uint32_t entry)
 {
     return a->entries + entry;

@@ -57,6 +57,17 @@ void fst_refs_destroy(struct fst_arena *a);
 /* Does our process slot say as many entries as we have used? What it says, and how many. */
 bool fst_refs_agree(struct fst_arena *a, uint32_t *says, uint32_t *used);
 
+/* The entries of a process's table, for who does not hold the reaper's lock: in a read-side section, because the batch that buries a process
+ * gives the table's memory back after a grace period, and reading the hole would be an allocation, and SIGBUS where the file system is full.
+ * PAIR(table). False: this thread has no slot, and may not look; the reason is its last error. */
+struct fst_table_look {
+    struct fst_thread *t;
+    const uint64_t *entries;
+    uint32_t top;
+};
+bool fst_refs_look(struct fst_arena *a, uint32_t slot, struct fst_table_look *look);
+void fst_refs_looked(const struct fst_table_look *look);
+
 /* Fill the thread's stack of free entries. FST_FULL. */
 int fst_refs_refill(struct fst_thread *t);
 /* Return all of the thread's free entries to the pool, or half of them. */

@@ -194,5 +194,74 @@ static void says_who_runs_a_batch(void)
     fst_arena_unref(a);
 }
 
-TEST_MAIN(CASE(says_what_was_reclaimed), CASE(counts_bytes_of_every_size), CASE(says_nothing_of_who_left), CASE(keeps_the_last),
-          CASE(says_who_runs_a_batch))
+#define HELD 100000
+
+static void hold_many(struct peer *parent, void *context)
+{
+    (void)context;
+    fst_arena *a;
+    open_here(parent, &a);
+    uint64_t pool = root_child(a, "small", 8, 0);
+    for (int i = 0; i < HELD; i++)
+        alloc_one(a, pool);
+    peer_say(parent, 'r');
+    peer_hear(parent);
+}
+
+static void look_for_ever(struct peer *parent, void *context)
+{
+    uint32_t *looking = context;
+    struct fst_process_info info[8];
+    struct fst_keeper keepers[8];
+    fst_arena *a;
+    open_here(parent, &a);
+    uint64_t cache = make_cache(a, "small", 8, 0);
+    struct fst_ref mine = alloc_one(a, root_child(a, "small", 8, 0));
+    uint32_t holders[8];
+    peer_say(parent, 'r');
+    while (fst_load_relaxed(looking)) {
+        CHECK(fst_process_list(a, info, 8) >= 2);
+        fst_keeper_list(a, keepers, 8);
+        CHECK(fst_holders(a, &mine, holders, 8) == 1);
+        CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache, NULL));
+    }
+    fst_drop(a, &mine);
+}
+
+/* A hole that somebody reads is memory again, and SIGBUS where the file system is full: so nobody reads what is given back. */
+static void nobody_reads_what_was_given_back(void)
+{
+    fst_arena *a = fresh();
+    uint32_t *looking = shared_memory(sizeof *looking);
+    fst_store_relaxed(looking, 1);
+    struct peer reader = peer_start(look_for_ever, looking);
+    PEER_WAIT(&reader, 'r');
+    for (int i = 0; i < 15; i++) {
+        struct peer p = peer_start(hold_many, NULL);
+        PEER_WAIT(&p, 'r');
+        uint32_t slot = FST_NONE;
+        for (uint32_t k = 0; k < fst_process_top(a); k++)
+            if (fst_entry_top(a, k) >= HELD)
+                slot = k;
+        REQUIRE(slot != FST_NONE);
+        peer_kill(&p);
+        while (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) != FST_PROCESS_FREE)
+            fst_barrier(a, FST_FOREVER);
+        off_t table = (off_t)(a->known.tables[FST_T_ENTRY].offset + (uint64_t)slot * FST_MAX_ENTRIES * sizeof(uint64_t));
+        off_t end = table + (off_t)(FST_MAX_ENTRIES * sizeof(uint64_t));
+        usleep(1000); /* who read a bound before goes on reading */
+        if (fst_process_at(a, slot)->entries_committed > FST_PAGE)
+            continue; /* it was not given back, because somebody was reading */
+        off_t data = lseek(a->fd, table + FST_PAGE, SEEK_DATA);
+        CHECK(data < 0 || data >= end);
+    }
+    fst_store_relaxed(looking, 0);
+    peer_end(&reader);
+    settle(a);
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+    munmap(looking, sizeof *looking);
+}
+
+TEST_MAIN(CASE(nobody_reads_what_was_given_back), CASE(says_what_was_reclaimed), CASE(counts_bytes_of_every_size),
+          CASE(says_nothing_of_who_left), CASE(keeps_the_last), CASE(says_who_runs_a_batch))
