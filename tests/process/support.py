@@ -3,9 +3,11 @@ of an arena that everybody has let go of.
 """
 
 import contextlib
+import errno
 import functools
 import gc
 import hashlib
+import math
 import multiprocessing
 import os
 import pickle
@@ -15,12 +17,15 @@ import sys
 import textwrap
 import threading
 
+import flagstone
 from flagstone.testing import assert_sound
 
 METHODS = ["fork", "spawn", "forkserver"]
 
 # Nothing here takes that long, unless it hangs.
 PATIENCE = 60.0
+
+MIB = 1 << 20
 
 kept = {}
 """What a function that runs in a `Worker` leaves there for the next one."""
@@ -30,6 +35,39 @@ def pattern(number, nbytes):
     """Bytes by which an object can be told from every other one."""
     seed = hashlib.sha256(str(number).encode()).digest()
     return (seed * (nbytes // len(seed) + 1))[:nbytes]
+
+
+class Things:
+    """Objects of one size, each with a pattern of its own: `fill` makes them, `check` knows
+    them.
+    """
+
+    def __init__(self, nbytes):
+        self.nbytes = nbytes
+
+    def fill(self, cache, count, first=0, group=None):
+        """Allocate so many, numbered from `first`."""
+        blocks = cache.alloc_many(count, group)
+        for number, block in enumerate(blocks, first):
+            memoryview(block)[:] = pattern(number, self.nbytes)
+        return blocks
+
+    def check(self, blocks, first=0, step=1):
+        """They are those that `fill` made: from `first`, each `step`-th."""
+        for number, block in enumerate(blocks):
+            assert bytes(block) == pattern(first + step * number, self.nbytes)
+
+
+def fill_with(allocate):
+    """Allocate until there is no room: what there was, and the exception."""
+    blocks = []
+    while True:
+        try:
+            block = allocate()
+        except MemoryError as error:
+            return blocks, str(error)
+        memoryview(block).cast("B")[:] = pattern(len(blocks), block.nbytes)
+        blocks.append(block)
 
 
 def assert_all_given_back(arena, used=0):
@@ -129,6 +167,85 @@ class Worker:
         if kind is None and not self._pipe.closed:
             self.end()
         self.close()
+
+
+class Hog:
+    """A file of somebody else on the same file system, as large as it can get."""
+
+    def __init__(self, folder):
+        self.path = os.path.join(folder, "foreign")
+        self.file = os.open(self.path, os.O_CREAT | os.O_RDWR)
+        self.size = 0
+
+    def grow(self, nbytes=math.inf):
+        """Take so much, or all there is."""
+        step = 4096 if nbytes < MIB else MIB
+        end = self.size + nbytes
+        while self.size < end:
+            try:
+                os.posix_fallocate(self.file, self.size, step)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                if step == 4096:
+                    return
+                step = 4096
+                continue
+            self.size += step
+
+    def shrink(self, nbytes=None):
+        self.size = 0 if nbytes is None else max(0, self.size - nbytes)
+        os.ftruncate(self.file, self.size)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        os.close(self.file)
+        os.unlink(self.path)
+
+
+# What a `Worker` is told to do.
+
+
+def attach(name):
+    """Open an arena that is there, and keep it."""
+    if "arena" not in kept:
+        kept["arena"] = flagstone.open(name, create=False)
+    kept["blocks"] = []
+
+
+def keep(*blocks):
+    """Keep what came as an argument, and with it the references that travelled."""
+    kept["blocks"].extend(blocks)
+
+
+def dump_kept():
+    """A message with the block that was kept as "block"."""
+    return pickle.dumps(kept["block"])
+
+
+def begin_reading():
+    """Enter a read-side section, and stay there."""
+    kept["section"] = kept["arena"].read()
+    kept["section"].__enter__()
+
+
+def end_reading():
+    """Leave it."""
+    kept.pop("section").__exit__(None, None, None)
+
+
+def forget():
+    """Let go of everything."""
+    kept.clear()
+    gc.collect()
+
+
+def state_of(pid):
+    """A process's state in /proc: "S" when it sleeps."""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
 
 
 def _serve(pipe):

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import gc
 import json
 import os
 import pickle
@@ -21,20 +20,29 @@ import pytest
 
 import flagstone
 from flagstone.testing import assert_sound, wait_until
+from tests.process import support
 from tests.process.support import (
     PATIENCE,
     Line,
+    Things,
     Worker,
     assert_all_given_back,
+    begin_reading,
+    dump_kept,
+    end_reading,
+    forget,
     forked,
+    keep,
     kept,
     pattern,
     program,
+    state_of,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 SIZE = 2000
+fill, check = (things := Things(SIZE)).fill, things.check
 
 
 @pytest.fixture
@@ -52,20 +60,8 @@ def cache(arena):
 
 
 def attach(name):
-    kept["arena"] = flagstone.open(name, create=False)
+    support.attach(name)
     kept["cache"] = kept["arena"].cache("thing", size=SIZE)
-    kept["blocks"] = []
-
-
-def keep(*blocks):
-    kept["blocks"].extend(blocks)
-
-
-def fill(cache, count, first=0, group=None):
-    blocks = cache.alloc_many(count, group)
-    for number, block in enumerate(blocks, first):
-        memoryview(block)[:] = pattern(number, SIZE)
-    return blocks
 
 
 def fill_and_keep(count, first=0):
@@ -76,19 +72,9 @@ def send_kept():
     return [pickle.dumps(block) for block in kept["blocks"]]
 
 
-def check(blocks, first=0):
-    for number, block in enumerate(blocks, first):
-        assert bytes(block) == pattern(number, SIZE)
-
-
 def check_kept(first=0):
     check(kept["blocks"], first)
     return len(kept["blocks"])
-
-
-def forget():
-    kept.clear()
-    gc.collect()
 
 
 class TestKilled:
@@ -205,7 +191,7 @@ class TestKilled:
 
     def test_inside_a_section(self, arena, worker):
         worker(attach, arena.name)
-        worker(enter)
+        worker(begin_reading)
         with pytest.raises(TimeoutError, match=str(worker.pid)):
             arena.synchronize(0.05)
         worker.kill()
@@ -307,15 +293,6 @@ def make_group(name, lasting):
     return pickle.dumps(block)
 
 
-def enter():
-    kept["section"] = kept["arena"].read()
-    kept["section"].__enter__()
-
-
-def leave():
-    kept["section"].__exit__(None, None, None)
-
-
 def wait_for_memory():
     block = kept["arena"].alloc("48MiB", wait=PATIENCE)
     keep(block)
@@ -324,11 +301,6 @@ def wait_for_memory():
 
 def forget_blocks():
     kept["blocks"].clear()
-
-
-def state_of(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0]
 
 
 class TestAliveOrNot:
@@ -422,7 +394,7 @@ class TestAliveOrNot:
     def test_stopped_inside_a_section(self, arena, cache, worker):
         """It delays reuse and nothing else, and everybody can see who it is."""
         worker(attach, arena.name)
-        worker(enter)
+        worker(begin_reading)
         worker.signal(signal.SIGSTOP)
         wait_until(lambda: state_of(worker.pid) == "T")
         # Allocating, dropping, sending, taking, groups, caches: all go on.
@@ -446,7 +418,7 @@ class TestAliveOrNot:
         assert str(worker.pid) in flagstone_program("info", arena.name)
         assert cache.stats.allocated == 20 + 20 * 20
         worker.signal(signal.SIGCONT)
-        worker(leave)
+        worker(end_reading)
         arena.barrier(PATIENCE)
         assert cache.stats.allocated == 20
         assert arena.snapshot().stalled is None
@@ -458,21 +430,21 @@ class TestAliveOrNot:
     def test_full_behind_a_stopped_reader(self, arena, worker):
         """The exception says behind whom the memory is stuck; and then there is room again."""
         worker(attach, arena.name)
-        worker(enter)
+        worker(begin_reading)
         worker.signal(signal.SIGSTOP)
         try:
             with pytest.raises(flagstone.ArenaFull, match=str(worker.pid)):
                 share_and_drop(arena, 100)
         finally:
             worker.signal(signal.SIGCONT)
-        worker(leave)
+        worker(end_reading)
         assert arena.alloc("48MiB").nbytes == 48 << 20
         worker(forget)
         assert_all_given_back(arena)
 
     def test_a_stopped_reader_that_is_killed(self, arena, cache, worker):
         worker(attach, arena.name)
-        worker(enter)
+        worker(begin_reading)
         worker.signal(signal.SIGSTOP)
         messages = [pickle.dumps(block) for block in fill(cache, 20)]
         for message in messages:
@@ -845,10 +817,6 @@ class TestFiles:
 def open_and_keep(name):
     kept["arena"] = flagstone.open(name)
     kept["block"] = kept["arena"].put(b"x" * 1000)
-
-
-def dump_kept():
-    return pickle.dumps(kept["block"])
 
 
 def open_lasting(name):

@@ -17,6 +17,7 @@ from flagstone.testing import assert_sound, wait_until
 from tests.process.support import (
     PATIENCE,
     Line,
+    Things,
     Worker,
     assert_all_given_back,
     forked,
@@ -29,6 +30,7 @@ from tests.process.support import (
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 SIZE = 3000
+fill, check = (things := Things(SIZE)).fill, things.check
 
 
 @pytest.fixture(params=["named", "anonymous"])
@@ -40,18 +42,6 @@ def arena(request, arena_name):
 @pytest.fixture
 def cache(arena):
     return arena.cache("thing", size=SIZE)
-
-
-def fill(cache, count, first=0):
-    blocks = cache.alloc_many(count)
-    for number, block in enumerate(blocks, first):
-        memoryview(block)[:] = pattern(number, SIZE)
-    return blocks
-
-
-def check(blocks, first=0, step=1):
-    for number, block in enumerate(blocks):
-        assert bytes(block) == pattern(first + step * number, SIZE)
 
 
 class TestBothSides:

@@ -3,7 +3,6 @@ it, never a SIGBUS, and everything works again when there is room.
 """
 
 import contextlib
-import errno
 import functools
 import math
 import os
@@ -17,71 +16,27 @@ import pytest
 import flagstone
 from flagstone.testing import wait_until
 from tests.process.support import (
+    MIB,
     PATIENCE,
+    Hog,
     Line,
     Worker,
     assert_all_given_back,
+    attach,
+    fill_with,
+    forget,
     forked,
+    keep,
     kept,
     pattern,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
-MIB = 1 << 20
-
-
-def fill_with(allocate):
-    """Allocate until there is no room: what there was, and the exception."""
-    blocks = []
-    while True:
-        try:
-            block = allocate()
-        except MemoryError as error:
-            return blocks, str(error)
-        memoryview(block).cast("B")[:] = pattern(len(blocks), block.nbytes)
-        blocks.append(block)
-
 
 def check(blocks):
     for number, block in enumerate(blocks):
         assert bytes(block) == pattern(number, block.nbytes)
-
-
-class Hog:
-    """A file of somebody else on the same file system, as large as it can get."""
-
-    def __init__(self, folder):
-        self.path = os.path.join(folder, "foreign")
-        self.file = os.open(self.path, os.O_CREAT | os.O_RDWR)
-        self.size = 0
-
-    def grow(self, nbytes=math.inf):
-        """Take so much, or all there is."""
-        step = 4096 if nbytes < MIB else MIB
-        end = self.size + nbytes
-        while self.size < end:
-            try:
-                os.posix_fallocate(self.file, self.size, step)
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                if step == 4096:
-                    return
-                step = 4096
-                continue
-            self.size += step
-
-    def shrink(self, nbytes=None):
-        self.size = 0 if nbytes is None else max(0, self.size - nbytes)
-        os.ftruncate(self.file, self.size)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, traceback):
-        os.close(self.file)
-        os.unlink(self.path)
 
 
 @pytest.mark.root
@@ -266,12 +221,6 @@ class TestFileSystem:
             assert_all_given_back(arena)
 
 
-def attach(name):
-    if "arena" not in kept:
-        kept["arena"] = flagstone.open(name, create=False)
-    kept["blocks"] = []
-
-
 def resolve(handle):
     return bytes(kept["arena"].get(handle))
 
@@ -282,16 +231,8 @@ def alloc(nbytes, wait=None):
     return block.nbytes
 
 
-def forget():
-    kept.clear()
-
-
 def drop_one():
     kept["blocks"].pop(0)
-
-
-def keep(*blocks):
-    kept["blocks"].extend(blocks)
 
 
 @pytest.fixture

@@ -14,15 +14,26 @@ import os
 import pickle
 import random
 import signal
-from pathlib import Path
 
 import pytest
 
 import flagstone
 from flagstone.testing import has_fault_points, wait_until
 from tests.conftest import _passed, missing
-from tests.process.support import PATIENCE, Worker, assert_all_given_back, kept, pattern
-from tests.process.test_full import MIB, Hog, fill_with
+from tests.process.support import (
+    MIB,
+    PATIENCE,
+    Hog,
+    Worker,
+    assert_all_given_back,
+    attach,
+    begin_reading,
+    end_reading,
+    fill_with,
+    kept,
+    pattern,
+    state_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
@@ -98,24 +109,11 @@ def children(arena):
     return counts.live, counts.deactivated, counts.queued + counts.releasing
 
 
-def attach(name):
-    kept["arena"] = flagstone.open(name, create=False)
-
-
 def forget():
     arena = kept["arena"]
     kept.clear()
     gc.collect()
     kept["arena"] = arena
-
-
-def begin_reading():
-    kept["section"] = kept["arena"].read()
-    kept["section"].__enter__()
-
-
-def end_reading():
-    kept.pop("section").__exit__(None, None, None)
 
 
 def share_and_drop(block):
@@ -1058,7 +1056,3 @@ def allocate_often(count):
         del block
     group.destroy()
     return count
-
-
-def state_of(pid):
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -14,6 +14,8 @@ import pytest
 import flagstone
 from tests.process.support import (
     assert_all_given_back,
+    dump_kept,
+    forget,
     forked,
     kept,
     pattern,
@@ -39,11 +41,6 @@ def filled(cache, number=1, group=None):
     block = cache.alloc(group)
     memoryview(block)[:] = pattern(number, SIZE)
     return block
-
-
-def forget():
-    kept.clear()
-    gc.collect()
 
 
 def keep(block):
@@ -511,10 +508,6 @@ class TestReadOnly:
 
 def open_readonly(name):
     kept["arena"] = flagstone.open(name, readonly=True)
-
-
-def dump_kept():
-    return pickle.dumps(kept["block"])
 
 
 def try_to_write(block):
