@@ -75,8 +75,8 @@ static bool in_table(struct fst_arena *a, uint32_t index, uint32_t one, uint32_t
 /* The size classes have names of their own: nobody's cache is in their way. */
 static uint32_t find_name(struct fst_arena *a, const struct fst_cache_spec *spec)
 {
-    uint32_t i = fst_names_first(a, FST_NAMES_CACHE, fst_registry_hash_name(spec->name, 0));
-    for (; i != FST_NONE && in_table(a, i, FST_CACHE_LIVE, FST_CACHE_ALIAS); i = fst_names_next(a, FST_NAMES_CACHE, i)) {
+    uint32_t steps, i = fst_names_first(a, FST_NAMES_CACHE, fst_registry_hash_name(spec->name, 0), &steps);
+    for (; i != FST_NONE && in_table(a, i, FST_CACHE_LIVE, FST_CACHE_ALIAS); i = fst_names_next(a, FST_NAMES_CACHE, i, &steps)) {
         const struct fst_cache *c = fst_cache_at(a, i);
         if (strncmp(c->name, spec->name, FST_NAME_MAX) == 0 && !((c->flags ^ spec->flags) & FST_CACHE_SIZE_CLASS))
             return i;
@@ -90,8 +90,8 @@ static uint32_t find_alike(struct fst_arena *a, const struct fst_cache_spec *spe
     const char *format = spec->format ? spec->format : "";
     if (spec->init || (spec->flags & (FST_CACHE_NO_MERGE | FST_CACHE_TYPESAFE_BY_RCU | FST_CACHE_SIZE_CLASS)))
         return FST_NONE;
-    uint32_t i = fst_names_first(a, FST_NAMES_SHAPE, fst_registry_hash_shape(spec->size, align, format));
-    for (; i != FST_NONE && in_table(a, i, FST_CACHE_LIVE, FST_CACHE_NAMELESS); i = fst_names_next(a, FST_NAMES_SHAPE, i)) {
+    uint32_t steps, i = fst_names_first(a, FST_NAMES_SHAPE, fst_registry_hash_shape(spec->size, align, format), &steps);
+    for (; i != FST_NONE && in_table(a, i, FST_CACHE_LIVE, FST_CACHE_NAMELESS); i = fst_names_next(a, FST_NAMES_SHAPE, i, &steps)) {
         const struct fst_cache *c = fst_cache_at(a, i);
         if (c->size == spec->size && c->align == align && strncmp(c->format, format, FST_FORMAT_MAX) == 0)
             return i;

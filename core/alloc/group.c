@@ -75,8 +75,9 @@ uint32_t fst_group_last_entry(const struct fst_arena *a, uint64_t id)
 
 static uint32_t find_name(struct fst_arena *a, const char *name, uint32_t parent)
 {
-    uint32_t i = name ? fst_names_first(a, FST_NAMES_GROUP, fst_registry_hash_name(name, parent)) : FST_NONE;
-    for (; i != FST_NONE; i = fst_names_next(a, FST_NAMES_GROUP, i)) {
+    uint32_t steps;
+    uint32_t i = name ? fst_names_first(a, FST_NAMES_GROUP, fst_registry_hash_name(name, parent), &steps) : FST_NONE;
+    for (; i != FST_NONE; i = fst_names_next(a, FST_NAMES_GROUP, i, &steps)) {
         const struct fst_group *g = fst_group_at(a, i);
         if (fst_state(g->state) == FST_GROUP_LIVE && g->parent == parent && strncmp(g->name, name, FST_NAME_MAX) == 0)
             return i;

@@ -53,10 +53,11 @@ static uint32_t followed(const struct fst_arena *a, enum fst_names which, uint32
 
 /* ---- looking ---- */
 
-static uint32_t same_hash(struct fst_arena *a, enum fst_names which, uint32_t index, uint32_t hash)
+/* This descriptor, or the first one after it in its bucket, that has the hash. */
+static uint32_t same_hash(struct fst_arena *a, enum fst_names which, uint32_t index, uint32_t hash, uint32_t *steps)
 {
     uint32_t kind = which == FST_NAMES_GROUP ? FST_T_GROUP : FST_T_CACHE;
-    for (uint32_t n = 0; fst_step(a, kind, index, &n);) {
+    while (fst_step(a, kind, index, steps)) {
         const struct fst_name_link *link = link_of(a, which, index);
         if (link->hash == hash)
             return index;
@@ -65,18 +66,19 @@ static uint32_t same_hash(struct fst_arena *a, enum fst_names which, uint32_t in
     return FST_NONE;
 }
 
-uint32_t fst_names_first(struct fst_arena *a, enum fst_names which, uint32_t hash)
+uint32_t fst_names_first(struct fst_arena *a, enum fst_names which, uint32_t hash, uint32_t *steps)
 {
     uint32_t buckets = a->sb->buckets[which].buckets;
+    *steps = 0;
     if (!buckets)
         return FST_NONE;
-    return same_hash(a, which, followed(a, which, *bucket_at(a, which, bucket_of(buckets, hash))), hash);
+    return same_hash(a, which, followed(a, which, *bucket_at(a, which, bucket_of(buckets, hash))), hash, steps);
 }
 
-uint32_t fst_names_next(struct fst_arena *a, enum fst_names which, uint32_t index)
+uint32_t fst_names_next(struct fst_arena *a, enum fst_names which, uint32_t index, uint32_t *steps)
 {
     const struct fst_name_link *link = link_of(a, which, index);
-    return same_hash(a, which, followed(a, which, link->next), link->hash);
+    return same_hash(a, which, followed(a, which, link->next), link->hash, steps);
 }
 
 /* ---- changing ---- */

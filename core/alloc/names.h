@@ -17,9 +17,10 @@ enum fst_names { FST_NAMES_CACHE, FST_NAMES_SHAPE, FST_NAMES_GROUP };
 /* Hash of some bytes; chain them by giving the last result as the seed. */
 uint32_t fst_names_hash(uint32_t seed, const void *bytes, size_t n);
 
-/* The descriptors whose hash this is: for (i = first; i != FST_NONE; i = next). Under names_lock. */
-uint32_t fst_names_first(struct fst_arena *a, enum fst_names which, uint32_t hash);
-uint32_t fst_names_next(struct fst_arena *a, enum fst_names which, uint32_t index);
+/* The descriptors whose hash this is: for (i = first; i != FST_NONE; i = next). *steps counts those
+ * that the walk has passed, so that it ends where damage has made a circle. Under names_lock. */
+uint32_t fst_names_first(struct fst_arena *a, enum fst_names which, uint32_t hash, uint32_t *steps);
+uint32_t fst_names_next(struct fst_arena *a, enum fst_names which, uint32_t index, uint32_t *steps);
 
 /* Under names_lock. There is room for it if the table was grown for its descriptor. */
 void fst_names_add(struct fst_arena *a, enum fst_names which, uint32_t index, uint32_t hash);

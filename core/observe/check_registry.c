@@ -391,9 +391,9 @@ static void check_names(struct fst_check *c, enum fst_names which, uint32_t top)
         if (!named(a, which, i, &hash))
             continue;
         count++;
-        uint32_t at = fst_names_first(a, which, hash);
+        uint32_t steps, at = fst_names_first(a, which, hash, &steps);
         while (at != FST_NONE && at != i)
-            at = fst_names_next(a, which, at);
+            at = fst_names_next(a, which, at, &steps);
         if (at == FST_NONE && lost == FST_NONE)
             lost = i;
     }
