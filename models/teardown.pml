@@ -1,9 +1,10 @@
 /* How groups and caches end: the queue of ended groups, their children, a cache with two names, and a batch that takes so many at a time.
  *
- * Code: queue(), fst_group_take_ended(), fst_group_end(), fst_group_taken(), fst_group_taken_all(), fst_group_try_release()
- * (core/alloc/group.c); fst_cache_unname(), fst_cache_end(), fst_cache_try_release() (core/alloc/cache.c); fst_child_release()
- * (core/alloc/child.c); rebuild() (core/alloc/registry.c); fst_ended_take(), fst_ended_release() (core/reclaim/ending.c). Each inline below
- * is called like its function.
+ * Code: fst_registry_queue_group(), fst_registry_queue_cache(), rebuild() (core/alloc/registry.c);
+ * fst_cache_unname(), fst_cache_end() (core/alloc/cache.c); fst_end_group() (core/teardown/end.c);
+ * fst_queue_take(), fst_queue_group_done(), fst_queue_all_groups_done() (core/teardown/queue.c);
+ * release_cache(), fst_release_group(), fst_release_children(), fst_release_ended()
+ * (core/teardown/release.c). Each inline below is called like its function.
  *
  * Two groups, each with one child of the same cache, which has a name of its own and an alias. Each child has one object, which a user has
  * and drops, or sends away: in flight, it stays until its group is destroyed. An ender closes or destroys groups and destroys names, OPS
@@ -128,17 +129,17 @@ inline rebuild() {
 #else
 #define FORGET_AGAIN(g) again[g]=0
 #endif
-/* fst_group_try_release(). A FREE descriptor is anybody's: it must not be linked, nor be a batch's. */
+/* fst_release_group(). A FREE descriptor is anybody's: it must not be linked, nor be a batch's. */
 #define TRY_GROUP(g) atomic{ if :: gs[g]>=CLOSED && CHILDLESS(g) && UNQUEUED(g) -> \
                                    assert(cs[g]==FREE && head!=g && !(head==1-g && next[1-g]==g)); gs[g]=FREE; FORGET_AGAIN(g) :: else fi }
-/* fst_cache_try_release(). k: a batch has it. */
+/* release_cache(). k: a batch has it. */
 #ifdef M_NOCACHEQUEUED          /* a cache that is on the queue is released */
 #define CACHE_UNQUEUED true
 #else
 #define CACHE_UNQUEUED (!kqueued)
 #endif
 #define TRY_CACHE atomic{ if :: ks==ENDED && cs[0]==FREE && cs[1]==FREE && CACHE_UNQUEUED -> assert(!kq); ks=FREE :: else fi }
-/* fst_child_release() */
+/* fst_release_children() */
 #define RELEASE_CHILD(p, i, STEP)                                                          \
   if :: cs[i]>=CLOSED && !obj[i] ->                                                        \
         TAKE_LOCK(p); STEP;                                                                \
@@ -157,7 +158,7 @@ proctype user(bit i) {
 out: atomic{ done[USER+i]=1 }
 }
 
-inline end_group(g, to) {                                                  /* fst_group_end() */
+inline end_group(g, to) {                                                  /* fst_end_group() */
   TAKE_LOCK(me); KILL(me);
   if :: atomic{ gs[g]!=FREE && gs[g]<to -> gs[g]=to }; KILL(me);
         atomic{ if :: cs[g]!=FREE && cs[g]<to -> cs[g]=to :: else fi }; KILL(me);
@@ -177,7 +178,7 @@ inline destroy_name(a) {
   TAKE_LOCK(me); KILL(me);
   if :: atomic{ (ks==LIVE || ks==NAMELESS && (a)) && (!(a) || alias) && !(LAST(a)) -> if :: (a) -> alias=0 :: else -> ks=NAMELESS fi }
      :: (ks==LIVE || ks==NAMELESS && (a)) && (!(a) || alias) && (LAST(a)) && !used[0] && !used[1] ->
-        atomic{ assert(!alias || ks==NAMELESS); ks=ENDED }; KILL(me);   /* fst_cache_end() */
+        atomic{ assert(!alias || ks==NAMELESS); ks=ENDED }; KILL(me);   /* end_body() */
         alias=0; KILL(me);
 #ifdef M_QUEUEFIRST             /* it is queued before its children have ended */
         QUEUE_CACHE; KILL(me);
@@ -187,7 +188,7 @@ inline destroy_name(a) {
         TAKE_LOCK(me); atomic{ if :: cs[1]!=FREE -> cs[1]=DESTROYED :: else fi }; LEAVE_LOCK(me); KILL(me);
         TAKE_LOCK(me); KILL(me);
 #ifndef M_QUEUEFIRST
-        QUEUE_CACHE; KILL(me)                                           /* fst_cache_queue() */
+        QUEUE_CACHE; KILL(me)                                           /* fst_registry_queue_cache() */
 #endif
      :: else fi;
   LEAVE_LOCK(me); KILL(me)
@@ -219,7 +220,7 @@ over: atomic{ done[ENDER]=1; g=0 }
 #define FREE_OBJECT(i) atomic{ if :: dead[USER+i] && used[i]==1 || used[i]==FLIGHT && (all || k || g==i) && (gs[i]==DESTROYED || ks==ENDED) \
                                      -> used[i]=0 :: else fi; if :: obj[i] && !used[i] -> obj[i]=0 :: else fi }
 
-/* fst_group_taken() */
+/* fst_queue_group_done() */
 #define TAKEN(g)                                                                           \
   atomic{ a=again[g]; queued[g]=0; again[g]=0 }; DIES(me);                                 \
   if :: a -> QUEUE(g, DIES(me)) :: else -> TRY_GROUP(g) fi; a=0; DIES(me)
@@ -235,7 +236,7 @@ begin:
        dirty=1; started=1 }; DIES(me);
      BURY(0); BURY(1); BURY(2); BURY(6);
      if :: all -> BURY(3); BURY(4) :: else fi;
-     TAKE_LOCK(me); DIES(me);                                              /* fst_ended_take(): one group at a time */
+     TAKE_LOCK(me); DIES(me);                                              /* fst_queue_take(): one group at a time */
      atomic{ all=all||walk; walk=0; k=kq; kq=0 }; DIES(me);
 #ifndef M_NOFINISH              /* a destroyer that was killed between the body's end and its children's */
      atomic{ if :: all && ks==ENDED -> if :: cs[0]!=FREE -> cs[0]=DESTROYED :: else fi; if :: cs[1]!=FREE -> cs[1]=DESTROYED :: else fi :: else fi };
@@ -246,11 +247,11 @@ begin:
      atomic{ if :: g!=NONE -> queued[g]=0 :: else fi };
 #endif
      DIES(me); LEAVE_LOCK(me); DIES(me);
-     FREE_OBJECT(0); DIES(me); FREE_OBJECT(1); DIES(me);                    /* fst_ended_release() */
+     FREE_OBJECT(0); DIES(me); FREE_OBJECT(1); DIES(me);                    /* fst_release_ended() */
      if :: all || k || g==0 || cs[0]>=CLOSED && !obj[0] -> RELEASE_CHILD(me, 0, DIES(me)) :: else fi; DIES(me);
      if :: all || k || g==1 || cs[1]>=CLOSED && !obj[1] -> RELEASE_CHILD(me, 1, DIES(me)) :: else fi; DIES(me);
      if :: k || all -> TAKE_LOCK(me); DIES(me); kqueued=kq; TRY_CACHE; DIES(me); LEAVE_LOCK(me) :: else fi; DIES(me);
-     if :: all -> TAKE_LOCK(me); DIES(me);                                 /* fst_group_taken_all() */
+     if :: all -> TAKE_LOCK(me); DIES(me);                                 /* fst_queue_all_groups_done() */
            atomic{ queued[0]=0; queued[1]=0;
                    if :: head!=NONE -> queued[head]=1; if :: next[head]!=NONE -> queued[next[head]]=1 :: else fi :: else fi }; DIES(me);
            if :: !queued[0] -> TAKEN(0) :: else fi;

@@ -264,7 +264,7 @@ static int look_with(struct fst_arena *a, struct opening *o, uint64_t *cache)
     if (o->retired != FST_NONE) {
         fst_children_end_cache(a, o->retired, FST_CHILD_OFFLINE);
         fst_registry_lock(a);
-        fst_cache_queue(a, o->retired, o->retired_state);
+        fst_registry_queue_cache(a, o->retired, o->retired_state);
         fst_registry_unlock(a);
     }
     if (o->locked != FST_NONE)
@@ -390,59 +390,6 @@ void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body, enum fst_
     fst_store_release(&c->state, fst_state_moved(c->state, state));
     if (index != body)
         forget_alias(a, index);
-}
-
-void fst_cache_queue(struct fst_arena *a, uint32_t body, uint64_t state)
-{
-    struct fst_cache *c = fst_cache_at(a, body);
-    if (c->state != state || c->queued)
-        return; /* a batch that looks at everything was quicker */
-    fst_store_relaxed(&c->queued, 1);
-    fst_store_relaxed(&c->next_ended, a->sb->ended_caches);
-    fst_store_relaxed(&a->sb->ended_caches, body);
-}
-
-void fst_cache_taken(struct fst_arena *a, uint32_t index)
-{
-    fst_store_relaxed(&fst_cache_at(a, index)->queued, 0);
-    fst_cache_try_release(a, index);
-}
-
-void fst_cache_taken_all(struct fst_arena *a)
-{
-    for (uint32_t i = 0; i < fst_cache_top(a); i++)
-        if (fst_cache_at(a, i)->queued)
-            fst_store_relaxed(&fst_cache_at(a, i)->queued, 0);
-    /* What was queued since is linked, and stays. */
-    uint32_t steps = 0;
-    for (uint32_t i = a->sb->ended_caches; fst_step(a, FST_T_CACHE, i, &steps); i = fst_cache_at(a, i)->next_ended)
-        fst_store_relaxed(&fst_cache_at(a, i)->queued, 1);
-    for (uint32_t i = 0; i < fst_cache_top(a); i++)
-        fst_cache_try_release(a, i);
-}
-
-bool fst_cache_try_release(struct fst_arena *a, uint32_t index)
-{
-    struct fst_cache *c = fst_cache_at(a, index);
-    if ((fst_state(c->state) != FST_CACHE_ENDED && fst_state(c->state) != FST_CACHE_RETIRED) || c->first != FST_NONE || c->queued)
-        return false;
-    /* Killed before the slab is CLOSING: nothing has happened. After it: the next look for abandoned slabs releases the slab, and the
-     * next batch finds it no more LIVE. */
-    uint32_t id = c->init_slab;
-    if (fst_is_damaged(a) || (id != FST_NONE && !fst_slab_id_ok(a, id)))
-        return false;
-    struct fst_slab *init = id != FST_NONE ? fst_slab_at(a, id) : NULL;
-    bool release = init && fst_state(init->state) == FST_SLAB_LIVE && init->child == FST_NONE;
-    if (release) {
-        fst_store_relaxed(&init->owner, FST_OWNER_NOBODY);
-        fst_store_release(&init->state, fst_state_moved(init->state, FST_SLAB_CLOSING));
-    }
-    fst_store_relaxed(&c->init_slab, FST_NONE); /* before it can be another cache's */
-    if (release)
-        fst_run_release(a, id, init->state);
-    fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_FREE));
-    fst_registry_put(a, FST_T_CACHE, index);
-    return true;
 }
 
 /* Count without the child's lock: its lists may change meanwhile, so every step is checked, and the walk ends where it lost its way. The

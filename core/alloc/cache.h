@@ -33,14 +33,6 @@ bool fst_cache_unname(struct fst_arena *a, uint32_t index);
 /* The end of a body with its last name, index, as ENDED or RETIRED: its children are to be moved on after it. Under names_lock. */
 void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body, enum fst_cache_state state);
 
-/* Put a cache that has ended, in this state, on the queue for a batch, when its children have ended too: a batch that came before would find
- * them alive, and nobody would look again. Under names_lock. Killed before: the batch that buries the destroyer looks at everything. */
-void fst_cache_queue(struct fst_arena *a, uint32_t body, uint64_t state);
-
-/* A batch is through with one that it took from the queue; with all of them. Under names_lock. */
-void fst_cache_taken(struct fst_arena *a, uint32_t index);
-void fst_cache_taken_all(struct fst_arena *a);
-
 /* Somebody's destroy() is looking for users of the body: wait until it has decided, and finish what a killed one left. Without locks. */
 void fst_cache_settle(struct fst_arena *a, uint32_t body);
 /* The same for the cache of a child that is ENDING. */
@@ -49,8 +41,5 @@ void fst_cache_settle_child(struct fst_arena *a, uint32_t child);
 /* Take the body's lock `ending`, before names_lock. */
 void fst_cache_lock_ending(struct fst_arena *a, uint32_t body);
 void fst_cache_unlock_ending(struct fst_arena *a, uint32_t body);
-
-/* ENDED or RETIRED, and without children: release the descriptor. Under names_lock. */
-bool fst_cache_try_release(struct fst_arena *a, uint32_t index);
 
 #endif

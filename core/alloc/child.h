@@ -20,10 +20,6 @@ uint64_t fst_child_settled(struct fst_arena *a, uint64_t child);
 /* Is the child that an id names alive? *state: its state word then. FST_CLOSED. Without locks. */
 int fst_child_check(struct fst_arena *a, uint64_t child, uint64_t *state);
 
-/* Release those of these children that are OFFLINE or ENDED and have no slab left, and what waited for them alone: cache, group. Returns how
- * many. Without locks. */
-uint32_t fst_child_release(struct fst_arena *a, const uint32_t *children, uint32_t n);
-
 /* Cache and group of a child, by its index: ids. FST_INVALID when it is gone. */
 int fst_child_owner(struct fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group);
 

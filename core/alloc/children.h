@@ -1,7 +1,8 @@
 /* children.h - walking the children of a group, or of a cache, and moving all of them on.
  *
- * A child is on the list of its group and on the list of its cache from its birth until it is released. Both lists change under names_lock
- * only; a walk is either one section of that lock, or goes on over several, a lot in each, because the lock is everybody's:
+ * A child is on the list of its group and on the list of its cache from its birth until it is
+ * released. Both lists change under names_lock only; a walk is either one section of that lock, or
+ * goes on over several, a lot in each, because the lock is everybody's:
  *
  *     struct fst_children w = fst_children_of_cache(a, cache);
  *     while (fst_children_lock(&w)) {
@@ -10,10 +11,11 @@
  *         fst_children_unlock(&w);
  *     }
  *
- * What a walk may miss: a child that is on the list from its first section to its last is met at least once. When the child to go on with
- * has changed its state between two sections, and may have left the list, the walk begins again from the head (`restarted`): so a child
- * may be met twice. One that is born meanwhile may be missed. What was met in an earlier section may have been released since: look at its
- * state. Damage ends a walk early, and is noted.
+ * What a walk may miss: a child that is on the list from its first section to its last is met at
+ * least once. When the child to go on with has changed its state between two sections, and may have
+ * left the list, the walk begins again from the head (`restarted`): so a child may be met twice.
+ * One that is born meanwhile may be missed. What was met in an earlier section may have been
+ * released since: look at its state. Damage ends a walk early, and is noted.
  */
 #ifndef FST_ALLOC_CHILDREN_H
 #define FST_ALLOC_CHILDREN_H
@@ -32,7 +34,8 @@ struct fst_children {
     bool begun, restarted;
 };
 
-/* Walks that have not begun. In one section of the lock, which the caller holds, call fst_children_next alone. */
+/* Walks that have not begun. In one section of the lock, which the caller holds, call
+ * fst_children_next alone. */
 static inline struct fst_children fst_children_of_cache(struct fst_arena *a, uint32_t cache)
 {
     return (struct fst_children){.a = a, .cache = cache, .group = FST_NONE, .at = FST_NONE, .left = UINT32_MAX};
@@ -70,15 +73,17 @@ static inline uint32_t fst_children_next(struct fst_children *w)
 bool fst_children_lock(struct fst_children *w);
 void fst_children_unlock(struct fst_children *w);
 
-/* A lot in an array, for what must not be done under the lock. 0: all were met. Takes names_lock, and gives it back. */
+/* A lot in an array, for what must not be done under the lock. 0: all were met. Takes
+ * names_lock, and gives it back. */
 uint32_t fst_children_lot(struct fst_children *w, uint32_t ids[FST_CHILDREN_LOT]);
 
 /* Move every child of a group to OFFLINE or ENDED. Under names_lock. */
 void fst_children_end_group(struct fst_arena *a, uint32_t group, enum fst_child_state state);
 
-/* Move every child of a cache to ENDED or OFFLINE, after the cache has ended or was retired; from LIVE to ENDING, while destroy() looks for its users, and back.
- * Under the cache's lock `ending`, so that no child is added meanwhile; they take names_lock for a lot at a time. The first returns how
- * many there were. */
+/* Move every child of a cache to ENDED or OFFLINE, after the cache has ended or was retired; from
+ * LIVE to ENDING, while destroy() looks for its users, and back. Under the cache's lock `ending`,
+ * so that no child is added meanwhile; they take names_lock for a lot at a time. The first returns
+ * how many there were. */
 uint32_t fst_children_end_cache(struct fst_arena *a, uint32_t cache, enum fst_child_state state);
 void fst_children_suspend(struct fst_arena *a, uint32_t cache);
 void fst_children_resume(struct fst_arena *a, uint32_t cache);

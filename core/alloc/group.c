@@ -73,13 +73,16 @@ uint32_t fst_group_last_entry(const struct fst_arena *a, uint64_t id)
     return last.arena == a && last.group == id ? last.entry : FST_NONE;
 }
 
+/* A group without its word has ended: a batch has released it and is about to close it, or was stopped or killed before that. Nobody waits for
+ * it; its name is another group's already. */
 static uint32_t find_name(struct fst_arena *a, const char *name, uint32_t parent)
 {
     uint32_t steps;
     uint32_t i = name ? fst_names_first(a, FST_NAMES_GROUP, fst_registry_hash_name(name, parent), &steps) : FST_NONE;
     for (; i != FST_NONE; i = fst_names_next(a, FST_NAMES_GROUP, i, &steps)) {
         const struct fst_group *g = fst_group_at(a, i);
-        if (fst_state(g->state) == FST_GROUP_LIVE && g->parent == parent && strncmp(g->name, name, FST_NAME_MAX) == 0)
+        if (fst_state(g->state) == FST_GROUP_LIVE && g->parent == parent && strncmp(g->name, name, FST_NAME_MAX) == 0 &&
+            (fst_load_acquire(&g->word) & FST_WORD_ALLOCATED))
             return i;
     }
     return FST_NONE;
@@ -132,11 +135,6 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
         fst_registry_lock(a);
         bool live = fst_group_find(a, spec->parent, &parent) && fst_state(fst_group_at(a, parent)->state) == FST_GROUP_LIVE;
         uint32_t found = live ? find_name(a, spec->name, parent) : FST_NONE;
-        if (found != FST_NONE && !(fst_load_acquire(&fst_group_at(a, found)->word) & FST_WORD_ALLOCATED)) {
-            /* A batch has released its word and was to close it: it may be stopped or dead, and we do not wait for it. */
-            fst_group_end(a, found, FST_GROUP_CLOSED);
-            found = FST_NONE;
-        }
         bool make_it = live && found == FST_NONE && spec->create != FST_OPEN_EXISTING;
         if (make_it && (index = fst_registry_new(a, FST_T_GROUP)) != FST_NONE) {
             rc = make(t, index, spec, parent);
@@ -218,164 +216,14 @@ int fst_group_hold(fst_arena *a, uint64_t group)
 
 /* ---- ending ---- */
 
-static void queue(struct fst_arena *a, uint32_t index)
-{
-    struct fst_group *g = fst_group_at(a, index);
-    if (g->flags & FST_GROUP_QUEUED) {
-        /* A batch takes the queue under our lock, after it has said that it began. */
-        if (fst_load_relaxed(&a->sb->batch_started) != 0)
-            fst_store_relaxed(&g->flags, g->flags | FST_GROUP_AGAIN);
-        return;
-    }
-    struct fst_superblock *sb = a->sb;
-    fst_store_relaxed(&g->flags, g->flags | FST_GROUP_QUEUED);
-    fst_store_relaxed(&g->next_ended, FST_NONE);
-    fst_store_release(sb->ended_head == FST_NONE ? &sb->ended_head : &fst_group_at(a, sb->ended_tail)->next_ended, index);
-    fst_store_relaxed(&sb->ended_tail, index);
-    fst_store_relaxed(&sb->ended_groups, sb->ended_groups + 1);
-}
-
 void fst_group_again(struct fst_arena *a, uint32_t index)
 {
     if (fst_state(fst_load_acquire(&fst_group_at(a, index)->state)) != FST_GROUP_DESTROYED)
         return;
     fst_registry_lock(a);
     if (fst_state(fst_group_at(a, index)->state) == FST_GROUP_DESTROYED)
-        queue(a, index);
+        fst_registry_queue_group(a, index);
     fst_registry_unlock(a);
-}
-
-uint32_t fst_group_take_ended(struct fst_arena *a)
-{
-    struct fst_superblock *sb = a->sb;
-    uint32_t index = sb->ended_head;
-    if (index == FST_NONE)
-        return FST_NONE;
-    struct fst_group *g = fst_group_at(a, index);
-    if (!fst_is_group(a, index) || fst_state(g->state) <= FST_GROUP_LIVE || !(g->flags & FST_GROUP_QUEUED)) {
-        fst_damaged(a, "group %u is on the list of ended groups: state %u, flags %x", index, fst_state(g->state), g->flags);
-        return FST_NONE;
-    }
-    fst_store_relaxed(&sb->ended_head, g->next_ended);
-    fst_store_relaxed(&sb->ended_taken, sb->ended_taken + 1);
-    fst_store_relaxed(&g->next_ended, FST_NONE);
-    return index;
-}
-
-void fst_group_end(struct fst_arena *a, uint32_t index, enum fst_group_state state)
-{
-    struct fst_group *g = fst_group_at(a, index);
-    uint32_t now = fst_state(g->state);
-    if (now == FST_GROUP_FREE || now >= (uint32_t)state)
-        return;
-    if (now == FST_GROUP_LIVE) {
-        if (g->name[0])
-            fst_names_remove(a, FST_NAMES_GROUP, index);
-        fst_store_relaxed(&g->ended_at, fst_now());
-    }
-    fst_store_release(&g->state, fst_state_moved(g->state, state));
-    fst_children_end_group(a, index, state == FST_GROUP_DESTROYED ? FST_CHILD_ENDED : FST_CHILD_OFFLINE);
-    queue(a, index);
-}
-
-/* The group after this one among those below `top`, a parent before those below it; FST_NONE: that was the last. */
-static uint32_t next_below(struct fst_arena *a, uint32_t index, uint32_t top)
-{
-    const struct fst_group *g = fst_group_at(a, index);
-    uint32_t steps = 0;
-    if (g->first_group != FST_NONE)
-        return g->first_group;
-    while (index != top && g->next_sibling == FST_NONE) {
-        index = g->parent;
-        if (!fst_step(a, FST_T_GROUP, index, &steps))
-            return FST_NONE;
-        g = fst_group_at(a, index);
-    }
-    return index == top ? FST_NONE : g->next_sibling;
-}
-
-#define LOT 256u /* groups ended in one section of the lock */
-
-void fst_group_destroy_below(struct fst_arena *a, uint32_t top, uint64_t state)
-{
-    uint32_t at = top, steps = 0;
-    uint64_t seen = state;
-    while (at != FST_NONE) {
-        fst_registry_lock(a);
-        /* A batch may have released where we were: begin again. What is destroyed stays so, and the top goes after all below it. */
-        if (fst_group_at(a, at)->state != seen) {
-            at = top;
-            steps = 0;
-        }
-        if (fst_group_at(a, top)->state != state)
-            at = FST_NONE;
-        for (uint32_t n = 0; at != FST_NONE && n < LOT; n++) {
-            at = next_below(a, at, top);
-            if (fst_step(a, FST_T_GROUP, at, &steps))
-                fst_group_end(a, at, FST_GROUP_DESTROYED);
-            if (fst_is_damaged(a))
-                at = FST_NONE;
-        }
-        seen = at == FST_NONE ? 0 : fst_group_at(a, at)->state;
-        fst_registry_unlock(a);
-    }
-}
-
-void fst_group_taken(struct fst_arena *a, uint32_t index)
-{
-    struct fst_group *g = fst_group_at(a, index);
-#ifdef FST_MUTANT_NOT_AGAIN
-    bool again = false;
-#else
-    bool again = g->flags & FST_GROUP_AGAIN;
-#endif
-    fst_store_relaxed(&g->flags, g->flags & ~(FST_GROUP_QUEUED | FST_GROUP_AGAIN));
-    if (again)
-        queue(a, index);
-    else
-        fst_group_try_release(a, index);
-}
-
-void fst_group_taken_all(struct fst_arena *a)
-{
-    for (uint32_t i = 1; i < fst_group_top(a); i++) {
-        struct fst_group *g = fst_group_at(a, i);
-        if (g->flags & FST_GROUP_QUEUED)
-            fst_store_relaxed(&g->flags, g->flags & ~FST_GROUP_QUEUED);
-    }
-    /* What was queued since is linked, and must not be linked a second time. */
-    uint32_t steps = 0;
-    for (uint32_t i = a->sb->ended_head; fst_step(a, FST_T_GROUP, i, &steps); i = fst_group_at(a, i)->next_ended)
-        fst_store_relaxed(&fst_group_at(a, i)->flags, fst_group_at(a, i)->flags | FST_GROUP_QUEUED);
-    for (uint32_t i = 1; i < fst_group_top(a); i++)
-        if (!(fst_group_at(a, i)->flags & FST_GROUP_QUEUED))
-            fst_group_taken(a, i);
-}
-
-static bool releasable(struct fst_arena *a, uint32_t index)
-{
-    const struct fst_group *g = fst_group_at(a, index);
-    uint32_t state = fst_state(g->state);
-    return index != 0 && !fst_is_damaged(a) && (state == FST_GROUP_CLOSED || state == FST_GROUP_DESTROYED) &&
-           g->first == FST_NONE && !g->children && !(g->flags & FST_GROUP_QUEUED) &&
-           !(fst_load_acquire(&g->word) & FST_WORD_ALLOCATED);
-}
-
-bool fst_group_try_release(struct fst_arena *a, uint32_t index)
-{
-    if (!releasable(a, index))
-        return false;
-    do { /* its parent may have waited for it alone */
-        struct fst_group *g = fst_group_at(a, index);
-        uint32_t parent = g->parent;
-        fst_registry_unlink_group(a, index);
-        /* A killed batch may have left AGAIN alone (fst_group_taken_all): FREE, it would be queued for it (M_KEEPAGAIN in the model). */
-        fst_store_relaxed(&g->flags, g->flags & ~FST_GROUP_AGAIN);
-        fst_store_release(&g->state, fst_state_moved(g->state, FST_GROUP_FREE));
-        fst_registry_put(a, FST_T_GROUP, index);
-        index = parent;
-    } while (releasable(a, index));
-    return true;
 }
 
 /* ---- looking, limits ---- */

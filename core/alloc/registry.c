@@ -199,6 +199,35 @@ void fst_registry_unlink_group(struct fst_arena *a, uint32_t index)
     fst_store_relaxed(&p->children, p->children - 1);
 }
 
+/* ---- what has ended ---- */
+
+void fst_registry_queue_group(struct fst_arena *a, uint32_t index)
+{
+    struct fst_group *g = fst_group_at(a, index);
+    if (g->flags & FST_GROUP_QUEUED) {
+        /* A batch takes the queue under our lock, after it has said that it began. */
+        if (fst_load_relaxed(&a->sb->batch_started) != 0)
+            fst_store_relaxed(&g->flags, g->flags | FST_GROUP_AGAIN);
+        return;
+    }
+    struct fst_superblock *sb = a->sb;
+    fst_store_relaxed(&g->flags, g->flags | FST_GROUP_QUEUED);
+    fst_store_relaxed(&g->next_ended, FST_NONE);
+    fst_store_release(sb->ended_head == FST_NONE ? &sb->ended_head : &fst_group_at(a, sb->ended_tail)->next_ended, index);
+    fst_store_relaxed(&sb->ended_tail, index);
+    fst_store_relaxed(&sb->ended_groups, sb->ended_groups + 1);
+}
+
+void fst_registry_queue_cache(struct fst_arena *a, uint32_t body, uint64_t state)
+{
+    struct fst_cache *c = fst_cache_at(a, body);
+    if (c->state != state || c->queued)
+        return; /* a batch that looks at everything was quicker */
+    fst_store_relaxed(&c->queued, 1);
+    fst_store_relaxed(&c->next_ended, a->sb->ended_caches);
+    fst_store_relaxed(&a->sb->ended_caches, body);
+}
+
 /* ---- after a kill ---- */
 
 static bool below_destroyed(struct fst_arena *a, uint32_t group)

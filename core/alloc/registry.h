@@ -38,6 +38,15 @@ bool fst_registry_mergeable(const struct fst_cache *c);
 uint32_t fst_registry_hash_name(const char *name, uint32_t parent);
 uint32_t fst_registry_hash_shape(uint64_t size, uint64_t align, const char *format);
 
+/* Put a group that has ended on the queue for a batch, behind the others; where a batch has it in hand just now, it is queued again when that is
+ * over. */
+void fst_registry_queue_group(struct fst_arena *a, uint32_t group);
+
+/* Put a cache that has ended, in this state, on the queue, when its children have ended too: a
+ * batch that came before would find them alive, and nobody would look again. Under names_lock.
+ * Killed before: the batch that buries the destroyer looks at everything. */
+void fst_registry_queue_cache(struct fst_arena *a, uint32_t body, uint64_t state);
+
 /* Finish what a killed close() or destroy() has begun: the states of groups and caches are the truth. Under the lock. */
 void fst_registry_finish_endings(struct fst_arena *a);
 

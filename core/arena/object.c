@@ -10,12 +10,12 @@
 #include "alloc/slab.h"
 #include "platform/error.h"
 #include "reclaim/reaper.h"
-#include "reclaim/release.h"
 #include "reclaim/reuse.h"
 #include "refs/claim.h"
 #include "refs/inflight.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
+#include "teardown/release.h"
 
 /* ---- allocate ---- */
 
@@ -360,7 +360,8 @@ static __attribute__((noinline)) void after_private(struct fst_thread *t, const 
     }
     if (ref->nbytes >= FST_EXTENT_PAGES * FST_PAGE)
         fst_reaper_watch(t->arena); /* memory worth giving back to the system, if it stays idle */
-    fst_release_after_free(t, ref->oid);
+    if (fst_release_after_free(t, ref->oid))
+        fst_reaper_ended(t->arena);
 }
 
 /* Are we the entry's only owner? PAIR(last-owner). Not if it is indexed. */

@@ -3,22 +3,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "alloc/child.h"
-#include "alloc/slab.h"
 #include "crash/process.h"
 #include "platform/error.h"
 #include "rcu/grace.h"
 #include "reclaim/burial.h"
 #include "reclaim/bury.h"
 #include "reclaim/cgroup.h"
-#include "reclaim/ending.h"
-#include "reclaim/release.h"
-#include "reclaim/scan.h"
 #include "refs/claim.h"
 #include "refs/inflight.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
 #include "region/lock.h"
+#include "teardown/end.h"
+#include "teardown/finish.h"
+#include "teardown/release.h"
 
 #define TAKEN_FEW 1024u /* TAKEN entries that a batch remembers, so that it need not look for them again */
 
@@ -31,11 +29,11 @@ struct fst_batch {
     struct fst_thread *t;
     struct fst_arena *a;
     const struct fst_batch_options *options;
-    struct fst_burial *burial;                /* of the dead process whose references are looked at, or NULL */
-    bool everything;                          /* the last batch was broken off */
-    uint64_t condemned;                       /* words that need the scan */
-    uint64_t n_taken;                         /* TAKEN entries */
-    uint64_t objects, bytes, children;        /* released */
+    struct fst_burial *burial; /* of the dead process whose references are looked at, or NULL */
+    bool everything;           /* the last batch was broken off */
+    uint64_t condemned;        /* words that need the scan */
+    uint64_t n_taken;          /* TAKEN entries */
+    struct fst_released released;
     uint64_t grace_ns;                        /* spent waiting for readers */
     uint64_t spliced[FST_MAX_PROCESSES / 64]; /* by slot: entries of it may be TAKEN */
     struct fst_ended ended;
@@ -44,33 +42,6 @@ struct fst_batch {
 };
 
 /* ---- release ---- */
-
-/* Bytes that an object takes of its slab: of those without a common size, what was asked for. Before its word is free, or the slab may be
- * another one. */
-static uint64_t bytes_of(const struct fst_arena *a, uint64_t oid)
-{
-    if (fst_oid_is_group(oid))
-        return 0;
-    const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
-    uint32_t child = fst_load_relaxed(&s->child);
-    uint64_t asked = fst_load_relaxed(&s->asked);
-    return asked ? asked : fst_is_child(a, child) ? fst_child_at(a, child)->stride : 0;
-}
-
-/* After the swing to free. Slabs of what has ended are given back together, later. */
-static void released(struct fst_batch *b, uint64_t oid, uint64_t bytes, bool ended)
-{
-    b->objects++;
-    if (fst_oid_is_group(oid)) {
-        fst_burial_group(b->burial);
-        fst_ending_group_unreferenced(b->a, fst_oid_group_index(oid));
-        return;
-    }
-    b->bytes += bytes;
-    fst_burial_object(b->burial, bytes);
-    if (!ended)
-        fst_release_after_free(b->t, oid);
-}
 
 /* A lasting group stays although nobody refers to it. */
 static bool lasts(struct fst_arena *a, uint64_t oid)
@@ -82,35 +53,24 @@ static bool lasts(struct fst_arena *a, uint64_t oid)
            fst_state(fst_load_acquire(&g->state)) == FST_GROUP_LIVE;
 }
 
-/* What is still CONDEMNED in this generation is referenced by nobody, if the scan looked for it: an older batch that was broken off may
- * have left a word CONDEMNED that somebody took from a message since, and its group may have been destroyed after our step 2. */
-static void release_condemned(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t seen, bool ended)
+/* Free the object of an entry, if it is still CONDEMNED in this generation, and see to what becomes empty with it. */
+static void release(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t seen)
 {
-    if (!fst_scan_has(&b->scan, oid))
+    uint64_t bytes;
+    if (!fst_words_release_one(b->a, &b->scan, oid, word, seen, &bytes))
         return;
-    uint64_t bytes = bytes_of(b->a, oid);
-#ifdef FST_MUTANT_RELEASE_UNCONDEMNED
-    while ((seen & FST_WORD_ALLOCATED)) {
-#else
-    while ((seen & FST_WORD_ALLOCATED) && (seen & FST_WORD_CONDEMNED)) {
-#endif
-        if (fst_cas64(word, &seen, fst_word_free(seen))) {
-            released(b, oid, bytes, ended);
-            return;
-        }
+    b->released.objects++;
+    b->released.bytes += bytes;
+    if (fst_oid_is_group(oid)) {
+        fst_burial_group(b->burial);
+        fst_end_unreferenced(b->a, fst_oid_group_index(oid));
+        return;
     }
+    fst_burial_object(b->burial, bytes);
+    b->released.more |= fst_release_after_free(b->t, oid);
 }
 
 /* ---- splice and condemn ---- */
-
-static void condemn(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t seen)
-{
-    while ((seen & FST_WORD_ALLOCATED) && !(seen & FST_WORD_CONDEMNED))
-        if (fst_cas64(word, &seen, seen | FST_WORD_CONDEMNED))
-            break;
-    fst_scan_for(&b->scan, oid);
-    b->condemned++;
-}
 
 /* The request of one TAKEN entry. A word that was never SHARED is condemned like any other: the entry may be a withdrawn attempt at an
  * object that somebody else allocated, and is using (mutant M_DIRECTANY of models/references.pml). */
@@ -122,7 +82,8 @@ static void consider(struct fst_batch *b, uint64_t entry)
     uint64_t seen = fst_load_acquire(word);
     if (!(seen & FST_WORD_ALLOCATED) || !fst_entry_matches(entry, seen))
         return;
-    condemn(b, oid, word, seen);
+    fst_words_condemn_one(&b->scan, oid, word, seen);
+    b->condemned++;
 }
 
 /* DROPPED, and a dead process's LIVE, become TAKEN; then what they ask for is considered. */
@@ -153,98 +114,6 @@ static void splice_process(struct fst_batch *b, uint32_t slot)
     }
 }
 
-/* ---- ended children ---- */
-
-typedef void visit_word(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t seen);
-
-static void visit_slab(struct fst_batch *b, uint32_t id, uint32_t child, visit_word *visit)
-{
-    struct fst_slab *s = fst_slab_at(b->a, id);
-    uint32_t class = FST_SLAB_ID_CLASS(id);
-    for (uint32_t k = 0; k < fst_slab_objects(s, class); k++) {
-        uint64_t *word = fst_slab_word(s, class, k);
-        uint64_t seen = fst_load_acquire(word);
-        if (s->child != child || fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE)
-            return; /* it became empty and went */
-        if (seen & FST_WORD_ALLOCATED)
-            visit(b, fst_oid(id, k), word, seen);
-    }
-}
-
-#define SLABS 1024u
-
-/* Every allocated word of an ended child. A drop elsewhere may take an empty slab away meanwhile, so the ids are taken first; the slabs of a
- * child with many are found through the descriptors instead. */
-static void for_each_word(struct fst_batch *b, uint32_t child, visit_word *visit)
-{
-    struct fst_arena *a = b->a;
-    uint32_t ids[SLABS], n = fst_slab_list(a, child, ids, SLABS);
-    for (uint32_t i = 0; i < n && n <= SLABS; i++)
-        visit_slab(b, ids[i], child, visit);
-    for (uint32_t class = 0; n > SLABS && class < FST_SLAB_CLASSES; class ++)
-        for (uint32_t i = 0; i < fst_slab_top(a, class); i++)
-            if (fst_load_relaxed(&fst_slab_at(a, FST_SLAB_ID(class, i))->child) == child)
-                visit_slab(b, FST_SLAB_ID(class, i), child, visit);
-}
-
-static void condemn_child(void *context, uint32_t child)
-{
-    struct fst_batch *b = context;
-    if (fst_state(fst_load_acquire(&fst_child_at(b->a, child)->state)) == FST_CHILD_ENDED)
-        for_each_word(b, child, condemn);
-}
-
-static void release_ended(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t seen)
-{
-    release_condemned(b, oid, word, seen, true);
-}
-
-static void release_words(void *context, uint32_t child)
-{
-    struct fst_batch *b = context;
-    if (b->condemned && fst_state(fst_load_acquire(&fst_child_at(b->a, child)->state)) == FST_CHILD_ENDED)
-        for_each_word(b, child, release_ended);
-}
-
-static void condemn_group(void *context, uint32_t group)
-{
-    struct fst_batch *b = context;
-    uint64_t *word = &fst_group_at(b->a, group)->word;
-    uint64_t seen = fst_load_acquire(word);
-    if (seen & FST_WORD_ALLOCATED)
-        condemn(b, fst_oid_group(group), word, seen);
-}
-
-static void release_group(void *context, uint32_t group)
-{
-    struct fst_batch *b = context;
-    uint64_t *word = &fst_group_at(b->a, group)->word;
-    release_condemned(b, fst_oid_group(group), word, fst_load_acquire(word), true);
-}
-
-static bool of_ended(struct fst_arena *a, uint64_t oid)
-{
-    if (fst_oid_is_group(oid))
-        return fst_state(fst_load_acquire(&fst_group_at(a, fst_oid_group_index(oid))->state)) == FST_GROUP_DESTROYED;
-    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
-    return fst_is_child(a, child) && fst_state(fst_load_acquire(&fst_child_at(a, child)->state)) == FST_CHILD_ENDED;
-}
-
-/* In-flight entries of what was destroyed end: a taker that won is in its table already, one that lost has a bare handle. */
-static void end_inflight(struct fst_batch *b)
-{
-    uint32_t top = fst_inflight_top(b->a);
-    for (uint32_t i = 0; i < top; i++) {
-        uint64_t word = fst_load_acquire(&fst_inflight_at(b->a, i)->word);
-        uint64_t oid = fst_inflight_oid(word);
-#ifdef FST_MUTANT_NO_REVOKE
-        continue;
-#endif
-        if ((word & FST_INFLIGHT_LIVE) && fst_word_of(b->a, oid) && of_ended(b->a, oid))
-            fst_inflight_end(b->a, i, word);
-    }
-}
-
 /* ---- release and empty ---- */
 
 /* Release the object of an entry, if it is TAKEN, and empty the entry. */
@@ -256,7 +125,7 @@ static void finish_entry(struct fst_batch *b, uint64_t *at)
     uint64_t oid = fst_entry_oid(entry), *word = fst_word_of(b->a, oid);
     uint64_t seen = word ? fst_load_acquire(word) : 0;
     if (word && fst_entry_matches(entry, seen) && !lasts(b->a, oid))
-        release_condemned(b, oid, word, seen, false);
+        release(b, oid, word, seen);
     fst_cas64(at, &entry, 0); /* fails when its owner took it back */
 }
 
@@ -289,34 +158,6 @@ static void finish(struct fst_batch *b)
     b->burial = NULL;
 }
 
-/* Every empty slab. Those of TYPESAFE_BY_RCU caches share a grace period; when it is not over in time, the rest of them is left. */
-static void give_back(struct fst_thread *t, const struct fst_batch_options *options)
-{
-    struct fst_arena *a = t->arena;
-    uint32_t top = fst_child_top(a);
-    uint64_t began = fst_now(), bytes = 0, patience = options->timeout;
-    struct fst_revoke revoke = {.a = a, .me = t->name, .others = options->others};
-    struct fst_closed closed;
-    closed.n = closed.now_n = 0;
-again:
-    for (uint32_t i = 0; i < top; i++) {
-        const struct fst_child *c = fst_child_at(a, i);
-        if (fst_state(fst_load_acquire(&c->state)) == FST_CHILD_FREE || fst_load_relaxed(&c->used_pages) == 0)
-            continue;
-        while (!fst_slab_close_empty(&revoke, i, &closed, &bytes) &&
-               fst_slab_give_closed(a, &closed, patience, options->stop, &bytes)) {
-            uint64_t gone = fst_now() - began;
-            patience = gone < options->timeout ? options->timeout - gone : 0;
-        }
-    }
-    fst_slab_give_now(a, &closed, &bytes);
-    if (revoke.want_far && fst_revoke_far(&revoke))
-        goto again;
-    fst_slab_give_closed(a, &closed, patience, options->stop, &bytes);
-    for (uint32_t i = 0; i < top; i++)
-        fst_child_release(a, &i, 1); /* if it has ended */
-}
-
 /* Ours is among the slots that are looked at, and no bound has changed but upwards. */
 static int check_before(struct fst_arena *a)
 {
@@ -345,13 +186,10 @@ static int run(struct fst_batch *b)
     processes = fst_process_top(a);
     for (uint32_t slot = 0; slot < processes; slot++)
         splice_process(b, slot);
-    bool ended = !b->options->drops_only && fst_ended_take(a, b->everything, &b->ended);
+    bool ended = !b->options->drops_only && fst_queue_take(a, b->everything, &b->ended);
     fst_store_relaxed(&a->sb->batch_groups, ended ? b->ended.n_groups : 0);
-    if (ended) {
-        fst_ended_children(a, &b->ended, condemn_child, b);
-        fst_ended_groups(a, &b->ended, condemn_group, b);
-        end_inflight(b);
-    }
+    if (ended)
+        b->condemned += fst_words_condemn(a, &b->ended, &b->scan);
     if (b->condemned) {
         uint64_t began = fst_now();
         fst_full_fence(); /* PAIR(reference): the scan sees the entry of whoever has looked at a word before it was condemned */
@@ -365,11 +203,12 @@ static int run(struct fst_batch *b)
         return fst_damage(a); /* maybe not all references were found: nothing is released */
     finish(b);
     fst_bury_finish(a); /* slabs that the dead were closing go before their children are looked at */
-    if (ended) {
-        b->children = fst_ended_release(a, &b->ended, b->t->name, b->options->stop, release_words, release_group, b);
-    }
+    if (ended && b->ended.walk)
+        fst_finish_unreferenced(a);
+    if (ended)
+        fst_release_ended(a, &b->ended, &b->scan, b->t->name, b->options->stop, &b->released);
     if (b->options->give_back)
-        give_back(b->t, b->options);
+        fst_release_empty(b->t, b->options->others, b->options->timeout, b->options->stop);
     return FST_OK;
 }
 
@@ -393,9 +232,9 @@ static void log_batch(const struct fst_batch *b, uint32_t number, uint64_t began
     fst_store_relaxed(&r->number, 0);
     fst_release_fence(); /* PAIR(record): whoever reads what follows sees the 0 */
     fst_store_relaxed(&r->groups, b->ended.n_groups);
-    fst_store_relaxed(&r->children, (uint32_t)b->children);
-    fst_store_relaxed(&r->objects, b->objects);
-    fst_store_relaxed(&r->bytes, b->bytes);
+    fst_store_relaxed(&r->children, (uint32_t)b->released.children);
+    fst_store_relaxed(&r->objects, b->released.objects);
+    fst_store_relaxed(&r->bytes, b->released.bytes);
     fst_store_relaxed(&r->began, began);
     fst_store_relaxed(&r->duration, fst_now() - began);
     fst_store_relaxed(&r->grace_ns, b->grace_ns);
@@ -430,14 +269,16 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     fst_full_fence(); /* PAIR(batch-number): whoever took the number before this sees its drop spliced by the next batch */
     int rc = fst_verdict(a, run(b));
     if (rc == FST_OK) {
-        fst_add64(&sb->released_objects, b->objects);
-        fst_add64(&sb->released_bytes, b->bytes);
+        fst_add64(&sb->released_objects, b->released.objects);
+        fst_add64(&sb->released_bytes, b->released.bytes);
         if (numbered)
             log_batch(b, fst_load_relaxed(&sb->batches) + 1, began);
         fst_store_relaxed(&sb->batch_dirty, 0);
         if (numbered)
             fst_store_release(&sb->batches, fst_load_relaxed(&sb->batches) + 1);
     }
+    if (options->more && b->released.more)
+        *options->more = true;
     fst_store_relaxed(&sb->batch_groups, 0);
     fst_store_relaxed(&sb->batch_started, 0);
     fst_unlock_all(a, &sb->reaper_lock);
@@ -474,7 +315,7 @@ int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch
         uint32_t done = fst_load_acquire(&sb->batches);
         if ((int32_t)(done - cookie) > 0) {
             if (!mine && options->give_back) /* whoever ran it may keep empty slabs for the next objects */
-                give_back(t, options);
+                fst_release_empty(t, options->others, options->timeout, options->stop);
             return FST_OK;
         }
         uint64_t waited = fst_now() - began;

@@ -25,6 +25,7 @@ struct fst_batch_options {
     bool others;      /* also those that threads of other processes keep to allocate from: may take 10 ms (alloc/revoke.h) */
     uint64_t timeout; /* for the grace period */
     const uint32_t *stop; /* becoming non-zero breaks it off; may be NULL */
+    bool *more;           /* becomes true when something became empty that only another batch can give back; may be NULL */
 };
 
 /* What this process needs to run batches: no batch needs more memory. FST_FULL. */

@@ -9,6 +9,7 @@
 #include "platform/error.h"
 #include "reclaim/reaper.h"
 #include "region/table.h"
+#include "teardown/end.h"
 
 #define CGROUP_V1 0x27e0ebl   /* CGROUP_SUPER_MAGIC, statfs(2) */
 #define CGROUP_V2 0x63677270l /* CGROUP2_SUPER_MAGIC */
@@ -178,10 +179,10 @@ void fst_cgroup_probe(struct fst_arena *a)
         fst_registry_lock(a);
         bool found = fst_load_relaxed(&c->group) == group && fst_group_find(a, group, &index) && index != 0;
         if (found)
-            fst_group_end(a, index, FST_GROUP_DESTROYED);
+            fst_end_group(a, index, FST_GROUP_DESTROYED);
         state = found ? fst_group_at(a, index)->state : 0;
         fst_registry_unlock(a);
         if (found)
-            fst_group_destroy_below(a, index, state);
+            fst_end_groups_below(a, index, state);
     }
 }

@@ -13,10 +13,10 @@
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
 #include "reclaim/cgroup.h"
-#include "reclaim/ending.h"
 #include "reclaim/pressure.h"
 #include "reclaim/reuse.h"
 #include "refs/reftable.h"
+#include "teardown/queue.h"
 
 #define ENOUGH       1024u        /* entries that a batch is worth */
 #define ENOUGH_BYTES (4u << 20)   /* so that objects go round in the processor's cache */
@@ -239,9 +239,12 @@ void fst_reaper_greet(struct fst_arena *a)
         return;
     __atomic_store_n(&r->looked, now, __ATOMIC_RELAXED);
     struct fst_thread *t = fst_process_any_dead(a) ? fst_thread_get(a) : NULL;
-    struct fst_batch_options options = {.deaths = true, .timeout = FST_MS};
+    bool more = false;
+    struct fst_batch_options options = {.deaths = true, .timeout = FST_MS, .more = &more};
     if (t && !t->nest)
         fst_batch_run(t, &options); /* when another one runs, that will do */
+    if (more)
+        fst_reaper_ended(a);
 }
 
 int fst_reaper_create(struct fst_arena *a)

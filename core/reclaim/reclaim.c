@@ -100,10 +100,14 @@ int fst_reclaim(fst_arena *a, uint64_t group, uint64_t timeout)
     int rc = may_wait(a, "reclaiming memory", &t);
     if (rc)
         return rc;
-    struct fst_batch_options options = {.deaths = true, .give_back = true, .others = true, .timeout = timeout};
+    bool more = false;
+    struct fst_batch_options options = {.deaths = true, .give_back = true, .others = true, .timeout = timeout, .more = &more};
     count(a, group, false);
     uint32_t cookie = fst_load_acquire(&a->sb->batches);
-    return fst_batch_wait(t, cookie, &options);
+    rc = fst_batch_wait(t, cookie, &options);
+    if (more)
+        fst_reaper_ended(a);
+    return rc;
 }
 
 void fst_wait_for_memory(fst_arena *a, uint64_t timeout)
@@ -132,7 +136,8 @@ int fst_barrier_wait(fst_arena *a, uint64_t cookie, uint64_t timeout)
     int rc = may_wait(a, "barrier()", &t);
     if (rc)
         return rc;
-    struct fst_batch_options options = {.deaths = true, .give_back = true, .others = true, .timeout = timeout};
+    bool more = false;
+    struct fst_batch_options options = {.deaths = true, .give_back = true, .others = true, .timeout = timeout, .more = &more};
     rc = fst_batch_wait(t, (uint32_t)cookie, &options);
     /* A batch takes so many groups and no more, and one that it found without references is ended by it, and released by the next: go on
      * until all that are queued by now were taken. */
@@ -140,6 +145,8 @@ int fst_barrier_wait(fst_arena *a, uint64_t cookie, uint64_t timeout)
     while (rc == FST_OK && (int32_t)(queued - fst_load_acquire(&a->sb->ended_taken)) > 0 &&
            fst_load_acquire(&a->sb->ended_head) != FST_NONE)
         rc = fst_batch_wait(t, fst_batch_begun(a), &options);
+    if (more)
+        fst_reaper_ended(a);
     return fst_verdict(a, rc);
 }
 

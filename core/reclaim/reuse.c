@@ -89,10 +89,11 @@ static bool reuse(struct fst_thread *t, uint64_t pages, uint64_t used)
         return false;
     /* A reader may have come since we looked. Where its section does not end while others spin, the batch is broken off, and the reaper
      * ends it: until then there are new slabs. */
-    struct fst_batch_options options = {.drops_only = true, .timeout = 0};
+    bool more = false;
+    struct fst_batch_options options = {.drops_only = true, .timeout = 0, .more = &more};
     uint64_t before = fst_load_relaxed(&a->sb->released_objects);
     int rc = fst_batch_run(t, &options);
-    if (rc == FST_TIMEOUT)
+    if (rc == FST_TIMEOUT || more)
         fst_reaper_ended(a);
     return rc == FST_OK && fst_load_relaxed(&a->sb->released_objects) != before;
 }

@@ -5,10 +5,10 @@
 
 #include "alloc/slab.h"
 #include "reclaim/batch.h"
-#include "reclaim/ending.h"
 #include "reclaim/reaper.h"
 #include "refs/word.h"
 #include "support.h"
+#include "teardown/queue.h"
 
 #define MS 1000000ull
 

@@ -20,6 +20,7 @@ C_LAYERS = [
     ["rcu"],
     ["refs"],
     ["alloc"],
+    ["teardown"],
     ["reclaim"],
     ["observe"],
     ["arena"],

@@ -1,4 +1,4 @@
-#include "reclaim/scan.h"
+#include "refs/scan.h"
 
 #include <string.h>
 
@@ -30,9 +30,10 @@ void fst_scan_for(struct fst_scan *s, uint64_t oid)
     s->filter[index] |= 1ull << (slab % 64);
 }
 
-/* A process that has a destroyed group open holds nothing by it: all that it could still learn of it is that it is gone, as when the
- * descriptor is another group's. Its entry then speaks of a past life, like a withdrawn attempt. What claims the group while it ends has it
- * queued once more (fst_group_again). */
+/* A process that has a destroyed group open holds nothing by it: all that it could still learn
+ * of it is that it is gone, as when the descriptor is another group's. Its entry then speaks of
+ * a past life, like a withdrawn attempt. What claims the group while it ends has it queued once
+ * more (fst_group_again). */
 static bool holds_nothing(struct fst_arena *a, uint64_t oid)
 {
 #ifdef FST_MUTANT_HANDLES_HOLD
@@ -55,7 +56,8 @@ static void keep(struct fst_arena *a, uint64_t oid, uint64_t entry, bool any_gen
             return;
 }
 
-/* PAIR(reference): these loads come before those of the processes' entries, to which a reference moves from here. */
+/* PAIR(reference): these loads come before those of the processes' entries, to which a reference
+ * moves from here. */
 static void scan_inflight(struct fst_arena *a, const struct fst_scan *s)
 {
     uint32_t top = fst_inflight_top(a);
@@ -66,8 +68,8 @@ static void scan_inflight(struct fst_arena *a, const struct fst_scan *s)
     }
 }
 
-/* May one of these entries, in whatever state, be of an object that is looked for? Spelled out, for neither compiler unrolls a loop of it: half
- * a nanosecond an entry instead of one. */
+/* May one of these entries, in whatever state, be of an object that is looked for? Spelled out,
+ * for neither compiler unrolls a loop of it: half a nanosecond an entry instead of one. */
 static inline bool may(const struct fst_scan *s, const uint64_t *entries)
 {
 #define MAY(k) fst_scan_bits(s, fst_load_relaxed(&entries[k]) >> FST_ENTRY_SLAB_SHIFT)

@@ -1,13 +1,16 @@
-/* scan.h - which of the condemned objects does somebody still refer to? Step 4 of a batch (reclaim/batch.h).
+/* scan.h - which of the condemned objects does somebody still refer to? Step 4 of a batch
+ * (reclaim/batch.h).
  *
- * It looks at every in-flight entry and every entry of every process, and takes CONDEMNED away where one speaks of an object of ours. Nearly
- * none does: so a filter by slab, in this process's own memory, says of most entries at once that they do not, and the entries' own bits are its
+ * It looks at every in-flight entry and every entry of every process, and takes CONDEMNED away
+ * where one speaks of an object of ours. Nearly none does: so a filter by slab, in this process's
+ * own memory, says of most entries at once that they do not, and the entries' own bits are its
  * index. That makes it a load, a load from the processor's nearest cache and a test for each entry.
  *
- * Killed in here: some words are not CONDEMNED any more. The next batch begins again over everything.
+ * Killed in here: some words are not CONDEMNED any more. The next batch begins again over
+ * everything.
  */
-#ifndef FST_RECLAIM_SCAN_H
-#define FST_RECLAIM_SCAN_H
+#ifndef FST_REFS_SCAN_H
+#define FST_REFS_SCAN_H
 
 #include "refs/word.h"
 #include "region/region.h"
@@ -16,8 +19,9 @@
 #define FST_SCAN_FEW   64u   /* words of it that are cleared one by one: all of it is more than a small batch looks at */
 
 struct fst_scan {
-    uint64_t filter[FST_SCAN_WORDS]; /* bit: a slab of which an object is looked for has this low part of its id */
-    uint32_t used;                   /* words of it that are not 0; the first of them: */
+    /* bit: a slab of which an object is looked for has this low part of its id */
+    uint64_t filter[FST_SCAN_WORDS];
+    uint32_t used; /* words of it that are not 0; the first of them: */
     uint16_t words[FST_SCAN_FEW];
 };
 
@@ -38,7 +42,8 @@ static inline bool fst_scan_has(const struct fst_scan *s, uint64_t oid)
     return fst_scan_bits(s, fst_oid_slab(oid)) & 1;
 }
 
-/* Take CONDEMNED away from what is referred to. After the objects were condemned, a fence and a grace period. */
+/* Take CONDEMNED away from what is referred to. After the objects were condemned, a fence and a
+ * grace period. */
 void fst_scan(struct fst_arena *a, const struct fst_scan *s);
 
 #endif

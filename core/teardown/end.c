@@ -1,0 +1,192 @@
+#include "teardown/end.h"
+
+#include <string.h>
+
+#include "alloc/active.h"
+#include "alloc/cache.h"
+#include "alloc/children.h"
+#include "alloc/group.h"
+#include "alloc/names.h"
+#include "platform/atomics.h"
+#include "platform/error.h"
+#include "platform/futex.h"
+#include "refs/word.h"
+#include "teardown/release.h"
+#include "teardown/users.h"
+
+/* ---- groups ---- */
+
+void fst_end_group(struct fst_arena *a, uint32_t index, enum fst_group_state state)
+{
+    struct fst_group *g = fst_group_at(a, index);
+    uint32_t now = fst_state(g->state);
+    if (now == FST_GROUP_FREE || now >= (uint32_t)state)
+        return;
+    if (now == FST_GROUP_LIVE) {
+        if (g->name[0])
+            fst_names_remove(a, FST_NAMES_GROUP, index);
+        fst_store_relaxed(&g->ended_at, fst_now());
+    }
+    fst_store_release(&g->state, fst_state_moved(g->state, state));
+    fst_children_end_group(a, index, state == FST_GROUP_DESTROYED ? FST_CHILD_ENDED : FST_CHILD_OFFLINE);
+    fst_registry_queue_group(a, index);
+}
+
+/* The group after this one among those below `top`, a parent before those below it; FST_NONE:
+ * that was the last. */
+static uint32_t next_below(struct fst_arena *a, uint32_t index, uint32_t top)
+{
+    const struct fst_group *g = fst_group_at(a, index);
+    uint32_t steps = 0;
+    if (g->first_group != FST_NONE)
+        return g->first_group;
+    while (index != top && g->next_sibling == FST_NONE) {
+        index = g->parent;
+        if (!fst_step(a, FST_T_GROUP, index, &steps))
+            return FST_NONE;
+        g = fst_group_at(a, index);
+    }
+    return index == top ? FST_NONE : g->next_sibling;
+}
+
+#define LOT 256u /* groups ended in one section of the lock */
+
+void fst_end_groups_below(struct fst_arena *a, uint32_t top, uint64_t state)
+{
+    uint32_t at = top, steps = 0;
+    uint64_t seen = state;
+    while (at != FST_NONE) {
+        fst_registry_lock(a);
+        /* A batch may have released where we were: begin again. What is destroyed stays so, and
+         * the top goes after all below it. */
+        if (fst_group_at(a, at)->state != seen) {
+            at = top;
+            steps = 0;
+        }
+        if (fst_group_at(a, top)->state != state)
+            at = FST_NONE;
+        for (uint32_t n = 0; at != FST_NONE && n < LOT; n++) {
+            at = next_below(a, at, top);
+            if (fst_step(a, FST_T_GROUP, at, &steps))
+                fst_end_group(a, at, FST_GROUP_DESTROYED);
+            if (fst_is_damaged(a))
+                at = FST_NONE;
+        }
+        seen = at == FST_NONE ? 0 : fst_group_at(a, at)->state;
+        fst_registry_unlock(a);
+    }
+}
+
+#define MINE 16u /* children that a thread lets go of at once; a batch takes the others from it */
+
+int fst_end_group_by_id(struct fst_arena *a, uint64_t id, enum fst_group_state state, uint32_t *children)
+{
+    struct fst_thread *t = fst_thread_current;
+    uint32_t index, mine[MINE], n_mine = 0;
+    uint64_t now = 0;
+    bool below = false;
+    *children = 0;
+    fst_registry_lock(a);
+    bool found = fst_group_find(a, id, &index);
+    if (found && index != 0) {
+        struct fst_children w = fst_children_of_group(a, index);
+        for (uint32_t child; (child = fst_children_next(&w)) != FST_NONE; ++*children)
+            if (n_mine < MINE && t->arena == a && fst_active_is(t, child))
+                mine[n_mine++] = child;
+        fst_end_group(a, index, state);
+        now = fst_group_at(a, index)->state;
+        below = state == FST_GROUP_DESTROYED && fst_group_at(a, index)->children != 0;
+    }
+    fst_registry_unlock(a);
+    for (uint32_t i = 0; i < n_mine; i++)
+        fst_active_let_go(t, mine[i]);
+    if (below)
+        fst_end_groups_below(a, index, now);
+    if (found && index == 0)
+        return fst_fail(FST_INVALID, "the root group lives as long as its arena");
+    return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the group is gone"));
+}
+
+void fst_end_unreferenced(struct fst_arena *a, uint32_t group)
+{
+    struct fst_group *g = fst_group_at(a, group);
+    if (fst_state(fst_load_acquire(&g->state)) > FST_GROUP_LIVE && (fst_load_relaxed(&g->flags) & FST_GROUP_QUEUED))
+        return; /* ended already, and the batch that has taken it, or will, releases it */
+    fst_registry_lock(a);
+    if (!(fst_load_acquire(&g->word) & FST_WORD_ALLOCATED)) {
+        fst_end_group(a, group, FST_GROUP_CLOSED);
+        fst_release_group(a, group);
+    }
+    fst_registry_unlock(a);
+}
+
+/* ---- caches ---- */
+
+enum fst_end_cache fst_end_name(struct fst_arena *a, uint64_t cache, uint32_t *body, char name[FST_NAME_MAX])
+{
+    uint32_t index;
+    enum fst_end_cache what = FST_END_NOTHING;
+    fst_registry_lock(a);
+    if (fst_cache_body(a, cache, body) && fst_cache_find(a, cache, &index)) {
+        memcpy(name, fst_cache_at(a, index)->name, FST_NAME_MAX);
+        what = fst_cache_unname(a, index) ? FST_END_NAME : FST_END_LAST;
+    } else if (fst_cache_retired(a, cache)) {
+        what = FST_END_RETIRED;
+        *body = (uint32_t)cache;
+        memcpy(name, fst_cache_at(a, *body)->name, FST_NAME_MAX);
+        if (!fst_cache_find(a, cache, &index) || fst_state(fst_cache_at(a, index)->state) != FST_CACHE_RETIRED)
+            /* gone, or it lives on by other names, whose users are their business */
+            what = FST_END_NAME;
+    }
+    fst_registry_unlock(a);
+    return what;
+}
+
+enum fst_end_cache fst_end_retired(struct fst_arena *a, uint64_t cache, uint32_t body, const char *name)
+{
+    uint32_t index;
+    struct fst_users u = fst_users_count(a, body);
+    if ((!u.references && !u.in_flight) || !fst_cache_find(a, cache, &index))
+        return FST_END_RETIRED;
+    fst_users_busy(name, &u);
+    return FST_END_BUSY;
+}
+
+/* Still the last name, now that nobody uses an object: end the body. */
+static enum fst_end_cache end_last(struct fst_arena *a, uint64_t cache, uint32_t body, uint64_t *ended)
+{
+    uint32_t index, now;
+    enum fst_end_cache what = FST_END_NOTHING;
+    fst_registry_lock(a);
+    if (fst_cache_body(a, cache, &now) && now == body && fst_cache_find(a, cache, &index)) {
+        what = fst_cache_unname(a, index) ? FST_END_NAME : FST_END_LAST;
+        if (what == FST_END_LAST)
+            fst_cache_end(a, index, body, FST_CACHE_ENDED);
+        *ended = fst_cache_at(a, body)->state;
+    }
+    fst_registry_unlock(a);
+    return what;
+}
+
+static void queue(struct fst_arena *a, uint32_t body, uint64_t ended)
+{
+    fst_registry_lock(a);
+    fst_registry_queue_cache(a, body, ended);
+    fst_registry_unlock(a);
+}
+
+enum fst_end_cache fst_end_cache(struct fst_arena *a, uint64_t cache, uint32_t body, const char *name, uint32_t *children)
+{
+    uint64_t ended = 0;
+    *children = 0;
+    fst_cache_lock_ending(a, body);
+    enum fst_end_cache what = fst_users_none(a, body, name) ? end_last(a, cache, body, &ended) : FST_END_BUSY;
+    if (what == FST_END_LAST) {
+        *children = fst_children_end_cache(a, body, FST_CHILD_ENDED);
+        queue(a, body, ended);
+    } else if (what != FST_END_BUSY) {
+        fst_children_resume(a, body);
+    }
+    fst_cache_unlock_ending(a, body);
+    return what;
+}

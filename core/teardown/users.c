@@ -1,0 +1,98 @@
+#include "teardown/users.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "alloc/children.h"
+#include "alloc/revoke.h"
+#include "crash/process.h"
+#include "platform/atomics.h"
+#include "platform/error.h"
+#include "refs/inflight.h"
+#include "refs/reftable.h"
+#include "refs/word.h"
+
+static bool of_cache(struct fst_arena *a, uint64_t oid, uint32_t cache)
+{
+    if (fst_oid_is_group(oid))
+        return false;
+    const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
+    return fst_is_child(a, s->child) && fst_child_at(a, s->child)->cache == cache;
+}
+
+/* Its group was destroyed: the next batch ends the message. */
+static bool ends(struct fst_arena *a, uint64_t oid)
+{
+    return fst_state(fst_load_acquire(&fst_child_at(a, fst_slab_at(a, fst_oid_slab(oid))->child)->state)) == FST_CHILD_ENDED;
+}
+
+static bool counts(struct fst_arena *a, uint64_t entry, uint32_t cache)
+{
+    if (fst_entry_state(entry) != FST_ENTRY_LIVE)
+        return false;
+    uint64_t oid = fst_entry_oid(entry), *word = fst_word_of(a, oid);
+    if (!word || !of_cache(a, oid, cache))
+        return false;
+    uint64_t w = fst_load_acquire(word);
+    return (w & FST_WORD_ALLOCATED) && fst_entry_matches(entry, w);
+}
+
+static void count_process(struct fst_arena *a, uint32_t slot, uint32_t cache, struct fst_users *u)
+{
+    const struct fst_process *p = fst_process_at(a, slot);
+    struct fst_table_look look;
+    uint32_t n = 0;
+    if (!fst_refs_look(a, slot, &look))
+        return; /* fst_cache_destroy has seen that it may */
+    for (uint32_t i = 0; i < look.top; i++)
+        n += counts(a, fst_load_acquire(&look.entries[i]), cache);
+    fst_refs_looked(&look);
+    if (!n || !fst_process_alive(a, slot))
+        return;
+    size_t at = strlen(u->names);
+    snprintf(u->names + at, sizeof u->names - at, "%s%u by pid %d (%.15s)", at ? ", " : "", n, p->pid, p->command);
+    u->references += n;
+    u->processes++;
+}
+
+struct fst_users fst_users_count(struct fst_arena *a, uint32_t cache)
+{
+    struct fst_users u = {0};
+    uint32_t top = fst_inflight_top(a);
+    for (uint32_t i = 0; i < top; i++) {
+        uint64_t word = fst_load_acquire(&fst_inflight_at(a, i)->word);
+        uint64_t oid = fst_inflight_oid(word);
+        u.in_flight += (word & FST_INFLIGHT_LIVE) && fst_word_of(a, oid) && of_cache(a, oid, cache) && !ends(a, oid);
+    }
+    top = fst_process_top(a);
+    for (uint32_t slot = 0; slot < top; slot++)
+        if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) == FST_PROCESS_LIVE)
+            count_process(a, slot, cache, &u);
+    return u;
+}
+
+int fst_users_busy(const char *name, const struct fst_users *u)
+{
+    return fst_fail(FST_BUSY, "cache %s is in use: %u references of %u processes (%s), %u in flight", name, u->references,
+                    u->processes, u->names[0] ? u->names : "none", u->in_flight);
+}
+
+/* One of the two sees the other: a resolve under way writes its entry, then looks at the child's
+ * state; we set the state, fence, then look at the entries. PAIR(cache-ending). An allocation
+ * says that it is under way, and looks at the state then: those of this process are waited for.
+ * In another process one that just began may not show: its Block then outlives the cache, as one
+ * does that outlives its group. */
+bool fst_users_none(struct fst_arena *a, uint32_t body, const char *name)
+{
+#ifndef FST_MUTANT_NO_SUSPENSION
+    fst_children_suspend(a, body);
+#endif
+    fst_full_fence();
+    fst_revoke_suspended(a, body);
+    struct fst_users u = fst_users_count(a, body);
+    if (!u.references && !u.in_flight && !fst_is_damaged(a))
+        return true;
+    fst_children_resume(a, body);
+    fst_users_busy(name, &u);
+    return false;
+}

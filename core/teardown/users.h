@@ -1,0 +1,28 @@
+/* users.h - does anybody use an object of a cache? What destroy() of its last name asks.
+ *
+ * A refused destroy() changes nothing: the children are ENDING while it looks, and LIVE again when
+ * it has found somebody.
+ */
+#ifndef FST_TEARDOWN_USERS_H
+#define FST_TEARDOWN_USERS_H
+
+#include "region/region.h"
+
+struct fst_users {
+    uint32_t processes, references, in_flight;
+    char names[256]; /* of the processes, with pids and counts, for people */
+};
+
+/* Who uses objects of the cache `body` now. In-flight references that the next batch ends do not
+ * count. */
+struct fst_users fst_users_count(struct fst_arena *a, uint32_t body);
+
+/* FST_BUSY, with a sentence that names them. */
+int fst_users_busy(const char *name, const struct fst_users *u);
+
+/* Look for users of the cache `body`, called `name`, whose lock `ending` is held. True: there
+ * are none, and its children are ENDING. False: there are, or damage was noticed; its children
+ * are LIVE, and fst_last_error() names the users. */
+bool fst_users_none(struct fst_arena *a, uint32_t body, const char *name);
+
+#endif

@@ -1,0 +1,159 @@
+#include "teardown/words.h"
+
+#include "alloc/slab.h"
+#include "platform/atomics.h"
+#include "refs/inflight.h"
+#include "refs/word.h"
+
+/* ---- one word ---- */
+
+void fst_words_condemn_one(struct fst_scan *scan, uint64_t oid, uint64_t *word, uint64_t seen)
+{
+    while ((seen & FST_WORD_ALLOCATED) && !(seen & FST_WORD_CONDEMNED))
+        if (fst_cas64(word, &seen, seen | FST_WORD_CONDEMNED))
+            break;
+    fst_scan_for(scan, oid);
+}
+
+/* Of objects without a common size, what was asked for. Before the word is free, or the slab may
+ * be another one. */
+static uint64_t bytes_of(const struct fst_arena *a, uint64_t oid)
+{
+    if (fst_oid_is_group(oid))
+        return 0;
+    const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
+    uint32_t child = fst_load_relaxed(&s->child);
+    uint64_t asked = fst_load_relaxed(&s->asked);
+    return asked ? asked : fst_is_child(a, child) ? fst_child_at(a, child)->stride : 0;
+}
+
+bool fst_words_release_one(struct fst_arena *a, const struct fst_scan *scan, uint64_t oid, uint64_t *word, uint64_t seen,
+                           uint64_t *bytes)
+{
+    if (!fst_scan_has(scan, oid))
+        return false;
+    *bytes = bytes_of(a, oid);
+#ifdef FST_MUTANT_RELEASE_UNCONDEMNED
+    while ((seen & FST_WORD_ALLOCATED))
+#else
+    while ((seen & FST_WORD_ALLOCATED) && (seen & FST_WORD_CONDEMNED))
+#endif
+        if (fst_cas64(word, &seen, fst_word_free(seen)))
+            return true;
+    return false;
+}
+
+/* ---- all words of a child ---- */
+
+/* What a visit to the words is for. */
+struct visit {
+    struct fst_arena *a;
+    struct fst_scan *condemn;       /* condemn them, and look for them here; */
+    const struct fst_scan *release; /* or free those that this has looked for */
+    struct fst_released *released;
+    uint64_t condemned;
+};
+
+static void visit_word(struct visit *v, uint64_t oid, uint64_t *word, uint64_t seen)
+{
+    uint64_t bytes;
+    if (v->condemn) {
+        fst_words_condemn_one(v->condemn, oid, word, seen);
+        v->condemned++;
+    } else if (fst_words_release_one(v->a, v->release, oid, word, seen, &bytes)) {
+        v->released->objects++;
+        v->released->bytes += bytes;
+    }
+}
+
+static void visit_slab(struct visit *v, uint32_t id, uint32_t child)
+{
+    struct fst_slab *s = fst_slab_at(v->a, id);
+    uint32_t class = FST_SLAB_ID_CLASS(id);
+    for (uint32_t k = 0; k < fst_slab_objects(s, class); k++) {
+        uint64_t *word = fst_slab_word(s, class, k);
+        uint64_t seen = fst_load_acquire(word);
+        if (s->child != child || fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE)
+            return; /* it became empty and went */
+        if (seen & FST_WORD_ALLOCATED)
+            visit_word(v, fst_oid(id, k), word, seen);
+    }
+}
+
+#define SLABS 1024u
+
+/* Every allocated word of a child, if it was destroyed: those of an OFFLINE one live on. A drop
+ * elsewhere may take an empty slab away meanwhile, so the ids are taken first; the slabs of a
+ * child with many are found through the descriptors instead. */
+static void visit_child(struct visit *v, uint32_t child)
+{
+    struct fst_arena *a = v->a;
+    if (fst_state(fst_load_acquire(&fst_child_at(a, child)->state)) != FST_CHILD_ENDED)
+        return;
+    uint32_t ids[SLABS], n = fst_slab_list(a, child, ids, SLABS);
+    for (uint32_t i = 0; i < n && n <= SLABS; i++)
+        visit_slab(v, ids[i], child);
+    for (uint32_t class = 0; n > SLABS && class < FST_SLAB_CLASSES; class ++)
+        for (uint32_t i = 0; i < fst_slab_top(a, class); i++)
+            if (fst_load_relaxed(&fst_slab_at(a, FST_SLAB_ID(class, i))->child) == child)
+                visit_slab(v, FST_SLAB_ID(class, i), child);
+}
+
+/* ---- condemning ---- */
+
+static bool of_ended(struct fst_arena *a, uint64_t oid)
+{
+    if (fst_oid_is_group(oid))
+        return fst_state(fst_load_acquire(&fst_group_at(a, fst_oid_group_index(oid))->state)) == FST_GROUP_DESTROYED;
+    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
+    return fst_is_child(a, child) && fst_state(fst_load_acquire(&fst_child_at(a, child)->state)) == FST_CHILD_ENDED;
+}
+
+/* In-flight entries of what was destroyed end: a taker that won is in its table already, one
+ * that lost has a bare handle. */
+static void end_inflight(struct fst_arena *a)
+{
+    uint32_t top = fst_inflight_top(a);
+    for (uint32_t i = 0; i < top; i++) {
+        uint64_t word = fst_load_acquire(&fst_inflight_at(a, i)->word);
+        uint64_t oid = fst_inflight_oid(word);
+#ifdef FST_MUTANT_NO_REVOKE
+        continue;
+#endif
+        if ((word & FST_INFLIGHT_LIVE) && fst_word_of(a, oid) && of_ended(a, oid))
+            fst_inflight_end(a, i, word);
+    }
+}
+
+uint64_t fst_words_condemn(struct fst_arena *a, const struct fst_ended *ended, struct fst_scan *scan)
+{
+    struct visit v = {.a = a, .condemn = scan};
+    struct fst_ended_children children = {.a = a, .ended = ended};
+    struct fst_ended_groups groups = {.a = a, .ended = ended};
+    for (uint32_t child; (child = fst_ended_next_child(&children)) != FST_NONE;)
+        visit_child(&v, child);
+    for (uint32_t group; (group = fst_ended_next_group(&groups)) != FST_NONE;) {
+        uint64_t *word = &fst_group_at(a, group)->word;
+        uint64_t seen = fst_load_acquire(word);
+        if (seen & FST_WORD_ALLOCATED)
+            visit_word(&v, fst_oid_group(group), word, seen);
+    }
+    end_inflight(a);
+    return v.condemned;
+}
+
+/* ---- freeing ---- */
+
+void fst_words_release_child(struct fst_arena *a, const struct fst_scan *scan, uint32_t child, struct fst_released *r)
+{
+    struct visit v = {.a = a, .release = scan, .released = r};
+    if (scan->used)
+        visit_child(&v, child);
+}
+
+void fst_words_release_group(struct fst_arena *a, const struct fst_scan *scan, uint32_t group, struct fst_released *r)
+{
+    uint64_t *word = &fst_group_at(a, group)->word, bytes;
+    if (fst_words_release_one(a, scan, fst_oid_group(group), word, fst_load_acquire(word), &bytes))
+        r->objects++;
+}
