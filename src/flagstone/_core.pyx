@@ -21,7 +21,6 @@ from cpython.buffer cimport (
     PyBUF_F_CONTIGUOUS, PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.list cimport PyList_GET_ITEM
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject_RichCompare, destructor
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
@@ -45,9 +44,12 @@ cdef extern from *:
     #include <string.h>
     #include "flagstone.h"
 
+    static inline int fst_py_load(int *flag) {
+        return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+    }
     /* Counts that threads share. enter() refuses to wake the dead: a count of 0 stays 0. */
     static inline int fst_py_enter(int *count) {
-        int seen = __atomic_load_n(count, __ATOMIC_RELAXED);
+        int seen = fst_py_load(count);
         while (seen != 0)
             if (__atomic_compare_exchange_n(count, &seen, seen + 1, 1,
                                             __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
@@ -57,8 +59,10 @@ cdef extern from *:
     static inline int fst_py_leave(int *count) {
         return __atomic_sub_fetch(count, 1, __ATOMIC_ACQ_REL) == 0;
     }
-    static inline int fst_py_load(int *flag) {
-        return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+    /* Between enter() and leave(): from now on leave() does not answer that nobody is left. */
+    static inline void fst_py_stay(int *count) {
+        if (!(fst_py_load(count) & (1 << 30)))
+            __atomic_fetch_or(count, 1 << 30, __ATOMIC_ACQ_REL);
     }
     static inline int fst_py_swap(int *flag, int value) {
         return __atomic_exchange_n(flag, value, __ATOMIC_ACQ_REL);
@@ -75,6 +79,11 @@ cdef extern from *:
             Py_END_ALLOW_THREADS
         }
         return status;
+    }
+
+    /* Of a list of one. Its argument is no object to Cython, which would count it once more, and less. */
+    static inline PyObject *fst_py_only_item(PyObject *list) {
+        return PyList_GET_ITEM(list, 0);
     }
 
     /* Blocks that have ended, to begin again: a Block comes and goes as often as an object, and making one anew is as dear as the
@@ -94,6 +103,10 @@ cdef extern from *:
         PyObject *block = fst_py_spare[--fst_py_spares];
         _Py_NewReference(block);
         return block;
+    }
+
+    static inline void fst_py_keep_weak_references_at(PyTypeObject *type, Py_ssize_t offset) {
+        type->tp_weaklistoffset = offset;
     }
 
     /* alloc() without arguments, which is nearly every one, goes past what Cython makes to take arguments apart. */
@@ -130,17 +143,23 @@ cdef extern from *:
     """
     int enter "fst_py_enter"(int *count) nogil
     int leave "fst_py_leave"(int *count) nogil
+    void stay "fst_py_stay"(int *count) nogil
     int load "fst_py_load"(int *flag) nogil
     int swap "fst_py_swap"(int *flag, int value) nogil
     int alloc_long "fst_py_alloc_long"(fst_arena *arena, uint64_t child, fst_ref *out)
+    PyObject *only_item "fst_py_only_item"(PyObject *list)
     int spares "fst_py_spares"
     int put_aside "fst_py_put_aside"(PyObject *block) noexcept
     Block again "fst_py_again"()
+    void keep_weak_references_at "fst_py_keep_weak_references_at"(PyTypeObject *type, Py_ssize_t offset)
     void shorten_alloc "fst_py_shorten_alloc"(object method, object (*plain)(object))
     struct fst_py_texts:
         char *bytes
         size_t size
     void fst_py_collect(void *context, const char *text) noexcept nogil
+
+cdef extern from "Python.h":
+    void PyObject_ClearWeakRefs(PyObject *block) noexcept
 
 cdef extern from "numpy/arrayobject.h":
     # Not in NumPy's own pxd. Takes over one reference to `dtype`.
@@ -307,9 +326,12 @@ cdef class Block:
     cdef PyObject *_attachment  # NULL: never filled
     cdef PyObject *_format      # NULL: plain bytes
     cdef fst_ref ref
-    # 1 for the Block itself until free(), and 1 for each view; at 0 the reference is dropped.
+    # 1 for the Block itself until free(), and 1 for each view; at 0 the reference is dropped. Once a buffer was given out it
+    # stays until the end of this object: `np.ndarray(shape, dtype, buffer=block)` gives the buffer back at once, keeps the
+    # object, and goes on looking at the bytes.
     cdef int life
     cdef int freed
+    cdef PyObject *_weak        # the weak references to it, which are Python's
 
     def __init__(self):
         raise TypeError("a Block is made by Cache.alloc(), Arena.alloc(), put() or get()")
@@ -404,6 +426,36 @@ cdef class Block:
         return array
 
     @property
+    def shape(self):
+        """Of `array`: a tuple."""
+        self.use()
+        return (self.ref.nbytes,) if self._format == NULL else (<Format>self._format).shape
+
+    @property
+    def dtype(self):
+        """Of `array`."""
+        self.use()
+        return _BYTE if self._format == NULL else (<Format>self._format).dtype
+
+    @property
+    def ndim(self):
+        """Of `array`."""
+        self.use()
+        return 1 if self._format == NULL else (<Format>self._format).ndim
+
+    def __len__(self):
+        self.use()
+        if self._format == NULL:
+            return self.ref.nbytes
+        if (<Format>self._format).ndim == 0:
+            raise TypeError("this Block has no dimension, so no len(): see .shape")
+        return (<Format>self._format).dims[0]
+
+    def __bool__(self):
+        # Whatever its len() is: a Block is there.
+        return True
+
+    @property
     def _address(self):
         """Of its first byte, in this process; also when it was freed."""
         return <size_t>self.ref.data
@@ -445,6 +497,7 @@ cdef class Block:
             if format.ndim > 1 and flags & PyBUF_F_CONTIGUOUS == PyBUF_F_CONTIGUOUS:
                 raise BufferError("a Block is in C order")
         self.export()
+        stay(&self.life)
         buffer.obj = self
         buffer.buf = self.ref.data
         buffer.len = <Py_ssize_t>self.size()
@@ -493,7 +546,9 @@ cdef class Block:
         """Free the object for everyone.
 
         Handles to it go stale and this Block raises `Closed` from now on; views, other holders and
-        messages in flight keep the bytes until they let go. Never waits.
+        messages in flight keep the bytes until they let go, and so does this Block itself if a
+        buffer of it was ever given out (`memoryview(block)`, `np.ndarray(..., buffer=block)`).
+        Never waits.
 
         Raises:
             Closed: this Block was freed before.
@@ -578,6 +633,15 @@ cdef class Block:
     def __deepcopy__(self, memo):
         return _hooks.deepcopy(self)
 
+    def __dask_tokenize__(self):
+        # Dask's name for it: the object's, in whichever process, and not its content's.
+        return "flagstone.Block", self.handle.__bytes__()
+
+    def _repr_html_(self):
+        if load(&self.freed) or not load(&self.life):
+            return "<p>Block, freed</p>"
+        return _hooks.html_of(self, self.attachment(), self.format())
+
     def __repr__(self):
         if load(&self.freed) or not load(&self.life):
             return "<Block, freed>"
@@ -612,6 +676,9 @@ cdef void _end_block(PyObject *self) noexcept:
     cdef PyObject *format = (<Block>self)._format
     if (<Block>self).life:
         fst_drop((<Attachment>attachment).ptr, &(<Block>self).ref)
+    # Before the object may begin again: its callbacks run anything, also allocations.
+    if (<Block>self)._weak != NULL:
+        PyObject_ClearWeakRefs(self)
     if not put_aside(self):
         _block_rest(self)
     Py_XDECREF(format)
@@ -636,6 +703,12 @@ cdef void _end_view(PyObject *self) noexcept:
     _view_rest(self)
 
 
+# Instead of Cython's `__weakref__`, which a function cannot read: _end_block() has to, for a Block that begins again.
+cdef void _allow_weak_references(Block block) noexcept:
+    keep_weak_references_at(<PyTypeObject *>Block, <char *>&block._weak - <char *><PyObject *>block)
+
+
+_allow_weak_references(Block.__new__(Block))
 (<PyTypeObject *>Block).tp_dealloc = _end_block
 (<PyTypeObject *>View).tp_dealloc = _end_view
 
@@ -1269,7 +1342,7 @@ cdef class Link:
 
     cdef inline PyObject *own(self) except NULL:
         # A reference for who keeps it in a plain pointer; counted once, and not for a variable, too.
-        cdef PyObject *attachment = PyList_GET_ITEM(self.box, 0)
+        cdef PyObject *attachment = only_item(<PyObject *>self.box)
         if attachment == <PyObject *>None:
             raise Closed("the arena is closed")
         Py_INCREF(<object>attachment)
@@ -1357,6 +1430,7 @@ cdef class GroupCache:
     cdef readonly uint64_t _size
     cdef readonly uint64_t _cache_id
     cdef readonly uint64_t _group_id
+    cdef object __weakref__
 
     def __cinit__(self, Link link not None, GroupRef ref, Format format, uint64_t size,
                   uint64_t cache_id, uint64_t group_id):
@@ -1461,7 +1535,7 @@ cdef class GroupCache:
 
 cdef object _alloc_plain(GroupCache self):
     # GroupCache.alloc() without arguments: as _fill(), as far as nothing goes wrong.
-    cdef PyObject *attachment = PyList_GET_ITEM(self.link.box, 0)
+    cdef PyObject *attachment = only_item(<PyObject *>self.link.box)
     cdef int status
     cdef Block block
     if not spares or attachment == <PyObject *>None:

@@ -5,6 +5,7 @@ speed.
 from __future__ import annotations
 
 import copyreg
+import html
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,6 +145,32 @@ def _repr(block: Block, attachment: Attachment, form: Format | None) -> str:
     return f"<Block{kind} in arena {where!r}{owner}, {format_size(block.nbytes)}{what}>"
 
 
+def _repr_html(block: Block, attachment: Attachment, form: Format | None) -> str:
+    """What a notebook shows: the facts, and NumPy's short text of the content."""
+    rows = [
+        ("shape", str(block.shape)),
+        ("dtype", str(block.dtype)),
+        ("size", format_size(block.nbytes)),
+        ("arena", arena_name(attachment.path) or "anonymous"),
+    ]
+    try:
+        cache, group = block._owner()
+        info = attachment.cache_look(cache)
+        if not info["flags"] & SIZE_CLASS:
+            rows.append(("cache", text(info["name"])))
+        if group != attachment.root_group:
+            rows.append(("group", text(attachment.group_info(group)["name"]) or f"{group!r}"))
+    except FlagstoneError as error:
+        rows.append(("state", str(error)))
+    with np.printoptions(threshold=100, edgeitems=2):
+        content = str(block.array)
+    facts = "".join(
+        f'<tr><th style="text-align: left">{name}</th><td>{html.escape(value)}</td></tr>'
+        for name, value in rows
+    )
+    return f"<p>Block</p><table>{facts}</table><pre>{html.escape(content)}</pre>"
+
+
 class Hooks:
     """What the binding leaves to Python: it calls these by name."""
 
@@ -173,6 +200,7 @@ class Hooks:
     reduce_bound = staticmethod(_reduce_bound)
     repr_bound = staticmethod(repr_bound)
     repr_of = staticmethod(_repr)
+    html_of = staticmethod(_repr_html)
     weak = staticmethod(make_weak)
 
 

@@ -60,6 +60,7 @@ class Cache:
     """
 
     __slots__ = (
+        "__weakref__",
         "_align",
         "_flags",
         "_format",

@@ -30,7 +30,7 @@ class Teardown:
     last seen.
     """
 
-    __slots__ = ("_batch", "_bytes", "_id", "_kind", "_link", "_name")
+    __slots__ = ("__weakref__", "_batch", "_bytes", "_id", "_kind", "_link", "_name")
 
     def __init__(
         self,

@@ -434,6 +434,7 @@ class TestFree:
         block = filled(cache)
         message = pickle.dumps(block)
         block.free()
+        del block
         assert arena.drop_in_flight() == 1
         arena.barrier()
         assert cache.stats.allocated == 0

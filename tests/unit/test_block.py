@@ -273,6 +273,9 @@ def test_free(arena, cache):
         arena.get(handle)
     del again
     view.release()
+    block = (
+        None  # a buffer was given out: NumPy may keep nothing but the Block, and look at its bytes
+    )
     arena.barrier()
     assert cache.stats.allocated == 0
 
