@@ -187,7 +187,8 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
         return fst_fail_errno(FST_OS, errno, "cannot make a file of %llu bytes", (unsigned long long)fst_superblock_file_size(sb));
     int error = fst_commit(a->fd, 0, FST_PAGE);
     if (error)
-        return fst_fail_errno(error == ENOSPC || error == ENOMEM ? FST_FULL : FST_OS, error, "no room for an arena's first page");
+        return fst_fail_errno(error == ENOSPC || error == ENOMEM ? FST_FULL : FST_OS, error,
+                              "%s has no room for an arena's first page", fst_commit_refused_by());
     if (pwrite(a->fd, sb, sizeof *sb, 0) != (ssize_t)sizeof *sb)
         return fst_fail_errno(FST_OS, errno, "cannot write the superblock");
     if (!o->path)

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include "platform/memlimit.h"
+
 static void *map_at(void *where, int flags, int fd, uint64_t offset, uint64_t length, bool writable, bool huge_pages)
 {
     int prot = PROT_READ | (writable ? PROT_WRITE : 0);
@@ -54,9 +56,19 @@ void *fst_map_private(uint64_t length)
     return base;
 }
 
+static _Thread_local char refused_by[512];
+
+const char *fst_commit_refused_by(void)
+{
+    return refused_by[0] ? refused_by : "the file system";
+}
+
 int fst_commit(int fd, uint64_t offset, uint64_t length)
 {
     int rc;
+    if (!fst_memlimit_room(length, refused_by, sizeof refused_by))
+        return ENOMEM;
+    refused_by[0] = 0;
     do
         rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) == 0 ? 0 : errno;
     while (rc == EINTR);

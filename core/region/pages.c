@@ -347,8 +347,8 @@ int fst_pages_commit(struct fst_arena *a, uint64_t page, uint64_t pages)
     /* Near the end of the file system's room: just the run's own pages, without marking the extents. */
     error = fst_commit(a->fd, a->known.data_offset + (page << FST_PAGE_SHIFT), pages << FST_PAGE_SHIFT);
     if (error == ENOSPC || error == ENOMEM)
-        return fst_fail_errno(FST_FULL, error, "the file system has no room for %llu bytes more",
-                              (unsigned long long)(pages << FST_PAGE_SHIFT));
+        return fst_fail_errno(FST_FULL, error, "%s has no room for %s more", fst_commit_refused_by(),
+                              fst_exact(pages << FST_PAGE_SHIFT));
     return error ? fst_fail_errno(FST_OS, error, "cannot commit %llu pages", (unsigned long long)pages) : FST_OK;
 }
 

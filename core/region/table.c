@@ -56,7 +56,7 @@ static int commit(struct fst_arena *a, uint64_t offset, uint64_t *committed, uin
         error = fst_commit(a->fd, offset + have, want - have);
     }
     if (error == ENOSPC || error == ENOMEM)
-        return fst_fail_errno(FST_FULL, error, "the file system has no room for more %s", name);
+        return fst_fail_errno(FST_FULL, error, "%s has no room for more %s", fst_commit_refused_by(), name);
     if (error)
         return fst_fail_errno(FST_OS, error, "cannot commit memory for %s", name);
     /* Two processes may commit the same bytes: harmless. A kill before this line only repeats the call. */
