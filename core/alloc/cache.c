@@ -37,16 +37,16 @@ static int validate(const struct fst_arena *a, const struct fst_cache_spec *spec
     if (*align & (*align - 1))
         return fst_fail(FST_INVALID, "cache %s: alignment %llu is no power of two", spec->name, (unsigned long long)*align);
     if (*align > FST_ALIGN_MAX)
-        return fst_fail(FST_INVALID, "cache %s: alignment %llu, the most is %u", spec->name, (unsigned long long)*align,
-                        FST_ALIGN_MAX);
+        return fst_fail(FST_INVALID, "cache %s: alignment %s, the most is %s", spec->name, fst_exact(*align),
+                        fst_exact(FST_ALIGN_MAX));
     if (spec->size == 0)
         return fst_fail(FST_INVALID, "cache %s: an object has at least one byte", spec->name);
     if (spec->size > a->known.capacity || *align > a->known.capacity)
-        return fst_fail(FST_INVALID, "cache %s: objects of %llu bytes aligned to %llu do not fit in an arena of %llu", spec->name,
-                        (unsigned long long)spec->size, (unsigned long long)*align, (unsigned long long)a->known.capacity);
+        return fst_fail(FST_INVALID, "cache %s: objects of %s aligned to %s do not fit in an arena of %s", spec->name,
+                        fst_exact(spec->size), fst_exact(*align), fst_exact(a->known.capacity));
     if (spec->init && spec->init_bytes > spec->size)
-        return fst_fail(FST_INVALID, "cache %s: %u bytes of initial content for objects of %llu", spec->name, spec->init_bytes,
-                        (unsigned long long)spec->size);
+        return fst_fail(FST_INVALID, "cache %s: %s of initial content for objects of %s", spec->name, fst_exact(spec->init_bytes),
+                        fst_exact(spec->size));
     if (*align < 8)
         *align = 8;
     return FST_OK;
@@ -113,9 +113,8 @@ static bool same_init(struct fst_arena *a, const struct fst_cache *c, const stru
 static int compare(struct fst_arena *a, const struct fst_cache *c, const struct fst_cache_spec *spec, uint64_t align)
 {
     if (c->size != spec->size || c->align != align)
-        return fst_fail(FST_MISMATCH, "cache %s exists with objects of %llu bytes aligned to %llu, not %llu aligned to %llu",
-                        spec->name, (unsigned long long)c->size, (unsigned long long)c->align, (unsigned long long)spec->size,
-                        (unsigned long long)align);
+        return fst_fail(FST_MISMATCH, "cache %s exists with objects of %s aligned to %s, not %s aligned to %s", spec->name,
+                        fst_exact(c->size), fst_exact(c->align), fst_exact(spec->size), fst_exact(align));
     if (strncmp(c->format, spec->format ? spec->format : "", FST_FORMAT_MAX) != 0)
         return fst_fail(FST_MISMATCH, "cache %s exists with type %.*s, not %s", spec->name, FST_FORMAT_MAX - 1, c->format,
                         spec->format ? spec->format : "");

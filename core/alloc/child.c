@@ -41,8 +41,7 @@ static void make(struct fst_arena *a, uint32_t index, uint32_t cache, uint32_t g
     const struct fst_cache *of = fst_cache_at(a, cache);
     struct fst_shape shape = fst_shape_of(of->size, of->align, of->flags);
     if (!shape.objects) {
-        fst_damaged(a, "cache %u has objects of %llu bytes aligned to %llu", cache, (unsigned long long)of->size,
-                    (unsigned long long)of->align);
+        fst_damaged(a, "cache %u has objects of %s aligned to %s", cache, fst_exact(of->size), fst_exact(of->align));
         return;
     }
     fst_store_relaxed(&c->cache, cache);

@@ -170,9 +170,9 @@ static enum attempt try_take(struct fst_arena *a, uint32_t child, uint32_t class
 static int explain_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
 {
     const struct fst_group *g = fst_group_at(a, group);
-    return fst_fail(FST_LIMIT, "group %.63s: limit %llu bytes, usage %llu bytes, asked for %llu more",
-                    g->name[0] ? g->name : "(no name)", (unsigned long long)(g->limit << FST_PAGE_SHIFT),
-                    (unsigned long long)(g->usage << FST_PAGE_SHIFT), (unsigned long long)(pages << FST_PAGE_SHIFT));
+    return fst_fail(FST_LIMIT, "group %.63s: limit %s, usage %s, asked for %s more", g->name[0] ? g->name : "(no name)",
+                    fst_exact(g->limit << FST_PAGE_SHIFT), fst_exact(g->usage << FST_PAGE_SHIFT),
+                    fst_exact(pages << FST_PAGE_SHIFT));
 }
 
 int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t class, uint32_t pages, uint32_t align_order,

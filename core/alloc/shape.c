@@ -64,7 +64,7 @@ int fst_shape_check(struct fst_arena *a, uint32_t child, uint64_t state, uint32_
     fst_acquire_fence();
     if (fst_load_relaxed(&c->state) != state)
         return fst_fail(FST_CLOSED, "the cache or the group has ended");
-    fst_damaged(a, "child cache %u: %u objects of %llu bytes, %llu apart, in slabs of %u pages, class %u: not what cache %u says",
-                child, objects, (unsigned long long)c->size, (unsigned long long)c->stride, pages, c->slab_class, c->cache);
+    fst_damaged(a, "child cache %u: %u objects of %s, %s apart, in slabs of %u pages, class %u: not what cache %u says", child,
+                objects, fst_exact(c->size), fst_exact(c->stride), pages, c->slab_class, c->cache);
     return fst_damage(a);
 }

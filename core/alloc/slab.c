@@ -385,15 +385,14 @@ const uint8_t *fst_slab_init(struct fst_arena *a, uint32_t cache, uint64_t *byte
     *bytes = c->init_bytes;
     if (fst_slab_id_ok(a, c->init_slab) && page + pages <= a->capacity_pages && *bytes <= pages << FST_PAGE_SHIFT)
         return a->data + (page << FST_PAGE_SHIFT);
-    fst_damaged(a, "cache %u: its initial content of %llu bytes is not in slab %u", cache, (unsigned long long)*bytes,
-                c->init_slab);
+    fst_damaged(a, "cache %u: its initial content of %s is not in slab %u", cache, fst_exact(*bytes), c->init_slab);
     return NULL;
 }
 
 uint8_t *fst_slab_outside(const struct fst_arena *a, uint32_t id, uint64_t offset, uint64_t bytes)
 {
     const struct fst_slab *s = fst_slab_at(a, id);
-    fst_damaged(a, "slab %u: an object of %llu bytes at %llu is not in its %u pages from %u", id, (unsigned long long)bytes,
+    fst_damaged(a, "slab %u: an object of %s at %llu is not in its %u pages from %u", id, fst_exact(bytes),
                 (unsigned long long)offset, s->pages, s->page);
     return NULL;
 }

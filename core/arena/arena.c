@@ -104,8 +104,7 @@ static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readon
     a->sb = fst_map(a->fd, 0, sb->control_size, true, false);
     a->data = a->sb ? fst_map_aligned(a->fd, sb->data_offset, sb->capacity, FST_ALIGN_MAX, !readonly, huge) : NULL;
     if (!a->data)
-        return fst_fail_errno(FST_OS, errno, "cannot map %llu bytes of address space",
-                              (unsigned long long)fst_superblock_file_size(sb));
+        return fst_fail_errno(FST_OS, errno, "cannot map %s of address space", fst_size(fst_superblock_file_size(sb)));
     for (int k = 0; k < FST_T_COUNT; k++)
         a->table[k] = (uint8_t *)a->sb + sb->tables[k].offset;
     a->lock_fd = fst_liveness_reopen(a->fd);
@@ -177,14 +176,13 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
         return fst_fail_errno(FST_OS, errno, "cannot make an identity");
     uint64_t capacity = o->capacity ? o->capacity : DEFAULT_CAPACITY;
     if (capacity > FST_MAX_CAPACITY)
-        return fst_fail(FST_INVALID, "a capacity of %llu bytes: the most is %llu", (unsigned long long)o->capacity,
-                        FST_MAX_CAPACITY);
+        return fst_fail(FST_INVALID, "a capacity of %s: the most is %s", fst_exact(o->capacity), fst_exact(FST_MAX_CAPACITY));
     capacity = (capacity + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
     uint32_t flags = (o->path ? 0 : FST_ARENA_ANONYMOUS) | (o->huge_pages ? FST_ARENA_HUGE_PAGES : 0);
     fst_superblock_format(sb, capacity, flags, uuid);
     sb->lasting = o->lasting;
     if (ftruncate(a->fd, (off_t)fst_superblock_file_size(sb)) != 0)
-        return fst_fail_errno(FST_OS, errno, "cannot make a file of %llu bytes", (unsigned long long)fst_superblock_file_size(sb));
+        return fst_fail_errno(FST_OS, errno, "cannot make a file of %s", fst_size(fst_superblock_file_size(sb)));
     int error = fst_commit(a->fd, 0, FST_PAGE);
     if (error)
         return fst_fail_errno(error == ENOSPC || error == ENOMEM ? FST_FULL : FST_OS, error,
@@ -261,8 +259,8 @@ static int attach(int fd, const struct stat *st, const struct fst_open_options *
     struct fst_superblock sb;
     int rc = fst_folder_superblock(fd, st, name, &sb);
     if (rc == FST_OK && o->capacity > sb.capacity)
-        rc = fst_fail(FST_INVALID, "%s has a capacity of %llu bytes, %llu were asked for", name, (unsigned long long)sb.capacity,
-                      (unsigned long long)o->capacity);
+        rc = fst_fail(FST_INVALID, "%s has a capacity of %s, %s were asked for", name, fst_exact(sb.capacity),
+                      fst_exact(o->capacity));
     struct fst_arena *a = rc == FST_OK ? find_attached(st) : NULL;
     if (rc || a) {
         close(fd);

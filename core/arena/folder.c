@@ -53,7 +53,8 @@ int fst_folder_superblock(int fd, const struct stat *st, const char *name, struc
     if (n < 0)
         return fst_fail_errno(FST_OS, errno, "cannot read %s", name);
     if ((size_t)n < sizeof *out && (n < (ssize_t)sizeof out->magic || out->magic == FST_MAGIC))
-        return fst_fail(FST_CORRUPTED, "%s has %lld bytes, less than a superblock: it was truncated", name, (long long)st->st_size);
+        return fst_fail(FST_CORRUPTED, "%s has %s, less than a superblock: it was truncated", name,
+                        fst_exact((uint64_t)st->st_size));
     return fst_superblock_validate(out, (uint64_t)st->st_size, name);
 }
 

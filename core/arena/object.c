@@ -337,8 +337,7 @@ int fst_alloc_bytes(fst_arena *a, uint64_t group, uint64_t nbytes, struct fst_re
     if (rc)
         return rc;
     if (nbytes > a->known.capacity)
-        return fst_fail(FST_FULL, "%llu bytes asked for, the arena's capacity is %llu", (unsigned long long)nbytes,
-                        (unsigned long long)a->known.capacity);
+        return fst_fail(FST_FULL, "%s asked for, the arena's capacity is %s", fst_exact(nbytes), fst_exact(a->known.capacity));
     rc = fst_size_class_child(a, group, nbytes, &child);
     if (rc)
         return rc;

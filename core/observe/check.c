@@ -6,6 +6,7 @@
 
 #include "crash/process.h"
 #include "platform/atomics.h"
+#include "platform/error.h"
 #include "rcu/grace.h"
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
@@ -60,7 +61,7 @@ static void check_committed(struct fst_check *c, uint32_t kind)
         total = 0; /* each process has its own */
     bool enough = kind == FST_T_ENTRY || (uint64_t)fst_seen(c->a, kind) * t->size <= bytes;
     if (bytes > total || bytes % FST_PAGE || !enough)
-        fst_check_say(c, "table %s: %llu bytes are said to have memory", fst_table_name(kind), (unsigned long long)bytes);
+        fst_check_say(c, "table %s: %s are said to have memory", fst_table_name(kind), fst_exact(bytes));
 }
 
 /* (fst_top_of notes a bound that is wrong in itself.) */
@@ -119,8 +120,7 @@ static void check_process(struct fst_check *c, uint32_t slot)
     }
     if (bytes % FST_PAGE || bytes > FST_MAX_ENTRIES * sizeof(uint64_t) || top > FST_MAX_ENTRIES ||
         (top * sizeof(uint64_t) > bytes && fst_load_acquire(&p->entry_top) == top)) {
-        fst_check_say(c, "process slot %u: %u reference entries, %llu bytes of memory for them", slot, top,
-                      (unsigned long long)bytes);
+        fst_check_say(c, "process slot %u: %u reference entries, %s of memory for them", slot, top, fst_exact(bytes));
         return;
     }
     const uint64_t *entries = fst_entries_of(a, slot);

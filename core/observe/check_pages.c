@@ -5,6 +5,7 @@
 #include "alloc/slab.h"
 #include "observe/check.h"
 #include "platform/atomics.h"
+#include "platform/error.h"
 #include "refs/word.h"
 #include "region/lock.h"
 #include "region/pages.h"
@@ -205,8 +206,8 @@ static bool check_numbers(struct fst_check *c, uint32_t id, const struct fst_sla
     if (FST_SLAB_ID_CLASS(id) == child->slab_class && s->objects == child->objects && s->pages == (pages ? pages : 1) &&
         (any || s->asked == 0))
         return true;
-    fst_check_say(c, "slab %u: %u objects, %u pages, %llu bytes do not fit child cache %u", id, s->objects, s->pages,
-                  (unsigned long long)s->asked, s->child);
+    fst_check_say(c, "slab %u: %u objects, %u pages, %s do not fit child cache %u", id, s->objects, s->pages, fst_exact(s->asked),
+                  s->child);
     return false;
 }
 

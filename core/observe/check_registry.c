@@ -5,6 +5,7 @@
 #include "alloc/shape.h"
 #include "observe/check.h"
 #include "platform/atomics.h"
+#include "platform/error.h"
 #include "region/table.h"
 
 /* ---- descriptors, each for itself ---- */
@@ -85,8 +86,8 @@ static bool check_cache(struct fst_check *c, uint32_t i)
     }
     if (!fst_shape_of(cache->size, cache->align, cache->flags).objects || cache->size > a->known.capacity ||
         (cache->flags & ~known)) {
-        fst_check_say(c, "cache %u: objects of %llu bytes, aligned to %llu, flags %x", i, (unsigned long long)cache->size,
-                      (unsigned long long)cache->align, cache->flags);
+        fst_check_say(c, "cache %u: objects of %s, aligned to %s, flags %x", i, fst_exact(cache->size), fst_exact(cache->align),
+                      cache->flags);
         return false;
     }
     if (!cache->name[0] || !ends(cache->name, FST_NAME_MAX) || !ends(cache->format, FST_FORMAT_MAX)) {
@@ -100,7 +101,7 @@ static bool check_cache(struct fst_check *c, uint32_t i)
     bool has = s && s->child == FST_NONE && cache->init_bytes <= cache->size &&
                s->pages == fst_pages_of(cache->init_bytes + !cache->init_bytes);
     if (!ended && (id == FST_NONE ? cache->init_bytes != 0 : !has)) {
-        fst_check_say(c, "cache %u: its initial content of %u bytes is not in slab %u", i, cache->init_bytes, id);
+        fst_check_say(c, "cache %u: its initial content of %s is not in slab %u", i, fst_exact(cache->init_bytes), id);
         return false;
     }
     return true;
@@ -175,9 +176,8 @@ static bool check_child(struct fst_check *c, uint32_t i)
     }
     if (fst_shape_fits(a, child))
         return true;
-    fst_check_say(c, "child %u: %u objects of %llu bytes, %llu apart, in %u pages, flags %x: not what cache %u says", i,
-                  child->objects, (unsigned long long)child->size, (unsigned long long)child->stride, child->pages, child->flags,
-                  child->cache);
+    fst_check_say(c, "child %u: %u objects of %s, %s apart, in %u pages, flags %x: not what cache %u says", i, child->objects,
+                  fst_exact(child->size), fst_exact(child->stride), child->pages, child->flags, child->cache);
     return false;
 }
 

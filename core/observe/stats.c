@@ -434,18 +434,18 @@ void fst_describe_usage(fst_arena *a, char *text, size_t size)
         if (at < size)                                                 \
             at += (size_t)snprintf(text + at, size - at, __VA_ARGS__); \
     } while (0)
-    SAY("arena %s: capacity %llu bytes, used %llu", a->path[0] ? a->path : "(anonymous)", (unsigned long long)a->known.capacity,
-        (unsigned long long)(fst_load_relaxed(&a->sb->used_pages) << FST_PAGE_SHIFT));
+    SAY("arena %s: capacity %s, used %s", a->path[0] ? a->path : "(anonymous)", fst_size(a->known.capacity),
+        fst_size(fst_load_relaxed(&a->sb->used_pages) << FST_PAGE_SHIFT));
     if (fstatfs(a->fd, &fs) == 0 && fs.f_blocks)
-        SAY(", its file system has %llu bytes free", (unsigned long long)fs.f_bavail * (unsigned long long)fs.f_bsize);
+        SAY(", its file system has %s free", fst_size((uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize));
     SAY("; held by");
     for (size_t i = 0; i < n && i < 16; i++) {
-        SAY("%s pid %d (%s%s) %llu bytes in %llu objects", i ? "," : "", p[i].pid, p[i].command, p[i].alive ? "" : ", dead",
-            (unsigned long long)p[i].bytes, (unsigned long long)p[i].references);
+        SAY("%s pid %d (%s%s) %s in %llu objects", i ? "," : "", p[i].pid, p[i].command, p[i].alive ? "" : ", dead",
+            fst_size(p[i].bytes), (unsigned long long)p[i].references);
         waiting += p[i].dropped;
     }
-    SAY("; in flight %llu bytes in %llu messages; %llu references await a batch", (unsigned long long)in_flight_bytes,
-        (unsigned long long)in_flight, (unsigned long long)waiting);
+    SAY("; in flight %s in %llu messages; %llu references await a batch", fst_size(in_flight_bytes), (unsigned long long)in_flight,
+        (unsigned long long)waiting);
     struct fst_arena_info info;
     memset(&info, 0, sizeof info);
     stall_info(a, &info);

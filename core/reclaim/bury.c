@@ -5,6 +5,7 @@
 #include "alloc/slab.h"
 #include "crash/process.h"
 #include "platform/atomics.h"
+#include "platform/error.h"
 #include "platform/liveness.h"
 #include "platform/mapping.h"
 #include "rcu/grace.h"
@@ -91,8 +92,7 @@ static void shrink_entries(struct fst_arena *a, uint32_t slot)
     if (have <= keep)
         return;
     if (have > FST_MAX_ENTRIES * sizeof(uint64_t)) {
-        fst_damaged(a, "process slot %u: its reference entries are said to have memory of %llu bytes", slot,
-                    (unsigned long long)have);
+        fst_damaged(a, "process slot %u: its reference entries are said to have memory of %s", slot, fst_exact(have));
         return;
     }
     uint64_t offset = a->known.tables[FST_T_ENTRY].offset + (uint64_t)slot * FST_MAX_ENTRIES * sizeof(uint64_t);

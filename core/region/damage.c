@@ -182,8 +182,7 @@ uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot)
         if (top <= FST_MAX_ENTRIES && top * sizeof(uint64_t) <= bytes)
             return top;
     }
-    fst_damaged(a, "process slot %u has %u reference entries, and memory of %llu bytes for them", slot, top,
-                (unsigned long long)bytes);
+    fst_damaged(a, "process slot %u has %u reference entries, and memory of %s for them", slot, top, fst_exact(bytes));
     return 0;
 }
 

@@ -290,8 +290,8 @@ int fst_pages_grow(struct fst_arena *a, uint64_t pages, uint32_t align_order)
     if (want > all)
         want = all;
     if (want <= have)
-        return fst_fail(FST_FULL, "the capacity of %llu bytes has no free run of %llu pages left",
-                        (unsigned long long)(a->capacity_pages << FST_PAGE_SHIFT), (unsigned long long)pages);
+        return fst_fail(FST_FULL, "the capacity of %s has no %s in one piece left", fst_size(a->capacity_pages << FST_PAGE_SHIFT),
+                        fst_size(pages << FST_PAGE_SHIFT));
     return fst_table_commit(a, FST_T_ZONE, want) == FST_OK ? (int)want : FST_FULL;
 }
 
@@ -349,7 +349,7 @@ int fst_pages_commit(struct fst_arena *a, uint64_t page, uint64_t pages)
     if (error == ENOSPC || error == ENOMEM)
         return fst_fail_errno(FST_FULL, error, "%s has no room for %s more", fst_commit_refused_by(),
                               fst_exact(pages << FST_PAGE_SHIFT));
-    return error ? fst_fail_errno(FST_OS, error, "cannot commit %llu pages", (unsigned long long)pages) : FST_OK;
+    return error ? fst_fail_errno(FST_OS, error, "cannot commit %s", fst_size(pages << FST_PAGE_SHIFT)) : FST_OK;
 }
 
 uint32_t fst_pages_take_idle(struct fst_arena *a, uint64_t *from, uint32_t max, bool idle_only)

@@ -141,8 +141,7 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
     if (file_size < sizeof *sb || sb->magic != FST_MAGIC) {
         if (file_size >= sizeof *sb && sb->magic == __builtin_bswap64(FST_MAGIC))
             return fst_fail(FST_LAYOUT, "%s is an arena of a machine with another byte order", name);
-        return fst_fail(FST_LAYOUT, "%s is not a Flagstone arena (%llu bytes, no magic number)", name,
-                        (unsigned long long)file_size);
+        return fst_fail(FST_LAYOUT, "%s is not a Flagstone arena (%s, no magic number)", name, fst_exact(file_size));
     }
     if (sb->fingerprint != fst_layout_fingerprint())
         return fst_fail(FST_LAYOUT,
@@ -156,8 +155,8 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
     if (!shaped(sb, &expect))
         return fst_fail(FST_CORRUPTED, "%s: the superblock's constant part makes no sense", name);
     if (file_size != fst_superblock_file_size(sb))
-        return fst_fail(FST_CORRUPTED, "%s is %llu bytes long and should be %llu: it was truncated or extended", name,
-                        (unsigned long long)file_size, (unsigned long long)fst_superblock_file_size(sb));
+        return fst_fail(FST_CORRUPTED, "%s is %s long and should be %s: it was truncated or extended", name, fst_exact(file_size),
+                        fst_exact(fst_superblock_file_size(sb)));
     if (sb->state != FST_ARENA_READY && sb->state != FST_ARENA_REMOVED)
         return fst_fail(FST_CORRUPTED, "%s: state %llu is none", name, (unsigned long long)sb->state);
     for (int k = 0; k < FST_T_COUNT; k++) {

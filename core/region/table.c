@@ -43,8 +43,7 @@ static int commit(struct fst_arena *a, uint64_t offset, uint64_t *committed, uin
 {
     uint64_t have = fst_load_acquire(committed);
     if (have > total) {
-        fst_damaged(a, "%llu bytes of %s are said to have memory, of %llu", (unsigned long long)have, name,
-                    (unsigned long long)total);
+        fst_damaged(a, "%s of %s are said to have memory, of %s", fst_exact(have), name, fst_exact(total));
         return fst_damage(a);
     }
     if (need <= have)

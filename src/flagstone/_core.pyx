@@ -35,6 +35,7 @@ import os
 import numpy as np
 
 from flagstone.errors import ArenaCorrupted, Closed, StaleHandle, exception_of
+from flagstone.sizes import exact_size
 
 cnp.import_array()
 
@@ -1041,7 +1042,7 @@ cdef class Attachment:
                 format = self.learn(cache)
         # The text of a format lies in shared memory: believe it only as far as the object reaches.
         if format is not None and format.size > block.ref.nbytes and format.size:
-            raise ArenaCorrupted(f"an object of {block.ref.nbytes} bytes is said to be"
+            raise ArenaCorrupted(f"an object of {exact_size(block.ref.nbytes)} is said to be"
                                  f" {format.dtype} {format.shape}")
         block.shape(<PyObject *>format)
         return block

@@ -280,7 +280,9 @@ def open_cache(
             raise ValueError(f"objects of {form.dtype!r} and shape {form.shape} have no bytes")
     content = None if init is None else memoryview(init).tobytes()
     if content is not None and len(content) > min(nbytes, _MAX_INIT):
-        raise ValueError(f"init has {len(content)} bytes, an object only {nbytes}")
+        raise ValueError(
+            f"init has {exact_size(len(content))}, an object only {exact_size(nbytes)}"
+        )
     flags = (_TYPESAFE_BY_RCU if typesafe_by_rcu else 0) | (0 if merge else _NO_MERGE)
     alignment = _alignment(align)
     return _open(
@@ -435,7 +437,7 @@ def alloc_many(bound: GroupCache, n: SupportsIndex) -> list[Block]:
     size, capacity = bound._size, attachment.info()["capacity"]
     if count > capacity // size:
         raise ArenaFull(
-            f"{count} objects of {size} bytes are more than the arena's capacity"
+            f"{count} objects of {format_size(size)} are more than the arena's capacity"
             f" of {format_size(capacity)}"
         )
     if count == 0:

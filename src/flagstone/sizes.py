@@ -51,7 +51,7 @@ def parse_size(value: Size, what: str = "size", minimum: int = 1) -> int:
     if size < minimum:
         raise ValueError(f"{what} must be at least {minimum}, not {size}")
     if size > MAX_SIZE:
-        raise ValueError(f"{what} of {size} bytes is more than any memory (4 EiB)")
+        raise ValueError(f"{what} of {format_size(size)} is more than any memory (4 EiB)")
     return size
 
 

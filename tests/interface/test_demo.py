@@ -248,7 +248,7 @@ class TestNotices:
             )
 
         assert report().passed
-        assert "1 bytes of the arena are still in use" in report(left_bytes=1).problems
+        assert "1 B of the arena are still in use" in report(left_bytes=1).problems
         assert "2 objects are still allocated" in report(left_objects=2).problems
         assert "3 references are still in flight" in report(left_in_flight=3).problems
         assert "/dev/shm/x was left behind" in report(left_files=["/dev/shm/x"]).problems

@@ -1,6 +1,7 @@
 """errors: the tree, and the table from the core's answers."""
 
 import errno
+import os
 import pickle
 import re
 from pathlib import Path
@@ -95,3 +96,36 @@ def test_a_limit_says_whose():
     error = flagstone.GroupLimitExceeded("too much", "camera", 4096, 4000)
     for one in (error, pickle.loads(pickle.dumps(error))):
         assert (str(one), one.group, one.limit, one.usage) == ("too much", "camera", 4096, 4000)
+
+
+def test_sizes_are_in_peoples_units(arena_name):
+    """No count of bytes that has to be counted by its digits, unless it stands behind one."""
+    raw = re.compile(r"\d{4,}(?!\d* bytes\))")
+    with (
+        flagstone.open(arena_name, capacity="16MiB") as arena,
+        arena.group("job", limit="1MiB") as job,
+    ):
+        held = arena.alloc("12MiB")
+        arena.cache("frame", size=5000)
+        wrong = {
+            "full": lambda: arena.alloc("8MiB"),
+            "more than there can be": lambda: arena.alloc("1GiB"),
+            "limit": lambda: arena.alloc("3MiB", group=job),
+            "group": lambda: arena.group("job", limit="3MiB"),
+            "cache": lambda: arena.cache("frame", size=500_000),
+            "alignment": lambda: arena.cache("frame", size=5000, align=4096),
+            "init": lambda: arena.cache("b", size=2000, init=bytes(3000)),
+            "large cache": lambda: arena.cache("c", size="1GiB"),
+            "many": lambda: arena.cache("frame", size=5000).alloc_many(10**6),
+            "capacity": lambda: flagstone.open(arena_name, capacity="64MiB"),
+            "too much": lambda: flagstone.open(capacity=2**61),
+            "size": lambda: arena.alloc(2**63),
+        }
+        for what, call in wrong.items():
+            with pytest.raises((flagstone.FlagstoneError, ValueError, MemoryError)) as caught:
+                call()
+            said = str(caught.value).replace(arena_name, "").replace(str(os.getpid()), "")
+            said = said.replace("1000000 objects", "")
+            assert not raw.search(said), (what, said)
+            assert "iB" in said, (what, said)
+        del held

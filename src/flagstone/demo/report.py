@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flagstone.demo.pipeline import PipelineResult
+from flagstone.sizes import exact_size
 
 
 @dataclass(slots=True)
@@ -108,7 +109,7 @@ class DemoReport:
         if self.kills_survived != self.kills_planned:
             found.append(f"{self.kills_survived} of {self.kills_planned} kills took place")
         if arena.left_bytes:
-            found.append(f"{arena.left_bytes} bytes of the arena are still in use")
+            found.append(f"{exact_size(arena.left_bytes)} of the arena are still in use")
         if arena.left_objects:
             found.append(f"{arena.left_objects} objects are still allocated")
         if arena.left_in_flight:
