@@ -366,7 +366,7 @@ static __attribute__((noinline)) void after_private(struct fst_thread *t, const 
 /* Are we the entry's only owner? PAIR(last-owner). Not if it is indexed. */
 static inline bool only_owner(const struct fst_arena *a, uint32_t entry)
 {
-    return __atomic_load_n(&a->counts[entry], __ATOMIC_ACQUIRE) == 1;
+    return fst_load_acquire(&a->counts[entry]) == 1;
 }
 
 /* The word from exactly ALLOCATED, FREED apart, to free; then the entry to EMPTY. A plain store: nobody else knows the object, so nobody

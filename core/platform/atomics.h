@@ -106,6 +106,45 @@ static inline void fst_max64(uint64_t *p, uint64_t v)
     }
 }
 
+/* ---- words of this process's own, which its threads share ----
+ *
+ * Loads are those above. A write to them is no point to be killed at: nobody else sees it. */
+#define fst_own_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define fst_own_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define fst_own_store_seq_cst(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
+
+static inline bool fst_own_cas32(uint32_t *p, uint32_t *expected, uint32_t desired)
+{
+    return __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+static inline uint32_t fst_own_swap32(uint32_t *p, uint32_t v)
+{
+    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
+}
+
+/* Relaxed. */
+static inline void fst_own_set_bits32(uint32_t *p, uint32_t bits)
+{
+    __atomic_fetch_or(p, bits, __ATOMIC_RELAXED);
+}
+
+static inline void fst_own_clear_bits32(uint32_t *p, uint32_t bits)
+{
+    __atomic_fetch_and(p, ~bits, __ATOMIC_RELAXED);
+}
+
+static inline void fst_own_count_up32(uint32_t *p)
+{
+    __atomic_fetch_add(p, 1, __ATOMIC_RELAXED);
+}
+
+/* Release; returns what is left. */
+static inline uint32_t fst_own_count_down32(uint32_t *p)
+{
+    return __atomic_sub_fetch(p, 1, __ATOMIC_RELEASE);
+}
+
 /* Keep this pointer in a register: compilers like to compute it anew from its base and index, at each use. */
 #define FST_IN_REGISTER(p) __asm__("" : "+r"(p))
 

@@ -97,7 +97,7 @@ static uint32_t waiting(struct fst_arena *a)
 /* Entries that a batch looks at: as many as this process has, or found when it last ran one. */
 static uint64_t entries(const struct fst_arena *a)
 {
-    uint64_t own = __atomic_load_n(&a->refs->live, __ATOMIC_RELAXED), all = __atomic_load_n(&a->refs->all, __ATOMIC_RELAXED);
+    uint64_t own = fst_load_relaxed(&a->refs->live), all = fst_load_relaxed(&a->refs->all);
     return own > all ? own : all;
 }
 
@@ -112,10 +112,10 @@ static bool gather(struct fst_arena *a)
         return false;
     /* Who drops counts first and kicks then: either its kick comes after this, or its count is seen here, and we gather again. */
     uint32_t kick = KICK_GATHER, none = KICK_NONE;
-    if (!__atomic_compare_exchange_n(&r->kick, &kick, KICK_NONE, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+    if (!fst_own_cas32(&r->kick, &kick, KICK_NONE))
         return false;
     if (pending(a))
-        __atomic_compare_exchange_n(&r->kick, &none, KICK_GATHER, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+        fst_own_cas32(&r->kick, &none, KICK_GATHER);
     return true;
 }
 
@@ -145,11 +145,11 @@ static void *loop(void *argument)
         }
         if (served)
             continue;
-        uint32_t kick = __atomic_exchange_n(&r->kick, KICK_NONE, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&a->refs->fresh, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&r->bytes, 0, __ATOMIC_RELAXED);
+        uint32_t kick = fst_own_swap32(&r->kick, KICK_NONE);
+        fst_own_store_relaxed(&a->refs->fresh, 0);
+        fst_own_store_relaxed(&r->bytes, 0);
         struct fst_batch_options options = {.deaths = true, .timeout = GRACE_NS, .stop = &r->stop};
-        __atomic_store_n(&r->looked, fst_now(), __ATOMIC_RELAXED);
+        fst_own_store_relaxed(&r->looked, fst_now());
         if (kick == KICK_NONE && fst_pressure_high(&pressure)) {
             relieve(t);
             continue;
@@ -163,7 +163,7 @@ static void *loop(void *argument)
          * a grace period. */
         uint32_t none = KICK_NONE, again = waiting(a) >= FST_ENDED_GROUPS / 4 && rc == FST_OK ? KICK_NOW : KICK_GATHER;
         if (pending(a) || (kick != KICK_NONE && rc != FST_OK))
-            __atomic_compare_exchange_n(&r->kick, &none, again, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+            fst_own_cas32(&r->kick, &none, again);
         if (kick == KICK_NONE)
             idle(t, &i);
     }
@@ -179,13 +179,13 @@ static void start(struct fst_arena *a)
         sigset_t all, before;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the user's threads */
-        __atomic_store_n(&r->stop, 0, __ATOMIC_SEQ_CST);
+        fst_own_store_seq_cst(&r->stop, 0);
         /* True before the thread is there: it must never find itself not running and wait for this mutex, under which it is joined. */
-        __atomic_store_n(&r->running, true, __ATOMIC_RELEASE);
+        fst_own_store_release(&r->running, true);
         bool started = pthread_create(&r->thread, NULL, loop, a) == 0;
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         if (!started)
-            __atomic_store_n(&r->running, false, __ATOMIC_RELEASE);
+            fst_own_store_release(&r->running, false);
         else
             fst_store_relaxed(&a->self->flags, a->self->flags | FST_PROCESS_REAPER);
     }
@@ -195,11 +195,11 @@ static void start(struct fst_arena *a)
 static void kick(struct fst_arena *a, uint32_t how)
 {
     struct fst_reaper *r = a->reaper;
-    if (!__atomic_load_n(&r->running, __ATOMIC_ACQUIRE))
+    if (!fst_load_acquire(&r->running))
         start(a);
-    uint32_t seen = __atomic_load_n(&r->kick, __ATOMIC_RELAXED);
+    uint32_t seen = fst_load_relaxed(&r->kick);
     while (seen < how) {
-        if (__atomic_compare_exchange_n(&r->kick, &seen, how, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        if (fst_own_cas32(&r->kick, &seen, how)) {
             fst_futex_wake(&r->kick, 1);
             return;
         }
@@ -213,10 +213,10 @@ void fst_reaper_dropped(struct fst_arena *a, uint64_t bytes)
     /* Neither counter is exact: threads may overwrite each other's sum, and a batch under way may have taken some of it already. */
     if (bytes >= FST_REUSE_LEAST)
         bytes /= REUSED;
-    uint64_t sum = __atomic_load_n(&r->bytes, __ATOMIC_RELAXED) + bytes;
-    __atomic_store_n(&r->bytes, sum, __ATOMIC_RELAXED);
+    uint64_t sum = fst_load_relaxed(&r->bytes) + bytes;
+    fst_own_store_relaxed(&r->bytes, sum);
     uint64_t live = entries(a), enough = live / ENTRY_DROPS > ENOUGH ? live / ENTRY_DROPS : ENOUGH;
-    bool now = __atomic_load_n(&a->refs->fresh, __ATOMIC_RELAXED) >= enough || sum >= ENOUGH_BYTES + live * ENTRY_BYTES;
+    bool now = fst_load_relaxed(&a->refs->fresh) >= enough || sum >= ENOUGH_BYTES + live * ENTRY_BYTES;
     kick(a, now || fst_load_relaxed(&a->sb->waiters) ? KICK_NOW : KICK_GATHER);
 }
 
@@ -227,17 +227,17 @@ void fst_reaper_ended(struct fst_arena *a)
 
 void fst_reaper_watch(struct fst_arena *a)
 {
-    if (!__atomic_load_n(&a->reaper->running, __ATOMIC_ACQUIRE))
+    if (!fst_load_acquire(&a->reaper->running))
         start(a);
 }
 
 void fst_reaper_greet(struct fst_arena *a)
 {
     struct fst_reaper *r = a->reaper;
-    uint64_t now = fst_now(), looked = __atomic_load_n(&r->looked, __ATOMIC_RELAXED);
+    uint64_t now = fst_now(), looked = fst_load_relaxed(&r->looked);
     if (!a->usable || (looked && now - looked < fst_process_top(a) * GREET_NS))
         return;
-    __atomic_store_n(&r->looked, now, __ATOMIC_RELAXED);
+    fst_own_store_relaxed(&r->looked, now);
     struct fst_thread *t = fst_process_any_dead(a) ? fst_thread_get(a) : NULL;
     bool more = false;
     struct fst_batch_options options = {.deaths = true, .timeout = FST_MS, .more = &more};
@@ -262,12 +262,12 @@ void fst_reaper_stop(struct fst_arena *a, bool for_good)
     pthread_mutex_lock(&r->mutex);
     r->forbidden |= for_good;
     if (r->running) {
-        __atomic_store_n(&r->stop, 1, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&r->kick, KICK_NOW, __ATOMIC_SEQ_CST);
+        fst_own_store_seq_cst(&r->stop, 1);
+        fst_own_store_seq_cst(&r->kick, KICK_NOW);
         fst_futex_wake(&r->kick, 1);
         fst_futex_wake(&r->stop, 1);
         pthread_join(r->thread, NULL);
-        __atomic_store_n(&r->running, false, __ATOMIC_RELEASE);
+        fst_own_store_release(&r->running, false);
         fst_store_relaxed(&a->self->flags, a->self->flags & ~FST_PROCESS_REAPER);
     }
     pthread_mutex_unlock(&r->mutex);

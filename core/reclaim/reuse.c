@@ -57,14 +57,14 @@ static bool quick(struct fst_arena *a, uint64_t most, uint32_t *dropped)
 uint64_t fst_reuse_rest(const struct fst_arena *a)
 {
     static uint64_t known; /* asking may trap in a virtual machine */
-    uint64_t pages = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    uint64_t pages = fst_load_relaxed(&known);
     if (!pages) {
         long own = 0;
 #ifdef _SC_LEVEL2_CACHE_SIZE
         own = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #endif
         pages = 2 * fst_pages_of(own > 0 ? (uint64_t)own : OWN_CACHE);
-        __atomic_store_n(&known, pages, __ATOMIC_RELAXED);
+        fst_own_store_relaxed(&known, pages);
     }
     return a->capacity_pages / 16 < pages ? a->capacity_pages / 16 : pages;
 }

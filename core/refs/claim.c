@@ -45,7 +45,7 @@ static int withdraw(struct fst_thread *t, uint32_t entry, bool *dropped)
 {
     *dropped |= fst_refs_drop(t->arena, entry);
 #ifdef FST_MUTANT_WITHDRAW_TO_EMPTY
-    __atomic_store_n(fst_entries_of(t->arena, t->arena->slot) + entry, 0, __ATOMIC_RELEASE);
+    fst_store_release(fst_entries_of(t->arena, t->arena->slot) + entry, 0);
 #endif
     return fst_fail(FST_STALE, "the handle's object is gone: it was freed, or nobody held a reference any more");
 }

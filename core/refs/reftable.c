@@ -79,7 +79,7 @@ static uint64_t *entry_at(const struct fst_arena *a, uint32_t entry)
 
 static bool indexed(const struct fst_arena *a, uint32_t entry)
 {
-    return __atomic_load_n(&a->counts[entry], __ATOMIC_RELAXED) & FST_COUNT_INDEXED;
+    return fst_load_relaxed(&a->counts[entry]) & FST_COUNT_INDEXED;
 }
 
 /* ---- the index, under the mutex ---- */
@@ -96,7 +96,7 @@ static void index_add(struct fst_arena *a, uint32_t entry, uint64_t oid)
     uint32_t *head = &r->buckets[bucket_of(oid)];
     r->local[entry].oid = oid;
     r->local[entry].next_index = *head;
-    __atomic_fetch_or(&a->counts[entry], FST_COUNT_INDEXED, __ATOMIC_RELAXED);
+    fst_own_set_bits32(&a->counts[entry], FST_COUNT_INDEXED);
     *head = entry + 1;
 }
 
@@ -109,7 +109,7 @@ static void index_remove(struct fst_arena *a, uint32_t entry)
             break;
         }
     }
-    __atomic_fetch_and(&a->counts[entry], ~FST_COUNT_INDEXED, __ATOMIC_RELAXED);
+    fst_own_clear_bits32(&a->counts[entry], FST_COUNT_INDEXED);
 }
 
 /* ---- queue of DROPPED entries, under the mutex ---- */
@@ -126,7 +126,7 @@ static void queue_add(struct fst_refs *r, uint32_t entry)
         r->local[r->queue_tail].next_queue = entry;
     r->queue_tail = entry;
     r->queue_length++;
-    __atomic_store_n(&r->fresh, __atomic_load_n(&r->fresh, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+    fst_own_store_relaxed(&r->fresh, fst_load_relaxed(&r->fresh) + 1);
 }
 
 static uint32_t queue_pop(struct fst_refs *r)
@@ -143,7 +143,7 @@ static uint32_t queue_pop(struct fst_refs *r)
 /* Under the mutex; read without it. */
 static void count_live(struct fst_refs *r, int more)
 {
-    __atomic_store_n(&r->live, r->live + (uint32_t)more, __ATOMIC_RELAXED);
+    fst_own_store_relaxed(&r->live, r->live + (uint32_t)more);
 }
 
 /* Take up to `max` entries that the reaper has emptied out of the queue; stops at the first that it has not. */
@@ -187,7 +187,7 @@ int fst_refs_refill(struct fst_thread *t)
     }
     while (rc == FST_OK && r->pool_count && t->entry_count < REFILL) {
         uint32_t entry = r->pool[--r->pool_count];
-        __atomic_store_n(&a->counts[entry], 1, __ATOMIC_RELAXED);
+        fst_own_store_relaxed(&a->counts[entry], 1);
         t->entries[t->entry_count++] = entry;
         count_live(r, 1);
     }
@@ -242,7 +242,7 @@ static bool get_own(struct fst_arena *a, uint64_t oid, uint64_t live, uint32_t *
         next = r->local[at - 1].next_index;
         uint64_t word = fst_load_acquire(entry_at(a, at - 1));
         if (fst_refs_owners(a, at - 1) ? same_object(word, live) : revive(a, at - 1, live)) {
-            __atomic_add_fetch(&a->counts[at - 1], 1, __ATOMIC_RELAXED);
+            fst_own_count_up32(&a->counts[at - 1]);
             *entry = at - 1;
             return true;
         }
@@ -291,7 +291,7 @@ bool fst_refs_drop(struct fst_arena *a, uint32_t entry)
     struct fst_refs *r = a->refs;
     pthread_mutex_lock(&r->mutex);
     /* PAIR(last-owner): what this owner did with the object comes before what the last one does with it. */
-    bool last = (__atomic_sub_fetch(&a->counts[entry], 1, __ATOMIC_RELEASE) & ~FST_COUNT_INDEXED) == 0;
+    bool last = (fst_own_count_down32(&a->counts[entry]) & ~FST_COUNT_INDEXED) == 0;
     if (last) {
         uint64_t word = fst_load_relaxed(entry_at(a, entry));
 #ifdef FST_MUTANT_DROP_TO_EMPTY
@@ -311,7 +311,7 @@ bool fst_refs_drop(struct fst_arena *a, uint32_t entry)
 void fst_refs_hold(struct fst_arena *a, uint32_t entry)
 {
     pthread_mutex_lock(&a->refs->mutex);
-    __atomic_add_fetch(&a->counts[entry], 1, __ATOMIC_RELAXED);
+    fst_own_count_up32(&a->counts[entry]);
     pthread_mutex_unlock(&a->refs->mutex);
 }
 

@@ -48,7 +48,7 @@ struct fst_refs {
 
 static inline uint32_t fst_refs_owners(const struct fst_arena *a, uint32_t entry)
 {
-    return __atomic_load_n(&a->counts[entry], __ATOMIC_RELAXED) & ~FST_COUNT_INDEXED;
+    return fst_load_relaxed(&a->counts[entry]) & ~FST_COUNT_INDEXED;
 }
 
 int fst_refs_create(struct fst_arena *a);

@@ -116,7 +116,7 @@ static void scan_processes(struct fst_arena *a, const struct fst_scan *s)
         scan_table(a, s, fst_entries_of(a, slot), top);
         looked += top;
     }
-    __atomic_store_n(&a->refs->all, looked, __ATOMIC_RELAXED);
+    fst_own_store_relaxed(&a->refs->all, looked);
 }
 
 void fst_scan(struct fst_arena *a, const struct fst_scan *s)

@@ -37,18 +37,18 @@ void fst_damaged(const struct fst_arena *a, const char *format, ...)
 {
     struct fst_damage *d = a->damage;
     uint32_t none = NONE;
-    if (!__atomic_compare_exchange_n(&d->found, &none, WRITING, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+    if (!fst_own_cas32(&d->found, &none, WRITING))
         return;
     va_list args;
     va_start(args, format);
     vsnprintf(d->text, sizeof d->text, format, args);
     va_end(args);
-    __atomic_store_n(&d->found, FOUND, __ATOMIC_RELEASE);
+    fst_own_store_release(&d->found, FOUND);
 }
 
 int fst_damage(const struct fst_arena *a)
 {
-    uint32_t found = __atomic_load_n(&a->damage->found, __ATOMIC_ACQUIRE);
+    uint32_t found = fst_load_acquire(&a->damage->found);
     if (found == NONE)
         return FST_OK;
     return fst_fail(
@@ -67,7 +67,7 @@ static uint32_t find_room(const struct fst_arena *a, uint32_t kind)
     uint64_t n = fst_load_acquire(&a->sb->tables[kind].committed) / t->size;
     uint32_t room = (uint32_t)(n < t->count ? n : t->count);
     if (room > fst_room(a, kind))
-        __atomic_store_n(&a->damage->arena->room[kind], room, __ATOMIC_RELAXED);
+        fst_own_store_relaxed(&a->damage->arena->room[kind], room);
     return room > fst_room(a, kind) ? room : fst_room(a, kind);
 }
 
@@ -121,7 +121,7 @@ uint32_t fst_top_moved(const struct fst_arena *a, uint32_t kind, const uint32_t 
         return seen;
     }
     uint32_t had = seen;
-    while (had < top && !__atomic_compare_exchange_n(mine, &had, top, false, __ATOMIC_RELEASE, __ATOMIC_ACQUIRE)) {
+    while (had < top && !fst_own_cas32(mine, &had, top)) {
     }
     return top;
 }

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "platform/atomics.h"
 #include "region/damage.h"
 #include "region/layout.h"
 
@@ -66,7 +67,7 @@ static inline uint64_t fst_state_next(uint64_t word, uint32_t state)
 /* Has this attachment noticed damage? */
 static inline bool fst_is_damaged(const struct fst_arena *a)
 {
-    return __builtin_expect(__atomic_load_n(&a->damage->found, __ATOMIC_RELAXED) != 0, 0);
+    return __builtin_expect(fst_load_relaxed(&a->damage->found) != 0, 0);
 }
 
 /* `rc`, unless damage was noticed. */
@@ -83,7 +84,7 @@ void *fst_beyond(const struct fst_arena *a, uint32_t kind, uint32_t index);
 
 static inline uint32_t fst_room(const struct fst_arena *a, uint32_t kind)
 {
-    return __atomic_load_n(&a->room[kind], __ATOMIC_RELAXED); /* another thread may find more */
+    return fst_load_relaxed(&a->room[kind]); /* another thread may find more */
 }
 
 static inline void *fst_at(const struct fst_arena *a, uint32_t kind, uint32_t index, uint64_t size)
@@ -174,12 +175,12 @@ uint32_t fst_top_moved(const struct fst_arena *a, uint32_t kind, const uint32_t 
 
 static inline uint32_t fst_seen(const struct fst_arena *a, uint32_t kind)
 {
-    return __atomic_load_n(&a->top[kind], __ATOMIC_RELAXED);
+    return fst_load_relaxed(&a->top[kind]);
 }
 
 static inline uint32_t fst_top(const struct fst_arena *a, uint32_t kind, const uint32_t *word)
 {
-    uint32_t top = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    uint32_t top = fst_load_acquire(word);
     return __builtin_expect(top == fst_seen(a, kind), 1) ? top : fst_top_moved(a, kind, word);
 }
 
@@ -287,7 +288,7 @@ static inline bool fst_slab_id_ok(const struct fst_arena *a, uint32_t id)
 /* Its number of objects, as far as its descriptor has words. */
 static inline uint32_t fst_slab_objects(const struct fst_slab *slab, uint32_t class)
 {
-    uint32_t n = __atomic_load_n(&slab->objects, __ATOMIC_RELAXED);
+    uint32_t n = fst_load_relaxed(&slab->objects);
     return n <= fst_slab_class_words[class] ? n : fst_slab_class_words[class];
 }
 
