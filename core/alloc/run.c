@@ -3,7 +3,7 @@
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "platform/futex.h"
-#include "platform/mapping.h"
+#include "region/file.h"
 #include "region/lock.h"
 #include "region/pages.h"
 #include "region/table.h"
@@ -315,7 +315,7 @@ uint64_t fst_run_punch(struct fst_arena *a, bool idle_only, uint64_t owner)
         uint64_t length = (uint64_t)count * FST_EXTENT_PAGES * FST_PAGE;
         /* Unmark first: a kill in between leaves memory that is committed and not marked, and is committed again at no harm. */
         fst_pages_uncommitted(a, extent, count);
-        if (fst_punch(a->fd, a->known.data_offset + extent * FST_EXTENT_PAGES * FST_PAGE, length) == 0)
+        if (fst_file_punch(a, a->known.data_offset + extent * FST_EXTENT_PAGES * FST_PAGE, length) == 0)
             bytes += length;
         fst_run_release(a, id, fst_slab_at(a, id)->state);
         extent += count;

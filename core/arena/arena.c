@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "alloc/active.h"
@@ -21,6 +22,7 @@
 #include "reclaim/batch.h"
 #include "reclaim/reaper.h"
 #include "refs/reftable.h"
+#include "region/file.h"
 #include "region/lock.h"
 #include "region/superblock.h"
 #include "region/table.h"
@@ -62,10 +64,7 @@ static void unmap(struct fst_arena *a)
         fst_unmap(a->data, a->capacity_pages << FST_PAGE_SHIFT);
     if (a->sb)
         fst_unmap(a->sb, a->known.control_size);
-    if (a->lock_fd >= 0)
-        close(a->lock_fd);
-    if (a->fd >= 0)
-        close(a->fd);
+    fst_file_close(a);
     fst_refs_destroy(a);
     fst_reaper_destroy(a);
     fst_batch_destroy(a);
@@ -85,13 +84,25 @@ static struct fst_arena *new_arena(int fd, const struct stat *st, const char *pa
         free(a);
         return NULL;
     }
-    a->fd = fd;
-    a->lock_fd = -1;
+    a->handed.fd = fd; /* until the arena is open */
+    a->lock.fd = -1;
     a->device = st->st_dev;
     a->inode = st->st_ino;
     a->references = 1;
     snprintf(a->path, sizeof a->path, "%s", path ? path : "");
     return a;
+}
+
+static int cannot_map(int error, uint64_t bytes)
+{
+    struct rlimit limit;
+    if (error == ENOMEM && getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        return fst_fail_errno(
+            FST_OS, error,
+            "cannot map %llu bytes of address space: `ulimit -v` (RLIMIT_AS; h_vmem on a cluster) allows this process "
+            "%llu in all; raise it, which costs no memory",
+            (unsigned long long)bytes, (unsigned long long)limit.rlim_cur);
+    return fst_fail_errno(FST_OS, error, "cannot map %llu bytes of address space", (unsigned long long)bytes);
 }
 
 /* Map the file, whose superblock is `sb`. */
@@ -101,15 +112,18 @@ static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readon
     a->readonly = readonly;
     a->capacity_pages = sb->capacity >> FST_PAGE_SHIFT;
     a->known = *sb;
-    a->sb = fst_map(a->fd, 0, sb->control_size, true, false);
-    a->data = a->sb ? fst_map_aligned(a->fd, sb->data_offset, sb->capacity, FST_ALIGN_MAX, !readonly, huge) : NULL;
+    int fd = a->handed.fd;
+    a->sb = fst_map(fd, 0, sb->control_size, true, false);
+    a->data = a->sb ? fst_map_aligned(fd, sb->data_offset, sb->capacity, FST_ALIGN_MAX, !readonly, huge) : NULL;
     if (!a->data)
-        return fst_fail_errno(FST_OS, errno, "cannot map %s of address space", fst_size(fst_superblock_file_size(sb)));
+        return cannot_map(errno, fst_superblock_file_size(sb));
     for (int k = 0; k < FST_T_COUNT; k++)
         a->table[k] = (uint8_t *)a->sb + sb->tables[k].offset;
-    a->lock_fd = fst_liveness_reopen(a->fd);
-    if (a->lock_fd < 0)
-        return fst_fail_errno(FST_OS, errno, "cannot open the arena's file again through /proc/self/fd");
+    a->lock.fd = fst_file_reopen(a);
+    if (a->lock.fd < 0)
+        return fst_fail_errno(FST_OS, errno, "cannot open the arena's file a second time: %s", fst_file_lost(a, errno));
+    if (!fst_description_keep(&a->lock, false))
+        return cannot_map(errno, FST_PAGE);
     int rc = fst_refs_create(a);
     if (rc == FST_OK)
         rc = fst_batch_create(a);
@@ -119,9 +133,10 @@ static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readon
 /* Take a process slot: from here on this process is attached. */
 static int join(struct fst_arena *a)
 {
-    int rc = fst_process_claim(a, a->lock_fd, &a->slot);
+    int rc = fst_process_claim(a, a->lock.fd, &a->slot);
     if (rc)
         return rc;
+    a->lock.mark = FST_LOCK_ALIVE + a->slot;
     if (fst_load_acquire(&a->sb->state) != FST_ARENA_READY) {
         fst_process_retire(a, a->slot);
         return fst_fail(FST_CLOSED, "the arena is being removed");
@@ -136,6 +151,8 @@ static int join(struct fst_arena *a)
 
 static void enlist(struct fst_arena *a)
 {
+    close(a->handed.fd); /* one that is kept is made when it is asked for */
+    a->handed.fd = -1;
     a->next = fst_attachments;
     fst_attachments = a;
 }
@@ -165,13 +182,30 @@ static int make_file(const struct fst_open_options *o, const char *folder)
                               : errno == EACCES ? FST_REFUSED
                                                 : FST_OS,
                               errno, "cannot create a file in %s", folder);
-    fchmod(fd, (mode_t)o->mode);
-    return fd;
+    if (fchmod(fd, (mode_t)o->mode) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    return fst_fail_errno(FST_OS, error, "cannot give an arena in %s the mode %o", folder, o->mode);
+}
+
+/* Beyond the limit on files' sizes lies no error but a signal that kills. */
+static int fits_limit(uint64_t size)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= size)
+        return FST_OK;
+    return fst_fail_errno(
+        FST_OS, EFBIG,
+        "an arena's file of %llu bytes, most of which are never written, is more than `ulimit -f` (RLIMIT_FSIZE) allows, "
+        "%llu: raise it, or give the arena less capacity",
+        (unsigned long long)size, (unsigned long long)limit.rlim_cur);
 }
 
 static int format(struct fst_arena *a, const struct fst_open_options *o, struct fst_superblock *sb)
 {
     uint8_t uuid[16];
+    int rc;
     if (getrandom(uuid, sizeof uuid, 0) != (ssize_t)sizeof uuid)
         return fst_fail_errno(FST_OS, errno, "cannot make an identity");
     uint64_t capacity = o->capacity ? o->capacity : DEFAULT_CAPACITY;
@@ -181,16 +215,20 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
     uint32_t flags = (o->path ? 0 : FST_ARENA_ANONYMOUS) | (o->huge_pages ? FST_ARENA_HUGE_PAGES : 0);
     fst_superblock_format(sb, capacity, flags, uuid);
     sb->lasting = o->lasting;
-    if (ftruncate(a->fd, (off_t)fst_superblock_file_size(sb)) != 0)
+    rc = fits_limit(fst_superblock_file_size(sb));
+    if (rc)
+        return rc;
+    if (ftruncate(a->handed.fd, (off_t)fst_superblock_file_size(sb)) != 0)
         return fst_fail_errno(FST_OS, errno, "cannot make a file of %s", fst_size(fst_superblock_file_size(sb)));
-    int error = fst_commit(a->fd, 0, FST_PAGE);
+    int error = fst_commit(a->handed.fd, 0, FST_PAGE);
     if (error)
         return fst_fail_errno(error == ENOSPC || error == ENOMEM ? FST_FULL : FST_OS, error,
                               "%s has no room for an arena's first page", fst_commit_refused_by());
-    if (pwrite(a->fd, sb, sizeof *sb, 0) != (ssize_t)sizeof *sb)
+    if (pwrite(a->handed.fd, sb, sizeof *sb, 0) != (ssize_t)sizeof *sb)
         return fst_fail_errno(FST_OS, errno, "cannot write the superblock");
-    if (!o->path)
-        fcntl(a->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    /* Whoever cut the file would have every process that touches what is missing killed by SIGBUS. */
+    if (!o->path && fcntl(a->handed.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+        return fst_fail_errno(FST_OS, errno, "cannot fix the size of an anonymous arena");
     return FST_OK;
 }
 
@@ -208,7 +246,7 @@ static int populate(struct fst_arena *a)
 static int publish(struct fst_arena *a)
 {
     char self[40];
-    snprintf(self, sizeof self, "/proc/self/fd/%d", a->fd);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", a->handed.fd);
     if (linkat(AT_FDCWD, self, AT_FDCWD, a->path, AT_SYMLINK_FOLLOW) == 0)
         return FST_OK;
     return fst_fail_errno(errno == EEXIST   ? FST_EXISTS
@@ -224,7 +262,11 @@ static int create(const struct fst_open_options *o, const char *folder, struct f
     int fd = make_file(o, folder);
     if (fd < 0)
         return fd;
-    fstat(fd, &st);
+    if (fstat(fd, &st) != 0) {
+        int error = errno;
+        close(fd);
+        return fst_fail_errno(FST_OS, error, "cannot look at a new arena's file");
+    }
     struct fst_arena *a = new_arena(fd, &st, o->path);
     if (!a)
         return fst_fail(FST_FULL, "out of memory");
@@ -271,7 +313,7 @@ static int attach(int fd, const struct stat *st, const struct fst_open_options *
         return rc;
     }
     if (sb.state == FST_ARENA_REMOVED) {
-        fst_folder_remove(fd, fd, o->path ? o->path : "", st); /* its remover may have been killed */
+        fst_folder_remove(fd, FST_NONE, o->path ? o->path : "", st); /* its remover may have been killed */
         close(fd);
         return fst_fail(FST_CLOSED, "%s is being removed", name);
     }
@@ -380,9 +422,19 @@ void fst_arena_leave(struct fst_arena *a)
     struct stat st = {.st_dev = a->device, .st_ino = a->inode};
     if (!a->usable)
         return;
-    fst_liveness_release(a->lock_fd, FST_LOCK_PRESENT + a->slot, 1);
-    if (a->path[0] && !fst_load_relaxed(&a->sb->lasting))
-        fst_folder_remove(a->lock_fd, a->fd, a->path, &st);
+    bool ours = a->path[0] && !fst_load_relaxed(&a->sb->lasting);
+    int fd = fst_file_lock(a);
+    if (fd >= 0) {
+        fst_liveness_release(fd, FST_LOCK_PRESENT + a->slot, 1);
+        if (ours)
+            fst_folder_remove(fd, FST_NONE, a->path, &st);
+        return;
+    }
+    /* Only the mapping keeps our locks, so PRESENT cannot be let go of alone: it counts until we are gone, for others, and not for us. */
+    fd = ours ? fst_file_get(a) : -1;
+    if (fd >= 0)
+        fst_folder_remove(fd, a->slot, a->path, &st);
+    fst_file_put(a, fd);
 }
 
 /* Every entry of ours that is still LIVE: groups, and objects whose owners are gone without a word. */
@@ -472,7 +524,8 @@ bool fst_arena_usable(const fst_arena *a)
     return a->usable;
 }
 
-int fst_arena_fd(const fst_arena *a)
+int fst_arena_fd(fst_arena *a)
 {
-    return a->fd;
+    int fd = fst_file_handed(a);
+    return fd >= 0 ? fd : fst_fail_errno(FST_CLOSED, errno, "%s", fst_file_lost(a, errno));
 }

@@ -64,16 +64,29 @@ static bool names_file(const char *path, const struct stat *st)
     return lstat(path, &now) == 0 && now.st_dev == st->st_dev && now.st_ino == st->st_ino;
 }
 
-bool fst_folder_remove(int lock_fd, int fd, const char *path, const struct stat *st)
+/* All PRESENT bytes but our own. */
+static bool hold_all(int fd, uint32_t own)
 {
-    if (!fst_liveness_try(lock_fd, FST_LOCK_PRESENT, FST_MAX_PROCESSES))
+    if (own >= FST_MAX_PROCESSES)
+        return fst_liveness_try(fd, FST_LOCK_PRESENT, FST_MAX_PROCESSES);
+    off_t after = FST_MAX_PROCESSES - own - 1; /* 0 bytes would be all up to the end */
+    return (!own || fst_liveness_try(fd, FST_LOCK_PRESENT, own)) &&
+           (!after || fst_liveness_try(fd, FST_LOCK_PRESENT + own + 1, after));
+}
+
+bool fst_folder_remove(int fd, uint32_t own, const char *path, const struct stat *st)
+{
+    bool alone = hold_all(fd, own);
+    if (!alone) {
+        fst_liveness_release(fd, FST_LOCK_PRESENT, FST_MAX_PROCESSES);
         return false;
+    }
     uint64_t removed = FST_ARENA_REMOVED;
     ssize_t n = pwrite(fd, &removed, sizeof removed, offsetof(struct fst_superblock, state));
     (void)n; /* a superblock's page is there; if it is not, nobody can attach anyway */
     if (names_file(path, st))
         unlink(path);
-    fst_liveness_release(lock_fd, FST_LOCK_PRESENT, FST_MAX_PROCESSES);
+    fst_liveness_release(fd, FST_LOCK_PRESENT, FST_MAX_PROCESSES);
     return true;
 }
 
@@ -118,7 +131,7 @@ static int sweep_file(int folder, const char *folder_path, const char *name, cha
     int n = snprintf(path, sizeof path, "%s/%s", folder_path, name);
     if (same && n > 0 && (size_t)n < sizeof path && pread(fd, &sb, sizeof sb, 0) == (ssize_t)sizeof sb && sb.magic == FST_MAGIC &&
         sb.fingerprint == fst_layout_fingerprint() && (!sb.lasting || sb.state == FST_ARENA_REMOVED) &&
-        fst_folder_remove(fd, fd, path, &st)) {
+        fst_folder_remove(fd, FST_NONE, path, &st)) {
         done = 1;
         if (removed)
             append(removed, path);

@@ -19,8 +19,9 @@ int fst_folder_open(const char *path, struct stat *st);
 /* Read the superblock without mapping the file, and validate it. */
 int fst_folder_superblock(int fd, const struct stat *st, const char *name, struct fst_superblock *out);
 
-/* Hold the range of PRESENT bytes through lock_fd, mark REMOVED, unlink path if it still names this file. False: somebody is present. */
-bool fst_folder_remove(int lock_fd, int fd, const char *path, const struct stat *st);
+/* Hold the range of PRESENT bytes through fd, mark REMOVED, unlink path if it still names this file. False: somebody is present. `own`: the
+ * slot whose byte is the caller's through another description, or FST_NONE. */
+bool fst_folder_remove(int fd, uint32_t own, const char *path, const struct stat *st);
 
 /* Remove what nobody holds in the folder of `path`, lasting arenas apart; best effort. Appends names to *removed if not NULL. */
 int fst_folder_sweep(const char *folder, char **removed);

@@ -5,7 +5,8 @@
  *                         are copied into it at the same indexes, each object becoming SHARED first; the forking thread's section is copied
  * after, in the parent    its copy of the child's lock description is closed, also when fork failed: then nobody holds it, and a batch
  *                         buries the slot
- * after, in the child     the parent's lock description is closed, so that the parent's death shows; the slot is the child's
+ * after, in the child     the parent's lock description is closed, so that the parent's death shows (the page that keeps it does not come
+ *                         along); the slot is the child's
  *
  * Killed anywhere: the copied entries belong to a LIVE slot from before the fork until the last holder of its lock is gone. The model is
  * models/fork.pml.
@@ -16,20 +17,20 @@
 #include "alloc/active.h"
 #include "arena/attach.h"
 #include "crash/process.h"
-#include "platform/liveness.h"
 #include "rcu/thread.h"
 #include "reclaim/reaper.h"
 #include "refs/claim.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
+#include "region/file.h"
 #include "region/lock.h"
 #include "region/table.h"
 
 /* What the handlers carry across the fork, for each attachment. */
 struct carried {
     struct fst_arena *arena;
-    struct fst_thread *thread; /* of the forking thread, NULL: none */
-    int lock_fd;               /* -1: the child gets no slot */
+    struct fst_thread *thread;   /* of the forking thread, NULL: none */
+    struct fst_description lock; /* of the child; fd -1: it gets no slot */
     uint32_t slot;
     uint32_t thread_slot;
     bool has_thread_slot;
@@ -82,23 +83,24 @@ static bool copy_entries(struct fst_arena *a, uint32_t slot)
 static void carry(struct carried *c)
 {
     struct fst_arena *a = c->arena;
-    c->lock_fd = -1;
+    c->lock = (struct fst_description){.fd = -1};
     if (!a->usable)
         return;
-    int fd = fst_liveness_reopen(a->fd);
-    if (fd < 0)
+    struct fst_description lock = {.fd = fst_file_reopen(a)};
+    if (lock.fd < 0)
         return;
-    if (fst_process_claim(a, fd, &c->slot)) {
-        close(fd);
+    if (fst_process_claim(a, lock.fd, &c->slot)) {
+        fst_file_drop(a, &lock);
         return;
     }
-    if (!copy_entries(a, c->slot)) {
-        close(fd); /* the slot is JOINING without its lock: a batch buries it */
+    lock.mark = FST_LOCK_ALIVE + c->slot;
+    if (!fst_description_keep(&lock, true) || !copy_entries(a, c->slot)) {
+        fst_file_drop(a, &lock); /* the slot is JOINING without its lock: a batch buries it */
         return;
     }
     fst_process_publish(a, c->slot, a->readonly);
     fst_store_relaxed(&fst_process_at(a, c->slot)->pid, 0); /* the child says who it is; when the fork fails, nobody has died */
-    c->lock_fd = fd;
+    c->lock = lock;
     c->thread = forking_thread(a);
     if (c->thread && fst_thread_slot_claim(a, c->slot, &c->thread_slot) == FST_OK) {
         c->has_thread_slot = true;
@@ -139,8 +141,7 @@ static void forget(void)
 static void in_parent(void)
 {
     for (struct carried *c = carried; c; c = c->next)
-        if (c->lock_fd >= 0)
-            close(c->lock_fd);
+        fst_file_drop(c->arena, &c->lock);
     for (struct fst_arena *a = fst_attachments; a; a = a->next)
         pthread_mutex_unlock(&a->refs->mutex);
     pthread_mutex_unlock(&fst_local_mutex);
@@ -175,11 +176,13 @@ static void adopt_threads(struct fst_arena *a, const struct carried *c)
 
 static void adopt(struct fst_arena *a, struct carried *c)
 {
-    close(a->lock_fd);
-    a->lock_fd = c ? c->lock_fd : -1;
+    fst_file_forked(a);
+    if (c)
+        a->lock = c->lock;
     pthread_mutex_unlock(&a->refs->mutex); /* by the thread that took it before the fork, as are the other two */
     fst_reaper_forked(a);
-    a->usable = a->lock_fd >= 0;
+    a->usable = a->lock.fd >= 0;
+    fst_description_private(&a->lock);
     if (!a->usable) {
         adopt_threads(a, c);
         return;

@@ -111,7 +111,8 @@ struct fst_arena_info {
     uint64_t batch_pid, batch_ns;                  /* who runs a batch now, and for how long already; pid 0: nobody */
 };
 int fst_arena_get_info(fst_arena *arena, struct fst_arena_info *out);
-int fst_arena_fd(const fst_arena *arena); /* the data descriptor, close-on-exec, for passing on */
+/* A descriptor of the file, close-on-exec, for passing on: it stays the attachment's. FST_CLOSED. */
+int fst_arena_fd(fst_arena *arena);
 
 /* What a file is, without attaching: for listings. FST_LAYOUT for anything that is not an arena of this layout. */
 struct fst_peek {

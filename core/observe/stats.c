@@ -15,14 +15,18 @@
 #include "refs/inflight.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
+#include "region/file.h"
 #include "region/lock.h"
 
 #define STALL_NS (1000 * FST_MS) /* a section that holds up a grace period for so long is reported */
 
-static bool was_unlinked(const struct fst_arena *a)
+/* False: there is no way to the file any more. */
+static bool file_status(struct fst_arena *a, struct stat *st)
 {
-    struct stat st;
-    return a->path[0] && fstat(a->fd, &st) == 0 && st.st_nlink == 0;
+    int fd = fst_file_get(a);
+    bool known = fd >= 0 && fstat(fd, st) == 0;
+    fst_file_put(a, fd);
+    return known;
 }
 
 static uint64_t control_bytes(const struct fst_arena *a)
@@ -95,18 +99,19 @@ int fst_arena_get_info(fst_arena *a, struct fst_arena_info *out)
 {
     const struct fst_superblock *sb = a->sb;
     struct stat st;
+    bool known = file_status(a, &st);
     memset(out, 0, sizeof *out);
     memcpy(out->uuid, sb->uuid, sizeof out->uuid);
     memcpy(out->path, a->path, sizeof out->path);
     out->capacity = sb->capacity;
     out->used = fst_load_relaxed(&sb->used_pages) << FST_PAGE_SHIFT;
-    out->committed = fstat(a->fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+    out->committed = known ? (uint64_t)st.st_blocks * 512 : 0;
     out->control = control_bytes(a);
     out->created_at = sb->created_at;
     out->readonly = a->readonly;
     out->lasting = sb->lasting != 0;
     out->anonymous = (sb->flags & FST_ARENA_ANONYMOUS) != 0;
-    out->unlinked = was_unlinked(a);
+    out->unlinked = known && a->path[0] && st.st_nlink == 0;
     out->batches = fst_load_relaxed(&sb->batches);
     out->grace_periods = fst_load_relaxed(&sb->grace_periods);
     out->released_objects = fst_load_relaxed(&sb->released_objects);
@@ -436,8 +441,10 @@ void fst_describe_usage(fst_arena *a, char *text, size_t size)
     } while (0)
     SAY("arena %s: capacity %s, used %s", a->path[0] ? a->path : "(anonymous)", fst_size(a->known.capacity),
         fst_size(fst_load_relaxed(&a->sb->used_pages) << FST_PAGE_SHIFT));
-    if (fstatfs(a->fd, &fs) == 0 && fs.f_blocks)
+    int fd = fst_file_get(a);
+    if (fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_blocks)
         SAY(", its file system has %s free", fst_size((uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize));
+    fst_file_put(a, fd);
     SAY("; held by");
     for (size_t i = 0; i < n && i < 16; i++) {
         SAY("%s pid %d (%s%s) %s in %llu objects", i ? "," : "", p[i].pid, p[i].command, p[i].alive ? "" : ", dead",

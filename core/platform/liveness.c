@@ -3,12 +3,44 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 int fst_liveness_reopen(int fd)
 {
     char path[40];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     return open(path, O_RDWR | O_CLOEXEC);
+}
+
+bool fst_description_keep(struct fst_description *d, bool inherited)
+{
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = mmap(NULL, size, PROT_NONE, MAP_SHARED, d->fd, 0);
+    if (page == MAP_FAILED)
+        return false;
+    d->page = page;
+    if (!inherited)
+        fst_description_private(d);
+    return true;
+}
+
+void fst_description_private(const struct fst_description *d)
+{
+    if (d->page)
+        madvise(d->page, (size_t)sysconf(_SC_PAGESIZE), MADV_DONTFORK); /* cannot fail for a page of our own */
+}
+
+void fst_description_unmap(struct fst_description *d)
+{
+    if (d->page)
+        munmap(d->page, (size_t)sysconf(_SC_PAGESIZE));
+    d->page = NULL;
+}
+
+bool fst_description_is(const struct fst_description *d, int fd)
+{
+    return d->page && fst_liveness_find(fd, d->mark, 1) < 0;
 }
 
 static int lock_command(int fd, int command, short type, off_t start, off_t count, struct flock *out)

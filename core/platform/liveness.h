@@ -20,9 +20,31 @@
 
 #define FST_LOCK_ALIVE   ((off_t)1 << 60)
 #define FST_LOCK_PRESENT (((off_t)1 << 60) + (1 << 20))
+#define FST_LOCK_MARK    ((off_t)1 << 61) /* a byte that a description is told by, far from all others */
 
 /* A new open file description of the same file, close-on-exec, so that its locks are nobody else's. -1 and errno on failure. */
 int fst_liveness_reopen(int fd);
+
+/* An open file description and what keeps it. A descriptor's number may be closed behind our back (a program that becomes a daemon closes
+ * what it does not know) and then be another file's; a page that is mapped through the description keeps it, and its locks, until the page
+ * is unmapped or the process ends or executes another program. Nothing is ever read or written there. */
+struct fst_description {
+    int fd;     /* -1: none, or lost */
+    void *page; /* NULL: nothing keeps it but its number */
+    off_t mark; /* a byte that it holds locked: which description a number stands for is told by it */
+};
+
+/* Map the page; a forked child has it only if `inherited`. False and errno. */
+bool fst_description_keep(struct fst_description *d, bool inherited);
+
+/* Does fd, which is a descriptor of the file, stand for the kept description? Its own lock does not show through itself. */
+bool fst_description_is(const struct fst_description *d, int fd);
+
+/* From now on forked children do not have it. */
+void fst_description_private(const struct fst_description *d);
+
+/* Let go of the page, and with it of the locks, if no number is left. */
+void fst_description_unmap(struct fst_description *d);
 
 /* Lock bytes [start, start + count) for writing without waiting; false when somebody holds one of them. */
 bool fst_liveness_try(int lock_fd, off_t start, off_t count);

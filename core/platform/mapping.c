@@ -75,6 +75,23 @@ int fst_commit(int fd, uint64_t offset, uint64_t length)
     return rc;
 }
 
+int fst_populate(void *base, uint64_t length)
+{
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* older than Linux 5.14: EINVAL */
+#endif
+    int rc;
+    do
+        rc = madvise(base, length, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
+    while (rc == EINTR || rc == EAGAIN);
+    return rc == EFAULT ? ENOSPC : rc; /* where touching it would be SIGBUS */
+}
+
+int fst_remove(void *base, uint64_t length)
+{
+    return madvise(base, length, MADV_REMOVE) == 0 ? 0 : errno;
+}
+
 void fst_collapse(void *base, uint64_t length)
 {
 #ifndef MADV_COLLAPSE

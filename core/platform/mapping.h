@@ -22,6 +22,10 @@ int fst_commit(int fd, uint64_t offset, uint64_t length);
 /* Who had no room for it, in the calling thread: "the file system", or a sentence about a memory cgroup. */
 const char *fst_commit_refused_by(void);
 
+/* The same of mapped bytes, for who has no descriptor: pages that are there already stay, and on failure some are. */
+int fst_populate(void *base, uint64_t length);
+int fst_remove(void *base, uint64_t length);
+
 /* Make huge pages of mapped bytes that are all committed, if the system can: both are multiples of one's size. Waits for the copy. Unlike
  * MADV_HUGEPAGE it does not depend on how the tmpfs is mounted (Linux 6.1, Documentation/admin-guide/mm/transhuge.rst). */
 void fst_collapse(void *base, uint64_t length);

@@ -13,6 +13,7 @@
 #include "refs/inflight.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
+#include "region/file.h"
 #include "region/lock.h"
 #include "teardown/end.h"
 #include "teardown/finish.h"
@@ -177,6 +178,8 @@ static int run(struct fst_batch *b)
     struct fst_arena *a = b->a;
     uint32_t processes;
     int sane = check_before(a);
+    if (sane == FST_OK && (b->options->deaths || b->everything))
+        sane = fst_file_reachable(a); /* others can ask who is alive, and will */
     if (sane)
         return sane;
     if (b->options->deaths || b->everything)

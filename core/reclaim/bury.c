@@ -7,11 +7,11 @@
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "platform/liveness.h"
-#include "platform/mapping.h"
 #include "rcu/grace.h"
 #include "rcu/thread.h"
 #include "reclaim/burial.h"
 #include "refs/inflight.h"
+#include "region/file.h"
 
 static void free_thread_slots(struct fst_arena *a, uint32_t process)
 {
@@ -33,7 +33,7 @@ static bool probe(struct fst_arena *a, uint32_t slot)
         free_thread_slots(a, slot);
         return true;
     }
-    if (state == FST_PROCESS_FREE || slot == a->slot || fst_liveness_find(a->lock_fd, FST_LOCK_ALIVE + slot, 1) >= 0)
+    if (state == FST_PROCESS_FREE || slot == a->slot || fst_file_find(a, FST_LOCK_ALIVE + slot, 1) >= 0)
         return false;
     /* The word names its generation: a slot that was given back and claimed again since our look does not match. */
     if (!fst_cas64(&p->state, &seen, fst_state_moved(seen, FST_PROCESS_DEAD)))
@@ -97,7 +97,7 @@ static void shrink_entries(struct fst_arena *a, uint32_t slot)
     }
     uint64_t offset = a->known.tables[FST_T_ENTRY].offset + (uint64_t)slot * FST_MAX_ENTRIES * sizeof(uint64_t);
     fst_store_relaxed(&p->entries_committed, keep);
-    fst_punch(a->fd, offset + keep, have - keep);
+    fst_file_punch(a, offset + keep, have - keep);
 }
 
 static void free_slot(struct fst_arena *a, uint32_t slot)

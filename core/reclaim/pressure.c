@@ -14,7 +14,11 @@
 static bool read_total(const struct fst_pressure *p, uint64_t *us)
 {
     char text[256];
-    ssize_t n = p->fd < 0 ? -1 : pread(p->fd, text, sizeof text - 1, 0);
+    int fd = p->path[0] ? open(p->path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
     if (n <= 0)
         return false;
     text[n] = 0;
@@ -27,10 +31,10 @@ static bool read_total(const struct fst_pressure *p, uint64_t *us)
 
 void fst_pressure_open_path(struct fst_pressure *p, const char *path)
 {
-    p->fd = open(path, O_RDONLY | O_CLOEXEC);
+    snprintf(p->path, sizeof p->path, "%s", path);
     p->looked = fst_now();
     if (!read_total(p, &p->waited))
-        fst_pressure_close(p);
+        p->path[0] = 0;
 }
 
 /* The process's cgroup in the v2 hierarchy: the line "0::/path" of /proc/self/cgroup. */
@@ -52,21 +56,14 @@ void fst_pressure_open(struct fst_pressure *p)
 {
     static const char *const roots[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
     char own[400], path[512];
-    p->fd = -1;
+    p->path[0] = 0;
     bool known = own_cgroup(own, sizeof own);
-    for (size_t i = 0; known && p->fd < 0 && i < sizeof roots / sizeof *roots; i++) {
+    for (size_t i = 0; known && !p->path[0] && i < sizeof roots / sizeof *roots; i++) {
         snprintf(path, sizeof path, "%s%s/memory.pressure", roots[i], own);
         fst_pressure_open_path(p, path);
     }
-    if (p->fd < 0)
+    if (!p->path[0])
         fst_pressure_open_path(p, "/proc/pressure/memory");
-}
-
-void fst_pressure_close(struct fst_pressure *p)
-{
-    if (p->fd >= 0)
-        close(p->fd);
-    p->fd = -1;
 }
 
 bool fst_pressure_high(struct fst_pressure *p)

@@ -16,6 +16,7 @@
 #include "reclaim/pressure.h"
 #include "reclaim/reuse.h"
 #include "refs/reftable.h"
+#include "region/file.h"
 #include "teardown/queue.h"
 
 #define ENOUGH       1024u        /* entries that a batch is worth */
@@ -44,10 +45,10 @@ struct fst_reaper {
     uint64_t looked; /* when this process last looked for deaths; 0: never */
 };
 
-/* Is any other process attached? One probe over all bytes. */
-static bool have_company(const struct fst_arena *a)
+/* Is any other process attached? */
+static bool have_company(struct fst_arena *a)
 {
-    return fst_liveness_find(a->lock_fd, FST_LOCK_ALIVE, FST_MAX_PROCESSES) >= 0;
+    return fst_file_others(a, FST_LOCK_ALIVE);
 }
 
 /* What the thread remembers between two ticks. */
@@ -167,7 +168,6 @@ static void *loop(void *argument)
         if (kick == KICK_NONE)
             idle(t, &i);
     }
-    fst_pressure_close(&pressure);
     return NULL;
 }
 

@@ -11,6 +11,7 @@
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
 #include "reclaim/reaper.h"
+#include "region/file.h"
 
 /* The thread's state, if it may wait here. */
 static int may_wait(struct fst_arena *a, const char *what, struct fst_thread **t)
@@ -20,7 +21,7 @@ static int may_wait(struct fst_arena *a, const char *what, struct fst_thread **t
         return fst_thread_refused(a);
     if ((*t)->nest)
         return fst_fail(FST_IN_SECTION, "%s inside read() would wait for itself", what);
-    return FST_OK;
+    return fst_file_reachable(a); /* or who was killed would be waited for */
 }
 
 int fst_read_lock(fst_arena *a)

@@ -2,7 +2,7 @@
 
 #include "platform/atomics.h"
 #include "platform/futex.h"
-#include "platform/liveness.h"
+#include "region/file.h"
 
 #include <time.h>
 
@@ -18,7 +18,7 @@ bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low)
     uint64_t state = fst_load_acquire(&fst_process_at(a, slot)->state);
     if (fst_lock_generation(state) != generation_low)
         return false;
-    return fst_liveness_find(a->lock_fd, FST_LOCK_ALIVE + slot, 1) >= 0;
+    return fst_file_find(a, FST_LOCK_ALIVE + slot, 1) >= 0;
 }
 
 static uint32_t own_word(const struct fst_arena *a)

@@ -5,6 +5,7 @@
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "platform/mapping.h"
+#include "region/file.h"
 #include "region/lock.h"
 #include "region/table.h"
 
@@ -337,7 +338,7 @@ int fst_pages_commit(struct fst_arena *a, uint64_t page, uint64_t pages)
     uint64_t from = first * FST_EXTENT_PAGES, to = end * FST_EXTENT_PAGES;
     if (to > a->capacity_pages)
         to = a->capacity_pages;
-    int error = fst_commit(a->fd, a->known.data_offset + (from << FST_PAGE_SHIFT), (to - from) << FST_PAGE_SHIFT);
+    int error = fst_file_commit(a, a->known.data_offset + (from << FST_PAGE_SHIFT), (to - from) << FST_PAGE_SHIFT);
     if (!error) {
         for (uint64_t e = first; e < end; e++)
             mark_committed(a, e);
@@ -345,7 +346,7 @@ int fst_pages_commit(struct fst_arena *a, uint64_t page, uint64_t pages)
         return FST_OK;
     }
     /* Near the end of the file system's room: just the run's own pages, without marking the extents. */
-    error = fst_commit(a->fd, a->known.data_offset + (page << FST_PAGE_SHIFT), pages << FST_PAGE_SHIFT);
+    error = fst_file_commit(a, a->known.data_offset + (page << FST_PAGE_SHIFT), pages << FST_PAGE_SHIFT);
     if (error == ENOSPC || error == ENOMEM)
         return fst_fail_errno(FST_FULL, error, "%s has no room for %s more", fst_commit_refused_by(),
                               fst_exact(pages << FST_PAGE_SHIFT));

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "platform/atomics.h"
+#include "platform/liveness.h"
 #include "region/damage.h"
 #include "region/layout.h"
 
@@ -26,8 +27,9 @@ struct fst_arena {
     struct fst_damage *damage;
     struct fst_superblock known; /* as validated: the constant part is read here */
     uint64_t capacity_pages;
-    int fd;      /* data descriptor */
-    int lock_fd; /* carries this process's liveness locks and nothing else */
+    struct fst_description lock;   /* carries this process's liveness locks and nothing else: region/file.h */
+    struct fst_description handed; /* to be passed on, or to replace a lost one; mostly there is none */
+    uint32_t handing;              /* somebody makes it */
     bool readonly;
     bool synchronous;  /* see fst_destroy_synchronously */
     bool usable;       /* false in a forked child that could not be given a slot */

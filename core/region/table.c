@@ -4,7 +4,7 @@
 
 #include "platform/atomics.h"
 #include "platform/error.h"
-#include "platform/mapping.h"
+#include "region/file.h"
 
 const char *fst_table_name(enum fst_table_kind kind)
 {
@@ -49,10 +49,10 @@ static int commit(struct fst_arena *a, uint64_t offset, uint64_t *committed, uin
     if (need <= have)
         return FST_OK;
     uint64_t want = growth(have, need, total);
-    int error = fst_commit(a->fd, offset + have, want - have);
+    int error = fst_file_commit(a, offset + have, want - have);
     if (error == ENOSPC || error == ENOMEM) {
         want = (need + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
-        error = fst_commit(a->fd, offset + have, want - have);
+        error = fst_file_commit(a, offset + have, want - have);
     }
     if (error == ENOSPC || error == ENOMEM)
         return fst_fail_errno(FST_FULL, error, "%s has no room for more %s", fst_commit_refused_by(), name);

@@ -63,7 +63,7 @@ cdef extern from "flagstone.h" nogil:
         uint64_t batch_pid, batch_ns
 
     int fst_arena_get_info(fst_arena *arena, fst_arena_info *out)
-    int fst_arena_fd(const fst_arena *arena)
+    int fst_arena_fd(fst_arena *arena)
 
     struct fst_peek:
         uint8_t uuid[16]

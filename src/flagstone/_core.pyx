@@ -824,7 +824,10 @@ cdef class Attachment:
         return <size_t>self.ptr
 
     def fd(self):
-        return fst_arena_fd(self.ptr)
+        cdef int fd = fst_arena_fd(self.ptr)
+        if fd < 0:
+            raise _error(fd)
+        return fd
 
     def info(self):
         cdef fst_arena_info info

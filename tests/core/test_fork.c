@@ -135,7 +135,7 @@ static void parent_killed_right_after(void)
         }
         close(p.in);
         /* End of file comes a little before the lock goes. */
-        while (fst_liveness_find(a->lock_fd, FST_LOCK_ALIVE, FST_MAX_PROCESSES) >= 0)
+        while (fst_liveness_find(a->lock.fd, FST_LOCK_ALIVE, FST_MAX_PROCESSES) >= 0)
             usleep(1000);
         tear_down();
     }

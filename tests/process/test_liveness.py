@@ -325,15 +325,15 @@ def test_a_pid_that_is_used_again(arena, cache, worker):
 def send_descriptors(path):
     """All that it has of the arena, and the arena's own."""
     found = []
+    data = kept["arena"]._link.attachment.fd()
     arena_file = os.stat(path)
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             one = os.stat(f"/proc/self/fd/{name}")
             if (one.st_dev, one.st_ino) == (arena_file.st_dev, arena_file.st_ino):
                 found.append(int(name))
-    data = kept["arena"]._link.attachment.fd()
     assert data in found
-    assert len(found) == 2, "the descriptor of the data, and that of the locks"
+    assert len(found) == 2, "the descriptor to be passed on, and that of the locks"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.connect(b"\0" + os.path.basename(path).encode())
         socket.send_fds(line, [b"x"], [data])

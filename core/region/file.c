@@ -1,0 +1,238 @@
+#include "region/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "platform/atomics.h"
+#include "platform/error.h"
+#include "platform/futex.h"
+#include "platform/liveness.h"
+#include "platform/mapping.h"
+
+static bool is_file(const struct fst_arena *a, int fd)
+{
+    struct stat st;
+#ifdef FST_MUTANT_TRUST_NUMBERS
+    return fd >= 0;
+#endif
+    return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == a->device && st.st_ino == a->inode;
+}
+
+/* The description's number, if it is still a descriptor of the file; otherwise forget it, so that what gets the number next is not ours. */
+static int number(struct fst_arena *a, struct fst_description *d)
+{
+    int fd = __atomic_load_n(&d->fd, __ATOMIC_RELAXED);
+    if (fd < 0 || is_file(a, fd))
+        return fd;
+    __atomic_compare_exchange_n(&d->fd, &fd, -1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return -1;
+}
+
+/* ---- opening anew ---- */
+
+static int open_if_it(struct fst_arena *a, const char *path, int flags)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | flags);
+    if (fd < 0 || is_file(a, fd))
+        return fd;
+    close(fd);
+    errno = ENOENT; /* another file has the name now */
+    return -1;
+}
+
+int fst_file_reopen(struct fst_arena *a)
+{
+    char link[64];
+    int error = EBADF, fd = a->path[0] ? open_if_it(a, a->path, O_NOFOLLOW) : -1, own = number(a, &a->lock);
+    if (fd >= 0)
+        return fd;
+    if (a->path[0])
+        error = errno;
+    if (own < 0)
+        own = number(a, &a->handed);
+    if (own >= 0) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", own);
+        if ((fd = open_if_it(a, link, 0)) >= 0)
+            return fd;
+        error = errno;
+    }
+    if (a->lock.page) {
+        uintptr_t page = (uintptr_t)a->lock.page;
+        snprintf(link, sizeof link, "/proc/self/map_files/%lx-%lx", (unsigned long)page,
+                 (unsigned long)page + (unsigned long)sysconf(_SC_PAGESIZE));
+        if ((fd = open_if_it(a, link, 0)) >= 0)
+            return fd;
+        if (errno == EMFILE || errno == ENFILE)
+            error = errno;
+    }
+    errno = error;
+    return -1;
+}
+
+/* A second description, with a mark to know it by. One thread at a time, and no waiting: the others do without. */
+static int make_handed(struct fst_arena *a)
+{
+    int fd = fst_file_reopen(a);
+    if (fd < 0 || __atomic_exchange_n(&a->handing, 1, __ATOMIC_ACQUIRE))
+        return fd;
+    struct fst_description d = {.fd = fd};
+    d.mark = FST_LOCK_MARK + ((off_t)a->slot << 40) + (off_t)(fst_now() & 0xffffffffffull);
+    if (number(a, &a->handed) < 0 && fst_liveness_try(fd, d.mark, 1) && fst_description_keep(&d, false)) {
+        fst_description_unmap(&a->handed); /* of one that was lost */
+        a->handed.page = d.page;
+        a->handed.mark = d.mark;
+        __atomic_store_n(&a->handed.fd, fd, __ATOMIC_RELEASE);
+    }
+    __atomic_store_n(&a->handing, 0, __ATOMIC_RELEASE);
+    return fd;
+}
+
+int fst_file_get(struct fst_arena *a)
+{
+    int fd = number(a, &a->lock);
+    if (fd < 0)
+        fd = number(a, &a->handed);
+    return fd < 0 ? make_handed(a) : fd;
+}
+
+void fst_file_put(struct fst_arena *a, int fd)
+{
+    if (fd >= 0 && fd != __atomic_load_n(&a->lock.fd, __ATOMIC_RELAXED) && fd != __atomic_load_n(&a->handed.fd, __ATOMIC_ACQUIRE))
+        close(fd);
+}
+
+int fst_file_handed(struct fst_arena *a)
+{
+    int fd = number(a, &a->handed);
+    if (fd >= 0 || (fd = make_handed(a)) < 0)
+        return fd;
+    if (fd == __atomic_load_n(&a->handed.fd, __ATOMIC_ACQUIRE))
+        return fd;
+    close(fd);
+    errno = EAGAIN;
+    return -1;
+}
+
+int fst_file_lock(struct fst_arena *a)
+{
+    int fd = number(a, &a->lock);
+    return fd >= 0 && fst_description_is(&a->lock, fd) ? fd : -1;
+}
+
+/* ---- letting go ---- */
+
+static void close_if_own(struct fst_arena *a, struct fst_description *d)
+{
+    int fd = number(a, d);
+    if (fd >= 0 && (!d->page || fst_description_is(d, fd)))
+        close(fd);
+    d->fd = -1;
+}
+
+void fst_file_drop(struct fst_arena *a, struct fst_description *d)
+{
+    close_if_own(a, d);
+    fst_description_unmap(d);
+}
+
+void fst_file_close(struct fst_arena *a)
+{
+    fst_file_drop(a, &a->handed);
+    fst_file_drop(a, &a->lock);
+}
+
+void fst_file_forked(struct fst_arena *a)
+{
+    /* The pages did not come along. */
+    close_if_own(a, &a->handed);
+    close_if_own(a, &a->lock);
+    a->handed.page = a->lock.page = NULL;
+    a->handing = 0;
+}
+
+/* ---- saying why ---- */
+
+const char *fst_file_lost(const struct fst_arena *a, int error)
+{
+    switch (error) {
+    case EBADF:
+        return "this process closed the arena's descriptors, as programs do that become daemons, and an anonymous arena cannot be "
+               "opened "
+               "again: open it afterwards, or give it a name";
+    case ENOENT:
+        return a->path[0] ? "this process closed the arena's descriptors, and the arena's file has lost its name, so it cannot be "
+                            "opened again: open the arena afterwards"
+                          : "the arena's file cannot be opened again through /proc, which is not mounted";
+    case EMFILE:
+        return "this process has no descriptor left (EMFILE; ulimit -n): close some, or raise the limit";
+    case ENFILE:
+        return "the system has no descriptor left (ENFILE)";
+    case EACCES:
+    case EPERM:
+        return "this process may not open the arena's file any more (EACCES): it has changed its user since; open the arena after "
+               "that";
+    default:
+        return "the arena's file cannot be opened again";
+    }
+}
+
+int fst_file_reachable(struct fst_arena *a)
+{
+    int fd = fst_file_get(a);
+    if (fd < 0)
+        return fst_fail_errno(FST_CLOSED, errno, "%s", fst_file_lost(a, errno));
+    fst_file_put(a, fd);
+    return FST_OK;
+}
+
+/* ---- using it ---- */
+
+int64_t fst_file_find(struct fst_arena *a, off_t start, off_t count)
+{
+    for (int tries = 0; tries < 2; tries++) {
+        int fd = fst_file_get(a);
+        if (fd < 0)
+            return 0; /* nobody can be asked: somebody is there */
+        int64_t found = fst_liveness_find(fd, start, count);
+        bool sure = found >= 0 || is_file(a, fd); /* it may have become another file's number before we asked */
+        fst_file_put(a, fd);
+        if (sure)
+            return found;
+    }
+    return 0;
+}
+
+bool fst_file_others(struct fst_arena *a, off_t base)
+{
+    uint32_t after = a->slot + 1;
+    return (a->slot && fst_file_find(a, base, a->slot) >= 0) ||
+           (after < FST_MAX_PROCESSES && fst_file_find(a, base + after, FST_MAX_PROCESSES - after) >= 0);
+}
+
+static void *mapped(struct fst_arena *a, uint64_t offset)
+{
+    return offset < a->known.data_offset ? (uint8_t *)a->sb + offset : a->data + (offset - a->known.data_offset);
+}
+
+int fst_file_commit(struct fst_arena *a, uint64_t offset, uint64_t length)
+{
+    int fd = fst_file_get(a);
+    if (fd < 0)
+        return fst_populate(mapped(a, offset), length);
+    int rc = fst_commit(fd, offset, length);
+    fst_file_put(a, fd);
+    return rc;
+}
+
+int fst_file_punch(struct fst_arena *a, uint64_t offset, uint64_t length)
+{
+    int fd = fst_file_get(a);
+    if (fd < 0)
+        return fst_remove(mapped(a, offset), length);
+    int rc = fst_punch(fd, offset, length);
+    fst_file_put(a, fd);
+    return rc;
+}
