@@ -44,16 +44,21 @@ static void at_thread_exit(struct fst_thread *t)
     fst_refs_flush(t);
 }
 
+static int initialized = FST_OK;
+
 static void init_once(void)
 {
-    fst_threads_init(sizeof(struct fst_actives), fst_actives_reset, at_thread_exit);
-    fst_fork_init();
+    initialized = fst_threads_init(sizeof(struct fst_actives), fst_actives_reset, at_thread_exit);
+    if (initialized == FST_OK)
+        initialized = fst_fork_init();
 }
 
-void fst_attach_init(void)
+int fst_attach_init(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, init_once);
+    return initialized == FST_OK ? FST_OK
+                                 : fst_fail(initialized, "the system had no key or no memory left for Flagstone in this process");
 }
 
 /* ---- mapping ---- */
@@ -374,9 +379,11 @@ static int open_named(const struct fst_open_options *o, struct fst_arena **out)
 
 int fst_arena_open(const struct fst_open_options *options, fst_arena **out)
 {
-    fst_attach_init();
+    int rc = fst_attach_init();
+    if (rc)
+        return rc;
     pthread_mutex_lock(&fst_open_mutex);
-    int rc = options->path ? open_named(options, out) : create(options, NULL, out);
+    rc = options->path ? open_named(options, out) : create(options, NULL, out);
     pthread_mutex_unlock(&fst_open_mutex);
     return rc;
 }
@@ -386,10 +393,16 @@ int fst_arena_open_fd(int fd, bool readonly, fst_arena **out)
     struct stat st;
     char link[40], path[256] = "";
     struct fst_open_options o = {.readonly = readonly};
-    fst_attach_init();
+    int rc = fst_attach_init();
+    if (rc)
+        return rc;
     int own = fst_liveness_reopen(fd);
-    if (own < 0 || fstat(own, &st) != 0)
-        return fst_fail_errno(FST_OS, errno, "cannot use the descriptor of an arena");
+    if (own < 0 || fstat(own, &st) != 0) {
+        int error = errno;
+        if (own >= 0)
+            close(own);
+        return fst_fail_errno(FST_OS, error, "cannot use the descriptor of an arena");
+    }
     snprintf(link, sizeof link, "/proc/self/fd/%d", own);
     ssize_t n = readlink(link, path, sizeof path - 1);
     path[n > 0 ? n : 0] = 0;
@@ -397,7 +410,7 @@ int fst_arena_open_fd(int fd, bool readonly, fst_arena **out)
     if (lstat(path, &named) == 0 && named.st_ino == st.st_ino && named.st_dev == st.st_dev)
         o.path = path;
     pthread_mutex_lock(&fst_open_mutex);
-    int rc = attach(own, &st, &o, o.path ? o.path : "the anonymous arena", out);
+    rc = attach(own, &st, &o, o.path ? o.path : "the anonymous arena", out);
     pthread_mutex_unlock(&fst_open_mutex);
     return rc;
 }

@@ -13,9 +13,9 @@
 extern pthread_mutex_t fst_open_mutex;
 extern struct fst_arena *fst_attachments; /* under fst_open_mutex */
 
-/* Register the fork handlers and the end of threads, once. */
-void fst_attach_init(void);
-void fst_fork_init(void);
+/* Register the fork handlers and the end of threads, once: FST_OS for good if that failed. */
+int fst_attach_init(void);
+int fst_fork_init(void);
 
 /* Let go of PRESENT; if nobody else is present and the arena is not lasting, remove its name. Idempotent. */
 void fst_arena_leave(struct fst_arena *a);

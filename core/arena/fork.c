@@ -17,6 +17,7 @@
 #include "alloc/active.h"
 #include "arena/attach.h"
 #include "crash/process.h"
+#include "platform/error.h"
 #include "rcu/thread.h"
 #include "reclaim/reaper.h"
 #include "refs/claim.h"
@@ -182,7 +183,8 @@ static void adopt(struct fst_arena *a, struct carried *c)
     pthread_mutex_unlock(&a->refs->mutex); /* by the thread that took it before the fork, as are the other two */
     fst_reaper_forked(a);
     a->usable = a->lock.fd >= 0;
-    fst_description_private(&a->lock);
+    if (a->usable) /* it is a mapping of its own, so this cannot fail; if it did, we would look alive for as long as our children */
+        fst_description_private(&a->lock);
     if (!a->usable) {
         adopt_threads(a, c);
         return;
@@ -209,7 +211,8 @@ static void in_child(void)
     pthread_mutex_unlock(&fst_open_mutex);
 }
 
-void fst_fork_init(void)
+int fst_fork_init(void)
 {
-    pthread_atfork(before, in_parent, in_child);
+    int error = pthread_atfork(before, in_parent, in_child);
+    return error ? fst_fail_errno(FST_OS, error, "cannot be told of forks: no memory") : FST_OK;
 }

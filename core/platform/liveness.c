@@ -20,15 +20,15 @@ bool fst_description_keep(struct fst_description *d, bool inherited)
     if (page == MAP_FAILED)
         return false;
     d->page = page;
-    if (!inherited)
-        fst_description_private(d);
-    return true;
+    if (inherited || fst_description_private(d))
+        return true;
+    fst_description_unmap(d);
+    return false;
 }
 
-void fst_description_private(const struct fst_description *d)
+bool fst_description_private(const struct fst_description *d)
 {
-    if (d->page)
-        madvise(d->page, (size_t)sysconf(_SC_PAGESIZE), MADV_DONTFORK); /* cannot fail for a page of our own */
+    return madvise(d->page, (size_t)sysconf(_SC_PAGESIZE), MADV_DONTFORK) == 0;
 }
 
 void fst_description_unmap(struct fst_description *d)

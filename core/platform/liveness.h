@@ -41,7 +41,7 @@ bool fst_description_keep(struct fst_description *d, bool inherited);
 bool fst_description_is(const struct fst_description *d, int fd);
 
 /* From now on forked children do not have it. */
-void fst_description_private(const struct fst_description *d);
+bool fst_description_private(const struct fst_description *d);
 
 /* Let go of the page, and with it of the locks, if no number is left. */
 void fst_description_unmap(struct fst_description *d);

@@ -40,12 +40,13 @@ static void at_thread_exit(void *unused)
     fst_thread_current = &fst_thread_none;
 }
 
-void fst_threads_init(size_t behind, void (*at_start)(struct fst_thread *t), void (*at_exit)(struct fst_thread *t))
+int fst_threads_init(size_t behind, void (*at_start)(struct fst_thread *t), void (*at_exit)(struct fst_thread *t))
 {
     behind_bytes = (behind + FST_LINE - 1) / FST_LINE * FST_LINE;
     start_hook = at_start;
     exit_hook = at_exit;
-    pthread_key_create(&key, at_thread_exit);
+    int error = pthread_key_create(&key, at_thread_exit);
+    return error ? fst_fail_errno(FST_OS, error, "no key is left to notice the end of threads by (PTHREAD_KEYS_MAX)") : FST_OK;
 }
 
 uint64_t fst_thread_owner(const struct fst_arena *a, uint32_t process)
@@ -139,6 +140,13 @@ struct fst_thread *fst_thread_register(struct fst_arena *a)
         free(t);
         return NULL;
     }
+    int error = pthread_setspecific(key, &key); /* any value: asks for at_thread_exit */
+    if (error) {                                /* its slot would be another thread's memory for ever */
+        fst_thread_slot_free(a, t->index);
+        free(t);
+        fst_fail_errno(FST_FULL, error, "out of memory");
+        return NULL;
+    }
     t->arena = a;
     fst_thread_bind(t, t->index);
     start_hook(t);
@@ -149,7 +157,6 @@ struct fst_thread *fst_thread_register(struct fst_arena *a)
     t->next_in_arena = a->threads;
     a->threads = t;
     pthread_mutex_unlock(&fst_local_mutex);
-    pthread_setspecific(key, &key); /* any value: asks for at_thread_exit */
     fst_thread_current = t;
     return t;
 }

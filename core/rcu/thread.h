@@ -79,7 +79,7 @@ static inline uint32_t fst_thread_owner_process(uint64_t owner)
 
 /* Call once: how many bytes lie behind a thread's state, what makes them ready, and what to do with each of a thread's states when it ends,
  * before fst_thread_forget. */
-void fst_threads_init(size_t behind, void (*at_start)(struct fst_thread *t), void (*at_exit)(struct fst_thread *t));
+int fst_threads_init(size_t behind, void (*at_start)(struct fst_thread *t), void (*at_exit)(struct fst_thread *t));
 
 /* Give back the slot; the state's memory stays until its thread sees that arena is NULL. Under fst_local_mutex. */
 void fst_thread_forget(struct fst_thread *t);
