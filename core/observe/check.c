@@ -152,8 +152,10 @@ static void check_processes(struct fst_check *c)
     for (uint32_t slot = 0; slot < fst_process_top(c->a); slot++) {
         size_t before = c->findings;
         struct fst_table_look look;
-        if (!fst_refs_look(c->a, slot, &look))
-            return; /* all thread slots are in use */
+        if (!fst_refs_look(c->a, slot, &look)) { /* all thread slots are in use, or no memory */
+            fst_check_say(c, "the tables of references could not be looked at: %s", fst_last_error());
+            return;
+        }
         check_process(c, slot);
         uint32_t state = fst_state(fst_load_acquire(&fst_process_at(c->a, slot)->state));
         for (uint32_t i = 0; i < look.top && c->findings == before && state != FST_PROCESS_FREE; i++)

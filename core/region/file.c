@@ -21,13 +21,15 @@ static bool is_file(const struct fst_arena *a, int fd)
     return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == a->device && st.st_ino == a->inode;
 }
 
-/* The description's number, if it is still a descriptor of the file; otherwise forget it, so that what gets the number next is not ours. */
+/* The description's number, if it is still a descriptor of the file; otherwise forget it, so
+ * that what gets the number next is not ours. */
 static int number(struct fst_arena *a, struct fst_description *d)
 {
-    int fd = __atomic_load_n(&d->fd, __ATOMIC_RELAXED);
+    int fd = fst_load_relaxed(&d->fd);
     if (fd < 0 || is_file(a, fd))
         return fd;
-    __atomic_compare_exchange_n(&d->fd, &fd, -1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    uint32_t lost = (uint32_t)fd;
+    fst_cas32((uint32_t *)&d->fd, &lost, UINT32_MAX);
     return -1;
 }
 
@@ -72,11 +74,12 @@ int fst_file_reopen(struct fst_arena *a)
     return -1;
 }
 
-/* A second description, with a mark to know it by. One thread at a time, and no waiting: the others do without. */
+/* A second description, with a mark to know it by. One thread at a time, and no waiting: the
+ * others do without. */
 static int make_handed(struct fst_arena *a)
 {
     int fd = fst_file_reopen(a);
-    if (fd < 0 || __atomic_exchange_n(&a->handing, 1, __ATOMIC_ACQUIRE))
+    if (fd < 0 || fst_swap32(&a->handing, 1))
         return fd;
     struct fst_description d = {.fd = fd};
     d.mark = FST_LOCK_MARK + ((off_t)a->slot << 40) + (off_t)(fst_now() & 0xffffffffffull);
@@ -84,9 +87,9 @@ static int make_handed(struct fst_arena *a)
         fst_description_unmap(&a->handed); /* of one that was lost */
         a->handed.page = d.page;
         a->handed.mark = d.mark;
-        __atomic_store_n(&a->handed.fd, fd, __ATOMIC_RELEASE);
+        fst_store_release(&a->handed.fd, fd);
     }
-    __atomic_store_n(&a->handing, 0, __ATOMIC_RELEASE);
+    fst_store_release(&a->handing, 0);
     return fd;
 }
 
@@ -100,7 +103,7 @@ int fst_file_get(struct fst_arena *a)
 
 void fst_file_put(struct fst_arena *a, int fd)
 {
-    if (fd >= 0 && fd != __atomic_load_n(&a->lock.fd, __ATOMIC_RELAXED) && fd != __atomic_load_n(&a->handed.fd, __ATOMIC_ACQUIRE))
+    if (fd >= 0 && fd != fst_load_relaxed(&a->lock.fd) && fd != fst_load_acquire(&a->handed.fd))
         close(fd);
 }
 
@@ -109,7 +112,7 @@ int fst_file_handed(struct fst_arena *a)
     int fd = number(a, &a->handed);
     if (fd >= 0 || (fd = make_handed(a)) < 0)
         return fd;
-    if (fd == __atomic_load_n(&a->handed.fd, __ATOMIC_ACQUIRE))
+    if (fd == fst_load_acquire(&a->handed.fd))
         return fd;
     close(fd);
     errno = EAGAIN;

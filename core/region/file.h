@@ -1,10 +1,12 @@
 /* file.h - the arena's file, through descriptors that are provably its.
  *
- * A number is trusted only after fstat() found the arena's device and inode behind it, just before it is used; what the kernel says of the
- * dead is believed only if it is so just after, too. Which open file description a number stands for, where that matters (locks of our own,
- * close), is told by a byte that the description holds locked (platform/liveness.h). When the numbers are lost, the file is opened anew: by
- * its path, or through the kernel's list of mappings, which is for the privileged. Where neither is possible memory is still taken and given
- * back, through the mappings; nobody can be asked whether he lives, so everybody counts as alive.
+ * A number is trusted only after fstat() found the arena's device and inode behind it, just before
+ * it is used; what the kernel says of the dead is believed only if it is so just after, too. Which
+ * open file description a number stands for, where that matters (locks of our own, close), is told
+ * by a byte that the description holds locked (platform/liveness.h). When the numbers are lost, the
+ * file is opened anew: by its path, or through the kernel's list of mappings, which is for the
+ * privileged. Where neither is possible memory is still taken and given back, through the mappings;
+ * nobody can be asked whether he lives, so everybody counts as alive.
  */
 #ifndef FST_REGION_FILE_H
 #define FST_REGION_FILE_H
@@ -26,7 +28,8 @@ const char *fst_file_lost(const struct fst_arena *a, int error);
 /* A descriptor to pass on to other processes: it stays the attachment's own. -1 and errno. */
 int fst_file_handed(struct fst_arena *a);
 
-/* The number of the description that holds this process's locks, or -1: it was closed, and only the mapping keeps them. */
+/* The number of the description that holds this process's locks, or -1: it was closed, and only
+ * the mapping keeps them. */
 int fst_file_lock(struct fst_arena *a);
 
 /* Close and unmap a description. A number that is not provably its own stays as it is. */

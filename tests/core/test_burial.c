@@ -252,7 +252,7 @@ static void nobody_reads_what_was_given_back(void)
         usleep(1000); /* who read a bound before goes on reading */
         if (fst_process_at(a, slot)->entries_committed > FST_PAGE)
             continue; /* it was not given back, because somebody was reading */
-        off_t data = lseek(a->fd, table + FST_PAGE, SEEK_DATA);
+        off_t data = lseek(a->lock.fd, table + FST_PAGE, SEEK_DATA);
         CHECK(data < 0 || data >= end);
     }
     fst_store_relaxed(looking, 0);

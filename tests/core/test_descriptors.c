@@ -1,4 +1,5 @@
-/* Descriptors that were closed behind the core's back, as programs do that become daemons, and whose numbers are other files' now. */
+/* Descriptors that were closed behind the core's back, as programs do that become daemons, and
+ * whose numbers are other files' now. */
 #include <fcntl.h>
 #include <grp.h>
 #include <pthread.h>
@@ -138,7 +139,8 @@ static void daemonized(struct peer *parent, void *unused)
     peer_hear(parent);
 }
 
-/* A living process that lost its numbers stays alive for everybody, goes on working, and touches nothing of the user's. */
+/* A living process that lost its numbers stays alive for everybody, goes on working, and touches
+ * nothing of the user's. */
 static void closed_and_given_away(void)
 {
     for (int which = 0; which < 2; which++) {
@@ -223,7 +225,8 @@ static void handed_on_and_lost(void)
     fst_arena_unref(a);
 }
 
-/* Everything closed, no name, and no privilege: nobody can be asked who lives, which is said; memory is safe, taken and given back. */
+/* Everything closed, no name, and no privilege: nobody can be asked who lives, which is said;
+ * memory is safe, taken and given back. */
 static void no_way_to_the_file(void)
 {
     if (geteuid() != 0) {
@@ -262,7 +265,8 @@ static void no_way_to_the_file(void)
     fst_arena_unref(a);
 }
 
-/* The last one out removes the file, also when it lost its numbers, and leaves the name of another file alone. */
+/* The last one out removes the file, also when it lost its numbers, and leaves the name of
+ * another file alone. */
 static void the_last_one_lost_them(void)
 {
     for (int how = 0; how < 3; how++) {
