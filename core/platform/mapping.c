@@ -81,6 +81,9 @@ int fst_populate(void *base, uint64_t length)
 #define MADV_POPULATE_WRITE 23 /* older than Linux 5.14: EINVAL */
 #endif
     int rc;
+    if (!fst_memlimit_room(length, refused_by, sizeof refused_by))
+        return ENOMEM;
+    refused_by[0] = 0;
     do
         rc = madvise(base, length, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
     while (rc == EINTR || rc == EAGAIN);

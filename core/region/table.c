@@ -4,6 +4,7 @@
 
 #include "platform/atomics.h"
 #include "platform/error.h"
+#include "platform/mapping.h"
 #include "region/file.h"
 
 const char *fst_table_name(enum fst_table_kind kind)
