@@ -295,6 +295,25 @@ def test_lengths(found):
     ]
 
 
+def test_words(found):
+    said = found(
+        "words",
+        {
+            "docs/design/words.md": "# Words\n| settle | this is no refusal | |\n\n## Refused\n\n"
+            "| word | say instead | may stay |\n|---|---|---|\n"
+            "| take | reserve | `fst_take`, `fst_gone_take` |\n| took | the same | |\n",
+            "core/refs/a.c": "int fst_take, fst_pages_take, intake;\n/* take */ int took, settle;\n"
+            "int TAKE_ALL = fst_pages_take;\n",
+        },
+    )
+    assert said.splitlines() == [
+        "core/refs/a.c:1: fst_pages_take: 'take' is refused; say reserve (docs/design/words.md)",
+        "core/refs/a.c:2: took: 'took' is refused; say the same (docs/design/words.md)",
+        "core/refs/a.c:3: TAKE_ALL: 'take' is refused; say reserve (docs/design/words.md)",
+        "docs/design/words.md: there is no fst_gone_take any more that may have 'take'",
+    ]
+
+
 def test_each_check_has_a_test():
     known = {name.removeprefix("test_").removeprefix("Test").lower() for name in globals()}
     assert known >= set(CHECKS)

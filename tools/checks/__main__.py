@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from . import atomics, circles, header, known, layers, lengths, maps, signposts, sources
+from . import atomics, circles, header, known, layers, lengths, maps, signposts, sources, words
 from .tree import Finding, Known, Tree
 
 Check = Callable[[Tree, Known], Iterable[Finding]]
@@ -22,6 +22,7 @@ CHECKS: dict[str, Check] = {
     "maps": maps.check,
     "signposts": signposts.check,
     "lengths": lengths.check,
+    "words": words.check,
 }
 
 
