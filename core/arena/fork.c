@@ -173,6 +173,10 @@ static void adopt_threads(struct fst_arena *a, const struct carried *c)
     fst_thread_bind(mine, c->thread_slot);
     mine->next_in_arena = NULL;
     a->threads = mine;
+    if (mine->nest)
+        fst_thread_uses(a);
+    else
+        fst_thread_current = &fst_thread_none; /* so that its first use of the arena is noticed */
 }
 
 static void adopt(struct fst_arena *a, struct carried *c)
@@ -193,6 +197,7 @@ static void adopt(struct fst_arena *a, struct carried *c)
     a->self = fst_process_at(a, c->slot);
     a->entries = fst_entries_of(a, c->slot);
     a->slot_low = fst_lock_generation(a->self->state);
+    fst_store_relaxed(&a->self->flags, a->self->flags | FST_PROCESS_FORKED);
     fst_process_describe(a->self);
     adopt_threads(a, c);
     fst_refs_rebuild(a);

@@ -122,6 +122,11 @@ bool fst_process_is_still(const struct fst_arena *a, uint32_t slot, uint64_t sta
     return fst_load_relaxed(&fst_process_at(a, slot)->state) >> FST_STATE_GEN_SHIFT == state >> FST_STATE_GEN_SHIFT;
 }
 
+bool fst_process_unmissed(const struct fst_process *p)
+{
+    return !p->pid || (fst_load_relaxed(&p->flags) & (FST_PROCESS_LEFT | FST_PROCESS_FORKED));
+}
+
 bool fst_process_any_dead(struct fst_arena *a)
 {
     uint32_t top = fst_process_top(a);

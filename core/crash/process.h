@@ -32,6 +32,10 @@ bool fst_process_alive(struct fst_arena *a, uint32_t slot);
 /* Is the slot still that of the process whose state word this was? Then what was read of it since is all that one's. */
 bool fst_process_is_still(const struct fst_arena *a, uint32_t slot, uint64_t state);
 
+/* Does nobody miss it? It never quite came, has left in good order, or was forked and never used the arena: then it has probably gone on to
+ * exec, which looks like a death to the kernel. */
+bool fst_process_unmissed(const struct fst_process *p);
+
 /* Is there a slot whose owner is dead, and that nobody has buried yet? Asks the kernel for each, a microsecond. */
 bool fst_process_any_dead(struct fst_arena *a);
 

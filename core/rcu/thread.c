@@ -121,10 +121,18 @@ int fst_thread_usable(const struct fst_arena *a)
     return fst_fail(FST_CLOSED, "this process has no slot in the arena: it was forked when none was free; open the arena again");
 }
 
+void fst_thread_uses(struct fst_arena *a)
+{
+    uint32_t flags = fst_load_relaxed(&a->self->flags);
+    if (flags & FST_PROCESS_FORKED)
+        fst_store_relaxed(&a->self->flags, flags & ~FST_PROCESS_FORKED);
+}
+
 struct fst_thread *fst_thread_register(struct fst_arena *a)
 {
     if (fst_thread_usable(a))
         return NULL;
+    fst_thread_uses(a);
     struct fst_thread *t = find_and_prune(a);
     if (t) {
         fst_thread_current = t;

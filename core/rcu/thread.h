@@ -51,6 +51,9 @@ static inline int fst_thread_refused(const struct fst_arena *a)
     return fst_verdict(a, a->usable ? FST_FULL : FST_CLOSED);
 }
 
+/* This process uses the arena: it was not forked to go on to exec alone. */
+void fst_thread_uses(struct fst_arena *a);
+
 /* Slow path of fst_thread_get. NULL: no slot or no memory; the reason is the thread's last error (FST_FULL or FST_CLOSED). */
 struct fst_thread *fst_thread_register(struct fst_arena *a);
 

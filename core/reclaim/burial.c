@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "crash/process.h"
 #include "platform/atomics.h"
 
 static struct fst_burial *at(const struct fst_arena *a, uint64_t number)
@@ -32,7 +33,7 @@ struct fst_burial *fst_burial_of(struct fst_arena *a, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(a, slot);
     uint64_t generation = fst_load_relaxed(&p->state) >> FST_STATE_GEN_SHIFT;
-    if (p->pid == 0 || (fst_load_relaxed(&p->flags) & FST_PROCESS_LEFT))
+    if (fst_process_unmissed(p))
         return NULL;
     struct fst_burial *b = p->burial ? at(a, p->burial) : find(a, slot, generation);
     if (b && b->slot == slot && b->generation == generation && fst_load_relaxed(&b->number)) {

@@ -38,7 +38,7 @@ static bool probe(struct fst_arena *a, uint32_t slot)
     /* The word names its generation: a slot that was given back and claimed again since our look does not match. */
     if (!fst_cas64(&p->state, &seen, fst_state_moved(seen, FST_PROCESS_DEAD)))
         return false;
-    if (state == FST_PROCESS_LIVE && p->pid && !(fst_load_relaxed(&p->flags) & FST_PROCESS_LEFT))
+    if (state == FST_PROCESS_LIVE && !fst_process_unmissed(p))
         fst_add64(&a->sb->deaths, 1);
     fst_burial_of(a, slot);
     free_thread_slots(a, slot);

@@ -50,7 +50,9 @@ static void count_process(struct fst_arena *a, uint32_t slot, uint32_t cache, st
     if (!n || !fst_process_alive(a, slot))
         return;
     size_t at = strlen(u->names);
-    snprintf(u->names + at, sizeof u->names - at, "%s%u by pid %d (%.15s)", at ? ", " : "", n, p->pid, p->command);
+    snprintf(u->names + at, sizeof u->names - at, "%s%u by %spid %d (%.15s)", at ? ", " : "", n,
+             slot == a->slot ? "this process itself, " : "", p->pid, p->command);
+    u->own += slot == a->slot ? n : 0;
     u->references += n;
     u->processes++;
 }
@@ -73,6 +75,11 @@ struct fst_users fst_users_count(struct fst_arena *a, uint32_t cache)
 
 int fst_users_busy(const char *name, const struct fst_users *u)
 {
+    if (u->own == u->references && !u->in_flight)
+        return fst_fail(FST_BUSY,
+                        "cache %s is in use by this process itself: %u references (Blocks, arrays and views of them that "
+                        "are still alive here); drop them and try again",
+                        name, u->own);
     return fst_fail(FST_BUSY, "cache %s is in use: %u references of %u processes (%s), %u in flight", name, u->references,
                     u->processes, u->names[0] ? u->names : "none", u->in_flight);
 }

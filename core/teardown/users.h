@@ -9,7 +9,7 @@
 #include "region/region.h"
 
 struct fst_users {
-    uint32_t processes, references, in_flight;
+    uint32_t processes, references, own, in_flight;
     char names[256]; /* of the processes, with pids and counts, for people */
 };
 

@@ -1,6 +1,6 @@
 """What an arena's users should hear of, through the logger "flagstone", as warnings:
 
-- a process died, and what was reclaimed from it;
+- a process died, and what was reclaimed from it (at level INFO where that is nothing);
 - memory waits behind a read-side section that does not end, or behind a batch that does not.
 
 There is no thread for that. The calls that may take long anyway look when they are made: opening,
@@ -53,7 +53,10 @@ def tell(attachment: Attachment) -> None:
     if unseen > 0:
         _warn("%s: %d more processes died", _name(attachment), unseen)
     for one in finished:
-        _warn(
+        # Workers of a pool that was terminated, and the like: nobody has lost anything.
+        held = one["objects"] or one["groups"]
+        _logger.log(
+            logging.WARNING if held else logging.INFO,
             "%s: process %d (%s) died without leaving; reclaimed: %d objects, %s, %d groups",
             _name(attachment),
             one["pid"],

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -246,3 +247,88 @@ def test_a_forked_child_does_not_tell_of_deaths_before_it(arena, worker, log):
     assert arena.processes
     # The child may be told of too: it ended without leaving.
     assert len([one for one in log() if f"process {pid} " in one]) == 1
+
+
+def levels(caplog):
+    return [one.levelname for one in caplog.records if "died without leaving" in one.getMessage()]
+
+
+class TestNothingLost:
+    def test_who_held_nothing_is_news_for_the_curious(self, arena, worker, caplog):
+        worker(attach, arena.name)
+        worker.kill()
+        with caplog.at_level(logging.INFO, "flagstone"):
+            arena.barrier(PATIENCE)
+            arena.barrier(PATIENCE)
+        assert levels(caplog) == ["INFO"]
+
+    def test_a_terminated_pool_warns_nobody(self, arena, caplog):
+        blocks = [arena.alloc(1000) for _ in range(20)]
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert pool.map(length, blocks) == [1000] * 20
+        del blocks
+        with caplog.at_level(logging.INFO, "flagstone"):
+            arena.barrier(PATIENCE)
+            arena.barrier(PATIENCE)
+        assert "WARNING" not in levels(caplog)
+
+    @pytest.mark.parametrize("how", ["fork", "Popen", "setsid"])
+    def test_a_fork_that_goes_on_to_exec_is_no_death(self, arena, caplog, how):
+        keep = [arena.alloc(1000) for _ in range(50)]
+        for _ in range(3):
+            if how == "fork":
+                pid = os.fork()
+                if pid == 0:
+                    os.execv(sys.executable, [sys.executable, "-c", ""])
+                assert os.waitpid(pid, 0)[1] == 0
+            else:
+                subprocess.run(["true"], preexec_fn=os.setsid if how == "setsid" else None)
+        with caplog.at_level(logging.INFO, "flagstone"):
+            arena.barrier(PATIENCE)
+            arena.barrier(PATIENCE)
+        assert arena.snapshot().deaths == 0
+        assert arena.snapshot().burials == ()
+        assert levels(caplog) == []
+        assert len(arena.processes) == 1
+        del keep
+
+    def test_a_forked_child_that_used_it_is_one(self, arena):
+        block = arena.alloc(1000)
+        ours, theirs = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            kept["blocks"] = [arena.alloc(1000), block]
+            os.write(theirs, b".")
+            signal.pause()
+        os.read(ours, 1)
+        os.close(ours)
+        os.close(theirs)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        arena.barrier(PATIENCE)
+        arena.barrier(PATIENCE)
+        (burial,) = arena.snapshot().burials
+        assert (burial.pid, burial.objects) == (pid, 1)
+
+
+def length(block):
+    return block.nbytes
+
+
+def test_a_cache_that_is_busy_here_says_so(arena, worker):
+    cache = arena.cache("typed", size=100, merge=False)
+    view = cache.alloc().array
+    with pytest.raises(flagstone.CacheBusy, match="in use by this process itself: 1 references"):
+        cache.destroy()
+    worker(attach, arena.name)
+    worker(hold_typed)
+    with pytest.raises(flagstone.CacheBusy, match=f"1 by this process itself, pid {os.getpid()}"):
+        cache.destroy()
+    worker.end()
+    del view
+    arena.barrier(PATIENCE)
+    cache.destroy().wait(PATIENCE)
+
+
+def hold_typed():
+    kept["typed"] = kept["arena"].cache("typed", size=100, merge=False).alloc()
