@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "alloc/child.h"
+#include "alloc/registry.h"
 #include "alloc/shape.h"
 #include "platform/error.h"
 #include "refs/word.h"
@@ -180,7 +180,7 @@ int fst_active_find(struct fst_thread *t, uint64_t child_id, struct fst_active *
     struct fst_arena *a = t->arena;
     uint32_t child = (uint32_t)child_id, id;
     uint64_t state = 0;
-    int rc = fst_child_check(a, child_id, &state);
+    int rc = fst_registry_check_child(a, child_id, &state);
     if (rc)
         return rc;
     struct fst_active *act = *out = fst_active_of(t, child);
@@ -210,7 +210,7 @@ int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active *
         return rc;
     struct fst_active *act = *out;
     if (!act->child->pages) {
-        /* Unless it ended since fst_child_check, and the descriptor has gone on to the life of another cache. */
+        /* Unless it ended since fst_registry_check_child, and the descriptor has gone on to the life of another cache. */
         if (fst_load_acquire(&act->child->state) != act->child_state)
             return fst_fail(FST_CLOSED, "the cache or the group has ended");
         return fst_fail(FST_INVALID, "objects of this cache have no common size: allocate by number of bytes");

@@ -2,11 +2,11 @@
 
 #include "alloc/cache.h"
 #include "alloc/children.h"
-#include "alloc/group.h"
 #include "alloc/run.h"
 #include "alloc/shape.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
+#include "rcu/thread.h"
 #include "refs/word.h"
 
 /* ---- finding and making ---- */
@@ -121,17 +121,6 @@ uint64_t fst_child_settled(struct fst_arena *a, uint64_t child)
     while (fst_state(state = fst_load_acquire(&c->state)) == FST_CHILD_ENDING && !fst_is_damaged(a))
         fst_cache_settle_child(a, index);
     return fst_id_is(child, state) ? state : 0;
-}
-
-int fst_child_check(struct fst_arena *a, uint64_t child_id, uint64_t *state)
-{
-    uint32_t child = (uint32_t)child_id;
-    if (fst_is_child(a, child)) {
-        *state = fst_load_acquire(&fst_child_at(a, child)->state);
-        if (fst_id_is(child_id, *state) && fst_state(*state) == FST_CHILD_LIVE)
-            return FST_OK;
-    }
-    return fst_fail(FST_CLOSED, "the cache or the group has ended");
 }
 
 int fst_object_owner(fst_arena *a, const struct fst_ref *ref, uint64_t *cache, uint64_t *group)

@@ -17,10 +17,4 @@
 /* The state of the child that an id names, once no destroy() is looking for users of its cache; 0 when it is gone. Without locks. */
 uint64_t fst_child_settled(struct fst_arena *a, uint64_t child);
 
-/* Is the child that an id names alive? *state: its state word then. FST_CLOSED. Without locks. */
-int fst_child_check(struct fst_arena *a, uint64_t child, uint64_t *state);
-
-/* Cache and group of a child, by its index: ids. FST_INVALID when it is gone. */
-int fst_child_owner(struct fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group);
-
 #endif

@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "alloc/child.h"
 #include "alloc/children.h"
 #include "alloc/names.h"
 #include "alloc/run.h"

@@ -199,6 +199,17 @@ void fst_registry_unlink_group(struct fst_arena *a, uint32_t index)
     fst_store_relaxed(&p->children, p->children - 1);
 }
 
+int fst_registry_check_child(struct fst_arena *a, uint64_t child_id, uint64_t *state)
+{
+    uint32_t child = (uint32_t)child_id;
+    if (fst_is_child(a, child)) {
+        *state = fst_load_acquire(&fst_child_at(a, child)->state);
+        if (fst_id_is(child_id, *state) && fst_state(*state) == FST_CHILD_LIVE)
+            return FST_OK;
+    }
+    return fst_fail(FST_CLOSED, "the cache or the group has ended");
+}
+
 /* ---- what has ended ---- */
 
 void fst_registry_queue_group(struct fst_arena *a, uint32_t index)

@@ -38,6 +38,12 @@ bool fst_registry_mergeable(const struct fst_cache *c);
 uint32_t fst_registry_hash_name(const char *name, uint32_t parent);
 uint32_t fst_registry_hash_shape(uint64_t size, uint64_t align, const char *format);
 
+/* Is the child that an id names alive? *state: its state word then. FST_CLOSED. Without locks. */
+int fst_registry_check_child(struct fst_arena *a, uint64_t child, uint64_t *state);
+
+/* Cache and group of a child, by its index: ids. FST_INVALID when it is gone. */
+int fst_child_owner(struct fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group);
+
 /* Put a group that has ended on the queue for a batch, behind the others; where a batch has it in hand just now, it is queued again when that is
  * over. */
 void fst_registry_queue_group(struct fst_arena *a, uint32_t group);

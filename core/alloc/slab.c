@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "alloc/child.h"
+#include "alloc/registry.h"
 #include "alloc/run.h"
 #include "alloc/shape.h"
 #include "platform/error.h"
@@ -526,7 +526,7 @@ bool fst_slab_take_owned(struct fst_thread *t, uint64_t child_id, uint64_t child
 int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id, uint64_t *slab_state)
 {
     uint64_t state = 0;
-    int rc = fst_child_check(t->arena, child_id, &state);
+    int rc = fst_registry_check_child(t->arena, child_id, &state);
     if (rc)
         return rc;
     return fst_slab_new(t, (uint32_t)child_id, state, (uint32_t)fst_pages_of(asked), 1, asked, false, slab_id, slab_state);

@@ -329,7 +329,7 @@ static int attach(int fd, const struct stat *st, const struct fst_open_options *
     if (rc == FST_OK)
         rc = fst_superblock_validate_bounds(a->sb, name);
     if (rc == FST_OK)
-        rc = fst_damage_attach(a);
+        rc = fst_tops_check(a);
     if (rc == FST_OK)
         rc = join(a);
     if (rc) {

@@ -14,7 +14,6 @@
 #include "reclaim/batch.h"
 #include "reclaim/cgroup.h"
 #include "reclaim/pressure.h"
-#include "reclaim/reuse.h"
 #include "refs/reftable.h"
 #include "region/file.h"
 #include "teardown/queue.h"
@@ -211,7 +210,7 @@ void fst_reaper_dropped(struct fst_arena *a, uint64_t bytes)
     struct fst_reaper *r = a->reaper;
     fst_add32(&a->self->dropped, 1);
     /* Neither counter is exact: threads may overwrite each other's sum, and a batch under way may have taken some of it already. */
-    if (bytes >= FST_REUSE_LEAST)
+    if (bytes >= FST_REAPER_LARGE)
         bytes /= REUSED;
     uint64_t sum = fst_load_relaxed(&r->bytes) + bytes;
     fst_own_store_relaxed(&r->bytes, sum);

@@ -84,7 +84,7 @@ static bool reuse(struct fst_thread *t, uint64_t pages, uint64_t used)
 {
     struct fst_arena *a = t->arena;
     uint32_t dropped;
-    if (t->nest || pages < FST_REUSE_LEAST >> FST_PAGE_SHIFT || !quick(a, pages * LOOKS_A_PAGE, &dropped) || !dropped ||
+    if (t->nest || pages < FST_REAPER_LARGE >> FST_PAGE_SHIFT || !quick(a, pages * LOOKS_A_PAGE, &dropped) || !dropped ||
         let_lie(a, dropped * pages, used))
         return false;
     /* A reader may have come since we looked. Where its section does not end while others spin, the batch is broken off, and the reaper

@@ -15,9 +15,8 @@
 #define FST_RECLAIM_REUSE_H
 
 #include "rcu/thread.h"
+#include "reclaim/reaper.h"
 #include "region/region.h"
-
-#define FST_REUSE_LEAST (64u << 10) /* bytes of an object: for less, no batch is worth it */
 
 /* Before the thread makes a slab of so many pages for the child. No lock is held. */
 void fst_reuse_for_run(struct fst_thread *t, uint64_t child_id, uint64_t pages);
@@ -27,7 +26,7 @@ void fst_reuse_for_slab(struct fst_thread *t, uint64_t child_id);
 static inline void fst_reuse_for_child(struct fst_thread *t, uint64_t child_id)
 {
     uint32_t child = (uint32_t)child_id;
-    if (fst_is_child(t->arena, child) && fst_load_relaxed(&fst_child_at(t->arena, child)->stride) >= FST_REUSE_LEAST)
+    if (fst_is_child(t->arena, child) && fst_load_relaxed(&fst_child_at(t->arena, child)->stride) >= FST_REAPER_LARGE)
         fst_reuse_for_slab(t, child_id);
 }
 

@@ -1,14 +1,12 @@
-/* damage.h - shared memory that contradicts itself: how it is noticed, and what becomes of an attachment that has noticed it.
+/* damage.h - shared memory that contradicts itself: how it is noticed, and what becomes of an
+ * attachment that has noticed it.
  *
- * What others can write is never trusted to be sane. The constant part of the superblock is copied when it was validated, and read from the
- * copy (fst_arena.known). An index is followed only into the committed part of its table: another one leads to a stand-in in this
- * process's memory, FREE and without links, so that no damage makes an address outside of the table, and whoever follows it goes on to
- * nothing (fst_beyond). A bound that only grows is compared with what this process has seen of it (fst_top). A walk along links ends after as
- * many steps as there are descriptors (fst_step).
- *
- * Each of these notes the damage: the first sentence stays with the attachment, and from then on what could free or hand out memory fails
- * with FST_CORRUPTED. Other processes find out for themselves. No lock is needed, and nothing is repaired: a contradiction does not say
- * which side of it is wrong.
+ * What others can write is never trusted to be sane. The constant part of the superblock is copied
+ * when it was validated, and read from the copy (fst_arena.known); indexes, bounds and links are
+ * checked where they are followed (region/region.h). Whoever meets a contradiction notes it here:
+ * the first sentence stays with the attachment, and from then on what could free or hand out memory
+ * fails with FST_CORRUPTED. Other processes find out for themselves. No lock is needed, and nothing
+ * is repaired: a contradiction does not say which side of it is wrong.
  */
 #ifndef FST_REGION_DAMAGE_H
 #define FST_REGION_DAMAGE_H
@@ -33,10 +31,6 @@ void fst_damage_destroy(struct fst_arena *a);
 
 /* Note a contradiction; the sentence names structure and index. */
 void fst_damaged(const struct fst_arena *a, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
-
-/* Whoever attaches knows nothing yet that a bound could be compared with: but the descriptor beyond it was never used. Otherwise
- * FST_CORRUPTED: who took a bound for true that was lowered would release what processes beyond it use. */
-int fst_damage_attach(const struct fst_arena *a);
 
 /* FST_CORRUPTED with what was noticed first, or FST_OK. */
 int fst_damage(const struct fst_arena *a);

@@ -1,6 +1,10 @@
-/* region.h - this process's view of an arena: where its tables are mapped, and what the process keeps beside them.
+/* region.h - descriptors by index, the bounds of their tables, and walks along their links.
  *
- * struct fst_arena is process-local memory. What upper layers keep in it is behind pointers to their own types.
+ * An index is followed only into the committed part of its table: another one leads to a stand-in
+ * in this process's memory, FREE and without links, so that no damage makes an address outside of
+ * the table, and whoever follows it goes on to nothing (fst_beyond). A bound that only grows is
+ * compared with what this process has seen of it (fst_top). A walk along links ends after as many
+ * steps as there are descriptors (fst_step). Each of these notes the damage (region/damage.h).
  */
 #ifndef FST_REGION_REGION_H
 #define FST_REGION_REGION_H
@@ -9,44 +13,9 @@
 #include <stdint.h>
 
 #include "platform/atomics.h"
-#include "platform/liveness.h"
 #include "region/damage.h"
 #include "region/layout.h"
-
-struct fst_thread; /* rcu/thread.h: this process's threads */
-struct fst_refs;   /* refs/reftable.h: private counts, free entries, index of shared objects */
-struct fst_reaper; /* reclaim/reaper.h: the reaper thread */
-struct fst_batch;  /* reclaim/batch.h: what a batch run by this process remembers */
-
-struct fst_arena {
-    struct fst_superblock *sb; /* the control region's start */
-    uint8_t *data;
-    uint8_t *table[FST_T_COUNT + 1]; /* mapped address of each table; a slab id may name one too many */
-    uint32_t room[FST_T_COUNT + 1]; /* descriptors of each that are known to be committed; grows when asked for more (fst_beyond) */
-    uint32_t top[FST_T_COUNT + 1];  /* the highest bound of each that was seen */
-    struct fst_damage *damage;
-    struct fst_superblock known; /* as validated: the constant part is read here */
-    uint64_t capacity_pages;
-    struct fst_description lock;   /* carries this process's liveness locks and nothing else: region/file.h */
-    struct fst_description handed; /* to be passed on, or to replace a lost one; mostly there is none */
-    uint32_t handing;              /* somebody makes it */
-    bool readonly;
-    bool synchronous;  /* see fst_destroy_synchronously */
-    bool usable;       /* false in a forked child that could not be given a slot */
-    uint32_t slot;     /* our process slot */
-    uint32_t slot_low; /* its generation's low bits, as they stand in lock words */
-    struct fst_process *self;
-    struct fst_thread *threads; /* under fst_local_mutex */
-    struct fst_refs *refs;
-    uint64_t *entries; /* this process's reference entries */
-    uint32_t *counts;  /* beside each: see refs/reftable.h */
-    struct fst_reaper *reaper;
-    struct fst_batch *batch;
-    uint32_t references;    /* of the process to this attachment */
-    struct fst_arena *next; /* list of attachments */
-    uint64_t device, inode; /* identity of the file */
-    char path[256];
-};
+#include "region/view.h"
 
 /* ---- state words of slabs, caches, children, groups and processes: state:4 | 12 bits | generation:48 (layout.h) ---- */
 
@@ -79,6 +48,9 @@ static inline int fst_verdict(const struct fst_arena *a, int rc)
 }
 
 /* ---- descriptors by index ---- */
+
+/* What the descriptors of a table are called, for people. */
+const char *fst_table_name(enum fst_table_kind kind);
 
 /* What a table's descriptor is when the index is not among those that were known to be committed: more may be by now. Otherwise the arena
  * is damaged, and this is a stand-in. */
@@ -259,6 +231,11 @@ uint32_t fst_top_of(const struct fst_arena *a, uint32_t kind);
 bool fst_used_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top);
 /* The same, and note the damage. */
 bool fst_damaged_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top);
+
+/* Whoever attaches knows nothing yet that a bound could be compared with: but the descriptor beyond
+ * it was never used. Otherwise FST_CORRUPTED: who took a bound for true that was lowered would
+ * release what processes beyond it use. */
+int fst_tops_check(const struct fst_arena *a);
 
 /* Entries of the process's table that may be read. */
 uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot);

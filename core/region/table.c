@@ -7,28 +7,6 @@
 #include "platform/mapping.h"
 #include "region/file.h"
 
-const char *fst_table_name(enum fst_table_kind kind)
-{
-    static const char *const names[] = {
-        [FST_T_PROCESS] = "process slots",
-        [FST_T_THREAD] = "thread slots",
-        [FST_T_ENTRY] = "reference entries",
-        [FST_T_INFLIGHT] = "in-flight entries",
-        [FST_T_CACHE] = "caches",
-        [FST_T_CHILD] = "child caches",
-        [FST_T_GROUP] = "groups",
-        [FST_T_CACHE_NAMES] = "buckets of caches",
-        [FST_T_CACHE_SHAPES] = "buckets of caches",
-        [FST_T_GROUP_NAMES] = "buckets of groups",
-        [FST_T_CGROUP] = "bound cgroups",
-        [FST_T_ZONE] = "zones",
-        [FST_T_ZONE_SUMMARY] = "zone summaries",
-        [FST_T_BURIAL] = "burials",
-    };
-    static_assert(sizeof names / sizeof *names == FST_T_SLAB, "a name for each kind of table");
-    return kind < FST_T_SLAB ? names[kind] : "slab descriptors";
-}
-
 /* Bytes to commit when `need` are needed and `have` are there: an eighth more, between a page and 128 KiB at a time. */
 static uint64_t growth(uint64_t have, uint64_t need, uint64_t total)
 {

@@ -11,6 +11,4 @@ int fst_table_commit(struct fst_arena *a, enum fst_table_kind kind, uint64_t cou
 /* The same for entries [0, count) of one process's reference table. */
 int fst_table_commit_entries(struct fst_arena *a, uint32_t slot, uint32_t count);
 
-const char *fst_table_name(enum fst_table_kind kind);
-
 #endif

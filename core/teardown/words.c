@@ -27,12 +27,11 @@ static uint64_t bytes_of(const struct fst_arena *a, uint64_t oid)
     return asked ? asked : fst_is_child(a, child) ? fst_child_at(a, child)->stride : 0;
 }
 
-bool fst_words_release_one(struct fst_arena *a, const struct fst_scan *scan, uint64_t oid, uint64_t *word, uint64_t seen,
-                           uint64_t *bytes)
+/* Swing the word to free if it is still CONDEMNED. */
+static bool free_condemned(const struct fst_scan *scan, uint64_t oid, uint64_t *word, uint64_t seen)
 {
     if (!fst_scan_has(scan, oid))
         return false;
-    *bytes = bytes_of(a, oid);
 #ifdef FST_MUTANT_RELEASE_UNCONDEMNED
     while ((seen & FST_WORD_ALLOCATED))
 #else
@@ -41,6 +40,13 @@ bool fst_words_release_one(struct fst_arena *a, const struct fst_scan *scan, uin
         if (fst_cas64(word, &seen, fst_word_free(seen)))
             return true;
     return false;
+}
+
+bool fst_words_release_one(struct fst_arena *a, const struct fst_scan *scan, uint64_t oid, uint64_t *word, uint64_t seen,
+                           uint64_t *bytes)
+{
+    *bytes = fst_scan_has(scan, oid) ? bytes_of(a, oid) : 0;
+    return free_condemned(scan, oid, word, seen);
 }
 
 /* ---- all words of a child ---- */
@@ -153,7 +159,7 @@ void fst_words_release_child(struct fst_arena *a, const struct fst_scan *scan, u
 
 void fst_words_release_group(struct fst_arena *a, const struct fst_scan *scan, uint32_t group, struct fst_released *r)
 {
-    uint64_t *word = &fst_group_at(a, group)->word, bytes;
-    if (fst_words_release_one(a, scan, fst_oid_group(group), word, fst_load_acquire(word), &bytes))
+    uint64_t *word = &fst_group_at(a, group)->word;
+    if (free_condemned(scan, fst_oid_group(group), word, fst_load_acquire(word)))
         r->objects++;
 }

@@ -1,0 +1,54 @@
+/* view.h - this process's view of an arena: where its tables are mapped, and what the process keeps
+ * beside them. Process-local memory. What upper layers keep in it is behind pointers to their own
+ * types.
+ */
+#ifndef FST_REGION_VIEW_H
+#define FST_REGION_VIEW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "platform/liveness.h"
+#include "region/layout.h"
+
+struct fst_damage; /* region/damage.h: what contradicts itself */
+struct fst_thread; /* rcu/thread.h: this process's threads */
+struct fst_refs;   /* refs/reftable.h: private counts, free entries, index of shared objects */
+struct fst_reaper; /* reclaim/reaper.h: the reaper thread */
+struct fst_batch;  /* reclaim/batch.h: what a batch run by this process remembers */
+
+struct fst_arena {
+    struct fst_superblock *sb; /* the control region's start */
+    uint8_t *data;
+    /* mapped address of each table; a slab id may name one too many */
+    uint8_t *table[FST_T_COUNT + 1];
+    /* descriptors of each that are known to be committed; grows when asked for more (fst_beyond) */
+    uint32_t room[FST_T_COUNT + 1];
+    uint32_t top[FST_T_COUNT + 1];  /* the highest bound of each that was seen */
+    struct fst_damage *damage;
+    struct fst_superblock known; /* as validated: the constant part is read here */
+    uint64_t capacity_pages;
+    /* carries this process's liveness locks and nothing else: region/file.h */
+    struct fst_description lock;
+    /* to be passed on, or to replace a lost one; mostly there is none */
+    struct fst_description handed;
+    uint32_t handing;              /* somebody makes it */
+    bool readonly;
+    bool synchronous;  /* see fst_destroy_synchronously */
+    bool usable;       /* false in a forked child that could not be given a slot */
+    uint32_t slot;     /* our process slot */
+    uint32_t slot_low; /* its generation's low bits, as they stand in lock words */
+    struct fst_process *self;
+    struct fst_thread *threads; /* under fst_local_mutex */
+    struct fst_refs *refs;
+    uint64_t *entries; /* this process's reference entries */
+    uint32_t *counts;  /* beside each: see refs/reftable.h */
+    struct fst_reaper *reaper;
+    struct fst_batch *batch;
+    uint32_t references;    /* of the process to this attachment */
+    struct fst_arena *next; /* list of attachments */
+    uint64_t device, inode; /* identity of the file */
+    char path[256];
+};
+
+#endif
