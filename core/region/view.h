@@ -24,7 +24,7 @@ struct fst_arena {
     uint8_t *table[FST_T_COUNT + 1];
     /* descriptors of each that are known to be committed; grows when asked for more (fst_beyond) */
     uint32_t room[FST_T_COUNT + 1];
-    uint32_t top[FST_T_COUNT + 1];  /* the highest bound of each that was seen */
+    uint32_t top[FST_T_COUNT + 1]; /* the highest bound of each that was seen */
     struct fst_damage *damage;
     struct fst_superblock known; /* as validated: the constant part is read here */
     uint64_t capacity_pages;
@@ -32,7 +32,7 @@ struct fst_arena {
     struct fst_description lock;
     /* to be passed on, or to replace a lost one; mostly there is none */
     struct fst_description handed;
-    uint32_t handing;              /* somebody makes it */
+    uint32_t handing; /* somebody makes it */
     bool readonly;
     bool synchronous;  /* see fst_destroy_synchronously */
     bool usable;       /* false in a forked child that could not be given a slot */
