@@ -12,10 +12,10 @@
 #include "platform/liveness.h"
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
-#include "reclaim/cgroup.h"
 #include "reclaim/pressure.h"
 #include "refs/reftable.h"
 #include "region/file.h"
+#include "teardown/cgroup.h"
 #include "teardown/queue.h"
 
 #define ENOUGH       1024u        /* entries that a batch is worth */

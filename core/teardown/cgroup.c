@@ -1,4 +1,4 @@
-#include "reclaim/cgroup.h"
+#include "teardown/cgroup.h"
 
 #include <errno.h>
 #include <string.h>
@@ -7,19 +7,12 @@
 
 #include "alloc/group.h"
 #include "platform/error.h"
-#include "reclaim/reaper.h"
-#include "region/table.h"
 #include "teardown/end.h"
 
 #define CGROUP_V1 0x27e0ebl   /* CGROUP_SUPER_MAGIC, statfs(2) */
 #define CGROUP_V2 0x63677270l /* CGROUP2_SUPER_MAGIC */
 
-/* How this process sees paths. */
-struct view {
-    uint64_t mounts, root;
-};
-
-static bool look_around(struct view *v)
+bool fst_cgroup_look(struct fst_cgroup_view *v)
 {
     struct stat st;
     if (stat("/proc/self/ns/mnt", &st))
@@ -38,8 +31,7 @@ static bool in_use(struct fst_arena *a, const struct fst_cgroup *c)
     return group && fst_group_find(a, group, &index);
 }
 
-/* The group's record, or NULL. */
-static struct fst_cgroup *record_of(struct fst_arena *a, uint64_t group)
+const struct fst_cgroup *fst_cgroup_of(struct fst_arena *a, uint64_t group)
 {
     uint32_t top = fst_cgroup_top(a);
     for (uint32_t i = 0; i < top && i < FST_MAX_CGROUPS; i++)
@@ -64,8 +56,9 @@ static struct fst_cgroup *new_record(struct fst_arena *a)
     return fst_cgroup_at(a, top);
 }
 
-/* The record says whose it is last, and the group's flag comes after that: killed before either, the group is like any other. */
-static bool bind(struct fst_arena *a, uint64_t group, const char *path, const struct stat *st, const struct view *v)
+/* The record says whose it is last, and the group's flag comes after that: killed before either,
+ * the group is like any other. */
+bool fst_cgroup_bind(struct fst_arena *a, uint64_t group, const char *path, const struct stat *st, const struct fst_cgroup_view *v)
 {
     uint32_t index;
     fst_registry_lock(a);
@@ -87,7 +80,7 @@ static bool bind(struct fst_arena *a, uint64_t group, const char *path, const st
     return c != NULL;
 }
 
-static int check_path(const char *path, struct stat *st)
+int fst_cgroup_check_path(const char *path, struct stat *st)
 {
     struct statfs fs;
     if (strlen(path) >= sizeof((struct fst_cgroup *)0)->path)
@@ -98,60 +91,6 @@ static int check_path(const char *path, struct stat *st)
     if (!S_ISDIR(st->st_mode) || ((long)fs.f_type != CGROUP_V1 && (long)fs.f_type != CGROUP_V2))
         return fst_fail(FST_INVALID, "%s is not the folder of a cgroup", path);
     return FST_OK;
-}
-
-static void let_go(struct fst_arena *a, uint64_t group)
-{
-    if (fst_group_let_go(a, group))
-        fst_reaper_dropped(a, 0);
-}
-
-int fst_group_open_cgroup(fst_arena *a, const struct fst_group_spec *spec, const char *path, uint64_t *group, bool *created)
-{
-    struct stat st;
-    struct view v = {0};
-    int rc = check_path(path, &st);
-    if (rc == FST_OK && !look_around(&v))
-        rc = fst_fail_errno(FST_OS, errno, "cannot tell the mount namespace of this process");
-    if (rc == FST_OK)
-        rc = fst_group_open(a, spec, group, created);
-    if (rc)
-        return rc;
-    if (!*created) {
-        const struct fst_cgroup *c = record_of(a, *group);
-        if (c && c->device == (uint64_t)st.st_dev && c->inode == (uint64_t)st.st_ino)
-            return FST_OK;
-        let_go(a, *group);
-        return fst_fail(FST_MISMATCH, "group %s exists and ends with %.983s", spec->name ? spec->name : "(no name)",
-                        c ? c->path : "its processes, not with a cgroup");
-    }
-    while (!bind(a, *group, path, &st, &v)) {
-        rc = fst_table_commit(a, FST_T_CGROUP, (uint64_t)fst_cgroup_top(a) + 1);
-        if (rc) {
-            let_go(a, *group);
-            return rc;
-        }
-    }
-    fst_reaper_watch(a);
-    return FST_OK;
-}
-
-size_t fst_group_cgroup(fst_arena *a, uint64_t group, char *path, size_t size)
-{
-    const struct fst_cgroup *c = record_of(a, group);
-    size_t n = c ? strnlen(c->path, sizeof c->path - 1) : 0;
-    if (size) {
-        size_t copied = n < size - 1 ? n : size - 1;
-        if (c)
-            memcpy(path, c->path, copied);
-        path[c ? copied : 0] = 0;
-    }
-    fst_acquire_fence(); /* PAIR(record) */
-    if (!c || fst_load_relaxed(&c->group) == group)
-        return n;
-    if (size) /* the group has gone meanwhile, and the record is another one's */
-        path[0] = 0;
-    return 0;
 }
 
 static bool has_ended(const struct fst_cgroup *c)
@@ -167,9 +106,9 @@ static bool has_ended(const struct fst_cgroup *c)
 
 void fst_cgroup_probe(struct fst_arena *a)
 {
-    struct view v = {0};
+    struct fst_cgroup_view v = {0};
     uint32_t top = fst_cgroup_top(a), index;
-    if (!top || !look_around(&v))
+    if (!top || !fst_cgroup_look(&v))
         return;
     for (uint32_t i = 0; i < top && i < FST_MAX_CGROUPS; i++) {
         const struct fst_cgroup *c = fst_cgroup_at(a, i);
