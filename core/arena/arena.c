@@ -179,8 +179,11 @@ static int make_file(const struct fst_open_options *o, const char *folder)
         return fd >= 0 ? fd : fst_fail_errno(FST_OS, errno, "cannot create an anonymous arena");
     }
     if (!fst_folder_is_tmpfs(folder))
-        return access(folder, F_OK) == 0 ? fst_fail(FST_REFUSED, "%s is not on a tmpfs: an arena would be written to disk", folder)
-                                         : fst_fail_errno(FST_OS, errno, "cannot create an arena in %s", folder);
+        return access(folder, F_OK) == 0
+                   ? fst_fail(FST_REFUSED,
+                              "%s is not on a tmpfs: an arena would be written to disk; a name without a slash lies in /dev/shm",
+                              folder)
+                   : fst_fail_errno(FST_OS, errno, "cannot create an arena in %s", folder);
     int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0)
         return fst_fail_errno(errno == ENOSPC   ? FST_FULL

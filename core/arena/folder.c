@@ -39,7 +39,7 @@ int fst_folder_open(const char *path, struct stat *st)
     else if (st->st_uid != geteuid())
         why = "it belongs to another user";
     else if (fstatfs(fd, &fs) != 0 || fs.f_type != TMPFS_MAGIC)
-        why = "it is not on a tmpfs";
+        why = "it is not on a tmpfs; a name without a slash lies in /dev/shm";
     if (!why)
         return fd;
     close(fd);

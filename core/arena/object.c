@@ -536,7 +536,9 @@ int fst_handle_of(fst_arena *a, const struct fst_ref *ref, struct fst_handle *ou
 static int check_handle(struct fst_arena *a, const struct fst_handle *h, bool group)
 {
     if (h->generation_tag >> FST_HANDLE_TAG_SHIFT != fst_handle_tag(a))
-        return fst_fail(FST_FOREIGN, "the handle is of another arena");
+        return fst_fail(
+            FST_FOREIGN,
+            "the handle is of another arena: this one was made since, or the handle comes from another machine or container");
     if (fst_oid_is_group(fst_handle_oid(h)) != group)
         return fst_fail(FST_STALE, "the handle names %s", group ? "no group" : "a group, not an object");
     return FST_OK;

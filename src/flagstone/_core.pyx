@@ -1341,14 +1341,14 @@ cdef class Link:
     cdef inline Attachment get(self):
         cdef object attachment = self.box[0]
         if attachment is None:
-            raise Closed("the arena is closed")
+            raise _hooks.closed(self.uuid)
         return <Attachment>attachment
 
     cdef inline PyObject *own(self) except NULL:
         # A reference for who keeps it in a plain pointer; counted once, and not for a variable, too.
         cdef PyObject *attachment = only_item(<PyObject *>self.box)
         if attachment == <PyObject *>None:
-            raise Closed("the arena is closed")
+            raise _hooks.closed(self.uuid)
         Py_INCREF(<object>attachment)
         return attachment
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -14,7 +15,7 @@ from flagstone.block import alloc_bytes, put
 from flagstone.cache import Cache, caches_of, open_cache
 from flagstone.errors import Closed, FlagstoneError
 from flagstone.group import Group, group_id, groups_of, look, open_group
-from flagstone.names import FOLDER, PREFIX, Name, arena_name, arena_path
+from flagstone.names import FOLDER, PREFIX, Name, arena_name, arena_path, slash_hint
 from flagstone.sizes import (
     FOREVER,
     Size,
@@ -393,18 +394,30 @@ def open(
         )
     if not 0 <= mode <= 0o777:
         raise ValueError(f"mode must be permissions from 0 to 0o777, not {mode!r}")
-    path = None if name is None else os.fsencode(arena_path(name))
-    return Arena(
-        attach.open_attachment(
-            path,
-            capacity=0 if capacity is None else parse_size(capacity, "capacity"),
-            create=attach.how_to_open(create),
-            readonly=readonly,
-            lasting=lasting,
-            huge_pages=huge_pages,
-            mode=mode,
+    path = None if name is None else arena_path(name)
+    with _explained(path):
+        return Arena(
+            attach.open_attachment(
+                None if path is None else os.fsencode(path),
+                capacity=0 if capacity is None else parse_size(capacity, "capacity"),
+                create=attach.how_to_open(create),
+                readonly=readonly,
+                lasting=lasting,
+                huge_pages=huge_pages,
+                mode=mode,
+            )
         )
-    )
+
+
+@contextlib.contextmanager
+def _explained(path: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (PermissionError, FileNotFoundError) as error:
+        hint = "" if path is None else slash_hint(path)
+        if not hint:
+            raise
+        raise type(error)(error.errno, f"{error.strerror}{hint}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,8 +491,10 @@ def unlink(name: Name, *, missing_ok: bool = True) -> None:
         PermissionError: the file is another user's, or no regular file.
         LayoutMismatch: the file is no arena.
     """
+    path = arena_path(name)
     try:
-        _core.unlink(os.fsencode(arena_path(name)))
+        with _explained(path):
+            _core.unlink(os.fsencode(path))
     except FileNotFoundError:
         if not missing_ok:
             raise

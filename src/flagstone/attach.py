@@ -21,9 +21,10 @@ from typing import Any, Final
 
 from flagstone import _core
 from flagstone._core import Attachment
-from flagstone.errors import FlagstoneError, StaleHandle
+from flagstone.errors import Closed, FlagstoneError, StaleHandle
 from flagstone.names import shown
 from flagstone.notices import tell
+from flagstone.sizes import format_size
 
 __all__ = ["Locator", "attach", "forget", "fork_generation", "known", "locate", "open_attachment"]
 
@@ -130,17 +131,48 @@ def _attach_anew(uuid: bytes, path: bytes | None, descriptor: Any, readonly: boo
     if path is None:
         raise FlagstoneError(
             "this comes from an anonymous arena that this process does not have: give the arena"
-            " a name, or pass it to the process as an argument when starting it"
+            " a name, or pass it to the process as an argument when starting it (of a pool:"
+            " initargs). A pool whose worker ends of this says BrokenProcessPool, or waits for ever"
         )
     try:
         attachment = Attachment.open(path, 0, OPEN_EXISTING, readonly, False, False, 0o600)
     except FileNotFoundError:
-        raise StaleHandle(f"the arena {_shown(path)} no longer exists") from None
+        raise StaleHandle(
+            f"the arena {_shown(path)} no longer exists, or never did here: it is in the memory of"
+            f" one machine, and in a container only as far as that has the same {_folder(path)}"
+        ) from None
     if attachment.uuid != uuid:
         raise StaleHandle(
-            f"the arena that was {_shown(path)} no longer exists; another one has its name"
+            f"the arena that was {_shown(path)} no longer exists, or is another machine's or"
+            " container's; here another one has its name"
         )
     return attachment
+
+
+def closed(uuid: bytes) -> Closed:
+    """What to raise where `Arena.close()` was called before: says what keeps the process attached,
+    if anything does.
+    """
+    try:
+        attachment = Attachment.find(uuid)
+        if attachment is None or not attachment.usable:
+            return Closed("the arena is closed")
+        (mine,) = [one for one in attachment.processes() if one["self"]]
+    except (FlagstoneError, ValueError):
+        return Closed("the arena is closed")
+    count, nbytes = mine["references"], format_size(mine["bytes"])
+    keeps = "another Arena object of it"
+    if count:
+        noun = "object or group" if count == 1 else "objects and groups"
+        keeps = f"{count} {noun} ({nbytes}) whose Blocks, views or Group objects still live"
+    return Closed(
+        f"the arena is closed: close() was called on this Arena, or on the one that this was made"
+        f" from. The process stays attached by {keeps}; to go on, open the arena again"
+    )
+
+
+def _folder(path: bytes) -> str:
+    return _shown(os.path.dirname(path))
 
 
 def _shown(path: bytes) -> str:

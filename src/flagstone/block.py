@@ -12,7 +12,7 @@ import numpy as np
 
 from flagstone import _core
 from flagstone._core import Attachment, Block, Format, GroupCache, Handle, Link
-from flagstone.attach import Locator, attach, locate
+from flagstone.attach import Locator, attach, closed, locate
 from flagstone.cache import (
     Cache,
     alloc_many,
@@ -190,6 +190,7 @@ class Hooks:
         return look(Link(attachment), group)
 
     alloc_many = staticmethod(alloc_many)
+    closed = staticmethod(closed)
     deepcopy = staticmethod(_deepcopy)
     format_of = staticmethod(format_of)
     holders_of = staticmethod(_holders)

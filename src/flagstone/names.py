@@ -41,6 +41,16 @@ def arena_path(name: Name) -> str:
     return path
 
 
+def slash_hint(path: str) -> str:
+    """What to add to an error about a path right below the root folder: it is mostly meant as a
+    name, which `shm_open` and others want with a slash in front.
+    """
+    if os.path.dirname(path) != "/":
+        return ""
+    name = os.path.basename(path)
+    return f" (a slash makes it a path: for the arena {name!r} in {FOLDER} write {name!r})"
+
+
 def arena_name(path: str | None) -> str | None:
     """The shortest name that `arena_path` turns into this path."""
     start = f"{FOLDER}/{PREFIX}"

@@ -27,6 +27,8 @@ LONG: Final = 1.0
 """Seconds that a batch may take before somebody who waits hears of it."""
 
 _logger: Final = logging.getLogger("flagstone")
+# A program that has set up no logging hears nothing, as from any library.
+_logger.addHandler(logging.NullHandler())
 _AGAIN: Final = 10.0
 """Seconds between two warnings of the same reader or batch."""
 

@@ -4,6 +4,8 @@ import gc
 import os
 import pickle
 import socket
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -544,3 +546,70 @@ def test_hostile_handles(arena_name):
         assert arena.get(flagstone.Handle(good)).handle == block.handle
         assert arena.check() == []
         del block
+
+
+# ---- errors that say what to do
+
+
+def test_after_close_the_error_says_what_keeps_the_process_attached(arena_name):
+    with flagstone.open(arena_name) as other:
+        with flagstone.open(arena_name) as arena:
+            cache = arena.cache("a", size=8)
+        with pytest.raises(flagstone.Closed, match="another Arena object"):
+            arena.put(b"x")
+        with pytest.raises(flagstone.Closed, match="close\\(\\) was called"):
+            cache.alloc(zero=True)
+        array = other.put(bytes(3 << 20)).array
+    for call in (lambda: other.put(b"x"), lambda: other.used, lambda: other.cache("b", size=8)):
+        with pytest.raises(flagstone.Closed, match=r"1 object .*3 MiB.*open the arena again"):
+            call()
+    del array
+    with pytest.raises(flagstone.Closed) as caught:
+        other.put(b"x")
+    assert str(caught.value) == "the arena is closed"
+
+
+@pytest.mark.parametrize("create", [None, True, False])
+def test_a_name_that_begins_with_a_slash(create):
+    # As shm_open() and multiprocessing.shared_memory have it.
+    with pytest.raises((PermissionError, FileNotFoundError), match="write 'no-such-arena'"):
+        flagstone.open("/no-such-arena", create=create)
+    with pytest.raises(FileNotFoundError, match="write 'no-such-arena'"):
+        flagstone.unlink("/no-such-arena", missing_ok=False)
+    flagstone.unlink("/no-such-arena")
+
+
+def test_a_stale_pickle_thinks_of_other_machines(arena_name):
+    with flagstone.open(arena_name) as arena:
+        block = arena.put(b"x")
+        message, handle = pickle.dumps(block), block.handle
+        del block
+    with pytest.raises(
+        flagstone.StaleHandle, match=r"no longer exists.*machine.*container.*/dev/shm"
+    ):
+        pickle.loads(message)
+    with flagstone.open(arena_name) as other:
+        with pytest.raises(
+            flagstone.StaleHandle, match=r"no longer exists.*machine.*another one has"
+        ):
+            pickle.loads(message)
+        with pytest.raises(flagstone.StaleHandle, match=r"another arena.*machine or container"):
+            other.get(handle)
+
+
+def test_a_program_without_logging_prints_nothing(arena_name):
+    program = """
+import os, signal, sys
+import flagstone
+with flagstone.open(sys.argv[1]) as arena:
+    pid = os.fork()
+    if not pid:
+        block = arena.put(b"x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    arena.barrier()
+    assert arena.snapshot().burials
+"""
+    command = [sys.executable, "-c", program, arena_name]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")

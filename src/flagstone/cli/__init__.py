@@ -16,7 +16,6 @@ and 141 when whoever read the output went away, as a shell counts them.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -49,8 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status. (Wrong arguments and `--help` raise SystemExit, as argparse does.)
     """
     arguments = _parser().parse_args(argv)
-    # A command prints what there is to say.
-    logging.getLogger("flagstone").addHandler(logging.NullHandler())
     status = _run(arguments)
     try:
         # Here, where it can still be caught, and not when the interpreter ends.

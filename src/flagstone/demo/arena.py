@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from typing import Any
 
 import flagstone
@@ -62,8 +61,6 @@ class _Endpoint(Endpoint):
         self._readonly = readonly
 
     def attach(self) -> None:
-        # A worker hears of the killed ones too, if it waits for memory. The report tells of them.
-        logging.getLogger("flagstone").addHandler(logging.NullHandler())
         self._arena = flagstone.open(self._path, create=False, readonly=self._readonly)
 
     def detach(self) -> None:
