@@ -19,9 +19,10 @@ void fst_words_condemn_one(struct fst_scan *scan, uint64_t oid, uint64_t *word, 
  * be another one. */
 static uint64_t bytes_of(const struct fst_arena *a, uint64_t oid)
 {
-    if (fst_oid_is_group(oid))
-        return 0;
-    const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
+    uint32_t id = fst_oid_slab(oid);
+    if (FST_SLAB_ID_CLASS(id) >= FST_SLAB_CLASSES)
+        return 0; /* a group */
+    const struct fst_slab *s = fst_slab_at(a, id);
     uint32_t child = fst_load_relaxed(&s->child);
     uint64_t asked = fst_load_relaxed(&s->asked);
     return asked ? asked : fst_is_child(a, child) ? fst_child_at(a, child)->stride : 0;
