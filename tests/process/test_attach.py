@@ -366,3 +366,28 @@ def test_ctrl_c_ends_a_wait(arena_name):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (out, err) == ("interrupted\n", "")
+
+
+POOL = """
+import concurrent.futures, multiprocessing, sys
+import flagstone
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with flagstone.open() as arena, concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        try:
+            pool.submit(len, arena.put(b"x")).result()
+        except concurrent.futures.process.BrokenProcessPool:
+            print("broken")
+"""
+
+
+def test_a_pool_that_breaks_because_the_arena_is_anonymous(tmp_path):
+    """The executor does not say why; the worker that ended of it does."""
+    script = tmp_path / "pool.py"
+    script.write_text(POOL)
+    command = [sys.executable, str(script)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert ran.stdout == "broken\n"
+    for words in ("anonymous arena", "BrokenProcessPool", "a name", "initargs"):
+        assert words in ran.stderr

@@ -5,8 +5,6 @@ import itertools
 import multiprocessing
 import os
 import queue as queues
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -299,28 +297,3 @@ def test_a_chain_of_processes(arena_name, context):
             queue.close()
             queue.join_thread()
         assert_all_given_back(arena)
-
-
-POOL = """
-import concurrent.futures, multiprocessing, sys
-import flagstone
-
-if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    with flagstone.open() as arena, concurrent.futures.ProcessPoolExecutor(1, context) as pool:
-        try:
-            pool.submit(len, arena.put(b"x")).result()
-        except concurrent.futures.process.BrokenProcessPool:
-            print("broken")
-"""
-
-
-def test_a_pool_that_breaks_because_the_arena_is_anonymous(tmp_path):
-    """The executor does not say why; the worker that ended of it does."""
-    script = tmp_path / "pool.py"
-    script.write_text(POOL)
-    command = [sys.executable, str(script)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert ran.stdout == "broken\n"
-    for words in ("anonymous arena", "BrokenProcessPool", "a name", "initargs"):
-        assert words in ran.stderr
