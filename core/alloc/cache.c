@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "alloc/children.h"
+#include "alloc/format.h"
 #include "alloc/names.h"
 #include "alloc/run.h"
 #include "alloc/shape.h"
@@ -27,12 +28,13 @@ bool fst_cache_retired(struct fst_arena *a, uint64_t id)
 
 static int validate(const struct fst_arena *a, const struct fst_cache_spec *spec, uint64_t *align)
 {
-    size_t name = strnlen(spec->name, FST_NAME_MAX), format = spec->format ? strnlen(spec->format, FST_FORMAT_MAX) : 0;
+    size_t name = strnlen(spec->name, FST_NAME_MAX), format = spec->format ? strnlen(spec->format, FST_FORMAT_LONGEST) : 0;
     *align = spec->align ? spec->align : fst_shape_align(spec->size);
     if (name == 0 || name >= FST_NAME_MAX)
         return fst_fail(FST_INVALID, "a cache's name has 1 to %d bytes", FST_NAME_MAX - 1);
-    if (format >= FST_FORMAT_MAX)
-        return fst_fail(FST_INVALID, "cache %s: the description of its type has %d bytes at most", spec->name, FST_FORMAT_MAX - 1);
+    if (format >= FST_FORMAT_LONGEST)
+        return fst_fail(FST_INVALID, "cache %s: the description of its type has %d bytes at most", spec->name,
+                        FST_FORMAT_LONGEST - 1);
     if (*align & (*align - 1))
         return fst_fail(FST_INVALID, "cache %s: alignment %llu is no power of two", spec->name, (unsigned long long)*align);
     if (*align > FST_ALIGN_MAX)
@@ -43,6 +45,8 @@ static int validate(const struct fst_arena *a, const struct fst_cache_spec *spec
     if (spec->size > a->known.capacity || *align > a->known.capacity)
         return fst_fail(FST_INVALID, "cache %s: objects of %s aligned to %s do not fit in an arena of %s", spec->name,
                         fst_exact(spec->size), fst_exact(*align), fst_exact(a->known.capacity));
+    if (spec->init && !spec->init_bytes && format >= FST_FORMAT_MAX)
+        return fst_fail(FST_INVALID, "cache %s: initial content of no bytes", spec->name);
     if (spec->init && spec->init_bytes > spec->size)
         return fst_fail(FST_INVALID, "cache %s: %s of initial content for objects of %s", spec->name, fst_exact(spec->init_bytes),
                         fst_exact(spec->size));
@@ -92,7 +96,7 @@ static uint32_t find_alike(struct fst_arena *a, const struct fst_cache_spec *spe
     uint32_t steps, i = fst_names_first(a, FST_NAMES_SHAPE, fst_registry_hash_shape(spec->size, align, format), &steps);
     for (; i != FST_NONE && in_table(a, i, FST_CACHE_LIVE, FST_CACHE_NAMELESS); i = fst_names_next(a, FST_NAMES_SHAPE, i, &steps)) {
         const struct fst_cache *c = fst_cache_at(a, i);
-        if (c->size == spec->size && c->align == align && strncmp(c->format, format, FST_FORMAT_MAX) == 0)
+        if (c->size == spec->size && c->align == align && fst_format_same(a, c, spec))
             return i;
     }
     return FST_NONE;
@@ -101,8 +105,8 @@ static uint32_t find_alike(struct fst_arena *a, const struct fst_cache_spec *spe
 static bool same_init(struct fst_arena *a, const struct fst_cache *c, const struct fst_cache_spec *spec)
 {
     if (!spec->init)
-        return c->init_slab == FST_NONE;
-    if (c->init_slab == FST_NONE || c->init_bytes != spec->init_bytes)
+        return !fst_shape_has_init(c);
+    if (!fst_shape_has_init(c) || c->init_bytes != spec->init_bytes)
         return false;
     uint64_t bytes;
     const uint8_t *init = fst_slab_init(a, (uint32_t)(c - fst_cache_at(a, 0)), &bytes);
@@ -114,7 +118,7 @@ static int compare(struct fst_arena *a, const struct fst_cache *c, const struct 
     if (c->size != spec->size || c->align != align)
         return fst_fail(FST_MISMATCH, "cache %s exists with objects of %s aligned to %s, not %s aligned to %s", spec->name,
                         fst_exact(c->size), fst_exact(c->align), fst_exact(spec->size), fst_exact(align));
-    if (strncmp(c->format, spec->format ? spec->format : "", FST_FORMAT_MAX) != 0)
+    if (!fst_format_same(a, c, spec))
         return fst_fail(FST_MISMATCH, "cache %s exists with type %.*s, not %s", spec->name, FST_FORMAT_MAX - 1, c->format,
                         spec->format ? spec->format : "");
     if ((c->flags ^ spec->flags) & ~FST_CACHE_NO_MERGE)
@@ -130,6 +134,7 @@ static void make(struct fst_arena *a, uint32_t index, const struct fst_cache_spe
                  uint32_t body)
 {
     struct fst_cache *c = fst_cache_at(a, index);
+    const char *rest;
     fst_store_relaxed(&c->size, spec->size);
     fst_store_relaxed(&c->align, align);
     fst_store_relaxed(&c->flags, spec->flags);
@@ -140,11 +145,12 @@ static void make(struct fst_arena *a, uint32_t index, const struct fst_cache_spe
     fst_store_relaxed(&c->merged, body);
     fst_store_relaxed(&c->init_slab, init_slab);
     fst_store_relaxed(&c->init_bytes, spec->init ? spec->init_bytes : 0);
+    fst_store_relaxed(&c->rest_bytes, body == index ? fst_format_rest(spec, &rest) : 0);
     memset(c->name, 0, sizeof c->name);
     memset(c->format, 0, sizeof c->format);
     memcpy(c->name, spec->name, strlen(spec->name));
     if (spec->format)
-        memcpy(c->format, spec->format, strlen(spec->format));
+        memcpy(c->format, spec->format, strnlen(spec->format, FST_FORMAT_MAX - 1));
     fst_store_release(&c->state, fst_state_next(c->state, body == index ? FST_CACHE_LIVE : FST_CACHE_ALIAS));
     fst_registry_link_cache(a, index);
     if (init_slab != FST_NONE) { /* the cache owns it from here on; killed in between, fst_slab_recover finishes */
@@ -154,19 +160,32 @@ static void make(struct fst_arena *a, uint32_t index, const struct fst_cache_spe
     }
 }
 
-/* A slab of the arena itself that holds the initial content. */
+static bool needs_slab(const struct fst_cache_spec *spec)
+{
+    const char *rest;
+    return spec->init || fst_format_rest(spec, &rest);
+}
+
+/* A slab of the arena itself that holds the initial content, and the rest of the format. */
 static int make_init(struct fst_thread *t, const struct fst_cache_spec *spec, uint32_t *slab)
 {
     *slab = FST_NONE;
-    if (!spec->init)
+    if (!needs_slab(spec))
         return FST_OK;
+    const char *rest = NULL;
+    uint32_t bytes = fst_format_rest(spec, &rest), init = spec->init ? spec->init_bytes : 0;
     if (t->arena->readonly)
-        return fst_fail(FST_READONLY, "the arena is attached read-only: cache %s cannot be given its initial content", spec->name);
-    uint32_t pages = (uint32_t)fst_pages_of(spec->init_bytes ? spec->init_bytes : 1);
+        return fst_fail(FST_READONLY, "the arena is attached read-only: cache %s cannot be given its %s", spec->name,
+                        spec->init ? "initial content" : "type");
+    uint32_t pages = (uint32_t)fst_pages_of(init + (uint64_t)bytes ? init + (uint64_t)bytes : 1);
     int rc = fst_run_take(t->arena, FST_NONE, 0, 0, pages, 0, t->name, slab);
     if (rc)
         return rc;
-    memcpy(t->arena->data + ((uint64_t)fst_slab_at(t->arena, *slab)->page << FST_PAGE_SHIFT), spec->init, spec->init_bytes);
+    uint8_t *content = t->arena->data + ((uint64_t)fst_slab_at(t->arena, *slab)->page << FST_PAGE_SHIFT);
+    if (init)
+        memcpy(content, spec->init, init);
+    if (bytes)
+        memcpy(content + init, rest, bytes);
     return FST_OK;
 }
 
@@ -190,7 +209,7 @@ static bool last_name(struct fst_arena *a, uint32_t index)
 struct opening {
     const struct fst_cache_spec *spec;
     uint64_t align;
-    uint32_t init;   /* slab of the initial content, FST_NONE: not yet, or none */
+    uint32_t init;   /* slab of the initial content and the rest of the format, FST_NONE: not yet, none, or the new cache's */
     uint32_t locked; /* the body whose lock `ending` we hold, FST_NONE: of none */
     uint32_t index;  /* found or made, FST_NONE: neither */
     bool exists;     /* found */
@@ -238,13 +257,18 @@ static int look(struct fst_arena *a, struct opening *o)
     uint32_t alike = find_alike(a, o->spec, o->align);
     if (alike != FST_NONE && fst_load_relaxed(&fst_cache_at(a, alike)->ending))
         o->settle = alike;
-    if (o->lock == FST_NONE && o->settle == FST_NONE && (!o->spec->init || o->init != FST_NONE))
+    if (o->lock == FST_NONE && o->settle == FST_NONE && (alike != FST_NONE || !needs_slab(o->spec) || o->init != FST_NONE))
         o->index = fst_registry_new(a, FST_T_CACHE);
     if (o->index == FST_NONE)
         return FST_OK;
     if (replace)
         retire(a, o, found);
-    make(a, o->index, o->spec, o->align, o->init, alike != FST_NONE ? alike : o->index);
+    if (alike != FST_NONE) {
+        make(a, o->index, o->spec, o->align, FST_NONE, alike); /* the rest of its format is the body's */
+    } else {
+        make(a, o->index, o->spec, o->align, o->init, o->index);
+        o->init = FST_NONE;
+    }
     return FST_OK;
 }
 
@@ -288,7 +312,7 @@ int fst_cache_find_or_make(struct fst_arena *a, const struct fst_cache_spec *spe
         }
         if (o.lock != FST_NONE && !fst_is_damaged(a))
             continue;
-        if (o.exists)
+        if (o.index != FST_NONE)
             forget_init(a, o.init);
         if (fst_is_damaged(a))
             return fst_damage(a);
@@ -439,6 +463,7 @@ static uint32_t describe(struct fst_arena *a, uint32_t index, struct fst_cache_i
     out->merged_into = fst_id(speaks, fst_cache_at(a, speaks)->state);
     memcpy(out->name, c->name, sizeof out->name - 1);
     memcpy(out->format, c->format, sizeof out->format - 1);
+    out->format_bytes = (uint32_t)strlen(out->format) + fst_cache_at(a, body)->rest_bytes;
     out->size = c->size;
     out->align = c->align;
     out->flags = c->flags;
@@ -457,6 +482,17 @@ static int body_of(struct fst_arena *a, uint64_t cache, struct fst_cache_info *o
     bool found = out ? fst_cache_find(a, cache, &index) : fst_cache_body(a, cache, body);
     if (found && out)
         *body = describe(a, index, out);
+    fst_registry_unlock(a);
+    return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone"));
+}
+
+int fst_cache_format(fst_arena *a, uint64_t cache, char *out, size_t room)
+{
+    uint32_t index;
+    fst_registry_lock(a);
+    bool found = fst_cache_find(a, cache, &index);
+    if (found)
+        fst_format_copy(a, fst_cache_at(a, index), out, room);
     fst_registry_unlock(a);
     return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone"));
 }

@@ -51,7 +51,7 @@ static void make(struct fst_arena *a, uint32_t index, uint32_t cache, uint32_t g
     fst_store_relaxed(&c->objects, shape.objects);
     fst_store_relaxed(&c->pages, shape.pages);
     fst_store_relaxed(&c->align_order, shape.align_order);
-    fst_store_relaxed(&c->flags, of->flags | (of->init_slab != FST_NONE ? FST_CHILD_HAS_INIT : 0));
+    fst_store_relaxed(&c->flags, of->flags | (fst_shape_has_init(of) ? FST_CHILD_HAS_INIT : 0));
     fst_store_relaxed(&c->slab_class, shape.slab_class);
     fst_store_relaxed(&c->shared, 0);
     fst_store_relaxed(&c->partial, FST_NONE);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "alloc/names.h"
+#include "alloc/shape.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "region/lock.h"
@@ -132,13 +133,14 @@ uint32_t fst_registry_hash_name(const char *name, uint32_t parent)
 uint32_t fst_registry_hash_shape(uint64_t size, uint64_t align, const char *format)
 {
     uint64_t words[2] = {size, align};
-    return fst_names_hash(fst_names_hash(0, words, sizeof words), format, strnlen(format, FST_FORMAT_MAX));
+    /* As much of it as a descriptor has room for: what is alike in that is compared. */
+    return fst_names_hash(fst_names_hash(0, words, sizeof words), format, strnlen(format, FST_FORMAT_MAX - 1));
 }
 
 bool fst_registry_mergeable(const struct fst_cache *c)
 {
     uint32_t never = FST_CACHE_NO_MERGE | FST_CACHE_TYPESAFE_BY_RCU | FST_CACHE_SIZE_CLASS;
-    return !(c->flags & never) && c->init_slab == FST_NONE;
+    return !(c->flags & never) && !fst_shape_has_init(c);
 }
 
 /* Behind the first: who speaks for a body without a name does not change with each new one. */

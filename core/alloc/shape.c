@@ -50,7 +50,7 @@ bool fst_shape_fits(const struct fst_arena *a, const struct fst_child *c)
     return c->slab_class < FST_SLAB_CLASSES;
 #endif
     struct fst_shape s = fst_shape_of(of->size, of->align, of->flags);
-    uint32_t flags = of->flags | (of->init_slab != FST_NONE ? FST_CHILD_HAS_INIT : 0);
+    uint32_t flags = of->flags | (fst_shape_has_init(of) ? FST_CHILD_HAS_INIT : 0);
     return c->size == of->size && c->stride == s.stride && c->objects == s.objects && c->pages == s.pages &&
            c->align_order == s.align_order && c->slab_class == s.slab_class && c->flags == flags;
 }

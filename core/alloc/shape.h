@@ -23,6 +23,12 @@ struct fst_shape fst_shape_of(uint64_t size, uint64_t align, uint32_t flags);
  * cache line. */
 uint64_t fst_shape_align(uint64_t size);
 
+/* Does the cache's slab hold initial content, and not only the rest of its format? */
+static inline bool fst_shape_has_init(const struct fst_cache *c)
+{
+    return c->init_slab != FST_NONE && (c->init_bytes || !c->rest_bytes);
+}
+
 /* Is the child what its cache makes of it? */
 bool fst_shape_fits(const struct fst_arena *a, const struct fst_child *c);
 

@@ -334,7 +334,7 @@ static void carve(struct fst_arena *a, uint32_t id, uint32_t objects, const stru
         fst_store_release(word, (next & ~FST_WORD_CHECK) | fst_word_check(fst_oid(id, i)));
     }
     const struct fst_cache *cache = fst_cache_at(a, c->cache);
-    if (cache->init_slab == FST_NONE || !(c->flags & FST_CACHE_TYPESAFE_BY_RCU))
+    if (!fst_shape_has_init(cache) || !(c->flags & FST_CACHE_TYPESAFE_BY_RCU))
         return;
     uint64_t bytes;
     const uint8_t *init = fst_slab_init(a, c->cache, &bytes);
@@ -383,9 +383,10 @@ const uint8_t *fst_slab_init(struct fst_arena *a, uint32_t cache, uint64_t *byte
     const struct fst_slab *s = fst_slab_at(a, c->init_slab);
     uint64_t page = s->page, pages = s->pages;
     *bytes = c->init_bytes;
-    if (fst_slab_id_ok(a, c->init_slab) && page + pages <= a->capacity_pages && *bytes <= pages << FST_PAGE_SHIFT)
+    uint64_t all = *bytes + c->rest_bytes;
+    if (fst_slab_id_ok(a, c->init_slab) && page + pages <= a->capacity_pages && all <= pages << FST_PAGE_SHIFT)
         return a->data + (page << FST_PAGE_SHIFT);
-    fst_damaged(a, "cache %u: its initial content of %s is not in slab %u", cache, fst_exact(*bytes), c->init_slab);
+    fst_damaged(a, "cache %u: its initial content of %s is not in slab %u", cache, fst_exact(all), c->init_slab);
     return NULL;
 }
 
@@ -591,7 +592,7 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     return waits;
 }
 
-/* The slab with a cache's initial content, whose maker was killed before it had said so. */
+/* The slab with a cache's initial content or the rest of its format, whose maker was killed before it had said so. */
 static bool recover_init(struct fst_arena *a, uint32_t slab_id)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);

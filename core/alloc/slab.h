@@ -91,7 +91,7 @@ static inline uint8_t *fst_slab_data(const struct fst_arena *a, const struct fst
         return fst_slab_outside(a, id, offset, bytes);
     return a->data + (page << FST_PAGE_SHIFT) + offset;
 }
-/* The same for the initial content of a cache that has one, and its length. */
+/* The same for the initial content of a cache that has one, and its length. The rest of its format begins behind it. */
 const uint8_t *fst_slab_init(struct fst_arena *a, uint32_t cache, uint64_t *bytes);
 
 #endif

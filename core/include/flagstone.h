@@ -24,10 +24,11 @@
 extern "C" {
 #endif
 
-#define FST_NAME_MAX   64   /* bytes of a name with its final zero */
-#define FST_FORMAT_MAX 1024 /* bytes of a cache's format text with its final zero */
-#define FST_FOREVER    UINT64_MAX
-#define FST_NO_LIMIT   UINT64_MAX
+#define FST_NAME_MAX       64         /* bytes of a name with its final zero */
+#define FST_FORMAT_MAX     1024       /* bytes of a cache's format text, with a final zero, that are in its description */
+#define FST_FORMAT_LONGEST (16 << 20) /* bytes of a whole one, with its final zero */
+#define FST_FOREVER        UINT64_MAX
+#define FST_NO_LIMIT       UINT64_MAX
 
 enum fst_status {
     FST_OK = 0,
@@ -141,7 +142,7 @@ struct fst_cache_spec {
     uint64_t size;      /* bytes of an object, 1 to the arena's capacity */
     uint64_t align;     /* 0: natural (largest power of two that divides size, at most 64), else a power of two */
     uint32_t flags;     /* FST_CACHE_TYPESAFE_BY_RCU, FST_CACHE_NO_MERGE */
-    const char *format; /* kept with the cache, compared on opening; at most FST_FORMAT_MAX - 1 bytes */
+    const char *format; /* kept with the cache, compared on opening; FST_FORMAT_LONGEST - 1 bytes at most */
     const void *init;   /* initial content of each object, init_bytes <= size; the rest is zero. NULL: none */
     uint32_t init_bytes;
     bool replace; /* one of this name with other parameters is retired, and a new one made */
@@ -166,7 +167,8 @@ int fst_cache_shrink(fst_arena *arena, uint64_t cache, uint64_t *bytes);
 struct fst_cache_info {
     uint64_t id;
     char name[FST_NAME_MAX];
-    char format[FST_FORMAT_MAX];
+    char format[FST_FORMAT_MAX]; /* as much of it as there is room for */
+    uint32_t format_bytes;       /* of all of it, without the final zero */
     uint64_t size, align, stride;
     uint32_t flags, state;                     /* state: 1 live, 3 ended, 4 alias, 6 retired */
     uint64_t merged_into;                      /* id; equal to `id` unless this is an alias */
@@ -175,6 +177,8 @@ struct fst_cache_info {
     uint32_t children;
 };
 int fst_cache_get_info(fst_arena *arena, uint64_t cache, struct fst_cache_info *out);
+/* All of a cache's format text, as much of it as there is room for, with a final zero. */
+int fst_cache_format(fst_arena *arena, uint64_t cache, char *out, size_t room);
 /* The same without slabs, objects, allocated, bytes and children, which have to be counted: 0. */
 int fst_cache_look(fst_arena *arena, uint64_t cache, struct fst_cache_info *out);
 /* Ids of all caches that are not FREE: up to max into ids; returns their number (which may exceed max). */

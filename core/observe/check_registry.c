@@ -98,10 +98,10 @@ static bool check_cache(struct fst_check *c, uint32_t i)
     bool ended = state == FST_CACHE_ENDED || state == FST_CACHE_RETIRED;
     uint32_t id = cache->init_slab;
     const struct fst_slab *s = fst_slab_id_ok(a, id) ? fst_slab_at(a, id) : NULL;
-    bool has = s && s->child == FST_NONE && cache->init_bytes <= cache->size &&
-               s->pages == fst_pages_of(cache->init_bytes + !cache->init_bytes);
-    if (!ended && (id == FST_NONE ? cache->init_bytes != 0 : !has)) {
-        fst_check_say(c, "cache %u: its initial content of %s is not in slab %u", i, fst_exact(cache->init_bytes), id);
+    uint64_t content = (uint64_t)cache->init_bytes + cache->rest_bytes;
+    bool has = s && s->child == FST_NONE && cache->init_bytes <= cache->size && s->pages == fst_pages_of(content + !content);
+    if (!ended && (id == FST_NONE ? content != 0 : !has)) {
+        fst_check_say(c, "cache %u: its initial content of %s is not in slab %u", i, fst_exact(content), id);
         return false;
     }
     return true;

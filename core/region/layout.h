@@ -321,8 +321,8 @@ struct fst_name_link {
  *      | state | size | align | flags | aliases | first | merged | init_slab | init_bytes |
  *      48     112      1136        1140         1144     1148          1152         1156
  *      | name | format | next_free | root_child | ending | first_alias | next_alias |
- *      1156         1160      1168       1176         1180     1184      1192  1216
- *      | prev_alias | by_name | by_shape | next_ended | queued | retired | pad |
+ *      1156         1160      1168       1176         1180     1184      1192         1196  1216
+ *      | prev_alias | by_name | by_shape | next_ended | queued | retired | rest_bytes | pad |
  */
 enum fst_cache_state {
     FST_CACHE_FREE = 0,
@@ -341,10 +341,10 @@ struct fst_cache {
     uint32_t aliases;   /* ALIAS descriptors that stand for it; derived from them */
     uint32_t first;     /* first child, linked by next_in_cache; derived; under names_lock */
     uint32_t merged;    /* ALIAS: the cache it stands for */
-    uint32_t init_slab; /* slab id of a one-object slab with the initial content, FST_NONE: none */
+    uint32_t init_slab; /* id of a one-object slab: the initial content, and behind it the rest of the format; FST_NONE: neither */
     uint32_t init_bytes;
     char name[FST_NAME_MAX];
-    char format[FST_FORMAT_MAX]; /* what the language binding keeps with it: dtype and shape */
+    char format[FST_FORMAT_MAX]; /* what the language binding keeps with it, dtype and shape: as much as there is room for */
     uint32_t next_free;
     uint32_t root_child; /* its child for the root group, FST_NONE: none yet; derived */
     uint32_t ending; /* lock: held by destroy() while it looks for users, and by who replaces it; outlives the descriptor's lives */
@@ -354,9 +354,10 @@ struct fst_cache {
     struct fst_name_link by_name;
     struct fst_name_link by_shape; /* bodies that others may be merged with */
     uint32_t next_ended;
-    uint32_t queued;  /* 1: on the list of ended caches, or taken off it by a batch under way: not to be released */
-    uint64_t retired; /* id of the last cache of this descriptor whose name was given to another; it may have gone since */
-    uint32_t pad[6];
+    uint32_t queued;     /* 1: on the list of ended caches, or taken off it by a batch under way: not to be released */
+    uint64_t retired;    /* id of the last cache of this descriptor whose name was given to another; it may have gone since */
+    uint32_t rest_bytes; /* of the format: how many more lie in init_slab. Of an ALIAS 0: see its body */
+    uint32_t pad[5];
 };
 static_assert(offsetof(struct fst_cache, name) == 48, "layout");
 static_assert(offsetof(struct fst_cache, by_name) == 1160, "layout");

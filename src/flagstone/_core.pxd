@@ -18,6 +18,7 @@ cdef extern from "flagstone.h" nogil:
     enum: FST_TIMEOUT
     enum: FST_CACHE_SIZE_CLASS
     uint64_t FST_NO_LIMIT
+    size_t FST_FORMAT_LONGEST
 
     const char *fst_last_error()
     int fst_last_errno()
@@ -95,6 +96,7 @@ cdef extern from "flagstone.h" nogil:
         uint64_t id
         char name[64]
         char format[1024]
+        uint32_t format_bytes
         uint64_t size, align, stride
         uint32_t flags, state
         uint64_t merged_into
@@ -104,6 +106,7 @@ cdef extern from "flagstone.h" nogil:
 
     int fst_cache_get_info(fst_arena *arena, uint64_t cache, fst_cache_info *out)
     int fst_cache_look(fst_arena *arena, uint64_t cache, fst_cache_info *out)
+    int fst_cache_format(fst_arena *arena, uint64_t cache, char *out, size_t room)
     size_t fst_cache_list(fst_arena *arena, uint64_t *ids, size_t max)
 
     struct fst_group_spec:

@@ -48,6 +48,7 @@ class _CacheInfo(TypedDict):
     id: int
     name: bytes
     format: bytes
+    format_bytes: int
     size: int
     align: int
     stride: int

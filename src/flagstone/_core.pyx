@@ -880,12 +880,30 @@ cdef class Attachment:
         """cache_info() with nothing counted: what is there to be counted is 0."""
         cdef fst_cache_info info
         _check(fst_cache_look(self.ptr, cache, &info))
-        return info
+        return self.described(&info)
 
     def cache_info(self, uint64_t cache):
         cdef fst_cache_info info
         _check(fst_cache_get_info(self.ptr, cache, &info))
-        return info
+        return self.described(&info)
+
+    cdef object described(self, fst_cache_info *info):
+        # With the whole text of the format. Its length lies in shared memory.
+        cdef object facts = info[0]
+        cdef size_t room = <size_t>info.format_bytes + 1
+        cdef char *text
+        cdef int status
+        if strlen(info.format) == info.format_bytes or room > FST_FORMAT_LONGEST:
+            return facts
+        text = <char *>_allocate(room, 1)
+        try:
+            with nogil:
+                status = fst_cache_format(self.ptr, info.id, text, room)
+            _check(status)
+            facts["format"] = <bytes>text
+        finally:
+            PyMem_Free(text)
+        return facts
 
     def cache_ids(self):
         return _ids(self, fst_cache_list, 0)

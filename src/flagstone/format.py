@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["descr_of", "format_text", "make_format", "parse_format"]
 
-MAX_TEXT: Final = 1023
+# Of a text, with the dtype of some hundred thousand fields. The core says it for itself.
+MAX_TEXT: Final = 2**24 - 1
 
 
 def make_format(dtype: DTypeLike, shape: int | Iterable[int], *, travels: bool = False) -> Format:
@@ -100,7 +101,7 @@ def parse_format(text: str) -> Format | None:
         descr, shape = ast.literal_eval(text)
         return make_format(npy.descr_to_dtype(descr), shape)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, KeyError) as error:
-        raise ArenaCorrupted(f"the format of a cache is unreadable: {text!r}") from error
+        raise ArenaCorrupted(f"the format of a cache is unreadable: {text!r:.200}") from error
 
 
 def _shape(shape: int | Iterable[int]) -> tuple[int, ...]:

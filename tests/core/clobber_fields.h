@@ -230,6 +230,7 @@ static const struct field fields[] = {
     CACHE(next_ended, 4, DERIVED),
     CACHE(queued, 4, DERIVED),
     CACHE(retired, 8, HINT),
+    CACHE(rest_bytes, 4, TRUTH),
     CACHE(pad, 4, UNUSED),
 
     CHILD(state, 8, TRUTH),
@@ -371,6 +372,7 @@ static const struct legal {
     {"fst_group.name", NULL, ALL, "any text of a group that ended, or what is behind its end"},
     {"fst_cache.flags", "alias", V(PLUS) | V(SELF), "another set of flags"},
     {"fst_cache.init_bytes", "starting", V(ZERO) | V(PLUS) | V(MINUS) | V(FLIP) | V(SELF), "another length that fits in the slab"},
+    {"fst_cache.rest_bytes", "starting", ALL, "another length that fits in the slab"},
     {"fst_cache.init_slab", "alias", V(ZERO) | V(PLUS), "a slab with initial content"},
     {"fst_group.flags", NULL, V(ZERO) | V(PLUS) | V(MINUS) | V(SELF) | V(FLIP), "another set of flags"},
     {"fst_group.limit", NULL, ALL, "another limit"},

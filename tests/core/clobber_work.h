@@ -97,7 +97,9 @@ static void send(fst_arena *a, const struct fst_ref *ref)
 static void make_everything(fst_arena *a)
 {
     static const char start[] = "this is how an object begins";
-    struct fst_cache_spec init = {.name = "starting", .size = 200, .init = start, .init_bytes = sizeof start};
+    static char format[2 * FST_FORMAT_MAX];
+    memset(format, 'f', sizeof format - 1);
+    struct fst_cache_spec init = {.name = "starting", .size = 200, .format = format, .init = start, .init_bytes = sizeof start};
     uint64_t gone;
     plain = make_cache(a, "plain", 64, 0);
     gone = make_cache(a, "gone", 72, 0);

@@ -211,7 +211,9 @@ static void large_reused(void)
 
 static void open_cache(void)
 {
-    struct fst_cache_spec spec = {.name = named("victim"), .size = 100, .format = "format", .init = "initial", .init_bytes = 7};
+    static char format[FST_FORMAT_MAX + 100]; /* longer than its descriptor has room for */
+    memset(format, 'f', sizeof format - 1);
+    struct fst_cache_spec spec = {.name = named("victim"), .size = 100, .format = format, .init = "initial", .init_bytes = 7};
     MUST(fst_cache_open(a, &spec, &w->cache));
 }
 

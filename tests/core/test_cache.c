@@ -64,10 +64,9 @@ static void open_again(void)
 static void bad_parameters(void)
 {
     a = anonymous(16 * MIB);
-    char name[FST_NAME_MAX + 10], format[FST_FORMAT_MAX + 10];
+    char name[FST_NAME_MAX + 10];
     memset(name, 'n', sizeof name);
-    memset(format, 'f', sizeof format);
-    name[sizeof name - 1] = format[sizeof format - 1] = 0;
+    name[sizeof name - 1] = 0;
     uint64_t cache;
     struct fst_cache_spec spec = {.name = "c", .size = 100}, bad;
 #define INVALID(change)                                 \
@@ -78,7 +77,6 @@ static void bad_parameters(void)
     } while (0)
     INVALID(bad.name = "");
     INVALID(bad.name = name);
-    INVALID(bad.format = format);
     INVALID(bad.size = 0);
     INVALID(bad.size = 16 * MIB + 1);
     INVALID(bad.size = UINT64_MAX);
@@ -89,9 +87,7 @@ static void bad_parameters(void)
     INVALID((bad.init = name, bad.init_bytes = 101));
     CHECK_EQ(0, state_of(a).caches);
     name[FST_NAME_MAX - 1] = 0; /* the longest */
-    format[FST_FORMAT_MAX - 1] = 0;
     spec.name = name;
-    spec.format = format;
     CHECK_EQ(FST_OK, open_spec(&spec, &cache));
     CHECK_EQ(FST_OK, fst_cache_destroy(a, cache, NULL));
     struct fst_ref ref;

@@ -1,0 +1,22 @@
+/* format.h - the text that a cache keeps for whoever opens it: what its objects mean. As much of
+ * it as there is room for lies in the cache's descriptor, where it is compared and hashed; the rest
+ * behind the initial content in the slab `init_slab`, whose life is the same with either, and with
+ * both. An ALIAS has no slab: its rest is its body's.
+ *
+ * All under names_lock. The rest lies where users may write: it is compared and copied, never
+ * followed.
+ */
+#ifndef FST_ALLOC_FORMAT_H
+#define FST_ALLOC_FORMAT_H
+
+#include "region/region.h"
+
+/* How much of it does not fit in a descriptor, and where that begins. */
+uint32_t fst_format_rest(const struct fst_cache_spec *spec, const char **rest);
+
+bool fst_format_same(struct fst_arena *a, const struct fst_cache *c, const struct fst_cache_spec *spec);
+
+/* All of it, as far as there is room, with a final zero. */
+void fst_format_copy(struct fst_arena *a, const struct fst_cache *c, char *out, size_t room);
+
+#endif
