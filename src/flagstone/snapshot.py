@@ -15,6 +15,7 @@ from flagstone import _core
 from flagstone.errors import ArenaCorrupted, Closed
 from flagstone.format import parse_format
 from flagstone.names import text
+from flagstone.picture import Page, show
 from flagstone.sizes import FOREVER, to_nanoseconds
 
 if TYPE_CHECKING:
@@ -402,6 +403,12 @@ class ArenaSnapshot:
     keepers: tuple[Keeper, ...]
     longest_hold: LockHold | None
     longest_hold_cpu: LockHold | None
+
+    def __str__(self) -> str:
+        """What `flagstone info` prints elsewhere: several lines, without colours."""
+        page = Page()
+        show(self, page, own=True)
+        return str(page)
 
 
 def processes(attachment: Attachment) -> list[ProcessInfo]:

@@ -613,3 +613,30 @@ with flagstone.open(sys.argv[1]) as arena:
     command = [sys.executable, "-c", program, arena_name]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_a_snapshot_as_text_is_what_info_prints(arena_name):
+    with (
+        flagstone.open(arena_name, capacity="8MiB") as arena,
+        arena.group("job", limit="1MiB") as job,
+    ):
+        block = arena.cache("frame", shape=(8, 8), dtype="f4").alloc(job)
+        message = pickle.dumps(block)
+        text = str(arena.snapshot())
+        command = [sys.executable, "-m", "flagstone", "info", arena_name]
+        printed = subprocess.run(command, capture_output=True, text=True, timeout=100).stdout
+        # Ages, and what looking itself has done, differ.
+        assert {line.split()[0] for line in text.splitlines() if line} == {
+            line.split()[0] for line in printed.splitlines() if line
+        }
+        for words in (
+            f"arena {arena_name}",
+            "8 MiB",
+            str(os.getpid()),
+            "float32 8x8",
+            "in flight: 1",
+        ):
+            assert words in text
+            assert words in printed
+        assert "ArenaSnapshot(" in repr(arena.snapshot())
+        pickle.loads(message)

@@ -30,7 +30,7 @@ PYTHON_LAYERS = [
     ["errors", "cgroup", "names", "sizes"],
     ["notices"],
     ["_core"],
-    ["format", "rcu"],
+    ["format", "picture", "rcu"],
     ["attach", "bound", "memory", "snapshot", "teardown"],
     ["cache"],
     ["group"],

@@ -10,24 +10,35 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import flagstone
-from flagstone.sizes import format_size
+from flagstone.picture import BAD, GOOD, Page, duration, many, number, printable, share
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-GOOD = "good"
-BAD = "bad"
+__all__ = [
+    "BAD",
+    "GOOD",
+    "Screen",
+    "duration",
+    "many",
+    "number",
+    "plain",
+    "printable",
+    "share",
+]
+
 _STYLES = {GOOD: "bold green", BAD: "bold red"}
 
 
-class Screen:
-    """Where a command prints its facts."""
+class Screen(Page):
+    """Where a command prints its facts: at once, line by line."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.console: Console | None = _console()
         """Rich's, or None for plain text."""
 
@@ -41,44 +52,14 @@ class Screen:
         else:
             print(text)
 
-    def facts(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
-        """A block of named facts below a title; empty ones are left out."""
-        rows = [(name, text) for name, text in rows if text]
-        width = max((len(name) for name, _ in rows), default=0)
-        self.line(title, None)
-        for name, text in rows:
-            self.line(f"  {name:<{width}}  {text}")
-
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str = ""
     ) -> None:
-        """A table below a title. A column whose name begins with ">" is aligned to the right.
-
-        Args:
-            title: nothing is printed for "".
-            columns: their names.
-            rows: of texts.
-            empty: printed instead when there are no rows.
-        """
-        if not rows:
-            if empty:
-                self.line(f"{title}: {empty}" if title else empty)
-            return
-        rows = [[printable(cell) for cell in row] for row in rows]
-        if self.console is not None:
-            self._rich_table(title, columns, rows)
-            return
-        if title:
-            print(title)
-        names = [name.removeprefix(">") for name in columns]
-        widths = [max(map(len, cells)) for cells in zip(names, *rows, strict=True)]
-        for row in [names, *rows]:
-            cells = [
-                f"{cell:>{width}}" if name.startswith(">") else f"{cell:<{width}}"
-                for name, cell, width in zip(columns, row, widths, strict=True)
-            ]
-            indent = "  " if title else ""
-            print((indent + "  ".join(cells)).rstrip())
+        """A table below a title, by rich where it draws."""
+        if self.console is None or not rows:
+            super().table(title, columns, rows, empty)
+        else:
+            self._rich_table(title, columns, [[printable(cell) for cell in row] for row in rows])
 
     def json(self, facts: Any) -> None:
         """One JSON document."""
@@ -127,43 +108,3 @@ def plain(facts: Any) -> Any:
     if isinstance(facts, flagstone.Handle):
         return bytes(facts).hex()
     return facts
-
-
-def printable(text: str) -> str:
-    """The text with control characters and broken file names escaped: names come from anywhere."""
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )
-
-
-def number(value: int) -> str:
-    """1,234,567."""
-    return f"{value:,}"
-
-
-def many(value: int, noun: str, plural: str = "") -> str:
-    """1 file, 2 files."""
-    return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: "80 us", "3.4 ms", "12 s", "5 min", "3 h", "2 days"."""
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.0f} us"
-    if seconds < 1:
-        return f"{seconds * 1e3:.1f} ms"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.0f} h"
-    return f"{seconds / 86400:.0f} days"
-
-
-def share(part: int, whole: int) -> str:
-    """12.3 MiB (4 %)."""
-    percent = f" ({100 * part / whole:.0f} %)" if whole and part else ""
-    return format_size(part) + percent
