@@ -23,7 +23,7 @@ uint64_t fst_group_root(fst_arena *a)
 }
 
 /* Everything but word and state. Under names_lock. */
-static void fill(struct fst_group *g, const struct fst_group_spec *spec, uint32_t parent)
+static void fill(const struct fst_arena *a, struct fst_group *g, const struct fst_group_spec *spec, uint32_t parent)
 {
     fst_release_fence(); /* PAIR(record): whoever reads what follows sees the last life's end */
     fst_store_relaxed(&g->parent, parent);
@@ -38,6 +38,8 @@ static void fill(struct fst_group *g, const struct fst_group_spec *spec, uint32_
     memset(g->name, 0, sizeof g->name);
     if (spec->name)
         memcpy(g->name, spec->name, strlen(spec->name));
+    uint64_t inherited = parent == FST_NONE ? 0 : fst_load_relaxed(&fst_group_at(a, parent)->messages_expire);
+    fst_store_relaxed(&g->messages_expire, spec->set_messages_expire ? spec->messages_expire : inherited);
 }
 
 int fst_group_make_root(struct fst_arena *a)
@@ -48,7 +50,7 @@ int fst_group_make_root(struct fst_arena *a)
     struct fst_group_spec spec = {.name = "root", .flags = FST_GROUP_LASTING};
     uint32_t index = fst_registry_new(a, FST_T_GROUP);
     struct fst_group *g = fst_group_at(a, index);
-    fill(g, &spec, FST_NONE);
+    fill(a, g, &spec, FST_NONE);
     fst_store_relaxed(&g->word, FST_WORD_ALLOCATED | FST_WORD_SHARED | FST_WORD_GEN1);
     fst_store_release(&g->state, fst_state_next(g->state, FST_GROUP_LIVE));
     return FST_OK;
@@ -97,7 +99,7 @@ static int make(struct fst_thread *t, uint32_t index, const struct fst_group_spe
     int rc = fst_refs_get(a, t, fst_oid_group(index), generation, &entry);
     if (rc)
         return rc;
-    fill(g, spec, parent);
+    fill(a, g, spec, parent);
     fst_store_release(&g->word, FST_WORD_ALLOCATED | FST_WORD_SHARED | generation << FST_WORD_GEN_SHIFT);
     fst_store_release(&g->state, fst_state_next(g->state, FST_GROUP_LIVE));
     fst_registry_link_group(a, index);
@@ -114,6 +116,9 @@ static int open_existing(struct fst_thread *t, uint32_t index, const struct fst_
                         g->limit == UINT64_MAX ? "" : "a limit of ",
                         g->limit == UINT64_MAX ? "no limit" : fst_size(g->limit << FST_PAGE_SHIFT),
                         limit == UINT64_MAX ? "without one" : fst_exact(spec->limit));
+    if (spec->set_messages_expire && spec->messages_expire != fst_load_relaxed(&g->messages_expire))
+        return fst_fail(FST_MISMATCH, "group %s exists with messages_expire of %.3f s (0: never): ask for that, or for none",
+                        spec->name, (double)g->messages_expire / 1e9);
     uint32_t entry;
     *id = fst_id(index, g->state);
     return fst_group_claim(t, *id, &entry);
@@ -261,6 +266,7 @@ int fst_group_get_info(fst_arena *a, uint64_t group, struct fst_group_info *out)
     out->limit_hits = g->limit_hits;
     out->failed = g->failed;
     out->reclaims = g->reclaims;
+    out->messages_expire = fst_load_relaxed(&g->messages_expire);
     fst_acquire_fence(); /* PAIR(record): is what was read all of this life? */
     return fst_verdict(a, fst_group_find(a, group, &index) ? FST_OK : fst_fail(FST_CLOSED, "the group is gone"));
 }

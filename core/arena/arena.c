@@ -20,6 +20,7 @@
 #include "platform/mapping.h"
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
+#include "reclaim/message.h"
 #include "reclaim/reaper.h"
 #include "refs/reftable.h"
 #include "region/file.h"
@@ -343,6 +344,8 @@ static int attach(int fd, const struct stat *st, const struct fst_open_options *
         fst_store_relaxed(&a->sb->lasting, 1);
     enlist(a);
     fst_reaper_greet(a);
+    if (fst_message_expires_in(a) != UINT64_MAX)
+        fst_reaper_expect(a); /* whoever sent it may be gone before */
     *out = a;
     return FST_OK;
 }
@@ -429,6 +432,11 @@ fst_arena *fst_arena_find(const uint8_t uuid[16])
         found->references++;
     pthread_mutex_unlock(&fst_open_mutex);
     return found;
+}
+
+void fst_arena_watch(fst_arena *a)
+{
+    fst_reaper_expect(a);
 }
 
 /* ---- leaving ---- */

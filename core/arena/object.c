@@ -9,6 +9,7 @@
 #include "alloc/sizeclass.h"
 #include "alloc/slab.h"
 #include "platform/error.h"
+#include "reclaim/message.h"
 #include "reclaim/reaper.h"
 #include "reclaim/reuse.h"
 #include "refs/claim.h"
@@ -591,14 +592,14 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
     uint32_t entry;
     bool dropped = false, took = false;
     enum look seen = look(a, h);
-    int rc = seen == THERE ? FST_OK : seen == WAIT ? FST_BUSY : stale();
+    int rc = seen == THERE ? FST_OK : seen == WAIT ? FST_BUSY : message ? fst_inflight_stale(a, message) : stale();
     if (rc == FST_OK)
         rc = message ? fst_claim_message(t, message, &entry, &took, &dropped)
                      : fst_claim(t, oid, generation, true, &entry, &dropped);
     /* A bare handle counts only if nobody ended the object meanwhile. PAIR(cache-ending) */
     if (rc == FST_OK && !took && (seen = look(a, h)) != THERE) {
         dropped |= fst_refs_drop(a, entry);
-        rc = seen == WAIT ? FST_BUSY : stale();
+        rc = seen == WAIT ? FST_BUSY : message ? fst_inflight_stale(a, message) : stale();
     }
     if (rc == FST_OK && (rc = fill_ref(a, oid, entry, out)) != FST_OK)
         dropped |= fst_refs_drop(a, entry);
@@ -662,6 +663,8 @@ static int put_in_flight(struct fst_arena *a, uint64_t oid, uint32_t entry, stru
         fst_inflight_end(a, out->entry, fst_inflight_word(oid, out->tag));
         out->entry = FST_NONE;
     }
+    if (rc == FST_OK && fst_message_sent(a, fst_inflight_group_of(a, oid)))
+        fst_reaper_expect(a);
     if (rc == FST_OK)
         fst_reaper_watch(a);
     return rc;
@@ -765,42 +768,23 @@ int fst_group_take(fst_arena *a, const struct fst_message *message, uint64_t *gr
 
 /* ---- dropping messages ---- */
 
-/* Take the message's reference and drop it, so that somebody asks for the object. */
-static bool drop_message(struct fst_thread *t, uint32_t index, uint64_t word)
-{
-    struct fst_arena *a = t->arena;
-    uint64_t oid = fst_inflight_oid(word), *object = fst_word_of(a, oid);
-    uint32_t entry;
-    if (!object || fst_refs_get(a, t, oid, fst_word_gen(fst_load_acquire(object)), &entry))
-        return false;
-    bool took = fst_inflight_end(a, index, word);
-    if (fst_refs_drop(a, entry))
-        fst_reaper_dropped(a, 0);
-    if (fst_oid_is_group(oid))
-        fst_group_again(a, fst_oid_group_index(oid));
-    return took;
-}
-
-static bool in_group(struct fst_arena *a, uint64_t oid, uint64_t group)
-{
-    if (group == UINT64_MAX)
-        return true;
-    if (fst_oid_is_group(oid))
-        return fst_oid_group_index(oid) == (uint32_t)group;
-    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
-    return fst_is_child(a, child) && fst_child_at(a, child)->group == (uint32_t)group;
-}
-
-size_t fst_inflight_drop(fst_arena *a, uint64_t older_than, uint64_t group)
+size_t fst_inflight_drop_from(fst_arena *a, uint64_t older_than, uint64_t group, int32_t pid, bool dead)
 {
     struct fst_thread *t = fst_thread_get(a);
-    uint32_t top = fst_inflight_top(a);
-    size_t n = 0;
-    for (uint32_t i = 0; t && i < top; i++) {
-        uint64_t word = fst_load_acquire(&fst_inflight_at(a, i)->word);
-        if ((word & FST_INFLIGHT_LIVE) && fst_word_of(a, fst_inflight_oid(word)) && in_group(a, fst_inflight_oid(word), group) &&
-            fst_inflight_age(fst_inflight_at(a, i), word) >= older_than)
-            n += drop_message(t, i, word);
-    }
+    struct fst_message_filter filter = {.older_than = older_than, .group = group, .pid = pid, .dead = dead};
+    bool dropped = false;
+    size_t n = t ? fst_message_drop(t, &filter, &dropped) : 0;
+    if (dropped)
+        fst_reaper_dropped(a, 0);
+    return n;
+}
+
+size_t fst_inflight_expire(fst_arena *a)
+{
+    struct fst_thread *t = fst_message_expiring(a, fst_now()) && !fst_is_damaged(a) ? fst_thread_get(a) : NULL;
+    bool dropped = false;
+    size_t n = t ? fst_message_expire(t, &dropped) : 0;
+    if (dropped)
+        fst_reaper_dropped(a, 0);
     return n;
 }

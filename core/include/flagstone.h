@@ -81,6 +81,9 @@ int fst_arena_open_fd(int fd, bool readonly, fst_arena **out);
 /* The attachment of this process to the arena with this uuid, with one more reference, or NULL. */
 fst_arena *fst_arena_find(const uint8_t uuid[16]);
 
+/* From now on this process looks for deaths, and for messages that expire, though it shares nothing itself: starts a thread. */
+void fst_arena_watch(fst_arena *arena);
+
 /* Let go of one reference. The last one detaches: this process's references to objects are dropped, and the last process to leave
  * removes a named arena that is not lasting. Never fails. May wait: for the reaper thread of this process to stop. */
 void fst_arena_unref(fst_arena *arena);
@@ -192,7 +195,10 @@ struct fst_group_spec {
     uint64_t parent;  /* id */
     uint64_t limit;   /* bytes, rounded down to pages; FST_NO_LIMIT */
     bool set_limit;   /* false: keep the limit of an existing group */
-    uint32_t flags;   /* FST_GROUP_LASTING */
+    uint64_t
+        messages_expire; /* ns after which a message of an object of it that nobody took is dropped; 0: never, or as its parent has it */
+    bool set_messages_expire; /* false: keep that of an existing group */
+    uint32_t flags;           /* FST_GROUP_LASTING */
     enum fst_create create;
 };
 
@@ -225,6 +231,7 @@ struct fst_group_info {
     uint32_t flags, children;
     uint64_t limit, usage, peak; /* bytes */
     uint64_t limit_hits, failed, reclaims;
+    uint64_t messages_expire; /* ns; 0: never */
 };
 int fst_group_get_info(fst_arena *arena, uint64_t group, struct fst_group_info *out);
 size_t fst_group_list(fst_arena *arena, uint64_t *ids, size_t max);
@@ -315,11 +322,19 @@ struct fst_inflight_info {
     uint64_t nbytes, group, cache; /* ids */
     int32_t pid;                   /* sender */
     char command[16];
-    uint64_t age; /* ns */
+    bool sender_alive; /* it has the arena attached; false, too, where it was killed before it said who it was */
+    uint64_t age;      /* ns */
 };
+/* How many there are, about. */
+size_t fst_inflight_count(fst_arena *arena);
+/* Up to max of them; returns their number, which may exceed max. */
 size_t fst_inflight_list(fst_arena *arena, struct fst_inflight_info *out, size_t max);
-/* Drop in-flight references at least `older_than` ns old, of one group (or UINT64_MAX: any); returns how many. */
-size_t fst_inflight_drop(fst_arena *arena, uint64_t older_than, uint64_t group);
+/* Drop those that have expired now, and not when a batch comes to it; returns how many. */
+size_t fst_inflight_expire(fst_arena *arena);
+/* Drop in-flight references at least `older_than` ns old, of one group (UINT64_MAX: any), and of one
+ * sender: with this pid (0: any), or (dead) of those that have the arena no more, however they left
+ * it: the kernel says so. Returns how many. */
+size_t fst_inflight_drop_from(fst_arena *arena, uint64_t older_than, uint64_t group, int32_t pid, bool dead);
 
 /* ---- grace periods and batches ------------------------------------------------------------------------------------------------ */
 

@@ -276,13 +276,15 @@ size_t fst_holders(fst_arena *a, const struct fst_ref *ref, uint32_t *processes,
 
 /* ---- in flight ---- */
 
-static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflight_info *out)
+/* *sender: as in struct fst_inflight; 0: it did not say. */
+static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflight_info *out, uint32_t *sender)
 {
     const struct fst_inflight *e = fst_inflight_at(a, index);
     uint64_t word = fst_load_acquire(&e->word);
     uint64_t oid = fst_inflight_oid(word), *object = fst_word_of(a, oid);
     if (!(word & FST_INFLIGHT_LIVE) || !object)
         return false;
+    *sender = fst_inflight_said(e, word) && fst_inflight_has_sender(e) ? fst_load_relaxed(&e->sender) : 0;
     memset(out, 0, sizeof *out);
     out->entry = index;
     out->tag = (uint32_t)(word >> FST_INFLIGHT_TAG_SHIFT);
@@ -305,14 +307,29 @@ static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflig
     return true;
 }
 
-size_t fst_inflight_list(fst_arena *a, struct fst_inflight_info *out, size_t max)
+size_t fst_inflight_count(fst_arena *a)
 {
     size_t n = 0;
     uint32_t top = fst_inflight_top(a);
+    for (uint32_t i = 0; i < top; i++)
+        n += fst_load_relaxed(&fst_inflight_at(a, i)->word) & FST_INFLIGHT_LIVE;
+    return n;
+}
+
+size_t fst_inflight_list(fst_arena *a, struct fst_inflight_info *out, size_t max)
+{
+    size_t n = 0;
+    uint32_t top = fst_inflight_top(a), asked = 0;
+    bool alive = false;
     for (uint32_t i = 0; i < top; i++) {
         struct fst_inflight_info info;
-        if (!inflight_info(a, i, &info))
+        uint32_t sender;
+        if (!inflight_info(a, i, &info, &sender))
             continue;
+        if (sender && sender != asked) /* mostly the same as before: a message's neighbours are its sender's */
+            alive = fst_slot_alive(a, fst_lock_owner(sender), sender >> FST_LOCK_GEN_SHIFT);
+        asked = sender ? sender : asked;
+        info.sender_alive = sender && alive;
         if (n < max)
             out[n] = info;
         n++;
@@ -399,7 +416,8 @@ static size_t list_keepers(struct fst_arena *a, struct keepers *k)
     }
     for (uint32_t i = 0; i < fst_inflight_top(a); i++) {
         struct fst_inflight_info info;
-        if (inflight_info(a, i, &info))
+        uint32_t sender;
+        if (inflight_info(a, i, &info, &sender))
             add_keeper(a, k, NULL, fst_handle_oid(&info.handle), info.nbytes);
     }
     return k->n;
@@ -426,7 +444,8 @@ void fst_describe_usage(fst_arena *a, char *text, size_t size)
     uint32_t top = fst_inflight_top(a);
     for (uint32_t i = 0; i < top; i++) {
         struct fst_inflight_info info;
-        if (inflight_info(a, i, &info)) {
+        uint32_t sender;
+        if (inflight_info(a, i, &info, &sender)) {
             in_flight++;
             in_flight_bytes += info.nbytes;
         }

@@ -8,6 +8,7 @@
 #include "rcu/grace.h"
 #include "reclaim/burial.h"
 #include "reclaim/bury.h"
+#include "reclaim/message.h"
 #include "refs/claim.h"
 #include "refs/inflight.h"
 #include "refs/reftable.h"
@@ -182,10 +183,18 @@ static int run(struct fst_batch *b)
         sane = fst_file_reachable(a); /* others can ask who is alive, and will */
     if (sane)
         return sane;
-    if (b->options->deaths || b->everything)
-        fst_bury_probe(a);
+    uint32_t buried = b->options->deaths || b->everything ? fst_bury_probe(a) : 0;
     if (b->options->deaths)
         fst_cgroup_probe(a);
+    /* Before the splice, which takes what that drops. Who was buried may have been killed before it said when its message expires. */
+    bool dropped = false;
+#ifdef FST_MUTANT_EXPIRY_UNSAID
+    buried = 0;
+#endif
+    if (buried || b->everything || fst_message_expiring(a, fst_now()))
+        fst_message_expire(b->t, &dropped);
+    if (dropped)
+        fst_add32(&a->self->dropped, 1);
     processes = fst_process_top(a);
     for (uint32_t slot = 0; slot < processes; slot++)
         splice_process(b, slot);

@@ -7,11 +7,13 @@
 #include "alloc/run.h"
 #include "alloc/slab.h"
 #include "crash/process.h"
+#include "platform/atomics.h"
 #include "platform/error.h"
 #include "platform/futex.h"
 #include "platform/liveness.h"
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
+#include "reclaim/message.h"
 #include "reclaim/pressure.h"
 #include "refs/reftable.h"
 #include "region/file.h"
@@ -29,6 +31,7 @@
 #define TICK_NS      (400 * FST_MS) /* between two looks for deaths */
 #define GREET_NS     20000u /* for each slot: looking takes one of it, so a twentieth of the time of who forks all the time */
 #define GRACE_NS     (200 * FST_MS) /* for a grace period, before the thread breaks off and tries again */
+#define OVERDUE_NS   (20 * FST_MS)  /* between two attempts to give up messages that have expired */
 #define IDLE_TICKS   5u             /* ticks without a batch before memory is given back to the system */
 
 enum { KICK_NONE = 0, KICK_GATHER = 1, KICK_NOW = 2 };
@@ -37,8 +40,9 @@ struct fst_reaper {
     pthread_mutex_t mutex; /* starting and stopping the thread */
     pthread_t thread;
     bool running;
-    bool forbidden; /* for good: detached or ended */
-    uint32_t kick;  /* futex */
+    bool forbidden;   /* for good: detached or ended */
+    uint32_t expects; /* 1: messages may expire: after a fork it runs again, though for nothing else */
+    uint32_t kick;    /* futex */
     uint32_t stop;
     uint64_t bytes;  /* of objects dropped since the last batch of this process, as far as they count */
     uint64_t looked; /* when this process last looked for deaths; 0: never */
@@ -48,6 +52,15 @@ struct fst_reaper {
 static bool have_company(struct fst_arena *a)
 {
     return fst_file_others(a, FST_LOCK_ALIVE);
+}
+
+/* How long to sleep if nobody kicks: until the next look for deaths, or until a message expires. */
+static uint64_t tick(const struct fst_arena *a, bool company)
+{
+    uint64_t ns = company || fst_cgroup_any(a) ? TICK_NS : 10 * TICK_NS, expiry = fst_message_expires_in(a);
+    /* A moment later, when it has; overdue, it waits for another process's batch. */
+    expiry = !expiry ? OVERDUE_NS : expiry < ns ? expiry + FST_MS : ns;
+    return expiry < ns ? expiry : ns;
 }
 
 /* What the thread remembers between two ticks. */
@@ -135,7 +148,7 @@ static void *loop(void *argument)
     while (!fst_load_acquire(&r->stop)) {
         bool company = have_company(a);
         if (fst_load_acquire(&r->kick) == KICK_NONE)
-            fst_futex_wait(&r->kick, KICK_NONE, company || fst_cgroup_any(a) ? TICK_NS : 10 * TICK_NS);
+            fst_futex_wait(&r->kick, KICK_NONE, tick(a, company));
         bool served = fst_load_acquire(&r->kick) == KICK_GATHER && gather(a);
         if (fst_load_acquire(&r->stop))
             break;
@@ -154,7 +167,8 @@ static void *loop(void *argument)
             relieve(t);
             continue;
         }
-        if (kick == KICK_NONE && !company && !fst_cgroup_any(a) && !pending(a) && !fst_load_relaxed(&a->sb->batch_dirty)) {
+        if (kick == KICK_NONE && !company && !fst_cgroup_any(a) && !pending(a) && !fst_load_relaxed(&a->sb->batch_dirty) &&
+            !fst_message_expiring(a, fst_now())) {
             idle(t, &i);
             continue;
         }
@@ -224,6 +238,12 @@ void fst_reaper_ended(struct fst_arena *a)
     kick(a, waiting(a) >= FST_ENDED_GROUPS ? KICK_NOW : KICK_GATHER);
 }
 
+void fst_reaper_expect(struct fst_arena *a)
+{
+    fst_store_relaxed(&a->reaper->expects, 1);
+    kick(a, KICK_GATHER); /* the thread may be about to sleep as long as it found before */
+}
+
 void fst_reaper_watch(struct fst_arena *a)
 {
     if (!fst_load_acquire(&a->reaper->running))
@@ -276,6 +296,8 @@ void fst_reaper_resume(struct fst_arena *a)
 {
     if (a->usable && pending(a))
         kick(a, KICK_GATHER);
+    else if (a->usable && fst_load_relaxed(&a->reaper->expects))
+        fst_reaper_watch(a);
 }
 
 void fst_reaper_destroy(struct fst_arena *a)

@@ -20,6 +20,8 @@
 void fst_reaper_dropped(struct fst_arena *a, uint64_t bytes);
 /* A group or cache was ended. */
 void fst_reaper_ended(struct fst_arena *a);
+/* A message expires sooner than others, or one may be sent: look again how long to sleep. */
+void fst_reaper_expect(struct fst_arena *a);
 /* This process shares objects with others: watch over their deaths. */
 void fst_reaper_watch(struct fst_arena *a);
 

@@ -50,6 +50,12 @@ static int withdraw(struct fst_thread *t, uint32_t entry, bool *dropped)
     return fst_fail(FST_STALE, "the handle's object is gone: it was freed, or nobody held a reference any more");
 }
 
+static int withdraw_message(struct fst_thread *t, const struct fst_message *m, uint32_t entry, bool *dropped)
+{
+    withdraw(t, entry, dropped);
+    return fst_inflight_stale(t->arena, m);
+}
+
 int fst_claim(struct fst_thread *t, uint64_t oid, uint64_t generation, bool handle, uint32_t *entry, bool *dropped)
 {
     uint64_t *word = fst_word_of(t->arena, oid);
@@ -74,12 +80,12 @@ int fst_claim_message(struct fst_thread *t, const struct fst_message *m, uint32_
     /* What is in flight is allocated: a message of another generation is an old or a damaged one, and takes nobody's reference. */
     uint64_t seen = fst_load_acquire(word);
     if (!(seen & FST_WORD_ALLOCATED) || fst_word_gen(seen) != generation)
-        return fst_fail(FST_STALE, "the message's object is gone: it was freed, or nobody held a reference any more");
+        return fst_inflight_stale(t->arena, m);
     int rc = fst_refs_get(t->arena, t, oid, generation, entry);
     if (rc)
         return rc;
     *took = fst_inflight_take(t->arena, m->entry, m->tag, oid);
     if (*took)
         return FST_OK;
-    return acquire_word(word, oid, generation, true) ? FST_OK : withdraw(t, *entry, dropped);
+    return acquire_word(word, oid, generation, true) ? FST_OK : withdraw_message(t, m, *entry, dropped);
 }

@@ -6,6 +6,9 @@
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "platform/futex.h"
+#include "refs/quota.h"
+#include "refs/word.h"
+#include "region/lock.h"
 #include "region/table.h"
 
 #define PROBES 64 /* entries looked at before the table grows instead */
@@ -13,51 +16,98 @@
 /* Where this thread looks first; any value does. */
 static _Thread_local uint32_t cursor;
 
-static bool try_put(struct fst_arena *a, uint32_t index, uint64_t oid, uint64_t generation, uint32_t *tag)
+uint32_t fst_inflight_group_of(struct fst_arena *a, uint64_t oid)
+{
+    if (fst_oid_is_group(oid))
+        return fst_oid_group_index(oid);
+    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
+    return fst_is_child(a, child) ? fst_load_relaxed(&fst_child_at(a, child)->group) : FST_NONE;
+}
+
+/* What is put in flight. */
+struct putting {
+    uint64_t oid, generation;
+    uint32_t group;
+    uint32_t entry, tag; /* where it was put */
+};
+
+static bool try_put(struct fst_arena *a, uint32_t index, struct putting *p)
 {
     struct fst_inflight *e = fst_inflight_at(a, index);
     uint64_t empty = fst_load_relaxed(&e->word);
     if (empty & FST_INFLIGHT_LIVE)
         return false;
     /* An empty word keeps the tag of its next use, so that claiming it and choosing the tag are one operation. */
-    uint32_t use = (uint32_t)(empty >> FST_INFLIGHT_TAG_SHIFT);
-    if (!fst_cas64(&e->word, &empty, fst_inflight_word(oid, use)))
+    uint32_t use = fst_inflight_tag(empty);
+    if (!fst_cas64(&e->word, &empty, fst_inflight_word(p->oid, use)))
         return false;
     fst_release_fence(); /* PAIR(record): whoever reads what follows sees that the entry has gone on */
-    fst_store_relaxed(&e->generation, generation);
+    fst_store_relaxed(&e->generation, p->generation);
     fst_store_relaxed(&e->sent_at, fst_now());
     fst_store_relaxed(&e->pid, a->self->pid);
+    fst_store_relaxed(&e->sender, fst_lock_own_word(a));
+    fst_store_relaxed(&e->group, p->group);
     memcpy(e->command, a->self->command, sizeof e->command);
     fst_store_release(&e->use, use + 1); /* PAIR(record) */
-    *tag = use;
+    p->entry = index;
+    p->tag = use;
+    cursor = index;
     return true;
+}
+
+/* One of the entries [from, to) that has become free. */
+static bool put_between(struct fst_arena *a, uint32_t from, uint32_t to, struct putting *p)
+{
+    for (uint32_t i = from; i < to; i++)
+        if (try_put(a, i, p))
+            return true;
+    return false;
+}
+
+/* One of the next entries from the cursor on. */
+static bool put_near(struct fst_arena *a, uint32_t top, struct putting *p)
+{
+    uint32_t at = top ? cursor % top : 0;
+    for (uint32_t i = 0; i < PROBES && i < top; i++, at = at + 1 < top ? at + 1 : 0)
+        if (!(fst_load_relaxed(&fst_inflight_at(a, at)->word) & FST_INFLIGHT_LIVE) && fst_quota_allows(a, at, p->group) &&
+            try_put(a, at, p))
+            return true;
+    cursor = at;
+    return false;
+}
+
+static int put(struct fst_arena *a, struct putting *p)
+{
+    for (;;) {
+        uint32_t top = fst_inflight_top(a);
+        if (put_near(a, top, p))
+            return FST_OK;
+        if (top < FST_MAX_INFLIGHT && fst_quota_allows(a, top, p->group)) {
+            uint32_t more = top < FST_PAGE ? FST_PAGE / sizeof(struct fst_inflight) : FST_PAGE;
+            uint32_t want = FST_MAX_INFLIGHT - top < more ? FST_MAX_INFLIGHT : top + more;
+            int rc = fst_table_commit(a, FST_T_INFLIGHT, want);
+            if (rc == FST_FULL && fst_last_errno())
+                return fst_quota_full(a, p->group, "the file system has no room for more in-flight entries");
+            if (rc)
+                return rc;
+            if (fst_cas32(&a->sb->inflight_top, &top, want))
+                cursor = top;
+            continue;
+        }
+        uint32_t open = top < FST_INFLIGHT_OPEN ? top : FST_INFLIGHT_OPEN;
+        if (put_between(a, 0, open, p) || (top > open && fst_quota_spend(a, p->group) && put_between(a, open, top, p)))
+            return FST_OK;
+        return fst_quota_full(a, p->group, "no in-flight entry is left for this sender and group");
+    }
 }
 
 int fst_inflight_put(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t *entry, uint32_t *tag)
 {
-    for (;;) {
-        uint32_t top = fst_inflight_top(a);
-        uint32_t probes = top < PROBES || top == FST_MAX_INFLIGHT ? top : PROBES;
-        for (uint32_t i = 0; i < probes; i++) {
-            uint32_t index = (cursor + i) % top;
-            if (try_put(a, index, oid, generation, tag)) {
-                *entry = index;
-                cursor = index;
-                return FST_OK;
-            }
-        }
-        cursor += probes;
-        if (top == FST_MAX_INFLIGHT)
-            return fst_fail(FST_FULL, "all %u in-flight entries of the arena are in use: messages were pickled and never taken",
-                            FST_MAX_INFLIGHT);
-        uint32_t more = top < FST_PAGE ? FST_PAGE / sizeof(struct fst_inflight) : FST_PAGE;
-        uint32_t want = FST_MAX_INFLIGHT - top < more ? FST_MAX_INFLIGHT : top + more;
-        int rc = fst_table_commit(a, FST_T_INFLIGHT, want);
-        if (rc)
-            return rc;
-        if (fst_cas32(&a->sb->inflight_top, &top, want))
-            cursor = top;
-    }
+    struct putting p = {.oid = oid, .generation = generation, .group = fst_inflight_group_of(a, oid)};
+    int rc = put(a, &p);
+    *entry = p.entry;
+    *tag = p.tag;
+    return rc;
 }
 
 static uint64_t next_use(uint64_t word)
@@ -71,9 +121,16 @@ bool fst_inflight_end(struct fst_arena *a, uint32_t entry, uint64_t word)
     return fst_cas64(&fst_inflight_at(a, entry)->word, &word, next_use(word));
 }
 
+bool fst_inflight_give_up(struct fst_arena *a, uint32_t entry, uint64_t word, enum fst_inflight_why why)
+{
+    /* Killed after this, or too late because somebody takes it: it is read only where a message cannot be taken any more. */
+    fst_store_relaxed(&fst_inflight_at(a, entry)->ended, fst_inflight_tag(word) | (uint32_t)why << 24);
+    return fst_inflight_end(a, entry, word);
+}
+
 uint64_t fst_inflight_age(const struct fst_inflight *e, uint64_t word)
 {
-    if (fst_load_acquire(&e->use) != (uint32_t)(word >> FST_INFLIGHT_TAG_SHIFT) + 1) /* PAIR(record) */
+    if (!fst_inflight_said(e, word))
         return 0;
     uint64_t now = fst_now(), sent = fst_load_relaxed(&e->sent_at);
     return now > sent ? now - sent : 0;
@@ -81,7 +138,7 @@ uint64_t fst_inflight_age(const struct fst_inflight *e, uint64_t word)
 
 bool fst_inflight_sender(const struct fst_inflight *e, uint64_t word, int32_t *pid, char command[16], uint64_t *age)
 {
-    bool said = fst_load_acquire(&e->use) == (uint32_t)(word >> FST_INFLIGHT_TAG_SHIFT) + 1; /* PAIR(record) */
+    bool said = fst_inflight_said(e, word) && fst_inflight_has_sender(e);
     *pid = said ? fst_load_relaxed(&e->pid) : 0;
     memcpy(command, e->command, sizeof e->command);
     command[said ? sizeof e->command - 1 : 0] = 0;
@@ -96,11 +153,14 @@ void fst_inflight_date(struct fst_arena *a)
     for (uint32_t i = 0; i < top; i++) {
         struct fst_inflight *e = fst_inflight_at(a, i);
         uint64_t word = fst_load_acquire(&e->word);
-        uint32_t use = fst_load_acquire(&e->use), now = (uint32_t)(word >> FST_INFLIGHT_TAG_SHIFT) + 1;
-        if (!(word & FST_INFLIGHT_LIVE) || use == now)
+        uint32_t use = fst_load_acquire(&e->use);
+        uint64_t oid = fst_inflight_oid(word);
+        if (!(word & FST_INFLIGHT_LIVE) || fst_inflight_said(e, word))
             continue;
         fst_store_relaxed(&e->sent_at, fst_now());
-        fst_cas32(&e->use, &use, now); /* a sender that lives says the same in a moment */
+        fst_store_relaxed(&e->group, fst_word_of(a, oid) ? fst_inflight_group_of(a, oid) : FST_NONE);
+        /* A sender that lives says so in a moment. */
+        fst_cas32(&e->use, &use, (fst_inflight_tag(word) + 1) | FST_INFLIGHT_UNSAID);
     }
 }
 
@@ -112,4 +172,24 @@ bool fst_inflight_take(struct fst_arena *a, uint32_t entry, uint32_t tag, uint64
     tag = (uint32_t)(fst_load_relaxed(&fst_inflight_at(a, entry)->word) >> FST_INFLIGHT_TAG_SHIFT);
 #endif
     return fst_inflight_end(a, entry, fst_inflight_word(oid, tag));
+}
+
+int fst_inflight_stale(struct fst_arena *a, const struct fst_message *m)
+{
+    static const char *const reasons[] = {
+        [FST_INFLIGHT_LOADED] =
+            "it was taken before: a message is good for one load, and for more only while somebody holds the object",
+        [FST_INFLIGHT_DROPPED] = "it was dropped as lost (drop_in_flight) before it was taken",
+        [FST_INFLIGHT_EXPIRED] = "it expired: nobody took it in the time that its group gives messages (messages_expire)",
+        [FST_INFLIGHT_DESTROYED] = "its group or cache was destroyed before it was taken",
+    };
+    uint32_t why = FST_INFLIGHT_LOADED;
+    if (m->entry == FST_NONE)
+        why = FST_INFLIGHT_DESTROYED;
+    else if (fst_is_inflight(a, m->entry)) {
+        uint32_t ended = fst_load_relaxed(&fst_inflight_at(a, m->entry)->ended);
+        if ((ended & FST_INFLIGHT_TAG_MASK) == m->tag && ended >> 24 <= FST_INFLIGHT_DESTROYED)
+            why = ended >> 24;
+    }
+    return fst_fail(FST_STALE, "the message's object is gone, nobody holds it any more, and %s", reasons[why]);
 }

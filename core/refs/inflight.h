@@ -6,6 +6,7 @@
 #ifndef FST_REFS_INFLIGHT_H
 #define FST_REFS_INFLIGHT_H
 
+#include "refs/sender.h"
 #include "region/region.h"
 
 /* The word of an entry that is in use. */
@@ -19,6 +20,9 @@ static inline uint64_t fst_inflight_oid(uint64_t word)
     return word >> 1 & FST_OID_MASK;
 }
 
+/* The index of the group that an object belongs to, or that the id is of; FST_NONE. */
+uint32_t fst_inflight_group_of(struct fst_arena *a, uint64_t oid);
+
 /* Put (oid, generation), which the caller holds a reference to, in flight. FST_FULL. */
 int fst_inflight_put(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t *entry, uint32_t *tag);
 
@@ -28,9 +32,15 @@ bool fst_inflight_take(struct fst_arena *a, uint32_t entry, uint32_t tag, uint64
 /* Swing the entry from exactly this live word to empty: false when somebody else was first. */
 bool fst_inflight_end(struct fst_arena *a, uint32_t entry, uint64_t word);
 
+/* The same for who does not take it: say why before. A message of this use that fails tells (fst_inflight_stale). */
+bool fst_inflight_give_up(struct fst_arena *a, uint32_t entry, uint64_t word, enum fst_inflight_why why);
+
 /* Give entries that do not say when they were sent, because their senders were killed just then, the present as their time: otherwise they
  * would never grow old, and never be dropped as old ones. */
 void fst_inflight_date(struct fst_arena *a);
+
+/* FST_STALE, with a sentence that says why the message cannot be taken. */
+int fst_inflight_stale(struct fst_arena *a, const struct fst_message *m);
 
 /* How long ago the use that the word shows was sent, ns; 0 while that is being written down. */
 uint64_t fst_inflight_age(const struct fst_inflight *e, uint64_t word);

@@ -33,7 +33,7 @@
 #define FST_MAX_PROCESSES 1024u
 #define FST_MAX_THREADS   4096u
 #define FST_MAX_ENTRIES   (1u << 20) /* reference entries of one process */
-#define FST_MAX_INFLIGHT  (1u << 20)
+#define FST_MAX_INFLIGHT  (1u << 21)
 #define FST_MAX_CACHES    (1u << 17)
 #define FST_MAX_CHILDREN  (1u << 21)
 #define FST_MAX_GROUPS    (1u << 21)
@@ -198,6 +198,7 @@ struct fst_superblock {
 
     /* in-flight entries (refs/inflight.c) */
     alignas(64) uint32_t inflight_top; /* entries ever used: authoritative bound, only grows */
+    uint64_t expire_at; /* ns since boot: no message expires before; UINT64_MAX: none will. A hint (reclaim/message.h) */
 
     alignas(64) uint32_t process_top; /* process slots ever used */
     uint32_t thread_top;
@@ -211,10 +212,18 @@ static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");
 
 /* ---- in-flight entries ------------------------------------------------------------------------------------------------------
  * struct fst_inflight
- *      0      8            16        24    28    32        48    64
- *      | word | generation | sent_at | pid | use | command | pad |
- * word: authoritative; while not live it keeps the tag of the entry's next use. The rest is written after it, for people, `use` last:
- * it speaks of the use with tag use - 1, and of nothing when that is not the word's tag. */
+ *      0      8            16        24    28    32        48       52      56      60    64
+ *      | word | generation | sent_at | pid | use | command | sender | group | ended | pad |
+ * word: authoritative; while not live it keeps the tag of the entry's next use. The rest is written after it, `use` last: it speaks of the
+ * use with tag use - 1, and of nothing when that is not the word's tag. It is for people, for who counts and for who drops. `ended` is
+ * written before a use is ended by somebody who does not take it: the tag of that use | why << 24 (enum fst_inflight_why). */
+enum fst_inflight_why {
+    FST_INFLIGHT_LOADED = 0,    /* by somebody; or it was never said */
+    FST_INFLIGHT_DROPPED = 1,   /* fst_inflight_drop_from */
+    FST_INFLIGHT_EXPIRED = 2,   /* its group's messages_expire */
+    FST_INFLIGHT_DESTROYED = 3, /* its group or cache was destroyed */
+};
+
 struct fst_inflight {
     uint64_t word;
     uint64_t generation; /* of the object */
@@ -222,9 +231,20 @@ struct fst_inflight {
     int32_t pid;         /* the sender's, in its own pid namespace */
     uint32_t use;
     char command[16];
-    uint8_t pad[16];
+    uint32_t sender; /* process slot and generation, as in a lock's word (region/lock.h): whether it lives is asked of the kernel */
+    uint32_t group;  /* index of the object's group */
+    uint32_t ended;
+    uint32_t pad;
 };
+static_assert(offsetof(struct fst_inflight, sender) == 48, "layout");
 static_assert(sizeof(struct fst_inflight) == 64, "layout");
+
+/* Who may use which entries (refs/quota.h): those below OPEN are anybody's. Of the others, a sender takes one while it has fewer than MOST in
+ * flight, and its object's group, too, and while as many are left as all processes' SHAREs; or while it has less than its SHARE. */
+#define FST_INFLIGHT_OPEN  (1u << 20)
+#define FST_INFLIGHT_MOST  (1u << 20)
+#define FST_INFLIGHT_SHARE 256u
+static_assert(FST_INFLIGHT_OPEN + 2 * FST_INFLIGHT_SHARE * FST_MAX_PROCESSES < FST_MAX_INFLIGHT, "a share for everybody");
 
 /* ---- pages ------------------------------------------------------------------------------------------------------------------
  *
@@ -423,8 +443,8 @@ static_assert(sizeof(struct fst_child) == 128, "layout");
  *      | word | state | parent | first | flags | children | limit | usage | peak | limit_hits |
  *      64       72         80     144         148          152        160       168           172
  *      | failed | reclaims | name | next_free | next_ended | ended_at | by_name | first_group |
- *      172            176            180   256
- *      | next_sibling | prev_sibling | pad | */
+ *      172            176            180   184               192   256
+ *      | next_sibling | prev_sibling | pad | messages_expire | pad | */
 enum fst_group_state {
     FST_GROUP_FREE = 0,
     FST_GROUP_LIVE = 1,
@@ -456,9 +476,12 @@ struct fst_group {
     uint32_t first_group;         /* groups below it; derived, under names_lock, as the two below */
     uint32_t next_sibling;
     uint32_t prev_sibling;
-    uint32_t pad[19];
+    uint32_t pad0;
+    uint64_t messages_expire; /* ns after which a message of it that nobody took is given up; 0: never. Constant while it lives */
+    uint32_t pad[16];
 };
 static_assert(offsetof(struct fst_group, ended_at) == 152, "layout");
+static_assert(offsetof(struct fst_group, messages_expire) == 184, "layout");
 static_assert(sizeof(struct fst_group) == 256, "layout");
 
 /* Which group ends with which cgroup. `group` is the truth; a record whose group is gone is free.

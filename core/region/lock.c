@@ -21,11 +21,6 @@ bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low)
     return fst_file_find(a, FST_LOCK_ALIVE + slot, 1) >= 0;
 }
 
-static uint32_t own_word(const struct fst_arena *a)
-{
-    return ((a->slot + 1) << FST_LOCK_SLOT_SHIFT) | (a->slot_low << FST_LOCK_GEN_SHIFT);
-}
-
 static bool owner_dead(struct fst_arena *a, uint32_t word)
 {
     return !fst_slot_alive(a, fst_lock_owner(word), word >> FST_LOCK_GEN_SHIFT);
@@ -36,10 +31,10 @@ static bool take_over(struct fst_arena *a, uint32_t *lock, uint32_t seen)
 {
 #ifdef FST_MUTANT_LOCK_BLIND_TAKEOVER
     (void)seen;
-    fst_swap32(lock, own_word(a) | FST_LOCK_WAITERS);
+    fst_swap32(lock, fst_lock_own_word(a) | FST_LOCK_WAITERS);
     return true;
 #else
-    return fst_cas32(lock, &seen, own_word(a) | FST_LOCK_WAITERS);
+    return fst_cas32(lock, &seen, fst_lock_own_word(a) | FST_LOCK_WAITERS);
 #endif
 }
 
@@ -111,7 +106,7 @@ static bool lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine);
 
 bool fst_lock(struct fst_arena *a, uint32_t *lock)
 {
-    uint32_t mine = own_word(a);
+    uint32_t mine = fst_lock_own_word(a);
     uint32_t seen = 0;
     /* PAIR(lock): acquires what the last owner released. */
     bool taken_over = !fst_cas32(lock, &seen, mine) && lock_slow(a, lock, mine);
@@ -150,7 +145,7 @@ static bool lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine)
 enum fst_try fst_trylock(struct fst_arena *a, uint32_t *lock)
 {
     uint32_t seen = 0;
-    if (fst_cas32(lock, &seen, own_word(a)))
+    if (fst_cas32(lock, &seen, fst_lock_own_word(a)))
         return FST_TRY_OK;
     if (owner_dead(a, seen) && take_over(a, lock, seen))
         return FST_TRY_TAKEN_OVER;

@@ -53,6 +53,12 @@ static inline uint32_t fst_lock_generation(uint64_t state)
     return (uint32_t)(state >> FST_STATE_GEN_SHIFT) & FST_LOCK_GEN_MASK;
 }
 
+/* The word of a lock that this process holds and nobody waits for: names a process where one is written down, too. */
+static inline uint32_t fst_lock_own_word(const struct fst_arena *a)
+{
+    return ((a->slot + 1) << FST_LOCK_SLOT_SHIFT) | (a->slot_low << FST_LOCK_GEN_SHIFT);
+}
+
 /* Take the lock's word apart: the slot of its owner, or FST_NONE when it is free. For people and check(). */
 static inline uint32_t fst_lock_owner(uint32_t word)
 {

@@ -115,6 +115,7 @@ void fst_superblock_format(struct fst_superblock *sb, uint64_t capacity, uint32_
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
         sb->slab_free[class] = FST_NONE;
     sb->ended_head = sb->ended_tail = sb->ended_caches = FST_NONE;
+    sb->expire_at = UINT64_MAX;
     sb->cache_free = sb->child_free = sb->group_free = FST_NONE;
 }
 

@@ -17,6 +17,8 @@ struct fst_refs;   /* refs/reftable.h: private counts, free entries, index of sh
 struct fst_reaper; /* reclaim/reaper.h: the reaper thread */
 struct fst_batch;  /* reclaim/batch.h: what a batch run by this process remembers */
 
+#define FST_QUOTA_GROUPS 64u
+
 struct fst_arena {
     struct fst_superblock *sb; /* the control region's start */
     uint8_t *data;
@@ -38,6 +40,8 @@ struct fst_arena {
     bool usable;       /* false in a forked child that could not be given a slot */
     uint32_t slot;     /* our process slot */
     uint32_t slot_low; /* its generation's low bits, as they stand in lock words */
+    /* How many messages of a group this process may send before it counts: refs/quota.h */
+    uint64_t quota[FST_QUOTA_GROUPS];
     struct fst_process *self;
     struct fst_thread *threads; /* under fst_local_mutex */
     struct fst_refs *refs;

@@ -128,7 +128,7 @@ static void end_inflight(struct fst_arena *a)
         continue;
 #endif
         if ((word & FST_INFLIGHT_LIVE) && fst_word_of(a, oid) && of_ended(a, oid))
-            fst_inflight_end(a, i, word);
+            fst_inflight_give_up(a, i, word, FST_INFLIGHT_DESTROYED);
     }
 }
 

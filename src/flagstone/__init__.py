@@ -47,6 +47,7 @@ from flagstone.snapshot import (
     Keeper,
     LockHold,
     ProcessInfo,
+    Sender,
 )
 from flagstone.teardown import Teardown
 from flagstone.weak import WeakBlock
@@ -86,6 +87,7 @@ __all__ = [
     "Part",
     "ProcessInfo",
     "ReadOnly",
+    "Sender",
     "StaleHandle",
     "Teardown",
     "WeakBlock",

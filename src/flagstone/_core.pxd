@@ -113,6 +113,8 @@ cdef extern from "flagstone.h" nogil:
         const char *name
         uint64_t parent, limit
         bint set_limit
+        uint64_t messages_expire
+        bint set_messages_expire
         uint32_t flags
         fst_create create
 
@@ -135,6 +137,7 @@ cdef extern from "flagstone.h" nogil:
         char name[64]
         uint32_t state, flags, children
         uint64_t limit, usage, peak, limit_hits, failed, reclaims
+        uint64_t messages_expire
 
     int fst_group_get_info(fst_arena *arena, uint64_t group, fst_group_info *out)
     size_t fst_group_list(fst_arena *arena, uint64_t *ids, size_t max)
@@ -183,10 +186,15 @@ cdef extern from "flagstone.h" nogil:
         uint64_t nbytes, group, cache
         int32_t pid
         char command[16]
+        bint sender_alive
         uint64_t age
 
+    void fst_arena_watch(fst_arena *arena)
+    size_t fst_inflight_count(fst_arena *arena)
     size_t fst_inflight_list(fst_arena *arena, fst_inflight_info *out, size_t max)
-    size_t fst_inflight_drop(fst_arena *arena, uint64_t older_than, uint64_t group)
+    size_t fst_inflight_expire(fst_arena *arena)
+    size_t fst_inflight_drop_from(
+        fst_arena *arena, uint64_t older_than, uint64_t group, int32_t pid, bint dead)
 
     # ---- grace periods and batches
 

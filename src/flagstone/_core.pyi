@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from flagstone.cache import Cache
     from flagstone.group import Group
     from flagstone.part import Part
-    from flagstone.snapshot import Holder
+    from flagstone.snapshot import Holder, InFlight
     from flagstone.weak import WeakBlock
 
 class _Buffer(Protocol):
@@ -75,6 +75,7 @@ class _GroupInfo(TypedDict):
     limit_hits: int
     failed: int
     reclaims: int
+    messages_expire: int
 
 class _Batch(TypedDict):
     number: int
@@ -99,17 +100,6 @@ class _Keeper(TypedDict):
     references: int
     bytes: int
     ended_ns: int
-
-class _InFlight(TypedDict):
-    entry: int
-    tag: int
-    is_group: bool
-    nbytes: int
-    group: int
-    cache: int
-    pid: int
-    command: bytes
-    age: int
 
 class _Burial(TypedDict):
     number: int
@@ -288,6 +278,7 @@ class Attachment:
         create: int,
         cgroup: bytes | None,
         mismatch: Callable[[str], Exception],
+        messages_expire: int | None,
     ) -> tuple[GroupRef, bool]: ...
     def group_take(self, link: Link, message: bytes) -> GroupRef: ...
     def group_share(self, group: int) -> bytes: ...
@@ -326,8 +317,15 @@ class Attachment:
     def burials(self) -> list[_Burial]: ...
     @property
     def burial_count(self) -> int: ...
-    def in_flight(self) -> list[tuple[Handle, _InFlight]]: ...
-    def drop_in_flight(self, older_than: int, group: int) -> int: ...
+    def in_flight(
+        self,
+        older_than: int,
+        kind: type[InFlight],
+        cache_name: Callable[[int], str],
+        group_name: Callable[[int], str],
+    ) -> tuple[list[InFlight], dict[tuple[int, str, bool], list[int]]]: ...
+    def drop_in_flight(self, older_than: int, group: int, pid: int, dead: bool) -> int: ...
+    def watch(self) -> None: ...
     def check(self) -> list[str]: ...
 
 @final

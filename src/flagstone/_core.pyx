@@ -22,10 +22,10 @@ from cpython.buffer cimport (
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.object cimport PyObject_RichCompare, destructor
+from cpython.object cimport PyObject_GenericSetAttr, PyObject_RichCompare, destructor
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
-from libc.stdlib cimport free
-from libc.string cimport memcpy, memset, strlen
+from libc.stdlib cimport free, qsort
+from libc.string cimport memcmp, memcpy, memset, strlen
 
 cimport numpy as cnp
 
@@ -161,6 +161,8 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     void PyObject_ClearWeakRefs(PyObject *block) noexcept
+    object PyType_GenericAlloc(PyTypeObject *kind, Py_ssize_t count)
+    void PyObject_GC_UnTrack(void *item)
 
 cdef extern from "numpy/arrayobject.h":
     # Not in NumPy's own pxd. Takes over one reference to `dtype`.
@@ -219,7 +221,7 @@ cdef class Handle:
     cdef fst_handle value
 
     def __cinit__(self, data):
-        cdef bytes raw = bytes(memoryview(data))
+        cdef bytes raw = data if type(data) is bytes else bytes(memoryview(data))
         if len(raw) != sizeof(fst_handle):
             raise ValueError(f"a handle is {sizeof(fst_handle)} bytes, not {len(raw)}")
         memcpy(&self.value, PyBytes_AS_STRING(raw), sizeof(fst_handle))
@@ -913,9 +915,9 @@ cdef class Attachment:
         return fst_group_root(self.ptr)
 
     def group_open(self, Link link not None, bytes name, uint64_t parent, object limit,
-                   bint lasting, int create, bytes cgroup, object mismatch):
+                   bint lasting, int create, bytes cgroup, object mismatch, object messages_expire):
         """(GroupRef, whether it was created); `limit` None keeps what there is, `create` is an `enum fst_create`,
-        `cgroup` the folder of the one that it ends with, or None.
+        `cgroup` the folder of the one that it ends with, or None; `messages_expire`: ns, or None, as with `limit`.
         """
         cdef GroupRef ref = GroupRef.__new__(GroupRef)
         cdef fst_group_spec spec
@@ -927,6 +929,8 @@ cdef class Attachment:
         spec.set_limit = limit is not None
         spec.flags = lasting
         spec.create = <fst_create>create
+        spec.messages_expire = 0 if messages_expire is None else messages_expire
+        spec.set_messages_expire = messages_expire is not None
         if cgroup is None:
             status = fst_group_open(self.ptr, &spec, &ref.node.id, &created)
         else:
@@ -935,6 +939,8 @@ cdef class Attachment:
         if status != FST_OK:
             raise _error(status, mismatch)
         ref.hold(link, self)
+        if spec.messages_expire:
+            self.watch()
         return ref, bool(created)
 
     def group_take(self, Link link not None, bytes message not None):
@@ -1199,21 +1205,50 @@ cdef class Attachment:
         cdef size_t i, count = fst_cache_keepers(self.ptr, cache, keepers, 256)
         return [keepers[i] for i in range(count)]
 
-    def in_flight(self):
-        cdef size_t room = 256, count, i
-        cdef fst_inflight_info *infos
-        while True:
-            infos = <fst_inflight_info *>_allocate(room, sizeof(fst_inflight_info))
-            try:
-                count = fst_inflight_list(self.ptr, infos, room)
-                if count <= room:
-                    return [(_handle(&infos[i].handle), infos[i]) for i in range(count)]
-            finally:
-                PyMem_Free(infos)
-            room = count + 256
+    def in_flight(self, uint64_t older_than, type kind, object cache_name, object group_name):
+        """(What is in flight and at least so many ns old, the oldest first; who sent it).
 
-    def drop_in_flight(self, uint64_t older_than, uint64_t group):
-        return fst_inflight_drop(self.ptr, older_than, group)
+        The first is a list of `kind`, which has the slots of `flagstone.snapshot.InFlight`; there may be a million,
+        so they are filled here, and names are asked for once. The second is {(pid, command, alive): [messages,
+        bytes]}.
+        """
+        cdef size_t room, count, i
+        cdef fst_inflight_info *infos
+        cdef in_flight_age *order
+        while True:
+            with nogil:
+                fst_inflight_expire(self.ptr)
+                room = fst_inflight_count(self.ptr) + 256
+            infos = <fst_inflight_info *>_allocate(room, sizeof(fst_inflight_info))
+            order = NULL
+            try:
+                with nogil:
+                    count = fst_inflight_list(self.ptr, infos, room)
+                if count > room:
+                    continue
+                order = <in_flight_age *>_allocate(count + 1, sizeof(in_flight_age))
+                room = 0
+                with nogil:
+                    for i in range(count):
+                        if infos[i].age >= older_than:
+                            order[room].age, order[room].index = infos[i].age, i
+                            room += 1
+                    qsort(order, room, sizeof(in_flight_age), _older)
+                return _in_flight(infos, order, room, kind, cache_name, group_name)
+            finally:
+                PyMem_Free(order)
+                PyMem_Free(infos)
+
+    def drop_in_flight(self, uint64_t older_than, uint64_t group, int32_t pid, bint dead):
+        cdef size_t count
+        with nogil:
+            count = fst_inflight_drop_from(self.ptr, older_than, group, pid, dead)
+        return count
+
+    def watch(self):
+        """Look for deaths, and messages that expire, from now on: a thread."""
+        with nogil:
+            fst_arena_watch(self.ptr)
 
     def check(self):
         """What fst_check found, as texts."""
@@ -1227,6 +1262,65 @@ cdef class Attachment:
             return _texts(texts.bytes, texts.size - 1) if texts.size else []
         finally:
             free(texts.bytes)
+
+
+cdef struct in_flight_age:
+    uint64_t age
+    size_t index
+
+
+cdef int _older(const void *a, const void *b) noexcept nogil:
+    cdef uint64_t x = (<in_flight_age *>a).age, y = (<in_flight_age *>b).age
+    return -1 if x > y else x < y
+
+
+cdef tuple _in_flight(fst_inflight_info *infos, in_flight_age *order, size_t count, type kind,
+                      object cache_name, object group_name):
+    cdef list found = []
+    cdef dict senders = {}, names = {}, texts = {}
+    cdef fst_inflight_info *one
+    cdef fst_inflight_info *last = NULL
+    cdef list total = None
+    cdef str command = None
+    cdef object name = None, owner = None
+    cdef uint64_t cache = 0, group = 0
+    cdef size_t i
+    for i in range(count):
+        one = &infos[order[i].index]
+        if last == NULL or one.pid != last.pid or one.sender_alive != last.sender_alive or memcmp(
+                one.command, last.command, sizeof(one.command)):
+            command = _text(one.command)
+            command = texts.setdefault(command, command)
+            total = senders.setdefault((one.pid, command, bool(one.sender_alive)), [0, 0])
+        last = one
+        total[0] += 1
+        total[1] += one.nbytes
+        # A dataclass that is frozen is filled as its own __init__ does it, without its detour through Python.
+        if name is None or one.cache != cache:
+            cache = one.cache
+            name = _named(names, (False, cache), cache_name) if cache else ""
+        if owner is None or one.group != group:
+            group = one.group
+            owner = _named(names, (True, group), group_name)
+        item = PyType_GenericAlloc(<PyTypeObject *>kind, 0)
+        PyObject_GC_UnTrack(<void *>item)  # what it holds holds nothing, and there may be a million
+        PyObject_GenericSetAttr(item, "object", _handle(&one.handle))
+        PyObject_GenericSetAttr(item, "is_group", True if one.is_group else False)
+        PyObject_GenericSetAttr(item, "nbytes", one.nbytes)
+        PyObject_GenericSetAttr(item, "cache", "" if one.is_group else name)
+        PyObject_GenericSetAttr(item, "group", owner)
+        PyObject_GenericSetAttr(item, "pid", one.pid)
+        PyObject_GenericSetAttr(item, "command", command)
+        PyObject_GenericSetAttr(item, "age", one.age / 1e9)
+        found.append(item)
+    return found, senders
+
+
+cdef object _named(dict names, tuple key, object ask):
+    name = names.get(key)
+    if name is None:
+        name = names[key] = ask(key[1])
+    return name
 
 
 cdef list _texts(const char *bytes, size_t size):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -101,6 +102,7 @@ class Arena:
         cgroup: Name | None = None,
         lasting: bool = False,
         create: bool | None = None,
+        messages_expire: float | None = None,
     ) -> Group:
         """Open the live group of this name under this parent, or create one.
 
@@ -116,17 +118,21 @@ class Arena:
             lasting: it goes on when no live process has it open any more. Otherwise a batch closes
                 it then.
             create: None opens or creates; True must not exist, False must exist.
+            messages_expire: seconds after which a message of an object of the group (or of the
+                group itself) that nobody took is dropped, as by `drop_in_flight`, by any process
+                that runs batches; inf is never. None keeps what there is, the parent's for a
+                new one.
 
         Raises:
             FileExistsError, FileNotFoundError: as `create` says.
-            GroupMismatch: the live group has another limit, or another cgroup. `group.limit = ...`
-                changes the limit of a group that is there.
+            GroupMismatch: the live group has another limit, another cgroup, or another
+                `messages_expire`. `group.limit = ...` changes the limit of a group that is there.
             FileNotFoundError, ValueError: there is no such cgroup; the path is not one's.
             Closed: the parent has ended.
             ArenaFull: no room for one more group.
         """
         how = attach.how_to_open(create)
-        return open_group(self._link, name, parent, limit, lasting, cgroup, how)
+        return open_group(self._link, name, parent, limit, lasting, cgroup, how, messages_expire)
 
     def alloc(
         self, nbytes: Size, *, group: Group | None = None, wait: float | None = None
@@ -176,7 +182,12 @@ class Arena:
         attachment = self._link.attachment
         return snapshot.in_flight(attachment, parse_seconds(older_than, "older_than"))
 
-    def drop_in_flight(self, older_than: float = 0.0, group: Group | None = None) -> int:
+    def drop_in_flight(
+        self,
+        older_than: float = 0.0,
+        group: Group | None = None,
+        sender: int | str | None = None,
+    ) -> int:
         """Drop references in flight that are at least `older_than` seconds old; how many.
 
         Only the caller can know that they are lost, and not just slow. Who takes such a message
@@ -185,11 +196,20 @@ class Arena:
         Args:
             older_than: seconds.
             group: only of objects charged to it; None is any.
+            sender: only what this process sent, by its pid (as in `InFlight.pid`); or "dead": what
+                was sent by processes that have the arena no more, killed or ended in order, as
+                the kernel says, whoever has their pid now. None is anybody.
         """
         attachment = self._link.attachment
         age = to_nanoseconds(parse_seconds(older_than, "older_than"))
         ident = FOREVER if group is None else group_id(self._link, attachment, group)
-        return attachment.drop_in_flight(age, ident)
+        pid = 0
+        if sender is not None and sender != "dead":
+            if isinstance(sender, str) or (pid := operator.index(sender)) <= 0:
+                raise ValueError(f'sender must be a pid or "dead", not {sender!r}')
+            if pid > 0x7FFFFFFF:
+                return 0  # nobody's
+        return attachment.drop_in_flight(age, ident, pid, sender == "dead")
 
     # ---- grace periods and memory
 

@@ -13,7 +13,14 @@ from flagstone.cache import Cache, caches_in
 from flagstone.cgroup import cgroup_folder
 from flagstone.errors import Closed, FlagstoneError, GroupMismatch
 from flagstone.names import Name, object_name, text
-from flagstone.sizes import FOREVER, Size, format_size, parse_size
+from flagstone.sizes import (
+    FOREVER,
+    Size,
+    format_size,
+    parse_seconds,
+    parse_size,
+    to_nanoseconds,
+)
 from flagstone.snapshot import GROUP_STATES, GroupEvents, group_limit
 from flagstone.teardown import Teardown
 
@@ -109,6 +116,11 @@ class Group(Binder):
     def limit(self, limit: Size | None) -> None:
         value = FOREVER if limit is None else parse_size(limit, "limit", 0)
         self._link.attachment.group_set_limit(self._id, value)
+
+    @property
+    def messages_expire(self) -> float | None:
+        """Seconds after which a message of it that nobody took is dropped; None is never."""
+        return self._info()["messages_expire"] / 1e9 or None
 
     @property
     def usage(self) -> int:
@@ -225,6 +237,7 @@ def open_group(
     lasting: bool,
     cgroup: Name | None,
     create: int,
+    messages_expire: float | None,
 ) -> Group:
     """What `Arena.group` does: everything is checked before anything changes."""
     attachment = link.attachment
@@ -236,18 +249,25 @@ def open_group(
         raise ValueError(
             "a group without a name cannot be opened, only created: create=False needs a name"
         )
+    expire = None
+    if messages_expire is not None:
+        seconds = parse_seconds(messages_expire, "messages_expire")
+        if not seconds:
+            raise ValueError("messages_expire must be more than 0 seconds (inf is never)")
+        expire = to_nanoseconds(seconds)
+        expire = 0 if expire == FOREVER else max(1, expire)
     folder = None if cgroup is None else os.fsencode(cgroup_folder(cgroup))
     above = group_id(link, attachment, parent)
 
     def mismatch(text: str) -> GroupMismatch:
-        if folder is not None:
+        if folder is not None or "messages_expire" in text:
             return GroupMismatch(text)
         return GroupMismatch(
             f"{text}: open it without limit=, and set `group.limit = ...` to change it for everyone"
         )
 
     ref, created = attachment.group_open(
-        link, raw_name, above, bound, lasting, create, folder, mismatch
+        link, raw_name, above, bound, lasting, create, folder, mismatch, expire
     )
     return Group(link, ref.id, ref, name or "", created)
 

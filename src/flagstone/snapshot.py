@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from flagstone import _core
@@ -36,6 +37,7 @@ __all__ = [
     "Keeper",
     "LockHold",
     "ProcessInfo",
+    "Sender",
 ]
 
 PAGE: Final = 4096
@@ -261,6 +263,22 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
+class Sender:
+    """What one process (0: killed before it could say who it was) has in flight.
+
+    Attributes:
+        pid: as the process saw it; command: short name; alive: it has the arena attached.
+        messages: pickled by it and not yet taken; bytes: of their objects, once for each.
+    """
+
+    pid: int
+    command: str
+    alive: bool
+    messages: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What a batch did.
 
@@ -363,7 +381,8 @@ class ArenaSnapshot:
         processes: attached, or dead and not yet buried by a batch.
         caches: size classes and ended ones included.
         groups: the root group included.
-        in_flight: pickled and not taken.
+        in_flight: pickled and not taken, the oldest first.
+        senders: who pickled them, the most messages first.
         burials: of the last processes that died without leaving, the newest first.
         last_batches: at most 16, the newest first.
         groups_waiting: closed or destroyed, and not yet taken by a batch.
@@ -396,6 +415,7 @@ class ArenaSnapshot:
     caches: tuple[CacheInfo, ...]
     groups: tuple[GroupInfo, ...]
     in_flight: tuple[InFlight, ...]
+    senders: tuple[Sender, ...]
     burials: tuple[Burial, ...]
     last_batches: tuple[Batch, ...]
     groups_waiting: int
@@ -579,27 +599,22 @@ def groups(attachment: Attachment) -> list[GroupInfo]:
 
 def in_flight(attachment: Attachment, older_than: float = 0.0) -> list[InFlight]:
     """What was pickled at least `older_than` seconds ago and never taken; the oldest first."""
+    return _flying(attachment, older_than)[0]
+
+
+def _flying(attachment: Attachment, older_than: float) -> tuple[list[InFlight], tuple[Sender, ...]]:
     names: dict[tuple[bool, int], str] = {}
-    found = [
-        InFlight(
-            object=handle,
-            is_group=one["is_group"],
-            nbytes=one["nbytes"],
-            cache="" if one["is_group"] else _name_of(attachment, names, False, one["cache"]),
-            group=_name_of(attachment, names, True, one["group"]),
-            pid=one["pid"],
-            command=text(one["command"]),
-            age=one["age"] / 1e9,
-        )
-        for handle, one in attachment.in_flight()
-        if one["age"] >= to_nanoseconds(older_than)
-    ]
-    return sorted(found, key=lambda one: -one.age)
+    cache = partial(_name_of, attachment, names, False)
+    group = partial(_name_of, attachment, names, True)
+    found, senders = attachment.in_flight(to_nanoseconds(older_than), InFlight, cache, group)
+    who = [Sender(*key, *total) for key, total in senders.items()]
+    return found, tuple(sorted(who, key=lambda one: -one.messages))
 
 
 def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
     """Everything at once."""
     info = attachment.info()
+    flying, senders = _flying(attachment, 0.0)
     return ArenaSnapshot(
         uuid=attachment.uuid.hex(),
         name=name,
@@ -627,7 +642,8 @@ def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
         processes=tuple(processes(attachment)),
         caches=tuple(caches(attachment)),
         groups=tuple(groups(attachment)),
-        in_flight=tuple(in_flight(attachment)),
+        in_flight=tuple(flying),
+        senders=senders,
         burials=tuple(burials(attachment)),
         last_batches=tuple(last_batches(attachment)),
         groups_waiting=info["groups_waiting"],

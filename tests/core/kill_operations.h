@@ -406,7 +406,7 @@ static void take_group(void)
 
 static void drop_messages(void)
 {
-    fst_inflight_drop(a, 0, UINT64_MAX);
+    fst_inflight_drop_from(a, 0, UINT64_MAX, 0, false);
 }
 
 static void post_and_group(void)

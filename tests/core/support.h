@@ -193,7 +193,7 @@ HELPER struct state state_of(fst_arena *a)
 
 HELPER void settle(fst_arena *a)
 {
-    fst_inflight_drop(a, 0, UINT64_MAX);
+    fst_inflight_drop_from(a, 0, UINT64_MAX, 0, false);
     for (int i = 0; i < 2; i++)
         if (fst_barrier(a, FST_FOREVER))
             TEST_FAIL("barrier: %s", fst_last_error());

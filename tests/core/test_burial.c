@@ -172,7 +172,7 @@ static void says_who_runs_a_batch(void)
     struct peer p = peer_start(run_batch_for_ever, a);
     fst_read_lock(a); /* what the batch waits for */
     fst_drop(a, &ref);
-    fst_inflight_drop(a, 0, UINT64_MAX);
+    fst_inflight_drop_from(a, 0, UINT64_MAX, 0, false);
     peer_say(&p, 'g');
     do
         fst_arena_get_info(a, &info);

@@ -331,7 +331,7 @@ static void *open_what_ends(void *unused)
         opened++;
         uint32_t entry = fst_group_entry(a, group);
         if (fst_group_share(a, group, &m) == FST_OK)
-            fst_inflight_drop(a, 0, group);
+            fst_inflight_drop_from(a, 0, group, 0, false);
         if (created)
             fst_group_destroy(a, group);
         fst_group_unref_at(a, group, entry);

@@ -260,7 +260,7 @@ static void in_a_new_thread(void)
         more = disarm();
         for (int i = 0; i < 6; i++)
             CHECK(w.rc[i] == FST_OK || w.rc[i] == FST_FULL);
-        fst_inflight_drop(a, 0, UINT64_MAX);
+        fst_inflight_drop_from(a, 0, UINT64_MAX, 0, false);
         settle(a);
         CHECK_STATE(before, state_of(a));
         CHECK_CLEAN(a);

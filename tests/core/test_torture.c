@@ -306,7 +306,7 @@ static void everything_at_random(void)
         wait_for(&p[i], true);
         p[i] = peer_start(i ? work : reap, (void *)(uintptr_t)next_random(&random));
         if (k % 8 == 7)
-            fst_inflight_drop(a, 1000000, UINT64_MAX);
+            fst_inflight_drop_from(a, 1000000, UINT64_MAX, 0, false);
     }
     __atomic_store_n(&s->stop, 1, __ATOMIC_RELAXED);
     for (int i = 0; i <= WORKERS; i++)

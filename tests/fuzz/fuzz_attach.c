@@ -250,7 +250,7 @@ static void use(fst_arena *a)
         if (fst_share(a, &ref, &message) == FST_OK && fst_take(a, &message, &ref) == FST_OK)
             fst_drop(a, &ref);
     }
-    fst_inflight_drop(a, 0, UINT64_MAX);
+    fst_inflight_drop_from(a, 0, UINT64_MAX, 0, false);
     fst_group_destroy(a, group);
     fst_reclaim(a, UINT64_MAX, SOON);
     fst_barrier(a, SOON);

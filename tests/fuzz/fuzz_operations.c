@@ -304,7 +304,7 @@ static void op_take(struct input *in)
 static void op_drop_in_flight(struct input *in)
 {
     bool any = byte(in) % 2;
-    fst_inflight_drop(me.arena, 0, any ? UINT64_MAX : all->groups[some_group(in)].id);
+    fst_inflight_drop_from(me.arena, 0, any ? UINT64_MAX : all->groups[some_group(in)].id, 0, false);
 }
 
 /* ---- operations: caches and groups ---- */

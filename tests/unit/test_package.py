@@ -18,7 +18,7 @@ PUBLIC = {
     "ChildCounts",
     "Keeper",
     "LockHold",
-    *("Part", "WeakBlock", "block_of"),
+    *("Part", "Sender", "WeakBlock", "block_of"),
     *("InFlight", "Finding", "Holder", "FlagstoneError"),
     *("ArenaFull", "GroupLimitExceeded", "CacheBusy", "CacheMismatch", "GroupMismatch"),
     *("ReadOnly", "Closed", "StaleHandle", "LayoutMismatch", "ArenaCorrupted"),

@@ -1,0 +1,35 @@
+/* sender.h - what an in-flight entry says of who sent it, and when that is true.
+ *
+ * It is written after the entry's word, and `use` last: by the sender itself, or, if that was
+ * killed before, by whoever buries it.
+ */
+#ifndef FST_REFS_SENDER_H
+#define FST_REFS_SENDER_H
+
+#include "platform/atomics.h"
+#include "platform/futex.h"
+#include "region/region.h"
+
+static inline uint32_t fst_inflight_tag(uint64_t word)
+{
+    return (uint32_t)(word >> FST_INFLIGHT_TAG_SHIFT);
+}
+
+/* In `use`: its sender was killed before it could say who it was; or is about to say so, for no
+ * more than an instant, unless it was stopped just there. */
+#define FST_INFLIGHT_UNSAID    (1u << 31)
+#define FST_INFLIGHT_UNSAID_NS (1000 * FST_MS)
+
+/* Is what lies beside the word of the use that the word shows? */
+static inline bool fst_inflight_said(const struct fst_inflight *e, uint64_t word)
+{
+    return (fst_load_acquire(&e->use) & ~FST_INFLIGHT_UNSAID) == fst_inflight_tag(word) + 1; /* PAIR(record) */
+}
+
+/* Does it say who the sender is? */
+static inline bool fst_inflight_has_sender(const struct fst_inflight *e)
+{
+    return !(fst_load_relaxed(&e->use) & FST_INFLIGHT_UNSAID);
+}
+
+#endif

@@ -1,0 +1,193 @@
+"""Messages that nobody will take: they expire, are dropped by sender, and are bounded."""
+
+import math
+import os
+import pickle
+import time
+
+import numpy as np
+import pytest
+
+import flagstone
+from tests.process.support import assert_all_given_back, kept
+
+
+@pytest.fixture
+def arena(worker, arena_name):
+    with flagstone.open(arena_name, capacity="64MiB") as arena:
+        yield arena
+
+
+def send(name, group, expire):
+    """Send one and forget it; its message."""
+    arena = kept.setdefault("arena", flagstone.open(name, create=False))
+    owner = arena.group(group, messages_expire=expire)
+    kept.setdefault("groups", []).append(owner)
+    return pickle.dumps(arena.put(np.arange(100), group=owner))
+
+
+def until_nothing_is_in_flight(arena):
+    while arena.in_flight():
+        time.sleep(0.01)
+    arena.barrier()
+
+
+class TestExpiry:
+    def test_a_receiver_learns_that_it_expired(self, arena):
+        with arena.group("job", messages_expire=0.02) as job:
+            assert job.messages_expire == 0.02
+            message = pickle.dumps(arena.put(b"abc", group=job))
+            until_nothing_is_in_flight(arena)
+            assert arena.used == 0
+            with pytest.raises(flagstone.StaleHandle, match="expired"):
+                pickle.loads(message)
+
+    def test_of_a_sender_that_was_killed(self, arena, worker):
+        with arena.group("job", messages_expire=0.3):
+            message = worker(send, arena.name, "job", 0.3)
+            worker.kill()
+            # Nobody asks for anything, and memory comes back.
+            while arena.used:
+                time.sleep(0.01)
+            with pytest.raises(flagstone.StaleHandle, match="expired"):
+                pickle.loads(message)
+        assert_all_given_back(arena)
+
+    def test_held_or_taken_it_does_not_matter(self, arena, worker):
+        with arena.group("job", messages_expire=0.02) as job:
+            block = arena.put(np.arange(10), group=job)
+            message = pickle.dumps(block)
+            until_nothing_is_in_flight(arena)
+            assert pickle.loads(message).array.tolist() == list(range(10))
+            del block
+
+    def test_opened_again(self, arena):
+        with arena.group("job", messages_expire=5) as job:
+            assert arena.group("job").messages_expire == 5
+            assert arena.group("below", parent=job).messages_expire == 5
+            assert (
+                arena.group("never", parent=job, messages_expire=math.inf).messages_expire is None
+            )
+            for other in (6, math.inf):
+                with pytest.raises(flagstone.GroupMismatch, match="messages_expire"):
+                    arena.group("job", messages_expire=other)
+        assert arena.group("plain").messages_expire is None
+        for bad, error in (
+            (0, ValueError),
+            (-1, ValueError),
+            ("5", TypeError),
+            (math.nan, ValueError),
+        ):
+            with pytest.raises(error):
+                arena.group("bad", messages_expire=bad)
+
+
+class TestSenders:
+    def test_of_one_and_of_the_dead(self, arena, worker, other_worker):
+        for one in (worker, other_worker):
+            one(send, arena.name, "job", None)
+        mine = pickle.dumps(arena.put(b"mine"))
+        senders = {one.pid: one for one in arena.snapshot().senders}
+        assert set(senders) == {worker.pid, other_worker.pid, os.getpid()}
+        assert all(one.alive and one.messages == 1 for one in senders.values())
+        assert senders[worker.pid].bytes == 800
+        assert arena.drop_in_flight(sender="dead") == 0
+        worker.kill()
+        dead = {one.pid: one for one in arena.snapshot().senders}[worker.pid]
+        assert not dead.alive
+        assert arena.drop_in_flight(older_than=3600, sender="dead") == 0
+        assert arena.drop_in_flight(sender="dead") == 1
+        assert arena.drop_in_flight(sender=worker.pid) == 0
+        assert arena.drop_in_flight(sender=other_worker.pid) == 1
+        assert bytes(pickle.loads(mine)) == b"mine"
+        assert arena.in_flight() == []
+
+    def test_who_ended_in_order_is_dead_too(self, arena, worker):
+        worker(send, arena.name, "job", None)
+        worker.end()
+        assert arena.drop_in_flight(sender="dead") == 1
+        assert_all_given_back(arena)
+
+    def test_no_sender(self, arena):
+        for bad in ("alive", "", 0, -5):
+            with pytest.raises(ValueError, match="sender"):
+                arena.drop_in_flight(sender=bad)
+        with pytest.raises(TypeError):
+            arena.drop_in_flight(sender=1.5)
+        assert arena.drop_in_flight(sender=1 << 40) == 0
+
+
+class TestWhy:
+    def test_taken_before(self, arena):
+        message = pickle.dumps(arena.put(b"abc"))
+        pickle.loads(message)
+        arena.barrier()
+        with pytest.raises(flagstone.StaleHandle, match="good for one load"):
+            pickle.loads(message)
+
+    def test_several_loads_while_somebody_holds_it(self, arena, worker):
+        block = arena.put(b"abc")
+        message = pickle.dumps(block)
+        for _ in range(3):
+            assert bytes(pickle.loads(message)) == b"abc"
+            assert worker(bytes, block) == b"abc"
+
+    def test_dropped_and_destroyed(self, arena):
+        with arena.group("job") as job:
+            dropped = pickle.dumps(arena.put(b"abc", group=job))
+            arena.drop_in_flight()
+            arena.barrier()
+            with pytest.raises(flagstone.StaleHandle, match="drop_in_flight"):
+                pickle.loads(dropped)
+            destroyed = pickle.dumps(arena.put(b"abc", group=job))
+        arena.barrier()
+        with pytest.raises(flagstone.StaleHandle, match="destroyed"):
+            pickle.loads(destroyed)
+
+
+def share_for_ever(block):
+    while True:
+        block._share()
+
+
+class TestMany:
+    def test_one_sender_leaves_room_for_others(self, arena, worker):
+        """A million messages in flight: listed at once, bounded, and the error says whose."""
+        block = arena.put(b"abc")
+        for _ in range(1_000_000):
+            block._share()
+        with pytest.raises(flagstone.ArenaFull) as full:
+            share_for_ever(block)
+        sent = len(arena.in_flight())
+        assert f"{sent} by pid {os.getpid()} (" in str(full.value)
+        del full
+        worker(send, arena.name, "job", None)
+        found = arena.in_flight()
+        assert len(found) == sent + 1
+        assert found[0].age >= found[-1].age
+        assert {type(one) for one in found} == {flagstone.InFlight}
+        senders = arena.snapshot().senders
+        assert [one.messages for one in senders] == [sent, 1]
+        assert senders[0].bytes == 3 * sent
+        del found
+        assert arena.drop_in_flight(sender=os.getpid()) == sent
+        pickle.dumps(block)
+        assert len(arena.in_flight()) == 2
+        arena.drop_in_flight()
+
+    def test_what_is_in_flight_is_a_picture_as_ever(self, arena):
+        import copy
+        import dataclasses
+
+        block = arena.put(b"abc")
+        message = pickle.dumps(block)
+        (one,) = arena.in_flight()
+        assert dataclasses.asdict(one)["nbytes"] == 3
+        assert pickle.loads(pickle.dumps(one)) == one
+        assert copy.deepcopy(one) == one == dataclasses.replace(one)
+        assert hash(one) == hash(dataclasses.replace(one))
+        assert one.object == block.handle
+        assert (one.pid, one.is_group, one.group) == (os.getpid(), False, "root")
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            one.pid = 5
+        pickle.loads(message)
