@@ -6,6 +6,10 @@
  * store that knows nothing of the fork; every other change of the table waits for it). The child uses what it inherited, may drop it, may stay for ever. Parent and child may be
  * killed anywhere, the fork may fail, and a batch may run at any time and be killed RKILLS times.
  *
+ * Or the child gets no place (NOPLACE): then the parent keeps what it inherits, as one owner more of its own entry, and the child has the page
+ * of the parent's description for heirs. The parent asks now and then whether it is gone: it lets go of its own page first. It may die before
+ * the child: then its slot is DEAD, and its LIVE entry stays while the child has the page. The child may fork a grandchild and end.
+ *
  * A slot's owner is alive while a living process has the slot's lock description open. Memory is sequentially consistent.
  *
  * Safety: whoever has a reference finds the object allocated, in its generation. A slot is claimed with an empty table.
@@ -15,6 +19,7 @@
  *  holds:
  *  holds: -DV_SKIPJOINING
  *  holds: -DV_PUBLISHLATE
+ *  holds: -DNOPLACE
  *  fails: -DM_NOSHARED
  *  fails: -DM_BLINDSHARED
  *  fails: -DM_LATELOCK
@@ -25,7 +30,14 @@
  *  fails: -DM_KEEPPARENTS
  *  fails: -DM_KEEPCHILDS
  *  fails: -DM_SKIPCHILD
+ *  fails: -DNOPLACE -DM_NOTKEPT
+ *  fails: -DNOPLACE -DM_BURYHEIRS
+ *  fails: -DNOPLACE -DM_NOTASKED
+ *  fails: -DNOPLACE -DM_ASKTOOSOON
+ *  fails: -DNOPLACE -DM_KEPTNOTSHARED
+ *  fails: -DNOPLACE -DM_KEEPSPAGE
  *  deep: -DRKILLS=2
+ *  deep: -DRKILLS=2 -DNOPLACE
  *  deep: -DRKILLS=2 -DV_SKIPJOINING
  */
 #ifndef RKILLS
@@ -59,7 +71,10 @@ bit living[2] = 0;              /* the process */
 bit opened[4];                  /* process p has the description of slot s open: [p*2+s] */
 bit has[2];                     /* the process has a Block, and so uses the object */
 bit mutex;                      /* the parent's table is still: the fork's handlers run */
-bit done[4];
+bit done[5];
+bit heirs[3];                   /* the parent, the child, the grandchild have the page for heirs */
+bit kept;                       /* the parent's entry has the child as an owner, too */
+byte cgen;                      /* what a child without a place has inherited, in which generation */
 byte reaper_kills = RKILLS;
 
 #define OPENED(p,s) (living[p] && opened[(p)*2+(s)])
@@ -68,7 +83,7 @@ byte reaper_kills = RKILLS;
 #define KILLED(p) !living[p]
 
 proctype killer(bit p) {                   /* the kernel releases what it had open */
-  if :: atomic{ living[p] -> d_step{ living[p]=0; opened[p*2]=0; opened[p*2+1]=0; has[p]=0 } } :: true fi
+  if :: atomic{ living[p] -> d_step{ living[p]=0; opened[p*2]=0; opened[p*2+1]=0; has[p]=0; heirs[p]=0 } } :: true fi
 }
 
 /* Every step of a process asks whether the process is still there. */
@@ -101,6 +116,41 @@ alone:
 out: done[1]=1
 }
 
+#ifdef NOPLACE
+#define HEIRS (heirs[0] || heirs[1] || heirs[2])
+#define LOOKS(i) if :: heirs[i] -> assert((w&A)!=0 && GEN(w)==cgen) :: !heirs[i] fi
+
+proctype placeless() {                     /* a forked child without a place: it only looks, by views made before */
+  if :: atomic{ has[CHILD] -> LOOKS(1) } :: else fi;
+  if :: atomic{ heirs[1] -> heirs[2]=1 } :: skip fi;                          /* forks another one */
+  if :: atomic{ has[CHILD] -> LOOKS(1) } :: else fi;
+  atomic{ heirs[1]=0; living[CHILD]=0; has[CHILD]=0 };                        /* ends */
+  atomic{ LOOKS(2); heirs[2]=0 };
+  done[1]=1
+}
+
+#ifdef M_ASKTOOSOON             /* looks for the child's own page only: a grandchild has it, too */
+#define GONE (!heirs[1])
+#else
+#define GONE (!heirs[1] && !heirs[2])
+#endif
+
+proctype asking() {                        /* the parent's batches: are they gone? */
+#ifndef M_NOTASKED
+#ifndef M_KEEPSPAGE             /* keeps its own page: it sees it for a child's for ever */
+  if :: atomic{ living[PARENT] && kept -> heirs[0]=0 } :: KILLED(PARENT) -> goto out fi;
+#endif
+  if :: atomic{ living[PARENT] && kept && !heirs[0] && GONE ->
+          kept=0; if :: !has[PARENT] && est[PARENT]==LIVE -> est[PARENT]=DROPPED :: else fi }
+     :: KILLED(PARENT)
+  fi;
+#endif
+out: done[4]=1
+}
+#else
+#define HEIRS 0
+#endif
+
 #ifdef M_LATELOCK
 #define LOCK_CHILDS skip
 #else
@@ -115,6 +165,25 @@ out: done[1]=1
 proctype forking() {                       /* the parent's forking thread */
   bit p;
   STEP(PARENT, mutex=1);
+#ifdef NOPLACE
+  STEP(PARENT, p=(est[PARENT]==LIVE && has[PARENT]));
+#ifndef M_NOTKEPT               /* the parent says nothing for the child */
+  if
+  :: p ->
+#ifndef M_KEPTNOTSHARED         /* what is kept is not marked as shared */
+     STEP(PARENT, if :: (w&A)!=0 && GEN(w)==egen[PARENT] -> w=w|S :: else -> p=0 fi);
+#endif
+     if :: p -> STEP(PARENT, kept=1) :: else fi
+  :: else
+  fi;
+#endif
+  STEP(PARENT,
+    if :: p && has[PARENT] -> cgen=egen[PARENT]; heirs[1]=heirs[0]; living[CHILD]=1; has[CHILD]=1; done[1]=0; run placeless()
+       :: else
+    fi;
+    if :: kept -> done[4]=0; run asking() :: else fi);
+  goto out;
+#endif
   STEP(PARENT, if :: slot[CHILD]==FREE && !ALIVE(CHILD) -> assert(est[CHILD]==EMPTY); slot[CHILD]=JOINING; LOCK_CHILDS
                   :: else -> goto out fi);
 #ifndef M_LATECOPY
@@ -161,7 +230,8 @@ proctype dropping() {                      /* another thread of the parent, whos
      :: KILLED(PARENT) -> goto out
   fi;
 shared:
-  if :: atomic{ living[PARENT] && !mutex -> est[PARENT]=DROPPED } :: KILLED(PARENT) fi;
+  /* the child that is an owner, too, drops it when it is gone */
+  if :: atomic{ living[PARENT] && !mutex -> if :: !kept -> est[PARENT]=DROPPED :: else fi } :: KILLED(PARENT) fi;
 out: atomic{ v=0; done[2]=1 }
 }
 
@@ -170,11 +240,16 @@ proctype third() {
   done[3]=1
 }
 
+#ifdef M_BURYHEIRS              /* a dead process's references go, whoever inherited them */
+#define INHERITED(s) 0
+#else
+#define INHERITED(s) ((s)==PARENT && HEIRS)
+#endif
 #define ASKS(s) (slot[s]!=FREE && (est[s]==DROPPED || est[s]==TAKEN))
-#define UNBURIED(s) (slot[s]==DEAD || (slot[s]!=FREE && !ALIVE(s)))
+#define UNBURIED(s) ((slot[s]==DEAD && !INHERITED(s)) || (slot[s]!=FREE && !ALIVE(s)))
 #define WORK (ASKS(0) || ASKS(1) || ASKS(2) || UNBURIED(0) || UNBURIED(1))
 #define REFERS(s) (est[s]==LIVE && egen[s]==GEN(w))
-#define DONE (done[0] && done[1] && done[2] && done[3])
+#define DONE (done[0] && done[1] && done[2] && done[3] && done[4])
 #define DIES if :: skip :: atomic{ reaper_kills>0 -> reaper_kills--; v=0; goto next } fi
 
 #if defined(M_JOININGFREE)      /* a slot whose claimer died is free at once */
@@ -191,7 +266,7 @@ proctype third() {
 #endif
 #define PROBE(s) if :: atomic{ (slot[s]==JOINED || slot[s]==JOINING) && !ALIVE(s) -> CLEARED(s); slot[s]=BURIED(s) } :: else fi; DIES
 #define SPLICE(s) if :: atomic{ slot[s]==JOINED && est[s]==DROPPED -> est[s]=TAKEN }                               \
-                     :: atomic{ slot[s]==DEAD && (est[s]==DROPPED || est[s]==LIVE) -> est[s]=TAKEN } :: else fi; DIES
+                     :: atomic{ slot[s]==DEAD && (est[s]==DROPPED || (est[s]==LIVE && !INHERITED(s))) -> est[s]=TAKEN } :: else fi; DIES
 #define CONDEMN(s) if :: atomic{ est[s]==TAKEN -> v=egen[s] }; DIES;                                               \
                       if :: atomic{ (w&A)!=0 && GEN(w)==v -> w=w|C } :: else fi; v=0; DIES :: else fi
 #ifdef V_SKIPJOINING            /* the scan leaves out slots that are not alive yet */
@@ -224,6 +299,7 @@ next:
   :: atomic{ DONE && !WORK ->                                                  /* nothing lost */
        assert(living[PARENT] || (slot[PARENT]==FREE && est[PARENT]==EMPTY));
        assert(living[CHILD] || (slot[CHILD]==FREE && est[CHILD]==EMPTY));
+       assert(!living[PARENT] || !kept);
        assert((w&C)==0);
        assert((w&A)!=0 || (w&7)==0);
        assert((w&A)==0 || REFERS(0) || REFERS(1) || REFERS(2));
@@ -234,7 +310,7 @@ next:
 init {
   atomic{
     living[PARENT]=1; opened[PARENT*2+PARENT]=1; slot[PARENT]=JOINED; est[PARENT]=LIVE; has[PARENT]=1;
-    slot[THIRD]=JOINED; done[1]=1;
+    slot[THIRD]=JOINED; done[1]=1; done[4]=1; heirs[0]=1;
     if :: skip :: w=A|S; est[THIRD]=LIVE fi;
     run forking(); run dropping(); run third(); run killer(PARENT); run reaper()
   }

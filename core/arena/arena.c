@@ -22,6 +22,7 @@
 #include "reclaim/batch.h"
 #include "reclaim/message.h"
 #include "reclaim/reaper.h"
+#include "refs/heirs.h"
 #include "refs/reftable.h"
 #include "region/file.h"
 #include "region/lock.h"
@@ -70,6 +71,8 @@ static void unmap(struct fst_arena *a)
         fst_unmap(a->data, a->capacity_pages << FST_PAGE_SHIFT);
     if (a->sb)
         fst_unmap(a->sb, a->known.control_size);
+    fst_unusable -= a->refused[0] != 0;
+    fst_description_unmap(&a->heirs.now);
     fst_file_close(a);
     fst_refs_destroy(a);
     fst_reaper_destroy(a);
@@ -146,6 +149,13 @@ static int join(struct fst_arena *a)
     if (fst_load_acquire(&a->sb->state) != FST_ARENA_READY) {
         fst_process_retire(a, a->slot);
         return fst_fail(FST_CLOSED, "the arena is being removed");
+    }
+    rc = fst_heirs_prepare(a, a->slot, &a->heirs.now);
+    if (rc == FST_OK && !fst_description_inherit(&a->heirs.now))
+        rc = cannot_map(errno, FST_PAGE);
+    if (rc) {
+        fst_process_retire(a, a->slot);
+        return rc;
     }
     fst_process_publish(a, a->slot, a->readonly);
     a->self = fst_process_at(a, a->slot);
@@ -461,13 +471,15 @@ void fst_arena_leave(struct fst_arena *a)
     fst_file_put(a, fd);
 }
 
-/* Every entry of ours that is still LIVE: groups, and objects whose owners are gone without a word. */
+/* Every entry of ours that is still LIVE: groups, and objects whose owners are gone without a word. Not what forked children without a
+ * place of their own may look at. */
 static void drop_all(struct fst_arena *a)
 {
     uint64_t *entries = fst_entries_of(a, a->slot);
     for (uint32_t i = 0; i < a->refs->top; i++) {
         uint64_t seen = fst_load_relaxed(&entries[i]);
-        if ((seen & FST_ENTRY_STATE) == FST_ENTRY_LIVE) {
+        if ((seen & FST_ENTRY_STATE) == FST_ENTRY_LIVE &&
+            !(fst_load_relaxed(&a->counts[i]) & FST_COUNT_FLAGS & ~FST_COUNT_INDEXED)) {
             fst_store_release(&entries[i], (seen & ~FST_ENTRY_STATE) | FST_ENTRY_DROPPED);
             fst_store_relaxed(&a->self->dropped, 1);
         }
@@ -499,6 +511,7 @@ static void detach(struct fst_arena *a)
 {
     fst_reaper_stop(a, true);
     fst_store_relaxed(&a->self->flags, a->self->flags | FST_PROCESS_LEFT);
+    fst_heirs_ask(a);
     drop_all(a);
     struct fst_thread *t = fst_thread_get(a);
     if (t) {
@@ -541,6 +554,11 @@ void fst_leave_all(void)
         fst_arena_leave(a);
     }
     pthread_mutex_unlock(&fst_open_mutex);
+}
+
+int fst_arena_refused(const fst_arena *a)
+{
+    return a->usable ? FST_OK : fst_thread_usable(a);
 }
 
 bool fst_arena_usable(const fst_arena *a)

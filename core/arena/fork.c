@@ -2,7 +2,8 @@
  *
  * before, in the parent   the reaper threads stop; who died is buried; every mutex of this process is taken; for each attachment a slot for
  *                         the child is claimed through a new lock description, which both processes will have; the parent's LIVE entries
- *                         are copied into it at the same indexes, each object becoming SHARED first; the forking thread's section is copied
+ *                         are copied into it at the same indexes, each object becoming SHARED first; the forking thread's section is copied.
+ *                         Where the child can get no place, what it inherits is kept by the parent until it is gone (refs/heirs.h)
  * after, in the parent    its copy of the child's lock description is closed, also when fork failed: then nobody holds it, and a batch
  *                         buries the slot
  * after, in the child     the parent's lock description is closed, so that the parent's death shows (the page that keeps it does not come
@@ -11,6 +12,8 @@
  * Killed anywhere: the copied entries belong to a LIVE slot from before the fork until the last holder of its lock is gone. The model is
  * models/fork.pml.
  */
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -21,6 +24,7 @@
 #include "rcu/thread.h"
 #include "reclaim/reaper.h"
 #include "refs/claim.h"
+#include "refs/heirs.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
 #include "region/file.h"
@@ -32,12 +36,15 @@ struct carried {
     struct fst_arena *arena;
     struct fst_thread *thread;   /* of the forking thread, NULL: none */
     struct fst_description lock; /* of the child; fd -1: it gets no slot */
+    struct fst_description heirs;
+    char refused[200]; /* why */
     uint32_t slot;
     uint32_t thread_slot;
     bool has_thread_slot;
     struct carried *next;
 };
 static struct carried *carried;
+uint32_t fst_unusable;
 
 static struct fst_thread *forking_thread(struct fst_arena *a)
 {
@@ -47,61 +54,62 @@ static struct fst_thread *forking_thread(struct fst_arena *a)
     return NULL;
 }
 
-/* Set SHARED, unless another thread has dropped the object meanwhile: a private drop takes no mutex. One under way may overwrite it: then no
- * Block of the child's speaks for the copied entry, and it goes with the child. */
-static bool share(uint64_t *word, uint64_t entry)
-{
-    uint64_t seen = word ? fst_load_acquire(word) : 0;
-    while ((seen & FST_WORD_ALLOCATED) && fst_entry_matches(entry, seen)) {
-#ifdef FST_MUTANT_FORK_NOT_SHARED
-        return true;
-#endif
-        if ((seen & FST_WORD_SHARED) || fst_cas64(word, &seen, seen | FST_WORD_SHARED))
-            return true;
-    }
-    return false;
-}
-
 /* Under the table's mutex, so that shared entries are still. */
-static bool copy_entries(struct fst_arena *a, uint32_t slot)
+static int copy_entries(struct fst_arena *a, uint32_t slot)
 {
     const uint64_t *from = fst_entries_of(a, a->slot);
     uint64_t *to = fst_entries_of(a, slot);
     uint32_t top = a->refs->top;
-    if (fst_table_commit_entries(a, slot, top))
-        return false;
+    int rc = fst_table_commit_entries(a, slot, top);
+    if (rc)
+        return rc;
     fst_store_release(&fst_process_at(a, slot)->entry_top, top);
     for (uint32_t i = 0; i < top; i++) {
         uint64_t entry = fst_load_acquire(&from[i]);
-        if (fst_entry_state(entry) != FST_ENTRY_LIVE || fst_refs_owners(a, i) == 0)
+        if (fst_entry_state(entry) != FST_ENTRY_LIVE || fst_refs_own_owners(a, i) == 0)
             continue;
-        if (share(fst_word_of(a, fst_entry_oid(entry)), entry))
+        /* Another thread may have dropped the object meanwhile, or be about to: then no Block of the child's speaks for the copied
+         * entry, and it goes with the child. */
+        if (fst_refs_mark_shared(a, entry))
             fst_store_release(&to[i], entry);
     }
-    return true;
+    return FST_OK;
+}
+
+/* A lock and a page for heirs of the child's own, a slot, and in it what we hold. FST_OK, or why not. */
+static int give_place(struct carried *c)
+{
+    struct fst_arena *a = c->arena;
+    c->lock.fd = fst_file_reopen(a);
+    if (c->lock.fd < 0)
+        return fst_fail_errno(FST_CLOSED, errno, "%s", fst_file_lost(a, errno));
+    int rc = fst_process_claim(a, c->lock.fd, &c->slot);
+    if (rc)
+        return rc;
+    c->lock.mark = FST_LOCK_ALIVE + c->slot;
+    /* From here on a failure leaves the slot JOINING without its lock: a batch buries it. */
+    if (!fst_description_keep(&c->lock, true))
+        return fst_fail_errno(FST_OS, errno, "no page of address space is left");
+    rc = fst_heirs_prepare(a, c->slot, &c->heirs);
+    if (rc == FST_OK && !fst_description_inherit(&c->heirs))
+        rc = fst_fail_errno(FST_OS, errno, "no page of address space can be passed on");
+    return rc ? rc : copy_entries(a, c->slot);
 }
 
 static void carry(struct carried *c)
 {
     struct fst_arena *a = c->arena;
-    c->lock = (struct fst_description){.fd = -1};
     if (!a->usable)
         return;
-    struct fst_description lock = {.fd = fst_file_reopen(a)};
-    if (lock.fd < 0)
-        return;
-    if (fst_process_claim(a, lock.fd, &c->slot)) {
-        fst_file_drop(a, &lock);
-        return;
-    }
-    lock.mark = FST_LOCK_ALIVE + c->slot;
-    if (!fst_description_keep(&lock, true) || !copy_entries(a, c->slot)) {
-        fst_file_drop(a, &lock); /* the slot is JOINING without its lock: a batch buries it */
+    if (give_place(c)) {
+        snprintf(c->refused, sizeof c->refused, "%s", fst_last_error());
+        fst_file_drop(a, &c->lock);
+        fst_description_unmap(&c->heirs);
+        fst_heirs_keep(a);
         return;
     }
     fst_process_publish(a, c->slot, a->readonly);
     fst_store_relaxed(&fst_process_at(a, c->slot)->pid, 0); /* the child says who it is; when the fork fails, nobody has died */
-    c->lock = lock;
     c->thread = forking_thread(a);
     if (c->thread && fst_thread_slot_claim(a, c->slot, &c->thread_slot) == FST_OK) {
         c->has_thread_slot = true;
@@ -121,8 +129,12 @@ static void before(void)
     for (struct fst_arena *a = fst_attachments; a; a = a->next) {
         struct carried *c = calloc(1, sizeof *c);
         pthread_mutex_lock(&a->refs->mutex);
-        if (!c)
+        if (!c) {
+            if (a->usable)
+                fst_heirs_keep(a);
             continue;
+        }
+        c->lock.fd = c->heirs.fd = -1;
         c->arena = a;
         c->next = carried;
         carried = c;
@@ -141,13 +153,18 @@ static void forget(void)
 
 static void in_parent(void)
 {
-    for (struct carried *c = carried; c; c = c->next)
+    for (struct carried *c = carried; c; c = c->next) {
+        fst_description_unmap(&c->heirs);
         fst_file_drop(c->arena, &c->lock);
+    }
     for (struct fst_arena *a = fst_attachments; a; a = a->next)
         pthread_mutex_unlock(&a->refs->mutex);
     pthread_mutex_unlock(&fst_local_mutex);
-    for (struct fst_arena *a = fst_attachments; a; a = a->next)
+    for (struct fst_arena *a = fst_attachments; a; a = a->next) {
         fst_reaper_resume(a);
+        if (fst_heirs_any(a))
+            fst_reaper_watch(a); /* it asks whether they are gone */
+    }
     forget();
     pthread_mutex_unlock(&fst_open_mutex);
 }
@@ -181,6 +198,7 @@ static void adopt_threads(struct fst_arena *a, const struct carried *c)
 
 static void adopt(struct fst_arena *a, struct carried *c)
 {
+    bool had = a->usable;
     fst_file_forked(a);
     if (c)
         a->lock = c->lock;
@@ -189,10 +207,15 @@ static void adopt(struct fst_arena *a, struct carried *c)
     a->usable = a->lock.fd >= 0;
     if (a->usable) /* it is a mapping of its own, so this cannot fail; if it did, we would look alive for as long as our children */
         fst_description_private(&a->lock);
-    if (!a->usable) {
+    if (!a->usable) { /* the page for heirs stays: it says that we are here */
+        if (had) {
+            snprintf(a->refused, sizeof a->refused, "%s", c && c->refused[0] ? c->refused : "out of memory");
+            fst_unusable++;
+        }
         adopt_threads(a, c);
         return;
     }
+    fst_heirs_forked(a, &c->heirs);
     a->slot = c->slot;
     a->self = fst_process_at(a, c->slot);
     a->entries = fst_entries_of(a, c->slot);

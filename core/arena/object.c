@@ -495,6 +495,9 @@ int fst_free(fst_arena *a, const struct fst_ref *ref)
 {
     if (a->readonly)
         return fst_fail(FST_READONLY, "the arena is attached read-only");
+    int rc = a->usable ? FST_OK : fst_thread_usable(a);
+    if (rc)
+        return rc;
     uint64_t *word = fst_word_of(a, ref->oid);
     if (!word)
         return gone_word(a, ref->oid);
@@ -525,6 +528,9 @@ static void note_shared(struct fst_arena *a, uint64_t oid)
 
 int fst_handle_of(fst_arena *a, const struct fst_ref *ref, struct fst_handle *out)
 {
+    int rc = a->usable ? FST_OK : fst_thread_usable(a);
+    if (rc)
+        return rc;
     uint64_t *word = fst_word_of(a, ref->oid);
     if (!word)
         return gone_word(a, ref->oid);

@@ -9,6 +9,7 @@
 #include "platform/error.h"
 #include "platform/futex.h"
 #include "platform/liveness.h"
+#include "region/file.h"
 #include "region/lock.h"
 #include "region/table.h"
 
@@ -127,12 +128,22 @@ bool fst_process_unmissed(const struct fst_process *p)
     return !p->pid || (fst_load_relaxed(&p->flags) & (FST_PROCESS_LEFT | FST_PROCESS_FORKED));
 }
 
+bool fst_process_has_heirs(struct fst_arena *a, uint32_t slot)
+{
+#ifdef FST_MUTANT_BURY_HEIRS
+    return false;
+#endif
+    return fst_file_find(a, FST_LOCK_HEIRS + (off_t)slot * FST_HEIRS_BYTES, FST_HEIRS_BYTES) >= 0;
+}
+
 bool fst_process_any_dead(struct fst_arena *a)
 {
     uint32_t top = fst_process_top(a);
     for (uint32_t slot = 0; slot < top; slot++) {
         uint64_t state = fst_load_acquire(&fst_process_at(a, slot)->state);
-        if (fst_state(state) != FST_PROCESS_FREE && !fst_slot_alive(a, slot, fst_lock_generation(state)))
+        /* One that is DEAD for longer waits for its heirs (refs/heirs.h). */
+        if (fst_state(state) != FST_PROCESS_FREE && !fst_slot_alive(a, slot, fst_lock_generation(state)) &&
+            !(fst_state(state) == FST_PROCESS_DEAD && fst_process_has_heirs(a, slot)))
             return true;
     }
     return false;

@@ -36,6 +36,10 @@ bool fst_process_is_still(const struct fst_arena *a, uint32_t slot, uint64_t sta
  * exec, which looks like a death to the kernel. */
 bool fst_process_unmissed(const struct fst_process *p);
 
+/* Do forked children of the slot's process live that have no place of their own (refs/heirs.h)? It may
+ * be dead itself. */
+bool fst_process_has_heirs(struct fst_arena *a, uint32_t slot);
+
 /* Is there a slot whose owner is dead, and that nobody has buried yet? Asks the kernel for each, a microsecond. */
 bool fst_process_any_dead(struct fst_arena *a);
 

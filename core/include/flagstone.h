@@ -92,8 +92,13 @@ void fst_arena_unref(fst_arena *arena);
  * removes the arena", but keep mappings and references, because other threads may still look at them. */
 void fst_leave_all(void);
 
-/* Does this process still have the arena attached after fork? (An attachment that could not be carried over is dead.) */
+/* Does this process still have the arena attached after fork? (An attachment that could not be
+ * carried over is dead; what was inherited through it stays as it is, and is not to be used.) */
 bool fst_arena_usable(const fst_arena *arena);
+/* FST_OK; or FST_CLOSED, and why it could not be carried over. */
+int fst_arena_refused(const fst_arena *arena);
+/* How many such attachments this process has: 0 nearly always. Changes only at a fork. */
+extern uint32_t fst_unusable;
 
 struct fst_arena_info {
     uint8_t uuid[16];

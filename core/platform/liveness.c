@@ -31,6 +31,11 @@ bool fst_description_private(const struct fst_description *d)
     return madvise(d->page, (size_t)sysconf(_SC_PAGESIZE), MADV_DONTFORK) == 0;
 }
 
+bool fst_description_inherit(const struct fst_description *d)
+{
+    return madvise(d->page, (size_t)sysconf(_SC_PAGESIZE), MADV_DOFORK) == 0;
+}
+
 void fst_description_unmap(struct fst_description *d)
 {
     if (d->page)

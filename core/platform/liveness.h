@@ -20,6 +20,8 @@
 
 #define FST_LOCK_ALIVE   ((off_t)1 << 60)
 #define FST_LOCK_PRESENT (((off_t)1 << 60) + (1 << 20))
+#define FST_LOCK_HEIRS   (((off_t)1 << 60) + (2 << 20)) /* see refs/heirs.h: some for each slot */
+#define FST_HEIRS_BYTES  64
 #define FST_LOCK_MARK    ((off_t)1 << 61) /* a byte that a description is told by, far from all others */
 
 /* A new open file description of the same file, close-on-exec, so that its locks are nobody else's. -1 and errno on failure. */
@@ -40,8 +42,9 @@ bool fst_description_keep(struct fst_description *d, bool inherited);
 /* Does fd, which is a descriptor of the file, stand for the kept description? Its own lock does not show through itself. */
 bool fst_description_is(const struct fst_description *d, int fd);
 
-/* From now on forked children do not have it. */
+/* From now on forked children do not have it; or they do. */
 bool fst_description_private(const struct fst_description *d);
+bool fst_description_inherit(const struct fst_description *d);
 
 /* Let go of the page, and with it of the locks, if no number is left. */
 void fst_description_unmap(struct fst_description *d);

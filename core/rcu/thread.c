@@ -118,7 +118,11 @@ int fst_thread_usable(const struct fst_arena *a)
 {
     if (a->usable)
         return fst_verdict(a, FST_OK);
-    return fst_fail(FST_CLOSED, "this process has no slot in the arena: it was forked when none was free; open the arena again");
+    return fst_fail(
+        FST_CLOSED,
+        "the arena did not come along over the fork, for this process could not be given a place in it: %s. Open it again here; "
+        "what this process inherited of it can only be looked at through views made before",
+        a->refused);
 }
 
 void fst_thread_uses(struct fst_arena *a)

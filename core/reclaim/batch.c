@@ -10,6 +10,7 @@
 #include "reclaim/bury.h"
 #include "reclaim/message.h"
 #include "refs/claim.h"
+#include "refs/heirs.h"
 #include "refs/inflight.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
@@ -99,12 +100,14 @@ static void splice_process(struct fst_batch *b, uint32_t slot)
         return;
     b->spliced[slot / 64] |= 1ull << (slot % 64);
     fst_swap32(&p->dropped, 0); /* a drop from here on kicks again */
+    /* What it kept for forked children without a place stays until they are gone. */
+    bool heirs = state == FST_PROCESS_DEAD && fst_process_has_heirs(b->a, slot);
     uint64_t *entries = fst_entries_of(b->a, slot);
     uint32_t top = fst_entry_top(b->a, slot);
     for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
         uint64_t seen = fst_load_acquire(&entries[i]);
         uint32_t is = fst_entry_state(seen);
-        bool take = is == FST_ENTRY_DROPPED || (is == FST_ENTRY_LIVE && state == FST_PROCESS_DEAD);
+        bool take = is == FST_ENTRY_DROPPED || (is == FST_ENTRY_LIVE && state == FST_PROCESS_DEAD && !heirs);
         if (take && !fst_cas64(&entries[i], &seen, (seen & ~FST_ENTRY_STATE) | FST_ENTRY_TAKEN))
             continue; /* its owner took it back */
         if (!take && is != FST_ENTRY_TAKEN)
@@ -259,6 +262,7 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     struct fst_superblock *sb = a->sb;
     if (fst_is_damaged(a))
         return fst_damage(a);
+    fst_heirs_ask(a);
     if (fst_trylock(a, &sb->reaper_lock) == FST_TRY_BUSY)
         return fst_fail(FST_BUSY, "another batch is running");
     if (options->drops_only && fst_load_relaxed(&sb->batch_dirty)) {

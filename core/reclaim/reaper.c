@@ -15,6 +15,7 @@
 #include "reclaim/batch.h"
 #include "reclaim/message.h"
 #include "reclaim/pressure.h"
+#include "refs/heirs.h"
 #include "refs/reftable.h"
 #include "region/file.h"
 #include "teardown/cgroup.h"
@@ -158,6 +159,7 @@ static void *loop(void *argument)
         }
         if (served)
             continue;
+        fst_heirs_ask(a);
         uint32_t kick = fst_own_swap32(&r->kick, KICK_NONE);
         fst_own_store_relaxed(&a->refs->fresh, 0);
         fst_own_store_relaxed(&r->bytes, 0);

@@ -286,26 +286,84 @@ uint32_t fst_refs_find_past(struct fst_arena *a, uint64_t oid)
     return found;
 }
 
+/* LIVE becomes DROPPED. Under the mutex. */
+static void drop_entry(struct fst_arena *a, uint32_t entry)
+{
+    uint64_t word = fst_load_relaxed(entry_at(a, entry));
+#ifdef FST_MUTANT_DROP_TO_EMPTY
+    fst_store_release(entry_at(a, entry), 0);
+#else
+    fst_store_release(entry_at(a, entry), (word & ~FST_ENTRY_STATE) | FST_ENTRY_DROPPED);
+#endif
+    if (!indexed(a, entry))
+        index_add(a, entry, fst_entry_oid(word));
+    queue_add(a->refs, entry);
+}
+
 bool fst_refs_drop(struct fst_arena *a, uint32_t entry)
 {
     struct fst_refs *r = a->refs;
     pthread_mutex_lock(&r->mutex);
     /* PAIR(last-owner): what this owner did with the object comes before what the last one does with it. */
-    bool last = (fst_own_count_down32(&a->counts[entry]) & ~FST_COUNT_INDEXED) == 0;
+    bool last = (fst_own_count_down32(&a->counts[entry]) & ~FST_COUNT_FLAGS) == 0;
     if (last) {
-        uint64_t word = fst_load_relaxed(entry_at(a, entry));
-#ifdef FST_MUTANT_DROP_TO_EMPTY
-        fst_store_release(entry_at(a, entry), 0);
-#else
-        fst_store_release(entry_at(a, entry), (word & ~FST_ENTRY_STATE) | FST_ENTRY_DROPPED);
-#endif
-        if (!indexed(a, entry))
-            index_add(a, entry, fst_entry_oid(word));
-        queue_add(r, entry);
+        drop_entry(a, entry);
         harvest(a, 2);
     }
     pthread_mutex_unlock(&r->mutex);
     return last;
+}
+
+bool fst_refs_mark_shared(struct fst_arena *a, uint64_t entry)
+{
+    uint64_t *word = fst_word_of(a, fst_entry_oid(entry)), seen = word ? fst_load_acquire(word) : 0;
+    while ((seen & FST_WORD_ALLOCATED) && fst_entry_matches(entry, seen)) {
+#ifdef FST_MUTANT_FORK_NOT_SHARED
+        return true;
+#endif
+        if ((seen & FST_WORD_SHARED) || fst_cas64(word, &seen, seen | FST_WORD_SHARED))
+            return true;
+    }
+    return false;
+}
+
+uint32_t fst_refs_keep(struct fst_arena *a, uint32_t turn)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < a->refs->top; i++) {
+        uint64_t entry = fst_load_acquire(entry_at(a, i));
+        if (fst_entry_state(entry) != FST_ENTRY_LIVE || fst_refs_own_owners(a, i) == 0 ||
+            (fst_load_relaxed(&a->counts[i]) & FST_COUNT_KEPT(turn)) || !fst_refs_mark_shared(a, entry))
+            continue;
+        fst_own_count_up32(&a->counts[i]);
+        fst_own_set_bits32(&a->counts[i], FST_COUNT_KEPT(turn));
+        kept++;
+    }
+    return kept;
+}
+
+/* One owner less, which was such a child. True: it was the last. */
+static bool let_go(struct fst_arena *a, uint32_t entry, uint32_t turn)
+{
+    if (!(fst_load_relaxed(&a->counts[entry]) & FST_COUNT_KEPT(turn)))
+        return false;
+    fst_own_clear_bits32(&a->counts[entry], FST_COUNT_KEPT(turn));
+    return (fst_own_count_down32(&a->counts[entry]) & ~FST_COUNT_FLAGS) == 0;
+}
+
+bool fst_refs_let_go(struct fst_arena *a, uint32_t turn)
+{
+    bool dropped = false;
+    pthread_mutex_lock(&a->refs->mutex);
+    for (uint32_t i = 0; i < a->refs->top; i++) {
+        if (!let_go(a, i, turn) || fst_entry_state(fst_load_relaxed(entry_at(a, i))) != FST_ENTRY_LIVE)
+            continue;
+        drop_entry(a, i);
+        dropped = true;
+    }
+    a->heirs.kept[turn] = 0;
+    pthread_mutex_unlock(&a->refs->mutex);
+    return dropped;
 }
 
 void fst_refs_hold(struct fst_arena *a, uint32_t entry)
@@ -332,8 +390,12 @@ void fst_refs_rebuild(struct fst_arena *a)
     r->pool_count = r->live = r->fresh = 0;
     /* Of what goes on as it was nothing is written: each page would be copied. */
     for (uint32_t i = r->top; i-- > 0;) {
+        bool last = let_go(a, i, 0);
+        last |= let_go(a, i, 1);
         if (fst_load_relaxed(entry_at(a, i))) {
             count_live(r, 1);
+            if (last) /* it was our parent's for others than us */
+                drop_entry(a, i);
             continue;
         }
         if (indexed(a, i))

@@ -23,6 +23,9 @@
  * owner reads it without, and need not where the word is neither HANDED nor SHARED: then it is the only one. A thread's free entry has 1
  * already, for whoever takes it next. */
 #define FST_COUNT_INDEXED 0x80000000u
+/* Two more: one of the owners is a forked child without a place in the arena (refs/heirs.h). */
+#define FST_COUNT_KEPT(turn) (0x20000000u << (turn))
+#define FST_COUNT_FLAGS      0xe0000000u
 
 struct fst_local {
     uint64_t oid;        /* of the object it is indexed by: the entry itself may be EMPTY already */
@@ -48,7 +51,7 @@ struct fst_refs {
 
 static inline uint32_t fst_refs_owners(const struct fst_arena *a, uint32_t entry)
 {
-    return fst_load_relaxed(&a->counts[entry]) & ~FST_COUNT_INDEXED;
+    return fst_load_relaxed(&a->counts[entry]) & ~FST_COUNT_FLAGS;
 }
 
 int fst_refs_create(struct fst_arena *a);
@@ -103,6 +106,22 @@ uint32_t fst_refs_find_past(struct fst_arena *a, uint64_t oid);
 
 /* One owner more. */
 void fst_refs_hold(struct fst_arena *a, uint32_t entry);
+
+/* Set SHARED, unless the entry's object is gone: a private drop takes no mutex. */
+bool fst_refs_mark_shared(struct fst_arena *a, uint64_t entry);
+
+/* For the children that have flag `turn`: each object that we hold has an owner more, and is SHARED, so
+ * that no thread frees it without asking. How many. Under the mutex. */
+uint32_t fst_refs_keep(struct fst_arena *a, uint32_t turn);
+/* They are gone. True: something is DROPPED by that. */
+bool fst_refs_let_go(struct fst_arena *a, uint32_t turn);
+
+/* Owners that are not such children. */
+static inline uint32_t fst_refs_own_owners(const struct fst_arena *a, uint32_t entry)
+{
+    uint32_t count = fst_load_relaxed(&a->counts[entry]);
+    return (count & ~FST_COUNT_FLAGS) - !!(count & FST_COUNT_KEPT(0)) - !!(count & FST_COUNT_KEPT(1));
+}
 
 /* In a forked child: take out of these what its table has not. What it has stays as it is. */
 void fst_refs_rebuild(struct fst_arena *a);

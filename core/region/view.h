@@ -19,6 +19,15 @@ struct fst_batch;  /* reclaim/batch.h: what a batch run by this process remember
 
 #define FST_QUOTA_GROUPS 64u
 
+/* Children of this process that have no place in the arena: refs/heirs.h. */
+struct fst_heirs {
+    struct fst_description now; /* what the next of them inherits; no number */
+    off_t before;               /* the byte of the one before */
+    uint32_t turn;              /* which flag of entries is for those who inherit `now` */
+    uint32_t kept[2];           /* entries with each flag */
+    uint32_t asking;
+};
+
 struct fst_arena {
     struct fst_superblock *sb; /* the control region's start */
     uint8_t *data;
@@ -38,6 +47,8 @@ struct fst_arena {
     bool readonly;
     bool synchronous;  /* see fst_destroy_synchronously */
     bool usable;       /* false in a forked child that could not be given a slot */
+    char refused[200]; /* why it could not */
+    struct fst_heirs heirs;
     uint32_t slot;     /* our process slot */
     uint32_t slot_low; /* its generation's low bits, as they stand in lock words */
     /* How many messages of a group this process may send before it counts: refs/quota.h */

@@ -65,6 +65,8 @@ cdef extern from "flagstone.h" nogil:
 
     int fst_arena_get_info(fst_arena *arena, fst_arena_info *out)
     int fst_arena_fd(fst_arena *arena)
+    int fst_arena_refused(const fst_arena *arena)
+    uint32_t fst_unusable
 
     struct fst_peek:
         uint8_t uuid[16]

@@ -364,6 +364,8 @@ cdef class Block:
     cdef int use(self) except -1:
         if load(&self.freed) or not load(&self.life):
             raise Closed("this Block was freed")
+        if fst_unusable:  # nearly never
+            _check(fst_arena_refused((<Attachment>self._attachment).ptr))
         return 0
 
     cdef int export(self) except -1:
@@ -820,6 +822,10 @@ cdef class Attachment:
     @property
     def usable(self):
         return fst_arena_usable(self.ptr)
+
+    def require_usable(self):
+        """`Closed`, with the reason, where `usable` is false."""
+        _check(fst_arena_refused(self.ptr))
 
     @property
     def address(self):
@@ -1470,8 +1476,8 @@ cdef class Link:
         a fork.
         """
         cdef Attachment attachment = self.get()
-        if not fst_arena_usable(attachment.ptr):
-            raise Closed("the arena did not come along over the fork: open it again here")
+        if fst_unusable:
+            _check(fst_arena_refused(attachment.ptr))
         return attachment
 
     def resolve(self, handle):
@@ -1710,7 +1716,10 @@ cdef class ReadSection:
         return self
 
     def __exit__(self, kind, value, traceback):
-        if fst_read_unlock(self.attachment.ptr) != FST_OK:
+        cdef int status = fst_read_unlock(self.attachment.ptr)
+        if status == FST_CLOSED:
+            raise _error(status)
+        if status != FST_OK:
             raise RuntimeError(_text(fst_last_error()))
 
 

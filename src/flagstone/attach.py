@@ -94,12 +94,15 @@ def attach(locator: Locator, *, readonly: bool = False) -> Attachment:
 
     Raises:
         StaleHandle: the arena is gone.
+        Closed: it is anonymous, and did not come along over the fork.
         FlagstoneError: it is anonymous and has not come to this process.
     """
     uuid, path, descriptor = locator
     attachment = _known.get(uuid)
     if attachment is not None and attachment.usable:
         return attachment
+    if attachment is not None and path is None and descriptor is None:
+        attachment.require_usable()
     with _lock:
         _leave_at_the_end()
         attachment = Attachment.find(uuid)
