@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from flagstone import _core, attach, notices, rcu, snapshot
+from flagstone import _core, attach, notices, observe, rcu
 from flagstone._core import Attachment, Block, Handle, Link, ReadSection
 from flagstone.block import alloc_bytes, put
 from flagstone.cache import Cache, caches_of, open_cache
@@ -180,7 +180,7 @@ class Arena:
     def in_flight(self, older_than: float = 0.0) -> list[InFlight]:
         """What was pickled at least `older_than` seconds ago and never taken, the oldest first."""
         attachment = self._link.attachment
-        return snapshot.in_flight(attachment, parse_seconds(older_than, "older_than"))
+        return observe.in_flight(attachment, parse_seconds(older_than, "older_than"))
 
     def drop_in_flight(
         self,
@@ -255,11 +255,11 @@ class Arena:
     def snapshot(self) -> ArenaSnapshot:
         """A frozen picture of everything: memory, processes, caches, groups, what is in flight."""
         notices.tell(self._link.attachment)
-        return snapshot.snapshot(self._link.attachment, self.name)
+        return observe.snapshot(self._link.attachment, self.name)
 
     def slabinfo(self) -> str:
         """The caches in the format of `/proc/slabinfo`, version 2.1."""
-        return snapshot.slabinfo(snapshot.caches(self._link.attachment))
+        return observe.slabinfo(observe.caches(self._link.attachment))
 
     @property
     def name(self) -> str | None:
@@ -332,7 +332,7 @@ class Arena:
         `snapshot().processes` also has the dead ones that no batch has buried yet.
         """
         notices.tell(self._link.attachment)
-        return [one for one in snapshot.processes(self._link.attachment) if one.alive]
+        return [one for one in observe.processes(self._link.attachment) if one.alive]
 
     # ---- leaving
 

@@ -26,9 +26,10 @@ from flagstone.format import descr_of, make_format
 from flagstone.group import Group, load_group, look
 from flagstone.memory import allocate
 from flagstone.names import arena_name, text
+from flagstone.observe import SIZE_CLASS
 from flagstone.part import item, make_part
 from flagstone.sizes import format_size
-from flagstone.snapshot import SIZE_CLASS, Holder
+from flagstone.snapshot import Holder
 from flagstone.weak import make_weak
 
 if TYPE_CHECKING:

@@ -21,8 +21,9 @@ from flagstone.errors import (
 from flagstone.format import format_text, make_format, parse_format
 from flagstone.memory import allocate
 from flagstone.names import object_name, text
+from flagstone.observe import cache_flags, cache_stats
 from flagstone.sizes import Size, exact_size, format_size, parse_seconds, parse_size
-from flagstone.snapshot import CacheStats, cache_flags, cache_stats
+from flagstone.snapshot import CacheStats
 from flagstone.teardown import Teardown
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from flagstone.cache import Cache, caches_in
 from flagstone.cgroup import cgroup_folder
 from flagstone.errors import Closed, FlagstoneError, GroupMismatch
 from flagstone.names import Name, object_name, text
+from flagstone.observe import GROUP_STATES, group_limit
 from flagstone.sizes import (
     FOREVER,
     Size,
@@ -21,7 +22,7 @@ from flagstone.sizes import (
     parse_size,
     to_nanoseconds,
 )
-from flagstone.snapshot import GROUP_STATES, GroupEvents, group_limit
+from flagstone.snapshot import GroupEvents
 from flagstone.teardown import Teardown
 
 if TYPE_CHECKING:

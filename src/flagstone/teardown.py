@@ -6,9 +6,10 @@ import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from flagstone.observe import keepers
 from flagstone.rcu import SLICE, barrier, refuse_in_section
 from flagstone.sizes import format_size, parse_seconds, to_nanoseconds
-from flagstone.snapshot import Keeper, keepers
+from flagstone.snapshot import Keeper
 
 if TYPE_CHECKING:
     from flagstone._core import Attachment, Link

@@ -31,7 +31,7 @@ PYTHON_LAYERS = [
     ["notices"],
     ["_core"],
     ["format", "picture", "rcu"],
-    ["attach", "bound", "memory", "snapshot", "teardown"],
+    ["attach", "bound", "memory", "observe", "snapshot", "teardown"],
     ["cache"],
     ["group"],
     ["part", "weak"],

@@ -1,0 +1,318 @@
+"""Reading an arena: what its pictures (`snapshot.py`) show is looked up here, and nothing changes.
+
+Each number was true at some moment of the look; what goes meanwhile is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from flagstone import _core
+from flagstone.errors import ArenaCorrupted, Closed
+from flagstone.format import parse_format
+from flagstone.names import text
+from flagstone.sizes import FOREVER, to_nanoseconds
+from flagstone.snapshot import (
+    ArenaSnapshot,
+    Batch,
+    Burial,
+    CacheInfo,
+    CacheStats,
+    ChildCounts,
+    GroupEvents,
+    GroupInfo,
+    InFlight,
+    Keeper,
+    LockHold,
+    ProcessInfo,
+    Sender,
+)
+
+if TYPE_CHECKING:
+    from flagstone._core import Attachment
+
+PAGE: Final = 4096
+SIZE_CLASS: Final = 4
+_CACHE_FLAGS: Final = {1: "typesafe_by_rcu", 2: "no_merge", SIZE_CLASS: "size_class"}
+_CACHE_STATES: Final = {1: "live", 3: "ended", 4: "alias", 6: "retired"}
+_CGROUP: Final = 2
+GROUP_STATES: Final = {1: "live", 2: "closed", 3: "destroyed"}
+
+
+def processes(attachment: Attachment) -> list[ProcessInfo]:
+    """The processes that have the arena attached."""
+    return [
+        ProcessInfo(
+            slot=one["slot"],
+            pid=one["pid"],
+            uid=one["uid"],
+            alive=one["alive"],
+            is_self=one["self"],
+            readonly=one["readonly"],
+            command=text(one["command"]),
+            arguments=text(one["arguments"]),
+            started=one["started"] / 1e9,
+            references=one["references"],
+            dropped=one["dropped"],
+            bytes=one["bytes"],
+            threads=one["threads"],
+        )
+        for one in attachment.processes()
+    ]
+
+
+def burials(attachment: Attachment) -> list[Burial]:
+    """The last deaths, the newest first."""
+    return [
+        Burial(
+            number=one["number"],
+            pid=one["pid"],
+            uid=one["uid"],
+            command=text(one["command"]),
+            noticed=one["noticed_at"] / 1e9,
+            finished=one["finished_at"] / 1e9 or None,
+            reaper=one["reaper"],
+            objects=one["objects"],
+            bytes=one["bytes"],
+            groups=one["groups"],
+        )
+        for one in attachment.burials()
+    ]
+
+
+def last_batches(attachment: Attachment) -> list[Batch]:
+    """The last batches, the newest first."""
+    return [
+        Batch(
+            number=one["number"],
+            groups=one["groups"],
+            children=one["children"],
+            objects=one["objects"],
+            bytes=one["bytes"],
+            began=one["began"] / 1e9,
+            seconds=one["duration"] / 1e9,
+            waited=one["grace_ns"] / 1e9,
+        )
+        for one in attachment.batches()
+    ]
+
+
+def keepers(
+    attachment: Attachment, *, group: int | None = None, cache: int | None = None
+) -> list[Keeper]:
+    """Who keeps what has ended, the longest first; only of one group and those below it, or of
+    one cache.
+    """
+    found = attachment.keepers() if cache is None else attachment.cache_keepers(cache)
+    if group is not None:
+        found = [one for one in found if _is_below(attachment, one["group"], group)]
+    return sorted((_keeper(attachment, one) for one in found), key=lambda one: -one.seconds)
+
+
+def _is_below(attachment: Attachment, group: int, top: int) -> bool:
+    seen: set[int] = set()
+    while group != top and group not in seen:  # the parent of the root is the root
+        seen.add(group)
+        try:
+            group = attachment.group_info(group)["parent"]
+        except Closed:  # released meanwhile
+            return False
+    return group == top
+
+
+def _keeper(attachment: Attachment, one: Mapping[str, Any]) -> Keeper:
+    names: dict[tuple[bool, int], str] = {}
+    return Keeper(
+        group=_name_of(attachment, names, True, one["group"]),
+        pid=one["pid"] or None,
+        command=text(one["command"]),
+        references=one["references"],
+        bytes=one["bytes"],
+        seconds=one["ended_ns"] / 1e9,
+    )
+
+
+def _hold(lock: bytes, nanoseconds: int) -> LockHold | None:
+    return LockHold(text(lock), nanoseconds / 1e9) if nanoseconds else None
+
+
+def cache_stats(info: Mapping[str, Any]) -> CacheStats:
+    """How full a cache is."""
+    return CacheStats(
+        info["slabs"], info["objects"], info["allocated"], info["bytes"], info["children"]
+    )
+
+
+def cache_flags(flags: int) -> frozenset[str]:
+    """Names of the flags of a cache."""
+    return frozenset(name for bit, name in _CACHE_FLAGS.items() if flags & bit)
+
+
+def caches(attachment: Attachment) -> list[CacheInfo]:
+    """All caches: size classes, aliases and ended ones too."""
+    infos = _still_there(attachment.cache_info, attachment.cache_ids())
+    names = {info["id"]: text(info["name"]) for info in infos}
+    return [_cache(info, names) for info in infos]
+
+
+def _cache(info: Mapping[str, Any], names: Mapping[int, str]) -> CacheInfo:
+    try:
+        form = parse_format(text(info["format"]))
+    except ArenaCorrupted:  # a picture of a damaged arena is wanted all the more
+        form = None
+    merged = info["merged_into"]
+    return CacheInfo(
+        id=info["id"],
+        name=names[info["id"]],
+        dtype=None if form is None else str(form.dtype),
+        shape=None if form is None else form.shape,
+        size=info["size"],
+        align=info["align"],
+        stride=info["stride"],
+        flags=cache_flags(info["flags"]),
+        state=_CACHE_STATES.get(info["state"], "changing"),
+        merged_into=None if merged == info["id"] else names.get(merged, f"#{merged & 0xFFFFFFFF}"),
+        aliases=info["aliases"],
+        stats=cache_stats(info),
+    )
+
+
+def group_limit(limit: int) -> int | None:
+    """A limit, or None where there is none."""
+    return None if limit == FOREVER else limit
+
+
+def groups(attachment: Attachment) -> list[GroupInfo]:
+    """All groups, the root group first."""
+    root = attachment.root_group
+    infos = _still_there(attachment.group_info, attachment.group_ids())
+    infos.sort(key=lambda info: info["id"] != root)
+    return [
+        GroupInfo(
+            id=info["id"],
+            parent=None if info["id"] == root else info["parent"],
+            name=text(info["name"]),
+            state=GROUP_STATES.get(info["state"], "changing"),
+            lasting=bool(info["flags"] & 1),
+            cgroup=attachment.group_cgroup(info["id"]) if info["flags"] & _CGROUP else None,
+            limit=group_limit(info["limit"]),
+            usage=info["usage"],
+            peak=info["peak"],
+            children=info["children"],
+            events=GroupEvents(info["limit_hits"], info["failed"], info["reclaims"]),
+        )
+        for info in infos
+    ]
+
+
+def in_flight(attachment: Attachment, older_than: float = 0.0) -> list[InFlight]:
+    """What was pickled at least `older_than` seconds ago and never taken; the oldest first."""
+    return _flying(attachment, older_than)[0]
+
+
+def _flying(attachment: Attachment, older_than: float) -> tuple[list[InFlight], tuple[Sender, ...]]:
+    names: dict[tuple[bool, int], str] = {}
+    cache = partial(_name_of, attachment, names, False)
+    group = partial(_name_of, attachment, names, True)
+    found, senders = attachment.in_flight(to_nanoseconds(older_than), InFlight, cache, group)
+    who = [Sender(*key, *total) for key, total in senders.items()]
+    return found, tuple(sorted(who, key=lambda one: -one.messages))
+
+
+def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
+    """Everything at once."""
+    info = attachment.info()
+    flying, senders = _flying(attachment, 0.0)
+    return ArenaSnapshot(
+        uuid=attachment.uuid.hex(),
+        name=name,
+        path=attachment.path,
+        capacity=info["capacity"],
+        used=info["used"],
+        committed=info["committed"],
+        control=info["control"],
+        created_at=info["created_at"],
+        readonly=info["readonly"],
+        lasting=info["lasting"],
+        unlinked=info["unlinked"],
+        batches=info["batches"],
+        grace_periods=info["grace_periods"],
+        released_objects=info["released_objects"],
+        released_bytes=info["released_bytes"],
+        deaths=info["deaths"],
+        last_batch=info["batch_last_ns"] / 1e9,
+        stalled=(
+            (info["stalled_pid"], info["stalled_tid"], info["stalled_ns"] / 1e9)
+            if info["stalled_pid"]
+            else None
+        ),
+        batch=(info["batch_pid"], info["batch_ns"] / 1e9) if info["batch_pid"] else None,
+        processes=tuple(processes(attachment)),
+        caches=tuple(caches(attachment)),
+        groups=tuple(groups(attachment)),
+        in_flight=tuple(flying),
+        senders=senders,
+        burials=tuple(burials(attachment)),
+        last_batches=tuple(last_batches(attachment)),
+        groups_waiting=info["groups_waiting"],
+        children=ChildCounts(**attachment.child_counts()),
+        keepers=tuple(keepers(attachment)),
+        longest_hold=_hold(info["hold_wall_lock"], info["hold_wall_ns"]),
+        longest_hold_cpu=_hold(info["hold_cpu_lock"], info["hold_cpu_ns"]),
+    )
+
+
+def slabinfo(infos: Iterable[CacheInfo]) -> str:
+    """The caches in the format of `/proc/slabinfo`, version 2.1; aliases are not listed, as
+    there.
+    """
+    lines = [
+        "slabinfo - version: 2.1",
+        "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>"
+        " : tunables <limit> <batchcount> <sharedfactor>"
+        " : slabdata <active_slabs> <num_slabs> <sharedavail>",
+    ]
+    for info in infos:
+        if info.state == "alias":
+            continue
+        stats = info.stats
+        slabs = max(stats.slabs, 1)
+        pages = math.ceil(stats.bytes / slabs / PAGE)
+        name = "_".join(info.name.split()) or "-"
+        lines.append(
+            f"{name:<17} {stats.allocated:6} {stats.objects:6} {info.size:6}"
+            f" {stats.objects // slabs:4} {pages:4} : tunables {0:4} {0:4} {0:4}"
+            f" : slabdata {stats.slabs:6} {stats.slabs:6} {0:6}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def now() -> float:
+    """Seconds since boot: the clock of `ProcessInfo.started`."""
+    return _core.now() / 1e9
+
+
+def _still_there(look: Any, ids: Iterable[int]) -> list[dict[str, Any]]:
+    found = []
+    for one in ids:
+        try:
+            found.append(look(one))
+        except Closed:  # released between the list and the look
+            continue
+    return found
+
+
+def _name_of(
+    attachment: Attachment, names: dict[tuple[bool, int], str], is_group: bool, ident: int
+) -> str:
+    key = (is_group, ident)
+    if key not in names:
+        look = attachment.group_info if is_group else attachment.cache_info
+        try:
+            names[key] = text(look(ident)["name"])
+        except Closed:
+            names[key] = f"#{ident & 0xFFFFFFFF}"
+    return names[key]
