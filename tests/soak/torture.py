@@ -586,6 +586,10 @@ class Worker:
         self.random = random.Random(number)
         for held in self.kept:
             held.history.append(f"inherited by {os.getpid()}")
+        if self.arena.closed:
+            self.without_a_place()
+            return
+        for held in self.kept:
             held.verify("inherited")
         self.run(self.random.randrange(60))
         if end == "kill":
@@ -594,6 +598,21 @@ class Worker:
             self.let_go()
         if end == "close":
             self.arena.close()
+
+    def without_a_place(self):
+        """Nothing could be had for it at the fork: views made before keep their bytes, and there is
+        no other way in.
+        """
+        for _ in range(self.random.randrange(60)):
+            for held in self.kept:
+                if isinstance(held.thing, flagstone.Block):
+                    try:
+                        held.verify("refused")
+                    except flagstone.Closed:
+                        continue
+                    raise Wrong(f"a Block of a child without a place: {', '.join(held.history)}")
+                held.verify("inherited without a place")
+            time.sleep(0.005)
 
 
 # What is done, and how often in proportion.
