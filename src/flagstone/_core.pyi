@@ -158,8 +158,17 @@ class Format:
     def nbytes(self) -> int: ...
     @property
     def travels(self) -> bool: ...
+    @property
+    def code(self) -> bytes | None: ...
+    @property
+    def order(self) -> str: ...
     def __new__(
-        cls, dtype: np.dtype[Any], shape: tuple[int, ...], travels: bool = False
+        cls,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        code: bytes | None = None,
+        fortran: bool = False,
+        travels: bool = False,
     ) -> Format: ...
 
 @final

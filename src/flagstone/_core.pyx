@@ -18,7 +18,7 @@ modules above, `install()`.
 
 cimport cython
 from cpython.buffer cimport (
-    PyBUF_F_CONTIGUOUS, PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE,
+    PyBUF_C_CONTIGUOUS, PyBUF_F_CONTIGUOUS, PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -251,7 +251,7 @@ cdef object _handle(fst_handle *value):
 @cython.final
 @cython.no_gc
 cdef class Format:
-    """What the bytes of an object mean: a dtype and a shape, C order. Immutable.
+    """What the bytes of an object mean: a dtype, a shape and an order. Immutable.
 
     `travels`: belongs to one Block (`put`) and not to its cache, so it goes into the pickle.
     """
@@ -262,13 +262,16 @@ cdef class Format:
     cdef readonly bint travels
     cdef uint64_t size
     cdef int ndim
+    cdef int flags        # of the array: in which order its elements lie
+    cdef int contiguous   # of PyBUF_*: what may be asked of a buffer of it
     cdef Py_ssize_t item
-    cdef bytes code       # PEP 3118, or None where it has no word for the dtype
-    cdef char *code_text  # into `code`
+    cdef readonly bytes code  # PEP 3118, or None where it has no word for the dtype
+    cdef char *code_text      # into `code`
     cdef Py_ssize_t dims[64]
     cdef Py_ssize_t strides[64]
 
-    def __cinit__(self, cnp.dtype dtype not None, tuple shape not None, bint travels=False):
+    def __cinit__(self, cnp.dtype dtype not None, tuple shape not None, bytes code=None,
+                  bint fortran=False, bint travels=False):
         if dtype.hasobject:
             raise TypeError(f"{dtype!r} holds Python objects: they mean nothing elsewhere")
         if len(shape) > 64:
@@ -280,17 +283,26 @@ cdef class Format:
         self.travels = travels
         self.item = dtype.itemsize
         self.ndim = len(shape)
+        self.flags = cnp.NPY_ARRAY_F_CONTIGUOUS if fortran else cnp.NPY_ARRAY_C_CONTIGUOUS
         cdef Py_ssize_t stride = self.item
-        cdef int i
-        for i in range(self.ndim - 1, -1, -1):
-            self.dims[i] = shape[i]
-            self.strides[i] = stride
-            stride *= self.dims[i]
-        try:
-            self.code = memoryview(np.empty((), dtype)).format.encode()
-            self.code_text = PyBytes_AS_STRING(self.code)
-        except (ValueError, BufferError):
-            self.code = None
+        cdef int i, at, long = 0
+        for i in range(self.ndim):
+            at = i if fortran else self.ndim - 1 - i
+            self.dims[at] = shape[at]
+            self.strides[at] = stride
+            stride *= self.dims[at]
+            long += self.dims[at] != 1
+        self.contiguous = (PyBUF_F_CONTIGUOUS if fortran else PyBUF_C_CONTIGUOUS) & ~PyBUF_STRIDES
+        if long < 2 or not self.size:
+            self.contiguous = (PyBUF_C_CONTIGUOUS | PyBUF_F_CONTIGUOUS) & ~PyBUF_STRIDES
+        self.code = code
+        if code is not None:
+            self.code_text = PyBytes_AS_STRING(code)
+
+    @property
+    def order(self):
+        """"C" or "F"."""
+        return "F" if self.flags == cnp.NPY_ARRAY_F_CONTIGUOUS else "C"
 
 
 @cython.final
@@ -420,6 +432,7 @@ cdef class Block:
         if self._format != NULL:
             dtype, ndim = (<Format>self._format).dtype, (<Format>self._format).ndim
             dims = <cnp.npy_intp *>(<Format>self._format).dims
+            flags = (<Format>self._format).flags
         if not (<Attachment>self._attachment).readonly:
             flags |= cnp.NPY_ARRAY_WRITEABLE
         if <size_t>self.ref.data % <size_t>dtype.alignment == 0:
@@ -494,13 +507,19 @@ cdef class Block:
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef Format format = self.format()
         cdef Attachment attachment = self.attachment()
+        cdef int asked
         if flags & PyBUF_WRITABLE and attachment is not None and attachment.readonly:
             raise BufferError("the arena is attached read-only")
         if format is not None:
             if flags & PyBUF_FORMAT and format.code is None:
                 raise BufferError(f"a buffer cannot describe {format.dtype!r}: use .array")
-            if format.ndim > 1 and flags & PyBUF_F_CONTIGUOUS == PyBUF_F_CONTIGUOUS:
-                raise BufferError("a Block is in C order")
+            # Who does not ask for strides takes it as in C order.
+            asked = flags & (PyBUF_C_CONTIGUOUS | PyBUF_F_CONTIGUOUS) & ~PyBUF_STRIDES
+            if flags & PyBUF_STRIDES != PyBUF_STRIDES:
+                asked = PyBUF_C_CONTIGUOUS & ~PyBUF_STRIDES
+            if asked & ~format.contiguous:
+                raise BufferError(f"this Block is in {format.order} order, which was not asked for:"
+                                  " use .array, or .array.T")
         self.export()
         stay(&self.life)
         buffer.obj = self

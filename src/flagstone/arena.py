@@ -59,6 +59,7 @@ class Arena:
         size: Size | None = None,
         shape: int | Iterable[int] | None = None,
         dtype: DTypeLike | None = None,
+        order: str = "C",
         align: SupportsIndex | None = None,
         typesafe_by_rcu: bool = False,
         init: Any = None,
@@ -73,6 +74,7 @@ class Arena:
             shape: of an object's array, with
             dtype: of its elements (any of NumPy's own, structured ones too, that holds no Python
                 objects).
+            order: "C", or "F": its array is in Fortran order.
             align: a power of two; by default the largest that divides the size, 64 at most.
             typesafe_by_rcu: objects are reused at once, memory keeps its type until a grace period
                 after; for lookups that hold no reference: inside `read()`, find, copy, check.
@@ -90,7 +92,17 @@ class Arena:
             ArenaFull: no room for one more cache.
         """
         return open_cache(
-            self._link, name, size, shape, dtype, align, typesafe_by_rcu, init, merge, replace
+            self._link,
+            name,
+            size,
+            shape,
+            dtype,
+            order,
+            align,
+            typesafe_by_rcu,
+            init,
+            merge,
+            replace,
         )
 
     def group(
@@ -152,22 +164,32 @@ class Arena:
         owner = group_id(self._link, attachment, group)
         return alloc_bytes(attachment, size, None, wait, owner)
 
-    def put(self, value: Any, *, group: Group | None = None, wait: float | None = None) -> Block:
-        """A Block with a copy of an array or buffer: its bytes, dtype and shape, which travel in
-        the pickle.
+    def put(
+        self,
+        value: Any,
+        *,
+        order: str = "K",
+        group: Group | None = None,
+        wait: float | None = None,
+    ) -> Block:
+        """A Block with a copy of an array or buffer: its bytes, dtype, shape and order, which
+        travel in the pickle.
 
         Args:
-            value: an array (also one of another library that NumPy can read), or anything with the
-                buffer protocol.
+            value: a NumPy array, a tensor of another library that lies in the CPU's memory (with
+                `__dlpack__` or `__array_interface__`), or anything with the buffer protocol.
+            order: as in `numpy.copy`: "K" and "A" keep C or Fortran order, "C" and "F" make it.
             group: what it is charged to; None is the arena itself.
             wait: as in `Cache.alloc`.
 
         Raises:
-            TypeError: neither array nor buffer, or its elements are Python objects.
+            TypeError: neither array nor buffer; or what it means beyond its elements would be
+                lost: masked arrays, subclasses of ndarray (but memmap and Part), Series and
+                DataFrames, metadata of a dtype, Python objects. The text says what to do.
             ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
         """
         attachment = self._link.attachment
-        return put(attachment, value, wait, group_id(self._link, attachment, group))
+        return put(attachment, value, order, wait, group_id(self._link, attachment, group))
 
     def get(self, handle: Handle) -> Block:
         """The object that a handle names. (Of a size class: bytes.)

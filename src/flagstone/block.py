@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copyreg
 import html
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from flagstone.cache import (
     repr_bound,
 )
 from flagstone.errors import FlagstoneError
-from flagstone.format import descr_of, make_format
+from flagstone.format import descr_of, make_format, order_of
 from flagstone.group import Group, load_group, look
 from flagstone.memory import allocate
 from flagstone.names import arena_name, text
@@ -30,10 +30,8 @@ from flagstone.observe import SIZE_CLASS
 from flagstone.part import item, make_part
 from flagstone.sizes import format_size
 from flagstone.snapshot import Holder
+from flagstone.values import array_of
 from flagstone.weak import make_weak
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["Block", "Handle"]
 
@@ -49,32 +47,16 @@ def alloc_bytes(
     return allocate(attachment, lambda: attachment.alloc_bytes(group, nbytes, form), wait, group)
 
 
-def put(attachment: Attachment, value: Any, wait: float | None, group: int) -> Block:
-    """An object of a size class with a copy of an array's or buffer's content, dtype and shape."""
-    source = _as_array(value)
-    form = make_format(source.dtype, source.shape, travels=True)
+def put(attachment: Attachment, value: Any, order: str, wait: float | None, group: int) -> Block:
+    """An object of a size class with a copy of an array's or buffer's content, dtype, shape and
+    order.
+    """
+    source = array_of(value)
+    order = order_of(source, order)
+    form = make_format(source.dtype, source.shape, order=order, travels=True)
     block = alloc_bytes(attachment, form.nbytes, form, wait, group)
     block.array[...] = source
     return block
-
-
-def _as_array(value: Any) -> NDArray[Any]:
-    if isinstance(value, np.ndarray):
-        return value
-    if isinstance(value, Block):
-        return value.array
-    array_like = ("__array__", "__array_interface__", "__array_struct__")
-    if not isinstance(value, type) and any(hasattr(value, name) for name in array_like):
-        return np.asarray(value)
-    try:
-        view = memoryview(value)
-    except TypeError:
-        raise TypeError(
-            f"put() takes an array or a buffer (bytes, memoryview, ...), not {type(value).__name__}"
-        ) from None
-    with view:
-        # A copy of what is not one run of bytes; otherwise a view, which keeps `value` alive.
-        return np.asarray(view) if view.nbytes else np.empty(view.shape or (), view.format)
 
 
 def _reduce(block: Block) -> tuple[Any, ...]:
@@ -83,16 +65,24 @@ def _reduce(block: Block) -> tuple[Any, ...]:
     locator = locate(attachment)
     if form is None or not form.travels:
         return _load, (locator, block._share())
-    return _load, (locator, block._share(), descr_of(form.dtype), form.shape)
+    what = (descr_of(form.dtype), form.shape)
+    if form.order == "F":
+        return _load, (locator, block._share(), *what, form.order)
+    return _load, (locator, block._share(), *what)
 
 
 def _load(
-    locator: Locator, message: bytes, descr: Any = None, shape: tuple[int, ...] | None = None
+    locator: Locator,
+    message: bytes,
+    descr: Any = None,
+    shape: tuple[int, ...] | None = None,
+    order: str = "C",
 ) -> Block:
     """Unpickle: attaches by itself, and takes the reference that is in flight."""
     form = None
     if shape is not None:
-        form = make_format(np.lib.format.descr_to_dtype(descr), shape, travels=True)
+        dtype = np.lib.format.descr_to_dtype(descr)
+        form = make_format(dtype, shape, order=order, travels=True)
     return attach(locator).take(message, form)
 
 

@@ -7,6 +7,8 @@ import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
+import numpy as np
+
 from flagstone._core import Block, GroupCache, Link
 from flagstone.attach import attach, locate
 from flagstone.bound import Binder
@@ -25,11 +27,11 @@ from flagstone.observe import cache_flags, cache_stats
 from flagstone.sizes import Size, exact_size, format_size, parse_seconds, parse_size
 from flagstone.snapshot import CacheStats
 from flagstone.teardown import Teardown
+from flagstone.values import array_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
     from numpy.typing import DTypeLike
 
     from flagstone._core import Attachment, Format, _CacheInfo
@@ -188,6 +190,11 @@ class Cache:
         return None if self._format is None else self._format.dtype
 
     @property
+    def order(self) -> str | None:
+        """Of an object's array: "C", or "F" for Fortran; None for bytes."""
+        return None if self._format is None else self._format.order
+
+    @property
     def align(self) -> int:
         """Bytes: a power of two that divides every object's address."""
         return self._align
@@ -251,6 +258,8 @@ class Cache:
             if self._format is None
             else f"{self._format.dtype} {self._format.shape}, {format_size(self._size)}"
         )
+        if self.order == "F":
+            what += ", Fortran order"
         flags = "".join(f", {flag}" for flag in sorted(self.flags))
         return f"<Cache {self._name!r} of {what}{flags}>"
 
@@ -261,6 +270,7 @@ def open_cache(
     size: Size | None,
     shape: int | Iterable[int] | None,
     dtype: DTypeLike | None,
+    order: str,
     align: SupportsIndex | None,
     typesafe_by_rcu: bool,
     init: Any,
@@ -275,11 +285,11 @@ def open_cache(
     if size is not None:
         nbytes = parse_size(size, "size")
     elif shape is not None and dtype is not None:
-        form = make_format(dtype, shape)
+        form = make_format(dtype, shape, order=order)
         nbytes = form.nbytes
         if nbytes == 0:
             raise ValueError(f"objects of {form.dtype!r} and shape {form.shape} have no bytes")
-    content = None if init is None else memoryview(init).tobytes()
+    content = None if init is None else _content(init, form)
     if content is not None and len(content) > min(nbytes, _MAX_INIT):
         raise ValueError(
             f"init has {exact_size(len(content))}, an object only {exact_size(nbytes)}"
@@ -289,6 +299,15 @@ def open_cache(
     return _open(
         link, raw_name, (nbytes, alignment, flags, format_text(form)), form, content, replace
     )
+
+
+def _content(init: Any, form: Format | None) -> bytes:
+    """The bytes of initial content: an array's lie as in the objects."""
+    if not isinstance(init, (np.ndarray, Block)):
+        return memoryview(init).tobytes()
+    array = array_of(init, "init=")
+    like = form is not None and (array.dtype, array.shape) == (form.dtype, form.shape)
+    return array.tobytes("F" if like and form is not None and form.order == "F" else "C")
 
 
 def _open(
@@ -335,7 +354,8 @@ def _mismatch(
 def _what(size: int, form: Format | None) -> str:
     if form is None:
         return f"objects of {exact_size(size)}"
-    return f"arrays of {form.dtype} {form.shape}, {exact_size(size)}"
+    order = " in Fortran order" if form.order == "F" else ""
+    return f"arrays of {form.dtype} {form.shape}{order}, {exact_size(size)}"
 
 
 def _load(

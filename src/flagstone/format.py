@@ -1,19 +1,21 @@
-"""The text that says what the bytes of a cache's objects mean: a dtype and a shape, as NumPy's own
-file format writes them.
+"""What the bytes of an object mean: a dtype, a shape and an order; and the text of them that is
+kept with a cache, as NumPy's own file format writes it.
 
-`('|u1', (1080, 1920, 3))` for example; empty for plain bytes. It lies in shared memory, so reading
-it trusts nothing.
+`('|u1', (1080, 1920, 3))` for example, with `'F'` behind it for Fortran order; empty for plain
+bytes. It lies in shared memory, so reading it trusts nothing. A dtype that means more than such a
+text says is refused, and never made a poorer one.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import math
 import operator
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.lib import format as npy
@@ -25,30 +27,69 @@ from flagstone.sizes import MAX_SIZE
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-__all__ = ["descr_of", "format_text", "make_format", "parse_format"]
+    Order = Literal["C", "F"]
+
+__all__ = ["descr_of", "format_text", "make_format", "order_of", "parse_format"]
 
 # Of a text, with the dtype of some hundred thousand fields. The core says it for itself.
-MAX_TEXT: Final = 2**24 - 1
+_MAX_TEXT: Final = 2**24 - 1
 
 
-def make_format(dtype: DTypeLike, shape: int | Iterable[int], *, travels: bool = False) -> Format:
+def make_format(
+    dtype: DTypeLike,
+    shape: int | Iterable[int],
+    *,
+    order: str = "C",
+    travels: bool = False,
+) -> Format:
     """A checked Format.
 
+    Args:
+        dtype: of the elements; one with a shape of its own adds that to `shape`.
+        shape: of the array.
+        order: "C" or "F"; where both are the same, it becomes "C".
+        travels: it belongs to one Block, and not to its cache.
+
     Raises:
-        TypeError: no dtype, or one whose values mean nothing in another process.
-        ValueError: a shape that makes no sense.
+        TypeError: no dtype, or one that means more, or nothing, in another process.
+        ValueError: a shape or an order that makes no sense.
     """
     real = np.dtype(dtype)
     dims = _shape(shape)
+    if order not in ("C", "F"):
+        raise ValueError(f"order must be 'C' or 'F', not {order!r}")
     if real.subdtype is not None:
+        _check(real, real)
         real, inner = real.subdtype
         dims += inner
-    if real.hasobject:
-        raise TypeError(f"{real!r} holds Python objects, which mean nothing in another process")
     if real.itemsize * math.prod(dims) > MAX_SIZE:
         raise ValueError(f"{real!r} of shape {dims} is more than any memory")
-    descr_of(real)
-    return Format(real, dims, travels)
+    _, code = _describe(real)
+    if order == "F" and (0 in dims or sum(dim != 1 for dim in dims) < 2):
+        order = "C"
+    return Format(real, dims, code, order == "F", travels)
+
+
+def order_of(array: np.ndarray[Any, Any], order: str) -> Order:
+    """The order of a copy of an array, as NumPy's `order=` says it.
+
+    Raises:
+        ValueError: it is none of "C", "F", "A" and "K".
+    """
+    if order not in ("C", "F", "A", "K"):
+        raise ValueError(f"order must be 'C', 'F', 'A' or 'K', not {order!r}")
+    if order == "F":
+        return "F"
+    if order == "C" or array.flags.c_contiguous:
+        return "C"
+    if array.flags.f_contiguous:
+        return "F"
+    if order == "A":
+        return "C"
+    # Neither, as every second column of either: as its dimensions are nested in memory.
+    steps = [abs(step) for step, dim in zip(array.strides, array.shape, strict=True) if dim > 1]
+    nested = len(steps) > 1 and 0 not in steps and steps == sorted(steps) != steps[::-1]
+    return "F" if nested else "C"
 
 
 def descr_of(dtype: np.dtype[Any]) -> Any:
@@ -57,19 +98,94 @@ def descr_of(dtype: np.dtype[Any]) -> Any:
     Raises:
         TypeError: the dtype cannot be described so.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # metadata of a dtype is not kept, and says so
-        descr: Any = None
-        back = None
-        with contextlib.suppress(TypeError, ValueError):
+    return _describe(dtype)[0]
+
+
+def _describe(dtype: np.dtype[Any]) -> tuple[Any, bytes | None]:
+    """Its description, and its code of a buffer, if there is one that says the same."""
+    if dtype.names is None and dtype.metadata is None:
+        return _describe_simple(dtype)
+    return _described(dtype)
+
+
+def _described(dtype: np.dtype[Any]) -> tuple[Any, bytes | None]:
+    descr: Any = None
+    back = None
+    if not dtype.hasobject:
+        with warnings.catch_warnings(), contextlib.suppress(TypeError, ValueError):
+            warnings.simplefilter("ignore")  # what is not kept: it is looked for below
             descr = npy.dtype_to_descr(dtype)
             back = npy.descr_to_dtype(descr)
+    _check(dtype, back)
+    return descr, _buffer_code(dtype)
+
+
+# Equal ones are the same thing: without fields and metadata, a dtype's type is all that it has.
+@functools.lru_cache(maxsize=256)
+def _describe_simple(dtype: np.dtype[Any]) -> tuple[Any, bytes | None]:
+    return _described(dtype)
+
+
+def _check(dtype: np.dtype[Any], back: np.dtype[Any] | None) -> None:
+    """Refuse a dtype that does not come back from its description as what it was."""
+    if dtype.hasobject:
+        if dtype.kind == "T":
+            raise TypeError(
+                "the strings of a StringDType lie outside of the array: .astype('U') gives ones"
+                " that lie in it"
+            )
+        raise TypeError(f"{dtype!r} holds Python objects, which mean nothing in another process")
+    if (lost := _lost(dtype, back if back == dtype else None)) is not None:
+        raise TypeError(f"{dtype!r} has {lost}")
     if back != dtype:
+        size = dtype.itemsize
+        kind = "u" if size in (1, 2, 4, 8) and dtype.names is None else "V"
         raise TypeError(
             f"{dtype!r} is no dtype that NumPy's own file format has: store a view of it, such as"
-            " .view('u2')"
+            f" .view('{kind}{size}'), and view that as this dtype where it arrives"
         )
-    return descr
+
+
+def _lost(dtype: np.dtype[Any], back: np.dtype[Any] | None) -> str | None:
+    """What it means beyond the bytes, in itself or in a field, and what to do about it."""
+    if dtype.metadata:
+        return (
+            f"metadata ({dict(dtype.metadata)!r:.80}), which would be lost: use the dtype without"
+            f" it (as in .view({dtype.str!r})), and send the metadata beside it"
+        )
+    if dtype.subdtype is not None:
+        return _lost(dtype.subdtype[0], None)
+    if dtype.names is not None:
+        if dtype.type is not np.void:
+            return (
+                f"elements of type {dtype.type.__name__}, which would be lost: store"
+                " array.view(array.dtype.fields or array.dtype, np.ndarray), and view that as"
+                " np.recarray where it arrives"
+            )
+        for name in dtype.names:
+            if (lost := _lost(dtype[name], None)) is not None:
+                return f"in field {name!r} {lost}"
+    elif back is not None and dtype.type is not back.type:
+        return f"elements of type {dtype.type.__name__}, which would be lost: store a view"
+    return None
+
+
+def _buffer_code(dtype: np.dtype[Any]) -> bytes | None:
+    """The word for it in a buffer (PEP 3118), if NumPy reads the same from it. It has none for
+    dates and half of the others that have fields.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy says so when it guesses
+            view = np.empty(1, dtype).data
+            back = np.asarray(view).dtype
+    except (ValueError, TypeError, BufferError, RuntimeError, RuntimeWarning, SystemError):
+        return None
+    return view.format.encode() if _same(dtype, back) else None
+
+
+def _same(dtype: np.dtype[Any], back: np.dtype[Any]) -> bool:
+    return dtype == back and dtype.itemsize == back.itemsize
 
 
 def format_text(form: Format | None) -> str:
@@ -80,11 +196,12 @@ def format_text(form: Format | None) -> str:
     """
     if form is None:
         return ""
-    text = repr((descr_of(form.dtype), form.shape))
-    if len(text.encode()) > MAX_TEXT:
+    what = (descr_of(form.dtype), form.shape)
+    text = repr((*what, form.order) if form.order == "F" else what)
+    if len(text.encode()) > _MAX_TEXT:
         raise ValueError(
             f"describing this dtype takes {len(text.encode())} bytes and there is room for"
-            f" {MAX_TEXT}: give the fields shorter names, or use size= and view the bytes"
+            f" {_MAX_TEXT}: give the fields shorter names, or use size= and view the bytes"
         )
     return text
 
@@ -98,10 +215,16 @@ def parse_format(text: str) -> Format | None:
     if not text:
         return None
     try:
-        descr, shape = ast.literal_eval(text)
-        return make_format(npy.descr_to_dtype(descr), shape)
+        descr, shape, *order = ast.literal_eval(text)
+        return make_format(npy.descr_to_dtype(descr), shape, order=_order(order))
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, KeyError) as error:
         raise ArenaCorrupted(f"the format of a cache is unreadable: {text!r:.200}") from error
+
+
+def _order(rest: list[Any]) -> str:
+    if rest not in ([], ["F"]):
+        raise ValueError("that is no order")
+    return "F" if rest else "C"
 
 
 def _shape(shape: int | Iterable[int]) -> tuple[int, ...]:

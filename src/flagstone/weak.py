@@ -36,10 +36,11 @@ class WeakBlock:
     """
 
     __module__ = "flagstone"
-    __slots__ = ("_descr", "_handle", "_path", "_shape", "_travels", "_uuid")
+    __slots__ = ("_descr", "_handle", "_order", "_path", "_shape", "_travels", "_uuid")
 
     _descr: Any
     _handle: bytes
+    _order: str
     _path: bytes | None
     _shape: tuple[int, ...]
     _travels: bool
@@ -89,7 +90,7 @@ class WeakBlock:
         return self._form().nbytes
 
     def _form(self) -> Format:
-        return make_format(self.dtype, self._shape, travels=True)
+        return make_format(self.dtype, self._shape, order=self._order, travels=True)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WeakBlock):
@@ -101,7 +102,7 @@ class WeakBlock:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # One text, so that no pickler can tell equal ones apart by what parts they share.
-        text = repr((self._path, self._travels, self._descr, self._shape))
+        text = repr((self._path, self._travels, self._descr, self._shape, self._order))
         packed = self._handle + self._uuid + text.encode()
         descriptor = _descriptor_for(self)
         return (_load, (packed,)) if descriptor is None else (_load, (packed, descriptor))
@@ -127,10 +128,11 @@ def _make(
     travels: bool,
     descr: Any,
     shape: tuple[int, ...],
+    order: str,
 ) -> WeakBlock:
     weak = object.__new__(WeakBlock)
     weak._handle, weak._uuid, weak._path = handle, uuid, path
-    weak._travels, weak._descr, weak._shape = travels, descr, shape
+    weak._travels, weak._descr, weak._shape, weak._order = travels, descr, shape, order
     return weak
 
 
@@ -141,10 +143,10 @@ def _descriptor_for(weak: WeakBlock) -> Any:
 
 def _load(packed: bytes, descriptor: Any = None) -> WeakBlock:
     handle, uuid = packed[:_HANDLE], packed[_HANDLE : _HANDLE + _UUID]
-    path, travels, descr, shape = ast.literal_eval(packed[_HANDLE + _UUID :].decode())
+    path, travels, descr, shape, order = ast.literal_eval(packed[_HANDLE + _UUID :].decode())
     if descriptor is not None:
         attach((uuid, path, descriptor))
-    return _make(handle, uuid, path, travels, descr, shape)
+    return _make(handle, uuid, path, travels, descr, shape, order)
 
 
 def make_weak(block: Block) -> WeakBlock:
@@ -153,5 +155,6 @@ def make_weak(block: Block) -> WeakBlock:
     path = None if attachment.path is None else os.fsencode(attachment.path)
     handle = bytes(block.handle)
     if form is None:
-        return _make(handle, attachment.uuid, path, False, "|u1", (block.nbytes,))
-    return _make(handle, attachment.uuid, path, form.travels, descr_of(form.dtype), form.shape)
+        return _make(handle, attachment.uuid, path, False, "|u1", (block.nbytes,), "C")
+    what = (descr_of(form.dtype), form.shape, form.order)
+    return _make(handle, attachment.uuid, path, form.travels, *what)

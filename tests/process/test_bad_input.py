@@ -160,7 +160,7 @@ def test_messages_at_random(arena_name, what):
         for bad in (b"", b"x" * 16, b"x" * 15, bytes(1000)):
             take(message, (bad, path, None))
             take(message, (bad, None, None))
-            take(message, (bad, path + "-not", None))
+            take(message, (bad, path + b"-not", None))
         """,
         arena_name,
     )

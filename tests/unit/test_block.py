@@ -141,7 +141,9 @@ def test_put_of_what_is_not_contiguous(arena):
     for view in (source.T, source[::2, ::-1], np.asfortranarray(source), source[:, 2]):
         block = arena.put(view)
         assert block.array.tolist() == view.tolist()
-        assert block.array.flags.c_contiguous
+        assert block.array.flags.forc
+    assert arena.put(source.T).array.flags.f_contiguous
+    assert arena.put(source[::2, ::-1]).array.flags.c_contiguous
 
 
 @pytest.mark.parametrize(
