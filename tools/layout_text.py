@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 # Headers that say what words in shared memory mean, and nothing else.
-WHOLE = ["region/layout.h", "region/bits.h", "refs/word.h"]
+WHOLE = ["region/layout.h", "region/bits.h", "region/rings.h", "refs/word.h"]
 # Of others, the macros whose names match, and enums.
 MACROS = {
-    "include/flagstone.h": r"FST_(?:NAME_MAX|FORMAT_MAX|CACHE_\w+|GROUP_\w+)",
+    "include/flagstone.h": r"FST_(?:NAME_MAX|FORMAT_MAX|CACHE_\w+|GROUP_\w+|CHANNEL_\w+)",
     "region/lock.h": r"FST_LOCK_\w+",
     "platform/liveness.h": r"FST_LOCK_(?:ALIVE|PRESENT)",
     "alloc/revoke.h": r"FST_OWNER_\w+",

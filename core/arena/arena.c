@@ -20,6 +20,7 @@
 #include "platform/mapping.h"
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
+#include "reclaim/letters.h"
 #include "reclaim/message.h"
 #include "reclaim/reaper.h"
 #include "refs/heirs.h"
@@ -520,7 +521,7 @@ static void detach(struct fst_arena *a)
         fst_batch_run(t, &options);
     }
     forget_threads(a);
-    if (all_empty(a)) {
+    if (all_empty(a) && !fst_letters_owns(a)) {
         fst_store_relaxed(&a->self->entry_top, 0);
         fst_process_retire(a, a->slot);
     }

@@ -1,6 +1,8 @@
 /* object.c - allocate, drop, free, share, take, resolve: the life of a reference, as refs/claim.h lays it down. */
 #include <string.h>
 
+#include "arena/object.h"
+
 #include "alloc/active.h"
 #include "alloc/child.h"
 #include "alloc/group.h"
@@ -291,7 +293,7 @@ int fst_alloc_many(fst_arena *a, uint64_t child, size_t n, struct fst_ref *out, 
     return rc;
 }
 
-static int alloc_large(struct fst_thread *t, uint64_t child, uint64_t nbytes, struct fst_ref *out)
+int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, struct fst_ref *out)
 {
     struct fst_arena *a = t->arena;
     for (;;) {
@@ -343,7 +345,7 @@ int fst_alloc_bytes(fst_arena *a, uint64_t group, uint64_t nbytes, struct fst_re
     if (rc)
         return rc;
     if (nbytes > FST_SIZE_CLASS_MAX)
-        return alloc_large(t, child, nbytes, out);
+        return fst_object_alloc_run(t, child, nbytes, out);
     return alloc_object(a, child, fst_size_class_bytes(fst_size_class_of(nbytes)) - nbytes, out, alloc_after);
 }
 
@@ -362,12 +364,6 @@ static __attribute__((noinline)) void after_private(struct fst_thread *t, const 
         fst_reaper_watch(t->arena); /* memory worth giving back to the system, if it stays idle */
     if (fst_release_after_free(t, ref->oid))
         fst_reaper_ended(t->arena);
-}
-
-/* Are we the entry's only owner? PAIR(last-owner). Not if it is indexed. */
-static inline bool only_owner(const struct fst_arena *a, uint32_t entry)
-{
-    return fst_load_acquire(&a->counts[entry]) == 1;
 }
 
 /* The word from exactly ALLOCATED, FREED apart, to free; then the entry to EMPTY. A plain store: nobody else knows the object, so nobody
@@ -439,7 +435,7 @@ static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const str
     struct fst_thread *t = fst_thread_get(a);
     struct fst_owned *own = t ? owned_slab(t, fst_oid_slab(ref->oid)) : NULL;
     uint64_t *word = t ? fst_word_of(a, ref->oid) : NULL;
-    if (word && only_owner(a, ref->entry) && (free_word(word) || free_handed(word))) {
+    if (word && fst_object_only_owner(a, ref->entry) && (free_word(word) || free_handed(word))) {
         fst_store_release(&a->entries[ref->entry], 0);
         fst_refs_give(t, ref->entry);
         if (own) {
@@ -508,7 +504,7 @@ int fst_free(fst_arena *a, const struct fst_ref *ref)
 
 /* ---- handles and messages ---- */
 
-static struct fst_handle handle_of(struct fst_arena *a, uint64_t oid, uint64_t generation)
+struct fst_handle fst_object_handle(struct fst_arena *a, uint64_t oid, uint64_t generation)
 {
     uint64_t slab =
         fst_oid_is_group(oid) ? 0 : fst_load_relaxed(&fst_slab_known(a, fst_oid_slab(oid))->state) >> FST_STATE_GEN_SHIFT;
@@ -516,7 +512,7 @@ static struct fst_handle handle_of(struct fst_arena *a, uint64_t oid, uint64_t g
 }
 
 /* Objects of this child go to other processes from now on: who owns slabs of it begins to fence. Of other threads only what they own next. */
-static void note_shared(struct fst_arena *a, uint64_t oid)
+void fst_object_note_shared(struct fst_arena *a, uint64_t oid)
 {
     uint32_t index = fst_load_relaxed(&fst_slab_known(a, fst_oid_slab(oid))->child);
     if (!fst_is_child(a, index) || fst_load_relaxed(&fst_child_at(a, index)->shared))
@@ -534,9 +530,9 @@ int fst_handle_of(fst_arena *a, const struct fst_ref *ref, struct fst_handle *ou
     uint64_t *word = fst_word_of(a, ref->oid);
     if (!word)
         return gone_word(a, ref->oid);
-    note_shared(a, ref->oid);
+    fst_object_note_shared(a, ref->oid);
     uint64_t seen = fst_word_set(word, FST_WORD_HANDED); /* whoever reads the handle may resolve it from now on */
-    *out = handle_of(a, ref->oid, fst_word_gen(seen));
+    *out = fst_object_handle(a, ref->oid, fst_word_gen(seen));
     return FST_OK;
 }
 
@@ -570,7 +566,7 @@ static enum look look(struct fst_arena *a, const struct fst_handle *h)
     return child == FST_CHILD_ENDED ? GONE : child == FST_CHILD_ENDING ? WAIT : THERE;
 }
 
-static int fill_ref(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fst_ref *out)
+int fst_object_fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fst_ref *out)
 {
     uint32_t id = fst_oid_slab(oid);
     struct fst_slab *s = fst_slab_known(a, id);
@@ -607,7 +603,7 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
         dropped |= fst_refs_drop(a, entry);
         rc = seen == WAIT ? FST_BUSY : message ? fst_inflight_stale(a, message) : stale();
     }
-    if (rc == FST_OK && (rc = fill_ref(a, oid, entry, out)) != FST_OK)
+    if (rc == FST_OK && (rc = fst_object_fill(a, oid, entry, out)) != FST_OK)
         dropped |= fst_refs_drop(a, entry);
     if (dropped)
         fst_reaper_dropped(a, 0);
@@ -661,7 +657,7 @@ static int put_in_flight(struct fst_arena *a, uint64_t oid, uint32_t entry, stru
         return gone_word(a, oid);
     uint64_t generation = fst_word_gen(fst_word_set(word, FST_WORD_SHARED));
     fst_refs_index(a, entry);
-    out->handle = handle_of(a, oid, generation);
+    out->handle = fst_object_handle(a, oid, generation);
     int rc = fst_inflight_put(a, oid, generation, &out->entry, &out->tag);
     /* The batch that ends a group looks at the entries in flight once. Either it sees ours, or we see the end here: then the message is a
      * bare handle, which nobody can take, and the object goes with the caller's own reference. */
@@ -681,7 +677,7 @@ int fst_share(fst_arena *a, const struct fst_ref *ref, struct fst_message *out)
     int rc = fst_thread_usable(a);
     if (rc)
         return rc;
-    note_shared(a, ref->oid);
+    fst_object_note_shared(a, ref->oid);
     return put_in_flight(a, ref->oid, ref->entry, out);
 }
 

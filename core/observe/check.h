@@ -28,5 +28,6 @@ void fst_check_lock(struct fst_check *c, const char *what, uint32_t index, const
 void fst_check_pages(struct fst_check *c);    /* free pages, slab descriptors, charges: under pages_lock */
 void fst_check_slabs(struct fst_check *c);    /* children, their lists, slabs, words: under each child's lock */
 void fst_check_registry(struct fst_check *c); /* caches, groups, their lists, names, what waits for a batch: under names_lock */
+void fst_check_channels(struct fst_check *c); /* and their rings */
 
 #endif

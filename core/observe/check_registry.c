@@ -70,7 +70,8 @@ static bool check_cache(struct fst_check *c, uint32_t i)
 {
     struct fst_arena *a = c->a;
     const struct fst_cache *cache = fst_cache_at(a, i);
-    uint32_t state = fst_state(cache->state), known = FST_CACHE_TYPESAFE_BY_RCU | FST_CACHE_NO_MERGE | FST_CACHE_SIZE_CLASS;
+    uint32_t state = fst_state(cache->state),
+             known = FST_CACHE_TYPESAFE_BY_RCU | FST_CACHE_NO_MERGE | FST_CACHE_SIZE_CLASS | FST_CACHE_CHANNELS;
     if (!fst_check_state(c, "cache", i, cache->state, FST_CACHE_RETIRED))
         return false;
     if (state == 2) {

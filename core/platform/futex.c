@@ -12,9 +12,9 @@ void fst_futex_wait(const uint32_t *word, uint32_t expected, uint64_t timeout_ns
     syscall(SYS_futex, word, FUTEX_WAIT, expected, &ts, NULL, 0);
 }
 
-void fst_futex_wake(const uint32_t *word, int count)
+int fst_futex_wake(const uint32_t *word, int count)
 {
-    syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+    return (int)syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
 }
 
 uint64_t fst_now(void)

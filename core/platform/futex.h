@@ -15,6 +15,7 @@
 /* Sleep while *word == expected, at most timeout_ns. Returns on a wake-up, a change, a signal or the time-out, without saying
  * which: callers look at the word again. */
 void fst_futex_wait(const uint32_t *word, uint32_t expected, uint64_t timeout_ns);
-void fst_futex_wake(const uint32_t *word, int count);
+/* Returns how many it woke. */
+int fst_futex_wake(const uint32_t *word, int count);
 
 #endif

@@ -3,11 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "channel/channel.h"
 #include "crash/process.h"
 #include "platform/error.h"
 #include "rcu/grace.h"
 #include "reclaim/burial.h"
 #include "reclaim/bury.h"
+#include "reclaim/letters.h"
 #include "reclaim/message.h"
 #include "refs/claim.h"
 #include "refs/heirs.h"
@@ -39,6 +41,7 @@ struct fst_batch {
     struct fst_released released;
     uint64_t grace_ns;                        /* spent waiting for readers */
     uint64_t spliced[FST_MAX_PROCESSES / 64]; /* by slot: entries of it may be TAKEN */
+    struct fst_letters letters;
     struct fst_ended ended;
     struct fst_taken taken[TAKEN_FEW]; /* the first of them */
     struct fst_scan scan;              /* for the condemned words */
@@ -46,11 +49,11 @@ struct fst_batch {
 
 /* ---- release ---- */
 
-/* A lasting group stays although nobody refers to it. */
+/* A lasting group or channel stays although nobody refers to it. */
 static bool lasts(struct fst_arena *a, uint64_t oid)
 {
     if (!fst_oid_is_group(oid))
-        return false;
+        return fst_channel_lasts(a, oid);
     const struct fst_group *g = fst_group_at(a, fst_oid_group_index(oid));
     return (fst_load_relaxed(&g->flags) & (FST_GROUP_LASTING | FST_GROUP_CGROUP)) &&
            fst_state(fst_load_acquire(&g->state)) == FST_GROUP_LIVE;
@@ -60,6 +63,9 @@ static bool lasts(struct fst_arena *a, uint64_t oid)
 static void release(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t seen)
 {
     uint64_t bytes;
+    if (fst_channel_is_ring(b->a, oid) && fst_scan_has(&b->scan, oid) && (seen & FST_WORD_CONDEMNED) &&
+        fst_channel_unreferenced(b->a, oid, word))
+        return; /* what is in it goes first */
     if (!fst_words_release_one(b->a, &b->scan, oid, word, seen, &bytes))
         return;
     b->released.objects++;
@@ -205,6 +211,7 @@ static int run(struct fst_batch *b)
     fst_store_relaxed(&a->sb->batch_groups, ended ? b->ended.n_groups : 0);
     if (ended)
         b->condemned += fst_words_condemn(a, &b->ended, &b->scan);
+    b->condemned += fst_letters_condemn(a, &b->letters, &b->scan);
     if (b->condemned) {
         uint64_t began = fst_now();
         fst_full_fence(); /* PAIR(reference): the scan sees the entry of whoever has looked at a word before it was condemned */
@@ -212,11 +219,13 @@ static int run(struct fst_batch *b)
         if (rc)
             return rc;
         b->grace_ns = fst_now() - began;
+        fst_letters_scan(a, &b->letters, &b->scan); /* before the tables, to which references move */
         fst_scan(a, &b->scan);
     }
     if (fst_is_damaged(a))
         return fst_damage(a); /* maybe not all references were found: nothing is released */
     finish(b);
+    fst_letters_finish(b->t, &b->letters, &b->scan, &b->released); /* before the slots of the dead are anybody's again */
     fst_bury_finish(a); /* slabs that the dead were closing go before their children are looked at */
     if (ended && b->ended.walk)
         fst_finish_unreferenced(a);

@@ -99,7 +99,8 @@ static void relieve(struct fst_thread *t)
 static bool pending(struct fst_arena *a)
 {
     return fst_load_seq_cst(&a->self->dropped) != 0 || fst_load_seq_cst(&a->sb->ended_head) != FST_NONE ||
-           fst_load_seq_cst(&a->sb->ended_caches) != FST_NONE || fst_load_seq_cst(&a->sb->ended_slabs) == FST_ENDED_SLABS_NOW;
+           fst_load_seq_cst(&a->sb->ended_caches) != FST_NONE || fst_load_seq_cst(&a->sb->channel_look) != 0 ||
+           fst_load_seq_cst(&a->sb->ended_slabs) == FST_ENDED_SLABS_NOW;
 }
 
 /* How many groups wait for a batch. */

@@ -56,6 +56,12 @@ static void keep(struct fst_arena *a, uint64_t oid, uint64_t entry, bool any_gen
             return;
 }
 
+void fst_scan_keep(struct fst_arena *a, const struct fst_scan *s, uint64_t oid)
+{
+    if (fst_scan_has(s, oid))
+        keep(a, oid, 0, true);
+}
+
 /* PAIR(reference): these loads come before those of the processes' entries, to which a reference
  * moves from here. */
 static void scan_inflight(struct fst_arena *a, const struct fst_scan *s)

@@ -42,6 +42,11 @@ static inline bool fst_scan_has(const struct fst_scan *s, uint64_t oid)
     return fst_scan_bits(s, fst_oid_slab(oid)) & 1;
 }
 
+/* Somebody else than processes and in-flight entries refers to this object, in whatever generation:
+ * take CONDEMNED away, if the scan looks for it. Before fst_scan: references move towards
+ * processes. */
+void fst_scan_keep(struct fst_arena *a, const struct fst_scan *s, uint64_t oid);
+
 /* Take CONDEMNED away from what is referred to. After the objects were condemned, a fence and a
  * grace period. */
 void fst_scan(struct fst_arena *a, const struct fst_scan *s);

@@ -55,4 +55,39 @@ enum fst_entry_state {
 #define FST_INFLIGHT_TAG_SHIFT 40
 #define FST_INFLIGHT_TAG_MASK  ((1u << 24) - 1)
 
+/* ---- channels: cells and nodes of a ring (channel/ring.h) ----
+ *
+ * cell (64 bits, atomic)
+ *      0          40     64
+ *      | position | node |            node: its number + 1; 0: EMPTY, all ones: CLOSED
+ *
+ * node's word (64 bits, atomic)
+ *      0       2       3     8      24         64
+ *      | state | again | pad | slot | position |
+ * what object a node's message holds (64 bits, atomic)
+ *      0      1           40    64
+ *      | held | object id | pad |
+ *
+ * again: it was in the queue, and goes back there if its owner dies. slot: of the process that
+ * wrote it. position: where it is QUEUED, or was last. */
+enum fst_node_state {
+    FST_NODE_FREE = 0,
+    FST_NODE_OWNED = 1,
+    /* if the cell of its position leads to it: otherwise it is about to be, or its putter was
+     * killed */
+    FST_NODE_QUEUED = 2,
+};
+#define FST_NODE_STATE          3ull
+#define FST_NODE_AGAIN          4ull
+#define FST_NODE_SLOT_SHIFT     8
+#define FST_NODE_POSITION_SHIFT 24
+#define FST_NODE_HELD           1ull
+#define FST_NODE_REFERS         0x80000000u /* in nbytes: it is nothing without its object */
+
+#define FST_POSITION_BITS   40
+#define FST_POSITION_MASK   ((1ull << FST_POSITION_BITS) - 1)
+#define FST_CELL_NODE_SHIFT FST_POSITION_BITS
+#define FST_CELL_EMPTY      0u
+#define FST_CELL_CLOSED     0xffffffu
+
 #endif

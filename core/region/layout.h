@@ -39,6 +39,7 @@
 #define FST_MAX_GROUPS    (1u << 21)
 #define FST_MAX_CGROUPS   (1u << 12)
 #define FST_MAX_BURIALS   32u
+#define FST_MAX_CHANNELS  (1u << 12)
 #define FST_ZONE_EXTENTS  64u /* bookkeeping of pages comes in zones of 16 MiB */
 #define FST_ZONE_PAGES    (FST_ZONE_EXTENTS * FST_EXTENT_PAGES)
 #define FST_ZONE_CLASSES  7u
@@ -63,7 +64,8 @@ enum fst_table_kind {
     FST_T_ZONE,         /* which pages are free, see pages.c */
     FST_T_ZONE_SUMMARY, /* FST_ZONE_CLASSES bitmaps of zones, committed whole */
     FST_T_BURIAL,       /* a ring of the last deaths, committed whole */
-    FST_T_SLAB,         /* FST_SLAB_CLASSES tables of slab descriptors, by the number of words they carry */
+    FST_T_CHANNEL,
+    FST_T_SLAB, /* FST_SLAB_CLASSES tables of slab descriptors, by the number of words they carry */
     FST_T_COUNT = FST_T_SLAB + 7
 };
 
@@ -126,7 +128,7 @@ struct fst_buckets {
  * struct fst_superblock
  *      0       8             16     32        36      40         48             56            64
  *      | magic | fingerprint | uuid | version | flags | capacity | control_size | data_offset |
- *      64           72       744
+ *      64           72       776
  *      | created_at | tables | ... */
 struct fst_superblock {
     uint64_t magic;
@@ -164,6 +166,8 @@ struct fst_superblock {
     uint32_t group_free;
     struct fst_buckets buckets[3]; /* by enum fst_names; derived */
     uint32_t cgroup_top;           /* records ever used: authoritative bound, only grows */
+    uint32_t channel_top;          /* the same */
+    uint32_t channel_look;         /* 1: a channel has ended, or lost its last user: a batch is asked for. A hint */
     uint32_t teardown_lock;        /* serializes the synchronous way of ending (arena/destroy.c) */
 
     /* the reaper (reclaim/batch.c) */

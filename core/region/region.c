@@ -22,6 +22,7 @@ const char *fst_table_name(enum fst_table_kind kind)
         [FST_T_ZONE] = "zones",
         [FST_T_ZONE_SUMMARY] = "zone summaries",
         [FST_T_BURIAL] = "burials",
+        [FST_T_CHANNEL] = "channels",
     };
     static_assert(sizeof names / sizeof *names == FST_T_SLAB, "a name for each kind of table");
     return kind < FST_T_SLAB ? names[kind] : "slab descriptors";
@@ -103,7 +104,7 @@ uint32_t fst_top_of(const struct fst_arena *a, uint32_t kind)
     const uint32_t *words[FST_T_SLAB] = {
         [FST_T_PROCESS] = &sb->process_top, [FST_T_THREAD] = &sb->thread_top, [FST_T_INFLIGHT] = &sb->inflight_top,
         [FST_T_CACHE] = &sb->cache_top,     [FST_T_CHILD] = &sb->child_top,   [FST_T_GROUP] = &sb->group_top,
-        [FST_T_CGROUP] = &sb->cgroup_top,   [FST_T_ZONE] = &sb->zones,
+        [FST_T_CGROUP] = &sb->cgroup_top,   [FST_T_ZONE] = &sb->zones,        [FST_T_CHANNEL] = &sb->channel_top,
     };
     if (kind >= FST_T_COUNT)
         return 0;
@@ -121,7 +122,7 @@ bool fst_used_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top)
     else if (kind == FST_T_GROUP)
         beyond = &fst_group_at(a, top)->state;
     else if (kind >= FST_T_SLAB || kind == FST_T_PROCESS || kind == FST_T_INFLIGHT || kind == FST_T_CACHE || kind == FST_T_CHILD ||
-             kind == FST_T_CGROUP)
+             kind == FST_T_CGROUP || kind == FST_T_CHANNEL)
         /* its first word */
         beyond = (const uint64_t *)(const void *)(a->table[kind] + (uint64_t)top * a->known.tables[kind].size);
     return beyond && fst_load_acquire(beyond) && fst_top_of(a, kind) == top;

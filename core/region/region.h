@@ -15,6 +15,7 @@
 #include "platform/atomics.h"
 #include "region/damage.h"
 #include "region/layout.h"
+#include "region/rings.h"
 #include "region/view.h"
 
 /* ---- state words of slabs, caches, children, groups and processes: state:4 | 12 bits | generation:48 (layout.h) ---- */
@@ -107,6 +108,11 @@ static inline struct fst_group *fst_group_at(const struct fst_arena *a, uint32_t
 static inline struct fst_cgroup *fst_cgroup_at(const struct fst_arena *a, uint32_t index)
 {
     return (struct fst_cgroup *)fst_at(a, FST_T_CGROUP, index, sizeof(struct fst_cgroup));
+}
+
+static inline struct fst_channel *fst_channel_at(const struct fst_arena *a, uint32_t index)
+{
+    return (struct fst_channel *)fst_at(a, FST_T_CHANNEL, index, sizeof(struct fst_channel));
 }
 
 static inline struct fst_zone *fst_zone_at(const struct fst_arena *a, uint32_t index)
@@ -212,6 +218,11 @@ static inline uint32_t fst_group_top(const struct fst_arena *a)
 static inline uint32_t fst_cgroup_top(const struct fst_arena *a)
 {
     return fst_top(a, FST_T_CGROUP, &a->sb->cgroup_top);
+}
+
+static inline uint32_t fst_channel_top(const struct fst_arena *a)
+{
+    return fst_top(a, FST_T_CHANNEL, &a->sb->channel_top);
 }
 
 static inline uint32_t fst_zones(const struct fst_arena *a)

@@ -6,6 +6,7 @@
 
 #include "platform/atomics.h"
 #include "platform/error.h"
+#include "region/rings.h"
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo): enough to find damage and to tell layouts apart; not meant against malice. */
 static uint64_t hash(uint64_t h, const void *bytes, size_t n)
@@ -79,6 +80,7 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         [FST_T_GROUP_NAMES] = {FST_MAX_GROUPS, sizeof(uint32_t)},
         [FST_T_CGROUP] = {FST_MAX_CGROUPS, sizeof(struct fst_cgroup)},
         [FST_T_BURIAL] = {FST_MAX_BURIALS, sizeof(struct fst_burial)},
+        [FST_T_CHANNEL] = {FST_MAX_CHANNELS, sizeof(struct fst_channel)},
         [FST_T_ZONE] = {zones, sizeof(struct fst_zone)},
         [FST_T_ZONE_SUMMARY] = {FST_ZONE_CLASSES * ((zones + 63) / 64), sizeof(uint64_t)},
     };
@@ -168,7 +170,7 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
     bool bounds = fst_load_relaxed(&sb->process_top) <= FST_MAX_PROCESSES && fst_load_relaxed(&sb->thread_top) <= FST_MAX_THREADS &&
                   fst_load_relaxed(&sb->inflight_top) <= FST_MAX_INFLIGHT && fst_load_relaxed(&sb->cache_top) <= FST_MAX_CACHES &&
                   fst_load_relaxed(&sb->child_top) <= FST_MAX_CHILDREN && fst_load_relaxed(&sb->group_top) <= FST_MAX_GROUPS &&
-                  fst_load_relaxed(&sb->cgroup_top) <= FST_MAX_CGROUPS &&
+                  fst_load_relaxed(&sb->cgroup_top) <= FST_MAX_CGROUPS && fst_load_relaxed(&sb->channel_top) <= FST_MAX_CHANNELS &&
                   fst_load_relaxed(&sb->zones) <= expect.tables[FST_T_ZONE].count;
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
         bounds = bounds && fst_load_relaxed(&sb->slab_top[class]) <= expect.tables[FST_T_SLAB + class].count;
@@ -192,7 +194,7 @@ int fst_superblock_validate_bounds(const struct fst_superblock *sb, const char *
     } bound[] = {
         {&sb->process_top, FST_T_PROCESS}, {&sb->thread_top, FST_T_THREAD}, {&sb->inflight_top, FST_T_INFLIGHT},
         {&sb->cache_top, FST_T_CACHE},     {&sb->child_top, FST_T_CHILD},   {&sb->group_top, FST_T_GROUP},
-        {&sb->cgroup_top, FST_T_CGROUP},   {&sb->zones, FST_T_ZONE},
+        {&sb->cgroup_top, FST_T_CGROUP},   {&sb->zones, FST_T_ZONE},        {&sb->channel_top, FST_T_CHANNEL},
     };
     bool good = true;
     for (size_t i = 0; i < sizeof bound / sizeof *bound; i++)

@@ -5,6 +5,7 @@
 
 #include "alloc/children.h"
 #include "alloc/revoke.h"
+#include "channel/channel.h"
 #include "crash/process.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
@@ -57,6 +58,23 @@ static void count_process(struct fst_arena *a, uint32_t slot, uint32_t cache, st
     u->processes++;
 }
 
+/* What waits in channels. PAIR(cache-ending): before the tables, to which it moves. */
+static uint32_t count_waiting(struct fst_arena *a, uint32_t cache)
+{
+    uint32_t top = fst_channel_top(a), n = 0;
+    for (uint32_t i = 0; i < top; i++) {
+        struct fst_ring_view v;
+        if (!fst_channel_look(a, i, &v))
+            continue;
+        for (uint64_t k = 0; k <= v.mask; k++) {
+            uint64_t ref = fst_load_acquire(&v.refs[k]), oid = fst_node_oid(ref);
+            n += (ref & FST_NODE_HELD) && fst_word_of(a, oid) && of_cache(a, oid, cache) && !ends(a, oid);
+        }
+        fst_channel_looked(a, &v);
+    }
+    return n;
+}
+
 struct fst_users fst_users_count(struct fst_arena *a, uint32_t cache)
 {
     struct fst_users u = {0};
@@ -66,6 +84,7 @@ struct fst_users fst_users_count(struct fst_arena *a, uint32_t cache)
         uint64_t oid = fst_inflight_oid(word);
         u.in_flight += (word & FST_INFLIGHT_LIVE) && fst_word_of(a, oid) && of_cache(a, oid, cache) && !ends(a, oid);
     }
+    u.in_flight += count_waiting(a, cache);
     top = fst_process_top(a);
     for (uint32_t slot = 0; slot < top; slot++)
         if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) == FST_PROCESS_LIVE)

@@ -97,6 +97,8 @@ static void visit_child(struct visit *v, uint32_t child)
     struct fst_arena *a = v->a;
     if (fst_state(fst_load_acquire(&fst_child_at(a, child)->state)) != FST_CHILD_ENDED)
         return;
+    if (fst_child_at(a, child)->flags & FST_CACHE_CHANNELS)
+        return; /* rings go when their nodes refer to nothing: reclaim/letters.h */
     uint32_t ids[SLABS], n = fst_slab_list(a, child, ids, SLABS);
     for (uint32_t i = 0; i < n && n <= SLABS; i++)
         visit_slab(v, ids[i], child);
@@ -108,7 +110,7 @@ static void visit_child(struct visit *v, uint32_t child)
 
 /* ---- condemning ---- */
 
-static bool of_ended(struct fst_arena *a, uint64_t oid)
+bool fst_words_of_ended(struct fst_arena *a, uint64_t oid)
 {
     if (fst_oid_is_group(oid))
         return fst_state(fst_load_acquire(&fst_group_at(a, fst_oid_group_index(oid))->state)) == FST_GROUP_DESTROYED;
@@ -127,7 +129,7 @@ static void end_inflight(struct fst_arena *a)
 #ifdef FST_MUTANT_NO_REVOKE
         continue;
 #endif
-        if ((word & FST_INFLIGHT_LIVE) && fst_word_of(a, oid) && of_ended(a, oid))
+        if ((word & FST_INFLIGHT_LIVE) && fst_word_of(a, oid) && fst_words_of_ended(a, oid))
             fst_inflight_give_up(a, i, word, FST_INFLIGHT_DESTROYED);
     }
 }

@@ -29,6 +29,9 @@ void fst_words_condemn_one(struct fst_scan *scan, uint64_t oid, uint64_t *word, 
 bool fst_words_release_one(struct fst_arena *a, const struct fst_scan *scan, uint64_t oid, uint64_t *word, uint64_t seen,
                            uint64_t *bytes);
 
+/* Was the object's group or cache destroyed? */
+bool fst_words_of_ended(struct fst_arena *a, uint64_t oid);
+
 /* Step 2 of a batch, for all that it has taken. Returns how many words the scan has to look for. */
 uint64_t fst_words_condemn(struct fst_arena *a, const struct fst_ended *ended, struct fst_scan *scan);
 

@@ -17,11 +17,16 @@ Importing this package makes no thread, file or segment.
 from flagstone._core import Block, GroupCache, Handle
 from flagstone.arena import Arena, ArenaInfo, arenas, open, unlink
 from flagstone.cache import Cache
+from flagstone.channel import Channel, ChannelInfo, Delivery
 from flagstone.errors import (
     ArenaCorrupted,
     ArenaFull,
     CacheBusy,
     CacheMismatch,
+    ChannelClosed,
+    ChannelEmpty,
+    ChannelFull,
+    ChannelMismatch,
     Closed,
     FlagstoneError,
     GroupLimitExceeded,
@@ -68,8 +73,15 @@ __all__ = [
     "CacheInfo",
     "CacheMismatch",
     "CacheStats",
+    "Channel",
+    "ChannelClosed",
+    "ChannelEmpty",
+    "ChannelFull",
+    "ChannelInfo",
+    "ChannelMismatch",
     "ChildCounts",
     "Closed",
+    "Delivery",
     "Finding",
     "FlagstoneError",
     "Group",

@@ -16,6 +16,8 @@ cdef extern from "flagstone.h" nogil:
     enum: FST_MISSING
     enum: FST_STALE
     enum: FST_TIMEOUT
+    enum: FST_WAIT
+    enum: FST_END
     enum: FST_CACHE_SIZE_CLASS
     uint64_t FST_NO_LIMIT
     size_t FST_FORMAT_LONGEST
@@ -258,6 +260,54 @@ cdef extern from "flagstone.h" nogil:
     size_t fst_check(fst_arena *arena, void (*found)(void *, const char *) noexcept nogil,
                      void *context)
     uint64_t fst_now()
+
+    # ---- channels
+
+    ctypedef struct fst_channel_use:
+        pass
+
+    struct fst_channel_spec:
+        const char *name
+        uint32_t capacity, inline_bytes, flags
+        uint64_t group
+
+    struct fst_letter:
+        const void *bytes
+        uint32_t nbytes, kind
+        fst_ref *ref
+        bint keep
+
+    struct fst_received:
+        uint32_t nbytes, kind
+        bint has_ref
+        fst_ref ref
+        uint32_t node
+        uint64_t word
+
+    struct fst_channel_info:
+        uint64_t id, group
+        char name[64]
+        uint32_t state, capacity, inline_bytes, flags, waiting, taken
+        bint closed
+        uint64_t bytes
+
+    enum: FST_CHANNEL_ACK
+    enum: FST_CHANNEL_LASTING
+    int fst_channel_open(fst_arena *arena, const fst_channel_spec *spec, fst_create how,
+                         fst_channel_use **out, fst_bool *created)
+    int fst_channel_share(fst_channel_use *use, fst_message *out)
+    int fst_channel_join(fst_arena *arena, const fst_message *message, fst_channel_use **out)
+    void fst_channel_leave(fst_channel_use *use)
+    uint64_t fst_channel_id(const fst_channel_use *use)
+    uint32_t fst_channel_length(const fst_channel_use *use)
+    int fst_channel_put(fst_channel_use *use, const fst_letter *letter)
+    int fst_channel_get(fst_channel_use *use, void *bytes, fst_received *out)
+    int fst_channel_done(fst_channel_use *use, const fst_received *taken)
+    bint fst_channel_wait(fst_channel_use *use, fst_bool taker, uint64_t timeout)
+    int fst_channel_close(fst_channel_use *use)
+    int fst_channel_destroy(fst_channel_use *use)
+    int fst_channel_get_info(fst_arena *arena, uint64_t channel, fst_channel_info *out)
+    size_t fst_channel_list(fst_arena *arena, uint64_t *ids, size_t max)
 
 
 cdef extern from "flagstone_test.h" nogil:

@@ -20,6 +20,7 @@ cimport cython
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_F_CONTIGUOUS, PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE,
 )
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject_GenericSetAttr, PyObject_RichCompare, destructor
@@ -34,7 +35,9 @@ import os
 
 import numpy as np
 
-from flagstone.errors import ArenaCorrupted, Closed, StaleHandle, exception_of
+from flagstone.errors import (
+    ArenaCorrupted, ChannelEmpty, ChannelFull, Closed, StaleHandle, exception_of,
+)
 from flagstone.sizes import exact_size
 
 cnp.import_array()
@@ -49,11 +52,14 @@ cdef extern from *:
         return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
     }
     /* Counts that threads share. enter() refuses to wake the dead: a count of 0 stays 0. */
+    static inline int fst_py_swing(int *count, int *seen, int next) {
+        return __atomic_compare_exchange_n(count, seen, next, 0, __ATOMIC_ACQ_REL,
+                                           __ATOMIC_RELAXED);
+    }
     static inline int fst_py_enter(int *count) {
         int seen = fst_py_load(count);
         while (seen != 0)
-            if (__atomic_compare_exchange_n(count, &seen, seen + 1, 1,
-                                            __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            if (fst_py_swing(count, &seen, seen + 1))
                 return 1;
         return 0;
     }
@@ -64,6 +70,11 @@ cdef extern from *:
     static inline void fst_py_stay(int *count) {
         if (!(fst_py_load(count) & (1 << 30)))
             __atomic_fetch_or(count, 1 << 30, __ATOMIC_ACQ_REL);
+    }
+    /* 1 becomes 0: nobody else looks at it, and nobody will. */
+    static inline int fst_py_only(int *count) {
+        int one = 1;
+        return fst_py_swing(count, &one, 0);
     }
     static inline int fst_py_swap(int *flag, int value) {
         return __atomic_exchange_n(flag, value, __ATOMIC_ACQ_REL);
@@ -146,6 +157,7 @@ cdef extern from *:
     int leave "fst_py_leave"(int *count) nogil
     void stay "fst_py_stay"(int *count) nogil
     int load "fst_py_load"(int *flag) nogil
+    int only "fst_py_only"(int *count) nogil
     int swap "fst_py_swap"(int *flag, int value) nogil
     int alloc_long "fst_py_alloc_long"(fst_arena *arena, uint64_t child, fst_ref *out)
     PyObject *only_item "fst_py_only_item"(PyObject *list)
@@ -1022,6 +1034,14 @@ cdef class Attachment:
     def group_caches(self, uint64_t group):
         return _ids(self, NULL, group)
 
+    def channel_ids(self):
+        return _ids(self, fst_channel_list, 0)
+
+    def channel_info(self, uint64_t channel):
+        cdef fst_channel_info info
+        _check(fst_channel_get_info(self.ptr, channel, &info))
+        return info
+
     def group_gone(self, uint64_t group):
         """Whether the group's descriptor has been released."""
         cdef fst_group_info info
@@ -1740,6 +1760,9 @@ cdef class ReadSection:
             raise _error(status)
         if status != FST_OK:
             raise RuntimeError(_text(fst_last_error()))
+
+
+include "_channel.pxi"
 
 
 # ---- what needs no attachment

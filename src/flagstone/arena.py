@@ -14,6 +14,7 @@ from flagstone import _core, attach, notices, observe, rcu
 from flagstone._core import Attachment, Block, Handle, Link, ReadSection
 from flagstone.block import alloc_bytes, put
 from flagstone.cache import Cache, caches_of, open_cache
+from flagstone.channel import Channel, ChannelInfo, channels_of, open_channel
 from flagstone.errors import Closed, FlagstoneError
 from flagstone.group import Group, group_id, groups_of, look, open_group
 from flagstone.names import FOLDER, PREFIX, Name, arena_name, arena_path, slash_hint
@@ -145,6 +146,40 @@ class Arena:
         """
         how = attach.how_to_open(create)
         return open_group(self._link, name, parent, limit, lasting, cgroup, how, messages_expire)
+
+    def channel(
+        self,
+        name: str | None = None,
+        *,
+        capacity: int = 1024,
+        inline: int = 200,
+        ack: bool = False,
+        group: Group | None = None,
+        lasting: bool = False,
+        create: bool | None = None,
+    ) -> Channel:
+        """Open the channel of this name, or create one: a bounded queue of messages.
+
+        Args:
+            name: 1 to 63 bytes of UTF-8; None is a new channel without a name, for who gets it by
+                fork or in a pickle.
+            capacity: messages that may wait, 1 to 1,048,576.
+            inline: bytes of a message that lie in the channel's own memory, at most 4,000; what is
+                larger takes an object of its own.
+            ack: what was taken is owned until `Delivery.done()`, and comes again when its owner
+                dies before.
+            group: what its memory is charged to; None is the arena itself.
+            lasting: it goes on, with what is in it, when no live process has it open any more.
+            create: None opens or creates; True must not exist, False must exist.
+
+        Raises:
+            ChannelMismatch: it exists with another capacity, `inline`, `ack` or `lasting`.
+            FileExistsError, FileNotFoundError: as `create` says.
+            ArenaFull, GroupLimitExceeded: no room for it.
+            Closed, ReadOnly: the group has ended; attached with `readonly=True`, and there is none.
+        """
+        how = attach.how_to_open(create)
+        return open_channel(self._link, name, capacity, inline, ack, group, lasting, how)
 
     def alloc(
         self, nbytes: Size, *, group: Group | None = None, wait: float | None = None
@@ -339,6 +374,11 @@ class Arena:
     def caches(self) -> list[Cache]:
         """The live caches, aliases included; not the size classes behind `alloc` and `put`."""
         return caches_of(self._link)
+
+    @property
+    def channels(self) -> list[ChannelInfo]:
+        """The live channels, as they are now."""
+        return channels_of(self._link.attachment)
 
     @property
     def groups(self) -> list[Group]:

@@ -6,6 +6,10 @@
     ├── CacheBusy                          objects of the cache are in use; nothing changed
     ├── CacheMismatch (ValueError)         the cache exists with other parameters
     ├── GroupMismatch (ValueError)         the live group exists with another limit
+    ├── ChannelMismatch (ValueError)       the channel exists with other parameters
+    ├── ChannelFull (Full)                 no room for a message in time
+    ├── ChannelEmpty (Empty)               no message in time
+    ├── ChannelClosed (EOFError)           nothing is put any more, or everything was taken
     ├── ReadOnly (TypeError)               attached with readonly=True
     ├── Closed (ValueError)                arena, cache, group or Block has ended
     ├── StaleHandle (LookupError)          the object that a handle names is gone
@@ -23,6 +27,7 @@ Every exception here can be pickled, because executors send them between process
 from __future__ import annotations
 
 import errno as _errno
+import queue
 from collections.abc import Callable
 from typing import Final
 
@@ -31,6 +36,10 @@ __all__ = [
     "ArenaFull",
     "CacheBusy",
     "CacheMismatch",
+    "ChannelClosed",
+    "ChannelEmpty",
+    "ChannelFull",
+    "ChannelMismatch",
     "Closed",
     "FlagstoneError",
     "GroupLimitExceeded",
@@ -100,6 +109,30 @@ class GroupMismatch(FlagstoneError, ValueError):
     __module__ = "flagstone"
 
 
+class ChannelMismatch(FlagstoneError, ValueError):
+    """A channel of this name exists with other parameters."""
+
+    __module__ = "flagstone"
+
+
+class ChannelFull(FlagstoneError, queue.Full):
+    """There was no room in a channel in time."""
+
+    __module__ = "flagstone"
+
+
+class ChannelEmpty(FlagstoneError, queue.Empty):
+    """There was no message in a channel in time."""
+
+    __module__ = "flagstone"
+
+
+class ChannelClosed(FlagstoneError, EOFError):
+    """The channel was closed: nothing can be put any more, and everything was taken."""
+
+    __module__ = "flagstone"
+
+
 class ReadOnly(FlagstoneError, TypeError):
     """This process attached to the arena with `readonly=True`."""
 
@@ -157,6 +190,8 @@ _EXCEPTIONS: Final[dict[int, type[Exception]]] = {
     TIMEOUT: TimeoutError,
     -16: PermissionError,
     -17: StaleHandle,
+    -18: TimeoutError,  # the binding says which: ChannelFull, ChannelEmpty
+    -19: ChannelClosed,
 }
 
 _ERRNOS: Final[dict[type[Exception], int]] = {

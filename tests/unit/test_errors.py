@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import queue
 import re
 from pathlib import Path
 
@@ -17,6 +18,10 @@ TREE = {
     "CacheBusy": Exception,
     "CacheMismatch": ValueError,
     "GroupMismatch": ValueError,
+    "ChannelMismatch": ValueError,
+    "ChannelFull": queue.Full,
+    "ChannelEmpty": queue.Empty,
+    "ChannelClosed": EOFError,
     "ReadOnly": TypeError,
     "Closed": ValueError,
     "StaleHandle": LookupError,
@@ -58,6 +63,8 @@ def test_the_drawing_is_the_tree():
         (-15, TimeoutError),
         (-16, PermissionError),
         (-17, flagstone.StaleHandle),
+        (-18, TimeoutError),
+        (-19, flagstone.ChannelClosed),
         (-99, flagstone.FlagstoneError),
     ],
 )

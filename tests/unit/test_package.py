@@ -18,6 +18,8 @@ PUBLIC = {
     "ChildCounts",
     "Keeper",
     "LockHold",
+    *("Channel", "ChannelInfo", "Delivery"),
+    *("ChannelClosed", "ChannelEmpty", "ChannelFull", "ChannelMismatch"),
     *("Part", "Sender", "WeakBlock", "block_of"),
     *("InFlight", "Finding", "Holder", "FlagstoneError"),
     *("ArenaFull", "GroupLimitExceeded", "CacheBusy", "CacheMismatch", "GroupMismatch"),

@@ -59,4 +59,4 @@ def _renamed(tree: Tree) -> set[str]:
 
 
 def _binding(tree: Tree) -> list[Path]:
-    return tree.files("src/flagstone", ".pyx")
+    return tree.files("src/flagstone", ".pyx", ".pxi")

@@ -1,0 +1,27 @@
+/* object.h - what channels need of the life of an object (arena/object.c). */
+#ifndef FST_ARENA_OBJECT_H
+#define FST_ARENA_OBJECT_H
+
+#include "platform/atomics.h"
+#include "rcu/thread.h"
+#include "region/region.h"
+
+/* Are we the entry's only owner? PAIR(last-owner). Not if it is indexed. */
+static inline bool fst_object_only_owner(const struct fst_arena *a, uint32_t entry)
+{
+    return fst_load_acquire(&a->counts[entry]) == 1;
+}
+
+/* An object in a run of pages of its own, of a child without a common size. */
+int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, struct fst_ref *out);
+
+/* The reference that this entry, which is ours, stands for. */
+int fst_object_fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fst_ref *out);
+
+/* The object's handle: its word is HANDED or SHARED, or nobody resolves it. */
+struct fst_handle fst_object_handle(struct fst_arena *a, uint64_t oid, uint64_t generation);
+
+/* Objects like this one go to other processes from now on. */
+void fst_object_note_shared(struct fst_arena *a, uint64_t oid);
+
+#endif

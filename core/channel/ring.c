@@ -1,0 +1,114 @@
+#include "channel/ring.h"
+
+#include <errno.h>
+
+#include "alloc/slab.h"
+#include "platform/error.h"
+#include "platform/mapping.h"
+#include "refs/word.h"
+#include "region/file.h"
+
+uint32_t fst_ring_cells(uint32_t capacity)
+{
+    uint32_t cells = 1;
+    while (cells < capacity + FST_RING_SLACK)
+        cells *= 2;
+    return cells;
+}
+
+static uint32_t stride(uint32_t inline_bytes)
+{
+    return (uint32_t)((sizeof(struct fst_node) + inline_bytes + FST_LINE - 1) / FST_LINE * FST_LINE);
+}
+
+uint64_t fst_ring_bytes(uint32_t capacity, uint32_t inline_bytes)
+{
+    return sizeof(struct fst_ring) + (uint64_t)fst_ring_cells(capacity) * (2 * sizeof(uint64_t) + stride(inline_bytes));
+}
+
+/* Where the data region is mapped read-only, whole pages of it once more. */
+static uint8_t *map_writable(struct fst_arena *a, uint64_t offset, uint64_t bytes, struct fst_ring_view *v)
+{
+    uint64_t from = offset & ~(uint64_t)(FST_PAGE - 1);
+    v->mapped_bytes = (offset + bytes - from + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
+    int fd = fst_file_get(a);
+    v->mapped = fd < 0 ? NULL : fst_map(fd, a->known.data_offset + from, v->mapped_bytes, true, false);
+    fst_file_put(a, fd);
+    return v->mapped ? (uint8_t *)v->mapped + (offset - from) : NULL;
+}
+
+bool fst_ring_gone(const struct fst_arena *a, const struct fst_channel *c)
+{
+    struct fst_handle h = {c->generation_tag, c->oid_slab};
+    uint64_t oid = fst_handle_oid(&h), *word = fst_oid_is_group(oid) ? NULL : fst_word_of(a, oid);
+    uint64_t seen = word ? fst_load_acquire(word) : 0;
+    return !(seen & FST_WORD_ALLOCATED) || fst_word_gen(seen) != fst_handle_generation(&h);
+}
+
+static int see(struct fst_arena *a, const struct fst_channel *c, bool write, struct fst_ring_view *v)
+{
+    struct fst_handle h = {c->generation_tag, c->oid_slab};
+    uint64_t oid = fst_handle_oid(&h);
+    *v = (struct fst_ring_view){.a = a,
+                                .capacity = c->capacity,
+                                .inline_bytes = c->inline_bytes,
+                                .flags = c->flags,
+                                .mask = (uint64_t)c->cells - 1,
+                                .stride = stride(c->inline_bytes)};
+    if (fst_ring_gone(a, c))
+        return fst_fail(FST_STALE, "the channel is gone");
+    const struct fst_slab *s = fst_slab_known(a, fst_oid_slab(oid));
+    if (v->capacity < 1 || v->capacity > FST_RING_CAPACITY || v->inline_bytes > FST_RING_INLINE_MOST ||
+        c->cells != fst_ring_cells(v->capacity) || s->asked != fst_ring_bytes(v->capacity, v->inline_bytes)) {
+        fst_damaged(a, "a channel of %u messages has a ring of %llu bytes", v->capacity, (unsigned long long)s->asked);
+        return fst_damage(a);
+    }
+    uint8_t *base = fst_slab_data(a, s, fst_oid_slab(oid), 0, s->asked);
+    if (!base)
+        return fst_damage(a);
+    if (write && a->readonly && !(base = map_writable(a, (uint64_t)(base - a->data), s->asked, v)))
+        return fst_fail_errno(FST_OS, errno, "cannot map a channel's ring");
+    v->ring = (struct fst_ring *)(void *)base;
+    v->cells = (uint64_t *)(void *)(base + sizeof *v->ring);
+    v->refs = v->cells + v->mask + 1;
+    v->nodes = (uint8_t *)(v->refs + v->mask + 1);
+    return FST_OK;
+}
+
+int fst_ring_map(struct fst_arena *a, const struct fst_channel *c, struct fst_ring_view *v)
+{
+    return see(a, c, true, v);
+}
+
+int fst_ring_look(struct fst_arena *a, const struct fst_channel *c, struct fst_ring_view *v)
+{
+    return see(a, c, false, v);
+}
+
+void fst_ring_unmap(struct fst_ring_view *v)
+{
+    if (v->mapped)
+        fst_unmap(v->mapped, v->mapped_bytes);
+    v->mapped = NULL;
+}
+
+static inline uint64_t cell(uint64_t position, uint64_t node)
+{
+    return (position & FST_POSITION_MASK) | node << FST_CELL_NODE_SHIFT;
+}
+
+void fst_ring_format(struct fst_ring_view *v)
+{
+    struct fst_ring *r = v->ring;
+    fst_store_relaxed(&r->ended, 0);
+    fst_store_relaxed(&r->tail, 0);
+    fst_store_relaxed(&r->head, 0);
+    fst_store_relaxed(&r->takers, 0);
+    fst_store_relaxed(&r->putters, 0);
+    for (uint64_t i = 0; i <= v->mask; i++) {
+        v->cells[i] = cell(i, FST_CELL_EMPTY);
+        v->refs[i] = 0;
+        struct fst_node *n = fst_node_at(v, (uint32_t)i);
+        *n = (struct fst_node){.word = FST_NODE_FREE};
+    }
+}

@@ -1,0 +1,37 @@
+/* wait.c - sleeping until a ring has something, or has room: models/waiting.pml. */
+#include "channel/ring.h"
+#include "platform/futex.h"
+
+#define BOUND (10 * FST_MS) /* the kernel counts who is stopped, or killed, as woken: so nobody sleeps for longer */
+
+void fst_ring_sleep(const struct fst_ring_view *v, bool taker, uint64_t timeout)
+{
+    uint32_t *word = taker ? &v->ring->takers : &v->ring->putters;
+    uint32_t seen = fst_load_relaxed(word), mine = (seen + 2) | 1;
+    if (!fst_cas32(word, &seen, mine))
+        return;
+    if (fst_load_seq_cst(&v->ring->ended) || !(taker ? fst_ring_empty(v) : fst_ring_full(v)))
+        return;
+    fst_futex_wait(word, mine, timeout < BOUND ? timeout : BOUND);
+}
+
+void fst_ring_wake_slowly(uint32_t *word)
+{
+    uint32_t seen = fst_load_relaxed(word);
+    while (seen & 1) {
+        if (!fst_cas32(word, &seen, seen + 2))
+            continue;
+        seen += 2;
+        if (fst_futex_wake(word, 1) == 0)
+            fst_cas32(word, &seen, (seen + 2) & ~1u); /* nobody slept, and nobody came since */
+        return;
+    }
+}
+
+void fst_ring_wake_all(const struct fst_ring_view *v)
+{
+    fst_add32(&v->ring->takers, 2);
+    fst_add32(&v->ring->putters, 2);
+    fst_futex_wake(&v->ring->takers, INT32_MAX);
+    fst_futex_wake(&v->ring->putters, INT32_MAX);
+}

@@ -1,0 +1,235 @@
+#include "reclaim/letters.h"
+
+#include "channel/channel.h"
+#include "platform/atomics.h"
+#include "refs/word.h"
+#include "teardown/release.h"
+
+/* ---- what a dead process leaves in a ring ---- */
+
+enum left { NOT_LEFT, TO_FREE, TO_PUT_BACK };
+
+static enum left left(const struct fst_letters *l, const struct fst_ring_view *v, uint32_t node, uint64_t word)
+{
+    uint32_t slot = fst_node_slot(word), state = (uint32_t)(word & FST_NODE_STATE);
+    if (!l->any || state == FST_NODE_FREE || !(l->dead[slot / 64] >> (slot % 64) & 1))
+        return NOT_LEFT;
+#ifdef FST_MUTANT_MEND_OWNED_ONLY
+    if (state == FST_NODE_QUEUED)
+        return NOT_LEFT;
+#endif
+    if (state == FST_NODE_QUEUED && fst_node_in_cell(v, node, word))
+        return NOT_LEFT;
+    return (word & FST_NODE_AGAIN) && (v->flags & FST_CHANNEL_ACK) ? TO_PUT_BACK : TO_FREE;
+}
+
+static bool has_ended(const struct fst_letters *l, uint32_t channel)
+{
+    return l->ended[channel / 64] >> (channel % 64) & 1;
+}
+
+static void note_dead(struct fst_arena *a, struct fst_letters *l)
+{
+    uint32_t top = fst_process_top(a);
+    *l = (struct fst_letters){0};
+    for (uint32_t slot = 0; slot < top && slot < FST_MAX_PROCESSES; slot++) {
+        if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) != FST_PROCESS_DEAD)
+            continue;
+        l->dead[slot / 64] |= 1ull << (slot % 64);
+        l->any = true;
+    }
+}
+
+/* ---- condemning ---- */
+
+static uint64_t condemn(struct fst_arena *a, struct fst_scan *scan, uint64_t oid)
+{
+    uint64_t *word = fst_word_of(a, oid), seen = word ? fst_load_acquire(word) : 0;
+    if (!(seen & FST_WORD_ALLOCATED))
+        return 0;
+    fst_words_condemn_one(scan, oid, word, seen);
+    return 1;
+}
+
+static uint64_t condemn_nodes(struct fst_arena *a, const struct fst_letters *l, struct fst_scan *scan,
+                              const struct fst_ring_view *v, bool ended)
+{
+    uint64_t n = 0;
+    for (uint32_t k = 0; k <= v->mask; k++) {
+        uint64_t ref = fst_load_acquire(&v->refs[k]);
+        if (!(ref & FST_NODE_HELD))
+            continue;
+        if (ended || left(l, v, k, fst_load_acquire(&fst_node_at(v, k)->word)) == TO_FREE)
+            n += condemn(a, scan, fst_node_oid(ref));
+        else if (fst_word_of(a, fst_node_oid(ref)) && fst_words_of_ended(a, fst_node_oid(ref)))
+            fst_cas64(&v->refs[k], &ref, 0); /* a taker that won is in its table already */
+    }
+    return n;
+}
+
+/* Has it ended without anybody saying so? */
+static bool is_over(struct fst_arena *a, const struct fst_channel *c)
+{
+    uint64_t oid = c->oid_slab & FST_OID_MASK, *word = fst_word_of(a, oid);
+    return word && ((fst_load_acquire(word) & FST_WORD_FREED) || fst_words_of_ended(a, oid));
+}
+
+/* Its ring is gone: the batch that released it was killed before it could say so. */
+static void forget(struct fst_arena *a, struct fst_channel *c, uint64_t state)
+{
+    fst_registry_lock(a);
+    if (c->state == state)
+        fst_store_release(&c->state, fst_state_moved(state, FST_CHANNEL_FREE));
+    fst_registry_unlock(a);
+}
+
+uint64_t fst_letters_condemn(struct fst_arena *a, struct fst_letters *l, struct fst_scan *scan)
+{
+    uint32_t top = fst_channel_top(a);
+    uint64_t n = 0;
+    note_dead(a, l);
+    fst_store_relaxed(&a->sb->channel_look, 0);
+    for (uint32_t i = 0; i < top; i++) {
+        struct fst_channel *c = fst_channel_at(a, i);
+        struct fst_ring_view v;
+        uint64_t state = fst_load_acquire(&c->state);
+        if (fst_state(state) == FST_CHANNEL_FREE)
+            continue;
+        if (fst_ring_map(a, c, &v)) {
+            if (!fst_is_damaged(a) && fst_ring_gone(a, c))
+                forget(a, c, state);
+            continue;
+        }
+        if (fst_state(state) == FST_CHANNEL_LIVE && is_over(a, c)) {
+            fst_registry_lock(a);
+            fst_channel_end(a, i);
+            fst_registry_unlock(a);
+        }
+        bool ended = fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_ENDED;
+        if (ended) { /* who was killed in fst_channel_end has not told them */
+            fst_store_release(&v.ring->ended, 1);
+            fst_full_fence(); /* PAIR(channel-end) */
+            n += condemn(a, scan, c->oid_slab & FST_OID_MASK);
+            l->ended[i / 64] |= 1ull << (i % 64);
+        }
+        n += condemn_nodes(a, l, scan, &v, ended);
+        fst_ring_unmap(&v);
+    }
+    return n;
+}
+
+/* ---- scanning ---- */
+
+void fst_letters_scan(struct fst_arena *a, const struct fst_letters *l, const struct fst_scan *scan)
+{
+    uint32_t top = fst_channel_top(a);
+    for (uint32_t i = 0; i < top; i++) {
+        const struct fst_channel *c = fst_channel_at(a, i);
+        struct fst_ring_view v;
+        if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_FREE || has_ended(l, i) || fst_ring_look(a, c, &v))
+            continue;
+        for (uint32_t k = 0; k <= v.mask; k++) {
+            uint64_t ref = fst_load_acquire(&v.refs[k]);
+            if ((ref & FST_NODE_HELD) && fst_word_of(a, fst_node_oid(ref)) &&
+                left(l, &v, k, fst_load_acquire(&fst_node_at(&v, k)->word)) != TO_FREE)
+                fst_scan_keep(a, scan, fst_node_oid(ref));
+        }
+        fst_ring_unmap(&v);
+    }
+}
+
+/* ---- releasing ---- */
+
+static bool release(struct fst_thread *t, const struct fst_scan *scan, uint64_t oid, struct fst_released *r)
+{
+    uint64_t *word = fst_word_of(t->arena, oid), bytes;
+    if (!word || !fst_words_release_one(t->arena, scan, oid, word, fst_load_acquire(word), &bytes))
+        return false;
+    r->objects++;
+    r->bytes += bytes;
+    r->more |= fst_release_after_free(t, oid);
+    return true;
+}
+
+static void let_go(struct fst_thread *t, const struct fst_scan *scan, const struct fst_ring_view *v, uint32_t node,
+                   struct fst_released *r)
+{
+    uint64_t ref = fst_load_acquire(&v->refs[node]);
+    if (!(ref & FST_NODE_HELD))
+        return;
+    release(t, scan, fst_node_oid(ref), r);
+    /* fails when its taker was quicker, who has an entry of its own */
+    fst_cas64(&v->refs[node], &ref, 0);
+}
+
+/* What the dead left in a channel that lives. */
+static void mend(struct fst_thread *t, const struct fst_letters *l, const struct fst_scan *scan, const struct fst_ring_view *v,
+                 struct fst_released *r)
+{
+    bool any = false;
+    for (uint32_t k = 0; k <= v->mask && l->any; k++) {
+        struct fst_node *n = fst_node_at(v, k);
+        uint64_t word = fst_load_acquire(&n->word);
+        enum left is = left(l, v, k, word);
+        if (is == NOT_LEFT)
+            continue;
+        any = true;
+        if (is == TO_PUT_BACK) {
+#ifndef FST_MUTANT_NOT_PUT_BACK
+            fst_ring_publish(v, k, word, true);
+#endif
+            continue;
+        }
+        let_go(t, scan, v, k, r);
+        fst_cas64(&n->word, &word, fst_node_word(FST_NODE_FREE, 0, fst_node_position(word)));
+    }
+    if (any)
+        fst_ring_wake_all(v);
+}
+
+/* A channel that has ended: what its nodes refer to, then its ring, if nobody has it open. */
+static void empty(struct fst_thread *t, const struct fst_scan *scan, struct fst_channel *c, const struct fst_ring_view *v,
+                  struct fst_released *r)
+{
+    struct fst_arena *a = t->arena;
+    uint64_t oid = c->oid_slab & FST_OID_MASK, state = fst_load_acquire(&c->state);
+    for (uint32_t k = 0; k <= v->mask; k++)
+        let_go(t, scan, v, k, r);
+    if (release(t, scan, oid, r))
+        forget(a, c, state);
+}
+
+void fst_letters_finish(struct fst_thread *t, const struct fst_letters *l, const struct fst_scan *scan, struct fst_released *r)
+{
+    struct fst_arena *a = t->arena;
+    uint32_t top = fst_channel_top(a);
+    for (uint32_t i = 0; i < top; i++) {
+        struct fst_channel *c = fst_channel_at(a, i);
+        struct fst_ring_view v;
+        bool ended = has_ended(l, i);
+        if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_FREE || (!ended && !l->any) || fst_ring_map(a, c, &v))
+            continue;
+        if (ended)
+            empty(t, scan, c, &v, r);
+        else
+            mend(t, l, scan, &v, r);
+        fst_ring_unmap(&v);
+    }
+}
+
+bool fst_letters_owns(struct fst_arena *a)
+{
+    struct fst_letters me = {.any = true};
+    uint32_t top = fst_channel_top(a);
+    bool any = false;
+    me.dead[a->slot / 64] |= 1ull << (a->slot % 64);
+    for (uint32_t i = 0; i < top && !any; i++) {
+        struct fst_ring_view v;
+        if (!fst_channel_look(a, i, &v))
+            continue;
+        for (uint32_t k = 0; k <= v.mask && !any; k++)
+            any = left(&me, &v, k, fst_load_acquire(&fst_node_at(&v, k)->word)) != NOT_LEFT;
+        fst_channel_looked(a, &v);
+    }
+    return any;
+}

@@ -1,0 +1,431 @@
+# Channels: included by _core.pyx.
+
+cdef enum:
+    _KIND_BYTES = 0         # the message is these bytes
+    _KIND_PICKLE = 1        # it is what they are a pickle of
+    _KIND_BLOCK = 2         # it is the Block; bytes: a pickle of its Format, or none
+    _KIND_BLOCK_BYTES = 3   # it is the bytes in the Block
+    _KIND_BLOCK_PICKLE = 4  # it is what they are a pickle of
+    _INLINE_MOST = 4000
+
+
+cdef class ChannelBase:
+    """What `flagstone.Channel` is made of: the part that a loop calls."""
+
+    cdef fst_channel_use *use
+    cdef Attachment attachment
+    cdef Link link
+    cdef readonly uint32_t _inline
+    cdef readonly uint32_t _capacity
+    cdef readonly bint _ack
+    cdef readonly object _group_id
+    cdef bint signals           # it has a descriptor for select(), to be cleared when it is empty
+    cdef bint ended             # left: nothing of it is used any more
+
+    def __init__(self):
+        raise TypeError("a Channel is made by Arena.channel()")
+
+    def __dealloc__(self):
+        if self.use != NULL:
+            fst_channel_leave(self.use)
+
+    cdef inline int usable(self) except -1:
+        if self.ended or self.link.box[0] is None:
+            raise Closed("the channel is closed here: leave() or Arena.close() was called")
+        return 0
+
+    def _open(self, Link link not None, bytes name, uint32_t capacity, uint32_t inline,
+              uint32_t flags, uint64_t group, int create, object mismatch):
+        cdef fst_channel_spec spec
+        cdef fst_bool created = 0
+        cdef int status
+        self.link = link
+        self.attachment = link.attachment
+        spec.name = NULL if name is None else PyBytes_AS_STRING(name)
+        spec.capacity, spec.inline_bytes, spec.flags, spec.group = capacity, inline, flags, group
+        with nogil:
+            status = fst_channel_open(self.attachment.ptr, &spec, <fst_create>create, &self.use,
+                                      &created)
+        if status != FST_OK:
+            raise _error(status, mismatch)
+        self.learn()
+        return bool(created)
+
+    def _join(self, Link link not None, bytes message not None):
+        cdef fst_message value
+        self.link = link
+        self.attachment = link.attachment
+        _message(message, &value)
+        _check(fst_channel_join(self.attachment.ptr, &value, &self.use))
+        self.learn()
+
+    cdef int learn(self) except -1:
+        cdef fst_channel_info info
+        _check(fst_channel_get_info(self.attachment.ptr, fst_channel_id(self.use), &info))
+        self._inline = info.inline_bytes
+        self._capacity = info.capacity
+        self._ack = info.flags & FST_CHANNEL_ACK
+        self._group_id = info.group
+        return 0
+
+    def _share(self):
+        cdef fst_message message
+        self.usable()
+        _check(fst_channel_share(self.use, &message))
+        return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
+
+    def _info(self):
+        cdef fst_channel_info info
+        self.usable()
+        _check(fst_channel_get_info(self.attachment.ptr, fst_channel_id(self.use), &info))
+        return info
+
+    def _link_of(self):
+        return self.link
+
+    @property
+    def _id(self):
+        return fst_channel_id(self.use)
+
+    # ---- putting
+
+    cdef int put_bytes(self, bytes data, uint32_t kind) except? -100:
+        cdef fst_letter letter
+        letter.bytes = PyBytes_AS_STRING(data)
+        letter.nbytes = <uint32_t>len(data)
+        letter.kind = kind
+        letter.ref = NULL
+        letter.keep = False
+        return fst_channel_put(self.use, &letter)
+
+    cdef int put_block(self, Block block, bytes payload, uint32_t kind, bint keep) except? -100:
+        # The Block's reference moves, if nothing else of this process looks at its bytes.
+        cdef fst_letter letter
+        cdef int status
+        cdef bint moves
+        letter.bytes = PyBytes_AS_STRING(payload)
+        letter.nbytes = <uint32_t>len(payload)
+        letter.kind = kind
+        letter.ref = &block.ref
+        block.use()
+        moves = not keep and only(&block.life)  # nobody else begins to use it from here on
+        if not moves:
+            block.export()
+        letter.keep = not moves
+        status = fst_channel_put(self.use, &letter)
+        if moves:
+            if status != FST_OK and status != FST_STALE:
+                swap(&block.life, 1)  # still ours
+        else:
+            block.leave()
+        if (status == FST_OK and not keep) or (moves and status == FST_STALE):
+            if not swap(&block.freed, 1) and not moves:
+                block.leave()
+        return status
+
+    cdef int attempt(self, object item, bytes payload, uint32_t kind, bint keep) except? -100:
+        if payload is not None and item is None:
+            return self.put_bytes(payload, kind)
+        return self.put_block(<Block>item, payload, kind, keep)
+
+    cdef tuple prepare(self, object item, bint keep):
+        cdef Block block
+        cdef bytes data
+        cdef uint32_t kind = _KIND_PICKLE
+        if type(item) is Block and (<Block>item)._attachment == <PyObject *>self.attachment:
+            block = <Block>item
+            data = b""
+            if block._format != NULL and (<Format>block._format).travels:
+                data = self._pickle_format(block.format())
+            if len(data) <= self._inline:
+                return (block, data, _KIND_BLOCK, keep)
+        if type(item) is bytes:
+            data, kind = item, _KIND_BYTES
+        else:
+            data = self._pickle(item)
+        if len(data) <= self._inline:
+            return (None, data, kind, False)
+        kind = _KIND_BLOCK_BYTES if kind == _KIND_BYTES else _KIND_BLOCK_PICKLE
+        return (self._put_large(data), b"", kind, False)
+
+    def put(self, item, bint block=True, timeout=None, *, wait=None, bint keep=False):
+        """Put a message into the channel, for one taker.
+
+        Args:
+            item: a `Block`, which is moved: it raises `Closed` here from now on, unless `keep`;
+                `bytes`; or anything that can be pickled.
+            block, timeout: as `queue.Queue.put` has them.
+            wait: seconds to wait for room; None is for ever, as is `math.inf`.
+            keep: the Block stays usable here.
+
+        Raises:
+            ChannelFull: there was no room in time.
+            ChannelClosed: the channel was closed.
+            Closed: it was destroyed, or left here.
+            ArenaFull, GroupLimitExceeded: no memory for a message that is larger than `inline`.
+        """
+        cdef int status
+        cdef uint64_t until
+        cdef tuple letter
+        self.usable()
+        if type(item) is bytes and len(<bytes>item) <= self._inline:
+            status = self.put_bytes(<bytes>item, _KIND_BYTES)
+            if status == FST_OK:
+                return
+            letter = (None, item, _KIND_BYTES, False)
+        else:
+            letter = self.prepare(item, keep)
+            status = self.attempt(letter[0], letter[1], letter[2], letter[3])
+            if status == FST_OK:
+                return
+        if status == FST_WAIT:
+            until = _until(block, timeout, wait)
+            while status == FST_WAIT and self.sleep(False, until):
+                status = self.attempt(letter[0], letter[1], letter[2], letter[3])
+        if status != FST_OK:
+            raise self.refused(status, False)
+
+    def put_nowait(self, item):
+        """`put(item, block=False)`."""
+        self.put(item, False)
+
+    def put_many(self, items, *, wait=None):
+        """Put each of these, in order; waits for room as `put` does, for all of them together.
+
+        Returns:
+            How many were put: all, unless the time was over after the first.
+        """
+        cdef uint64_t until = _until(True, None, wait)
+        cdef int status
+        cdef tuple letter
+        cdef Py_ssize_t count = 0
+        self.usable()
+        for item in items:
+            letter = self.prepare(item, False)
+            status = self.attempt(letter[0], letter[1], letter[2], letter[3])
+            while status == FST_WAIT and self.sleep(False, until):
+                status = self.attempt(letter[0], letter[1], letter[2], letter[3])
+            if status == FST_WAIT and count:
+                return count
+            if status != FST_OK:
+                raise self.refused(status, False)
+            count += 1
+        return count
+
+    # ---- getting
+
+    cdef object received(self, int *status):
+        # A message, or None and the status.
+        cdef char data[_INLINE_MOST]
+        cdef fst_received r
+        cdef Block block
+        cdef object item
+        status[0] = fst_channel_get(self.use, data, &r)
+        if status[0] != FST_OK:
+            if self.signals:
+                self._rearm()
+            return None
+        if r.has_ref:
+            block = _begin_block()
+            block.of(self.attachment)
+            block.ref = r.ref
+            block.life = 1
+            item = self.unpack(block, PyBytes_FromStringAndSize(data, r.nbytes), r.kind)
+        else:
+            item = PyBytes_FromStringAndSize(data, r.nbytes)
+            if r.kind == _KIND_PICKLE:
+                item = self._unpickle(item)
+        if self._ack:
+            return Delivery.make(self, item, &r)
+        return item
+
+    cdef object unpack(self, Block block, bytes data, uint32_t kind):
+        if kind == _KIND_BLOCK:
+            return self.attachment.arrived(
+                block, self._unpickle_format(data) if data else None)
+        if kind == _KIND_BLOCK_BYTES:
+            return PyBytes_FromStringAndSize(<char *>block.ref.data, block.ref.nbytes)
+        return self._unpickle(
+            PyBytes_FromStringAndSize(<char *>block.ref.data, block.ref.nbytes))
+
+    def get(self, bint block=True, timeout=None, *, wait=None):
+        """Take the message that has waited longest.
+
+        Args:
+            block, timeout: as `queue.Queue.get` has them.
+            wait: seconds to wait for one; None is for ever, as is `math.inf`.
+
+        Returns:
+            What was put. With `ack=True`, a `Delivery` of it.
+
+        Raises:
+            ChannelEmpty: there was none in time.
+            ChannelClosed: the channel was closed, and everything was taken.
+            Closed: it was destroyed, or left here.
+        """
+        cdef int status
+        cdef uint64_t until
+        self.usable()
+        item = self.received(&status)
+        if status == FST_OK:
+            return item
+        if status == FST_WAIT:
+            until = _until(block, timeout, wait)
+            while status == FST_WAIT and self.sleep(True, until):
+                item = self.received(&status)
+                if status == FST_OK:
+                    return item
+        raise self.refused(status, True)
+
+    def get_nowait(self):
+        """`get(block=False)`."""
+        return self.get(False)
+
+    def get_many(self, Py_ssize_t n, *, wait=None):
+        """Up to n messages: waits for the first as `get` does, and takes what is there.
+
+        Raises:
+            ChannelEmpty, ChannelClosed, Closed: as `get`.
+        """
+        cdef int status = FST_OK
+        cdef list items = []
+        if n < 1:
+            raise ValueError(f"get_many() takes at least one message, not {n}")
+        items.append(self.get(wait=wait))
+        while len(items) < n:
+            item = self.received(&status)
+            if status != FST_OK:
+                break
+            items.append(item)
+        return items
+
+    # ---- the rest
+
+    cdef int sleep(self, bint taker, uint64_t until) except -1:
+        # False: the time is over. Signals are looked at at least every 10 ms.
+        cdef uint64_t now = fst_now()
+        if now >= until:
+            return False
+        with nogil:
+            fst_channel_wait(self.use, taker, until - now)
+        PyErr_CheckSignals()
+        self.usable()
+        return True
+
+    def _sleep(self, bint taker, uint64_t nanoseconds):
+        """Wait until the channel may have something to take, or room: then True."""
+        cdef bint ready
+        self.usable()
+        with nogil:
+            ready = fst_channel_wait(self.use, taker, nanoseconds)
+        return ready
+
+    cdef object refused(self, int status, bint taker):
+        if status == FST_WAIT:
+            return (ChannelEmpty if taker else ChannelFull)(self._waits(taker))
+        return _error(status)
+
+    def qsize(self):
+        """About how many messages wait; what others do meanwhile is not in it."""
+        self.usable()
+        return fst_channel_length(self.use)
+
+    def close(self):
+        """Take no more messages: put() raises `ChannelClosed` from now on, for everyone; what waits
+        can be taken, and then get() raises it, too. Again is fine.
+        """
+        self.usable()
+        _check(fst_channel_close(self.use))
+
+    def destroy(self):
+        """End the channel now: its name is free, what waits in it is dropped, and everybody's put()
+        and get() raise `Closed`.
+
+        Raises:
+            ReadOnly: attached with `readonly=True`.
+        """
+        self.usable()
+        _check(fst_channel_destroy(self.use))
+
+    def _signal(self):
+        self.signals = True
+
+    def leave(self):
+        """Let go of the channel here. The last process to do so ends it, unless it is lasting. Again
+        is fine. Going out of scope does the same.
+        """
+        self.ended = True
+
+    cdef int done(self, fst_received *taken) except -1:
+        cdef int status
+        self.usable()
+        status = fst_channel_done(self.use, taken)
+        if status == FST_STALE:
+            raise Closed(_text(fst_last_error()))
+        _check(status)
+        return 0
+
+
+@cython.final
+cdef class Delivery:
+    """A message of a channel with `ack=True`: it is owned by this process until `done()`. If the
+    process dies before, somebody gets it again.
+
+    Attributes:
+        value: what was put.
+
+    As a context manager it is done when the block is left without an exception; with one it stays
+    owned, and can be done later.
+    """
+
+    cdef ChannelBase channel
+    cdef fst_received taken
+    cdef readonly object value
+
+    def __init__(self):
+        raise TypeError("a Delivery is what get() of a Channel with ack=True gives")
+
+    @staticmethod
+    cdef Delivery make(ChannelBase channel, object value, fst_received *taken):
+        cdef Delivery self = Delivery.__new__(Delivery)
+        self.channel = channel
+        self.taken = taken[0]
+        self.value = value
+        return self
+
+    def done(self):
+        """Acknowledge it.
+
+        Raises:
+            Closed: it was done before, or another process owns it (after a fork, the parent).
+        """
+        self.channel.done(&self.taken)
+
+    def __enter__(self):
+        return self.value
+
+    def __exit__(self, kind, value, traceback):
+        if kind is None:
+            self.done()
+
+    def __repr__(self):
+        return f"<Delivery of {self.value!r}>"
+
+
+cdef uint64_t _until(bint block, object timeout, object wait) except? 0:
+    # When to give up, in nanoseconds since boot.
+    cdef double seconds
+    if not block:
+        return 1
+    if timeout is None:
+        timeout = wait
+    elif wait is not None:
+        raise ValueError("timeout= and wait= mean the same: give one of them")
+    if timeout is None:
+        return <uint64_t>-1
+    seconds = timeout
+    if not seconds >= 0:
+        raise ValueError(f"seconds to wait must be a number of at least 0, not {timeout!r}")
+    if seconds > 1e9:
+        return <uint64_t>-1
+    return fst_now() + <uint64_t>(seconds * 1e9)

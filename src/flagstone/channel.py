@@ -1,0 +1,321 @@
+"""Channel: a bounded queue of messages between processes, which no kill and no stop holds up."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from flagstone._core import ChannelBase, Delivery, Link
+from flagstone.attach import Locator, attach, locate
+from flagstone.block import alloc_bytes
+from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
+from flagstone.format import make_format
+from flagstone.group import Group, group_id, look
+from flagstone.names import object_name, text
+from flagstone.watch import Watch
+
+if TYPE_CHECKING:
+    from flagstone._core import Attachment, Block, Format
+
+__all__ = ["Channel", "ChannelInfo", "Delivery"]
+
+_LASTING = 2
+_ACK = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelInfo:
+    """A channel at one moment.
+
+    Attributes:
+        name: None if it has none.
+        capacity: messages that may wait.
+        inline: bytes of a message that lie in the channel's own memory.
+        ack: what was taken has to be acknowledged.
+        lasting: it goes on without a process that has it open.
+        closed: nothing is put any more.
+        waiting: messages in it.
+        taken: with `ack`, messages that somebody owns and has not acknowledged; else those that
+            somebody is just putting or taking.
+        nbytes: bytes of its own memory, without the Blocks that wait in it.
+    """
+
+    name: str | None
+    capacity: int
+    inline: int
+    ack: bool
+    lasting: bool
+    closed: bool
+    waiting: int
+    taken: int
+    nbytes: int
+
+
+class Channel(ChannelBase):
+    """A bounded queue of messages, each for one taker; many may put, many may take.
+
+    Made by `Arena.channel()`, or by unpickling. No process that is stopped or killed, anywhere,
+    holds up another one or loses it a message; what a killed one had taken goes with it, or, with
+    `ack=True`, comes again. Has the methods of `queue.Queue` that programs use, so that it drops in
+    for `multiprocessing.Queue`. Safe to use from any thread and, after a fork, in the child. As a
+    context manager it is left at the end.
+    """
+
+    __slots__ = ("__weakref__", "_formats", "_name", "_watches")
+
+    _name: str | None
+    _watches: dict[bool, Watch]
+    _formats: tuple[tuple[Any, bytes], tuple[bytes, Any]]
+
+    # ---- what is in a message
+
+    @staticmethod
+    def _pickle(item: Any) -> bytes:
+        return pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
+
+    @staticmethod
+    def _unpickle(data: bytes) -> Any:
+        return pickle.loads(data)
+
+    def _pickle_format(self, form: Format) -> bytes:
+        sent, got = self._formats
+        if sent[0] is not form:
+            sent = (form, pickle.dumps((form.dtype, form.shape), pickle.HIGHEST_PROTOCOL))
+            self._formats = (sent, got)
+        return sent[1]
+
+    def _unpickle_format(self, data: bytes) -> Any:
+        sent, got = self._formats
+        if got[0] != data:
+            dtype, shape = pickle.loads(data)
+            got = (data, make_format(dtype, shape, travels=True))
+            self._formats = (sent, got)
+        return got[1]
+
+    def _put_large(self, data: bytes) -> Block:
+        attachment = self._attachment()
+        block = alloc_bytes(attachment, len(data), None, None, self._group_id)
+        block.array[...] = memoryview(data)
+        return block
+
+    def _attachment(self) -> Attachment:
+        return self._link_of().attachment
+
+    # ---- what it is
+
+    @property
+    def name(self) -> str | None:
+        """As opened; None if it has none."""
+        return self._name
+
+    @property
+    def capacity(self) -> int:
+        """Messages that may wait."""
+        return self._capacity
+
+    @property
+    def inline(self) -> int:
+        """Bytes of a message that lie in the channel's own memory; a larger one needs a Block."""
+        return self._inline
+
+    @property
+    def ack(self) -> bool:
+        """Whether what was taken has to be acknowledged."""
+        return bool(self._ack)
+
+    @property
+    def group(self) -> Group:
+        """What its memory, and that of large messages, is charged to."""
+        return look(self._link_of(), self._group_id)
+
+    @property
+    def info(self) -> ChannelInfo:
+        """How it is now."""
+        return channel_info(self._info())
+
+    def full(self) -> bool:
+        """Whether `capacity` messages wait; what others do meanwhile is not in it."""
+        return self.qsize() >= self._capacity
+
+    def empty(self) -> bool:
+        """Whether none waits; what others do meanwhile is not in it."""
+        return self.qsize() == 0
+
+    def _waits(self, taker: bool) -> str:
+        what = f"channel {self._name!r}" if self._name else "the channel"
+        if taker:
+            return f"{what} is empty"
+        return f"{what} is full: {self._capacity} messages wait"
+
+    # ---- asyncio and select
+
+    def _watch(self, taker: bool) -> Watch:
+        watch = self._watches.get(taker)
+        if watch is None:
+            watch = self._watches.setdefault(taker, Watch(self, taker))
+        return watch
+
+    async def aget(self, *, wait: float | None = None) -> Any:
+        """`get()` for a coroutine. Cancelling it takes nothing.
+
+        Raises:
+            ChannelEmpty, ChannelClosed, Closed: as `get`.
+        """
+        until = None if wait is None else time.monotonic() + wait
+        while True:
+            try:
+                return self.get_nowait()
+            except ChannelEmpty:
+                if not await self._watch(True).ready(until):
+                    raise
+
+    async def aput(self, item: Any, *, wait: float | None = None, keep: bool = False) -> None:
+        """`put()` for a coroutine. Cancelling it puts nothing.
+
+        Raises:
+            ChannelFull, ChannelClosed, Closed: as `put`.
+        """
+        until = None if wait is None else time.monotonic() + wait
+        while True:
+            try:
+                return self.put(item, False, keep=keep)
+            except ChannelFull:
+                if not await self._watch(False).ready(until):
+                    raise
+
+    def __aiter__(self) -> Channel:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self.aget()
+        except EOFError:
+            raise StopAsyncIteration from None
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while there may be something to take, for `select` and its
+        like. A thread of this process sees to it from the first call on. After it was readable,
+        take with `get_nowait()` until `ChannelEmpty`.
+        """
+        self._signal()
+        return self._watch(True).fileno()
+
+    def _rearm(self) -> None:
+        self._watch(True).rearm()
+
+    # ---- ending
+
+    def leave(self) -> None:
+        """Let go of the channel here. The last process to do so ends it, unless it is lasting.
+        Again is fine. Going out of scope does the same.
+        """
+        for watch in self._watches.values():
+            watch.stop()
+        super().leave()
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_channel, (locate(self._attachment()), self._share(), self._name)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Channel):
+            return NotImplemented
+        return self._id == other._id and self._link_of().uuid == other._link_of().uuid
+
+    def __hash__(self) -> int:
+        return hash((self._id, self._link_of().uuid))
+
+    def __repr__(self) -> str:
+        try:
+            return f"<Channel {self._name!r}, {self.qsize()} of {self._capacity} messages>"
+        except Closed:
+            return f"<Channel {self._name!r}, left>"
+
+
+def _made(name: str | None) -> Channel:
+    channel = Channel.__new__(Channel)
+    channel._name = name
+    channel._watches = {}
+    channel._formats = ((None, b""), (b"", None))
+    return channel
+
+
+def open_channel(
+    link: Link,
+    name: str | None,
+    capacity: int,
+    inline: int,
+    ack: bool,
+    group: Group | None,
+    lasting: bool,
+    create: int,
+) -> Channel:
+    """What `Arena.channel` does."""
+    attachment = link.attachment
+    raw = None if name is None else object_name(name, "channel")
+    for value, what in ((capacity, "capacity"), (inline, "inline")):
+        if type(value) is not int:
+            raise TypeError(f"{what} must be an int, not {type(value).__name__}")
+        if not 0 <= value < 1 << 31:
+            raise ValueError(f"{what} must be at least 0, not {value}")
+    flags = (_ACK if ack else 0) | (_LASTING if lasting else 0)
+    channel = _made(name)
+    channel._open(
+        link,
+        raw,
+        capacity,
+        inline,
+        flags,
+        group_id(link, attachment, group),
+        create,
+        ChannelMismatch,
+    )
+    return channel
+
+
+def channel_info(facts: Any) -> ChannelInfo:
+    """The core's answer, for people."""
+    return ChannelInfo(
+        name=text(facts["name"]) or None,
+        capacity=facts["capacity"],
+        inline=facts["inline_bytes"],
+        ack=bool(facts["flags"] & _ACK),
+        lasting=bool(facts["flags"] & _LASTING),
+        closed=bool(facts["closed"]),
+        waiting=facts["waiting"],
+        taken=facts["taken"],
+        nbytes=facts["bytes"],
+    )
+
+
+def channels_of(attachment: Attachment) -> list[ChannelInfo]:
+    """The live channels of an arena."""
+    found = []
+    for ident in attachment.channel_ids():
+        try:
+            facts = attachment.channel_info(ident)
+        except Closed:  # released meanwhile
+            continue
+        if facts["state"] == 1:
+            found.append(channel_info(facts))
+    return found
+
+
+def _load_channel(locator: Locator, message: bytes, name: str | None) -> Channel:
+    """Unpickle: takes the reference in flight."""
+    channel = _made(name)
+    channel._join(Link(attach(locator)), message)
+    return channel

@@ -1,0 +1,182 @@
+"""Watch: a thread that waits at a channel for coroutines and for `select`.
+
+A wait in the core blocks its thread, so that an event loop needs somebody to do it. The thread is
+started at the first await, and ends when nobody waits; before a fork it is stopped, and started
+again in the parent. Nothing of it is inherited by the child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from flagstone.errors import FlagstoneError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from flagstone._core import ChannelBase
+
+__all__ = ["Watch"]
+
+_SLICE = 10_000_000  # ns that the thread waits before it looks whether it is wanted still
+
+_watches: weakref.WeakSet[Watch] = weakref.WeakSet()
+
+
+class Watch:
+    """Who waits at one end of a channel, and the thread that waits for them."""
+
+    def __init__(self, channel: ChannelBase, taker: bool) -> None:
+        self._channel = weakref.ref(channel)
+        self._taker = taker
+        self._lock = threading.Lock()
+        self._futures: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._fd = -1
+        self._armed = False  # the descriptor is not readable, and is to be when there is something
+        self._thread: threading.Thread | None = None
+        self._stop = False
+        _watches.add(self)
+
+    # ---- those who wait
+
+    async def ready(self, until: float | None) -> bool:
+        """Wait until there may be something to take, or room. False: the time is over."""
+        import asyncio  # for who awaits; a program without it imports none
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            return False
+        with self._lock:
+            self._futures.append((loop, future))
+            self._start()
+        try:
+            async with asyncio.timeout(left):
+                await future
+        except TimeoutError:
+            return False
+        finally:
+            with self._lock, contextlib.suppress(ValueError):
+                self._futures.remove((loop, future))
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor, made at the first call."""
+        with self._lock:
+            if self._fd < 0:
+                self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+                self._armed = True
+                self._start()
+            return self._fd
+
+    def rearm(self) -> None:
+        """There was nothing to take: not readable until there is."""
+        with self._lock:
+            if self._fd < 0 or self._armed:
+                return
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._fd)
+            self._armed = True
+            self._start()
+
+    # ---- the thread
+
+    def _start(self) -> None:
+        if self._thread is None and not self._stop:
+            self._thread = threading.Thread(target=self._run, name="flagstone channel", daemon=True)
+            self._thread.start()
+
+    def _wanted(self) -> bool:
+        return bool(self._futures) or self._armed
+
+    def _tell(self) -> None:
+        futures, self._futures = self._futures, []
+        for loop, future in futures:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(_resolve, future)
+        if self._armed:
+            self._armed = False
+            os.eventfd_write(self._fd, 1)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if self._stop or not self._wanted():
+                    self._thread = None
+                    return
+            channel = self._channel()
+            try:
+                ready = channel is None or channel._sleep(self._taker, _SLICE)
+            except FlagstoneError:
+                ready = True  # they find out what it is
+            del channel
+            if ready:
+                with self._lock:
+                    self._tell()
+
+    def _halt(self) -> None:
+        with self._lock:
+            self._stop = True
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def stop(self) -> None:
+        """Nobody uses the channel any more: wake who waits, and close the descriptor."""
+        self._halt()
+        with self._lock:
+            self._tell()
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    # ---- fork
+
+    def _resume(self) -> None:
+        with self._lock:
+            self._stop = False
+            if self._wanted():
+                self._start()
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._futures = []
+        self._thread = None
+        self._stop = False
+        if self._fd >= 0:  # the parent's, too: one of our own
+            os.close(self._fd)
+            self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._armed = False
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _before_fork() -> None:
+    for watch in list(_watches):
+        watch._halt()
+
+
+def _in_parent() -> None:
+    for watch in list(_watches):
+        watch._resume()
+
+
+def _in_child() -> None:
+    for watch in list(_watches):
+        watch._forget()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
