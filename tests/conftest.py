@@ -76,7 +76,7 @@ def _children():
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            name, _, rest = (folder / "stat").read_text().rpartition(")")
+            name, _, rest = (folder / "stat").read_text(errors="replace").rpartition(")")
             state, parent = rest.split()[:2]
             if int(parent) == os.getpid():
                 found[int(folder.name)] = f"{name}) in state {state}"
@@ -89,7 +89,9 @@ def _threads():
     found = {}
     for folder in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):
-            found[int(folder.name)] = f"{folder.name} {(folder / 'comm').read_text().strip()}"
+            found[int(folder.name)] = (
+                f"{folder.name} {(folder / 'comm').read_text(errors='replace').strip()}"
+            )
     return found
 
 

@@ -24,6 +24,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject_GenericSetAttr, PyObject_RichCompare, destructor
+from cpython.exc cimport PyErr_Occurred
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
 from libc.stdlib cimport free, qsort
 from libc.string cimport memcmp, memcpy, memset, strlen
@@ -689,12 +690,60 @@ def reduce_block(Block block not None):
     own bytes have pushed out of the processor's caches: so the usual pickle is made here.
     """
     cdef tuple locator = None
+    cdef bytes message
     block.use()
     if block._format == NULL or not (<Format>block._format).travels:
         locator = (<Attachment>block._attachment).locator
     if locator is None:
         return _hooks.reduce(block)
-    return _load, (locator, block._share())
+    message = block._share()
+    return _load, (locator, message, None, None, "C", (<Attachment>block._attachment).ticket(message))
+
+
+@cython.final
+@cython.no_gc
+cdef class Ticket:
+    """Goes into the pickle beside a message, as nothing, and takes the message back if that pickle fails.
+
+    A pickler keeps what it has pickled until it ends; C's does so with the exception set, if it
+    fails. Then nobody has the pickle.
+    """
+
+    cdef PyObject *attachment
+    cdef fst_message message
+
+    def __init__(self):
+        raise TypeError("a Ticket is made by Attachment.ticket()")
+
+    # Its end is _end_ticket(), for the reason that Blocks have, and because a __dealloc__ would see no exception.
+
+
+def reduce_ticket(Ticket ticket not None):
+    # The pickler knows this function already, so that nothing is as dear as to look for another.
+    return _load, ()
+
+
+cdef destructor _ticket_rest = (<PyTypeObject *>Ticket).tp_dealloc
+
+
+cdef void _end_ticket(PyObject *self) noexcept:
+    cdef PyObject *attachment = (<Ticket>self).attachment
+    if attachment != NULL and PyErr_Occurred() != NULL:
+        _take_back((<Attachment>attachment).ptr, &(<Ticket>self).message)
+    _ticket_rest(self)
+    Py_XDECREF(attachment)
+
+
+cdef void _take_back(fst_arena *arena, fst_message *message) noexcept:
+    cdef fst_ref ref
+    cdef uint64_t group
+    if fst_take(arena, message, &ref) == FST_OK:
+        fst_drop(arena, &ref)
+    elif fst_group_take(arena, message, &group) == FST_OK:
+        fst_group_unref(arena, group)
+
+
+(<PyTypeObject *>Ticket).tp_dealloc = _end_ticket
 
 
 # Blocks and views end in functions of our own, put before what Cython makes: a `__dealloc__` would
@@ -993,6 +1042,14 @@ cdef class Attachment:
         cdef fst_message message
         _check(fst_group_share(self.ptr, group, &message))
         return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
+
+    cpdef Ticket ticket(self, bytes message):
+        """The Ticket of a message, an object's or a group's."""
+        cdef Ticket ticket = Ticket.__new__(Ticket)
+        _message(message, &ticket.message)
+        Py_INCREF(self)
+        ticket.attachment = <PyObject *>self
+        return ticket
 
     def group_close(self, uint64_t group):
         _check(fst_group_close(self.ptr, group))

@@ -63,22 +63,26 @@ def _reduce(block: Block) -> tuple[Any, ...]:
     """The pickle of a Block whose arena is anonymous, or whose dtype and shape travel with it."""
     attachment, form = block._parts
     locator = locate(attachment)
-    if form is None or not form.travels:
-        return _load, (locator, block._share())
-    what = (descr_of(form.dtype), form.shape)
-    if form.order == "F":
-        return _load, (locator, block._share(), *what, form.order)
-    return _load, (locator, block._share(), *what)
+    what: tuple[Any, Any, str] = (None, None, "C")
+    if form is not None and form.travels:
+        what = (descr_of(form.dtype), form.shape, form.order)
+    message = block._share()
+    return _load, (locator, message, *what, attachment.ticket(message))
 
 
 def _load(
-    locator: Locator,
-    message: bytes,
+    locator: Locator | None = None,
+    message: bytes = b"",
     descr: Any = None,
     shape: tuple[int, ...] | None = None,
     order: str = "C",
-) -> Block:
-    """Unpickle: attaches by itself, and takes the reference that is in flight."""
+    ticket: Any = None,
+) -> Block | None:
+    """Unpickle: attaches by itself, and takes the reference that is in flight. The ticket is for
+    who pickles, and is nothing here: this, called without arguments.
+    """
+    if locator is None:
+        return None
     form = None
     if shape is not None:
         dtype = np.lib.format.descr_to_dtype(descr)
@@ -90,11 +94,15 @@ def _reduce_bound(bound: GroupCache) -> tuple[Any, ...]:
     attachment, cache = bound._attachment, bound.cache
     if bound._group_id == attachment.root_group:
         return _load_bound, (cache,)
-    return _load_bound, (cache, locate(attachment), attachment.group_share(bound._group_id))
+    message = attachment.group_share(bound._group_id)
+    return _load_bound, (cache, locate(attachment), message, attachment.ticket(message))
 
 
 def _load_bound(
-    cache: Cache, locator: Locator | None = None, message: bytes | None = None
+    cache: Cache,
+    locator: Locator | None = None,
+    message: bytes | None = None,
+    ticket: Any = None,
 ) -> GroupCache:
     if locator is None or message is None:
         return cache.bind()
@@ -198,3 +206,4 @@ class Hooks:
 
 _core.install(Hooks)
 copyreg.pickle(Block, _core.reduce_block)  # found sooner than __reduce__
+copyreg.pickle(_core.Ticket, _core.reduce_ticket)

@@ -183,7 +183,8 @@ class Group(Binder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         attachment = self._link.attachment
-        return load_group, (locate(attachment), attachment.group_share(self._id))
+        message = attachment.group_share(self._id)
+        return load_group, (locate(attachment), message, attachment.ticket(message))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Group):
@@ -306,7 +307,7 @@ def groups_of(link: Link, parent: int | None = None) -> list[Group]:
     return found
 
 
-def load_group(locator: Locator, message: bytes) -> Group:
+def load_group(locator: Locator, message: bytes, ticket: Any = None) -> Group:
     """Unpickle: takes the reference in flight."""
     attachment = attach(locator)
     link = Link(attachment)

@@ -402,6 +402,15 @@ def _in_flight(snapshot: ArenaSnapshot, page: Page, everything: bool) -> None:
         empty="nothing",
     )
     _and_more(len(found) - len(shown), "younger one", page)
+    if len(shown) < len(found):
+        page.line(
+            "  sent: "
+            + ", ".join(
+                f"{number(one.messages)} by {one.pid} ({one.command or '?'}"
+                f"{'' if one.alive else ', dead'})"
+                for one in snapshot.senders[:_MOST_IN_FLIGHT]
+            )
+        )
 
 
 def _boot_seconds() -> float:

@@ -303,6 +303,7 @@ class TestShow:
             "caches": (),
             "groups": (),
             "in_flight": (),
+            "senders": (),
             "batch": None,
             "burials": (),
             "last_batches": (),
@@ -424,7 +425,9 @@ class TestShow:
             command="python3",
             age=2.0,
         )
-        text = self.show(capsys, in_flight=(one,) * 12)
+        sender = flagstone.Sender(pid=9, command="python", alive=False, messages=12, bytes=84)
+        text = self.show(capsys, in_flight=(one,) * 12, senders=(sender,))
+        assert "sent: 12 by 9 (python, dead)" in text
         assert "in flight: 12, 12 KiB\n" in text
         assert text.count("camera") == 10
         assert "and 2 younger ones" in text

@@ -244,7 +244,7 @@ def forget():
 
 def state_of(pid):
     """A process's state in /proc: "S" when it sleeps."""
-    with open(f"/proc/{pid}/stat") as file:
+    with open(f"/proc/{pid}/stat", errors="replace") as file:
         return file.read().rpartition(")")[2].split()[0]
 
 

@@ -1,8 +1,13 @@
 """Messages that nobody will take: they expire, are dropped by sender, and are bounded."""
 
+import gc
+import io
 import math
+import multiprocessing
+import multiprocessing.reduction
 import os
 import pickle
+import threading
 import time
 
 import numpy as np
@@ -191,3 +196,65 @@ class TestMany:
         with pytest.raises(dataclasses.FrozenInstanceError):
             one.pid = 5
         pickle.loads(message)
+
+
+def send_and_fail(block, stream):
+    pickler = pickle.Pickler(stream)
+    pickler.dump(block)
+    raise KeyError(pickle.dumps(block))
+
+
+class TestPicklesThatRaise:
+    """What a pickle had shared before it failed is taken back: nobody has that pickle."""
+
+    def test_nothing_stays_in_flight(self, arena):
+        cache = arena.cache("point", shape=3, dtype="f4")
+        with arena.group("job") as job:
+            bound = cache.bind(job)
+            for shared in (arena.put(np.arange(5)), cache.alloc(), arena.put(b"x")[:1], job, bound):
+                for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+                    for bad in (threading.Lock(), lambda: 0):
+                        with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+                            pickle.dumps([shared, {"deep": shared}, bad], protocol)
+                        assert arena.in_flight() == []
+            del shared, bound
+        assert_all_given_back(arena)
+
+    def test_by_every_way_to_send(self, arena):
+        block = arena.put(np.arange(5))
+        ours, theirs = multiprocessing.Pipe()
+        with ours, theirs:
+            for send in (ours.send, multiprocessing.reduction.ForkingPickler.dumps):
+                with pytest.raises(TypeError):
+                    send((block, threading.Lock()))
+                assert arena.in_flight() == []
+        stream = io.BytesIO()
+        with pytest.raises(TypeError):
+            pickle.Pickler(stream).dump((block, threading.Lock()))
+        assert arena.in_flight() == []
+
+    def test_in_the_thread_that_feeds_a_queue(self, arena, capfd):
+        queue = multiprocessing.Queue()
+        block = arena.put(np.arange(5))
+        queue.put((block, threading.Lock()))
+        queue.put(block)
+        assert queue.get(timeout=60).array.tolist() == list(range(5))
+        assert arena.in_flight() == []
+        queue.close()
+        queue.join_thread()
+        assert "cannot pickle" in capfd.readouterr().err
+
+    def test_what_succeeded_is_not_taken_back(self, arena):
+        block = arena.put(np.arange(5))
+        stream = io.BytesIO()
+        with pytest.raises(KeyError) as error:
+            send_and_fail(block, stream)
+        message = error.value.args[0]
+        del error
+        gc.collect()
+        assert len(arena.in_flight()) == 2
+        expected = block.array.tolist()
+        del block
+        assert pickle.loads(message).array.tolist() == expected
+        assert pickle.loads(stream.getvalue()).array.tolist() == expected
+        assert arena.in_flight() == []
