@@ -642,9 +642,13 @@ cdef class Block:
     cpdef bytes _share(self):
         """The message of a pickle, whose reference is in flight from now on."""
         cdef fst_message message
+        cdef int status
         self.export()
         try:
-            _check(fst_share((<Attachment>self._attachment).ptr, &self.ref, &message))
+            status = fst_share((<Attachment>self._attachment).ptr, &self.ref, &message)
+            if status == FST_FULL:
+                return _hooks.once_more(self.attachment(), _error(status), self._share)
+            _check(status)
         finally:
             self.leave()
         return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
@@ -942,6 +946,9 @@ cdef class Attachment:
             status = fst_cache_open(self.ptr, &spec, &cache)
         if status == FST_MISMATCH:
             raise mismatch(cache, _text(fst_last_error()))
+        if status == FST_FULL:
+            return _hooks.once_more(self, _error(status), self.cache_open, name, size, align, flags, format, init,
+                                    replace, mismatch)
         _check(status)
         return cache
 
@@ -1022,6 +1029,9 @@ cdef class Attachment:
         else:
             status = fst_group_open_cgroup(self.ptr, &spec, PyBytes_AS_STRING(cgroup), &ref.node.id,
                                            &created)
+        if status == FST_FULL:
+            return _hooks.once_more(self, _error(status), self.group_open, link, name, parent, limit, lasting, create,
+                                    cgroup, mismatch, messages_expire)
         if status != FST_OK:
             raise _error(status, mismatch)
         ref.hold(link, self)
@@ -1033,14 +1043,21 @@ cdef class Attachment:
         """The GroupRef of a pickled group."""
         cdef GroupRef ref = GroupRef.__new__(GroupRef)
         cdef fst_message value
+        cdef int status
         _message(message, &value)
-        _check(fst_group_take(self.ptr, &value, &ref.node.id))
+        status = fst_group_take(self.ptr, &value, &ref.node.id)
+        if status == FST_FULL:
+            return _hooks.once_more(self, _error(status), self.group_take, link, message)
+        _check(status)
         ref.hold(link, self)
         return ref
 
     def group_share(self, uint64_t group):
         cdef fst_message message
-        _check(fst_group_share(self.ptr, group, &message))
+        cdef int status = fst_group_share(self.ptr, group, &message)
+        if status == FST_FULL:
+            return _hooks.once_more(self, _error(status), self.group_share, group)
+        _check(status)
         return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
 
     cpdef Ticket ticket(self, bytes message):
@@ -1131,9 +1148,13 @@ cdef class Attachment:
         """The Block of a pickled message; `format` None is the cache's."""
         cdef Block block = _begin_block()
         cdef fst_message value
+        cdef int status
         block.of(self)
         _message(message, &value)
-        _check(fst_take(self.ptr, &value, &block.ref))
+        status = fst_take(self.ptr, &value, &block.ref)
+        if status == FST_FULL:
+            return _hooks.once_more(self, _error(status), self.take, message, format)
+        _check(status)
         return self.arrived(block, format)
 
     cpdef Block resolve(self, Handle handle, Format format=None):
@@ -1144,6 +1165,8 @@ cdef class Attachment:
         status = fst_resolve(self.ptr, &handle.value, &block.ref)
         if status == FST_INVALID or status == FST_FOREIGN:
             raise StaleHandle(_text(fst_last_error()) or "the handle names no object of this arena")
+        if status == FST_FULL:
+            return _hooks.once_more(self, _error(status), self.resolve, handle, format)
         _check(status)
         return self.arrived(block, format)
 
@@ -1155,6 +1178,8 @@ cdef class Attachment:
         status = fst_ref_at(self.ptr, <const void *>address, &block.ref)
         if status == FST_MISSING:
             return None
+        if status == FST_FULL:
+            return _hooks.once_more(self, _error(status), self.hold_at, address)
         _check(status)
         return self.arrived(block, None)
 
@@ -1663,7 +1688,11 @@ cdef class GroupCache:
     def _reopen(self):
         """Find the child cache, or make it."""
         cdef uint64_t child = 0
-        _check(fst_child_open(self.link.get().ptr, self._cache_id, self._group_id, &child))
+        cdef Attachment attachment = self.link.get()
+        cdef int status = fst_child_open(attachment.ptr, self._cache_id, self._group_id, &child)
+        if status == FST_FULL or status == FST_LIMIT:
+            return _hooks.once_more(attachment, _error(status), self._reopen)
+        _check(status)
         self.child = child
 
     def alloc(self, *, bint zero=False, object wait=None):

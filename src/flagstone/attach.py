@@ -19,9 +19,10 @@ import threading
 import weakref
 from typing import Any, Final
 
-from flagstone import _core
+from flagstone import _core, garbage
 from flagstone._core import Attachment
-from flagstone.errors import Closed, FlagstoneError, StaleHandle
+from flagstone.errors import ArenaFull, Closed, FlagstoneError, StaleHandle
+from flagstone.memory import give_back
 from flagstone.names import shown
 from flagstone.notices import tell
 from flagstone.sizes import format_size
@@ -75,9 +76,7 @@ def open_attachment(
 ) -> Attachment:
     """Attach to the arena at `path` (None: a new anonymous one), or create it."""
     _leave_at_the_end()
-    attachment = _remember(
-        Attachment.open(path, capacity, create, readonly, lasting, huge_pages, mode)
-    )
+    attachment = _remember(_opened(path, capacity, create, readonly, lasting, huge_pages, mode))
     tell(attachment)
     return attachment
 
@@ -138,7 +137,7 @@ def _attach_anew(uuid: bytes, path: bytes | None, descriptor: Any, readonly: boo
             " initargs). A pool whose worker ends of this says BrokenProcessPool, or waits for ever"
         )
     try:
-        attachment = Attachment.open(path, 0, OPEN_EXISTING, readonly, False, False, 0o600)
+        attachment = _opened(path, 0, OPEN_EXISTING, readonly, False, False, 0o600)
     except FileNotFoundError:
         raise StaleHandle(
             f"the arena {_shown(path)} no longer exists, or never did here: it is in the memory of"
@@ -176,6 +175,19 @@ def closed(uuid: bytes) -> Closed:
 
 def _folder(path: bytes) -> str:
     return _shown(os.path.dirname(path))
+
+
+def _opened(path: bytes | None, *options: Any) -> Attachment:
+    # Where the file system is full, garbage may hold what other arenas have of it.
+    since = garbage.finished()
+    try:
+        return Attachment.open(path, *options)
+    except ArenaFull:
+        if not garbage.collect(since):
+            raise
+    for attachment in known():
+        give_back(attachment)
+    return Attachment.open(path, *options)
 
 
 def _shown(path: bytes) -> str:

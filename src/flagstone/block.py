@@ -24,7 +24,7 @@ from flagstone.cache import (
 from flagstone.errors import FlagstoneError
 from flagstone.format import descr_of, make_format, order_of
 from flagstone.group import Group, load_group, look
-from flagstone.memory import allocate
+from flagstone.memory import allocate, once_more
 from flagstone.names import arena_name, text
 from flagstone.observe import SIZE_CLASS
 from flagstone.part import item, make_part
@@ -195,6 +195,7 @@ class Hooks:
     holders_of = staticmethod(_holders)
     item = staticmethod(item)
     load = staticmethod(_load)
+    once_more = staticmethod(once_more)
     part = staticmethod(make_part)
     reduce = staticmethod(_reduce)
     reduce_bound = staticmethod(_reduce_bound)

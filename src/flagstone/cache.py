@@ -102,7 +102,8 @@ class Cache:
             zero: fill with zero bytes. Otherwise the content is what the last user left, or `init`
                 in a cache that has one and has never been used there.
             wait: seconds to wait for memory; None reclaims what can be reclaimed now and does not
-                wait, `math.inf` waits for ever.
+                wait, `math.inf` waits for ever. Either has Python's garbage collected once before
+                it gives up or waits.
 
         Raises:
             ArenaFull: no memory in the arena.

@@ -28,7 +28,7 @@ C_LAYERS = [
 ]
 
 PYTHON_LAYERS = [
-    ["errors", "cgroup", "names", "sizes"],
+    ["errors", "cgroup", "garbage", "names", "sizes"],
     ["notices"],
     ["_core"],
     ["format", "picture", "rcu"],

@@ -1,0 +1,123 @@
+"""Cyclic garbage: objects in an arena that nothing but unreachable cycles holds.
+
+A traceback refers to the frame whose variable refers to its exception: a failed task keeps its
+buffers until Python's collector comes by, and that goes by the number of Python objects, not by
+bytes in an arena. So whoever finds no memory has it collected once, before giving up, also where
+the program has disabled the automatic collections.
+
+A collection stops the program for as long as its heap is large. Those that help cost nothing here;
+those that help nobody get a tenth of the time, and a second in advance.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from typing import Final
+
+__all__ = ["collect", "finished", "helped", "in_vain"]
+
+_SHARE: Final = 0.1
+_MOST: Final = 1.0  # seconds
+# Seconds to wait for a collection that another thread runs: it may be in somebody's destructor,
+# which may wait for us.
+_PATIENCE: Final = 0.5
+_POLL: Final = 0.001
+
+
+class _State:
+    """What the process knows; a new one after a fork."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.owner: int | None = None  # the thread that collects
+        self.finished = 0
+        self.credit = _MOST
+        self.counted_at = time.monotonic()
+        self.in_vain_at: float | None = None
+
+
+_state = _State()
+
+
+def finished() -> int:
+    """How many collections there were. To be asked before what `collect` is to help with."""
+    return _state.finished
+
+
+def collect(since: int) -> bool:
+    """Collect garbage, or wait while another thread does it for the same reason.
+
+    Safe from any thread, from destructors that a collection runs (no: it is under way), and in
+    processes whose automatic collections are disabled.
+
+    Args:
+        since: what `finished()` said when the caller began.
+
+    Returns:
+        Whether there was one since then: it is worth another try.
+    """
+    state = _state
+    me = threading.get_ident()
+    if state.owner == me or sys.is_finalizing():
+        return False
+    if not state.lock.acquire(timeout=_PATIENCE):
+        return False
+    try:
+        if state.finished != since:
+            return True
+        now = time.monotonic()
+        state.credit = min(_MOST, state.credit + (now - state.counted_at) * _SHARE)
+        state.counted_at = now
+        if state.credit <= 0:
+            return False
+        state.owner = me
+        _run(now + _PATIENCE)
+        state.finished += 1
+        state.in_vain_at = time.monotonic()
+        state.credit -= state.in_vain_at - now
+        return True
+    finally:
+        state.owner = None
+        state.lock.release()
+
+
+def helped() -> None:
+    """After the last collection there was memory."""
+    _state.credit = _MOST
+    _state.in_vain_at = None
+
+
+def in_vain(since: int) -> str:
+    """For an error: what a collection did not help with. As `collect`."""
+    at = _state.in_vain_at
+    if at is None:
+        return ""
+    if _state.finished != since:
+        return "garbage collection let go of nothing that helped"
+    return f"garbage collection let go of nothing that helped {time.monotonic() - at:.1f} s ago"
+
+
+def _run(deadline: float) -> None:
+    # One that is under way already, started by an allocation in another thread, say, lets ours
+    # return at once. Ours is needed all the same: theirs may be of the youngest objects only.
+    while True:
+        before = _collections()
+        if gc.collect() or _collections() != before or time.monotonic() >= deadline:
+            return
+        time.sleep(_POLL)
+
+
+def _collections() -> int:
+    return sum(generation["collections"] for generation in gc.get_stats())
+
+
+def _after_fork_in_child() -> None:
+    global _state
+    _state = _State()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
