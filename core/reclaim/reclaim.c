@@ -36,7 +36,7 @@ int fst_read_lock(fst_arena *a)
 int fst_read_unlock(fst_arena *a)
 {
     struct fst_thread *t = fst_thread_get(a);
-    if (!a->usable)
+    if (!t && !a->usable)
         return fst_thread_usable(a);
     if (!t || !t->nest)
         return fst_fail(FST_INVALID, "this thread is in no read-side section: a section ends in the thread that began it");

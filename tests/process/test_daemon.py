@@ -7,6 +7,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -251,4 +252,37 @@ def test_a_fork_after_it(arena_name):
         block = arena.put(b"abc")
         with forked(child):
             pass
+        assert_sound(arena)
+
+
+@pytest.mark.root
+def test_attaching_without_proc(arena_name):
+    source = """
+        import os, sys, flagstone
+        assert not os.path.exists("/proc/self")
+        arena = flagstone.open(sys.argv[1], create=False)
+        block = arena.put(b"abc")
+        if (pid := os.fork()) == 0:
+            assert bytes(block) == b"abc"
+            arena.put(b"more")
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        arena.close()
+        try:
+            flagstone.open()
+        except OSError as error:
+            print(error)
+    """
+    hidden = "mount -t tmpfs none /proc && exec "
+    with flagstone.open(arena_name) as arena:
+        done = subprocess.run(
+            [
+                *("unshare", "-m", "sh", "-c", hidden + '"$@"', "sh"),
+                *(sys.executable, "-c", textwrap.dedent(source), arena_name),
+            ],
+            capture_output=True,
+            text=True,
+        )
+        assert (done.stderr, done.returncode) == ("", 0)
+        assert "/proc" in done.stdout
         assert_sound(arena)
