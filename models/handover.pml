@@ -23,9 +23,6 @@
  *  fails: -DM_NOASK
  *  fails: -DM_CLEARFIRST
  *  fails: -DM_BLINDTAKE
- *  fails: -DM_NOVOID
- *  fails: -DM_NOENDED
- *  fails: -DM_PRIVATECONDEMNED
  *  fails: -DM_KEEPUNSHARED -DKEEP
  *  deep: -DKILLS=2 -DRKILLS=2
  */
@@ -80,11 +77,10 @@ proctype putter() {
 #if !defined(M_NOLOOK) && !defined(M_LOOKFIRST)
   atomic{ if :: (w&(A|C))==(A|C) -> w=w&~C :: else fi }; KILL;
 #endif
-#ifndef M_NOENDED               /* the batch that ends the group has seen the node's reference, or the end is seen here */
+                                           /* the batch that ends the group has seen the node's reference, or the end is seen here */
   if :: ended -> KILL; est[0]=DROPPED; KILL; ref=0; KILL; node=FREE; goto out
      :: else
   fi;
-#endif
 #if !defined(KEEP) && !defined(M_EMPTYLATE)
   est[0]=EMPTY; KILL;
 #endif
@@ -122,15 +118,9 @@ proctype taker() {
   fi;
   node=FREE; KILL;
   if :: have -> HOLDS(egen[1]);
-#ifdef M_PRIVATECONDEMNED       /* a private drop that ignores CONDEMNED, and leaves it */
-        if :: atomic{ (w&(A|S))==A -> HOLDS(egen[1]); v=w }; KILL; atomic{ w=NEXT(v)|(v&C) }; KILL; est[1]=EMPTY
-           :: atomic{ (w&(A|S))!=A -> HOLDS(egen[1]); est[1]=DROPPED }
-        fi
-#else
         if :: atomic{ FLAGS(w)==A -> HOLDS(egen[1]); v=w }; KILL; atomic{ w=NEXT(v) }; KILL; est[1]=EMPTY
            :: atomic{ FLAGS(w)!=A -> HOLDS(egen[1]); est[1]=DROPPED }
         fi
-#endif
      :: else
   fi;
 out: atomic{ have=0; v=0; done[1]=1 }
@@ -192,11 +182,7 @@ next:
      fi; DIES;
      atomic{ e=(ended && !gone) };
      if :: e -> atomic{ if :: (w&A) -> w=w|C :: else fi }; DIES;
-#ifndef M_NOVOID                /* references in nodes to what has ended are taken away */
-                if :: ref -> ref=0 :: else fi; DIES
-#else
-                skip
-#endif
+                if :: ref -> ref=0 :: else fi; DIES       /* references in nodes to what has ended go */
         :: else
      fi;
 #ifndef M_SCAN

@@ -28,9 +28,6 @@ static inline struct fst_node *node_of(const struct fst_ring_view *v, uint64_t c
 
 static inline bool queued_at(uint64_t word, uint64_t position)
 {
-#ifdef FST_MUTANT_QUEUED_ANYWHERE
-    return (word & FST_NODE_STATE) == FST_NODE_QUEUED;
-#endif
     return (word & FST_NODE_STATE) == FST_NODE_QUEUED && fst_node_position(word) == position;
 }
 
@@ -119,14 +116,6 @@ enum fst_ring_result fst_ring_publish(const struct fst_ring_view *v, uint32_t no
                 return FST_RING_WAIT;
             }
             uint64_t queued = fst_node_word(FST_NODE_QUEUED, v->a->slot, tail) | (owned & FST_NODE_AGAIN);
-#ifdef FST_MUTANT_CELL_BEFORE_NODE
-            if (fst_cas64(cell_at(v, tail), &c, cell(tail, node + 1))) {
-                fst_store_release(&n->word, queued);
-                move_on(&v->ring->tail, tail);
-                return FST_RING_OK;
-            }
-            continue;
-#endif
             if (always) { /* by a batch: another one may have done it */
                 uint64_t seen = fst_load_acquire(&n->word);
                 if (seen != owned || !fst_cas64(&n->word, &seen, queued))
@@ -191,11 +180,7 @@ enum fst_ring_result fst_ring_get(const struct fst_ring_view *v, uint32_t *node)
             uint64_t mine = fst_node_word(FST_NODE_OWNED, v->a->slot, head);
             if (v->flags & FST_CHANNEL_ACK)
                 mine |= FST_NODE_AGAIN;
-#ifdef FST_MUTANT_GET_BLIND
-            fst_store_release(&n->word, mine);
-#else
             got = fst_cas64(&n->word, &word, mine);
-#endif
         }
         /* Whoever took it, the cell and the head are to be moved on. */
         uint64_t seen = c;
