@@ -566,7 +566,7 @@ static enum look look(struct fst_arena *a, const struct fst_handle *h)
     return child == FST_CHILD_ENDED ? GONE : child == FST_CHILD_ENDING ? WAIT : THERE;
 }
 
-int fst_object_fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fst_ref *out)
+static inline int fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fst_ref *out)
 {
     uint32_t id = fst_oid_slab(oid);
     struct fst_slab *s = fst_slab_known(a, id);
@@ -579,6 +579,11 @@ int fst_object_fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fs
     out->oid = oid;
     out->entry = entry;
     return out->data ? FST_OK : fst_damage(a);
+}
+
+int fst_object_fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fst_ref *out)
+{
+    return fill(a, oid, entry, out);
 }
 
 static int stale(void)
@@ -603,7 +608,7 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
         dropped |= fst_refs_drop(a, entry);
         rc = seen == WAIT ? FST_BUSY : message ? fst_inflight_stale(a, message) : stale();
     }
-    if (rc == FST_OK && (rc = fst_object_fill(a, oid, entry, out)) != FST_OK)
+    if (rc == FST_OK && (rc = fill(a, oid, entry, out)) != FST_OK)
         dropped |= fst_refs_drop(a, entry);
     if (dropped)
         fst_reaper_dropped(a, 0);
@@ -658,14 +663,15 @@ static int put_in_flight(struct fst_arena *a, uint64_t oid, uint32_t entry, stru
     uint64_t generation = fst_word_gen(fst_word_set(word, FST_WORD_SHARED));
     fst_refs_index(a, entry);
     out->handle = fst_object_handle(a, oid, generation);
-    int rc = fst_inflight_put(a, oid, generation, &out->entry, &out->tag);
+    uint32_t group = fst_inflight_group_of(a, oid);
+    int rc = fst_inflight_put(a, oid, generation, group, &out->entry, &out->tag);
     /* The batch that ends a group looks at the entries in flight once. Either it sees ours, or we see the end here: then the message is a
      * bare handle, which nobody can take, and the object goes with the caller's own reference. */
     if (rc == FST_OK && destroyed(a, oid)) {
         fst_inflight_end(a, out->entry, fst_inflight_word(oid, out->tag));
         out->entry = FST_NONE;
     }
-    if (rc == FST_OK && fst_message_sent(a, fst_inflight_group_of(a, oid)))
+    if (rc == FST_OK && fst_message_sent(a, group))
         fst_reaper_expect(a);
     if (rc == FST_OK)
         fst_reaper_watch(a);

@@ -90,10 +90,9 @@ static bool no_later(struct fst_arena *a, uint64_t when)
     return false;
 }
 
-bool fst_message_sent(struct fst_arena *a, uint32_t group)
+bool fst_message_will_expire(struct fst_arena *a, uint64_t ns)
 {
-    uint64_t ns = lifetime(a, group);
-    return ns && no_later(a, fst_now() + ns); /* PAIR(expiry) */
+    return no_later(a, fst_now() + ns); /* PAIR(expiry) */
 }
 
 uint64_t fst_message_expires_in(const struct fst_arena *a)

@@ -30,7 +30,12 @@ size_t fst_message_drop(struct fst_thread *t, const struct fst_message_filter *f
 
 /* A message of an object, or group, of the group with this index is in flight from now on. True: it
  * is the first to expire. */
-bool fst_message_sent(struct fst_arena *a, uint32_t group);
+bool fst_message_will_expire(struct fst_arena *a, uint64_t ns);
+static inline bool fst_message_sent(struct fst_arena *a, uint32_t group)
+{
+    uint64_t ns = group != FST_NONE ? fst_load_relaxed(&fst_group_at(a, group)->messages_expire) : 0;
+    return __builtin_expect(ns != 0, 0) && fst_message_will_expire(a, ns);
+}
 
 /* Has something expired, as far as is known? */
 static inline bool fst_message_expiring(const struct fst_arena *a, uint64_t now)

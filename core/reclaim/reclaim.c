@@ -33,13 +33,17 @@ int fst_read_lock(fst_arena *a)
     return FST_OK;
 }
 
+static __attribute__((noinline)) int no_section(const struct fst_arena *a)
+{
+    return a->usable ? fst_fail(FST_INVALID, "this thread is in no read-side section: a section ends in the thread that began it")
+                     : fst_thread_usable(a);
+}
+
 int fst_read_unlock(fst_arena *a)
 {
     struct fst_thread *t = fst_thread_get(a);
-    if (!t && !a->usable)
-        return fst_thread_usable(a);
-    if (!t || !t->nest)
-        return fst_fail(FST_INVALID, "this thread is in no read-side section: a section ends in the thread that began it");
+    if (__builtin_expect(!t || !t->nest, 0))
+        return no_section(a);
     fst_section_leave(t);
     return FST_OK;
 }

@@ -16,14 +16,6 @@
 /* Where this thread looks first; any value does. */
 static _Thread_local uint32_t cursor;
 
-uint32_t fst_inflight_group_of(struct fst_arena *a, uint64_t oid)
-{
-    if (fst_oid_is_group(oid))
-        return fst_oid_group_index(oid);
-    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
-    return fst_is_child(a, child) ? fst_load_relaxed(&fst_child_at(a, child)->group) : FST_NONE;
-}
-
 /* What is put in flight. */
 struct putting {
     uint64_t oid, generation;
@@ -31,9 +23,8 @@ struct putting {
     uint32_t entry, tag; /* where it was put */
 };
 
-static bool try_put(struct fst_arena *a, uint32_t index, struct putting *p)
+static inline bool try_put(struct fst_arena *a, struct fst_inflight *e, uint32_t index, struct putting *p)
 {
-    struct fst_inflight *e = fst_inflight_at(a, index);
     uint64_t empty = fst_load_relaxed(&e->word);
     if (empty & FST_INFLIGHT_LIVE)
         return false;
@@ -59,7 +50,7 @@ static bool try_put(struct fst_arena *a, uint32_t index, struct putting *p)
 static bool put_between(struct fst_arena *a, uint32_t from, uint32_t to, struct putting *p)
 {
     for (uint32_t i = from; i < to; i++)
-        if (try_put(a, i, p))
+        if (try_put(a, fst_inflight_at(a, i), i, p))
             return true;
     return false;
 }
@@ -68,10 +59,11 @@ static bool put_between(struct fst_arena *a, uint32_t from, uint32_t to, struct 
 static bool put_near(struct fst_arena *a, uint32_t top, struct putting *p)
 {
     uint32_t at = top ? cursor % top : 0;
-    for (uint32_t i = 0; i < PROBES && i < top; i++, at = at + 1 < top ? at + 1 : 0)
-        if (!(fst_load_relaxed(&fst_inflight_at(a, at)->word) & FST_INFLIGHT_LIVE) && fst_quota_allows(a, at, p->group) &&
-            try_put(a, at, p))
+    for (uint32_t i = 0; i < PROBES && i < top; i++, at = at + 1 < top ? at + 1 : 0) {
+        struct fst_inflight *e = fst_inflight_at(a, at);
+        if (!(fst_load_relaxed(&e->word) & FST_INFLIGHT_LIVE) && fst_quota_allows(a, at, p->group) && try_put(a, e, at, p))
             return true;
+    }
     cursor = at;
     return false;
 }
@@ -101,9 +93,9 @@ static int put(struct fst_arena *a, struct putting *p)
     }
 }
 
-int fst_inflight_put(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t *entry, uint32_t *tag)
+int fst_inflight_put(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t group, uint32_t *entry, uint32_t *tag)
 {
-    struct putting p = {.oid = oid, .generation = generation, .group = fst_inflight_group_of(a, oid)};
+    struct putting p = {.oid = oid, .generation = generation, .group = group};
     int rc = put(a, &p);
     *entry = p.entry;
     *tag = p.tag;

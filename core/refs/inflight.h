@@ -6,7 +6,9 @@
 #ifndef FST_REFS_INFLIGHT_H
 #define FST_REFS_INFLIGHT_H
 
+#include "platform/atomics.h"
 #include "refs/sender.h"
+#include "refs/word.h"
 #include "region/region.h"
 
 /* The word of an entry that is in use. */
@@ -20,11 +22,19 @@ static inline uint64_t fst_inflight_oid(uint64_t word)
     return word >> 1 & FST_OID_MASK;
 }
 
-/* The index of the group that an object belongs to, or that the id is of; FST_NONE. */
-uint32_t fst_inflight_group_of(struct fst_arena *a, uint64_t oid);
+/* The index of the group that an object belongs to, or that the id is of; FST_NONE. The id names
+ * something that was there once (fst_word_of). */
+static inline uint32_t fst_inflight_group_of(const struct fst_arena *a, uint64_t oid)
+{
+    if (fst_oid_is_group(oid))
+        return fst_oid_group_index(oid);
+    uint32_t child = fst_load_relaxed(&fst_slab_known(a, fst_oid_slab(oid))->child);
+    return fst_is_child(a, child) ? fst_load_relaxed(&fst_child_at(a, child)->group) : FST_NONE;
+}
 
-/* Put (oid, generation), which the caller holds a reference to, in flight. FST_FULL. */
-int fst_inflight_put(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t *entry, uint32_t *tag);
+/* Put (oid, generation) of this group, which the caller holds a reference to, in flight.
+ * FST_FULL. */
+int fst_inflight_put(struct fst_arena *a, uint64_t oid, uint64_t generation, uint32_t group, uint32_t *entry, uint32_t *tag);
 
 /* Take the entry's reference, if this is still the use that the message speaks of. */
 bool fst_inflight_take(struct fst_arena *a, uint32_t entry, uint32_t tag, uint64_t oid);
