@@ -10,6 +10,7 @@
 
 #define NAMED 4u    /* senders that an error names */
 #define LOT   4096u /* messages sent between two counts, at most */
+#define ROOT  0u    /* the root group */
 
 /* What is in flight. */
 struct census {
@@ -62,7 +63,11 @@ static uint32_t allowance(struct fst_arena *a, uint32_t group)
      * and so much is kept beside them. */
     uint32_t room = below(FST_MAX_INFLIGHT - FST_INFLIGHT_OPEN - 2 * shares, c.beyond) / processes;
     uint32_t more = least(least(room, shares / processes), LOT);
-    more = least(more, least(below(FST_INFLIGHT_MOST, mine), below(FST_INFLIGHT_MOST, c.of_group)));
+    more = least(more, below(FST_INFLIGHT_MOST, mine));
+    /* The root group is everybody's who has none: its bound would leave the shares to all of them
+     * where a single sender has reached its own. */
+    if (group != ROOT)
+        more = least(more, below(FST_INFLIGHT_MOST, c.of_group));
     uint32_t share = below(FST_INFLIGHT_SHARE, mine);
 #ifdef FST_MUTANT_NO_SHARE
     share = 0;

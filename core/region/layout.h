@@ -244,7 +244,8 @@ static_assert(offsetof(struct fst_inflight, sender) == 48, "layout");
 static_assert(sizeof(struct fst_inflight) == 64, "layout");
 
 /* Who may use which entries (refs/quota.h): those below OPEN are anybody's. Of the others, a sender takes one while it has fewer than MOST in
- * flight, and its object's group, too, and while as many are left as all processes' SHAREs; or while it has less than its SHARE. */
+ * flight, and its object's group, too (but for the root group), and while as many are left as all processes' SHAREs; or while it has less than its
+ * SHARE. */
 #define FST_INFLIGHT_OPEN  (1u << 20)
 #define FST_INFLIGHT_MOST  (1u << 20)
 #define FST_INFLIGHT_SHARE 256u

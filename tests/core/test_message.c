@@ -358,6 +358,27 @@ static void bounds(void)
     munmap(sent, sizeof *sent);
 }
 
+/* Who is in no group of its own is no part of a sender's beside it that has reached its bound. */
+static void root_group(void)
+{
+    uint32_t *sent = shared_memory(sizeof *sent);
+    set_up(NEVER);
+    child = child_of(a, cache, fst_group_root(a));
+    struct fst_ref ref = alloc_one(a, child);
+    CHECK_EQ(FST_INFLIGHT_MOST, send_many(&ref));
+    struct peer other = peer_start(send_until_full, sent);
+    PEER_WAIT(&other, 'f');
+    CHECK(*sent > FST_INFLIGHT_MOST / 4); /* and not its share alone */
+    struct peer late = peer_start(send_the_share, NULL);
+    PEER_WAIT(&late, 'f');
+    peer_end(&late);
+    peer_end(&other);
+    fst_drop(a, &ref);
+    settle(a);
+    tear_down();
+    munmap(sent, sizeof *sent);
+}
+
 /* Many senders and groups use up all but the shares, which those have who have little in flight. */
 static void shares(void)
 {
@@ -394,4 +415,4 @@ static void shares(void)
 
 TEST_MAIN(CASE(expired_by_itself), CASE(in_its_own_time), CASE(taken_in_time_or_held), CASE(inherited_and_matched),
           CASE(sender_gone), CASE(killed_while_sharing), CASE(killed_while_expiring), CASE(dropped_of_the_dead), CASE(says_why),
-          CASE(bounds), CASE(shares))
+          CASE(bounds), CASE(root_group), CASE(shares))
