@@ -217,6 +217,19 @@ class TestInfo:
             assert shown[number] >= 0
         del message
 
+    def test_many_in_flight_are_a_line_each(self, arena, arena_name):
+        block = arena.put(b"abc")
+        messages = [block.__reduce__() for _ in range(1500)]
+        ran = run("info", arena_name, "--json")
+        shown = json.loads(ran.stdout)
+        lines = ran.stdout.splitlines()
+        found = [json.loads(line.rstrip(",")) for line in lines if line.startswith('    {"object"')]
+        assert found == shown["in_flight"]
+        assert len(found) == len(messages)
+        assert found[0]["object"] == bytes(block.handle).hex()
+        assert [one["messages"] for one in shown["senders"]] == [len(messages)]
+        arena.drop_in_flight()
+
     def test_text(self, arena, arena_name):
         block = arena.cache("picture", shape=(8, 8), dtype="f4").alloc()
         ran = run("info", arena_name)

@@ -8,7 +8,7 @@ import time
 import flagstone
 from flagstone.cli.attach import attached, find
 from flagstone.cli.ls import state_of
-from flagstone.cli.screen import Screen, plain
+from flagstone.cli.screen import Screen, fields
 from flagstone.cli.usage import add_arena
 from flagstone.picture import duration, share, show
 from flagstone.sizes import format_size
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
     if listed is not None and listed.orphan:
         # Attaching would remove it, as every open in its folder does.
         if arguments.json:
-            screen.json({**plain(listed), "state": "orphan"})
+            screen.json({**fields(listed), "state": "orphan"})
         else:
             _show_orphan(listed, screen)
         return 0
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
         snapshot = arena.snapshot()
     if arguments.json:
         state = state_of(listed) if listed is not None else "in use"
-        screen.json({**plain(snapshot), "state": state})
+        screen.json({**fields(snapshot), "state": state})
     else:
         show(snapshot, screen, everything=arguments.all)
     return 0

@@ -7,10 +7,11 @@ rich, and never cut to the width of a terminal.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import flagstone
@@ -24,6 +25,7 @@ __all__ = [
     "GOOD",
     "Screen",
     "duration",
+    "fields",
     "many",
     "number",
     "plain",
@@ -32,6 +34,8 @@ __all__ = [
 ]
 
 _STYLES = {GOOD: "bold green", BAD: "bold red"}
+_LONG = 1000
+"""Items of a list, above which JSON is not indented within them."""
 
 
 class Screen(Page):
@@ -61,9 +65,14 @@ class Screen(Page):
         else:
             self._rich_table(title, columns, [[printable(cell) for cell in row] for row in rows])
 
-    def json(self, facts: Any) -> None:
-        """One JSON document."""
-        print(json.dumps(plain(facts), indent=2))
+    def json(self, facts: Mapping[str, Any]) -> None:
+        """One JSON document; of a long list each item in a line of its own."""
+        before = "{"
+        for key, value in facts.items():
+            sys.stdout.write(f"{before}\n  {json.dumps(key)}: ")
+            sys.stdout.writelines(_encoded(value))
+            before = ","
+        print("\n}")
 
     def _rich_table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
@@ -85,6 +94,19 @@ class Screen(Page):
         self.console.print(table)
 
 
+def _encoded(value: Any) -> Iterator[str]:
+    # Only what is not indented is encoded in C, and one by one there are no millions of objects for
+    # the garbage collector: of a million messages in flight that is minutes.
+    if isinstance(value, (list, tuple)) and len(value) > _LONG:
+        before = "["
+        for one in value:
+            yield f"{before}\n    {json.dumps(plain(one))}"
+            before = ","
+        yield "\n  ]"
+    else:
+        yield json.dumps(plain(value), indent=2).replace("\n", "\n  ")
+
+
 def _console() -> Console | None:
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         return None
@@ -95,10 +117,25 @@ def _console() -> Console | None:
     return Console()
 
 
+@functools.cache
+def _names(kind: type) -> tuple[str, ...]:
+    if not dataclasses.is_dataclass(kind):
+        return ()
+    return tuple(one.name for one in dataclasses.fields(kind))
+
+
+def fields(facts: Any) -> dict[str, Any]:
+    """The fields of a dataclass as they are; nothing of anything else."""
+    kind: Any = type(facts)
+    return {name: getattr(facts, name) for name in _names(kind)}
+
+
 def plain(facts: Any) -> Any:
     """The same facts in what JSON has: dictionaries, lists, texts, numbers."""
-    if dataclasses.is_dataclass(facts) and not isinstance(facts, type):
-        return {one.name: plain(getattr(facts, one.name)) for one in dataclasses.fields(facts)}
+    if facts is None or isinstance(facts, (str, int, float)):
+        return facts
+    if found := fields(facts):
+        return {name: plain(value) for name, value in found.items()}
     if isinstance(facts, Mapping):
         return {str(key): plain(value) for key, value in facts.items()}
     if isinstance(facts, (set, frozenset)):
