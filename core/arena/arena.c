@@ -240,7 +240,7 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
         return rc;
     if (ftruncate(a->handed.fd, (off_t)fst_superblock_file_size(sb)) != 0)
         return fst_fail_errno(FST_OS, errno, "cannot make a file of %s", fst_size(fst_superblock_file_size(sb)));
-    int error = fst_commit(a->handed.fd, 0, FST_PAGE);
+    int error = fst_commit_allowed(FST_PAGE) ? fst_commit(a->handed.fd, 0, FST_PAGE) : ENOMEM;
     if (error)
         return fst_fail_errno(error == ENOSPC || error == ENOMEM ? FST_FULL : FST_OS, error,
                               "%s has no room for an arena's first page", fst_commit_refused_by());

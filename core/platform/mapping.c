@@ -63,12 +63,17 @@ const char *fst_commit_refused_by(void)
     return refused_by[0] ? refused_by : "the file system";
 }
 
+bool fst_commit_allowed(uint64_t length)
+{
+    if (!fst_memlimit_room(length, refused_by, sizeof refused_by))
+        return false;
+    refused_by[0] = 0;
+    return true;
+}
+
 int fst_commit(int fd, uint64_t offset, uint64_t length)
 {
     int rc;
-    if (!fst_memlimit_room(length, refused_by, sizeof refused_by))
-        return ENOMEM;
-    refused_by[0] = 0;
     do
         rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) == 0 ? 0 : errno;
     while (rc == EINTR);
@@ -81,9 +86,6 @@ int fst_populate(void *base, uint64_t length)
 #define MADV_POPULATE_WRITE 23 /* older than Linux 5.14: EINVAL */
 #endif
     int rc;
-    if (!fst_memlimit_room(length, refused_by, sizeof refused_by))
-        return ENOMEM;
-    refused_by[0] = 0;
     do
         rc = madvise(base, length, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
     while (rc == EINTR || rc == EAGAIN);

@@ -15,8 +15,11 @@ void fst_unmap(void *base, uint64_t length);
 /* Process-local zeroed memory, reserved and not charged until touched; not copied into core dumps. NULL and errno. */
 void *fst_map_private(uint64_t length);
 
-/* Take the bytes from the system before they are touched, so that a full file system is an error here and not a SIGBUS there, and a memory
- * cgroup at its limit one and not a SIGKILL (platform/memlimit.h). Idempotent. 0 or an errno value; ENOSPC and ENOMEM: there is no room. */
+/* To be asked before either of the next two, so that a memory cgroup at its limit is an error and not a SIGKILL (platform/memlimit.h). */
+bool fst_commit_allowed(uint64_t length);
+
+/* Take the bytes from the system before they are touched, so that a full file system is an error here and not a SIGBUS there. Idempotent.
+ * 0 or an errno value; ENOSPC and ENOMEM: there is no room. */
 int fst_commit(int fd, uint64_t offset, uint64_t length);
 
 /* Who had no room for it, in the calling thread: "the file system", or a sentence about a memory cgroup. */

@@ -18,7 +18,12 @@ static bool is_file(const struct fst_arena *a, int fd)
 #ifdef FST_MUTANT_TRUST_NUMBERS
     return fd >= 0;
 #endif
-    return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == a->device && st.st_ino == a->inode;
+    if (fd < 0 || fstat(fd, &st) != 0 || st.st_dev != a->device || st.st_ino != a->inode)
+        return false;
+    /* The user, too, may open the arena's file, to look at it or to copy it: nothing can be done
+     * through that. */
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & (O_ACCMODE | O_PATH)) == O_RDWR;
 }
 
 /* The description's number, if it is still a descriptor of the file; otherwise forget it, so
@@ -103,7 +108,9 @@ int fst_file_get(struct fst_arena *a)
 
 void fst_file_put(struct fst_arena *a, int fd)
 {
-    if (fd >= 0 && fd != fst_load_relaxed(&a->lock.fd) && fd != fst_load_acquire(&a->handed.fd))
+    if (fd < 0 || fd == fst_load_relaxed(&a->lock.fd) || fd == fst_load_acquire(&a->handed.fd))
+        return;
+    if (is_file(a, fd)) /* another thread may have closed all that it did not know, and opened its own */
         close(fd);
 }
 
@@ -222,6 +229,10 @@ static void *mapped(struct fst_arena *a, uint64_t offset)
 
 int fst_file_commit(struct fst_arena *a, uint64_t offset, uint64_t length)
 {
+    /* First, for it reads files, which takes time, and a number is to be used as soon as it was
+     * looked at. */
+    if (!fst_commit_allowed(length))
+        return ENOMEM;
     int fd = fst_file_get(a);
     if (fd < 0)
         return fst_populate(mapped(a, offset), length);

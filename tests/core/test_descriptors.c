@@ -6,6 +6,7 @@
 
 #include "crash/process.h"
 #include "platform/liveness.h"
+#include "platform/memlimit.h"
 #include "region/file.h"
 #include "support.h"
 
@@ -198,6 +199,105 @@ static void same_file_at_the_number(void)
     fst_arena_unref(a);
 }
 
+/* The user looks at the arena's file himself, through descriptors that allow no more than that. */
+static void opened_to_look_at(void)
+{
+    static const int how[] = {O_RDONLY, O_WRONLY, O_PATH};
+    named = true;
+    for (size_t i = 0; i < sizeof how / sizeof *how; i++) {
+        set_up();
+        pid_t pid = fork();
+        REQUIRE(pid >= 0);
+        if (pid == 0) {
+            int numbers[] = {a->lock.fd, fst_arena_fd(a)}, other = open(a->path, how[i] | O_CLOEXEC);
+            REQUIRE(other >= 0 && dup2(other, numbers[0]) >= 0 && dup2(other, numbers[1]) >= 0);
+            close(other);
+            work();
+            CHECK(fst_arena_fd(a) >= 0);
+            fst_arena_unref(a);
+            CHECK(fcntl(numbers[0], F_GETFD) >= 0 && fcntl(numbers[1], F_GETFD) >= 0);
+            CHILD_EXIT();
+        }
+        CHECK_CHILD(pid);
+        settle(a);
+        CHECK_EQ(1, state_of(a).processes);
+        fst_arena_unref(a);
+    }
+}
+
+/* Another thread closes all and opens its own while a descriptor is borrowed. */
+static void lost_while_borrowed(void)
+{
+    named = true;
+    set_up();
+    pid_t pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+        a->handing = 1; /* as if a third thread were making a lasting one: we get one of our own */
+        struct peer nobody = {.in = -1, .out = -1};
+        close_all(&nobody);
+        int number = fst_file_get(a);
+        CHECK(number >= 0);
+        REQUIRE(dup2(2, number) == number);
+        fst_file_put(a, number);
+        CHECK(fcntl(number, F_GETFD) >= 0);
+        a->handing = 0;
+        fst_arena_unref(a);
+        CHILD_EXIT();
+    }
+    CHECK_CHILD(pid);
+    settle(a);
+    fst_arena_unref(a);
+}
+
+static char look[128], answer[128];
+static int users_number;
+
+/* Whoever commits has just asked for his cgroup, and waits for the answer. */
+static void *close_meanwhile(void *users)
+{
+    int fd = open(look, O_WRONLY);
+    dup2(*(int *)users, a->lock.fd);
+    users_number = a->lock.fd;
+    rename(answer, look); /* who asks again waits for nobody */
+    CHECK(write(fd, "0::/\n", 5) == 5);
+    close(fd);
+    return NULL;
+}
+
+static void lost_while_the_cgroup_is_read(void)
+{
+    named = true;
+    set_up();
+    pid_t pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+        char proc[64], own[96];
+        snprintf(proc, sizeof proc, "%s/looked-at", folder());
+        snprintf(own, sizeof own, "%s/self", proc);
+        snprintf(look, sizeof look, "%s/cgroup", own);
+        snprintf(answer, sizeof answer, "%s/answer", own);
+        REQUIRE(mkdir(proc, 0700) == 0 && mkdir(own, 0700) == 0 && mkfifo(look, 0600) == 0);
+        REQUIRE(close(open(answer, O_CREAT | O_RDWR, 0600)) == 0);
+        int users = users_file(a);
+        pthread_t thread;
+        REQUIRE(pthread_create(&thread, NULL, close_meanwhile, &users) == 0);
+        fst_memlimit_proc = proc;
+        fst_memlimit_cgroups = proc; /* another place than what was looked at before */
+        struct fst_ref ref = alloc_bytes(a, BIG);
+        pthread_join(thread, NULL);
+        check_users_file(users);
+        fst_drop(a, &ref);
+        fst_arena_unref(a);
+        CHECK(fcntl(users_number, F_GETFD) >= 0);
+        REQUIRE(unlink(look) == 0 && rmdir(own) == 0 && rmdir(proc) == 0);
+        CHILD_EXIT();
+    }
+    CHECK_CHILD(pid);
+    settle(a);
+    fst_arena_unref(a);
+}
+
 /* What is passed on to other processes is told from everything else, too. */
 static void handed_on_and_lost(void)
 {
@@ -321,5 +421,6 @@ static void killed_without_numbers(void)
     fst_arena_unref(a);
 }
 
-TEST_MAIN(CASE(closed_and_given_away), CASE(same_file_at_the_number), CASE(handed_on_and_lost), CASE(no_way_to_the_file),
-          CASE(the_last_one_lost_them), CASE(killed_without_numbers))
+TEST_MAIN(CASE(closed_and_given_away), CASE(same_file_at_the_number), CASE(opened_to_look_at), CASE(lost_while_borrowed),
+          CASE(lost_while_the_cgroup_is_read), CASE(handed_on_and_lost), CASE(no_way_to_the_file), CASE(the_last_one_lost_them),
+          CASE(killed_without_numbers))
