@@ -1,11 +1,13 @@
 #include "refs/inflight.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "platform/futex.h"
+#include "platform/mapping.h"
 #include "refs/quota.h"
 #include "refs/word.h"
 #include "region/lock.h"
@@ -78,8 +80,11 @@ static int put(struct fst_arena *a, struct putting *p)
             uint32_t more = top < FST_PAGE ? FST_PAGE / sizeof(struct fst_inflight) : FST_PAGE;
             uint32_t want = FST_MAX_INFLIGHT - top < more ? FST_MAX_INFLIGHT : top + more;
             int rc = fst_table_commit(a, FST_T_INFLIGHT, want);
-            if (rc == FST_FULL && fst_last_errno())
-                return fst_quota_full(a, p->group, "the file system has no room for more in-flight entries");
+            if (rc == FST_FULL && fst_last_errno()) {
+                char why[600];
+                snprintf(why, sizeof why, "%s has no room for more in-flight entries", fst_commit_refused_by());
+                return fst_quota_full(a, p->group, why);
+            }
             if (rc)
                 return rc;
             if (fst_cas32(&a->sb->inflight_top, &top, want))

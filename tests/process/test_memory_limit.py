@@ -124,3 +124,30 @@ def test_cached_files_are_room(cgroup, arena_name, tmp_path):
         cgroup.folder, textwrap.dedent(read) + textwrap.dedent(FILL), arena_name, MIB
     ).split("\n", 1)
     assert int(got) >= 24
+
+
+@pytest.mark.root
+def test_a_message_says_so_too(cgroup, arena_name):
+    said = run_in(
+        cgroup.folder,
+        """
+        import contextlib, pickle, sys
+        import flagstone
+
+        arena = flagstone.open(sys.argv[1], capacity="1GiB")
+        message = arena.alloc(100)
+        blocks = []
+        for size in (1 << 20, 4096):
+            with contextlib.suppress(flagstone.ArenaFull):
+                while True:
+                    blocks.append(arena.alloc(size))
+        try:
+            for _ in range(100_000):
+                pickle.dumps(message)
+        except flagstone.ArenaFull as error:
+            print(error)
+        """,
+        arena_name,
+    )
+    assert f"{os.path.basename(cgroup.folder)}, whose limit of 128 MiB has" in said
+    assert "has no room for more in-flight entries" in said
