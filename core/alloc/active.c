@@ -6,6 +6,7 @@
 #include "alloc/shape.h"
 #include "platform/error.h"
 #include "refs/word.h"
+#include "region/lock.h"
 
 #define OWNED_BYTES (1u << 20) /* of one child's slabs that a thread owns */
 
@@ -180,6 +181,7 @@ int fst_active_find(struct fst_thread *t, uint64_t child_id, struct fst_active *
     struct fst_arena *a = t->arena;
     uint32_t child = (uint32_t)child_id, id;
     uint64_t state = 0;
+    bool held;
     int rc = fst_registry_check_child(a, child_id, &state);
     if (rc)
         return rc;
@@ -193,11 +195,13 @@ int fst_active_find(struct fst_thread *t, uint64_t child_id, struct fst_active *
         begin(t, act, child_id, state);
     if (use_owned(t, act))
         return FST_OK;
-    while ((id = fst_slab_take_partial(t, child)) != FST_NONE)
+    while ((id = fst_slab_take_partial(t, child, &held)) != FST_NONE)
         if (adopt(t, act, id))
             return FST_OK;
         else
             disown(t, fst_owned_of(t, id));
+    if (held)
+        return fst_lock_held(a);
     return fst_verdict(a, FST_BUSY);
 }
 

@@ -272,22 +272,35 @@ static int look(struct fst_arena *a, struct opening *o)
     return FST_OK;
 }
 
+/* The children of what was retired go OFFLINE. False: not in time. */
+static bool end_retired(struct fst_arena *a, const struct opening *o)
+{
+    uint32_t ended = 0;
+    if (!fst_children_end_cache(a, o->retired, FST_CHILD_OFFLINE, &ended) || !fst_registry_lock(a))
+        return false;
+    fst_registry_queue_cache(a, o->retired, o->retired_state);
+    fst_registry_unlock(a);
+    return true;
+}
+
 /* Look, with the lock `ending` of a body that is to be retired; its children go OFFLINE before that is given back. */
 static int look_with(struct fst_arena *a, struct opening *o, uint64_t *cache)
 {
     o->locked = o->lock;
-    if (o->locked != FST_NONE)
-        fst_cache_lock_ending(a, o->locked);
-    fst_registry_lock(a);
+    if (o->locked != FST_NONE && !fst_cache_lock_ending(a, o->locked))
+        return fst_lock_held(a);
+    if (!fst_registry_lock(a)) {
+        if (o->locked != FST_NONE)
+            fst_cache_unlock_ending(a, o->locked);
+        return fst_lock_held(a);
+    }
     int rc = look(a, o);
     if (o->index != FST_NONE)
         *cache = fst_id(o->index, fst_cache_at(a, o->index)->state);
     fst_registry_unlock(a);
-    if (o->retired != FST_NONE) {
-        fst_children_end_cache(a, o->retired, FST_CHILD_OFFLINE);
-        fst_registry_lock(a);
-        fst_registry_queue_cache(a, o->retired, o->retired_state);
-        fst_registry_unlock(a);
+    if (o->retired != FST_NONE && !end_retired(a, o)) {
+        fst_cache_abandon_ending(a, o->locked);
+        return rc;
     }
     if (o->locked != FST_NONE)
         fst_cache_unlock_ending(a, o->locked);
@@ -306,9 +319,14 @@ int fst_cache_find_or_make(struct fst_arena *a, const struct fst_cache_spec *spe
     for (;;) {
         rc = look_with(a, &o, cache);
         *retired = o.retired != FST_NONE;
-        if (o.settle != FST_NONE && !fst_is_damaged(a)) {
-            fst_cache_settle(a, o.settle);
-            continue;
+        if (rc != FST_HELD && o.settle != FST_NONE && !fst_is_damaged(a)) {
+            if (fst_cache_settle(a, o.settle))
+                continue;
+            rc = fst_lock_held(a);
+        }
+        if (rc == FST_HELD) {
+            forget_init(a, o.init);
+            return fst_lock_held(a);
         }
         if (o.lock != FST_NONE && !fst_is_damaged(a))
             continue;
@@ -330,24 +348,33 @@ int fst_cache_find_or_make(struct fst_arena *a, const struct fst_cache_spec *spe
 
 /* ---- ending ---- */
 
-static void finish_ending(struct fst_arena *a, uint32_t body)
+static bool finish_ending(struct fst_arena *a, uint32_t body)
 {
+    uint32_t ended = 0;
     switch (fst_state(fst_load_acquire(&fst_cache_at(a, body)->state))) {
     case FST_CACHE_ENDED:
-        fst_children_end_cache(a, body, FST_CHILD_ENDED);
-        break;
+        return fst_children_end_cache(a, body, FST_CHILD_ENDED, &ended);
     case FST_CACHE_RETIRED:
-        fst_children_end_cache(a, body, FST_CHILD_OFFLINE);
-        break;
+        return fst_children_end_cache(a, body, FST_CHILD_OFFLINE, &ended);
     default:
-        fst_children_resume(a, body);
+        return fst_children_resume(a, body);
     }
 }
 
-void fst_cache_lock_ending(struct fst_arena *a, uint32_t body)
+bool fst_cache_lock_ending(struct fst_arena *a, uint32_t body)
 {
-    if (fst_lock(a, &fst_cache_at(a, body)->ending))
-        finish_ending(a, body);
+    enum fst_try got = fst_lock_in_time(a, &fst_cache_at(a, body)->ending);
+    if (got == FST_TRY_TAKEN_OVER && !finish_ending(a, body)) {
+        fst_lock_abandon(a, &fst_cache_at(a, body)->ending);
+        return false;
+    }
+    return got != FST_TRY_BUSY;
+}
+
+void fst_cache_abandon_ending(struct fst_arena *a, uint32_t body)
+{
+    fst_lock_abandon(a, &fst_cache_at(a, body)->ending);
+    fst_registry_finish_later(a);
 }
 
 void fst_cache_unlock_ending(struct fst_arena *a, uint32_t body)
@@ -355,25 +382,29 @@ void fst_cache_unlock_ending(struct fst_arena *a, uint32_t body)
     fst_unlock(a, &fst_cache_at(a, body)->ending);
 }
 
-void fst_cache_settle(struct fst_arena *a, uint32_t body)
+bool fst_cache_settle(struct fst_arena *a, uint32_t body)
 {
-    fst_cache_lock_ending(a, body);
+    if (!fst_cache_lock_ending(a, body))
+        return false;
     fst_cache_unlock_ending(a, body);
+    return true;
 }
 
-void fst_cache_settle_child(struct fst_arena *a, uint32_t child)
+bool fst_cache_settle_child(struct fst_arena *a, uint32_t child)
 {
     const struct fst_child *c = fst_child_at(a, child);
     uint32_t body = c->cache;
     if (body >= fst_cache_top(a)) {
         fst_damaged(a, "child cache %u: there is no cache %u", child, body);
-        return;
+        return true;
     }
-    fst_cache_lock_ending(a, body);
+    if (!fst_cache_lock_ending(a, body))
+        return false;
     /* Nobody looks for users now: whoever it was has not left it so. */
     if (c->cache == body && fst_state(fst_load_acquire(&c->state)) == FST_CHILD_ENDING)
         fst_damaged(a, "child cache %u waits for destroy() of cache %u, which nobody calls", child, body);
     fst_cache_unlock_ending(a, body);
+    return true;
 }
 
 static void forget_alias(struct fst_arena *a, uint32_t index)
@@ -478,7 +509,8 @@ static uint32_t describe(struct fst_arena *a, uint32_t index, struct fst_cache_i
 static int body_of(struct fst_arena *a, uint64_t cache, struct fst_cache_info *out, uint32_t *body)
 {
     uint32_t index;
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a))
+        return fst_lock_held(a);
     bool found = out ? fst_cache_find(a, cache, &index) : fst_cache_body(a, cache, body);
     if (found && out)
         *body = describe(a, index, out);
@@ -489,7 +521,8 @@ static int body_of(struct fst_arena *a, uint64_t cache, struct fst_cache_info *o
 int fst_cache_format(fst_arena *a, uint64_t cache, char *out, size_t room)
 {
     uint32_t index;
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a))
+        return fst_lock_held(a);
     bool found = fst_cache_find(a, cache, &index);
     if (found)
         fst_format_copy(a, fst_cache_at(a, index), out, room);
@@ -512,7 +545,7 @@ int fst_cache_get_info(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
         for (uint32_t i = 0; i < n; i++)
             count_child(a, body, ids[i], out);
     }
-    return fst_verdict(a, FST_OK);
+    return w.held ? fst_lock_held(a) : fst_verdict(a, FST_OK);
 }
 
 size_t fst_cache_list(fst_arena *a, uint64_t *ids, size_t max)
@@ -533,7 +566,7 @@ size_t fst_cache_list(fst_arena *a, uint64_t *ids, size_t max)
 int fst_cache_shrink(fst_arena *a, uint64_t cache, uint64_t *bytes)
 {
     struct fst_thread *t = fst_thread_get(a);
-    uint32_t body, ids[FST_CHILDREN_LOT], n;
+    uint32_t body, ids[FST_CHILDREN_LOT], n, given_up = fst_lock_given_up();
     *bytes = 0;
     if (!t)
         return fst_thread_refused(a);
@@ -546,12 +579,21 @@ int fst_cache_shrink(fst_arena *a, uint64_t cache, uint64_t *bytes)
     while ((n = fst_children_lot(&w, ids)) != 0)
         for (uint32_t i = 0; i < n; i++)
             *bytes += fst_slab_shrink_child(t, ids[i], 1000 * FST_MS);
+    if (fst_lock_given_up() != given_up)
+        return fst_lock_held(a); /* some slabs were passed by */
     return fst_verdict(a, FST_OK);
 }
 
 int fst_cache_look(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
 {
-    uint32_t body;
+    uint32_t index;
     memset(out, 0, sizeof *out);
-    return body_of(a, cache, out, &body);
+    /* Without the lock, because whoever takes an object asks for its cache: what a descriptor says holds if it is still the same one's after
+     * it was read. Whom it is merged with may change in between, and was so at one of the two. */
+    bool found = fst_cache_find(a, cache, &index);
+    if (found)
+        describe(a, index, out);
+    fst_acquire_fence();
+    found = found && fst_cache_find(a, cache, &index);
+    return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone"));
 }

@@ -13,6 +13,7 @@
 #define FST_ALLOC_CACHE_H
 
 #include "alloc/registry.h"
+#include "region/lock.h"
 
 /* fst_cache_open; *retired: another one had to go for it, and a batch is to be run. */
 int fst_cache_find_or_make(struct fst_arena *a, const struct fst_cache_spec *spec, uint64_t *cache, bool *retired);
@@ -33,13 +34,16 @@ bool fst_cache_unname(struct fst_arena *a, uint32_t index);
 /* The end of a body with its last name, index, as ENDED or RETIRED: its children are to be moved on after it. Under names_lock. */
 void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body, enum fst_cache_state state);
 
-/* Somebody's destroy() is looking for users of the body: wait until it has decided, and finish what a killed one left. Without locks. */
-void fst_cache_settle(struct fst_arena *a, uint32_t body);
+/* Somebody's destroy() is looking for users of the body: wait until it has decided, and finish what a killed one left. Without locks.
+ * False: not in time. */
+bool fst_cache_settle(struct fst_arena *a, uint32_t body) FST_TO_BE_HEEDED;
 /* The same for the cache of a child that is ENDING. */
-void fst_cache_settle_child(struct fst_arena *a, uint32_t child);
+bool fst_cache_settle_child(struct fst_arena *a, uint32_t child);
 
-/* Take the body's lock `ending`, before names_lock. */
-void fst_cache_lock_ending(struct fst_arena *a, uint32_t body);
+/* Take the body's lock `ending`, before names_lock. False: not in time. */
+bool fst_cache_lock_ending(struct fst_arena *a, uint32_t body) FST_TO_BE_HEEDED;
 void fst_cache_unlock_ending(struct fst_arena *a, uint32_t body);
+/* Give it back with children unmoved: whoever needs one of them next goes on, or the next batch. */
+void fst_cache_abandon_ending(struct fst_arena *a, uint32_t body);
 
 #endif

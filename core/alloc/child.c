@@ -8,6 +8,7 @@
 #include "platform/error.h"
 #include "rcu/thread.h"
 #include "refs/word.h"
+#include "region/lock.h"
 
 /* ---- finding and making ---- */
 
@@ -83,7 +84,8 @@ int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child
     int rc = fst_thread_usable(a);
     while (rc == FST_OK) {
         uint32_t body, index;
-        fst_registry_lock(a);
+        if (!fst_registry_lock(a))
+            return fst_lock_held(a);
         enum open what = look_up(a, cache, group, &body, &index);
         if (what == MAKE && (index = fst_registry_new(a, FST_T_CHILD)) != FST_NONE)
             make(a, index, body, (uint32_t)group);
@@ -103,7 +105,8 @@ int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child
         if (what == GONE)
             return fst_fail(FST_CLOSED, "the cache has ended: it was destroyed, or another one has its name now; open it again");
         if (what == WAIT) {
-            fst_cache_settle(a, body);
+            if (!fst_cache_settle(a, body))
+                return fst_lock_held(a);
             continue;
         }
         rc = fst_registry_grow(a, FST_T_CHILD);
@@ -119,7 +122,8 @@ uint64_t fst_child_settled(struct fst_arena *a, uint64_t child)
     const struct fst_child *c = fst_child_at(a, index);
     uint64_t state;
     while (fst_state(state = fst_load_acquire(&c->state)) == FST_CHILD_ENDING && !fst_is_damaged(a))
-        fst_cache_settle_child(a, index);
+        if (!fst_cache_settle_child(a, index))
+            break;
     return fst_id_is(child, state) ? state : 0;
 }
 

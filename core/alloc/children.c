@@ -7,7 +7,9 @@ bool fst_children_lock(struct fst_children *w)
 {
     if (w->begun && w->at == FST_NONE)
         return false;
-    fst_registry_lock(w->a);
+    w->held = !fst_registry_lock(w->a);
+    if (w->held)
+        return false;
     if (w->begun && fst_load_relaxed(&fst_child_at(w->a, w->at)->state) != w->state) {
         w->begun = false;
         w->restarted = true;
@@ -52,19 +54,18 @@ void fst_children_end_group(struct fst_arena *a, uint32_t group, enum fst_child_
         end(a, child, state);
 }
 
-uint32_t fst_children_end_cache(struct fst_arena *a, uint32_t cache, enum fst_child_state state)
+bool fst_children_end_cache(struct fst_arena *a, uint32_t cache, enum fst_child_state state, uint32_t *ended)
 {
     struct fst_children w = fst_children_of_cache(a, cache);
-    uint32_t ended = 0;
     while (fst_children_lock(&w)) {
-        for (uint32_t child; (child = fst_children_next(&w)) != FST_NONE; ended++)
+        for (uint32_t child; (child = fst_children_next(&w)) != FST_NONE; ++*ended)
             end(a, child, state);
         fst_children_unlock(&w);
     }
-    return ended;
+    return !w.held;
 }
 
-static void swing_all(struct fst_arena *a, uint32_t cache, enum fst_child_state from, enum fst_child_state to)
+static bool swing_all(struct fst_arena *a, uint32_t cache, enum fst_child_state from, enum fst_child_state to)
 {
     struct fst_children w = fst_children_of_cache(a, cache);
     while (fst_children_lock(&w)) {
@@ -75,14 +76,15 @@ static void swing_all(struct fst_arena *a, uint32_t cache, enum fst_child_state 
         }
         fst_children_unlock(&w);
     }
+    return !w.held;
 }
 
-void fst_children_suspend(struct fst_arena *a, uint32_t cache)
+bool fst_children_suspend(struct fst_arena *a, uint32_t cache)
 {
-    swing_all(a, cache, FST_CHILD_LIVE, FST_CHILD_ENDING);
+    return swing_all(a, cache, FST_CHILD_LIVE, FST_CHILD_ENDING);
 }
 
-void fst_children_resume(struct fst_arena *a, uint32_t cache)
+bool fst_children_resume(struct fst_arena *a, uint32_t cache)
 {
-    swing_all(a, cache, FST_CHILD_ENDING, FST_CHILD_LIVE);
+    return swing_all(a, cache, FST_CHILD_ENDING, FST_CHILD_LIVE);
 }

@@ -32,6 +32,7 @@ struct fst_children {
     uint32_t steps;        /* along the list: damage may have made a circle of it */
     uint64_t state;        /* of `at`, when the last section ended */
     bool begun, restarted;
+    bool held; /* the walk has ended early: the lock could not be had in time */
 };
 
 /* Walks that have not begun. In one section of the lock, which the caller holds, call
@@ -69,12 +70,12 @@ static inline uint32_t fst_children_next(struct fst_children *w)
     return child;
 }
 
-/* Take names_lock for a lot. False, and no lock: all were met. */
+/* Take names_lock for a lot. False, and no lock: all were met, or `held`. */
 bool fst_children_lock(struct fst_children *w);
 void fst_children_unlock(struct fst_children *w);
 
-/* A lot in an array, for what must not be done under the lock. 0: all were met. Takes
- * names_lock, and gives it back. */
+/* A lot in an array, for what must not be done under the lock. 0: all were met, or
+ * `held`. Takes names_lock, and gives it back. */
 uint32_t fst_children_lot(struct fst_children *w, uint32_t ids[FST_CHILDREN_LOT]);
 
 /* Move every child of a group to OFFLINE or ENDED. Under names_lock. */
@@ -82,10 +83,10 @@ void fst_children_end_group(struct fst_arena *a, uint32_t group, enum fst_child_
 
 /* Move every child of a cache to ENDED or OFFLINE, after the cache has ended or was retired; from
  * LIVE to ENDING, while destroy() looks for its users, and back. Under the cache's lock `ending`,
- * so that no child is added meanwhile; they take names_lock for a lot at a time. The first returns
- * how many there were. */
-uint32_t fst_children_end_cache(struct fst_arena *a, uint32_t cache, enum fst_child_state state);
-void fst_children_suspend(struct fst_arena *a, uint32_t cache);
-void fst_children_resume(struct fst_arena *a, uint32_t cache);
+ * so that no child is added meanwhile; they take names_lock for a lot at a time. False: it
+ * could not be had in time, and some were not moved. *ended grows by how many were. */
+bool fst_children_end_cache(struct fst_arena *a, uint32_t cache, enum fst_child_state state, uint32_t *ended);
+bool fst_children_suspend(struct fst_arena *a, uint32_t cache);
+bool fst_children_resume(struct fst_arena *a, uint32_t cache);
 
 #endif

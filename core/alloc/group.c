@@ -10,6 +10,7 @@
 #include "refs/claim.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
+#include "region/lock.h"
 
 bool fst_group_find(struct fst_arena *a, uint64_t id, uint32_t *index)
 {
@@ -136,7 +137,11 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
     for (uint32_t tries = 0;;) {
         uint32_t parent, index = FST_NONE;
         int rc = FST_OK;
-        fst_registry_lock(a);
+        /* The system is asked for memory here, and not by make() under the lock. */
+        if (t->entry_count == 0 && (rc = fst_refs_refill(t)) != FST_OK)
+            return rc;
+        if (!fst_registry_lock(a))
+            return fst_lock_held(a);
         bool live = fst_group_find(a, spec->parent, &parent) && fst_state(fst_group_at(a, parent)->state) == FST_GROUP_LIVE;
         uint32_t found = live ? find_name(a, spec->name, parent) : FST_NONE;
         bool make_it = live && found == FST_NONE && spec->create != FST_OPEN_EXISTING;
@@ -224,7 +229,10 @@ void fst_group_again(struct fst_arena *a, uint32_t index)
 {
     if (fst_state(fst_load_acquire(&fst_group_at(a, index)->state)) != FST_GROUP_DESTROYED)
         return;
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a)) {
+        fst_registry_finish_later(a); /* which looks at all groups */
+        return;
+    }
     if (fst_state(fst_group_at(a, index)->state) == FST_GROUP_DESTROYED)
         fst_registry_queue_group(a, index);
     fst_registry_unlock(a);
@@ -238,11 +246,14 @@ int fst_group_set_limit(fst_arena *a, uint64_t group, uint64_t limit)
     int rc = fst_thread_usable(a);
     if (rc)
         return rc;
-    fst_registry_lock(a); /* or the descriptor may be another group's by now */
-    bool found = fst_group_find(a, group, &index);
+    if (!fst_registry_lock(a)) /* or the descriptor may be another group's by now */
+        return fst_lock_held(a);
+    bool found = fst_group_find(a, group, &index), set = true;
     if (found)
-        fst_run_set_limit(a, index, limit == FST_NO_LIMIT ? UINT64_MAX : limit >> FST_PAGE_SHIFT);
+        set = fst_run_set_limit(a, index, limit == FST_NO_LIMIT ? UINT64_MAX : limit >> FST_PAGE_SHIFT);
     fst_registry_unlock(a);
+    if (!set)
+        return fst_lock_held(a);
     return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the group is gone"));
 }
 
@@ -288,18 +299,20 @@ size_t fst_group_list(fst_arena *a, uint64_t *ids, size_t max)
 
 size_t fst_group_caches(fst_arena *a, uint64_t group, uint64_t *ids, size_t max)
 {
-    uint32_t index;
+    uint32_t index, top = fst_child_top(a);
     size_t n = 0;
-    fst_registry_lock(a);
-    if (fst_group_find(a, group, &index)) {
-        struct fst_children w = fst_children_of_group(a, index);
-        for (uint32_t child; (child = fst_children_next(&w)) != FST_NONE;) {
-            uint32_t cache = fst_child_at(a, child)->cache;
-            if (n < max)
-                ids[n] = fst_id(cache, fst_cache_at(a, cache)->state);
-            n++;
-        }
+    if (!fst_group_find(a, group, &index))
+        return 0;
+    /* Over all children and not along the group's list, which would need the lock. */
+    for (uint32_t i = 0; i < top; i++) {
+        const struct fst_child *c = fst_child_at(a, i);
+        uint32_t cache = fst_load_relaxed(&c->cache);
+        if (fst_state(fst_load_acquire(&c->state)) == FST_CHILD_FREE || fst_load_relaxed(&c->group) != index ||
+            cache >= fst_cache_top(a))
+            continue;
+        if (n < max)
+            ids[n] = fst_id(cache, fst_load_acquire(&fst_cache_at(a, cache)->state));
+        n++;
     }
-    fst_registry_unlock(a);
     return n;
 }

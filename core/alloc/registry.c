@@ -276,6 +276,11 @@ static uint32_t due_state(struct fst_arena *a, const struct fst_child *c)
     return state;
 }
 
+void fst_registry_finish_later(struct fst_arena *a)
+{
+    fst_swap32(&a->sb->ended_walk, 1);
+}
+
 void fst_registry_finish_endings(struct fst_arena *a)
 {
     for (uint32_t i = 1; i < fst_group_top(a); i++) {
@@ -375,10 +380,12 @@ static void rebuild(struct fst_arena *a)
     fst_store_relaxed(&a->sb->ended_walk, 1);
 }
 
-void fst_registry_lock(struct fst_arena *a)
+bool fst_registry_lock(struct fst_arena *a)
 {
-    if (fst_lock(a, &a->sb->names_lock))
+    enum fst_try got = fst_lock_in_time(a, &a->sb->names_lock);
+    if (got == FST_TRY_TAKEN_OVER)
         rebuild(a);
+    return got != FST_TRY_BUSY;
 }
 
 void fst_registry_unlock(struct fst_arena *a)

@@ -8,9 +8,11 @@
 #ifndef FST_ALLOC_REGISTRY_H
 #define FST_ALLOC_REGISTRY_H
 
+#include "region/lock.h"
 #include "region/region.h"
 
-void fst_registry_lock(struct fst_arena *a);
+/* False: not in time (region/lock.h), and nothing has changed. */
+bool fst_registry_lock(struct fst_arena *a) FST_TO_BE_HEEDED;
 void fst_registry_unlock(struct fst_arena *a);
 
 /* An unused descriptor of the table (FST_T_CACHE, FST_T_CHILD, FST_T_GROUP), still FREE; FST_NONE: commit more and try again. */
@@ -55,6 +57,8 @@ void fst_registry_queue_cache(struct fst_arena *a, uint32_t body, uint64_t state
 
 /* Finish what a killed close() or destroy() has begun: the states of groups and caches are the truth. Under the lock. */
 void fst_registry_finish_endings(struct fst_arena *a);
+/* The lock could not be had to go on with an end that has begun: the next batch goes on, as after a kill. Under no lock. */
+void fst_registry_finish_later(struct fst_arena *a);
 
 /* ---- ids given out: index | low generation << 32 ---- */
 

@@ -1,5 +1,6 @@
 #include "alloc/run.h"
 
+#include "alloc/revoke.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "platform/futex.h"
@@ -112,14 +113,16 @@ static void rebuild(struct fst_arena *a)
     fst_store_relaxed(&sb->holes, holes);
 }
 
-void fst_run_lock(struct fst_arena *a)
+bool fst_run_lock(struct fst_arena *a)
 {
-    if (fst_lock(a, &a->sb->pages_lock))
+    enum fst_try got = fst_lock_in_time(a, &a->sb->pages_lock);
+    if (got == FST_TRY_TAKEN_OVER)
 #ifdef FST_MUTANT_NO_REBUILD
         (void)rebuild;
 #else
         rebuild(a);
 #endif
+    return got != FST_TRY_BUSY;
 }
 
 void fst_run_unlock(struct fst_arena *a)
@@ -182,7 +185,8 @@ int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint
     uint64_t began = 0;
     for (;;) {
         uint32_t group;
-        fst_run_lock(a);
+        if (!fst_run_lock(a))
+            return fst_lock_held(a);
         if (extend_to)
             fst_pages_extend(a, extend_to);
         zones = fst_zones(a);
@@ -212,6 +216,8 @@ int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint
             began = began ? began : fst_now();
             if (!holes || fst_now() - began >= HOLE_NS)
                 return more;
+            if (!fst_may_wait())
+                return fst_would_wait("pages are on their way back to the system, and free in a moment");
             fst_futex_wait(&a->sb->holes, holes, HOLE_NS / 10);
         }
         extend_to = more < 0 ? 0 : (uint32_t)more;
@@ -242,13 +248,34 @@ static void release(struct fst_arena *a, uint32_t slab_id, uint64_t state)
     push_free(a, FST_SLAB_ID_CLASS(slab_id), slab_id);
 }
 
+static bool lock_briefly(struct fst_arena *a)
+{
+    struct fst_waits before = fst_wait_briefly();
+    bool got = fst_run_lock(a);
+    fst_wait_for(before);
+    return got;
+}
+
+/* The lock cannot be had: leave the run, CLOSING or CARVING, as a dead process does. */
+static void leave_run(struct fst_arena *a, uint32_t slab_id, uint64_t state)
+{
+    struct fst_slab *s = fst_slab_at(a, slab_id);
+    if (fst_load_acquire(&s->state) == state)
+        fst_store_release(&s->owner, FST_OWNER_NOBODY);
+    fst_swap32(&a->sb->loose, 1);
+}
+
 #define LOT 64u /* runs given back in one section of the lock */
 
 uint64_t fst_run_release_closed(struct fst_arena *a, const uint32_t *slab_ids, uint32_t n)
 {
     uint64_t pages = 0;
     for (uint32_t from = 0; from < n; from += LOT) {
-        fst_run_lock(a);
+        if (!lock_briefly(a)) {
+            for (uint32_t i = from; i < n; i++)
+                leave_run(a, slab_ids[i], fst_slab_at(a, slab_ids[i])->state);
+            break;
+        }
         for (uint32_t i = from; i < n && i < from + LOT; i++) {
             const struct fst_slab *s = fst_slab_at(a, slab_ids[i]);
             pages += s->pages;
@@ -262,7 +289,10 @@ uint64_t fst_run_release_closed(struct fst_arena *a, const uint32_t *slab_ids, u
 void fst_run_release(struct fst_arena *a, uint32_t slab_id, uint64_t state)
 {
     bool hole = fst_state(state) == FST_SLAB_HOLE;
-    fst_run_lock(a);
+    if (!lock_briefly(a)) {
+        leave_run(a, slab_id, state);
+        return;
+    }
     if (fst_slab_at(a, slab_id)->state == state)
         release(a, slab_id, state);
     fst_run_unlock(a);
@@ -270,11 +300,13 @@ void fst_run_release(struct fst_arena *a, uint32_t slab_id, uint64_t state)
         fst_futex_wake(&a->sb->holes, INT32_MAX);
 }
 
-void fst_run_set_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
+bool fst_run_set_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
 {
-    fst_run_lock(a);
+    if (!fst_run_lock(a))
+        return false;
     fst_store_relaxed(&fst_group_at(a, group)->limit, pages);
     fst_run_unlock(a);
+    return true;
 }
 
 /* ---- giving memory back to the system ---- */
@@ -284,7 +316,8 @@ void fst_run_set_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
 /* Own the next idle extents through a descriptor in state HOLE, so that a kill leaves them findable. */
 static uint32_t take_hole(struct fst_arena *a, uint64_t *extent, bool idle_only, uint64_t owner, uint32_t *slab_id)
 {
-    fst_run_lock(a);
+    if (!fst_run_lock(a))
+        return 0;
     uint32_t count = 0, id = pop_free(a, 0);
     if (id != FST_NONE) {
         count = fst_pages_take_idle(a, extent, PUNCH_EXTENTS, idle_only);

@@ -7,6 +7,7 @@
 #ifndef FST_ALLOC_RUN_H
 #define FST_ALLOC_RUN_H
 
+#include "region/lock.h"
 #include "region/region.h"
 
 /* Take a run for a slab of this class, in state CARVING with this owner, its memory committed and charged to the child's group and all
@@ -25,11 +26,11 @@ uint64_t fst_run_release_closed(struct fst_arena *a, const uint32_t *slab_ids, u
 /* Give memory of wholly free extents back to the system; returns bytes. idle_only: what was free at the last such call too. */
 uint64_t fst_run_punch(struct fst_arena *a, bool idle_only, uint64_t owner);
 
-/* Set a group's limit, in pages, under pages_lock. */
-void fst_run_set_limit(struct fst_arena *a, uint32_t group, uint64_t pages);
+/* Set a group's limit, in pages, under pages_lock. False: not in time. */
+bool fst_run_set_limit(struct fst_arena *a, uint32_t group, uint64_t pages);
 
-/* Hold pages_lock around a look at what it protects. Rebuilds when taken over. */
-void fst_run_lock(struct fst_arena *a);
+/* Hold pages_lock around a look at what it protects. Rebuilds when taken over. False: not in time. */
+bool fst_run_lock(struct fst_arena *a) FST_TO_BE_HEEDED;
 void fst_run_unlock(struct fst_arena *a);
 
 #endif

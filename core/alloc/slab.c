@@ -47,7 +47,8 @@ uint32_t fst_slab_list(struct fst_arena *a, uint32_t child, uint32_t *ids, uint3
 {
     const struct fst_child *c = fst_child_at(a, child);
     uint32_t n = 0, steps = 0;
-    fst_slab_lock(a, child);
+    if (!fst_slab_lock(a, child))
+        return 0;
     for (uint8_t list = FST_LIST_PARTIAL; list <= FST_LIST_FULL; list++, steps = 0)
         for (uint32_t id = list == FST_LIST_FULL ? c->full : c->partial; n < max && on_list(a, child, list, id, &steps);
              id = fst_slab_at(a, id)->next)
@@ -156,15 +157,26 @@ static void rebuild(struct fst_arena *a, uint32_t child)
     }
 }
 
-void fst_slab_lock(struct fst_arena *a, uint32_t child)
+bool fst_slab_lock(struct fst_arena *a, uint32_t child)
 {
-    if (fst_lock(a, &fst_child_at(a, child)->lock))
+    enum fst_try got = fst_lock_in_time(a, &fst_child_at(a, child)->lock);
+    if (got == FST_TRY_TAKEN_OVER)
         rebuild(a, child);
+    return got != FST_TRY_BUSY;
 }
 
 void fst_slab_unlock(struct fst_arena *a, uint32_t child)
 {
     fst_unlock(a, &fst_child_at(a, child)->lock);
+}
+
+/* For what must not wait: a batch does it instead. */
+static bool lock_briefly(struct fst_arena *a, uint32_t child)
+{
+    struct fst_waits before = fst_wait_briefly();
+    bool got = fst_slab_lock(a, child);
+    fst_wait_for(before);
+    return got;
 }
 
 /* Is this id, read without the lock, still a live slab of the child? Under the child's lock. */
@@ -224,7 +236,8 @@ static uint32_t close_some(struct fst_revoke *r, uint32_t child, bool typesafe, 
     struct fst_arena *a = r->a;
     struct fst_child *c = fst_child_at(a, child);
     uint32_t n = 0, steps = 0;
-    fst_slab_lock(a, child);
+    if (!fst_slab_lock(a, child))
+        return 0;
     /* Its descriptor may have gone on to another life since the caller looked at its flags. */
     bool same = !!(c->flags & FST_CACHE_TYPESAFE_BY_RCU) == typesafe || TYPESAFE_NO_WAIT;
     for (uint32_t id = *list_head(c, list), next; n < max && same && on_list(a, child, list, id, &steps); id = next) {
@@ -242,7 +255,11 @@ static void reopen(struct fst_arena *a, uint32_t id, uint64_t state)
     struct fst_slab *s = fst_slab_at(a, id);
     uint32_t child = s->child;
     struct fst_child *c = fst_child_at(a, child);
-    fst_slab_lock(a, child);
+    if (!lock_briefly(a, child)) { /* CLOSING, as a dead process leaves it */
+        fst_store_release(&s->owner, FST_OWNER_NOBODY);
+        fst_swap32(&a->sb->loose, 1);
+        return;
+    }
     if (fst_load_acquire(&s->state) == state) {
         /* The owner last: killed in between, the slab is LIVE with a dead owner. CLOSING without an owner would be nobody's. */
         fst_store_release(&s->state, fst_state_moved(state, FST_SLAB_LIVE));
@@ -359,7 +376,10 @@ static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uin
 {
     struct fst_child *c = fst_child_at(a, child);
     struct fst_slab *s = fst_slab_at(a, id);
-    fst_slab_lock(a, child);
+    if (!fst_slab_lock(a, child)) {
+        fst_run_release(a, id, s->state);
+        return fst_lock_held(a);
+    }
     bool alive = fst_load_acquire(&c->state) == child_state;
     if (alive) {
         *state = fst_state_moved(s->state, FST_SLAB_LIVE);
@@ -429,22 +449,37 @@ int fst_slab_new(struct fst_thread *t, uint32_t child, uint64_t child_state, uin
 
 /* ---- slabs for owners ---- */
 
+/* The lock cannot be had: the slab is nobody's in a way that the next batch finds, if it is still the owner's. Whoever holds the lock may mark
+ * the word at the same time, and then takes the slab itself. */
+static void leave_slab(struct fst_arena *a, struct fst_slab *s, uint64_t owner)
+{
+    uint64_t seen = owner;
+    if (owner && !fst_cas64(&s->owner, &seen, FST_OWNER_NOBODY) && seen == (owner | FST_OWNER_REVOKED))
+        fst_cas64(&s->owner, &seen, FST_OWNER_NOBODY);
+    fst_swap32(&a->sb->loose, 1);
+}
+
 void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t owner)
 {
-    const struct fst_slab *s = fst_slab_at(a, id);
-    fst_slab_lock(a, child);
+    struct fst_slab *s = fst_slab_at(a, id);
+    if (!lock_briefly(a, child)) {
+        leave_slab(a, s, owner);
+        return;
+    }
     /* Taken away meanwhile, it may be anybody's. What is the owner's is in the life that it knows. */
     if (still_ours(s, child) && !((s->owner ^ owner) & ~FST_OWNER_REVOKED))
         unown(a, fst_child_at(a, child), id);
     fst_slab_unlock(a, child);
 }
 
-uint32_t fst_slab_take_partial(struct fst_thread *t, uint32_t child)
+uint32_t fst_slab_take_partial(struct fst_thread *t, uint32_t child, bool *held)
 {
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, child);
     uint32_t steps = 0, found = FST_NONE;
-    fst_slab_lock(a, child);
+    *held = !fst_slab_lock(a, child);
+    if (*held)
+        return FST_NONE;
     for (uint32_t id = c->partial, next; found == FST_NONE && on_list(a, child, FST_LIST_PARTIAL, id, &steps); id = next) {
         struct fst_slab *s = fst_slab_at(a, id);
         next = s->next;
@@ -472,7 +507,8 @@ bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_st
     struct fst_child *c = fst_child_at(a, child);
     bool found = false;
     uint32_t steps = 0;
-    fst_slab_lock(a, child);
+    if (!fst_slab_lock(a, child))
+        return false;
     for (uint32_t id = c->partial; !found && c->state == child_state && on_list(a, child, FST_LIST_PARTIAL, id, &steps);
          id = fst_slab_at(a, id)->next) {
         struct fst_slab *s = fst_slab_at(a, id);
@@ -497,7 +533,8 @@ static bool take_owned(struct fst_revoke *r, uint32_t child, uint64_t child_stat
     struct fst_child *c = fst_child_at(a, child);
     bool any = false;
     uint32_t steps = 0;
-    fst_slab_lock(a, child);
+    if (!fst_slab_lock(a, child))
+        return false;
     for (uint32_t id = c->full, next; c->state == child_state && on_list(a, child, FST_LIST_FULL, id, &steps); id = next) {
         struct fst_slab *s = fst_slab_at(a, id);
         next = s->next;
@@ -518,8 +555,8 @@ bool fst_slab_take_owned(struct fst_thread *t, uint64_t child_id, uint64_t child
     uint32_t child = (uint32_t)child_id;
     if (take_owned(&r, child, child_state) || (r.want_near && fst_revoke_near(&r) && take_owned(&r, child, child_state)))
         return true;
-    if (t->nest)
-        return false; /* nothing waits in a section */
+    if (t->nest || !fst_may_wait())
+        return false; /* nothing waits in a section; who may not wait comes again */
     r.others = true;
     return take_owned(&r, child, child_state) || (r.want_far && fst_revoke_far(&r) && take_owned(&r, child, child_state));
 }
@@ -573,7 +610,12 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     }
     bool closed = false, waits = false;
     uint64_t state = 0;
-    fst_slab_lock(a, child);
+    if (!lock_briefly(a, child)) { /* a drop waits for nobody: a batch finds the slab (fst_slab_recover) */
+        if (!live)
+            fst_store_relaxed(&a->sb->ended_slabs, FST_ENDED_SLABS_NOW);
+        fst_swap32(&a->sb->loose, 1);
+        return true;
+    }
     if (still_ours(s, child) && (s->owner == 0 || !live)) {
         uint32_t used = fst_slab_count(s, FST_SLAB_ID_CLASS(slab_id));
         if (s->list == FST_LIST_FULL && s->owner == 0)
@@ -597,7 +639,8 @@ static bool recover_init(struct fst_arena *a, uint32_t slab_id)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);
     bool found = false;
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a))
+        return true; /* maybe, and not now */
     for (uint32_t i = 0; i < fst_cache_top(a) && !found; i++)
         found = fst_state(fst_cache_at(a, i)->state) != FST_CACHE_FREE && fst_cache_at(a, i)->init_slab == slab_id;
     if (found) {
@@ -608,11 +651,13 @@ static bool recover_init(struct fst_arena *a, uint32_t slab_id)
     return found;
 }
 
-void fst_slab_recover(struct fst_arena *a, uint32_t slab_id)
+void fst_slab_recover(struct fst_arena *a, uint32_t slab_id, uint64_t me)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);
     uint64_t state = fst_load_acquire(&s->state), owner = fst_load_acquire(&s->owner);
     uint32_t is = fst_state(state);
+    if (is == FST_SLAB_LIVE && !owner && s->list == FST_LIST_FULL && has_free(s, FST_SLAB_ID_CLASS(slab_id)))
+        fst_slab_freed(a, slab_id, me); /* whose drop could not put it where it is found */
     if (is == FST_SLAB_FREE || !fst_owner_gone(a, owner))
         return;
     if (s->child == FST_NONE && (is == FST_SLAB_CARVING || is == FST_SLAB_LIVE) && recover_init(a, slab_id))

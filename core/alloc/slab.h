@@ -20,10 +20,12 @@
 
 #include "alloc/revoke.h"
 #include "rcu/thread.h"
+#include "region/lock.h"
 #include "region/region.h"
 
-/* A slab for the calling thread to own, which then allocates from it: one of the child's partial list with a free object, or FST_NONE. */
-uint32_t fst_slab_take_partial(struct fst_thread *t, uint32_t child);
+/* A slab for the calling thread to own, which then allocates from it: one of the child's partial list with a free object, or FST_NONE. *held: the
+ * child's lock could not be had in time. */
+uint32_t fst_slab_take_partial(struct fst_thread *t, uint32_t child, bool *held);
 
 /* A new slab of the child, all free: of so many pages and objects, for an object of `asked` bytes or for several (0). `keep`: the thread goes
  * on to own it. *slab_state: its state word while it is this slab; being empty and nobody's, it may go again at any moment.
@@ -37,7 +39,7 @@ void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t slab_id, uint
 /* When no slab is to be had: take from other threads what they own of the child and is not used up. True: activate again. */
 bool fst_slab_take_owned(struct fst_thread *t, uint64_t child_id, uint64_t child_state);
 
-/* A free object in a slab that nobody owns: then the child's lock is held, and the object is swung under it. */
+/* A free object in a slab that nobody owns (false: none, or the lock could not be had in time): then the child's lock is held, and the object is swung under it. */
 bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t *slab_id, uint32_t *object);
 
 /* A one-object slab for an object of `asked` bytes (above 64 KiB, of the size classes), not on PARTIAL; its state word while it is this
@@ -68,12 +70,13 @@ void fst_slab_give_now(struct fst_arena *a, struct fst_closed *closed, uint64_t 
 /* Wait for a grace period and give them back. False: it was not over in time (see fst_grace_wait), and they are open again. */
 bool fst_slab_give_closed(struct fst_arena *a, struct fst_closed *closed, uint64_t patience, const uint32_t *stop, uint64_t *bytes);
 
-/* Take or release the child's lock; taken over from a dead owner, the lists are rebuilt. */
-void fst_slab_lock(struct fst_arena *a, uint32_t child);
+/* Take or release the child's lock; taken over from a dead owner, the lists are rebuilt. False: not in time. */
+bool fst_slab_lock(struct fst_arena *a, uint32_t child) FST_TO_BE_HEEDED;
 void fst_slab_unlock(struct fst_arena *a, uint32_t child);
 
-/* A slab whose carving or closing thread is dead, or whose owner is: finish or let go. */
-void fst_slab_recover(struct fst_arena *a, uint32_t slab_id);
+/* A slab whose carving or closing thread is dead, or whose owner is, or that was left like this because a lock could not be had: finish, or let
+ * go. `me`: name of the calling thread. */
+void fst_slab_recover(struct fst_arena *a, uint32_t slab_id, uint64_t me);
 
 /* Up to max ids of the child's slabs; returns how many it has. */
 uint32_t fst_slab_list(struct fst_arena *a, uint32_t child, uint32_t *ids, uint32_t max);

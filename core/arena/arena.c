@@ -37,13 +37,21 @@
 pthread_mutex_t fst_open_mutex = PTHREAD_MUTEX_INITIALIZER;
 struct fst_arena *fst_attachments;
 
+/* Under fst_local_mutex, which other threads of this process need: so a batch takes what a lock that is held keeps us from giving back. */
+static void let_go_of_slabs(struct fst_thread *t)
+{
+    struct fst_waits before = fst_wait_for((struct fst_waits){.own = true, .patience = 0});
+    fst_actives_release(t);
+    fst_wait_for(before);
+}
+
 /* A thread ends: its free entries and its slabs go back. Under fst_local_mutex. */
 static void at_thread_exit(struct fst_thread *t)
 {
     if (!t->arena->usable)
         return;
     t->nest = 0;
-    fst_actives_release(t);
+    let_go_of_slabs(t);
     fst_refs_flush(t);
 }
 
@@ -501,7 +509,7 @@ static void forget_threads(struct fst_arena *a)
     pthread_mutex_lock(&fst_local_mutex);
     while (a->threads) {
         struct fst_thread *t = a->threads;
-        fst_actives_release(t);
+        let_go_of_slabs(t);
         fst_thread_forget(t);
     }
     pthread_mutex_unlock(&fst_local_mutex);

@@ -6,6 +6,7 @@
 #include "alloc/group.h"
 #include "platform/error.h"
 #include "reclaim/reaper.h"
+#include "region/lock.h"
 #include "region/table.h"
 #include "teardown/cgroup.h"
 
@@ -34,8 +35,9 @@ int fst_group_open_cgroup(fst_arena *a, const struct fst_group_spec *spec, const
         return fst_fail(FST_MISMATCH, "group %s exists and ends with %.983s", spec->name ? spec->name : "(no name)",
                         c ? c->path : "its processes, not with a cgroup");
     }
-    while (!fst_cgroup_bind(a, *group, path, &st, &v)) {
-        rc = fst_table_commit(a, FST_T_CGROUP, (uint64_t)fst_cgroup_top(a) + 1);
+    bool held;
+    while (!fst_cgroup_bind(a, *group, path, &st, &v, &held)) {
+        rc = held ? fst_lock_held(a) : fst_table_commit(a, FST_T_CGROUP, (uint64_t)fst_cgroup_top(a) + 1);
         if (rc) {
             let_go(a, *group);
             return rc;

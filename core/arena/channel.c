@@ -22,6 +22,7 @@
 #include "refs/claim.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
+#include "region/lock.h"
 #include "teardown/words.h"
 
 struct fst_channel_use {
@@ -121,7 +122,8 @@ static int open_known(struct fst_arena *a, uint64_t id, fst_channel_use **out)
     struct fst_handle h = {c->generation_tag, c->oid_slab};
     int rc = fst_resolve(a, &h, &ring);
     if (rc == FST_STALE) { /* a batch may have been killed before it could say so */
-        fst_registry_lock(a);
+        if (!fst_registry_lock(a))
+            return fst_lock_held(a);
         if (fst_channel_known(a, id, &index))
             fst_channel_end(a, index);
         fst_registry_unlock(a);
@@ -163,10 +165,12 @@ int fst_channel_join(fst_arena *a, const struct fst_message *message, fst_channe
 /* One look under the lock: the id of what is there, made of our ring if there is none. 0: commit
  * more, and try again. */
 static uint64_t find_or_publish(struct fst_arena *a, const struct fst_channel_spec *s, const struct fst_ref *ring, bool *created,
-                                struct fst_channel *copy)
+                                struct fst_channel *copy, bool *held)
 {
     uint64_t id = 0;
-    fst_registry_lock(a);
+    *held = !fst_registry_lock(a);
+    if (*held)
+        return 0;
     uint32_t index = fst_channel_find(a, s->name);
     *created = index == FST_NONE && ring->data;
     if (*created && (index = fst_channel_new(a)) != FST_NONE)
@@ -186,8 +190,11 @@ int fst_channel_open(fst_arena *a, const struct fst_channel_spec *spec, enum fst
     struct fst_channel c;
     int rc = !t || fst_is_damaged(a) ? fst_thread_refused(a) : check_spec(spec);
     for (uint32_t tries = 0; rc == FST_OK;) {
-        uint64_t id = find_or_publish(a, spec, &ring, created, &c);
-        if (id && *created) {
+        bool held;
+        uint64_t id = find_or_publish(a, spec, &ring, created, &c, &held);
+        if (held) {
+            rc = fst_lock_held(a);
+        } else if (id && *created) {
             fst_refs_index(a, ring.entry);
             rc = use_it(a, &c, id, &ring, out);
             if (rc == FST_OK)
@@ -530,7 +537,8 @@ int fst_channel_destroy(fst_channel_use *u)
         return rc;
     if (a->readonly)
         return fst_fail(FST_READONLY, "the arena is attached read-only");
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a))
+        return fst_lock_held(a);
     if (fst_channel_known(a, u->id, &index)) {
         uint64_t *word = fst_word_of(a, u->ring.oid);
         if (word)

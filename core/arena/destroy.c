@@ -24,8 +24,8 @@ static int begin_synchronous(struct fst_arena *a, struct fst_thread **t)
         return fst_thread_refused(a);
     if ((*t)->nest)
         return fst_fail(FST_IN_SECTION, "destroying synchronously inside read() would wait for itself");
-    fst_lock(a, &a->sb->teardown_lock); /* it protects nothing: whoever takes it over has nothing to mend */
-    return FST_OK;
+    /* It protects nothing: whoever takes it over has nothing to mend. */
+    return fst_lock_in_time(a, &a->sb->teardown_lock) == FST_TRY_BUSY ? fst_lock_held(a) : FST_OK;
 }
 
 /* As kmem_cache_destroy() did before "slab: remove synchronous rcu_barrier() call in memcg cache release path" (Linux 4.11): a grace period for
@@ -59,7 +59,9 @@ static int end_group(fst_arena *a, uint64_t group, enum fst_group_state state)
     if (rc)
         return rc;
     rc = fst_end_group_by_id(a, group, state, &children);
-    if (wait)
+    if (wait && rc == FST_HELD)
+        fst_unlock(a, &a->sb->teardown_lock);
+    else if (wait)
         end_synchronous(t, children);
     else if (rc == FST_OK)
         fst_reaper_ended(a);
@@ -108,7 +110,9 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
         if (rc)
             return rc;
         what = fst_end_cache(a, cache, body, name, &children);
-        if (wait)
+        if (wait && what == FST_END_HELD)
+            fst_unlock(a, &a->sb->teardown_lock);
+        else if (wait)
             end_synchronous(t, children);
         else if (what == FST_END_LAST)
             fst_reaper_ended(a);
@@ -117,6 +121,8 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
         fst_reaper_ended(a);
     if (name_only)
         *name_only = what == FST_END_NAME;
+    if (what == FST_END_HELD)
+        return fst_verdict(a, fst_lock_held(a));
     if (what == FST_END_BUSY)
         return fst_verdict(a, FST_BUSY);
     return fst_verdict(a, what == FST_END_NOTHING ? fst_fail(FST_CLOSED, "the cache is gone") : FST_OK);

@@ -18,6 +18,7 @@
 #include "refs/inflight.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
+#include "region/lock.h"
 #include "teardown/release.h"
 
 /* ---- allocate ---- */
@@ -119,8 +120,11 @@ static void construct(struct fst_arena *a, uint64_t child, const struct fst_ref 
 
 static int explain_ended(struct fst_arena *a, uint64_t child)
 {
-    if (fst_state(fst_child_settled(a, child)) == FST_CHILD_LIVE)
+    uint32_t state = fst_state(fst_child_settled(a, child));
+    if (state == FST_CHILD_LIVE)
         return FST_OK;
+    if (state == FST_CHILD_ENDING && !fst_is_damaged(a))
+        return fst_lock_held(a);
     return fst_fail(FST_CLOSED, "the cache or the group has ended");
 }
 
@@ -172,27 +176,39 @@ static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, 
     return got;
 }
 
+/* There is no memory, so others' was asked for: was it for want of a lock, or of leave to wait, that none was found? */
+static int verdict_on_need(struct fst_arena *a, bool section, uint32_t given_up, int rc)
+{
+    if (fst_lock_given_up() != given_up)
+        return fst_lock_held(a);
+    return fst_may_wait() || section ? rc : fst_would_wait("the arena is short of memory");
+}
+
 static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     for (;;) {
         struct fst_active *act;
+        if (!fst_is_child(t->arena, (uint32_t)child))
+            return fst_fail(FST_CLOSED, "the cache or the group has ended");
         fst_reuse_for_child(t, child);
         int rc = fst_active_make(t, child, &act);
         if (rc == FST_FULL || rc == FST_LIMIT) {
             if (fst_reuse_at_need(t, fst_child_at(t->arena, (uint32_t)child)->stride))
                 continue;
+            uint32_t given_up = fst_lock_given_up();
             enum attempt got = steal(t, child, slack, out);
             if (got == LOST && !fst_is_damaged(t->arena))
                 continue;
             if (got == GOT)
                 return FST_OK;
-            return fst_verdict(t->arena, got == ENDED && explain_ended(t->arena, child) ? FST_CLOSED : rc);
+            int why = got == ENDED ? explain_ended(t->arena, child) : FST_OK;
+            return fst_verdict(t->arena, why ? why : verdict_on_need(t->arena, t->nest != 0, given_up, rc));
         }
         if (rc == FST_CLOSED) {
             rc = explain_ended(t->arena, child);
             if (rc == FST_OK && !fst_is_damaged(t->arena))
                 continue;
-            if (fst_active_is(t, (uint32_t)child)) /* nobody may be able to take its slabs from us */
+            if (rc != FST_HELD && fst_active_is(t, (uint32_t)child)) /* nobody may be able to take its slabs from us */
                 fst_active_let_go(t, (uint32_t)child);
         }
         if (rc || fst_is_damaged(t->arena))
@@ -247,7 +263,7 @@ static __attribute__((noinline)) int alloc_busy(struct fst_arena *a, uint64_t ch
     struct fst_active *act;
     if (alloc_behind_fence(a, child, slack, out) == GOT)
         return FST_OK;
-    if (t->arena != a || a->readonly)
+    if (t->arena != a || a->readonly || !fst_is_child(a, (uint32_t)child))
         return FST_BUSY;
     fst_reuse_for_child(t, child);
     if (fst_active_find(t, child, &act) != FST_OK || act->constructs || !t->entry_count)
@@ -616,11 +632,12 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
 }
 
 /* destroy() of the object's cache is looking for users: wait until it has decided. */
-static void settle(struct fst_arena *a, uint64_t oid)
+static __attribute__((noinline)) int settle(struct fst_arena *a, uint64_t oid)
 {
-    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
+    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child), given_up = fst_lock_given_up();
     if (fst_is_child(a, child))
         fst_child_settled(a, child);
+    return fst_verdict(a, fst_lock_given_up() == given_up ? FST_OK : fst_lock_held(a));
 }
 
 static int get(fst_arena *a, const struct fst_handle *h, const struct fst_message *message, struct fst_ref *out)
@@ -632,8 +649,7 @@ static int get(fst_arena *a, const struct fst_handle *h, const struct fst_messag
     if (rc == FST_OK)
         rc = fst_verdict(a, FST_OK);
     while (rc == FST_OK && (rc = try_get(t, h, message, out)) == FST_BUSY) {
-        settle(a, fst_handle_oid(h));
-        rc = fst_verdict(a, FST_OK);
+        rc = settle(a, fst_handle_oid(h));
     }
     if (rc == FST_OK)
         fst_reaper_watch(a);

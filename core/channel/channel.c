@@ -64,7 +64,8 @@ void fst_channel_end(struct fst_arena *a, uint32_t index)
 bool fst_channel_look(struct fst_arena *a, uint32_t index, struct fst_ring_view *v)
 {
     const struct fst_channel *c = fst_channel_at(a, index);
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a))
+        return false;
     if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_LIVE && fst_ring_look(a, c, v) == FST_OK)
         return true;
     fst_registry_unlock(a);
@@ -105,7 +106,8 @@ bool fst_channel_lasts(struct fst_arena *a, uint64_t oid)
 
 bool fst_channel_unreferenced(struct fst_arena *a, uint64_t oid, uint64_t *word)
 {
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a))
+        return true; /* the next batch looks again */
     uint32_t index = fst_channel_of_ring(a, oid);
     if (index != FST_NONE) {
         uint64_t seen = fst_load_acquire(word);

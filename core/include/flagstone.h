@@ -8,7 +8,10 @@
  *   - Functions return FST_OK (0) or a negative enum fst_status; fst_last_error() then has the sentence for people, in the calling
  *     thread. Where a function returns something else, it says so.
  *   - Every function may be called from any thread, and processes need no coordination of their own, unless a line says otherwise.
- *   - No function calls back into its caller or blocks for longer than a lock's section, except those marked "may wait".
+ *   - No function calls back into its caller. Some take locks that all processes share, for microseconds; a process that is stopped in there
+ *     keeps the lock, and then they answer FST_HELD when the thread's patience is over (fst_patience), with nothing changed. What cannot be
+ *     put off (a drop, letting go, the end of a thread) never waits for such a lock: a batch does it later. Those marked "may wait" wait
+ *     for something else, too.
  *   - Sizes are bytes, times are nanoseconds; FST_FOREVER never ends, 0 does not wait.
  *   - Indexes (cache, group, child, process) are small integers into tables of the arena; an index of something that is gone is found
  *     out and refused, because the `uint64_t` ids carry a generation: low 32 bits index, high 32 bits generation.
@@ -51,10 +54,20 @@ enum fst_status {
     FST_FOREIGN = -17,    /* a handle of another arena */
     FST_WAIT = -18,       /* a channel is full, or empty: fst_channel_wait and try again */
     FST_END = -19,        /* a channel was closed: nothing can be put, or everything was taken */
+    FST_HELD = -20,       /* a lock is held by somebody for longer than this thread waits, or it would have to wait and may not;
+                             nothing has changed */
 };
 
 const char *fst_last_error(void); /* of the calling thread; valid until its next failing call */
 int fst_last_errno(void);
+
+/* How long the calling thread waits, ns at each time, for a lock that all processes share, or for something else that a function without
+ * "may wait" may come to (memory on its way back to the system, a barrier in all processes): FST_FOREVER until told otherwise; 0: not at all,
+ * for who holds what other threads wait for. fst_patience_default: as long as fst_patience_of_all says, which is for all threads that have not
+ * said. */
+void fst_patience(uint64_t ns);
+void fst_patience_default(void);
+void fst_patience_of_all(uint64_t ns);
 
 typedef struct fst_arena fst_arena; /* this process's attachment to an arena; reference-counted */
 
@@ -74,7 +87,8 @@ struct fst_open_options {
 
 /* Attach to the arena, or create it. A process has one attachment to an arena: opening it again gives the same one with one more
  * reference (so `readonly` must agree: FST_MISMATCH). Removes what crashed processes of this user left in the folder of `path`.
- * May wait: microseconds, for a creation or removal under way. */
+ * May wait: up to a second, in steps of a millisecond, while others create and remove the name again and again, and as long as another
+ * thread of this process opens or leaves an arena. */
 int fst_arena_open(const struct fst_open_options *options, fst_arena **out);
 
 /* Attach through a file descriptor of the arena's file, which stays the caller's. */
@@ -172,7 +186,7 @@ int fst_cache_open(fst_arena *arena, const struct fst_cache_spec *spec, uint64_t
  * goes with its last object. Allocations from this cache, and no others, wait while it looks. */
 int fst_cache_destroy(fst_arena *arena, uint64_t cache, bool *name_only);
 
-/* Give the empty slabs of the cache, in all groups, back; *bytes receives how much. */
+/* Give the empty slabs of the cache, in all groups, back; *bytes receives how much, also with FST_HELD. */
 int fst_cache_shrink(fst_arena *arena, uint64_t cache, uint64_t *bytes);
 
 struct fst_cache_info {
@@ -509,7 +523,9 @@ size_t fst_keeper_list(fst_arena *arena, struct fst_keeper *out, size_t max);
 size_t fst_cache_keepers(fst_arena *arena, uint64_t cache, struct fst_keeper *out, size_t max);
 
 /* Validate every structure. Calls found(context, text) for each contradiction; returns their number. The arena may be in use:
- * what is changing during the look is looked at again under the lock that protects it. */
+ * what is changing during the look is looked at again under the lock that protects it. FST_CHECK_HELD: a lock was held for longer than the
+ * thread waits (FST_HELD), and nothing was found until then. */
+#define FST_CHECK_HELD SIZE_MAX
 size_t fst_check(fst_arena *arena, void (*found)(void *context, const char *text), void *context);
 
 uint64_t fst_now(void); /* ns since boot */

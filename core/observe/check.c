@@ -40,7 +40,7 @@ bool fst_check_state(struct fst_check *c, const char *what, uint32_t index, uint
 void fst_check_lock(struct fst_check *c, const char *what, uint32_t index, const uint32_t *lock)
 {
     uint32_t word = fst_load_acquire(lock), owner = fst_lock_owner(word);
-    if (!word)
+    if (!word || (word & ~FST_LOCK_WAITERS) == FST_LOCK_ABANDONED)
         return;
     uint64_t state = owner < fst_process_top(c->a) ? fst_load_acquire(&fst_process_at(c->a, owner)->state) : 0;
     uint64_t lives = state >> FST_STATE_GEN_SHIFT, life = word >> FST_LOCK_GEN_SHIFT; /* whose low bits these are; the first is 1 */
@@ -214,8 +214,12 @@ size_t fst_check(fst_arena *a, void (*found)(void *context, const char *text), v
     size_t before = c.findings;
     void (*const parts[])(struct fst_check *) = {fst_check_registry, fst_check_pages, fst_check_slabs,   check_threads,
                                                  check_processes,    check_inflight,  fst_check_channels};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts && c.findings == before && !fst_is_damaged(a); i++)
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && c.findings == before && !c.held && !fst_is_damaged(a); i++)
         parts[i](&c);
+    if (c.held && !c.findings) {
+        fst_lock_held(a);
+        return FST_CHECK_HELD;
+    }
     /* What only showed when it was followed. */
     if (fst_is_damaged(a) && !c.findings)
         fst_check_say(&c, "%s", a->damage->text);

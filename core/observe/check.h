@@ -15,6 +15,7 @@ struct fst_check {
     void (*found)(void *context, const char *text);
     void *context;
     size_t findings;
+    bool held; /* a lock could not be had in time */
 };
 
 void fst_check_say(struct fst_check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -4,6 +4,7 @@
 #include "observe/check.h"
 #include "platform/atomics.h"
 #include "refs/word.h"
+#include "region/lock.h"
 
 /* What the word says, and what it refers to, if that is the same before and after. */
 static void check_node(struct fst_check *c, uint32_t channel, const struct fst_ring_view *v, uint32_t k)
@@ -32,8 +33,11 @@ static void check_ring(struct fst_check *c, uint32_t i)
 {
     struct fst_ring_view v;
     size_t before = c->findings;
-    if (!fst_channel_look(c->a, i, &v))
+    uint32_t given_up = fst_lock_given_up();
+    if (!fst_channel_look(c->a, i, &v)) {
+        c->held |= fst_lock_given_up() != given_up;
         return;
+    }
     for (uint64_t k = 0; k <= v.mask && c->findings == before; k++) {
         check_cell(c, i, &v, k);
         check_node(c, i, &v, (uint32_t)k);

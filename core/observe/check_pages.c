@@ -166,7 +166,9 @@ void fst_check_pages(struct fst_check *c)
             fst_check_say(c, "the pages could not be looked at: out of memory");
             break;
         }
-        fst_run_lock(a);
+        c->held = !fst_run_lock(a);
+        if (c->held)
+            break;
         again = fst_child_top(a) != sums.n_children || fst_group_top(a) != sums.n_groups;
         if (!again) {
             size_t before = c->findings;
@@ -257,7 +259,10 @@ static void check_listed(struct fst_check *c, uint32_t id)
     uint32_t child = fst_load_relaxed(&s->child);
     if (fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE || child == FST_NONE || !fst_is_child(a, child))
         return;
-    fst_slab_lock(a, child);
+    if (!fst_slab_lock(a, child)) {
+        c->held = true;
+        return;
+    }
     if (fst_state(s->state) == FST_SLAB_LIVE && s->child == child) {
         const struct fst_child *of = fst_child_at(a, child);
         uint32_t head = s->list == FST_LIST_PARTIAL ? of->partial : of->full;
@@ -280,14 +285,17 @@ void fst_check_slabs(struct fst_check *c)
         fst_check_lock(c, "child", i, &child->lock);
         if (fst_state(fst_load_acquire(&child->state)) == FST_CHILD_FREE)
             continue;
-        fst_slab_lock(a, i);
+        if (!fst_slab_lock(a, i)) {
+            c->held = true;
+            return;
+        }
         if (fst_state(fst_load_acquire(&child->state)) != FST_CHILD_FREE &&
             check_list(c, i, child->partial, FST_LIST_PARTIAL, &count) && check_list(c, i, child->full, FST_LIST_FULL, &count) &&
             count != child->slabs)
             fst_check_say(c, "child %u: %u slabs on its lists, %u recorded", i, count, child->slabs);
         fst_slab_unlock(a, i);
     }
-    for (uint32_t class = 0; class < FST_SLAB_CLASSES && c->findings == before; class ++)
+    for (uint32_t class = 0; class < FST_SLAB_CLASSES && c->findings == before && !c->held; class ++)
         for (uint32_t i = 0; i < fst_slab_top(a, class); i++)
             check_listed(c, FST_SLAB_ID(class, i));
 }

@@ -411,7 +411,10 @@ void fst_check_registry(struct fst_check *c)
     size_t before = c->findings;
     for (uint32_t i = 0; i < fst_cache_top(a); i++)
         fst_check_lock(c, "cache", i, &fst_cache_at(a, i)->ending);
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a)) {
+        c->held = true;
+        return;
+    }
     for (uint32_t i = 0; i < fst_cache_top(a); i++)
         check_cache(c, i);
     for (uint32_t i = 0; i < fst_group_top(a); i++)

@@ -186,7 +186,7 @@ static int check_before(struct fst_arena *a)
 static int run(struct fst_batch *b)
 {
     struct fst_arena *a = b->a;
-    uint32_t processes;
+    uint32_t processes, given_up = fst_lock_given_up();
     int sane = check_before(a);
     if (sane == FST_OK && (b->options->deaths || b->everything))
         sane = fst_file_reachable(a); /* others can ask who is alive, and will */
@@ -226,14 +226,15 @@ static int run(struct fst_batch *b)
         return fst_damage(a); /* maybe not all references were found: nothing is released */
     finish(b);
     fst_letters_finish(b->t, &b->letters, &b->scan, &b->released); /* before the slots of the dead are anybody's again */
-    fst_bury_finish(a); /* slabs that the dead were closing go before their children are looked at */
+    fst_bury_finish(a, b->t->name); /* slabs that the dead were closing go before their children are looked at */
     if (ended && b->ended.walk)
         fst_finish_unreferenced(a);
     if (ended)
         fst_release_ended(a, &b->ended, &b->scan, b->t->name, b->options->stop, &b->released);
     if (b->options->give_back)
         fst_release_empty(b->t, b->options->others, b->options->timeout, b->options->stop);
-    return FST_OK;
+    /* Something was left out: the next batch does it, which looks at everything. */
+    return fst_lock_given_up() != given_up ? fst_lock_held(a) : FST_OK;
 }
 
 int fst_batch_create(struct fst_arena *a)
@@ -292,10 +293,15 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     if (numbered)
         fst_store_release(&sb->batches_begun, fst_load_relaxed(&sb->batches) + 1);
     fst_full_fence(); /* PAIR(batch-number): whoever took the number before this sees its drop spliced by the next batch */
+    /* At locks no longer than for readers: a batch may be broken off anywhere, as it may be killed. */
+    struct fst_waits before = fst_wait_for((struct fst_waits){.own = true, .patience = options->timeout, .stop = options->stop});
     int rc = fst_verdict(a, run(b));
-    if (rc == FST_OK) {
+    fst_wait_for(before);
+    if (rc == FST_OK || rc == FST_HELD) {
         fst_add64(&sb->released_objects, b->released.objects);
         fst_add64(&sb->released_bytes, b->released.bytes);
+    }
+    if (rc == FST_OK) {
         if (numbered)
             log_batch(b, fst_load_relaxed(&sb->batches) + 1, began);
         fst_store_relaxed(&sb->batch_dirty, 0);
@@ -335,7 +341,7 @@ int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch
     struct fst_superblock *sb = t->arena->sb;
     uint64_t began = fst_now();
     struct fst_batch_options left = *options;
-    bool mine = false;
+    bool mine = false, held = false;
     for (;;) {
         uint32_t done = fst_load_acquire(&sb->batches);
         if ((int32_t)(done - cookie) > 0) {
@@ -344,14 +350,18 @@ int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch
             return FST_OK;
         }
         uint64_t waited = fst_now() - began;
-        if (waited >= options->timeout)
-            return fst_fail(FST_TIMEOUT, "the batch was not over in time");
+        if (waited >= options->timeout) {
+            if (held)
+                fst_lock_held(t->arena);
+            return held ? FST_TIMEOUT : fst_fail(FST_TIMEOUT, "the batch was not over in time");
+        }
         left.timeout = options->timeout - waited;
         int rc = fst_batch_run(t, &left);
         if (rc == FST_BUSY)
             fst_lock_sleep(&sb->reaper_lock, left.timeout < 5 * FST_MS ? left.timeout : 5 * FST_MS);
-        else if (rc != FST_OK)
+        else if (rc != FST_OK && rc != FST_HELD)
             return rc;
+        held = rc == FST_HELD;
         mine = mine || rc == FST_OK;
     }
 }

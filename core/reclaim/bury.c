@@ -12,6 +12,7 @@
 #include "reclaim/burial.h"
 #include "refs/inflight.h"
 #include "region/file.h"
+#include "region/lock.h"
 
 static void free_thread_slots(struct fst_arena *a, uint32_t process)
 {
@@ -55,10 +56,10 @@ uint32_t fst_bury_probe(struct fst_arena *a)
     for (uint32_t slot = 0; slot < top; slot++)
         dead += probe(a, slot);
     if (dead) { /* locks that they held: take them over now, so that what they protect is whole when the batch goes on */
-        fst_registry_lock(a);
-        fst_registry_unlock(a);
-        fst_run_lock(a);
-        fst_run_unlock(a);
+        if (fst_registry_lock(a))
+            fst_registry_unlock(a);
+        if (fst_run_lock(a))
+            fst_run_unlock(a);
         fst_inflight_date(a);
     }
     return dead;
@@ -74,14 +75,17 @@ static bool entries_empty(struct fst_arena *a, uint32_t slot)
     return true;
 }
 
-static void recover_slabs(struct fst_arena *a)
+/* `all`: also what nobody owns. False: a lock could not be had in time. */
+static bool recover_slabs(struct fst_arena *a, uint64_t me, bool all)
 {
+    uint32_t given_up = fst_lock_given_up();
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
         uint32_t top = fst_slab_top(a, class);
         for (uint32_t i = 0; i < top; i++)
-            if (fst_load_relaxed(&fst_slab_at(a, FST_SLAB_ID(class, i))->owner))
-                fst_slab_recover(a, FST_SLAB_ID(class, i));
+            if (all || fst_load_relaxed(&fst_slab_at(a, FST_SLAB_ID(class, i))->owner))
+                fst_slab_recover(a, FST_SLAB_ID(class, i), me);
     }
+    return fst_lock_given_up() == given_up;
 }
 
 /* The next owner begins with an empty table: give its memory back, all but the first page. */
@@ -119,17 +123,24 @@ static bool readers_gone(struct fst_arena *a)
     return fst_grace_wait(a, fst_gp_cookie(a), FST_MS, NULL) == FST_OK;
 }
 
-void fst_bury_finish(struct fst_arena *a)
+void fst_bury_finish(struct fst_arena *a, uint64_t me)
 {
     uint64_t over[FST_MAX_PROCESSES / 64] = {0};
     uint32_t top = fst_process_top(a);
-    bool any = false, memory = false;
+    bool any = false, memory = false, recovered = fst_load_relaxed(&a->sb->loose) != 0;
+    if (recovered) {
+        fst_swap32(&a->sb->loose, 0); /* first: what is left from here on is the next batch's */
+        if (!recover_slabs(a, me, true)) {
+            fst_swap32(&a->sb->loose, 1);
+            return; /* the dead wait, too */
+        }
+    }
     for (uint32_t slot = 0; slot < top && slot < FST_MAX_PROCESSES; slot++) {
         struct fst_process *p = fst_process_at(a, slot);
         if (fst_state(fst_load_acquire(&p->state)) != FST_PROCESS_DEAD || !entries_empty(a, slot))
             continue;
-        if (!any)
-            recover_slabs(a);
+        if (!any && !recovered && !recover_slabs(a, me, false))
+            return; /* the slot stays DEAD, and the next batch tries again */
         any = true;
         over[slot / 64] |= 1ull << (slot % 64);
         memory = memory || p->entries_committed > FST_PAGE;

@@ -9,6 +9,7 @@
  *   messages it sent      stay in flight: they belong to the arena                                    refs/inflight.c
  *   its slot              DEAD until its entries are EMPTY, then FREE                                 fst_bury_finish
  *
+ * Who is alive and cannot have a lock in time leaves a slab in the same way, and says so in superblock.loose.
  * Killed in any of these steps, the next batch finds the slot DEAD and does them again: each is idempotent.
  */
 #ifndef FST_RECLAIM_BURY_H
@@ -21,6 +22,6 @@ uint32_t fst_bury_probe(struct fst_arena *a);
 
 /* For every DEAD slot whose entries are all EMPTY: recover its slabs, free the slot. Under the reaper's lock. The memory of their tables goes
  * back to the system after a grace period; where that is not over at once, it stays for the slot's next owner. */
-void fst_bury_finish(struct fst_arena *a);
+void fst_bury_finish(struct fst_arena *a, uint64_t me);
 
 #endif

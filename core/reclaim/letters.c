@@ -3,6 +3,7 @@
 #include "channel/channel.h"
 #include "platform/atomics.h"
 #include "refs/word.h"
+#include "region/lock.h"
 #include "teardown/release.h"
 
 /* ---- what a dead process leaves in a ring ---- */
@@ -77,7 +78,8 @@ static bool is_over(struct fst_arena *a, const struct fst_channel *c)
 /* Its ring is gone: the batch that released it was killed before it could say so. */
 static void forget(struct fst_arena *a, struct fst_channel *c, uint64_t state)
 {
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a))
+        return; /* the next batch does it */
     if (c->state == state)
         fst_store_release(&c->state, fst_state_moved(state, FST_CHANNEL_FREE));
     fst_registry_unlock(a);
@@ -100,8 +102,7 @@ uint64_t fst_letters_condemn(struct fst_arena *a, struct fst_letters *l, struct 
                 forget(a, c, state);
             continue;
         }
-        if (fst_state(state) == FST_CHANNEL_LIVE && is_over(a, c)) {
-            fst_registry_lock(a);
+        if (fst_state(state) == FST_CHANNEL_LIVE && is_over(a, c) && fst_registry_lock(a)) {
             fst_channel_end(a, i);
             fst_registry_unlock(a);
         }
@@ -220,7 +221,7 @@ void fst_letters_finish(struct fst_thread *t, const struct fst_letters *l, const
 bool fst_letters_owns(struct fst_arena *a)
 {
     struct fst_letters me = {.any = true};
-    uint32_t top = fst_channel_top(a);
+    uint32_t top = fst_channel_top(a), given_up = fst_lock_given_up();
     bool any = false;
     me.dead[a->slot / 64] |= 1ull << (a->slot % 64);
     for (uint32_t i = 0; i < top && !any; i++) {
@@ -231,5 +232,5 @@ bool fst_letters_owns(struct fst_arena *a)
             any = left(&me, &v, k, fst_load_acquire(&fst_node_at(&v, k)->word)) != NOT_LEFT;
         fst_channel_looked(a, &v);
     }
-    return any;
+    return any || fst_lock_given_up() != given_up; /* one that could not be looked into may have some */
 }

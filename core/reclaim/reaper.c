@@ -100,7 +100,7 @@ static bool pending(struct fst_arena *a)
 {
     return fst_load_seq_cst(&a->self->dropped) != 0 || fst_load_seq_cst(&a->sb->ended_head) != FST_NONE ||
            fst_load_seq_cst(&a->sb->ended_caches) != FST_NONE || fst_load_seq_cst(&a->sb->channel_look) != 0 ||
-           fst_load_seq_cst(&a->sb->ended_slabs) == FST_ENDED_SLABS_NOW;
+           fst_load_seq_cst(&a->sb->ended_slabs) == FST_ENDED_SLABS_NOW || fst_load_relaxed(&a->sb->loose) != 0;
 }
 
 /* How many groups wait for a batch. */
@@ -146,6 +146,8 @@ static void *loop(void *argument)
         fst_futex_wait(&r->stop, 0, TICK_NS);
     if (t)
         t->batches = true;
+    fst_wait_for((struct fst_waits){
+        .own = true, .patience = GRACE_NS, .stop = &r->stop}); /* who stops us is not to wait for another process */
     fst_pressure_open(&pressure);
     while (!fst_load_acquire(&r->stop)) {
         bool company = have_company(a);

@@ -174,16 +174,19 @@ int fst_refs_refill(struct fst_thread *t)
     pthread_mutex_lock(&r->mutex);
     if (r->pool_count < REFILL)
         harvest(a, REFILL);
-    if (r->pool_count == 0) {
+    while (rc == FST_OK && r->pool_count == 0) {
         uint32_t top = r->top;
         uint32_t more = FST_MAX_ENTRIES - top < REFILL ? FST_MAX_ENTRIES - top : REFILL;
+        /* The system may take its time, and others wait for the mutex with a lock held that all processes share. */
+        pthread_mutex_unlock(&r->mutex);
         rc = fst_table_commit_entries(a, a->slot, more ? top + more : FST_MAX_ENTRIES + 1);
-        if (rc == FST_OK) {
-            fst_store_release(&a->self->entry_top, top + more);
-            r->top = top + more;
-            for (uint32_t i = more; i-- > 0;)
-                r->pool[r->pool_count++] = top + i;
-        }
+        pthread_mutex_lock(&r->mutex);
+        if (rc != FST_OK || r->top != top)
+            continue; /* another thread has brought some, and may have taken them all */
+        fst_store_release(&a->self->entry_top, top + more);
+        r->top = top + more;
+        for (uint32_t i = more; i-- > 0;)
+            r->pool[r->pool_count++] = top + i;
     }
     while (rc == FST_OK && r->pool_count && t->entry_count < REFILL) {
         uint32_t entry = r->pool[--r->pool_count];

@@ -1,6 +1,7 @@
 #include "region/lock.h"
 
 #include "platform/atomics.h"
+#include "platform/error.h"
 #include "platform/futex.h"
 #include "region/file.h"
 
@@ -38,14 +39,107 @@ static bool take_over(struct fst_arena *a, uint32_t *lock, uint32_t seen)
 #endif
 }
 
-/* ---- how long locks are held: sampled, because a thread's CPU clock costs more than a lock ---- */
+/* ---- what a thread gives its waits ---- */
+
+static uint64_t patience_of_all = FST_FOREVER;
+static _Thread_local struct fst_waits waits;
+
+/* What was given up last, for people; and how many. */
+static _Thread_local struct {
+    const uint32_t *lock; /* NULL: no lock */
+    uint32_t word, count;
+} gave_up;
+
+void fst_patience_of_all(uint64_t ns)
+{
+    fst_store_relaxed(&patience_of_all, ns);
+}
+
+void fst_patience(uint64_t ns)
+{
+    waits.own = true;
+    waits.patience = ns;
+}
+
+void fst_patience_default(void)
+{
+    waits.own = false;
+}
+
+struct fst_waits fst_wait_for(struct fst_waits now)
+{
+    struct fst_waits before = waits;
+    waits = now;
+    return before;
+}
+
+static uint64_t patience(void)
+{
+    return waits.own ? waits.patience : fst_load_relaxed(&patience_of_all);
+}
+
+struct fst_waits fst_wait_briefly(void)
+{
+    uint64_t most = patience();
+    return fst_wait_for((struct fst_waits){.own = true, .patience = most < FST_BRIEF ? most : FST_BRIEF, .stop = waits.stop});
+}
+
+bool fst_may_wait(void)
+{
+    return patience() != 0;
+}
+
+uint32_t fst_lock_given_up(void)
+{
+    return gave_up.count;
+}
+
+static const char *name_of(const struct fst_arena *a, const uint32_t *lock)
+{
+    const struct fst_superblock *sb = a->sb;
+    uint64_t offset = (uint64_t)((const uint8_t *)lock - (const uint8_t *)sb);
+    const struct fst_table *t = &a->known.tables[FST_T_CHILD];
+    if (lock == &sb->names_lock)
+        return "names of caches and groups";
+    if (lock == &sb->pages_lock)
+        return "pages";
+    if (lock == &sb->teardown_lock)
+        return "synchronous destroying";
+    return offset >= t->offset && offset < t->offset + t->count * t->size ? "slabs of a cache" : "end of a cache";
+}
+
+int fst_lock_held(struct fst_arena *a)
+{
+    uint32_t slot = fst_lock_owner(gave_up.word);
+    const struct fst_process *p = slot < fst_process_top(a) ? fst_process_at(a, slot) : NULL;
+    if (slot == a->slot)
+        return fst_fail(FST_HELD, "the lock of the %s is held by another thread of this process", name_of(a, gave_up.lock));
+    return fst_fail(FST_HELD, "the lock of the %s is held by process %d (%.15s), which may be stopped: let it go on, or kill it",
+                    name_of(a, gave_up.lock), p ? p->pid : 0, p ? p->command : "");
+}
+
+int fst_would_wait(const char *what)
+{
+    return fst_fail(FST_HELD, "%s", what);
+}
+
+static enum fst_try give_up(const uint32_t *lock, uint32_t seen)
+{
+    gave_up.lock = lock;
+    gave_up.word = seen;
+    gave_up.count++;
+    return FST_TRY_BUSY;
+}
+
+/* ---- how long locks are held: sampled, because a thread's CPU clock costs more than a lock, and read before it is taken and after it is
+ * given back, because reading it is a system call. One that was waited for is not counted. ---- */
 
 static uint32_t sample_every = 256;
 
 static _Thread_local struct {
     const uint32_t *lock; /* the one being timed, or NULL */
     uint32_t count;
-    uint64_t wall, cpu; /* when it was acquired */
+    uint64_t wall, cpu; /* just before it was acquired */
 } sample;
 
 void fst_lock_sample(uint32_t every)
@@ -61,21 +155,21 @@ static uint64_t cpu_now(void)
     return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
-static void begin_sample(const uint32_t *lock)
+/* Only of the outermost of the two locks that are taken inside each other: reading the clock would be a system call in the other's section. */
+static void begin_sample(struct fst_arena *a, const uint32_t *lock, uint32_t mine)
 {
     uint32_t every = __atomic_load_n(&sample_every, __ATOMIC_RELAXED);
+    bool inside = lock == &a->sb->pages_lock && (fst_load_relaxed(&a->sb->names_lock) & ~FST_LOCK_WAITERS) == mine;
+    if (sample.lock || inside) {
+        sample.count = 0; /* the next one, then */
+        return;
+    }
     sample.count = every - 1;
-    if (!every || sample.lock)
+    if (!every)
         return;
     sample.lock = lock;
     sample.wall = fst_now();
     sample.cpu = cpu_now();
-}
-
-static inline void acquired(const uint32_t *lock)
-{
-    if (__builtin_expect(sample.count-- == 0, 0))
-        begin_sample(lock);
 }
 
 /* For people, and racing at worst with another long one. The reaper's lock and a cache's `ending` are held for as long as they need. */
@@ -102,43 +196,61 @@ static void end_sample(struct fst_arena *a)
 
 /* ---- taking and giving back ---- */
 
-static bool lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine);
+static enum fst_try lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine);
 
-bool fst_lock(struct fst_arena *a, uint32_t *lock)
+enum fst_try fst_lock_in_time(struct fst_arena *a, uint32_t *lock)
 {
     uint32_t mine = fst_lock_own_word(a);
     uint32_t seen = 0;
+    if (__builtin_expect(sample.count-- == 0, 0))
+        begin_sample(a, lock, mine);
     /* PAIR(lock): acquires what the last owner released. */
-    bool taken_over = !fst_cas32(lock, &seen, mine) && lock_slow(a, lock, mine);
-    acquired(lock);
-    return taken_over;
+    if (__builtin_expect(fst_cas32(lock, &seen, mine), 1))
+        return FST_TRY_OK;
+    if (sample.lock == lock)
+        sample.lock = NULL;
+    return lock_slow(a, lock, mine);
 }
 
-static bool lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine)
+/* Is the wait over that began at `began`? Without patience it is over before it begins, and the clock need not be asked. */
+static bool wait_over(uint64_t began, uint64_t most)
+{
+    return (waits.stop && fst_load_relaxed(waits.stop)) || (most != FST_FOREVER && fst_now() - began >= most);
+}
+
+static enum fst_try lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine)
 {
     uint32_t seen;
+    uint64_t most = patience(), began = 0;
     for (int i = 0; i < SPINS; i++) {
         fst_pause();
         seen = 0;
         if (fst_load_relaxed(lock) == 0 && fst_cas32(lock, &seen, mine))
-            return false;
+            return FST_TRY_OK;
     }
     for (;;) {
         seen = fst_load_relaxed(lock);
         if (seen == 0) {
             /* Others may sleep, and we cannot know: keep the waiters bit, at the price of one needless wake-up. */
             if (fst_cas32(lock, &seen, mine | FST_LOCK_WAITERS))
-                return false;
+                return FST_TRY_OK;
             continue;
         }
+        if (!most)
+            return owner_dead(a, seen) && take_over(a, lock, seen) ? FST_TRY_TAKEN_OVER : give_up(lock, seen);
+        if (!began && most != FST_FOREVER)
+            began = fst_now();
         if (!(seen & FST_LOCK_WAITERS)) {
             if (!fst_cas32(lock, &seen, seen | FST_LOCK_WAITERS))
                 continue;
             seen |= FST_LOCK_WAITERS;
         }
-        fst_futex_wait(lock, seen, PATIENCE);
+        fst_futex_wait(lock, seen, most < PATIENCE ? most : PATIENCE);
         if (fst_load_relaxed(lock) == seen && owner_dead(a, seen) && take_over(a, lock, seen))
-            return true;
+            return FST_TRY_TAKEN_OVER;
+        /* The waiters bit stays: it costs a wake-up that nobody needs. */
+        if (wait_over(began, most) && (seen = fst_load_relaxed(lock)) != 0)
+            return give_up(lock, seen);
     }
 }
 
@@ -154,11 +266,18 @@ enum fst_try fst_trylock(struct fst_arena *a, uint32_t *lock)
 
 static void unlock(struct fst_arena *a, uint32_t *lock, int sleepers)
 {
-    if (__builtin_expect(sample.lock == lock, 0))
-        end_sample(a);
     /* PAIR(lock). A kill after the swap and before the wake-up is why waiters' sleep is bounded. */
     if (fst_swap32(lock, 0) & FST_LOCK_WAITERS)
         fst_futex_wake(lock, sleepers);
+    if (__builtin_expect(sample.lock == lock, 0))
+        end_sample(a);
+}
+
+void fst_lock_abandon(struct fst_arena *a, uint32_t *lock)
+{
+    (void)a;
+    fst_swap32(lock, FST_LOCK_ABANDONED);
+    fst_futex_wake(lock, INT32_MAX);
 }
 
 void fst_unlock(struct fst_arena *a, uint32_t *lock)

@@ -11,7 +11,12 @@
  * lies in shared memory: robust ones match owners by thread id, which two pid namespaces share, and put raw pointers there.
  * The model of this file is models/lock.pml.
  *
- * Lock order, outermost first. A process holds none of them over a system call (a futex apart), a first touch or a grace period;
+ * An owner that is stopped keeps its lock. So nobody waits longer than its thread was told to: whoever calls says so (fst_patience), and
+ * gets FST_HELD; what cannot be put off (a drop, a thread's end, a batch) is left in a state that a kill might have left as well, and says
+ * so in superblock.loose or ended_walk: the next batch that gets the locks mends it.
+ *
+ * Lock order, outermost first. A process holds none of them over a system call (a futex apart, and the question who is alive after a
+ * kill), a first touch, a mutex of this process or a grace period;
  * apart from the first two, for which nobody else waits, and a cache's lock `ending`, for which only users of that cache wait.
  *   0  superblock.teardown_lock one synchronous destroy() at a time, over its batches    arena/destroy.c
  *   1  superblock.reaper_lock   one batch at a time                                      reclaim/batch.c
@@ -25,10 +30,40 @@
 
 #include "region/region.h"
 
-/* Acquire. True: taken over from a dead owner, rebuild. */
-bool fst_lock(struct fst_arena *a, uint32_t *lock);
-
 enum fst_try { FST_TRY_BUSY, FST_TRY_OK, FST_TRY_TAKEN_OVER };
+
+/* Whoever asks for a lock looks whether it was had. */
+#define FST_TO_BE_HEEDED __attribute__((warn_unused_result))
+
+/* Acquire, within the patience of the calling thread. TAKEN_OVER: from a dead owner, rebuild. BUSY: its owner, who lives and may be
+ * stopped, did not give it back in time: then the caller leaves things as they are, or leaves them to a batch, as if it were killed here. */
+enum fst_try fst_lock_in_time(struct fst_arena *a, uint32_t *lock) FST_TO_BE_HEEDED;
+
+/* FST_HELD, with a sentence about the lock that this thread gave up last, and its owner. */
+int fst_lock_held(struct fst_arena *a);
+/* How many locks this thread has given up so far: who calls many functions that may have compares before and after. */
+uint32_t fst_lock_given_up(void);
+/* May the calling thread wait at all? If not, it answers FST_HELD in place of any wait, with this sentence. */
+bool fst_may_wait(void);
+int fst_would_wait(const char *what);
+
+/* For how long the thread waits at each lock (fst_patience), and a word that ends its waits when it is not 0; NULL: none. What fst_wait_for
+ * returns is for putting back. */
+struct fst_waits {
+    bool own; /* false: as everybody in this process (fst_patience_of_all) */
+    uint64_t patience;
+    const uint32_t *stop;
+};
+struct fst_waits fst_wait_for(struct fst_waits waits);
+/* No longer than FST_BRIEF: for what must not wait (a drop, letting go, undoing), and would rather not leave work to a batch only because
+ * another processor is in the lock's section just now. */
+#define FST_BRIEF 200000u /* ns */
+struct fst_waits fst_wait_briefly(void);
+
+/* Give the lock back with work undone: it looks like a dead owner's, so that the next one who wants it mends first. */
+void fst_lock_abandon(struct fst_arena *a, uint32_t *lock);
+#define FST_LOCK_ABANDONED (2047u << FST_LOCK_SLOT_SHIFT) /* a slot that no process has */
+
 /* Acquire if free or if its owner is dead. Makes a system call when the lock is held. */
 enum fst_try fst_trylock(struct fst_arena *a, uint32_t *lock);
 

@@ -7,6 +7,7 @@
 
 #include "alloc/group.h"
 #include "platform/error.h"
+#include "region/lock.h"
 #include "teardown/end.h"
 
 #define CGROUP_V1 0x27e0ebl   /* CGROUP_SUPER_MAGIC, statfs(2) */
@@ -58,10 +59,13 @@ static struct fst_cgroup *new_record(struct fst_arena *a)
 
 /* The record says whose it is last, and the group's flag comes after that: killed before either,
  * the group is like any other. */
-bool fst_cgroup_bind(struct fst_arena *a, uint64_t group, const char *path, const struct stat *st, const struct fst_cgroup_view *v)
+bool fst_cgroup_bind(struct fst_arena *a, uint64_t group, const char *path, const struct stat *st, const struct fst_cgroup_view *v,
+                     bool *held)
 {
     uint32_t index;
-    fst_registry_lock(a);
+    *held = !fst_registry_lock(a);
+    if (*held)
+        return false;
     struct fst_cgroup *c = new_record(a);
     if (c) {
         fst_store_relaxed(&c->group, 0);
@@ -115,7 +119,8 @@ void fst_cgroup_probe(struct fst_arena *a)
         uint64_t group = fst_load_acquire(&c->group), state;
         if (!in_use(a, c) || c->view != v.mounts || c->root_inode != v.root || !has_ended(c))
             continue;
-        fst_registry_lock(a);
+        if (!fst_registry_lock(a))
+            return;
         bool found = fst_load_relaxed(&c->group) == group && fst_group_find(a, group, &index) && index != 0;
         if (found)
             fst_end_group(a, index, FST_GROUP_DESTROYED);

@@ -27,7 +27,8 @@ const struct fst_cgroup *fst_cgroup_of(struct fst_arena *a, uint64_t group);
 
 /* Bind a group to the cgroup whose folder this is. False: commit a record more, and try again.
  * Without locks. Killed in here, the group is like any other. */
-bool fst_cgroup_bind(struct fst_arena *a, uint64_t group, const char *path, const struct stat *st, const struct fst_cgroup_view *v);
+bool fst_cgroup_bind(struct fst_arena *a, uint64_t group, const char *path, const struct stat *st, const struct fst_cgroup_view *v,
+                     bool *held);
 
 /* Is any group bound to a cgroup? A hint. */
 static inline bool fst_cgroup_any(const struct fst_arena *a)

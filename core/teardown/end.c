@@ -11,6 +11,7 @@
 #include "platform/error.h"
 #include "platform/futex.h"
 #include "refs/word.h"
+#include "region/lock.h"
 #include "teardown/release.h"
 #include "teardown/users.h"
 
@@ -56,7 +57,10 @@ void fst_end_groups_below(struct fst_arena *a, uint32_t top, uint64_t state)
     uint32_t at = top, steps = 0;
     uint64_t seen = state;
     while (at != FST_NONE) {
-        fst_registry_lock(a);
+        if (!fst_registry_lock(a)) {
+            fst_registry_finish_later(a);
+            return;
+        }
         /* A batch may have released where we were: begin again. What is destroyed stays so, and
          * the top goes after all below it. */
         if (fst_group_at(a, at)->state != seen) {
@@ -86,7 +90,8 @@ int fst_end_group_by_id(struct fst_arena *a, uint64_t id, enum fst_group_state s
     uint64_t now = 0;
     bool below = false;
     *children = 0;
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a))
+        return fst_lock_held(a);
     bool found = fst_group_find(a, id, &index);
     if (found && index != 0) {
         struct fst_children w = fst_children_of_group(a, index);
@@ -112,7 +117,10 @@ void fst_end_unreferenced(struct fst_arena *a, uint32_t group)
     struct fst_group *g = fst_group_at(a, group);
     if (fst_state(fst_load_acquire(&g->state)) > FST_GROUP_LIVE && (fst_load_relaxed(&g->flags) & FST_GROUP_QUEUED))
         return; /* ended already, and the batch that has taken it, or will, releases it */
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a)) {
+        fst_registry_finish_later(a); /* a walk finds the group LIVE without its word */
+        return;
+    }
     if (!(fst_load_acquire(&g->word) & FST_WORD_ALLOCATED)) {
         fst_end_group(a, group, FST_GROUP_CLOSED);
         fst_release_group(a, group);
@@ -126,7 +134,8 @@ enum fst_end_cache fst_end_name(struct fst_arena *a, uint64_t cache, uint32_t *b
 {
     uint32_t index;
     enum fst_end_cache what = FST_END_NOTHING;
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a))
+        return FST_END_HELD;
     if (fst_cache_body(a, cache, body) && fst_cache_find(a, cache, &index)) {
         memcpy(name, fst_cache_at(a, index)->name, FST_NAME_MAX);
         what = fst_cache_unname(a, index) ? FST_END_NAME : FST_END_LAST;
@@ -157,7 +166,8 @@ static enum fst_end_cache end_last(struct fst_arena *a, uint64_t cache, uint32_t
 {
     uint32_t index, now;
     enum fst_end_cache what = FST_END_NOTHING;
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a))
+        return FST_END_HELD;
     if (fst_cache_body(a, cache, &now) && now == body && fst_cache_find(a, cache, &index)) {
         what = fst_cache_unname(a, index) ? FST_END_NAME : FST_END_LAST;
         if (what == FST_END_LAST)
@@ -168,25 +178,34 @@ static enum fst_end_cache end_last(struct fst_arena *a, uint64_t cache, uint32_t
     return what;
 }
 
-static void queue(struct fst_arena *a, uint32_t body, uint64_t ended)
+/* False: not in time, so that only a batch that looks at everything finds it. */
+static bool queue(struct fst_arena *a, uint32_t body, uint64_t ended)
 {
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a))
+        return false;
     fst_registry_queue_cache(a, body, ended);
     fst_registry_unlock(a);
+    return true;
 }
 
 enum fst_end_cache fst_end_cache(struct fst_arena *a, uint64_t cache, uint32_t body, const char *name, uint32_t *children)
 {
     uint64_t ended = 0;
     *children = 0;
-    fst_cache_lock_ending(a, body);
-    enum fst_end_cache what = fst_users_none(a, body, name) ? end_last(a, cache, body, &ended) : FST_END_BUSY;
-    if (what == FST_END_LAST) {
-        *children = fst_children_end_cache(a, body, FST_CHILD_ENDED);
-        queue(a, body, ended);
-    } else if (what != FST_END_BUSY) {
-        fst_children_resume(a, body);
-    }
-    fst_cache_unlock_ending(a, body);
+    if (!fst_cache_lock_ending(a, body))
+        return FST_END_HELD;
+    int users = fst_users_look(a, body, name);
+    enum fst_end_cache what = users == FST_HELD ? FST_END_HELD : FST_END_BUSY;
+    if (users == FST_OK)
+        what = end_last(a, cache, body, &ended);
+    bool whole = what != FST_END_HELD;
+    if (what == FST_END_LAST)
+        whole = fst_children_end_cache(a, body, FST_CHILD_ENDED, children) && queue(a, body, ended);
+    else if (whole && what != FST_END_BUSY)
+        whole = fst_children_resume(a, body);
+    if (whole)
+        fst_cache_unlock_ending(a, body);
+    else
+        fst_cache_abandon_ending(a, body); /* as if we had been killed here */
     return what;
 }

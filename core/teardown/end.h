@@ -44,6 +44,7 @@ enum fst_end_cache {
     FST_END_LAST,    /* the cache has ended; or, from fst_end_name: it would */
     FST_END_RETIRED, /* another cache has its name: it ends by itself, with its last object */
     FST_END_BUSY,    /* it is in use: fst_last_error() says by whom */
+    FST_END_HELD,    /* a lock could not be had in time: nothing has come of it */
 };
 
 /* Destroy a name if its cache has others. FST_END_LAST: it is the last one, `name`, of `body`,

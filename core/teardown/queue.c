@@ -65,12 +65,11 @@ bool fst_queue_take(struct fst_arena *a, bool all, struct fst_ended *e)
     if (!all && fst_load_relaxed(&sb->ended_head) == FST_NONE && fst_load_relaxed(&sb->ended_caches) == FST_NONE &&
         !fst_load_relaxed(&sb->ended_walk) && !fst_load_relaxed(&sb->ended_slabs))
         return false;
-    fst_registry_lock(a);
-    e->walk = all || sb->ended_walk;
-    e->slabs = sb->ended_slabs != FST_ENDED_SLABS_NONE;
+    if (!fst_registry_lock(a))
+        return false;
+    e->walk = fst_swap32(&sb->ended_walk, 0) || all; /* others set both without the lock */
+    e->slabs = fst_swap32(&sb->ended_slabs, FST_ENDED_SLABS_NONE) != FST_ENDED_SLABS_NONE;
     e->caches = sb->ended_caches;
-    fst_store_relaxed(&sb->ended_walk, 0);
-    fst_store_relaxed(&sb->ended_slabs, FST_ENDED_SLABS_NONE);
     fst_store_relaxed(&sb->ended_caches, FST_NONE);
     if (e->walk)
         fst_registry_finish_endings(a); /* of a killed destroyer, which held no lock just then */
@@ -80,9 +79,7 @@ bool fst_queue_take(struct fst_arena *a, bool all, struct fst_ended *e)
         while ((more = take_group(a, e)) && ++n < LOT) {
         }
         fst_registry_unlock(a);
-        if (more)
-            fst_registry_lock(a);
-    } while (more);
+    } while (more && fst_registry_lock(a)); /* or the rest is the next batch's */
     return true;
 }
 

@@ -80,7 +80,8 @@ static uint64_t release_some(struct fst_arena *a, const uint32_t *children, uint
     uint64_t gone = 0;
     if (fst_is_damaged(a))
         return 0;
-    fst_run_lock(a); /* a slab under way is charged already, or finds the state changed */
+    if (!fst_run_lock(a)) /* a slab under way is charged already, or finds the state changed */
+        return 0;
     for (uint32_t i = 0; i < n; i++) {
         struct fst_child *c = fst_child_at(a, children[i]);
         if (!child_over(c))
@@ -111,7 +112,8 @@ uint32_t fst_release_children(struct fst_arena *a, const uint32_t *children, uin
             any = child_over(fst_child_at(a, children[from + i]));
         if (!any)
             continue;
-        fst_registry_lock(a);
+        if (!fst_registry_lock(a))
+            break;
         released += (uint32_t)__builtin_popcountll(release_some(a, children + from, some));
         fst_registry_unlock(a);
     }
@@ -200,7 +202,8 @@ static void release_caches(struct fst_arena *a, const struct fst_ended *e)
 {
     if (e->caches == FST_NONE && !e->walk)
         return;
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a))
+        return;
     uint32_t steps = 0;
     for (uint32_t c = e->caches, next; !e->walk && fst_step(a, FST_T_CACHE, c, &steps); c = next) {
         next = fst_cache_at(a, c)->next_ended;
@@ -230,7 +233,8 @@ static void release_groups(struct fst_arena *a, const struct fst_ended *e, const
         uint32_t to = from + GROUPS_LOT < e->n_groups ? from + GROUPS_LOT : e->n_groups;
         for (uint32_t group; w.i < to && (group = fst_ended_next_group(&w)) != FST_NONE;)
             fst_words_release_group(a, scan, group, released);
-        fst_registry_lock(a);
+        if (!fst_registry_lock(a))
+            return; /* they stay QUEUED, as a killed batch leaves them */
         for (uint32_t i = from; i < to; i++)
             release_taken(a, e->groups[i]);
         fst_registry_unlock(a);
@@ -244,7 +248,8 @@ static void release_all_groups(struct fst_arena *a, const struct fst_ended *e, c
     struct fst_ended_groups w = {.a = a, .ended = e};
     for (uint32_t group; (group = fst_ended_next_group(&w)) != FST_NONE;)
         fst_words_release_group(a, scan, group, released);
-    fst_registry_lock(a);
+    if (!fst_registry_lock(a))
+        return;
     fst_queue_all_groups_done(a);
     for (uint32_t i = 1; i < fst_group_top(a); i++)
         if (!(fst_group_at(a, i)->flags & FST_GROUP_QUEUED))

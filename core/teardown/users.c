@@ -12,6 +12,7 @@
 #include "refs/inflight.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
+#include "region/lock.h"
 
 static bool of_cache(struct fst_arena *a, uint64_t oid, uint32_t cache)
 {
@@ -108,17 +109,19 @@ int fst_users_busy(const char *name, const struct fst_users *u)
  * says that it is under way, and looks at the state then: those of this process are waited for.
  * In another process one that just began may not show: its Block then outlives the cache, as one
  * does that outlives its group. */
-bool fst_users_none(struct fst_arena *a, uint32_t body, const char *name)
+int fst_users_look(struct fst_arena *a, uint32_t body, const char *name)
 {
 #ifndef FST_MUTANT_NO_SUSPENSION
-    fst_children_suspend(a, body);
+    if (!fst_children_suspend(a, body))
+        return FST_HELD;
 #endif
     fst_full_fence();
     fst_revoke_suspended(a, body);
+    uint32_t given_up = fst_lock_given_up();
     struct fst_users u = fst_users_count(a, body);
+    if (fst_lock_given_up() != given_up)
+        return FST_HELD; /* a channel was not looked into */
     if (!u.references && !u.in_flight && !fst_is_damaged(a))
-        return true;
-    fst_children_resume(a, body);
-    fst_users_busy(name, &u);
-    return false;
+        return FST_OK;
+    return fst_children_resume(a, body) ? fst_users_busy(name, &u) : FST_HELD;
 }

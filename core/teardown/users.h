@@ -20,9 +20,10 @@ struct fst_users fst_users_count(struct fst_arena *a, uint32_t body);
 /* FST_BUSY, with a sentence that names them. */
 int fst_users_busy(const char *name, const struct fst_users *u);
 
-/* Look for users of the cache `body`, called `name`, whose lock `ending` is held. True: there
- * are none, and its children are ENDING. False: there are, or damage was noticed; its children
- * are LIVE, and fst_last_error() names the users. */
-bool fst_users_none(struct fst_arena *a, uint32_t body, const char *name);
+/* Look for users of the cache `body`, called `name`, whose lock `ending` is held. FST_OK: there
+ * are none, and its children are ENDING. FST_BUSY: there are, or damage was noticed; its children
+ * are LIVE, and fst_last_error() names the users. FST_HELD: names_lock could not be had in time;
+ * some children are ENDING. */
+int fst_users_look(struct fst_arena *a, uint32_t body, const char *name);
 
 #endif

@@ -38,14 +38,20 @@ cdef class ChannelBase:
               uint32_t flags, uint64_t group, int create, object mismatch):
         cdef fst_channel_spec spec
         cdef fst_bool created = 0
+        cdef uint64_t began = 0
         cdef int status
         self.link = link
         self.attachment = link.attachment
         spec.name = NULL if name is None else PyBytes_AS_STRING(name)
         spec.capacity, spec.inline_bytes, spec.flags, spec.group = capacity, inline, flags, group
-        with nogil:
-            status = fst_channel_open(self.attachment.ptr, &spec, <fst_create>create, &self.use,
-                                      &created)
+        while True:
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_channel_open(self.attachment.ptr, &spec, <fst_create>create, &self.use,
+                                          &created)
+                fst_patience_default()
+            if status != FST_HELD or not _again(status, self.attachment, &began):
+                break
         if status != FST_OK:
             raise _error(status, mismatch)
         self.learn()
@@ -53,10 +59,18 @@ cdef class ChannelBase:
 
     def _join(self, Link link not None, bytes message not None):
         cdef fst_message value
+        cdef uint64_t began = 0
+        cdef int status
         self.link = link
         self.attachment = link.attachment
         _message(message, &value)
-        _check(fst_channel_join(self.attachment.ptr, &value, &self.use))
+        status = fst_channel_join(self.attachment.ptr, &value, &self.use)
+        while status == FST_HELD and _again(status, self.attachment, &began):
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_channel_join(self.attachment.ptr, &value, &self.use)
+                fst_patience_default()
+        _check(status)
         self.learn()
 
     cdef int learn(self) except -1:
@@ -344,8 +358,16 @@ cdef class ChannelBase:
         Raises:
             ReadOnly: attached with `readonly=True`.
         """
+        cdef uint64_t began = 0
+        cdef int status
         self.usable()
-        _check(fst_channel_destroy(self.use))
+        status = fst_channel_destroy(self.use)
+        while status == FST_HELD and _again(status, self.attachment, &began):
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_channel_destroy(self.use)
+                fst_patience_default()
+        _check(status)
 
     def _signal(self):
         self.signals = True

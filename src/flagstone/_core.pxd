@@ -18,9 +18,15 @@ cdef extern from "flagstone.h" nogil:
     enum: FST_TIMEOUT
     enum: FST_WAIT
     enum: FST_END
+    enum: FST_HELD
+    size_t FST_CHECK_HELD
     enum: FST_CACHE_SIZE_CLASS
     uint64_t FST_NO_LIMIT
     size_t FST_FORMAT_LONGEST
+
+    void fst_patience(uint64_t ns)
+    void fst_patience_default()
+    void fst_patience_of_all(uint64_t ns)
 
     const char *fst_last_error()
     int fst_last_errno()

@@ -10,7 +10,12 @@ Three rules keep it safe without relying on the GIL:
     drop other Blocks in there.
  2. What two threads may change at once is an atomic of our own (`life`, `freed`) or an operation of
     `list` or `dict` that is atomic in every build (`Link`).
- 3. Calls that may wait release the GIL; nothing of the core is called back with it.
+ 3. Whoever waits has released the GIL. A lock that all processes share may be held by a process
+    that is stopped: with the GIL, the core does not wait for one (the patience of all threads is
+    0) and answers FST_HELD; then the call is made again without the GIL, in slices, between which
+    signals are heard and somebody is told after a second. Drops and the ends of objects wait for
+    nobody: a batch does what a lock kept them from. Nothing of the core is called back with the
+    GIL.
 
 What needs policy (waiting for memory, pickles, the Cache and Group of a Block) is handed in by the
 modules above, `install()`.
@@ -26,6 +31,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject_GenericSetAttr, PyObject_RichCompare, destructor
 from cpython.exc cimport PyErr_Occurred
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
+from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport free, qsort
 from libc.string cimport memcmp, memcpy, memset, strlen
 
@@ -220,6 +226,29 @@ cdef int _check(int status) except -1:
     if status != FST_OK:
         raise _error(status)
     return 0
+
+
+# Nanoseconds for which a call without the GIL waits at a lock before it looks for signals.
+cdef enum: _SLICE = 50000000
+
+# With the GIL held nobody waits.
+fst_patience_of_all(0)
+
+
+cdef int _again(int status, Attachment attachment, uint64_t *began) except -1:
+    """Whether a call that was just made is to be made again without the GIL: it waits for a lock.
+
+    `began` is the caller's, 0 at first. Raises what a signal's handler raises.
+    """
+    cdef str why
+    if status != FST_HELD:
+        return 0
+    why = _text(fst_last_error())
+    if not began[0]:
+        began[0] = fst_now()
+    PyErr_CheckSignals()
+    _hooks.held(attachment, why, (fst_now() - began[0]) / 1e9)
+    return 1
 
 
 @cython.final
@@ -897,7 +926,9 @@ cdef class Attachment:
         cdef Attachment self = Attachment.__new__(Attachment)
         if len(uuid) != 16:
             raise ValueError("a uuid is 16 bytes")
-        self.ptr = fst_arena_find(<const uint8_t *>PyBytes_AS_STRING(uuid))
+        cdef const uint8_t *bytes_of = <const uint8_t *>PyBytes_AS_STRING(uuid)
+        with nogil:  # another thread may be opening an arena, or leaving one
+            self.ptr = fst_arena_find(bytes_of)
         if self.ptr == NULL:
             return None
         self.fill()
@@ -936,14 +967,19 @@ cdef class Attachment:
         one with other parameters, and it is not to be replaced.
         """
         cdef fst_cache_spec spec
-        cdef uint64_t cache = 0
+        cdef uint64_t cache = 0, began = 0
         cdef int status
         spec.name, spec.size, spec.align, spec.flags, spec.format = name, size, align, flags, format
         spec.init = NULL if init is None else PyBytes_AS_STRING(init)
         spec.init_bytes = 0 if init is None else <uint32_t>len(init)
         spec.replace = replace
-        with nogil:
-            status = fst_cache_open(self.ptr, &spec, &cache)
+        while True:
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_cache_open(self.ptr, &spec, &cache)
+                fst_patience_default()
+            if status != FST_HELD or not _again(status, self, &began):
+                break
         if status == FST_MISMATCH:
             raise mismatch(cache, _text(fst_last_error()))
         if status == FST_FULL:
@@ -955,21 +991,34 @@ cdef class Attachment:
     def cache_destroy(self, uint64_t cache):
         """Whether only the name went: the cache lives on by others."""
         cdef fst_bool name_only = 0
+        cdef uint64_t began = 0
         cdef int status
-        with nogil:
-            status = fst_cache_destroy(self.ptr, cache, &name_only)
+        while True:
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_cache_destroy(self.ptr, cache, &name_only)
+                fst_patience_default()
+            if status != FST_HELD or not _again(status, self, &began):
+                break
         _check(status)
         if not name_only:
             self.formats.pop(cache, None)
         return bool(name_only)
 
     def cache_shrink(self, uint64_t cache):
-        cdef uint64_t count = 0
+        cdef uint64_t count = 0, began = 0
         cdef int status
-        with nogil:
-            status = fst_cache_shrink(self.ptr, cache, &count)
+        total = 0
+        while True:
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_cache_shrink(self.ptr, cache, &count)
+                fst_patience_default()
+            total += count
+            if status != FST_HELD or not _again(status, self, &began):
+                break
         _check(status)
-        return count
+        return total
 
     def cache_look(self, uint64_t cache):
         """cache_info() with nothing counted: what is there to be counted is 0."""
@@ -979,21 +1028,35 @@ cdef class Attachment:
 
     def cache_info(self, uint64_t cache):
         cdef fst_cache_info info
-        _check(fst_cache_get_info(self.ptr, cache, &info))
+        cdef uint64_t began = 0
+        cdef int status
+        status = fst_cache_get_info(self.ptr, cache, &info)
+        while status == FST_HELD and _again(status, self, &began):
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_cache_get_info(self.ptr, cache, &info)
+                fst_patience_default()
+        _check(status)
         return self.described(&info)
 
     cdef object described(self, fst_cache_info *info):
         # With the whole text of the format. Its length lies in shared memory.
         cdef object facts = info[0]
         cdef size_t room = <size_t>info.format_bytes + 1
+        cdef uint64_t began = 0
         cdef char *text
         cdef int status
         if strlen(info.format) == info.format_bytes or room > FST_FORMAT_LONGEST:
             return facts
         text = <char *>_allocate(room, 1)
         try:
-            with nogil:
-                status = fst_cache_format(self.ptr, info.id, text, room)
+            while True:
+                with nogil:
+                    fst_patience(_SLICE)
+                    status = fst_cache_format(self.ptr, info.id, text, room)
+                    fst_patience_default()
+                if status != FST_HELD or not _again(status, self, &began):
+                    break
             _check(status)
             facts["format"] = <bytes>text
         finally:
@@ -1015,6 +1078,8 @@ cdef class Attachment:
         cdef GroupRef ref = GroupRef.__new__(GroupRef)
         cdef fst_group_spec spec
         cdef fst_bool created = 0
+        cdef const char *folder = NULL
+        cdef uint64_t began = 0
         cdef int status
         spec.name = NULL if name is None else PyBytes_AS_STRING(name)
         spec.parent = parent
@@ -1027,8 +1092,16 @@ cdef class Attachment:
         if cgroup is None:
             status = fst_group_open(self.ptr, &spec, &ref.node.id, &created)
         else:
-            status = fst_group_open_cgroup(self.ptr, &spec, PyBytes_AS_STRING(cgroup), &ref.node.id,
-                                           &created)
+            folder = PyBytes_AS_STRING(cgroup)
+            status = FST_HELD
+        while status == FST_HELD and _again(status, self, &began):
+            with nogil:
+                fst_patience(_SLICE)
+                if folder == NULL:
+                    status = fst_group_open(self.ptr, &spec, &ref.node.id, &created)
+                else:
+                    status = fst_group_open_cgroup(self.ptr, &spec, folder, &ref.node.id, &created)
+                fst_patience_default()
         if status == FST_FULL:
             return _hooks.once_more(self, _error(status), self.group_open, link, name, parent, limit, lasting, create,
                                     cgroup, mismatch, messages_expire)
@@ -1069,23 +1142,41 @@ cdef class Attachment:
         return ticket
 
     def group_close(self, uint64_t group):
-        _check(fst_group_close(self.ptr, group))
+        cdef uint64_t began = 0
+        cdef int status
+        status = fst_group_close(self.ptr, group)
+        while status == FST_HELD and _again(status, self, &began):
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_group_close(self.ptr, group)
+                fst_patience_default()
+        _check(status)
 
     def group_destroy(self, uint64_t group):
         """End the group; (usage, peak, limit hits, failed, reclaims) as they were just before."""
         cdef fst_group_info info
+        cdef uint64_t began = 0
         cdef int status
         _check(fst_group_get_info(self.ptr, group, &info))
-        if self.synchronous:
+        status = FST_HELD if self.synchronous else fst_group_destroy(self.ptr, group)
+        while status == FST_HELD and _again(status, self, &began):
             with nogil:
+                fst_patience(_SLICE)
                 status = fst_group_destroy(self.ptr, group)
-        else:
-            status = fst_group_destroy(self.ptr, group)
+                fst_patience_default()
         _check(status)
         return info.usage, info.peak, info.limit_hits, info.failed, info.reclaims
 
     def group_set_limit(self, uint64_t group, uint64_t limit):
-        _check(fst_group_set_limit(self.ptr, group, limit))
+        cdef uint64_t began = 0
+        cdef int status
+        status = fst_group_set_limit(self.ptr, group, limit)
+        while status == FST_HELD and _again(status, self, &began):
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_group_set_limit(self.ptr, group, limit)
+                fst_patience_default()
+        _check(status)
 
     def group_info(self, uint64_t group):
         cdef fst_group_info info
@@ -1129,16 +1220,19 @@ cdef class Attachment:
     # ---- objects: where a Block or a status is returned, the status is for the caller to wait and
     # try again
 
-    def alloc_bytes(self, uint64_t group, uint64_t nbytes, Format format):
+    def alloc_bytes(self, uint64_t group, uint64_t nbytes, Format format, uint64_t patience=0):
+        """Waits for locks at most `patience` ns; 0 does not wait."""
         cdef Block block = _begin_block()
         cdef int status
         block.of(self)
         block.shape(<PyObject *>format)
-        if nbytes < _LONG:
+        if nbytes < _LONG and not patience:
             status = fst_alloc_bytes(self.ptr, group, nbytes, &block.ref)
         else:
             with nogil:
+                fst_patience(patience)
                 status = fst_alloc_bytes(self.ptr, group, nbytes, &block.ref)
+                fst_patience_default()
         if status != FST_OK:
             return status
         block.life = 1
@@ -1152,6 +1246,8 @@ cdef class Attachment:
         block.of(self)
         _message(message, &value)
         status = fst_take(self.ptr, &value, &block.ref)
+        if status == FST_HELD:
+            status = self.get_patiently(NULL, &value, &block.ref)
         if status == FST_FULL:
             return _hooks.once_more(self, _error(status), self.take, message, format)
         _check(status)
@@ -1163,12 +1259,28 @@ cdef class Attachment:
         cdef int status
         block.of(self)
         status = fst_resolve(self.ptr, &handle.value, &block.ref)
+        if status == FST_HELD:
+            status = self.get_patiently(&handle.value, NULL, &block.ref)
         if status == FST_INVALID or status == FST_FOREIGN:
             raise StaleHandle(_text(fst_last_error()) or "the handle names no object of this arena")
         if status == FST_FULL:
             return _hooks.once_more(self, _error(status), self.resolve, handle, format)
         _check(status)
         return self.arrived(block, format)
+
+    cdef int get_patiently(self, fst_handle *handle, fst_message *message, fst_ref *ref) except? 1:
+        # Its cache's destroy() is looking for users: wait until it has decided.
+        cdef uint64_t began = 0
+        cdef int status = FST_HELD
+        while status == FST_HELD and _again(status, self, &began):
+            with nogil:
+                fst_patience(_SLICE)
+                if message != NULL:
+                    status = fst_take(self.ptr, message, ref)
+                else:
+                    status = fst_resolve(self.ptr, handle, ref)
+                fst_patience_default()
+        return status
 
     def hold_at(self, size_t address):
         """A Block of the object of this process that has this byte, or None."""
@@ -1272,7 +1384,9 @@ cdef class Attachment:
         cdef uint64_t count = 0
         cdef int status
         with nogil:
+            fst_patience(_SLICE)
             status = fst_shrink(self.ptr, &count)
+            fst_patience_default()
         _check(status)
         return count
 
@@ -1294,7 +1408,8 @@ cdef class Attachment:
         while True:
             infos = <fst_process_info *>_allocate(room, sizeof(fst_process_info))
             try:
-                count = fst_process_list(self.ptr, infos, room)
+                with nogil:
+                    count = fst_process_list(self.ptr, infos, room)
                 if count <= room:
                     return [infos[i] for i in range(count)]
             finally:
@@ -1316,7 +1431,9 @@ cdef class Attachment:
     def keepers(self):
         """Who keeps what has ended from being released."""
         cdef fst_keeper keepers[256]
-        cdef size_t i, count = fst_keeper_list(self.ptr, keepers, 256)
+        cdef size_t i, count
+        with nogil:
+            count = fst_keeper_list(self.ptr, keepers, 256)
         return [keepers[i] for i in range(count)]
 
     @property
@@ -1329,7 +1446,9 @@ cdef class Attachment:
     def cache_keepers(self, uint64_t cache):
         """Who keeps objects of a cache."""
         cdef fst_keeper keepers[256]
-        cdef size_t i, count = fst_cache_keepers(self.ptr, cache, keepers, 256)
+        cdef size_t i, count
+        with nogil:
+            count = fst_cache_keepers(self.ptr, cache, keepers, 256)
         return [keepers[i] for i in range(count)]
 
     def in_flight(self, uint64_t older_than, type kind, object cache_name, object group_name):
@@ -1382,8 +1501,15 @@ cdef class Attachment:
         cdef fst_py_texts texts
         texts.bytes = NULL
         texts.size = 0
-        with nogil:
-            fst_check(self.ptr, fst_py_collect, &texts)
+        cdef uint64_t began = 0
+        cdef size_t found
+        while True:
+            with nogil:
+                fst_patience(_SLICE)
+                found = fst_check(self.ptr, fst_py_collect, &texts)
+                fst_patience_default()
+            if found != FST_CHECK_HELD or not _again(FST_HELD, self, &began):
+                break
         try:
             # Each text ends with a zero, so the last piece of the split would be empty.
             return _texts(texts.bytes, texts.size - 1) if texts.size else []
@@ -1683,17 +1809,34 @@ cdef class GroupCache:
         self._size = size
         self._cache_id = cache_id
         self._group_id = group_id
-        self._reopen()
-
-    def _reopen(self):
-        """Find the child cache, or make it."""
-        cdef uint64_t child = 0
-        cdef Attachment attachment = self.link.get()
-        cdef int status = fst_child_open(attachment.ptr, self._cache_id, self._group_id, &child)
+        # Where that would have to wait, the first allocation does it, which knows for how long; until
+        # then the id is that of no child.
+        self.child = UINT64_MAX
+        cdef int status = self._reopen(0)
         if status == FST_FULL or status == FST_LIMIT:
-            return _hooks.once_more(attachment, _error(status), self._reopen)
-        _check(status)
-        self.child = child
+            _hooks.once_more(link.get(), _error(status), self._open)
+        elif status != FST_HELD:
+            _check(status)
+
+    def _open(self):
+        """`_reopen` at once, or an exception."""
+        _check(self._reopen(0))
+
+    def _reopen(self, uint64_t patience):
+        """Find the child cache, or make it; the status. Waits for locks at most `patience` ns."""
+        cdef fst_arena *ptr = self.link.get().ptr
+        cdef uint64_t child = 0
+        cdef int status
+        if not patience:
+            status = fst_child_open(ptr, self._cache_id, self._group_id, &child)
+        else:
+            with nogil:
+                fst_patience(patience)
+                status = fst_child_open(ptr, self._cache_id, self._group_id, &child)
+                fst_patience_default()
+        if status == FST_OK:
+            self.child = child
+        return status
 
     def alloc(self, *, bint zero=False, object wait=None):
         """A `Block`; arguments and errors as in `Cache.alloc`."""
@@ -1705,6 +1848,10 @@ cdef class GroupCache:
                     _zero(&block.ref)
                 return block
         return _hooks.alloc(self, zero, wait)
+
+    def aalloc(self, *, bint zero=False, object wait=None):
+        """An awaitable of a `Block`; as `Cache.aalloc`."""
+        return _hooks.aalloc(self, zero, wait)
 
     def alloc_many(self, n):
         """A list of n Blocks, or an exception and none: as `Cache.alloc_many`."""
@@ -1725,18 +1872,31 @@ cdef class GroupCache:
             block.life = 1
         return status
 
-    def _attempt(self, bint zero):
-        """A Block, or the status."""
+    def _attempt(self, bint zero, uint64_t patience):
+        """A Block, or the status. Waits for locks at most `patience` ns; 0 does not wait."""
         cdef Block block = _begin_block()
-        cdef int status = self._fill(block)
+        cdef fst_arena *ptr
+        cdef int status
+        if not patience:
+            status = self._fill(block)
+        else:
+            block._attachment = self.link.own()
+            block.shape(<PyObject *>self.format)
+            ptr = (<Attachment>block._attachment).ptr
+            with nogil:
+                fst_patience(patience)
+                status = fst_alloc(ptr, self.child, &block.ref)
+                fst_patience_default()
+            if status == FST_OK:
+                block.life = 1
         if status != FST_OK:
             return status
         if zero:
             _zero(&block.ref)
         return block
 
-    def _attempt_many(self, size_t n):
-        """(Blocks, status): up to n."""
+    def _attempt_many(self, size_t n, uint64_t patience):
+        """(Blocks, status): up to n. Waits for locks at most `patience` ns; 0 does not wait."""
         cdef Attachment attachment = self.link.get()
         cdef list blocks = []
         cdef Block block
@@ -1749,7 +1909,13 @@ cdef class GroupCache:
                 block.of(attachment)
                 block.shape(<PyObject *>self.format)
                 blocks.append(block)
-            status = fst_alloc_many(attachment.ptr, self.child, n, refs, &got)
+            if not patience and n < _LONG // self._size:
+                status = fst_alloc_many(attachment.ptr, self.child, n, refs, &got)
+            else:
+                with nogil:
+                    fst_patience(patience)
+                    status = fst_alloc_many(attachment.ptr, self.child, n, refs, &got)
+                    fst_patience_default()
             for i in range(got):
                 block = <Block>blocks[i]
                 block.ref = refs[i]

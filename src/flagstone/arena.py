@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from flagstone import _core, attach, notices, observe, rcu
 from flagstone._core import Attachment, Block, Handle, Link, ReadSection
-from flagstone.block import alloc_bytes, put
+from flagstone.block import aalloc_bytes, alloc_bytes, aput, put
 from flagstone.cache import Cache, caches_of, open_cache
 from flagstone.channel import Channel, ChannelInfo, channels_of, open_channel
 from flagstone.errors import Closed, FlagstoneError
@@ -198,6 +198,29 @@ class Arena:
         size = parse_size(nbytes, "nbytes", 0)
         owner = group_id(self._link, attachment, group)
         return alloc_bytes(attachment, size, None, wait, owner)
+
+    async def aalloc(
+        self, nbytes: Size, *, group: Group | None = None, wait: float | None = None
+    ) -> Block:
+        """`alloc` for a coroutine: the event loop goes on while it waits. As `Cache.aalloc`."""
+        attachment = self._link.attachment
+        size = parse_size(nbytes, "nbytes", 0)
+        owner = group_id(self._link, attachment, group)
+        return await aalloc_bytes(attachment, size, None, wait, owner)
+
+    async def aput(
+        self,
+        value: Any,
+        *,
+        order: str = "K",
+        group: Group | None = None,
+        wait: float | None = None,
+    ) -> Block:
+        """`put` for a coroutine: the event loop goes on while it waits for memory, and not while
+        the bytes are copied. As `Cache.aalloc`.
+        """
+        attachment = self._link.attachment
+        return await aput(attachment, value, order, wait, group_id(self._link, attachment, group))
 
     def put(
         self,

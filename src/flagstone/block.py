@@ -15,6 +15,7 @@ from flagstone._core import Attachment, Block, Format, GroupCache, Handle, Link
 from flagstone.attach import Locator, attach, closed, locate
 from flagstone.cache import (
     Cache,
+    aalloc,
     alloc_many,
     alloc_slowly,
     cache_of,
@@ -24,8 +25,9 @@ from flagstone.cache import (
 from flagstone.errors import FlagstoneError
 from flagstone.format import descr_of, make_format, order_of
 from flagstone.group import Group, load_group, look
-from flagstone.memory import allocate, once_more
+from flagstone.memory import aallocate, allocate, once_more
 from flagstone.names import arena_name, text
+from flagstone.notices import tell_of_lock
 from flagstone.observe import SIZE_CLASS
 from flagstone.part import item, make_part
 from flagstone.sizes import format_size
@@ -44,7 +46,24 @@ def alloc_bytes(
         got = attachment.alloc_bytes(group, nbytes, form)
         if isinstance(got, Block):
             return got
-    return allocate(attachment, lambda: attachment.alloc_bytes(group, nbytes, form), wait, group)
+    return allocate(
+        attachment,
+        lambda patience: attachment.alloc_bytes(group, nbytes, form, patience),
+        wait,
+        group,
+    )
+
+
+async def aalloc_bytes(
+    attachment: Attachment, nbytes: int, form: Format | None, wait: float | None, group: int
+) -> Block:
+    """The same, for a coroutine."""
+    return await aallocate(
+        attachment,
+        lambda patience: attachment.alloc_bytes(group, nbytes, form, patience),
+        wait,
+        group,
+    )
 
 
 def put(attachment: Attachment, value: Any, order: str, wait: float | None, group: int) -> Block:
@@ -55,6 +74,18 @@ def put(attachment: Attachment, value: Any, order: str, wait: float | None, grou
     order = order_of(source, order)
     form = make_format(source.dtype, source.shape, order=order, travels=True)
     block = alloc_bytes(attachment, form.nbytes, form, wait, group)
+    block.array[...] = source
+    return block
+
+
+async def aput(
+    attachment: Attachment, value: Any, order: str, wait: float | None, group: int
+) -> Block:
+    """The same, for a coroutine; copies when there is memory, in one go."""
+    source = array_of(value)
+    order = order_of(source, order)
+    form = make_format(source.dtype, source.shape, order=order, travels=True)
+    block = await aalloc_bytes(attachment, form.nbytes, form, wait, group)
     block.array[...] = source
     return block
 
@@ -188,10 +219,12 @@ class Hooks:
         """`Block.group`."""
         return look(Link(attachment), group)
 
+    aalloc = staticmethod(aalloc)
     alloc_many = staticmethod(alloc_many)
     closed = staticmethod(closed)
     deepcopy = staticmethod(_deepcopy)
     format_of = staticmethod(format_of)
+    held = staticmethod(tell_of_lock)
     holders_of = staticmethod(_holders)
     item = staticmethod(item)
     load = staticmethod(_load)

@@ -21,7 +21,7 @@ from flagstone.errors import (
     FlagstoneError,
 )
 from flagstone.format import format_text, make_format, parse_format
-from flagstone.memory import allocate
+from flagstone.memory import aallocate, allocate
 from flagstone.names import object_name, text
 from flagstone.observe import cache_flags, cache_stats
 from flagstone.sizes import Size, exact_size, format_size, parse_seconds, parse_size
@@ -30,7 +30,7 @@ from flagstone.teardown import Teardown
 from flagstone.values import array_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import DTypeLike
 
@@ -116,9 +116,20 @@ class Cache:
             return bound.alloc()
         return bound.alloc(zero=zero, wait=wait)
 
+    async def aalloc(
+        self, group: Group | None = None, *, zero: bool = False, wait: float | None = None
+    ) -> Block:
+        """`alloc` for a coroutine: the event loop goes on while it waits.
+
+        Arguments and errors are those of `alloc`. Cancelling it, by `asyncio.timeout` for example,
+        takes back everything; a helper thread of the loop's that is at work just then ends within
+        a fraction of a second, so that it keeps no program from ending.
+        """
+        return await self.bind(group).aalloc(zero=zero, wait=wait)
+
     def alloc_many(self, n: SupportsIndex, group: Group | None = None) -> list[Block]:
         """Allocate n objects at once: all, or an exception (as from `alloc`) and none. Does not
-        wait.
+        wait for memory.
         """
         return self.bind(group).alloc_many(n)
 
@@ -437,16 +448,26 @@ def _remember(attachment: Attachment, info: _CacheInfo) -> Format | None:
 def alloc_slowly(bound: GroupCache, zero: bool, wait: float | None) -> Block:
     """What `GroupCache.alloc` does when it is told to wait, or found no memory at once."""
     parse_seconds(wait, "wait")
+    return allocate(bound._attachment, _attempt_of(bound, zero), wait, bound._group_id)
 
-    def attempt() -> Block | int:
-        got = bound._attempt(zero)
+
+async def aalloc(bound: GroupCache, zero: bool, wait: float | None) -> Block:
+    """What `GroupCache.aalloc` does."""
+    parse_seconds(wait, "wait")
+    return await aallocate(bound._attachment, _attempt_of(bound, zero), wait, bound._group_id)
+
+
+def _attempt_of(bound: GroupCache, zero: bool) -> Callable[[int], Block | int]:
+    def attempt(patience: int) -> Block | int:
+        got = bound._attempt(zero, patience)
         if isinstance(got, int) and got == CLOSED:
-            # The child may have been released and its group and cache be alive.
-            bound._reopen()
-            got = bound._attempt(zero)
+            # The child may have been released and its group and cache be alive; or it was not
+            # opened yet.
+            status = bound._reopen(patience)
+            got = status or bound._attempt(zero, patience)
         return got
 
-    return allocate(bound._attachment, attempt, wait, bound._group_id)
+    return attempt
 
 
 def alloc_many(bound: GroupCache, n: SupportsIndex) -> list[Block]:
@@ -466,11 +487,13 @@ def alloc_many(bound: GroupCache, n: SupportsIndex) -> list[Block]:
         return []
     blocks: list[Block] = []
 
-    def attempt() -> list[Block] | int:
-        got, status = bound._attempt_many(count - len(blocks))
-        if status == CLOSED and not got:
-            bound._reopen()  # as above
-            got, status = bound._attempt_many(count - len(blocks))
+    def attempt(patience: int) -> list[Block] | int:
+        got, status = bound._attempt_many(count - len(blocks), patience)
+        if status == CLOSED:
+            status = bound._reopen(patience)
+            if status == 0:
+                more, status = bound._attempt_many(count - len(blocks) - len(got), patience)
+                got += more
         blocks.extend(got)
         return blocks if len(blocks) == count or status == 0 else status
 

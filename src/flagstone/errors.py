@@ -170,6 +170,8 @@ FULL: Final = -1
 LIMIT: Final = -2
 CLOSED: Final = -7
 TIMEOUT: Final = -15
+HELD: Final = -20
+"""A lock that all processes share was held for longer than the call could wait."""
 _OS: Final = -13
 
 _EXCEPTIONS: Final[dict[int, type[Exception]]] = {
@@ -188,6 +190,7 @@ _EXCEPTIONS: Final[dict[int, type[Exception]]] = {
     _OS: OSError,
     -14: RuntimeError,
     TIMEOUT: TimeoutError,
+    HELD: TimeoutError,
     -16: PermissionError,
     -17: StaleHandle,
     -18: TimeoutError,  # the binding says which: ChannelFull, ChannelEmpty

@@ -9,15 +9,16 @@ exception comes at once and says so.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flagstone import _core, garbage
-from flagstone.errors import FULL, LIMIT, ArenaFull, FlagstoneError, GroupLimitExceeded
+from flagstone.errors import FULL, HELD, LIMIT, ArenaFull, FlagstoneError, GroupLimitExceeded
 from flagstone.names import text
-from flagstone.notices import tell, tell_of_waiting
+from flagstone.notices import tell, tell_of_lock, tell_of_waiting
 from flagstone.rcu import SLICE
 from flagstone.sizes import FOREVER, parse_seconds, to_nanoseconds
 
@@ -34,16 +35,19 @@ _TRIES: Final = 8
 _RECLAIM: Final = to_nanoseconds(SLICE)
 # Seconds: who waits looks for garbage again, which other threads may have made.
 _COLLECT_AGAIN: Final = 1.0
+# Seconds at a lock also where nothing is left of `wait`: it may be held by somebody who runs.
+_LEAST: Final = 0.002
 
 
 def allocate(
-    attachment: Attachment, attempt: Callable[[], _Got | int], wait: float | None, group: int
+    attachment: Attachment, attempt: Callable[[int], _Got | int], wait: float | None, group: int
 ) -> _Got:
     """Call `attempt` until it returns something other than a status.
 
     Args:
         attachment: of the arena.
-        attempt: allocates, or returns the core's negative status.
+        attempt: allocates, waiting at most so many nanoseconds for each lock, or returns the core's
+            negative status.
         wait: seconds to wait for memory; None reclaims and does not wait.
         group: id of the group that is charged.
 
@@ -52,18 +56,22 @@ def allocate(
         GroupLimitExceeded: a group's limit, in time.
         Closed, ReadOnly, ...: what the core said otherwise.
     """
-    deadline = 0.0 if wait is None else time.monotonic() + parse_seconds(wait, "wait")
+    started = time.monotonic()
+    deadline = 0.0 if wait is None else started + parse_seconds(wait, "wait")
     tries = 0
     began = since = garbage.finished()
     collect_at = 0.0
     collected = False  # just now, and memory was not given back to the system since
     while True:
-        got = attempt()
+        got = attempt(_patience(wait, deadline))
         if not isinstance(got, int):
             if since != began:
                 garbage.helped()
             return got
         error = _core.last_error(got)
+        if got == HELD:
+            _wait_on(attachment, error, wait, started, deadline, group)
+            continue
         if got not in (FULL, LIMIT):
             raise error
         if attachment.in_section:
@@ -94,9 +102,101 @@ def allocate(
             tell_of_waiting(attachment)
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            waited = f"after waiting {wait} s" if wait else ""
-            raise _explained(attachment, error, group, waited, garbage.in_vain(began))
+            raise _explained(attachment, error, group, _waited(wait), garbage.in_vain(began))
         attachment.wait_for_memory(to_nanoseconds(min(SLICE, remaining)))
+
+
+async def aallocate(
+    attachment: Attachment, attempt: Callable[[int], _Got | int], wait: float | None, group: int
+) -> _Got:
+    """The same for a coroutine: what may wait is done by a thread of the event loop's executor.
+
+    In steps of a fraction of a second, each of which allocates or leaves nothing behind: so whoever
+    cancels the wait takes everything back (what a step under way gets is dropped with it), and an
+    executor that is shut down, at the end of `asyncio.run`, waits for no longer than a step. The
+    loop's own thread only makes attempts that wait for nothing. (It could poll alone. But what has
+    to be reclaimed wants somebody who waits for a grace period.)
+
+    A read-side section of the loop's thread is none of the helper's: what it holds up is waited
+    for, as another thread's.
+    """
+    from asyncio import get_running_loop
+
+    began = time.monotonic()
+    deadline = 0.0 if wait is None else began + parse_seconds(wait, "wait")
+    got = attempt(0)
+    tries = 0
+    collections = garbage.finished()
+    collected = False
+    while isinstance(got, int):
+        if got not in (FULL, LIMIT, HELD):
+            raise _core.last_error(got)
+        remaining = deadline - time.monotonic()
+        step = functools.partial(
+            _step, attachment, attempt, group, _patience(wait, deadline), remaining
+        )
+        got, error = await get_running_loop().run_in_executor(None, step)
+        if error is None:
+            continue
+        tries += 1
+        if got == HELD:
+            _wait_on(attachment, error, wait, began, deadline, group)
+        elif tries > _TRIES if wait is None else time.monotonic() >= deadline:
+            if not collected and garbage.collect(collections):
+                collected = True
+                continue
+            vain = garbage.in_vain(collections)
+            raise _explained(attachment, error, group, _waited(wait), vain)
+    return got
+
+
+def _step(
+    attachment: Attachment,
+    attempt: Callable[[int], _Got | int],
+    group: int,
+    patience: int,
+    remaining: float,
+) -> tuple[_Got | int, Exception | None]:
+    """In a thread of an executor: what was allocated, or a status and its exception."""
+    got = attempt(patience)
+    if isinstance(got, int) and got in (FULL, LIMIT):
+        reclaimed = attachment.reclaim(group, _RECLAIM) == 0
+        tell(attachment)
+        if not reclaimed:
+            tell_of_waiting(attachment)
+        got = attempt(patience)
+    if not isinstance(got, int):
+        return got, None
+    error = _core.last_error(got)
+    if got in (FULL, LIMIT) and remaining > 0:
+        attachment.wait_for_memory(to_nanoseconds(min(SLICE, remaining)))
+    return got, error
+
+
+def _patience(wait: float | None, deadline: float) -> int:
+    """Nanoseconds to wait for a lock before looking at the clock, and for signals, again."""
+    if wait is None:
+        return to_nanoseconds(SLICE)
+    return to_nanoseconds(min(SLICE, max(_LEAST, deadline - time.monotonic())))
+
+
+def _wait_on(
+    attachment: Attachment,
+    error: Exception,
+    wait: float | None,
+    began: float,
+    deadline: float,
+    group: int,
+) -> None:
+    """A lock is held by somebody: tell of it, or give up."""
+    now = time.monotonic()
+    if wait is not None and now >= deadline:
+        raise _explained(attachment, ArenaFull(str(error.args[-1])), group, _waited(wait), "")
+    tell_of_lock(attachment, str(error.args[-1]), now - began)
+
+
+def _waited(wait: float | None) -> str:
+    return f"after waiting {wait} s" if wait else ""
 
 
 def once_more(

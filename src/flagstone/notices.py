@@ -1,7 +1,8 @@
 """What an arena's users should hear of, through the logger "flagstone", as warnings:
 
 - a process died, and what was reclaimed from it (at level INFO where that is nothing);
-- memory waits behind a read-side section that does not end, or behind a batch that does not.
+- memory waits behind a read-side section that does not end, or behind a batch that does not;
+- a call waits for a lock whose owner does not give it back, stopped maybe.
 
 There is no thread for that. The calls that may take long anyway look when they are made: opening,
 `barrier`, `synchronize`, waiting for memory, waiting for a teardown, `shrink`, `check`, `snapshot`,
@@ -21,7 +22,7 @@ from flagstone.sizes import format_size
 if TYPE_CHECKING:
     from flagstone._core import Attachment
 
-__all__ = ["LONG", "tell", "tell_of_waiting"]
+__all__ = ["LONG", "tell", "tell_of_lock", "tell_of_waiting"]
 
 LONG: Final = 1.0
 """Seconds that a batch may take before somebody who waits hears of it."""
@@ -91,7 +92,13 @@ def tell_of_waiting(attachment: Attachment) -> None:
         )
 
 
-def _due(attachment: Attachment, who: tuple[int, ...]) -> bool:
+def tell_of_lock(attachment: Attachment, why: str, seconds: float) -> None:
+    """Warn of who holds a lock that a call has been waiting for so long, after a second of it."""
+    if seconds > LONG and _due(attachment, (why,)):
+        _warn("%s: waiting for %.1f s: %s", _name(attachment), seconds, why)
+
+
+def _due(attachment: Attachment, who: tuple[int | str, ...]) -> bool:
     now = time.monotonic()
     last = attachment.noticed
     if last is not None and last[0] == who and now - last[1] < _AGAIN:

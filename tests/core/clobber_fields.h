@@ -140,7 +140,7 @@ static const struct field fields[] = {
     SB(ended_walk, 4, HINT),
     SB(ended_slabs, 4, HINT),
     SB(batch_groups, 4, PEOPLE),
-    SB_HOLE(batch_groups, batch_started),
+    SB(loose, 4, PEOPLE),
     SB(batch_started, 8, PEOPLE),
     SB(batch_log, 8, PART),
     SB(released_objects, 8, PEOPLE),

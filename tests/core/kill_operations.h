@@ -527,7 +527,7 @@ static void make_dead_lasting(void)
     struct fst_message m;
     fst_share(other, &ref, &m);
     make_group(other, named("dead"), fst_group_root(other), MIB, 0);
-    fst_registry_lock(other); /* and is killed with a lock */
+    CHECK(fst_registry_lock(other)); /* and is killed with a lock */
 }
 
 static void dead_lasting(void)
@@ -636,9 +636,9 @@ static void die_with_names(void)
 {
     open_group_and_child();
     open_cache();
-    fst_cache_lock_ending(a, (uint32_t)pool_cache);
+    CHECK(fst_cache_lock_ending(a, (uint32_t)pool_cache));
     fst_children_suspend(a, (uint32_t)pool_cache);
-    fst_registry_lock(a);
+    CHECK(fst_registry_lock(a));
 }
 
 static void dead_names(void)
@@ -648,14 +648,14 @@ static void dead_names(void)
 
 static void take_names(void)
 {
-    fst_registry_lock(a);
+    CHECK(fst_registry_lock(a));
     fst_registry_unlock(a);
 }
 
 static void die_with_pages(void)
 {
     large();
-    fst_run_lock(a);
+    CHECK(fst_run_lock(a));
 }
 
 static void dead_pages(void)
@@ -665,14 +665,14 @@ static void dead_pages(void)
 
 static void take_pages(void)
 {
-    fst_run_lock(a);
+    CHECK(fst_run_lock(a));
     fst_run_unlock(a);
 }
 
 static void die_with_child(void)
 {
     alloc_forty();
-    fst_slab_lock(a, (uint32_t)pool);
+    CHECK(fst_slab_lock(a, (uint32_t)pool));
 }
 
 static void dead_child(void)
@@ -682,7 +682,7 @@ static void dead_child(void)
 
 static void take_child(void)
 {
-    fst_slab_lock(a, (uint32_t)pool);
+    CHECK(fst_slab_lock(a, (uint32_t)pool));
     fst_slab_unlock(a, (uint32_t)pool);
 }
 

@@ -19,6 +19,7 @@
 #include "harness.h"
 #include "platform/atomics.h"
 #include "refs/word.h"
+#include "region/lock.h"
 
 /* Not every test uses every helper. */
 #define HELPER __attribute__((unused)) static
@@ -136,6 +137,17 @@ HELPER struct fst_ref alloc_bytes(fst_arena *a, uint64_t nbytes)
         _exit(1);
     }
     return ref;
+}
+
+/* ---- locks ---- */
+
+/* Acquire, however long it takes. True: taken over from a dead owner. */
+HELPER bool lock_word(fst_arena *a, uint32_t *word)
+{
+    struct fst_waits before = fst_wait_for((struct fst_waits){.own = true, .patience = FST_FOREVER});
+    bool taken_over = fst_lock_in_time(a, word) == FST_TRY_TAKEN_OVER;
+    fst_wait_for(before);
+    return taken_over;
 }
 
 /* ---- the state of an arena ---- */

@@ -352,7 +352,7 @@ static void destroyed_size_classes(void)
 static void killed_destroyer(struct peer *parent, void *context)
 {
     uint64_t *cache = context;
-    fst_cache_lock_ending(a, (uint32_t)*cache);
+    CHECK(fst_cache_lock_ending(a, (uint32_t)*cache));
     fst_children_suspend(a, (uint32_t)*cache);
     peer_say(parent, 's');
     peer_hear(parent);

@@ -167,7 +167,7 @@ static void never_exceeded(void)
     CHECK(info_of(job).peak <= 3 * MIB && info_of(job).peak > 0);
     settle(a);
     CHECK_EQ(0, usage(job));
-    fst_run_lock(a);
+    CHECK(fst_run_lock(a));
     CHECK_EQ(0, a->sb->used_pages);
     fst_run_unlock(a);
     fst_group_unref(a, crowded[0]);

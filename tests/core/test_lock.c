@@ -31,7 +31,7 @@ static void tear_down(void)
 static void *count_up(void *unused)
 {
     for (int i = 0; i < ROUNDS; i++) {
-        CHECK(!fst_lock(a, &s->lock));
+        CHECK(!lock_word(a, &s->lock));
         CHECK_EQ(0, __atomic_fetch_add(&s->inside, 1, __ATOMIC_RELAXED));
         s->plain++;
         __atomic_fetch_sub(&s->inside, 1, __ATOMIC_RELAXED);
@@ -67,7 +67,7 @@ static void contention(void)
 static void hold(struct peer *parent, void *context)
 {
     (void)context;
-    CHECK(!fst_lock(a, &s->lock));
+    CHECK(!lock_word(a, &s->lock));
     peer_say(parent, 'h');
     peer_hear(parent); /* for ever, unless it is told to let go */
     fst_unlock(a, &s->lock);
@@ -79,7 +79,7 @@ static void wait_for_lock(struct peer *parent, void *context)
 {
     (void)context;
     peer_say(parent, 'w');
-    if (fst_lock(a, &s->lock))
+    if (lock_word(a, &s->lock))
         fst_add32(&s->taken_over, 1);
     s->plain++;
     fst_unlock(a, &s->lock);
@@ -115,15 +115,15 @@ static void dead_rebuilder(void)
     pid_t pid = fork();
     REQUIRE(pid >= 0);
     if (pid == 0) {
-        CHECK(fst_lock(a, &s->lock));
+        CHECK(lock_word(a, &s->lock));
         kill(getpid(), atomic_load(&test_failures) ? SIGTERM : SIGKILL);
     }
     int status = 0;
     waitpid(pid, &status, 0);
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-    CHECK(fst_lock(a, &s->lock));
+    CHECK(lock_word(a, &s->lock));
     fst_unlock(a, &s->lock);
-    CHECK(!fst_lock(a, &s->lock));
+    CHECK(!lock_word(a, &s->lock));
     fst_unlock(a, &s->lock);
     tear_down();
 }
@@ -240,7 +240,7 @@ static void storm_worker(struct peer *parent, void *context)
 {
     (void)context;
     for (;;) {
-        if (fst_lock(a, &s->lock))
+        if (lock_word(a, &s->lock))
             s->inside = 0; /* rebuild */
         if (s->inside != 0)
             peer_say(parent, 'x'); /* two inside, or an unreported dead owner */
@@ -277,7 +277,7 @@ static void kill_storm(void)
         close(p[i].in);
     }
     CHECK(s->plain > 0);
-    fst_lock(a, &s->lock);
+    lock_word(a, &s->lock);
     fst_unlock(a, &s->lock);
     tear_down();
 }

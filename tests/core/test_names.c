@@ -35,7 +35,7 @@ static void set_up(void)
     for (uint32_t i = 0; i < GROUPS; i++)
         group[i] = (uint32_t)make_group(a, NULL, fst_group_root(a), FST_NO_LIMIT, 0);
     CHECK_EQ(0, table()->entries);
-    fst_registry_lock(a);
+    CHECK(fst_registry_lock(a));
 }
 
 /* Not where the test has made damage of its own. */
@@ -280,7 +280,7 @@ static void cleared_it_is_as_new(void)
 static void die_in_the_middle(struct peer *parent, void *context)
 {
     (void)context;
-    fst_registry_lock(a);
+    CHECK(fst_registry_lock(a));
     /* What a kill in add, remove and split may leave, and worse: nothing of it is believed. */
     fst_store_relaxed(&a->sb->buckets[WHICH].buckets, 3);
     fst_store_relaxed(&a->sb->buckets[WHICH].entries, 90);

@@ -153,7 +153,7 @@ static void random_operations(uint64_t capacity_pages, uint64_t seed)
 {
     struct model m = {.a = anonymous(capacity_pages << FST_PAGE_SHIFT), .random = seed};
     m.taken = calloc(1, capacity_pages);
-    fst_run_lock(m.a);
+    CHECK(fst_run_lock(m.a));
     extend(&m);
     for (int i = 0; i < 6000 && !atomic_load(&test_failures); i++) {
         uint64_t kind = next_random(&m.random) % 100;
@@ -208,7 +208,7 @@ static void long_runs(void)
 {
     struct model m = {.a = anonymous(10ull * FST_ZONE_PAGES << FST_PAGE_SHIFT), .random = 9};
     m.taken = calloc(1, m.a->capacity_pages);
-    fst_run_lock(m.a);
+    CHECK(fst_run_lock(m.a));
     while (m.a->sb->zones < 10)
         extend(&m);
     take(&m, 5 * FST_ZONE_PAGES + 1, 0);

@@ -85,7 +85,7 @@ static const struct held_lock *chosen;
 
 static void hold_and_stop(void)
 {
-    fst_lock(a, chosen->word());
+    lock_word(a, chosen->word());
     __atomic_store_n(&report[1].gave_way, 1, __ATOMIC_SEQ_CST); /* it has the lock */
     raise(SIGSTOP);
     fst_unlock(a, chosen->word());
