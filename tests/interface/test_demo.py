@@ -76,6 +76,7 @@ with flagstone.open(sys.argv[1], capacity="16MiB") as arena:
     FlagstoneArena(arena).endpoint("reader").attach()
     died = os.fork()
     if not died:
+        held = arena.alloc(100)  # or the fork had only gone on to exec, for all that can be told
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(died, 0)
     arena.barrier()

@@ -19,7 +19,7 @@ from flagstone.arena import gc
 
 random.seed(3)
 SUPERBLOCK = 4096  # its page; what stands in it is shorter
-TABLES, TABLE, COUNT, CONSTANT = 72, 32, 21, 24
+TABLES, TABLE, COUNT, CONSTANT = 72, 32, 22, 24
 CHECKSUM = TABLES + TABLE * COUNT
 FILES = (flagstone.LayoutMismatch, flagstone.ArenaCorrupted)
 

@@ -89,7 +89,7 @@ def test_every_swap_and_every_number_counts(layout_text, copy):
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("include/flagstone.h", "#define FST_NAME_MAX   64 ", "#define FST_NAME_MAX   96 "),
+        ("include/flagstone.h", "#define FST_NAME_MAX       64 ", "#define FST_NAME_MAX       96 "),
         ("include/flagstone.h", "FST_CACHE_NO_MERGE        2u", "FST_CACHE_NO_MERGE        8u"),
         ("region/lock.h", "#define FST_LOCK_GEN_SHIFT  12", "#define FST_LOCK_GEN_SHIFT  13"),
         ("platform/liveness.h", "(1 << 20))", "(1 << 21))"),
@@ -132,7 +132,7 @@ def fingerprint_of_build(core):
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 def test_a_build_with_two_fields_swapped_has_another_one(copy):
     before = fingerprint_of_build(copy)
-    first = "    uint32_t init_slab; /* slab id"
+    first = "    uint32_t init_slab; /* id of a one-object slab"
     text = (copy / "region/layout.h").read_text()
     start = text.index(first)
     end = text.index("\n", start)
