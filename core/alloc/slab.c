@@ -454,6 +454,7 @@ int fst_slab_new(struct fst_thread *t, uint32_t child, uint64_t child_state, uin
 static void leave_slab(struct fst_arena *a, struct fst_slab *s, uint64_t owner)
 {
     uint64_t seen = owner;
+    fst_swap32(&a->sb->loose, 1); /* before, for who looks; and after, for the batch that began between */
     if (owner && !fst_cas64(&s->owner, &seen, FST_OWNER_NOBODY) && seen == (owner | FST_OWNER_REVOKED))
         fst_cas64(&s->owner, &seen, FST_OWNER_NOBODY);
     fst_swap32(&a->sb->loose, 1);

@@ -219,6 +219,11 @@ static bool check_owner(struct fst_check *c, uint32_t id, const struct fst_slab 
     uint32_t index = (uint32_t)(owner & ~FST_OWNER_FLAGS) - 1;
     if (!owner)
         return true;
+    /* Let go by somebody who could not have the child's lock in time: a batch's, that runs or will. */
+    const struct fst_superblock *sb = c->a->sb;
+    if (s->list != FST_LIST_PARTIAL && owner == FST_OWNER_NOBODY &&
+        (fst_load_acquire(&sb->loose) || fst_load_acquire(&sb->batch_started) || fst_load_acquire(&sb->batch_dirty)))
+        return true;
     if (s->list != FST_LIST_PARTIAL && index < fst_thread_top(c->a) &&
         owner >> 32 <= fst_load_acquire(&fst_thread_slot_at(c->a, index)->generation))
         return true;
