@@ -149,7 +149,7 @@ static void rebuild(struct fst_arena *a, uint32_t child)
         for (uint32_t i = 0; i < fst_slab_top(a, class); i++) {
             uint32_t id = FST_SLAB_ID(class, i);
             struct fst_slab *s = fst_slab_at(a, id);
-            if (fst_state(s->state) != FST_SLAB_LIVE || s->child != child)
+            if (fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE || fst_load_relaxed(&s->child) != child)
                 continue;
             reopen_words(s, class, fst_slab_objects(s, class));
             list_add(a, c, id, s->owner ? FST_LIST_FULL : FST_LIST_PARTIAL);
@@ -657,7 +657,7 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id, uint64_t me)
     struct fst_slab *s = fst_slab_at(a, slab_id);
     uint64_t state = fst_load_acquire(&s->state), owner = fst_load_acquire(&s->owner);
     uint32_t is = fst_state(state);
-    if (is == FST_SLAB_LIVE && !owner && s->list == FST_LIST_FULL && has_free(s, FST_SLAB_ID_CLASS(slab_id)))
+    if (is == FST_SLAB_LIVE && !owner && fst_load_relaxed(&s->list) == FST_LIST_FULL && has_free(s, FST_SLAB_ID_CLASS(slab_id)))
         fst_slab_freed(a, slab_id, me); /* whose drop could not put it where it is found */
     if (is == FST_SLAB_FREE || !fst_owner_gone(a, owner))
         return;
