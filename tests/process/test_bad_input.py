@@ -339,6 +339,7 @@ def test_wrong_types_and_sizes(arena_name, call):
 def test_everything_that_is_closed(arena_name):
     run(
         """
+        import asyncio
         other = flagstone.open()
         gone = other.cache("a", shape=3, dtype="u1"), other.group("b"), other.put(b"x")
         bound, handle = gone[0].bind(gone[1]), gone[2].handle
@@ -353,8 +354,9 @@ def test_everything_that_is_closed(arena_name):
                     continue
                 try:
                     value = getattr(thing, name)
-                    if callable(value):
-                        value()
+                    got = value() if callable(value) else None
+                    if asyncio.iscoroutine(got):
+                        asyncio.run(got)
                 except (flagstone.FlagstoneError, TypeError, ValueError, RuntimeError):
                     pass
         for use in (memoryview, bytes, pickle.dumps, np.asarray, copy_of := lambda b: b.array):
