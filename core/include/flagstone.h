@@ -450,8 +450,9 @@ int fst_barrier(fst_arena *arena, uint64_t timeout);
 /* The same in slices: begin gives a cookie, wait may be called again with it after FST_TIMEOUT. */
 int fst_barrier_begin(fst_arena *arena, uint64_t *cookie);
 int fst_barrier_wait(fst_arena *arena, uint64_t cookie, uint64_t timeout);
-/* Give memory back to the system; *bytes receives how much. */
-int fst_shrink(fst_arena *arena, uint64_t *bytes);
+/* Give memory back to the system; *bytes receives how much. Waits for a grace period, and not longer than the timeout: what it is not over
+ * for stays. FST_IN_SECTION. */
+int fst_shrink(fst_arena *arena, uint64_t timeout, uint64_t *bytes);
 
 /* Grace periods in polled form. */
 uint64_t fst_gp_cookie(fst_arena *arena);

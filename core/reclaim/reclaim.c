@@ -164,14 +164,14 @@ int fst_barrier(fst_arena *a, uint64_t timeout)
     return rc ? rc : fst_barrier_wait(a, cookie, timeout);
 }
 
-int fst_shrink(fst_arena *a, uint64_t *bytes)
+int fst_shrink(fst_arena *a, uint64_t timeout, uint64_t *bytes)
 {
     struct fst_thread *t;
     *bytes = 0;
     int rc = may_wait(a, "shrink()", &t);
     if (rc)
         return rc;
-    rc = fst_reclaim(a, UINT64_MAX, 5000 * FST_MS);
+    rc = fst_reclaim(a, UINT64_MAX, timeout);
     if (fst_is_damaged(a))
         return fst_damage(a);
     *bytes = fst_run_punch(a, false, t->name);

@@ -214,7 +214,7 @@ cdef extern from "flagstone.h" nogil:
     int fst_synchronize(fst_arena *arena, uint64_t timeout)
     int fst_barrier_begin(fst_arena *arena, uint64_t *cookie)
     int fst_barrier_wait(fst_arena *arena, uint64_t cookie, uint64_t timeout)
-    int fst_shrink(fst_arena *arena, uint64_t *bytes)
+    int fst_shrink(fst_arena *arena, uint64_t timeout, uint64_t *bytes)
     uint64_t fst_gp_cookie(fst_arena *arena)
     bint fst_gp_done(fst_arena *arena, uint64_t cookie)
 

@@ -1380,12 +1380,12 @@ cdef class Attachment:
         """For tests: a section, and how many grace periods ended that had to wait for it."""
         return fst_section_age(self.ptr, turns)
 
-    def shrink(self):
+    def shrink(self, uint64_t timeout):
         cdef uint64_t count = 0
         cdef int status
         with nogil:
             fst_patience(_SLICE)
-            status = fst_shrink(self.ptr, &count)
+            status = fst_shrink(self.ptr, timeout, &count)
             fst_patience_default()
         _check(status)
         return count

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 from flagstone import _core, attach, notices, observe, rcu
 from flagstone._core import Attachment, Block, Handle, Link, ReadSection
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 __all__ = ["Arena", "ArenaInfo", "arenas", "gc", "open", "unlink"]
+
+_READERS: Final = 5.0
+"""Seconds for which shrink() waits for readers."""
 
 
 class Arena:
@@ -318,8 +321,16 @@ class Arena:
         rcu.barrier(self._link.attachment, timeout)
 
     def shrink(self) -> int:
-        """Give memory that nothing uses back to the system; bytes given back."""
-        released = self._link.attachment.shrink()
+        """Give memory that nothing uses back to the system; bytes given back.
+
+        Waits up to 5 seconds for readers, and leaves what they may still see.
+
+        Raises:
+            RuntimeError: called inside `read()`.
+        """
+        with contextlib.suppress(TimeoutError):
+            rcu.barrier(self._link.attachment, _READERS)
+        released = self._link.attachment.shrink(0)
         notices.tell(self._link.attachment)
         return released
 

@@ -61,6 +61,7 @@ def allocate(
     tries = 0
     began = since = garbage.finished()
     collect_at = 0.0
+    asked = False  # for a collection
     collected = False  # just now, and memory was not given back to the system since
     while True:
         got = attempt(_patience(wait, deadline))
@@ -86,8 +87,11 @@ def allocate(
         if reclaimed and tries <= _TRIES:
             continue
         now = time.monotonic()
-        if now >= collect_at:
+        # Once also where no time is left, and then never again: a collection and what follows it
+        # take time, in which the next one becomes due.
+        if now >= collect_at and (now < deadline or not asked):
             collect_at = now + _COLLECT_AGAIN
+            asked = True
             if garbage.collect(since):
                 since = garbage.finished()
                 collected = True
@@ -234,11 +238,13 @@ _again = threading.local()
 
 
 def give_back(attachment: Attachment) -> None:
-    """Let the file system have what nothing uses: tables grow by its pages, too."""
+    """Let the file system have what nothing uses: tables grow by its pages, too.
+
+    Waits for readers no longer than an attempt to reclaim does.
+    """
     if not attachment.in_section and not attachment.readonly:
-        attachment.reclaim(attachment.root_group, _RECLAIM)
         with contextlib.suppress(FlagstoneError):
-            attachment.shrink()
+            attachment.shrink(_RECLAIM)
 
 
 def _with(error: Exception, sentence: str) -> Exception:

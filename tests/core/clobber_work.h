@@ -410,7 +410,7 @@ static void do_everything(fst_arena *a)
     LOOK(fst_inflight_drop_from(a, 0, UINT64_MAX, 0, false));
     wait_for_things(a);
     uint64_t bytes;
-    DO(fst_shrink(a, &bytes));
+    DO(fst_shrink(a, 5000000000u, &bytes));
     look_around_arena(a);
     LOOK(fst_check(a, count_finding, NULL));
     shared->step = "fork";

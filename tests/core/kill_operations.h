@@ -432,7 +432,7 @@ static void shrink_cache(void)
 
 static void shrink_arena(void)
 {
-    MUST(fst_shrink(a, &w->bytes));
+    MUST(fst_shrink(a, 5000000000u, &w->bytes));
 }
 
 static void use_typed(void)

@@ -383,7 +383,7 @@ static void no_slot_for_the_child(void)
         CHECK_EQ(FST_CLOSED, fst_cache_shrink(a, 0, &bytes));
         CHECK_EQ(FST_CLOSED, fst_child_open(a, 0, fst_group_root(a), &id));
         CHECK_EQ(FST_CLOSED, fst_barrier(a, FST_FOREVER));
-        CHECK_EQ(FST_CLOSED, fst_shrink(a, &bytes));
+        CHECK_EQ(FST_CLOSED, fst_shrink(a, 5000000000u, &bytes));
         fst_wait_for_memory(a, FST_FOREVER);
         fst_drop(a, &ref);
         fst_arena *other = anonymous(MIB);

@@ -436,7 +436,7 @@ static void op_wait(struct input *in)
         rc = fst_reclaim(me.arena, UINT64_MAX, SOON);
         break;
     case 2:
-        rc = *nest(true) ? FST_OK : fst_shrink(me.arena, &bytes);
+        rc = *nest(true) ? FST_OK : fst_shrink(me.arena, 5000000000u, &bytes);
         break;
     default:
         rc = fst_barrier(me.arena, SOON);

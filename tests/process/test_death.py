@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import pickle
@@ -439,6 +440,26 @@ class TestAliveOrNot:
             worker.signal(signal.SIGCONT)
         worker(end_reading)
         assert arena.alloc("48MiB").nbytes == 48 << 20
+        worker(forget)
+        assert_all_given_back(arena)
+
+    def test_garbage_is_collected_once_behind_a_stopped_reader(self, arena, worker):
+        """Who waits for nothing gives up, however long a collection and what follows it take."""
+        worker(attach, arena.name)
+        worker(begin_reading)
+        worker.signal(signal.SIGSTOP)
+        phases = []
+        gc.disable()
+        gc.callbacks.append(note := lambda phase, info: phases.append(phase))
+        try:
+            with pytest.raises(flagstone.ArenaFull, match="garbage collection"):
+                share_and_drop(arena, 100)
+        finally:
+            gc.callbacks.remove(note)
+            gc.enable()
+            worker.signal(signal.SIGCONT)
+        assert phases == ["start", "stop"]
+        worker(end_reading)
         worker(forget)
         assert_all_given_back(arena)
 
