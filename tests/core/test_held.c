@@ -408,7 +408,7 @@ static void held_now_and_then(void)
     struct peer p = peer_start(hold_now_and_then, NULL);
     PEER_WAIT(&p, 'r');
     fst_patience(0);
-    for (int round = 0; round < 12; round++) {
+    for (int round = 0; round < 12 || !turned_away; round++) { /* on a busy machine it may take longer to meet */
         for (size_t k = 0; k < sizeof operations / sizeof *operations; k++) {
             const struct operation *o = &operations[k];
             fst_patience(FST_FOREVER);
@@ -425,8 +425,6 @@ static void held_now_and_then(void)
         CHECK_EQ(true, fst_barrier(a, SHORT) != FST_CORRUPTED);
     }
     fst_patience(FST_FOREVER);
-    if (!turned_away)
-        TEST_FAIL("nobody was turned away");
     peer_end(&p);
     finish();
 }
