@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 # Stamps: each says what was done last, and is older than what has to be done again.
 S := $(VENV)/stamps
 SOURCES := $(shell find core src -name '*.[ch]' -o -name '*.py' -o -name '*.py[ix]' \
-	-o -name '*.pxd' -o -name meson.build -o -name py.typed) meson.build meson.options
+	-o -name '*.px[id]' -o -name meson.build -o -name py.typed) meson.build meson.options
 C_FILES = $(shell find core tests/core tests/fuzz -name '*.[ch]')
 PYTHON_PATHS = $(wildcard src tests tools benchmarks examples)
 

@@ -117,11 +117,13 @@ class TestAtomics:
                 "core/platform/atomics.h": self.RAW,
                 "core/refs/a.c": self.RAW,
                 "src/flagstone/_core.pyx": self.RAW,
+                "src/flagstone/binding/b.pxi": self.RAW,
             },
         )
         assert said.splitlines() == [
             "core/refs/a.c:1: __atomic_load_n belongs in core/platform/atomics.h",
             "src/flagstone/_core.pyx:1: __atomic_load_n belongs in core/platform/atomics.h",
+            "src/flagstone/binding/b.pxi:1: __atomic_load_n belongs in core/platform/atomics.h",
         ]
 
     @pytest.mark.parametrize(
@@ -284,6 +286,7 @@ def test_lengths(found):
             "core/refs/b.c": "\n" * 601,
             "src/flagstone/a.py": "\n" * 701 + "# " + "z" * 100 + "\n",
             "src/flagstone/_core.pyx": "cdef int " + "z" * 100 + "\n",
+            "src/flagstone/binding/b.pxi": "cdef int z\n" * 701,
         },
     )
     assert said.splitlines() == [
@@ -292,6 +295,7 @@ def test_lengths(found):
         "src/flagstone/_core.pyx: more than 100 columns in lines 1",
         "src/flagstone/a.py: 702 lines, more than 700: it is more than one thing",
         "src/flagstone/a.py: more than 100 columns in lines 702",
+        "src/flagstone/binding/b.pxi: 701 lines, more than 700: it is more than one thing",
     ]
 
 

@@ -30,6 +30,7 @@ C_LAYERS = [
 PYTHON_LAYERS = [
     ["errors", "cgroup", "garbage", "names", "sizes"],
     ["notices"],
+    ["binding"],
     ["_core"],
     ["format", "picture", "rcu"],
     ["attach", "bound", "memory", "observe", "snapshot", "teardown"],
@@ -81,11 +82,14 @@ def imports(tree: Tree, path: Path) -> Iterator[tuple[int, str]]:
     What stands under `if TYPE_CHECKING:` is for annotations only, and does not count.
     """
     package = tree.root / "src" / "flagstone"
-    if path.suffix == ".pyx":  # no Python: its imports are lines
+    if path.suffix in (".pyx", ".pxi"):  # no Python: its imports are lines
         for number, line in enumerate(text_of(path).splitlines(), 1):
             match = re.match(r"\s*(?:from|import|cimport)\s+flagstone\.?([\w.]*)", line)
             if match:
                 yield number, match[1].replace(".", "/") or "__init__"
+            match = re.match(r'\s*include\s+"([\w/]+)\.pxi"', line)
+            if match:
+                yield number, match[1]
         return
 
     def module(parts: list[str]) -> str:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from .tree import Finding, Known, Tree, parts_of, text_of
 
 COLUMNS = 100
-LINES = {".c": 600, ".h": 600, ".py": 700, ".pyi": 700, ".pyx": 700, ".pxd": 700}
+PYTHON = (".py", ".pyi")
+CYTHON = (".pyx", ".pxi", ".pxd")
+LINES = dict.fromkeys((".c", ".h"), 600) | dict.fromkeys((*PYTHON, *CYTHON), 700)
 
 
 def check(tree: Tree, known: Known) -> Iterator[Finding]:
@@ -17,7 +19,7 @@ def check(tree: Tree, known: Known) -> Iterator[Finding]:
     python = [
         path
         for folder in ("tests", "tools", "benchmarks", "examples")
-        for path in tree.files(folder, ".py", ".pyi")
+        for path in tree.files(folder, *PYTHON)
     ]
     for path in (*tree.all_c(), *tree.package(), *python):
         shown = tree.shown(path)
@@ -27,7 +29,7 @@ def check(tree: Tree, known: Known) -> Iterator[Finding]:
             text = f"{len(lines)} lines, more than {most}: it is more than one thing"
             yield Finding(shown, 0, text, f"{shown} in length")
         wide = [number for number, line in enumerate(lines, 1) if len(line) > COLUMNS]
-        if path.suffix not in (".pyx", ".pxd"):
+        if path.suffix not in CYTHON:
             code, _, prose = (part.splitlines() for part in parts_of(path))
             wide = [n for n in wide if prose[n - 1].strip() and not code[n - 1].strip()]
         if wide:

@@ -17,7 +17,7 @@ _PYTHON = re.compile(
 )
 _SYNTAX = {
     **dict.fromkeys((".c", ".h", ".pml"), _C),
-    **dict.fromkeys((".py", ".pyi", ".pyx", ".pxd"), _PYTHON),
+    **dict.fromkeys((".py", ".pyi", ".pyx", ".pxi", ".pxd"), _PYTHON),
 }
 # Built, installed, or kept by a tool: not the project's.
 _FOREIGN = {"build", "__pycache__"}
@@ -75,7 +75,7 @@ class Tree:
 
     def package(self) -> list[Path]:
         """The package, with the binding."""
-        return self.files("src/flagstone", ".py", ".pyi", ".pyx", ".pxd")
+        return self.files("src/flagstone", ".py", ".pyi", ".pyx", ".pxi", ".pxd")
 
     def shown(self, path: Path) -> str:
         """How a message names the file."""

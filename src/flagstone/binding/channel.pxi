@@ -1,4 +1,4 @@
-# Channels: included by _core.pyx.
+# Channels.
 
 cdef enum:
     _KIND_BYTES = 0         # the message is these bytes

@@ -1,0 +1,438 @@
+# Blocks and their views.
+
+@cython.final
+@cython.freelist(64)
+@cython.no_gc
+cdef class View:
+    """The base of an array: keeps the bytes of a Block while the array lives, also when the Block
+    is freed.
+    """
+
+    cdef readonly Block block
+
+    def __init__(self):
+        raise TypeError("a View is made by Block.array")
+
+    # Its end is _end_view().
+
+    def __repr__(self):
+        return f"<view of {self.block!r}>"
+
+
+@cython.final
+@cython.no_gc
+cdef class Block:
+    """An object in an arena, and this process's reference to it.
+
+    Made by `Cache.alloc`, `Arena.alloc`, `Arena.put` and `Arena.get`, or by unpickling. Dropping
+    the last reference to a Block (and to all its views) drops the process's reference; the last one
+    anywhere frees the object. Has the buffer protocol: a `memoryview` has the cache's dtype and
+    shape, or is bytes. Safe to use from any thread; what is written into the bytes is the users' to
+    coordinate.
+    """
+
+    # Own references, each written once, in plain pointers: fields that Cython knows begin as None, whose count is
+    # then what a loop of allocations waits for.
+    cdef PyObject *_attachment  # NULL: never filled
+    cdef PyObject *_format      # NULL: plain bytes
+    cdef fst_ref ref
+    # 1 for the Block itself until free(), and 1 for each view; at 0 the reference is dropped. Once a buffer was given out it
+    # stays until the end of this object: `np.ndarray(shape, dtype, buffer=block)` gives the buffer back at once, keeps the
+    # object, and goes on looking at the bytes.
+    cdef int life
+    cdef int freed
+    cdef PyObject *_weak        # the weak references to it, which are Python's
+
+    def __init__(self):
+        raise TypeError("a Block is made by Cache.alloc(), Arena.alloc(), put() or get()")
+
+    # Its end is _end_block().
+
+    cdef inline Attachment attachment(self):
+        return <Attachment>self._attachment if self._attachment != NULL else None
+
+    cdef inline Format format(self):
+        return <Format>self._format if self._format != NULL else None
+
+    cdef inline void of(self, Attachment attachment) noexcept:
+        Py_INCREF(attachment)
+        self._attachment = <PyObject *>attachment
+
+    cdef inline void shape(self, PyObject *format) noexcept:
+        # A Format or None. A plain pointer is counted once, and not for the argument, too.
+        if format != <PyObject *>None:
+            Py_INCREF(<object>format)
+            self._format = format
+
+    cdef void leave(self) noexcept:
+        if leave(&self.life):
+            fst_drop((<Attachment>self._attachment).ptr, &self.ref)
+
+    cdef int use(self) except -1:
+        if load(&self.freed) or not load(&self.life):
+            raise Closed("this Block was freed")
+        if fst_unusable:  # nearly never
+            _check(fst_arena_refused((<Attachment>self._attachment).ptr))
+        return 0
+
+    cdef int export(self) except -1:
+        # Until leave(): another thread's free() must not take the reference away meanwhile.
+        self.use()
+        if not enter(&self.life):
+            raise Closed("this Block was freed")
+        return 0
+
+    cdef inline uint64_t size(self) noexcept:
+        return self.ref.nbytes if self._format == NULL else (<Format>self._format).size
+
+    @property
+    def nbytes(self):
+        """Bytes: what was asked for."""
+        self.use()
+        return self.size()
+
+    @property
+    def readonly(self):
+        """Whether this process attached read-only: arrays and buffers then refuse writes."""
+        self.use()
+        return self.attachment().readonly
+
+    @property
+    def handle(self):
+        """A `Handle`, which guarantees nothing."""
+        cdef fst_handle value
+        self.export()
+        try:
+            _check(fst_handle_of((<Attachment>self._attachment).ptr, &self.ref, &value))
+        finally:
+            self.leave()
+        return _handle(&value)
+
+    @property
+    def array(self):
+        """A NumPy array over the bytes, without copying: the cache's dtype and shape, or bytes
+        (`uint8`).
+
+        The array keeps the bytes for as long as it, or any array made from it, lives. `Closed`
+        after `free()`.
+        """
+        cdef cnp.dtype dtype = _BYTE
+        cdef cnp.npy_intp count = <cnp.npy_intp>self.ref.nbytes
+        cdef cnp.npy_intp *dims = &count
+        cdef int ndim = 1, flags = cnp.NPY_ARRAY_C_CONTIGUOUS
+        cdef View view
+        view = View.__new__(View)
+        self.export()
+        view.block = self
+        if self._format != NULL:
+            dtype, ndim = (<Format>self._format).dtype, (<Format>self._format).ndim
+            dims = <cnp.npy_intp *>(<Format>self._format).dims
+            flags = (<Format>self._format).flags
+        if not (<Attachment>self._attachment).readonly:
+            flags |= cnp.NPY_ARRAY_WRITEABLE
+        if <size_t>self.ref.data % <size_t>dtype.alignment == 0:
+            flags |= cnp.NPY_ARRAY_ALIGNED
+        Py_INCREF(dtype)
+        array = PyArray_NewFromDescr(<PyTypeObject *>cnp.ndarray, <cnp.PyArray_Descr *>dtype, ndim,
+                                     dims, NULL, self.ref.data, flags, NULL)
+        cnp.set_array_base(array, view)
+        return array
+
+    @property
+    def shape(self):
+        """Of `array`: a tuple."""
+        self.use()
+        return (self.ref.nbytes,) if self._format == NULL else (<Format>self._format).shape
+
+    @property
+    def dtype(self):
+        """Of `array`."""
+        self.use()
+        return _BYTE if self._format == NULL else (<Format>self._format).dtype
+
+    @property
+    def ndim(self):
+        """Of `array`."""
+        self.use()
+        return 1 if self._format == NULL else (<Format>self._format).ndim
+
+    def __len__(self):
+        self.use()
+        if self._format == NULL:
+            return self.ref.nbytes
+        if (<Format>self._format).ndim == 0:
+            raise TypeError("this Block has no dimension, so no len(): see .shape")
+        return (<Format>self._format).dims[0]
+
+    def __bool__(self):
+        # Whatever its len() is: a Block is there.
+        return True
+
+    @property
+    def _address(self):
+        """Of its first byte, in this process; also when it was freed."""
+        return <size_t>self.ref.data
+
+    def part(self, index):
+        """The `Part` that `block.array[index]` looks at: a view that travels with this Block.
+
+        Args:
+            index: integers, slices, `...`, None and names of fields, as NumPy takes them; all
+                integers give one element, as an array of no dimension.
+
+        Raises:
+            TypeError: an index that would copy (a list, an array, a mask).
+            IndexError: out of bounds.
+            Closed: after `free()`.
+        """
+        return _hooks.part(self, index)
+
+    def weak(self):
+        """A `WeakBlock`: names the object, holds nothing, and may be pickled and loaded any number
+        of times. `Closed` after `free()`.
+        """
+        return _hooks.weak(self)
+
+    def __getitem__(self, index):
+        return _hooks.item(self, index)
+
+    def __setitem__(self, index, value):
+        self.array[index] = value
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        cdef Format format = self.format()
+        cdef Attachment attachment = self.attachment()
+        cdef int asked
+        if flags & PyBUF_WRITABLE and attachment is not None and attachment.readonly:
+            raise BufferError("the arena is attached read-only")
+        if format is not None:
+            if flags & PyBUF_FORMAT and format.code is None:
+                raise BufferError(f"a buffer cannot describe {format.dtype!r}: use .array")
+            # Who does not ask for strides takes it as in C order.
+            asked = flags & (PyBUF_C_CONTIGUOUS | PyBUF_F_CONTIGUOUS) & ~PyBUF_STRIDES
+            if flags & PyBUF_STRIDES != PyBUF_STRIDES:
+                asked = PyBUF_C_CONTIGUOUS & ~PyBUF_STRIDES
+            if asked & ~format.contiguous:
+                raise BufferError(f"this Block is in {format.order} order, which was not asked for:"
+                                  " use .array, or .array.T")
+        self.export()
+        stay(&self.life)
+        buffer.obj = self
+        buffer.buf = self.ref.data
+        buffer.len = <Py_ssize_t>self.size()
+        buffer.readonly = attachment.readonly
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+        buffer.format = NULL
+        buffer.shape = NULL
+        buffer.strides = NULL
+        # Without PyBUF_ND the consumer sees one run of bytes, as hashlib and file.write want it.
+        buffer.ndim = 1
+        buffer.itemsize = 1
+        if flags & PyBUF_FORMAT:
+            buffer.format = <char *>"B" if format is None else format.code_text
+        if format is not None:
+            buffer.itemsize = format.item
+        if flags & PyBUF_ND:
+            if format is None:
+                buffer.shape = <Py_ssize_t *>&self.ref.nbytes
+            else:
+                buffer.ndim = format.ndim
+                buffer.shape = format.dims
+        if flags & PyBUF_STRIDES == PyBUF_STRIDES:
+            buffer.strides = &_ONE if format is None else format.strides
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        self.leave()
+
+    def __array__(self, dtype=None, copy=None):
+        array = self.array
+        if copy:
+            return np.array(array, dtype=dtype)
+        if dtype is None or np.dtype(dtype) == array.dtype:
+            return array
+        if copy is not None:
+            raise ValueError(f"cannot give {array.dtype} as {np.dtype(dtype)} without a copy")
+        return array.astype(dtype)
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+    def free(self):
+        """Free the object for everyone.
+
+        Handles to it go stale and this Block raises `Closed` from now on; views, other holders and
+        messages in flight keep the bytes until they let go, and so does this Block itself if a
+        buffer of it was ever given out (`memoryview(block)`, `np.ndarray(..., buffer=block)`).
+        Never waits.
+
+        Raises:
+            Closed: this Block was freed before.
+            StaleHandle: somebody else has freed the object, or its group was destroyed. The Block
+                stays usable.
+            ReadOnly: attached with `readonly=True`.
+        """
+        cdef int status
+        self.use()
+        if swap(&self.freed, 1):
+            raise Closed("this Block was freed")
+        status = fst_free((<Attachment>self._attachment).ptr, &self.ref)
+        if status != FST_OK:
+            swap(&self.freed, 0)
+            raise _error(status)
+        self.leave()
+
+    @property
+    def cache(self):
+        """The `Cache` of the object (of several names for one cache, the first)."""
+        return _hooks.cache_of(self.attachment(), self._owner()[0])
+
+    @property
+    def group(self):
+        """The `Group` that the object is charged to."""
+        return _hooks.group_of(self.attachment(), self._owner()[1])
+
+    @property
+    def holders(self):
+        """Who uses the object now: a list of `Holder(pid, command)`, one for each process."""
+        cdef uint32_t slots[1024]
+        cdef size_t i, count
+        self.use()
+        count = min(<size_t>1024, fst_holders(
+            (<Attachment>self._attachment).ptr, &self.ref, slots, 1024))
+        return _hooks.holders_of(self.attachment(), [slots[i] for i in range(count)])
+
+    cpdef tuple _owner(self):
+        """Ids of the object's cache and group."""
+        cdef uint64_t cache = 0, group = 0
+        self.export()
+        try:
+            _check(fst_object_owner((<Attachment>self._attachment).ptr, &self.ref, &cache, &group))
+        finally:
+            self.leave()
+        return cache, group
+
+    @property
+    def _parts(self):
+        """(attachment, format)"""
+        self.use()
+        return self.attachment(), self.format()
+
+    cpdef bytes _share(self):
+        """The message of a pickle, whose reference is in flight from now on."""
+        cdef fst_message message
+        cdef int status
+        self.export()
+        try:
+            status = fst_share((<Attachment>self._attachment).ptr, &self.ref, &message)
+            if status == FST_FULL:
+                return _hooks.once_more(self.attachment(), _error(status), self._share)
+            _check(status)
+        finally:
+            self.leave()
+        return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
+
+    def _copy_from(self, Block source not None):
+        """Copy the bytes of a Block of the same size: all of them, whatever they mean."""
+        cdef uint64_t count = min(self.ref.nbytes, source.ref.nbytes)
+        self.export()
+        try:
+            source.export()
+            with nogil:
+                memcpy(self.ref.data, source.ref.data, count)
+            source.leave()
+        finally:
+            self.leave()
+
+    def __reduce__(self):
+        return reduce_block(self)
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return _hooks.deepcopy(self)
+
+    def __dask_tokenize__(self):
+        # Dask's name for it: the object's, in whichever process, and not its content's.
+        return "flagstone.Block", self.handle.__bytes__()
+
+    def _repr_html_(self):
+        if load(&self.freed) or not load(&self.life):
+            return "<p>Block, freed</p>"
+        return _hooks.html_of(self, self.attachment(), self.format())
+
+    def __repr__(self):
+        if load(&self.freed) or not load(&self.life):
+            return "<Block, freed>"
+        return _hooks.repr_of(self, self.attachment(), self.format())
+
+
+def reduce_block(Block block not None):
+    """`Block.__reduce__`. A message is some dozen of calls into Python, most of them with code and data that the message's
+    own bytes have pushed out of the processor's caches: so the usual pickle is made here.
+    """
+    cdef tuple locator = None
+    cdef bytes message
+    block.use()
+    if block._format == NULL or not (<Format>block._format).travels:
+        locator = (<Attachment>block._attachment).locator
+    if locator is None:
+        return _hooks.reduce(block)
+    message = block._share()
+    return _load, (locator, message, None, None, "C", (<Attachment>block._attachment).ticket(message))
+
+
+# Blocks and views end in functions of our own, put before what Cython makes: a `__dealloc__` would
+# save and restore the exception state around itself, which costs as much as the drop. In here the
+# object has no reference left, so none may be taken: no temporary of its type, fields only.
+
+cdef destructor _block_rest = (<PyTypeObject *>Block).tp_dealloc
+cdef destructor _view_rest = (<PyTypeObject *>View).tp_dealloc
+
+
+cdef void _end_block(PyObject *self) noexcept:
+    # Views hold the Block, so none is left: either the Block's own 1 remains, or nothing (freed, or
+    # never filled).
+    cdef PyObject *attachment = (<Block>self)._attachment
+    cdef PyObject *format = (<Block>self)._format
+    if (<Block>self).life:
+        fst_drop((<Attachment>attachment).ptr, &(<Block>self).ref)
+    # Before the object may begin again: its callbacks run anything, also allocations.
+    if (<Block>self)._weak != NULL:
+        PyObject_ClearWeakRefs(self)
+    if not put_aside(self):
+        _block_rest(self)
+    Py_XDECREF(format)
+    Py_XDECREF(attachment)  # may be the arena's end, and run anything
+
+
+cdef inline Block _begin_block():
+    """A Block with nothing in it."""
+    cdef Block block
+    if not spares:
+        return Block.__new__(Block)
+    block = again()
+    block._attachment = NULL
+    block._format = NULL
+    block.life = block.freed = 0
+    return block
+
+
+cdef void _end_view(PyObject *self) noexcept:
+    if <void *>(<View>self).block != <void *>None and leave(&(<View>self).block.life):
+        fst_drop((<Attachment>(<View>self).block._attachment).ptr, &(<View>self).block.ref)
+    _view_rest(self)
+
+
+# Instead of Cython's `__weakref__`, which a function cannot read: _end_block() has to, for a Block that begins again.
+cdef void _allow_weak_references(Block block) noexcept:
+    keep_weak_references_at(<PyTypeObject *>Block, <char *>&block._weak - <char *><PyObject *>block)
+
+
+_allow_weak_references(Block.__new__(Block))
+(<PyTypeObject *>Block).tp_dealloc = _end_block
+(<PyTypeObject *>View).tp_dealloc = _end_view

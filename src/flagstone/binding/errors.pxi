@@ -1,0 +1,60 @@
+# What the core answers, as exceptions; and calls that are made again while a lock is held.
+
+cdef str _text(const char *text):
+    # The core's texts are for people, and hold paths and names that came from shared memory: never trust
+    # them to be UTF-8, and give nothing that cannot be printed.
+    cdef bytes raw = text
+    return raw.decode("utf-8", "backslashreplace")
+
+
+cdef str _path(const char *path):
+    # A path is bytes: os.fsencode() of this gives them back.
+    cdef bytes raw = path
+    return os.fsdecode(raw)
+
+
+cdef object _error(int status, object mismatch=ValueError):
+    return exception_of(status, _text(fst_last_error()), fst_last_errno(), mismatch)
+
+
+cdef int _check(int status) except -1:
+    if status != FST_OK:
+        raise _error(status)
+    return 0
+
+
+# Nanoseconds for which a call without the GIL waits at a lock before it looks for signals.
+cdef enum: _SLICE = 50000000
+
+# With the GIL held nobody waits.
+fst_patience_of_all(0)
+
+
+cdef int _again(int status, Attachment attachment, uint64_t *began) except -1:
+    """Whether a call that was just made is to be made again without the GIL: it waits for a lock.
+
+    `began` is the caller's, 0 at first. Raises what a signal's handler raises.
+    """
+    cdef str why
+    if status != FST_HELD:
+        return 0
+    why = _text(fst_last_error())
+    if not began[0]:
+        began[0] = fst_now()
+    PyErr_CheckSignals()
+    _hooks.held(attachment, why, (fst_now() - began[0]) / 1e9)
+    return 1
+
+
+cdef bint _gone(int status) except -1:
+    if status == FST_CLOSED or status == FST_STALE:
+        return True
+    _check(status)
+    return False
+
+
+cdef bint _in_time(int status) except -1:
+    if status == FST_TIMEOUT:
+        return False
+    _check(status)
+    return True

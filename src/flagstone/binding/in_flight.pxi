@@ -1,0 +1,59 @@
+# The objects of Attachment.in_flight(), made without Python's help.
+
+cdef struct in_flight_age:
+    uint64_t age
+    size_t index
+
+
+cdef int _older(const void *a, const void *b) noexcept nogil:
+    cdef uint64_t x = (<in_flight_age *>a).age, y = (<in_flight_age *>b).age
+    return -1 if x > y else x < y
+
+
+cdef tuple _in_flight(fst_inflight_info *infos, in_flight_age *order, size_t count, type kind,
+                      object cache_name, object group_name):
+    cdef list found = []
+    cdef dict senders = {}, names = {}, texts = {}
+    cdef fst_inflight_info *one
+    cdef fst_inflight_info *last = NULL
+    cdef list total = None
+    cdef str command = None
+    cdef object name = None, owner = None
+    cdef uint64_t cache = 0, group = 0
+    cdef size_t i
+    for i in range(count):
+        one = &infos[order[i].index]
+        if last == NULL or one.pid != last.pid or one.sender_alive != last.sender_alive or memcmp(
+                one.command, last.command, sizeof(one.command)):
+            command = _text(one.command)
+            command = texts.setdefault(command, command)
+            total = senders.setdefault((one.pid, command, bool(one.sender_alive)), [0, 0])
+        last = one
+        total[0] += 1
+        total[1] += one.nbytes
+        # A dataclass that is frozen is filled as its own __init__ does it, without its detour through Python.
+        if name is None or one.cache != cache:
+            cache = one.cache
+            name = _named(names, (False, cache), cache_name) if cache else ""
+        if owner is None or one.group != group:
+            group = one.group
+            owner = _named(names, (True, group), group_name)
+        item = PyType_GenericAlloc(<PyTypeObject *>kind, 0)
+        PyObject_GC_UnTrack(<void *>item)  # what it holds holds nothing, and there may be a million
+        PyObject_GenericSetAttr(item, "object", _handle(&one.handle))
+        PyObject_GenericSetAttr(item, "is_group", True if one.is_group else False)
+        PyObject_GenericSetAttr(item, "nbytes", one.nbytes)
+        PyObject_GenericSetAttr(item, "cache", "" if one.is_group else name)
+        PyObject_GenericSetAttr(item, "group", owner)
+        PyObject_GenericSetAttr(item, "pid", one.pid)
+        PyObject_GenericSetAttr(item, "command", command)
+        PyObject_GenericSetAttr(item, "age", one.age / 1e9)
+        found.append(item)
+    return found, senders
+
+
+cdef object _named(dict names, tuple key, object ask):
+    name = names.get(key)
+    if name is None:
+        name = names[key] = ask(key[1])
+    return name

@@ -1,0 +1,144 @@
+# What is cut when an Arena is closed: links, and the groups that are open through them.
+
+cdef struct group_node:
+    # A GroupRef in its Link's list.
+    group_node *prev
+    group_node *next
+    PyObject *attachment  # a reference of ours; NULL: let go
+    uint64_t id
+    uint32_t entry        # where the process's reference is
+
+
+@cython.final
+@cython.no_gc
+cdef class Link:
+    """What an Arena and everything made from it share: the attachment, until `Arena.close()` takes
+    it away.
+
+    The attachment lies in a list of one, because reading an item of a list gives a reference of
+    one's own in every build, while another thread puts None there. The groups that are open through
+    this link, to be let go when it is cut, are linked through their GroupRefs: groups come and go
+    by the hundred thousand, and a dictionary of them is a cache miss for each of its parts.
+    """
+
+    cdef list box
+    cdef group_node *first
+    cdef int busy  # 1: somebody changes the list; for an instant, in which no Python code runs
+    cdef readonly bytes uuid
+
+    def __cinit__(self, Attachment attachment not None):
+        self.uuid = attachment.uuid
+        self.box = [attachment]
+
+    cdef void add(self, group_node *node) noexcept:
+        while swap(&self.busy, 1):
+            pass
+        node.prev = NULL
+        node.next = self.first
+        if self.first != NULL:
+            self.first.prev = node
+        self.first = node
+        swap(&self.busy, 0)
+
+    cdef bint let_go(self, group_node *node) noexcept:
+        """Let go of the group of this node, or of the first one: False when there is none to."""
+        cdef PyObject *attachment = NULL
+        cdef uint64_t group = 0
+        cdef uint32_t entry = 0
+        while swap(&self.busy, 1):
+            pass
+        if node == NULL:
+            node = self.first
+        if node != NULL and node.attachment != NULL:
+            attachment, node.attachment = node.attachment, NULL
+            group, entry = node.id, node.entry
+            if node.prev != NULL:
+                node.prev.next = node.next
+            else:
+                self.first = node.next
+            if node.next != NULL:
+                node.next.prev = node.prev
+        swap(&self.busy, 0)
+        if attachment == NULL:
+            return False
+        fst_group_unref_at((<Attachment>attachment).ptr, group, entry)
+        Py_DECREF(<Attachment>attachment)
+        return True
+
+    cdef inline Attachment get(self):
+        cdef object attachment = self.box[0]
+        if attachment is None:
+            raise _hooks.closed(self.uuid)
+        return <Attachment>attachment
+
+    cdef inline PyObject *own(self) except NULL:
+        # A reference for who keeps it in a plain pointer; counted once, and not for a variable, too.
+        cdef PyObject *attachment = only_item(<PyObject *>self.box)
+        if attachment == <PyObject *>None:
+            raise _hooks.closed(self.uuid)
+        Py_INCREF(<object>attachment)
+        return attachment
+
+    @property
+    def attachment(self):
+        """The `Attachment`; `Closed` after `close()`, or in a process that could not carry it over
+        a fork.
+        """
+        cdef Attachment attachment = self.get()
+        if fst_unusable:
+            _check(fst_arena_refused(attachment.ptr))
+        return attachment
+
+    def resolve(self, handle):
+        """The Block of a bare handle: `Arena.get`."""
+        if type(handle) is not Handle:
+            raise TypeError(f"get() takes a Handle, not {type(handle).__name__}: Handle(16 bytes)")
+        return self.get().resolve(<Handle>handle)
+
+    @property
+    def closed(self):
+        return self.box[0] is None
+
+    def close(self):
+        """Let go of the attachment and of the groups that are open through it. Never raises."""
+        self.box[0] = None
+        while self.let_go(NULL):
+            pass
+
+
+@cython.final
+@cython.no_gc
+cdef class GroupRef:
+    """One reference of this process to a group: let go by `release()`, when the Link is cut, or
+    with this object.
+    """
+
+    cdef Link link
+    cdef group_node node
+
+    def __init__(self):
+        raise TypeError("a GroupRef is made by Attachment.group_open() or group_take()")
+
+    def __dealloc__(self):
+        if self.link is not None:
+            self.link.let_go(&self.node)
+
+    @property
+    def id(self):
+        return self.node.id
+
+    cdef int hold(self, Link link, Attachment attachment) except -1:
+        self.link = link
+        self.node.entry = fst_group_entry(attachment.ptr, self.node.id)
+        Py_INCREF(attachment)
+        self.node.attachment = <PyObject *>attachment
+        link.add(&self.node)
+        # Cut meanwhile by another thread, which may have missed this one.
+        if link.box[0] is None:
+            link.let_go(&self.node)
+        return 0
+
+    def release(self):
+        """Let go; again is fine."""
+        if self.link is not None:
+            self.link.let_go(&self.node)
