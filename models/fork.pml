@@ -1,4 +1,4 @@
-/* What a forked child inherits (core/arena/fork.c, core/reclaim/bury.c).
+/* What a forked child inherits (core/arena/fork.c, core/process/bury.c, core/teardown/finish.c).
  *
  * One object; the parent has a reference, private or shared with a third process that may drop its own. The parent's
  * forking thread claims a slot for the child through a new lock description, copies the parent's LIVE entry into it, and forks;

@@ -1,5 +1,5 @@
 /* A record that one writes again and again and anybody reads without a lock: a batch's, a burial's, a process slot's, who sent a message
- * (core/reclaim/batch.c, core/reclaim/burial.c, core/crash/process.c, core/refs/inflight.c).
+ * (core/reclaim/batch.c, core/process/burial.c, core/process/slot.c, core/refs/inflight.c).
  *
  * The writer sets the number to 0, writes two fields, and sets the number of the next record. A reader that finds the same number before
  * and after it has read the fields believes them. Stores may arrive in any order but those to the same word, and loads may be made in any

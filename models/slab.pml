@@ -1,7 +1,7 @@
 /* A slab with several objects is given back and becomes another type's, while others allocate from what they remember of it.
  *
  * Code: alloc_large(), take_shared(), swing() (core/arena/object.c); close_words(), reopen_words(), try_close(), carve(), fst_slab_recover()
- * (core/alloc/slab.c); fst_run_release_closed() (core/alloc/run.c); fst_bury_finish() (core/reclaim/bury.c).
+ * (core/alloc/slab.c); fst_run_release_closed() (core/alloc/run.c); fst_finish_burials() (core/teardown/finish.c).
  *
  * One descriptor with two objects, which nobody owns (who owns a slab: ownership.pml). Two workers remember the slab as it was in some life of
  * it, and allocate and drop, privately, OPS times each; a worker that finds the slab in another life remembers that one. A closer closes the words one after the other: all

@@ -210,7 +210,7 @@ over: atomic{ done[ENDER]=1; g=0 }
 #define UNBURIED(p) (dead[p] && !buried[p])
 #define ASKED(i) (obj[i] && (!used[i] || (dead[USER+i] && used[i]==1)))
 #define WORK (head!=NONE || kq || walk || dirty || UNBURIED(0) || UNBURIED(1) || UNBURIED(2) || UNBURIED(6) || ASKED(0) || ASKED(1))
-/* fst_bury_probe(): what the dead had is asked for; and it may have been killed between the end of one thing and that of the next. */
+/* fst_finish_deaths(): what the dead had is asked for; and it may have been killed between the end of one thing and that of the next. */
 #if defined(M_NOWALK)           /* nobody looks at everything after a death */
 #define BURY(p) if :: atomic{ UNBURIED(p) -> buried[p]=1 } :: else fi
 #else

@@ -19,8 +19,8 @@
 
 #include "alloc/active.h"
 #include "arena/attach.h"
-#include "crash/process.h"
 #include "platform/error.h"
+#include "process/slot.h"
 #include "rcu/thread.h"
 #include "reclaim/reaper.h"
 #include "refs/claim.h"

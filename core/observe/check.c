@@ -4,9 +4,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "crash/process.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
+#include "process/slot.h"
 #include "rcu/grace.h"
 #include "rcu/thread.h"
 #include "reclaim/batch.h"

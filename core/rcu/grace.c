@@ -1,9 +1,9 @@
 #include "rcu/grace.h"
 
-#include "crash/process.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "platform/futex.h"
+#include "process/slot.h"
 #include "rcu/thread.h"
 
 #define SPIN_NS  30000ull     /* a short section ends sooner than a sleeper would wake up */

@@ -1,7 +1,7 @@
 /* thread.h - this process's threads: each has a slot in the arena for its read-side sections, and private hints beside it.
  *
  * A thread registers with an arena when it first needs to and is forgotten when it ends. A killed process's slots are freed by the
- * batch that buries it (reclaim/bury.c).
+ * batch that buries it (teardown/finish.c).
  */
 #ifndef FST_RCU_THREAD_H
 #define FST_RCU_THREAD_H

@@ -4,11 +4,10 @@
 #include <string.h>
 
 #include "channel/channel.h"
-#include "crash/process.h"
 #include "platform/error.h"
+#include "process/burial.h"
+#include "process/slot.h"
 #include "rcu/grace.h"
-#include "reclaim/burial.h"
-#include "reclaim/bury.h"
 #include "reclaim/letters.h"
 #include "reclaim/message.h"
 #include "refs/claim.h"
@@ -192,7 +191,7 @@ static int run(struct fst_batch *b)
         sane = fst_file_reachable(a); /* others can ask who is alive, and will */
     if (sane)
         return sane;
-    uint32_t buried = b->options->deaths || b->everything ? fst_bury_probe(a) : 0;
+    uint32_t buried = b->options->deaths || b->everything ? fst_finish_deaths(a) : 0;
     if (b->options->deaths)
         fst_cgroup_probe(a);
     /* Before the splice, which takes what that drops. Who was buried may have been killed before it said when its message expires. */
@@ -226,7 +225,7 @@ static int run(struct fst_batch *b)
         return fst_damage(a); /* maybe not all references were found: nothing is released */
     finish(b);
     fst_letters_finish(b->t, &b->letters, &b->scan, &b->released); /* before the slots of the dead are anybody's again */
-    fst_bury_finish(a, b->t->name); /* slabs that the dead were closing go before their children are looked at */
+    fst_finish_burials(a, b->t->name); /* slabs that the dead were closing go before their children are looked at */
     if (ended && b->ended.walk)
         fst_finish_unreferenced(a);
     if (ended)

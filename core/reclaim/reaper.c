@@ -6,11 +6,11 @@
 
 #include "alloc/run.h"
 #include "alloc/slab.h"
-#include "crash/process.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "platform/futex.h"
 #include "platform/liveness.h"
+#include "process/slot.h"
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
 #include "reclaim/message.h"

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#include "crash/process.h"
 #include "platform/atomics.h"
+#include "process/slot.h"
 #include "refs/inflight.h"
 #include "refs/reftable.h"
 

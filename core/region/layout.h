@@ -541,7 +541,7 @@ static_assert(sizeof(struct fst_process) == 256, "layout");
 #define FST_PROCESS_LEFT     4u /* it is ending in good order: no death when its lock goes */
 #define FST_PROCESS_FORKED   8u /* it was forked, and has not used the arena yet: maybe it goes on to exec */
 
-/* What was reclaimed from a process that died, for people (reclaim/burial.c). Under reaper_lock; read without it: `number` is 0 while the
+/* What was reclaimed from a process that died, for people (process/burial.c). Under reaper_lock; read without it: `number` is 0 while the
  * rest is being filled in.
  * struct fst_burial
  *      0        8            16            24    28    32     36       40           48      56

@@ -7,7 +7,7 @@
 #include "alloc/child.h"
 #include "alloc/registry.h"
 #include "clobber_fields.h"
-#include "crash/process.h"
+#include "process/slot.h"
 #include "rcu/thread.h"
 #include "refs/word.h"
 #include "region/region.h"

@@ -4,9 +4,9 @@
 #include <grp.h>
 #include <pthread.h>
 
-#include "crash/process.h"
 #include "platform/liveness.h"
 #include "platform/memlimit.h"
+#include "process/slot.h"
 #include "region/file.h"
 #include "support.h"
 

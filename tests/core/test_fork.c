@@ -1,8 +1,8 @@
 /* Fork: what a child inherits, with no instant in which nobody owns it. */
 #include <pthread.h>
 
-#include "crash/process.h"
 #include "platform/liveness.h"
+#include "process/slot.h"
 #include "rcu/thread.h"
 #include "refs/reftable.h"
 #include "refs/word.h"

@@ -2,7 +2,7 @@
  * gone. */
 #include <sys/resource.h>
 
-#include "crash/process.h"
+#include "process/slot.h"
 #include "refs/heirs.h"
 #include "support.h"
 

@@ -16,7 +16,7 @@ C_LAYERS = [
     ["include"],
     ["platform"],
     ["region"],
-    ["crash"],
+    ["process"],
     ["rcu"],
     ["refs"],
     ["alloc"],

@@ -1,4 +1,4 @@
-#include "crash/process.h"
+#include "process/slot.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,8 +5,8 @@
  * being filled in: a kill in there leaves a record that readers skip, and the next batch, which finds the slot DEAD without a record,
  * opens another one. A kill between an object's release and its count leaves that object out.
  */
-#ifndef FST_RECLAIM_BURIAL_H
-#define FST_RECLAIM_BURIAL_H
+#ifndef FST_PROCESS_BURIAL_H
+#define FST_PROCESS_BURIAL_H
 
 #include "region/region.h"
 

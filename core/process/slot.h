@@ -1,4 +1,4 @@
-/* process.h - process slots: who is attached.
+/* slot.h - process slots: who is attached.
  *
  * A slot belongs to whoever holds the write lock on its byte (platform/liveness.h). Life of a slot:
  *
@@ -9,8 +9,8 @@
  *   LIVE, JOINING -> DEAD   by a batch that found the byte unlocked
  *   DEAD -> FREE      by a batch, when its entries are gone
  */
-#ifndef FST_CRASH_PROCESS_H
-#define FST_CRASH_PROCESS_H
+#ifndef FST_PROCESS_SLOT_H
+#define FST_PROCESS_SLOT_H
 
 #include "region/region.h"
 

@@ -1,9 +1,9 @@
-#include "reclaim/burial.h"
+#include "process/burial.h"
 
 #include <string.h>
 
-#include "crash/process.h"
 #include "platform/atomics.h"
+#include "process/slot.h"
 
 static struct fst_burial *at(const struct fst_arena *a, uint64_t number)
 {

@@ -1,0 +1,93 @@
+#include "process/bury.h"
+
+#include "platform/atomics.h"
+#include "platform/error.h"
+#include "platform/liveness.h"
+#include "process/burial.h"
+#include "process/slot.h"
+#include "region/file.h"
+
+/* LIVE without its lock becomes DEAD; so does JOINING, which may be a forked child's slot with
+ * entries in it already. */
+static bool probe(struct fst_arena *a, uint32_t slot)
+{
+    struct fst_process *p = fst_process_at(a, slot);
+    uint64_t seen = fst_load_acquire(&p->state);
+    uint32_t state = fst_state(seen);
+    if (state != FST_PROCESS_DEAD) {
+        if (state == FST_PROCESS_FREE || slot == a->slot || fst_file_find(a, FST_LOCK_ALIVE + slot, 1) >= 0)
+            return false;
+        /* The word names its generation: a slot that was given back and claimed again since our
+         * look does not match. */
+        if (!fst_cas64(&p->state, &seen, fst_state_moved(seen, FST_PROCESS_DEAD)))
+            return false;
+        if (state == FST_PROCESS_LIVE && !fst_process_unmissed(p))
+            fst_add64(&a->sb->deaths, 1);
+#ifndef FST_MUTANT_NO_WALK_AFTER_DEATH
+        /* It may have been killed between the end of a slab and that of its child, or of a child
+         * and its group: the batch looks at all of them. */
+        fst_store_relaxed(&a->sb->ended_walk, 1);
+#endif
+    }
+    fst_burial_of(a, slot);
+    return true;
+}
+
+uint32_t fst_bury_probe(struct fst_arena *a)
+{
+    uint32_t dead = 0, top = fst_process_top(a);
+    for (uint32_t slot = 0; slot < top; slot++)
+        dead += probe(a, slot);
+    return dead;
+}
+
+static bool entries_empty(struct fst_arena *a, uint32_t slot)
+{
+    const uint64_t *entries = fst_entries_of(a, slot);
+    uint32_t top = fst_entry_top(a, slot);
+    for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++)
+        if (fst_load_relaxed(&entries[i]))
+            return false;
+    return true;
+}
+
+bool fst_bury_due(struct fst_arena *a, uint32_t slot)
+{
+    uint64_t state = fst_load_acquire(&fst_process_at(a, slot)->state);
+    return fst_state(state) == FST_PROCESS_DEAD && entries_empty(a, slot);
+}
+
+bool fst_bury_close_table(struct fst_arena *a, uint32_t slot)
+{
+    struct fst_process *p = fst_process_at(a, slot);
+    fst_store_release(&p->entry_top, 0);
+    return p->entries_committed > FST_PAGE;
+}
+
+/* The next owner begins with an empty table: give its memory back, all but the first page. */
+static void shrink_entries(struct fst_arena *a, uint32_t slot)
+{
+    struct fst_process *p = fst_process_at(a, slot);
+    uint64_t have = p->entries_committed, keep = FST_PAGE;
+    if (have <= keep)
+        return;
+    if (have > FST_MAX_ENTRIES * sizeof(uint64_t)) {
+        fst_damaged(a, "process slot %u: its reference entries are said to have memory of %s", slot, fst_exact(have));
+        return;
+    }
+    uint64_t offset = a->known.tables[FST_T_ENTRY].offset + (uint64_t)slot * FST_MAX_ENTRIES * sizeof(uint64_t);
+    fst_store_relaxed(&p->entries_committed, keep);
+    fst_file_punch(a, offset + keep, have - keep);
+}
+
+void fst_bury_end(struct fst_arena *a, uint32_t slot, bool unread)
+{
+    struct fst_process *p = fst_process_at(a, slot);
+    if (unread)
+        shrink_entries(a, slot);
+    fst_burial_close(a, slot);
+    /* The burial is written: whoever claims the slot next is not to be named like this one. */
+    fst_store_relaxed(&p->pid, 0);
+    fst_store_relaxed(&p->burial, 0);
+    fst_store_release(&p->state, fst_state_moved(p->state, FST_PROCESS_FREE));
+}
