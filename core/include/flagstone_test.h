@@ -25,6 +25,12 @@ uint64_t fst_section_age(fst_arena *arena, uint32_t turns);
 /* One more reference of this process to the group; FST_CLOSED when it is gone. */
 int fst_group_hold(fst_arena *arena, uint64_t group);
 
+/* Hold a lock that all processes share, as who is stopped inside its section does: "names",
+ * "pages", "slabs" (of the cache's child for the group), "ending" (the cache's), "reaper",
+ * "destroying". Within the thread's patience; the thread calls nothing else until it lets go. */
+int fst_lock_hold(fst_arena *arena, const char *lock, uint64_t cache, uint64_t group, void **held);
+void fst_lock_let_go(fst_arena *arena, void *held);
+
 #ifdef __cplusplus
 }
 #endif

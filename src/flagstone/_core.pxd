@@ -321,3 +321,6 @@ cdef extern from "flagstone_test.h" nogil:
     void fst_fault_arm(uint64_t nth)
     uint64_t fst_fault_passed()
     bint fst_has_fault_points()
+    int fst_lock_hold(fst_arena *arena, const char *lock, uint64_t cache, uint64_t group,
+                      void **held)
+    void fst_lock_let_go(fst_arena *arena, void *held)

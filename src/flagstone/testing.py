@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from flagstone._core import fault_arm, fault_passed, has_fault_points
+from flagstone._core import (
+    fault_arm,
+    fault_passed,
+    has_fault_points,
+    lock_hold,
+    lock_let_go,
+)
 from flagstone.names import FOLDER, PREFIX
 
 if TYPE_CHECKING:
+    from flagstone._core import GroupCache
     from flagstone.arena import Arena
 
 __all__ = [
@@ -18,6 +26,7 @@ __all__ = [
     "fault_arm",
     "fault_passed",
     "has_fault_points",
+    "holding",
     "leftovers",
     "wait_until",
 ]
@@ -32,6 +41,32 @@ def wait_until(condition: Callable[[], bool], timeout: float = 10.0, what: str =
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what or condition}")
         time.sleep(0.002)
+
+
+@contextlib.contextmanager
+def holding(arena: Arena, lock: str, bound: GroupCache | None = None) -> Iterator[None]:
+    """Hold a lock that all processes of the arena share, as one does that is stopped inside its
+    section: `os.kill(os.getpid(), signal.SIGSTOP)` in there shows what a program does beside it.
+
+    The thread does nothing else with the arena until it leaves.
+
+    Args:
+        arena: which one.
+        lock: "names" (of caches and groups), "pages" (which are free), "slabs" (those of `bound`),
+            "ending" (of the cache of `bound`), "reaper" (a batch), "destroying" (synchronously).
+        bound: a cache for a group, where the lock is one of theirs.
+
+    Raises:
+        ValueError: there is no such lock.
+        FlagstoneError: another process has it, and did not give it back within 50 ms.
+    """
+    attachment = arena._link.attachment
+    cache, group = (bound._cache_id, bound._group_id) if bound else (0, 0)
+    held = lock_hold(attachment, lock.encode(), cache, group)
+    try:
+        yield
+    finally:
+        lock_let_go(attachment, held)
 
 
 def assert_sound(arena: Arena) -> None:

@@ -72,3 +72,21 @@ def fault_passed():
 
 def has_fault_points():
     return fst_has_fault_points()
+
+
+def lock_hold(Attachment attachment not None, bytes lock, uint64_t cache, uint64_t group):
+    """Hold a shared lock, for tests of what others do meanwhile; for `lock_let_go`."""
+    cdef void *held = NULL
+    cdef const char *name = PyBytes_AS_STRING(lock)
+    cdef int status
+    with nogil:
+        fst_patience(_SLICE)
+        status = fst_lock_hold(attachment.ptr, name, cache, group, &held)
+        fst_patience_default()
+    _check(status)
+    return <size_t>held
+
+
+def lock_let_go(Attachment attachment not None, size_t held):
+    """Give back what `lock_hold` gave."""
+    fst_lock_let_go(attachment.ptr, <void *>held)
