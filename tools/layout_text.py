@@ -17,7 +17,9 @@ from pathlib import Path
 WHOLE = ["region/layout.h", "region/bits.h", "region/rings.h", "refs/word.h"]
 # Of others, the macros whose names match, and enums.
 MACROS = {
-    "include/flagstone.h": r"FST_(?:NAME_MAX|FORMAT_MAX|CACHE_\w+|GROUP_\w+|CHANNEL_\w+)",
+    "include/flagstone_types.h": r"FST_(?:NAME_MAX|FORMAT_MAX)",
+    "include/flagstone.h": r"FST_(?:CACHE_\w+|GROUP_\w+)",
+    "include/flagstone_channel.h": r"FST_CHANNEL_\w+",
     "region/lock.h": r"FST_LOCK_\w+",
     "platform/liveness.h": r"FST_LOCK_(?:ALIVE|PRESENT)",
     "alloc/revoke.h": r"FST_OWNER_\w+",

@@ -30,7 +30,7 @@ struct fst_channel {
     uint64_t oid_slab;
     uint32_t capacity; /* messages that may wait */
     uint32_t inline_bytes;
-    uint32_t flags; /* FST_CHANNEL_* of flagstone.h */
+    uint32_t flags; /* FST_CHANNEL_* of flagstone_channel.h */
     uint32_t cells; /* a power of two; as many nodes */
     uint64_t group; /* id */
     uint64_t pad[2];

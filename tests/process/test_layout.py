@@ -89,7 +89,7 @@ def test_every_swap_and_every_number_counts(layout_text, copy):
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("include/flagstone.h", "#define FST_NAME_MAX       64 ", "#define FST_NAME_MAX       96 "),
+        ("include/flagstone_types.h", "FST_NAME_MAX       64 ", "FST_NAME_MAX       96 "),
         ("include/flagstone.h", "FST_CACHE_NO_MERGE        2u", "FST_CACHE_NO_MERGE        8u"),
         ("region/lock.h", "#define FST_LOCK_GEN_SHIFT  12", "#define FST_LOCK_GEN_SHIFT  13"),
         ("platform/liveness.h", "(1 << 20))", "(1 << 21))"),

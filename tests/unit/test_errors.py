@@ -87,7 +87,7 @@ def test_system_errors_are_the_ones_of_python():
 
 
 def test_the_table_names_every_status():
-    header = Path(__file__).parents[2] / "core" / "include" / "flagstone.h"
+    header = Path(__file__).parents[2] / "core" / "include" / "flagstone_types.h"
     values = {int(value) for value in re.findall(r"FST_[A-Z_]+ = (-\d+),", header.read_text())}
     assert values == set(errors._EXCEPTIONS)
 

@@ -1,4 +1,4 @@
-"""What a header declares, somebody uses; and what flagstone.h does, somebody but the tests.
+"""What a header declares, somebody uses; and somebody but the tests.
 
 What only tests use is in core/include/flagstone_test.h.
 """

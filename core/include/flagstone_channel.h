@@ -1,0 +1,87 @@
+/* flagstone_channel.h - channels: bounded queues of messages, each for one taker, found by name.
+ * Part of flagstone.h, whose conventions hold here as well.
+ *
+ * A message is some bytes, or an object, or both. No process that is stopped or killed anywhere
+ * holds up another, or loses it a message; what a killed one had taken is lost with it, or, with
+ * acknowledgements, comes again.
+ */
+#ifndef FLAGSTONE_CHANNEL_H
+#define FLAGSTONE_CHANNEL_H
+
+#include "flagstone_types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What was taken and not acknowledged goes back into the queue when its taker dies. */
+#define FST_CHANNEL_ACK 1u
+/* It lives without a process that has it open, until it, its group or its arena ends. */
+#define FST_CHANNEL_LASTING 2u
+
+struct fst_channel_spec {
+    const char *name;      /* NULL: without a name */
+    uint32_t capacity;     /* messages that may wait; 1 to 1,048,576 */
+    uint32_t inline_bytes; /* of a message, at most 4,000 */
+    uint32_t flags;        /* FST_CHANNEL_* */
+    uint64_t group;        /* id: what the memory is charged to */
+};
+
+/* A process's use of a channel. May be used by many threads, and after a fork by the child. */
+typedef struct fst_channel_use fst_channel_use;
+
+/* Open the channel of this name, or create it. FST_MISMATCH: it exists with other parameters
+ * (`group` apart). */
+int fst_channel_open(fst_arena *arena, const struct fst_channel_spec *spec, enum fst_create how, fst_channel_use **out,
+                     bool *created);
+/* Let others open it who have no name: a message that keeps the channel until it is taken. */
+int fst_channel_share(fst_channel_use *use, struct fst_message *out);
+int fst_channel_join(fst_arena *arena, const struct fst_message *message, fst_channel_use **out);
+/* Let go of it; nobody uses it meanwhile. The last process to do so ends it, unless it is
+ * lasting. */
+void fst_channel_leave(fst_channel_use *use);
+uint64_t fst_channel_id(const fst_channel_use *use);
+/* About how many messages wait. */
+uint32_t fst_channel_length(const fst_channel_use *use);
+
+struct fst_letter {
+    const void *bytes;
+    uint32_t nbytes;     /* at most the channel's inline_bytes */
+    uint32_t kind;       /* the user's, given to the taker */
+    struct fst_ref *ref; /* an object of the caller's, NULL: none */
+    /* the caller's reference stays; otherwise it moves, and is the caller's no more when FST_OK
+     * is returned */
+    bool keep;
+};
+/* FST_WAIT: full. FST_END: closed. FST_CLOSED: ended. FST_STALE: the object's group or cache was
+ * destroyed meanwhile, and its reference is gone. */
+int fst_channel_put(fst_channel_use *use, const struct fst_letter *letter);
+
+struct fst_received {
+    uint32_t nbytes, kind;
+    bool has_ref;
+    struct fst_ref ref;
+    uint32_t node; /* for fst_channel_done */
+    uint64_t word;
+};
+/* `bytes` has room for inline_bytes. FST_WAIT: empty. FST_END: closed, and everything was taken.
+ * FST_CLOSED: ended. Messages whose object was destroyed with its group or cache are passed
+ * over. */
+int fst_channel_get(fst_channel_use *use, void *bytes, struct fst_received *out);
+/* With FST_CHANNEL_ACK: the message is done with. FST_STALE: it was before, or it is another
+ * process's. */
+int fst_channel_done(fst_channel_use *use, const struct fst_received *taken);
+
+/* Until a get (taker), or a put, may go on: then true. Some milliseconds at most, whatever the
+ * timeout. May wait. */
+bool fst_channel_wait(fst_channel_use *use, bool taker, uint64_t timeout);
+/* Nothing is put any more; what is there can be taken. Idempotent. */
+int fst_channel_close(fst_channel_use *use);
+/* The channel ends now: its name is free, everybody's put and get fail with FST_CLOSED, what
+ * waits is dropped. */
+int fst_channel_destroy(fst_channel_use *use);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
