@@ -172,8 +172,9 @@ static void *loop(void *argument)
             relieve(t);
             continue;
         }
+        /* Who came and was killed between two looks was never seen as company, and waits to be buried. */
         if (kick == KICK_NONE && !company && !fst_cgroup_any(a) && !pending(a) && !fst_load_relaxed(&a->sb->batch_dirty) &&
-            !fst_message_expiring(a, fst_now())) {
+            !fst_message_expiring(a, fst_now()) && !fst_process_any_dead(a)) {
             idle(t, &i);
             continue;
         }

@@ -127,5 +127,32 @@ static void after_a_fork(void)
     tear_down();
 }
 
-TEST_MAIN(CASE(without_a_thread_slot), CASE(stopped_without_a_thread_slot), CASE(of_a_child_whose_parent_leaves),
-          CASE(after_a_fork))
+static void attach_and_wait(struct peer *parent, void *context)
+{
+    CHECK_EQ('a', peer_hear(parent));
+    fst_arena *other = open_named(context);
+    alloc_bytes(other, 100);
+    peer_say(parent, 'a');
+    peer_hear(parent);
+}
+
+/* Whose whole life lay between two looks of a thread that was alone is buried all the same. */
+static void killed_between_two_looks(void)
+{
+    alarm(PATIENCE);
+    char path[128];
+    snprintf(path, sizeof path, "%s", new_path("between"));
+    struct peer p = peer_start(attach_and_wait, path); /* before, so that no fork wakes the thread */
+    a = open_named(path);
+    fst_arena_watch(a);
+    uint64_t before = released();
+    usleep(200000); /* it has looked, and found nobody: it sleeps for seconds */
+    peer_say(&p, 'a');
+    PEER_WAIT(&p, 'a');
+    peer_kill(&p);
+    wait_for_release(before);
+    tear_down();
+}
+
+TEST_MAIN(CASE(killed_between_two_looks), CASE(without_a_thread_slot), CASE(stopped_without_a_thread_slot),
+          CASE(of_a_child_whose_parent_leaves), CASE(after_a_fork))
