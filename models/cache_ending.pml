@@ -1,7 +1,7 @@
 /* destroy() of a cache looks for users, while others allocate from it.
  *
- * Code: fst_cache_destroy(), unused(), finish() (core/arena/destroy.c); fst_children_suspend(), fst_child_settled()
- * (core/alloc/child.c); fst_cache_lock_ending(), finish_ending(), fst_cache_settle_child() (core/alloc/cache.c); undone(), try_get()
+ * Code: fst_cache_destroy(), unused(), finish() (core/arena/destroy.c); fst_children_suspend(), fst_child_resumed()
+ * (core/alloc/child.c); fst_cache_lock_ending(), finish_ending(), fst_cache_resumed_for() (core/alloc/cache.c); undone(), try_get()
  * (core/arena/object.c).
  *
  * One cache with two children, and a worker for each, which allocates (or resolves: the same to this) and drops. A destroyer takes the
@@ -114,7 +114,7 @@ again:
 #ifdef M_NOWAIT                 /* suspended is taken for ended */
         :: child[me]==ENDING -> assert(ended); break
 #else
-        :: child[me]==ENDING -> LOCK; assert(child[me]!=ENDING); UNLOCK; goto again    /* fst_child_settled() */
+        :: child[me]==ENDING -> LOCK; assert(child[me]!=ENDING); UNLOCK; goto again    /* fst_child_resumed() */
 #endif
         :: child[me]==LIVE
      fi; KILL;

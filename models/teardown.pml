@@ -1,8 +1,8 @@
 /* How groups and caches end: the queue of ended groups, their children, a cache with two names, and a batch that takes so many at a time.
  *
  * Code: fst_registry_queue_group(), fst_registry_queue_cache(), rebuild() (core/alloc/registry.c);
- * fst_cache_unname(), fst_cache_end() (core/alloc/cache.c); fst_end_group() (core/teardown/end.c);
- * fst_queue_take(), fst_queue_group_done(), fst_queue_all_groups_done() (core/teardown/queue.c);
+ * fst_cache_end_name(), fst_cache_end() (core/alloc/cache.c); fst_end_group() (core/teardown/end.c);
+ * fst_queue_splice(), fst_queue_group_done(), fst_queue_all_groups_done() (core/teardown/queue.c);
  * release_cache(), fst_release_group(), fst_release_children(), fst_release_ended()
  * (core/teardown/release.c). Each inline below is called like its function.
  *
@@ -236,7 +236,7 @@ begin:
        dirty=1; started=1 }; DIES(me);
      BURY(0); BURY(1); BURY(2); BURY(6);
      if :: all -> BURY(3); BURY(4) :: else fi;
-     TAKE_LOCK(me); DIES(me);                                              /* fst_queue_take(): one group at a time */
+     TAKE_LOCK(me); DIES(me);                                              /* fst_queue_splice(): one group at a time */
      atomic{ all=all||walk; walk=0; k=kq; kq=0 }; DIES(me);
 #ifndef M_NOFINISH              /* a destroyer that was killed between the body's end and its children's */
      atomic{ if :: all && ks==ENDED -> if :: cs[0]!=FREE -> cs[0]=DESTROYED :: else fi; if :: cs[1]!=FREE -> cs[1]=DESTROYED :: else fi :: else fi };

@@ -1,14 +1,19 @@
 #include "alloc/active.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <string.h>
 
 #include "alloc/registry.h"
 #include "alloc/shape.h"
 #include "platform/error.h"
+#include "platform/futex.h"
+#include "platform/membarrier.h"
 #include "refs/word.h"
 #include "region/lock.h"
 
-#define OWNED_BYTES (1u << 20) /* of one child's slabs that a thread owns */
+#define STUCK_NS    (100 * FST_MS) /* for an allocation under way, whose thread may be stopped */
+#define OWNED_BYTES (1u << 20)     /* of one child's slabs that a thread owns */
 
 static uint64_t no_bits; /* what `bits` of an active without a slab points to: 0 for ever */
 
@@ -158,7 +163,7 @@ static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id)
     struct fst_owned *own = fst_owned_of(t, id);
     uint32_t class = FST_SLAB_ID_CLASS(id);
     if (own->id1 == id + 1)
-        forget(t, own); /* it was taken from us, and is ours again */
+        forget(t, own); /* it was revoked, and is ours again */
     else if (own->id1)
         disown(t, own);
     while (act->owned >= act->most)
@@ -195,7 +200,7 @@ int fst_active_find(struct fst_thread *t, uint64_t child_id, struct fst_active *
         begin(t, act, child_id, state);
     if (use_owned(t, act))
         return FST_OK;
-    while ((id = fst_slab_take_partial(t, child, &held)) != FST_NONE)
+    while ((id = fst_slab_adopt_partial(t, child, &held)) != FST_NONE)
         if (adopt(t, act, id))
             return FST_OK;
         else
@@ -223,4 +228,38 @@ int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active *
     if (rc == FST_OK)
         adopt(t, act, id);
     return rc;
+}
+
+/* Is this slab, given by its id + 1, or 0, one of the cache? */
+static bool of_cache(struct fst_arena *a, uint32_t slab1, uint32_t cache)
+{
+    if (!slab1 || !fst_slab_id_ok(a, slab1 - 1))
+        return false;
+    uint32_t child = fst_load_relaxed(&fst_slab_at(a, slab1 - 1)->child);
+    return fst_is_child(a, child) && fst_load_relaxed(&fst_child_at(a, child)->cache) == cache;
+}
+
+/* Has this process other threads that may allocate? Who registers later sees what has been
+ * suspended. */
+static bool others_allocate(struct fst_arena *a)
+{
+    bool any = false;
+    pthread_mutex_lock(&fst_local_mutex);
+    for (const struct fst_thread *t = a->threads; t; t = t->next_in_arena)
+        any |= t != fst_thread_current && !t->batches;
+    pthread_mutex_unlock(&fst_local_mutex);
+    return any;
+}
+
+void fst_active_await(struct fst_arena *a, uint32_t cache)
+{
+    uint64_t until = fst_now() + STUCK_NS;
+    uint32_t top = fst_thread_top(a), seen;
+    if (others_allocate(a))
+        fst_membarrier_near();
+    for (uint32_t i = 0; i < top; i++) {
+        const struct fst_thread_slot *slot = fst_thread_slot_at(a, i);
+        while (of_cache(a, seen = fst_load_acquire(&slot->allocating), cache) && fst_now() < until)
+            sched_yield();
+    }
 }

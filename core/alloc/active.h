@@ -3,7 +3,7 @@
  * A thread owns up to FST_OWNED_MAX slabs of a child, a MiB at most, and allocates from them with plain stores. A bitmap says which of a
  * slab's objects it believes free. One of them, the *active* one, is allocated from; what the thread itself drops in any of them is free
  * again by setting a bit. When no bit is left, the oldest is let go for another one. The books may be wrong in one way: a slab may have been
- * taken away (alloc/revoke.h), which its owner word tells.
+ * revoked (alloc/revoke.h), which its owner word tells.
  */
 #ifndef FST_ALLOC_ACTIVE_H
 #define FST_ALLOC_ACTIVE_H
@@ -102,5 +102,9 @@ int fst_active_find(struct fst_thread *t, uint64_t child_id, struct fst_active *
 
 /* The same, or a new slab. FST_FULL, FST_LIMIT, FST_CLOSED. Commits memory: never inside a section. */
 int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active **out);
+
+/* Wait until those allocations of this process from the cache are over that may not have seen that
+ * its children were suspended, and so show. */
+void fst_active_await(struct fst_arena *a, uint32_t cache);
 
 #endif

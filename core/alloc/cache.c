@@ -178,7 +178,7 @@ static int make_init(struct fst_thread *t, const struct fst_cache_spec *spec, ui
         return fst_fail(FST_READONLY, "the arena is attached read-only: cache %s cannot be given its %s", spec->name,
                         spec->init ? "initial content" : "type");
     uint32_t pages = (uint32_t)fst_pages_of(init + (uint64_t)bytes ? init + (uint64_t)bytes : 1);
-    int rc = fst_run_take(t->arena, FST_NONE, 0, 0, pages, 0, t->name, slab);
+    int rc = fst_run_reserve(t->arena, FST_NONE, 0, 0, pages, 0, t->name, slab);
     if (rc)
         return rc;
     uint8_t *content = t->arena->data + ((uint64_t)fst_slab_at(t->arena, *slab)->page << FST_PAGE_SHIFT);
@@ -209,12 +209,12 @@ static bool last_name(struct fst_arena *a, uint32_t index)
 struct opening {
     const struct fst_cache_spec *spec;
     uint64_t align;
-    uint32_t init;   /* slab of the initial content and the rest of the format, FST_NONE: not yet, none, or the new cache's */
-    uint32_t locked; /* the body whose lock `ending` we hold, FST_NONE: of none */
-    uint32_t index;  /* found or made, FST_NONE: neither */
-    bool exists;     /* found */
-    uint32_t lock;   /* it has to be replaced, and this body's lock `ending` is needed for it */
-    uint32_t settle; /* a destroy() looks for users of what this one would be merged with */
+    uint32_t init;      /* slab of the initial content and the rest of the format, FST_NONE: not yet, none, or the new cache's */
+    uint32_t locked;    /* the body whose lock `ending` we hold, FST_NONE: of none */
+    uint32_t index;     /* found or made, FST_NONE: neither */
+    bool exists;        /* found */
+    uint32_t lock;      /* it has to be replaced, and this body's lock `ending` is needed for it */
+    uint32_t suspended; /* the body that it would be merged with, and whose users a destroy() looks for */
     uint32_t retired;
     uint64_t retired_state;
 };
@@ -226,7 +226,7 @@ static void retire(struct fst_arena *a, struct opening *o, uint32_t index)
     struct fst_cache *c = fst_cache_at(a, index);
     uint32_t body = fst_state(c->state) == FST_CACHE_ALIAS ? c->merged : index;
     fst_store_relaxed(&c->retired, fst_id(index, c->state));
-    if (fst_cache_unname(a, index))
+    if (fst_cache_end_name(a, index))
         return;
     c = fst_cache_at(a, body);
     fst_store_relaxed(&c->retired, fst_id(body, c->state));
@@ -247,7 +247,7 @@ static int look(struct fst_arena *a, struct opening *o)
     }
     o->exists = found != FST_NONE && !replace;
     o->index = o->exists ? found : FST_NONE;
-    o->lock = o->settle = FST_NONE;
+    o->lock = o->suspended = FST_NONE;
     if (o->exists || fst_is_damaged(a))
         return rc;
     if (replace && last_name(a, found)) {
@@ -256,8 +256,8 @@ static int look(struct fst_arena *a, struct opening *o)
     }
     uint32_t alike = find_alike(a, o->spec, o->align);
     if (alike != FST_NONE && fst_load_relaxed(&fst_cache_at(a, alike)->ending))
-        o->settle = alike;
-    if (o->lock == FST_NONE && o->settle == FST_NONE && (alike != FST_NONE || !needs_slab(o->spec) || o->init != FST_NONE))
+        o->suspended = alike;
+    if (o->lock == FST_NONE && o->suspended == FST_NONE && (alike != FST_NONE || !needs_slab(o->spec) || o->init != FST_NONE))
         o->index = fst_registry_new(a, FST_T_CACHE);
     if (o->index == FST_NONE)
         return FST_OK;
@@ -319,8 +319,8 @@ int fst_cache_find_or_make(struct fst_arena *a, const struct fst_cache_spec *spe
     for (;;) {
         rc = look_with(a, &o, cache);
         *retired = o.retired != FST_NONE;
-        if (rc != FST_HELD && o.settle != FST_NONE && !fst_is_damaged(a)) {
-            if (fst_cache_settle(a, o.settle))
+        if (rc != FST_HELD && o.suspended != FST_NONE && !fst_is_damaged(a)) {
+            if (fst_cache_resumed(a, o.suspended))
                 continue;
             rc = fst_lock_held(a);
         }
@@ -382,7 +382,7 @@ void fst_cache_unlock_ending(struct fst_arena *a, uint32_t body)
     fst_unlock(a, &fst_cache_at(a, body)->ending);
 }
 
-bool fst_cache_settle(struct fst_arena *a, uint32_t body)
+bool fst_cache_resumed(struct fst_arena *a, uint32_t body)
 {
     if (!fst_cache_lock_ending(a, body))
         return false;
@@ -390,7 +390,7 @@ bool fst_cache_settle(struct fst_arena *a, uint32_t body)
     return true;
 }
 
-bool fst_cache_settle_child(struct fst_arena *a, uint32_t child)
+bool fst_cache_resumed_for(struct fst_arena *a, uint32_t child)
 {
     const struct fst_child *c = fst_child_at(a, child);
     uint32_t body = c->cache;
@@ -415,7 +415,7 @@ static void forget_alias(struct fst_arena *a, uint32_t index)
     fst_registry_put(a, FST_T_CACHE, index);
 }
 
-bool fst_cache_unname(struct fst_arena *a, uint32_t index)
+bool fst_cache_end_name(struct fst_arena *a, uint32_t index)
 {
     struct fst_cache *c = fst_cache_at(a, index);
 #ifndef FST_MUTANT_ALIAS_ENDS_BODY

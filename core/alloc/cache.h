@@ -28,17 +28,18 @@ bool fst_cache_retired(struct fst_arena *a, uint64_t id);
 /* The body of a name that is there: false when the id names none, or one that was destroyed. Under names_lock. */
 bool fst_cache_body(struct fst_arena *a, uint64_t id, uint32_t *body);
 
-/* destroy() of a name whose body has others: they are not touched. False: it is the last one. Under names_lock. */
-bool fst_cache_unname(struct fst_arena *a, uint32_t index);
+/* End a name whose body has others: they are not touched. False: it is the last one. Under
+ * names_lock. */
+bool fst_cache_end_name(struct fst_arena *a, uint32_t index);
 
 /* The end of a body with its last name, index, as ENDED or RETIRED: its children are to be moved on after it. Under names_lock. */
 void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body, enum fst_cache_state state);
 
-/* Somebody's destroy() is looking for users of the body: wait until it has decided, and finish what a killed one left. Without locks.
- * False: not in time. */
-bool fst_cache_settle(struct fst_arena *a, uint32_t body) FST_TO_BE_HEEDED;
+/* While somebody's destroy() looks for users of the body: wait until its allocations are resumed, or
+ * it has ended, and finish what a killed destroyer left. Without locks. False: not in time. */
+bool fst_cache_resumed(struct fst_arena *a, uint32_t body) FST_TO_BE_HEEDED;
 /* The same for the cache of a child that is ENDING. */
-bool fst_cache_settle_child(struct fst_arena *a, uint32_t child);
+bool fst_cache_resumed_for(struct fst_arena *a, uint32_t child);
 
 /* Take the body's lock `ending`, before names_lock. False: not in time. */
 bool fst_cache_lock_ending(struct fst_arena *a, uint32_t body) FST_TO_BE_HEEDED;

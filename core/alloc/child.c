@@ -105,7 +105,7 @@ int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child
         if (what == GONE)
             return fst_fail(FST_CLOSED, "the cache has ended: it was destroyed, or another one has its name now; open it again");
         if (what == WAIT) {
-            if (!fst_cache_settle(a, body))
+            if (!fst_cache_resumed(a, body))
                 return fst_lock_held(a);
             continue;
         }
@@ -114,7 +114,7 @@ int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child
     return rc;
 }
 
-uint64_t fst_child_settled(struct fst_arena *a, uint64_t child)
+uint64_t fst_child_resumed(struct fst_arena *a, uint64_t child)
 {
     uint32_t index = (uint32_t)child;
     if (!fst_is_child(a, index))
@@ -122,7 +122,7 @@ uint64_t fst_child_settled(struct fst_arena *a, uint64_t child)
     const struct fst_child *c = fst_child_at(a, index);
     uint64_t state;
     while (fst_state(state = fst_load_acquire(&c->state)) == FST_CHILD_ENDING && !fst_is_damaged(a))
-        if (!fst_cache_settle_child(a, index))
+        if (!fst_cache_resumed_for(a, index))
             break;
     return fst_id_is(child, state) ? state : 0;
 }

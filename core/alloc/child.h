@@ -14,8 +14,9 @@
 
 #include "alloc/registry.h"
 
-/* The state of the child that an id names, once no destroy() is looking for users of its cache; 0 when it is gone; ENDING
- * still: not in time. Without locks. */
-uint64_t fst_child_settled(struct fst_arena *a, uint64_t child);
+/* The state of the child that an id names, once allocations from it are resumed or it has ended: no
+ * destroy() is looking for users of its cache any more. 0 when it is gone; ENDING still: not in
+ * time. Without locks. */
+uint64_t fst_child_resumed(struct fst_arena *a, uint64_t child);
 
 #endif

@@ -376,7 +376,7 @@ static void rebuild(struct fst_arena *a)
     fst_registry_finish_endings(a);
     fst_store_relaxed(&a->sb->ended_head, FST_NONE); /* a batch that looks at everything misses none of them */
     fst_store_relaxed(&a->sb->ended_caches, FST_NONE);
-    fst_store_relaxed(&a->sb->ended_taken, a->sb->ended_groups);
+    fst_store_relaxed(&a->sb->ended_spliced, a->sb->ended_groups);
     fst_store_relaxed(&a->sb->ended_walk, 1);
 }
 

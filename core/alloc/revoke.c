@@ -1,11 +1,7 @@
 #include "alloc/revoke.h"
 
-#include <sched.h>
-
 #include "platform/futex.h"
 #include "platform/membarrier.h"
-
-#define STUCK_NS (100 * FST_MS) /* for an allocation under way, whose thread may be stopped */
 
 static uint32_t slot_of(uint64_t owner)
 {
@@ -23,7 +19,7 @@ bool fst_owner_gone(struct fst_arena *a, uint64_t owner)
     return fst_load_acquire(&s->owner) == 0 || fst_load_relaxed(&s->generation) != (uint32_t)(owner >> 32);
 }
 
-/* So that the barrier that is passed next has a number of at least this. */
+/* The number that the next barrier will reach or exceed. */
 static uint64_t next_barrier(struct fst_arena *a)
 {
     return fst_load_seq_cst(&a->sb->barriers) + 1;
@@ -89,36 +85,4 @@ bool fst_revoke_far(struct fst_revoke *r)
     }
     r->far = number;
     return true;
-}
-
-static bool of_cache(struct fst_arena *a, uint32_t slab1, uint32_t cache)
-{
-    if (!slab1 || !fst_slab_id_ok(a, slab1 - 1))
-        return false;
-    uint32_t child = fst_load_relaxed(&fst_slab_at(a, slab1 - 1)->child);
-    return fst_is_child(a, child) && fst_load_relaxed(&fst_child_at(a, child)->cache) == cache;
-}
-
-/* Has this process threads but ours that may allocate? Who registers later sees what has been suspended. */
-static bool others_allocate(struct fst_arena *a)
-{
-    bool any = false;
-    pthread_mutex_lock(&fst_local_mutex);
-    for (const struct fst_thread *t = a->threads; t; t = t->next_in_arena)
-        any |= t != fst_thread_current && !t->batches;
-    pthread_mutex_unlock(&fst_local_mutex);
-    return any;
-}
-
-void fst_revoke_suspended(struct fst_arena *a, uint32_t cache)
-{
-    uint64_t until = fst_now() + STUCK_NS;
-    uint32_t top = fst_thread_top(a), seen;
-    if (others_allocate(a))
-        fst_membarrier_near();
-    for (uint32_t i = 0; i < top; i++) {
-        const struct fst_thread_slot *slot = fst_thread_slot_at(a, i);
-        while (of_cache(a, seen = fst_load_acquire(&slot->allocating), cache) && fst_now() < until)
-            sched_yield();
-    }
 }

@@ -55,7 +55,4 @@ bool fst_revoke(struct fst_revoke *r, uint32_t slab_id);
 bool fst_revoke_near(struct fst_revoke *r);
 bool fst_revoke_far(struct fst_revoke *r);
 
-/* The cache's children have been suspended: wait until allocations of this process that have not seen it are over, and so show. */
-void fst_revoke_suspended(struct fst_arena *a, uint32_t cache);
-
 #endif

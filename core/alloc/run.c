@@ -104,7 +104,7 @@ static void rebuild(struct fst_arena *a)
             holes += fst_state(s->state) == FST_SLAB_HOLE;
             if (fst_state(s->state) == FST_SLAB_FREE)
                 push_free(a, class, id);
-            else if (!fst_pages_take_at(a, s->page, s->pages))
+            else if (!fst_pages_reserve_at(a, s->page, s->pages))
                 fst_damaged(a, "slab %u: pages %u and %u more are another one's, or nowhere", id, s->page, s->pages);
             else if (fst_state(s->state) != FST_SLAB_HOLE)
                 charge(a, s->child, s->pages);
@@ -130,14 +130,14 @@ void fst_run_unlock(struct fst_arena *a)
     fst_unlock(a, &a->sb->pages_lock);
 }
 
-/* ---- taking and giving back ---- */
+/* ---- reserving and giving back ---- */
 
 #define HOLE_NS (50 * FST_MS) /* how long to wait for pages on their way back to the system: who gives them back may be stopped */
 
 enum attempt { DONE, ENDED, OVER_LIMIT, NO_PAGES, NO_DESCRIPTOR };
 
-static enum attempt try_take(struct fst_arena *a, uint32_t child, uint32_t class, uint32_t pages, uint32_t align_order,
-                             uint64_t owner, uint32_t *slab_id, uint32_t *group)
+static enum attempt try_reserve(struct fst_arena *a, uint32_t child, uint32_t class, uint32_t pages, uint32_t align_order,
+                                uint64_t owner, uint32_t *slab_id, uint32_t *group)
 {
     *group = over_limit(a, group_of(a, child), pages);
     if (*group != FST_NONE) {
@@ -148,7 +148,7 @@ static enum attempt try_take(struct fst_arena *a, uint32_t child, uint32_t class
     uint32_t id = pop_free(a, class);
     if (id == FST_NONE)
         return NO_DESCRIPTOR;
-    uint32_t page = fst_pages_take(a, pages, align_order);
+    uint32_t page = fst_pages_reserve(a, pages, align_order);
     if (page != FST_NONE && (uint64_t)page + pages > a->capacity_pages) {
         fst_damaged(a, "pages %u and %u more are free, and beyond the capacity", page, pages);
         page = FST_NONE;
@@ -178,8 +178,8 @@ static int explain_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
                     fst_exact(pages << FST_PAGE_SHIFT));
 }
 
-int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t class, uint32_t pages, uint32_t align_order,
-                 uint64_t owner, uint32_t *slab_id)
+int fst_run_reserve(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t class, uint32_t pages, uint32_t align_order,
+                    uint64_t owner, uint32_t *slab_id)
 {
     uint32_t extend_to = 0, zones, holes;
     uint64_t began = 0;
@@ -192,7 +192,7 @@ int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint
         zones = fst_zones(a);
         holes = a->sb->holes;
         bool alive = child == FST_NONE || fst_load_relaxed(&fst_child_at(a, child)->state) == child_state;
-        enum attempt got = alive ? try_take(a, child, class, pages, align_order, owner, slab_id, &group) : ENDED;
+        enum attempt got = alive ? try_reserve(a, child, class, pages, align_order, owner, slab_id, &group) : ENDED;
         fst_run_unlock(a);
         if (got == DONE)
             break;
@@ -314,13 +314,13 @@ bool fst_run_set_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
 #define PUNCH_EXTENTS 16u /* at most 4 MiB at a time, so that a run is not missing from the free pages for long */
 
 /* Own the next idle extents through a descriptor in state HOLE, so that a kill leaves them findable. */
-static uint32_t take_hole(struct fst_arena *a, uint64_t *extent, bool idle_only, uint64_t owner, uint32_t *slab_id)
+static uint32_t reserve_hole(struct fst_arena *a, uint64_t *extent, bool idle_only, uint64_t owner, uint32_t *slab_id)
 {
     if (!fst_run_lock(a))
         return 0;
     uint32_t count = 0, id = pop_free(a, 0);
     if (id != FST_NONE) {
-        count = fst_pages_take_idle(a, extent, PUNCH_EXTENTS, idle_only);
+        count = fst_pages_reserve_idle(a, extent, PUNCH_EXTENTS, idle_only);
         if (count) {
             struct fst_slab *s = fst_slab_at(a, id);
             fst_store_relaxed(&s->child, FST_NONE);
@@ -344,7 +344,7 @@ uint64_t fst_run_punch(struct fst_arena *a, bool idle_only, uint64_t owner)
     uint32_t count, id;
     if (fst_table_commit(a, FST_T_SLAB, fst_slab_top(a, 0) + 1))
         return 0;
-    while ((count = take_hole(a, &extent, idle_only, owner, &id)) > 0) {
+    while ((count = reserve_hole(a, &extent, idle_only, owner, &id)) > 0) {
         uint64_t length = (uint64_t)count * FST_EXTENT_PAGES * FST_PAGE;
         /* Unmark first: a kill in between leaves memory that is committed and not marked, and is committed again at no harm. */
         fst_pages_uncommitted(a, extent, count);

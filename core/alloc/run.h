@@ -13,8 +13,8 @@
 /* Take a run for a slab of this class, in state CARVING with this owner, its memory committed and charged to the child's group and all
  * its ancestors (child FST_NONE: to the root group only). FST_FULL, FST_LIMIT. A kill after it leaves a CARVING slab with a dead
  * owner, which the batch that buries the process releases. */
-int fst_run_take(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t class, uint32_t pages, uint32_t align_order,
-                 uint64_t owner, uint32_t *slab_id);
+int fst_run_reserve(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t class, uint32_t pages, uint32_t align_order,
+                    uint64_t owner, uint32_t *slab_id);
 
 /* Give run and descriptor back: -> FREE, if the slab's state word is still this one. The caller has made sure that nobody uses a byte
  * of it. */

@@ -138,7 +138,7 @@ static void reopen_words(struct fst_slab *s, uint32_t class, uint32_t n)
     }
 }
 
-/* Both lists from the slabs' states. A slab without an owner goes to PARTIAL: whoever takes it sees what is free. */
+/* Both lists from the slabs' states. A slab without an owner goes to PARTIAL: whoever adopts it sees what is free. */
 static void rebuild(struct fst_arena *a, uint32_t child)
 {
     struct fst_child *c = fst_child_at(a, child);
@@ -180,7 +180,7 @@ static bool lock_briefly(struct fst_arena *a, uint32_t child)
 }
 
 /* Is this id, read without the lock, still a live slab of the child? Under the child's lock. */
-static bool still_ours(const struct fst_slab *s, uint32_t child)
+static bool still_of_child(const struct fst_slab *s, uint32_t child)
 {
     return fst_state(fst_load_acquire(&s->state)) == FST_SLAB_LIVE && s->child == child;
 }
@@ -439,7 +439,7 @@ int fst_slab_new(struct fst_thread *t, uint32_t child, uint64_t child_state, uin
     struct fst_child *c = fst_child_at(a, child);
     int rc = fst_shape_check(a, child, child_state, pages, objects);
     if (rc == FST_OK)
-        rc = fst_run_take(a, child, child_state, c->slab_class, pages, c->align_order, t->name, id);
+        rc = fst_run_reserve(a, child, child_state, c->slab_class, pages, c->align_order, t->name, id);
     if (rc)
         return rc;
     fst_store_relaxed(&fst_slab_at(a, *id)->asked, asked);
@@ -467,13 +467,13 @@ void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t 
         leave_slab(a, s, owner);
         return;
     }
-    /* Taken away meanwhile, it may be anybody's. What is the owner's is in the life that it knows. */
-    if (still_ours(s, child) && !((s->owner ^ owner) & ~FST_OWNER_REVOKED))
+    /* Revoked meanwhile, it may be anybody's. What is the owner's is in the life that it knows. */
+    if (still_of_child(s, child) && !((s->owner ^ owner) & ~FST_OWNER_REVOKED))
         unown(a, fst_child_at(a, child), id);
     fst_slab_unlock(a, child);
 }
 
-uint32_t fst_slab_take_partial(struct fst_thread *t, uint32_t child, bool *held)
+uint32_t fst_slab_adopt_partial(struct fst_thread *t, uint32_t child, bool *held)
 {
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, child);
@@ -528,7 +528,7 @@ bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_st
 }
 
 /* One pass over what others own of the child, as far as the barriers go that were passed. True: something of it is free now. */
-static bool take_owned(struct fst_revoke *r, uint32_t child, uint64_t child_state)
+static bool revoke_owned(struct fst_revoke *r, uint32_t child, uint64_t child_state)
 {
     struct fst_arena *a = r->a;
     struct fst_child *c = fst_child_at(a, child);
@@ -550,16 +550,16 @@ static bool take_owned(struct fst_revoke *r, uint32_t child, uint64_t child_stat
     return any;
 }
 
-bool fst_slab_take_owned(struct fst_thread *t, uint64_t child_id, uint64_t child_state)
+bool fst_slab_revoke_owned(struct fst_thread *t, uint64_t child_id, uint64_t child_state)
 {
     struct fst_revoke r = {.a = t->arena, .me = t->name};
     uint32_t child = (uint32_t)child_id;
-    if (take_owned(&r, child, child_state) || (r.want_near && fst_revoke_near(&r) && take_owned(&r, child, child_state)))
+    if (revoke_owned(&r, child, child_state) || (r.want_near && fst_revoke_near(&r) && revoke_owned(&r, child, child_state)))
         return true;
     if (t->nest || !fst_may_wait())
         return false; /* nothing waits in a section; who may not wait comes again */
     r.others = true;
-    return take_owned(&r, child, child_state) || (r.want_far && fst_revoke_far(&r) && take_owned(&r, child, child_state));
+    return revoke_owned(&r, child, child_state) || (r.want_far && fst_revoke_far(&r) && revoke_owned(&r, child, child_state));
 }
 
 int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id, uint64_t *slab_state)
@@ -617,7 +617,7 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
         fst_swap32(&a->sb->loose, 1);
         return true;
     }
-    if (still_ours(s, child) && (s->owner == 0 || !live)) {
+    if (still_of_child(s, child) && (s->owner == 0 || !live)) {
         uint32_t used = fst_slab_count(s, FST_SLAB_ID_CLASS(slab_id));
         if (s->list == FST_LIST_FULL && s->owner == 0)
             list_move(a, c, slab_id, FST_LIST_PARTIAL);

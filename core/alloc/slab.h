@@ -23,9 +23,9 @@
 #include "region/lock.h"
 #include "region/region.h"
 
-/* A slab for the calling thread to own, which then allocates from it: one of the child's partial list with a free object, or FST_NONE. *held: the
- * child's lock could not be had in time. */
-uint32_t fst_slab_take_partial(struct fst_thread *t, uint32_t child, bool *held);
+/* Adopt a slab of the child's partial list with a free object, for the calling thread to allocate
+ * from; or FST_NONE. *held: the child's lock could not be had in time. */
+uint32_t fst_slab_adopt_partial(struct fst_thread *t, uint32_t child, bool *held);
 
 /* A new slab of the child, all free: of so many pages and objects, for an object of `asked` bytes or for several (0). `keep`: the thread goes
  * on to own it. *slab_state: its state word while it is this slab; being empty and nobody's, it may go again at any moment.
@@ -33,11 +33,12 @@ uint32_t fst_slab_take_partial(struct fst_thread *t, uint32_t child, bool *held)
 int fst_slab_new(struct fst_thread *t, uint32_t child, uint64_t child_state, uint32_t pages, uint32_t objects, uint64_t asked,
                  bool keep, uint32_t *slab_id, uint64_t *slab_state);
 
-/* `owner` has no use for the slab any more. Nothing, if it was taken away meanwhile. */
+/* `owner` has no use for the slab any more. Nothing, if it was revoked meanwhile. */
 void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t slab_id, uint64_t owner);
 
-/* When no slab is to be had: take from other threads what they own of the child and is not used up. True: activate again. */
-bool fst_slab_take_owned(struct fst_thread *t, uint64_t child_id, uint64_t child_state);
+/* When no slab is to be had: revoke what other threads own of the child and have not used up. True:
+ * activate again. */
+bool fst_slab_revoke_owned(struct fst_thread *t, uint64_t child_id, uint64_t child_state);
 
 /* A free object in a slab that nobody owns (false: none, or the lock could not be had in time): then the child's lock is held, and the object is swung under it. */
 bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t *slab_id, uint32_t *object);

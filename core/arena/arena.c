@@ -156,14 +156,14 @@ static int join(struct fst_arena *a)
         return rc;
     a->lock.mark = FST_LOCK_ALIVE + a->slot;
     if (fst_load_acquire(&a->sb->state) != FST_ARENA_READY) {
-        fst_process_retire(a, a->slot);
+        fst_process_leave(a, a->slot);
         return fst_fail(FST_CLOSED, "the arena is being removed");
     }
     rc = fst_heirs_prepare(a, a->slot, &a->heirs.now);
     if (rc == FST_OK && !fst_description_inherit(&a->heirs.now))
         rc = cannot_map(errno, FST_PAGE);
     if (rc) {
-        fst_process_retire(a, a->slot);
+        fst_process_leave(a, a->slot);
         return rc;
     }
     fst_process_publish(a, a->slot, a->readonly);
@@ -531,7 +531,7 @@ static void detach(struct fst_arena *a)
     forget_threads(a);
     if (all_empty(a) && !fst_letters_owns(a)) {
         fst_store_relaxed(&a->self->entry_top, 0);
-        fst_process_retire(a, a->slot);
+        fst_process_leave(a, a->slot);
     }
     fst_arena_leave(a);
 }

@@ -389,7 +389,7 @@ int fst_channel_put(fst_channel_use *u, const struct fst_letter *l)
     fst_node_free(n);
     fst_ring_wake(&v->ring->putters); /* who found no free node may have slept for it */
     if (rc == FST_BUSY) {
-        fst_child_settled(v->a, fst_load_relaxed(&fst_slab_known(v->a, fst_oid_slab(l->ref->oid))->child));
+        fst_child_resumed(v->a, fst_load_relaxed(&fst_slab_known(v->a, fst_oid_slab(l->ref->oid))->child));
         return fst_verdict(v->a, FST_WAIT);
     }
     if (rc == FST_END)
@@ -416,7 +416,7 @@ static int receive_ref(struct fst_ring_view *v, struct fst_thread *t, uint32_t n
     uint64_t seen = ack ? fst_word_set(word, FST_WORD_SHARED) : fst_load_acquire(word), generation = fst_word_gen(seen);
     /* nobody else knows it, this process neither */
     if (!ack && (seen & FST_WORD_FLAGS) == FST_WORD_ALLOCATED) {
-        entry = fst_refs_take(t);
+        entry = fst_refs_reserve(t);
         if (entry == FST_NONE)
             return FST_FULL;
 #ifndef FST_MUTANT_GET_BEFORE_ENTRY

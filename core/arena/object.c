@@ -118,9 +118,10 @@ static void construct(struct fst_arena *a, uint64_t child, const struct fst_ref 
     memset((uint8_t *)ref->data + bytes, 0, ref->nbytes - bytes);
 }
 
-static int explain_ended(struct fst_arena *a, uint64_t child)
+/* The child did not allocate: FST_OK when it was only suspended, and goes on; else why not. */
+static int child_resumed(struct fst_arena *a, uint64_t child)
 {
-    uint32_t state = fst_state(fst_child_settled(a, child));
+    uint32_t state = fst_state(fst_child_resumed(a, child));
     if (state == FST_CHILD_LIVE)
         return FST_OK;
     if (state == FST_CHILD_ENDING && !fst_is_damaged(a))
@@ -128,13 +129,13 @@ static int explain_ended(struct fst_arena *a, uint64_t child)
     return fst_fail(FST_CLOSED, "the cache or the group has ended");
 }
 
-/* A free object of a slab that nobody owns, because processes have to share it. The swing is made under the child's lock: whoever takes it
- * for itself holds that, too. */
-static enum attempt take_shared(struct fst_thread *t, uint64_t child, uint64_t child_state, uint64_t slack, struct fst_ref *out)
+/* A free object of a slab that nobody owns, because processes have to share it. The swing is made under the child's lock: whoever adopts
+ * the slab holds that, too. */
+static enum attempt alloc_unowned(struct fst_thread *t, uint64_t child, uint64_t child_state, uint64_t slack, struct fst_ref *out)
 {
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, (uint32_t)child);
-    uint32_t id, object, entry = fst_refs_take(t);
+    uint32_t id, object, entry = fst_refs_reserve(t);
     if (entry == FST_NONE)
         return NONE_FREE;
     if (!fst_slab_find_shared(a, (uint32_t)child, child_state, &id, &object)) {
@@ -170,8 +171,8 @@ static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, 
     uint64_t child_state = fst_load_acquire(&fst_child_at(t->arena, (uint32_t)child)->state);
     if (fst_state(child_state) != FST_CHILD_LIVE || !fst_id_is(child, child_state))
         return ENDED;
-    enum attempt got = take_shared(t, child, child_state, slack, out);
-    if (got == NONE_FREE && fst_slab_take_owned(t, child, child_state))
+    enum attempt got = alloc_unowned(t, child, child_state, slack, out);
+    if (got == NONE_FREE && fst_slab_revoke_owned(t, child, child_state))
         got = LOST;
     return got;
 }
@@ -201,11 +202,11 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
                 continue;
             if (got == GOT)
                 return FST_OK;
-            int why = got == ENDED ? explain_ended(t->arena, child) : FST_OK;
+            int why = got == ENDED ? child_resumed(t->arena, child) : FST_OK;
             return fst_verdict(t->arena, why ? why : verdict_on_need(t->arena, t->nest != 0, given_up, rc));
         }
         if (rc == FST_CLOSED) {
-            rc = explain_ended(t->arena, child);
+            rc = child_resumed(t->arena, child);
             if (rc == FST_OK && !fst_is_damaged(t->arena))
                 continue;
             if (rc != FST_HELD && fst_active_is(t, (uint32_t)child)) /* nobody may be able to take its slabs from us */
@@ -234,7 +235,7 @@ static int prepare(struct fst_arena *a, struct fst_thread **t)
     return *t ? FST_OK : fst_thread_refused(a);
 }
 
-static __attribute__((noinline)) int alloc_at_last(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
+static __attribute__((noinline)) int alloc_prepared(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     struct fst_thread *t = NULL;
     int rc = prepare(a, &t);
@@ -242,7 +243,7 @@ static __attribute__((noinline)) int alloc_at_last(struct fst_arena *a, uint64_t
 }
 
 /* Where objects of the child go to other processes. */
-static inline enum attempt alloc_behind_fence(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
+static inline enum attempt alloc_fenced(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     struct fst_thread *t = fst_thread_current;
     struct fst_active *act = fst_active_of(t, (uint32_t)child);
@@ -251,17 +252,17 @@ static inline enum attempt alloc_behind_fence(struct fst_arena *a, uint64_t chil
     return try_active(t, act, slack, true, out);
 }
 
-static __attribute__((noinline)) int alloc_after(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
+static __attribute__((noinline)) int rest_of_alloc(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
-    return alloc_behind_fence(a, child, slack, out) == GOT ? FST_OK : alloc_at_last(a, child, slack, out);
+    return alloc_fenced(a, child, slack, out) == GOT ? FST_OK : alloc_prepared(a, child, slack, out);
 }
 
 /* As alloc_slow, as far as the system is not asked for memory. */
-static __attribute__((noinline)) int alloc_busy(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
+static __attribute__((noinline)) int rest_at_once(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     struct fst_thread *t = fst_thread_current;
     struct fst_active *act;
-    if (alloc_behind_fence(a, child, slack, out) == GOT)
+    if (alloc_fenced(a, child, slack, out) == GOT)
         return FST_OK;
     if (t->arena != a || a->readonly || !fst_is_child(a, (uint32_t)child))
         return FST_BUSY;
@@ -291,19 +292,19 @@ static inline int alloc_object(struct fst_arena *a, uint64_t child, uint64_t sla
 
 int fst_alloc_at_once(fst_arena *a, uint64_t child, struct fst_ref *out)
 {
-    return alloc_object(a, child, 0, out, alloc_busy);
+    return alloc_object(a, child, 0, out, rest_at_once);
 }
 
 int fst_alloc(fst_arena *a, uint64_t child, struct fst_ref *out)
 {
-    return alloc_object(a, child, 0, out, alloc_after);
+    return alloc_object(a, child, 0, out, rest_of_alloc);
 }
 
 int fst_alloc_many(fst_arena *a, uint64_t child, size_t n, struct fst_ref *out, size_t *got)
 {
     size_t i = 0;
     int rc = FST_OK;
-    while (i < n && (rc = alloc_object(a, child, 0, &out[i], alloc_after)) == FST_OK)
+    while (i < n && (rc = alloc_object(a, child, 0, &out[i], rest_of_alloc)) == FST_OK)
         i++;
     *got = i;
     return rc;
@@ -313,7 +314,7 @@ int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, 
 {
     struct fst_arena *a = t->arena;
     for (;;) {
-        uint32_t id, entry = fst_refs_take(t);
+        uint32_t id, entry = fst_refs_reserve(t);
         if (entry == FST_NONE)
             return FST_FULL;
         uint64_t slab_state, child_state = fst_load_acquire(&fst_child_at(a, (uint32_t)child)->state);
@@ -321,7 +322,7 @@ int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, 
         int rc = fst_slab_large(t, child, nbytes, &id, &slab_state);
         if (rc) {
             fst_refs_give(t, entry);
-            if (rc == FST_CLOSED && explain_ended(a, child) == FST_OK && !fst_is_damaged(a))
+            if (rc == FST_CLOSED && child_resumed(a, child) == FST_OK && !fst_is_damaged(a))
                 continue; /* its cache was not destroyed after all */
             if ((rc == FST_FULL || rc == FST_LIMIT) && fst_reuse_at_need(t, nbytes))
                 continue;
@@ -362,7 +363,7 @@ int fst_alloc_bytes(fst_arena *a, uint64_t group, uint64_t nbytes, struct fst_re
         return rc;
     if (nbytes > FST_SIZE_CLASS_MAX)
         return fst_object_alloc_run(t, child, nbytes, out);
-    return alloc_object(a, child, fst_size_class_bytes(fst_size_class_of(nbytes)) - nbytes, out, alloc_after);
+    return alloc_object(a, child, fst_size_class_bytes(fst_size_class_of(nbytes)) - nbytes, out, rest_of_alloc);
 }
 
 /* ---- drop, hold, free ---- */
@@ -632,11 +633,11 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
 }
 
 /* destroy() of the object's cache is looking for users: wait until it has decided. */
-static __attribute__((noinline)) int settle(struct fst_arena *a, uint64_t oid)
+static __attribute__((noinline)) int object_resumed(struct fst_arena *a, uint64_t oid)
 {
     uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child), given_up = fst_lock_given_up();
     if (fst_is_child(a, child))
-        fst_child_settled(a, child);
+        fst_child_resumed(a, child);
     return fst_verdict(a, fst_lock_given_up() == given_up ? FST_OK : fst_lock_held(a));
 }
 
@@ -649,7 +650,7 @@ static int get(fst_arena *a, const struct fst_handle *h, const struct fst_messag
     if (rc == FST_OK)
         rc = fst_verdict(a, FST_OK);
     while (rc == FST_OK && (rc = try_get(t, h, message, out)) == FST_BUSY) {
-        rc = settle(a, fst_handle_oid(h));
+        rc = object_resumed(a, fst_handle_oid(h));
     }
     if (rc == FST_OK)
         fst_reaper_watch(a);

@@ -357,7 +357,7 @@ static void check_queues(struct fst_check *c, size_t before)
         {"free", 0, sb->child_free, FST_T_CHILD, count_free(a, FST_T_CHILD, child_free), child_free, child_next_free, NULL},
         {"free", 0, sb->group_free, FST_T_GROUP, count_free(a, FST_T_GROUP, group_free), group_free, group_next_free, NULL},
         {"ended", 0, sb->ended_caches, FST_T_CACHE, ANY, cache_ended, cache_next_ended, NULL},
-        {"ended", 0, sb->ended_head, FST_T_GROUP, (uint32_t)(sb->ended_groups - sb->ended_taken), group_ended, group_next_ended,
+        {"ended", 0, sb->ended_head, FST_T_GROUP, (uint32_t)(sb->ended_groups - sb->ended_spliced), group_ended, group_next_ended,
          NULL},
     };
     uint32_t last = FST_NONE;

@@ -119,7 +119,7 @@ int fst_arena_get_info(fst_arena *a, struct fst_arena_info *out)
     out->deaths = fst_load_relaxed(&sb->deaths);
     struct fst_batch_info last;
     out->batch_last_ns = fst_batch_list(a, &last, 1) ? last.duration : 0;
-    out->groups_waiting = fst_load_relaxed(&sb->ended_groups) - fst_load_relaxed(&sb->ended_taken);
+    out->groups_waiting = fst_load_relaxed(&sb->ended_groups) - fst_load_relaxed(&sb->ended_spliced);
     out->hold_wall_ns = fst_load_relaxed(&sb->hold_ns[0]);
     out->hold_cpu_ns = fst_load_relaxed(&sb->hold_ns[1]);
     snprintf(out->hold_wall_lock, sizeof out->hold_wall_lock, "%s", lock_name(fst_load_relaxed(&sb->hold_lock[0])));
@@ -163,8 +163,8 @@ void fst_child_count(fst_arena *a, struct fst_child_counts *out)
         out->deactivated += state == FST_CHILD_OFFLINE;
         ended += state == FST_CHILD_ENDED;
     }
-    uint32_t taken = fst_load_relaxed(&a->sb->batch_groups);
-    out->releasing = taken < ended ? taken : ended;
+    uint32_t under_way = fst_load_relaxed(&a->sb->batch_groups);
+    out->releasing = under_way < ended ? under_way : ended;
     out->queued = ended - out->releasing;
 }
 

@@ -19,10 +19,10 @@
 
 const char *fst_memlimit_cgroups = "/sys/fs/cgroup", *fst_memlimit_proc = "/proc";
 
-/* What this thread knows: no lock, which a fork would leave taken. */
+/* What this thread knows: no lock, which a fork would leave in_use. */
 static _Thread_local struct {
     uint64_t looked; /* when; 0: never */
-    uint64_t budget; /* bytes that may be taken without looking again */
+    uint64_t budget; /* bytes that may be in_use without looking again */
     const char *place;
 } known;
 
@@ -110,17 +110,17 @@ static uint64_t reclaimable(const struct kind *k, const char *folder, uint64_t l
     return bytes + swap;
 }
 
-/* Bytes that may be taken more, by the limit of this one folder; UINT64_MAX: it has none. */
+/* Bytes that may be in_use more, by the limit of this one folder; UINT64_MAX: it has none. */
 static uint64_t room_in(const struct kind *k, const char *folder, char *why, size_t size)
 {
     uint64_t limit, usage;
     if (!read_number(folder, k->limit, &limit) || limit >= NO_LIMIT || !read_number(folder, k->usage, &usage))
         return UINT64_MAX;
     uint64_t keep = limit / 32 < LEAST ? LEAST : limit / 32 > MOST ? MOST : limit / 32;
-    uint64_t taken = usage + keep, may_be = limit + reclaimable(k, folder, limit, usage);
+    uint64_t in_use = usage + keep, may_be = limit + reclaimable(k, folder, limit, usage);
     snprintf(why, size, "the memory cgroup %.300s, whose limit of %s has %s in use (what is on a tmpfs counts),", folder,
              fst_size(limit), fst_size(usage));
-    return may_be > taken ? may_be - taken : 0;
+    return may_be > in_use ? may_be - in_use : 0;
 }
 
 /* The path of this process in a hierarchy: "0::/path", or "4:memory:/path". */

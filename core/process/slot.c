@@ -95,7 +95,7 @@ void fst_process_publish(struct fst_arena *a, uint32_t slot, bool readonly)
     fst_store_release(&p->state, fst_state_moved(fst_load_relaxed(&p->state), FST_PROCESS_LIVE));
 }
 
-void fst_process_retire(struct fst_arena *a, uint32_t slot)
+void fst_process_leave(struct fst_arena *a, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(a, slot);
     uint64_t state = fst_load_relaxed(&p->state);

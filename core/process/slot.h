@@ -14,14 +14,14 @@
 
 #include "region/region.h"
 
-/* Claim a slot through lock_fd, state JOINING. FST_FULL when all are taken; FST_CLOSED when the arena is being removed. */
+/* Claim a slot through lock_fd, state JOINING. FST_FULL when all are in use; FST_CLOSED when the arena is being removed. */
 int fst_process_claim(struct fst_arena *a, int lock_fd, uint32_t *slot);
 
 /* Fill it in for this process (or the child about to be forked) and make it LIVE. */
 void fst_process_publish(struct fst_arena *a, uint32_t slot, bool readonly);
 
 /* LIVE -> FREE at detach; the caller then closes its lock description. */
-void fst_process_retire(struct fst_arena *a, uint32_t slot);
+void fst_process_leave(struct fst_arena *a, uint32_t slot);
 
 /* Is this what our own slot says, from attach to detach? */
 bool fst_process_is_own(const struct fst_arena *a, uint64_t state);

@@ -112,10 +112,10 @@ static void splice_process(struct fst_batch *b, uint32_t slot)
     for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
         uint64_t seen = fst_load_acquire(&entries[i]);
         uint32_t is = fst_entry_state(seen);
-        bool take = is == FST_ENTRY_DROPPED || (is == FST_ENTRY_LIVE && state == FST_PROCESS_DEAD && !heirs);
-        if (take && !fst_cas64(&entries[i], &seen, (seen & ~FST_ENTRY_STATE) | FST_ENTRY_TAKEN))
+        bool splice = is == FST_ENTRY_DROPPED || (is == FST_ENTRY_LIVE && state == FST_PROCESS_DEAD && !heirs);
+        if (splice && !fst_cas64(&entries[i], &seen, (seen & ~FST_ENTRY_STATE) | FST_ENTRY_TAKEN))
             continue; /* its owner took it back */
-        if (!take && is != FST_ENTRY_TAKEN)
+        if (!splice && is != FST_ENTRY_TAKEN)
             continue;
         if (b->n_taken < TAKEN_FEW)
             b->taken[b->n_taken] = (struct fst_taken){slot, i};
@@ -168,7 +168,8 @@ static void finish(struct fst_batch *b)
     b->burial = NULL;
 }
 
-/* Ours is among the slots that are looked at, and no bound has changed but upwards. */
+/* Check that this process's slot lies below process_top, so that the splice visits it, and that no
+ * bound has become lower. */
 static int check_before(struct fst_arena *a)
 {
     uint64_t state = fst_load_relaxed(&a->self->state);
@@ -206,7 +207,7 @@ static int run(struct fst_batch *b)
     processes = fst_process_top(a);
     for (uint32_t slot = 0; slot < processes; slot++)
         splice_process(b, slot);
-    bool ended = !b->options->drops_only && fst_queue_take(a, b->everything, &b->ended);
+    bool ended = !b->options->drops_only && fst_queue_splice(a, b->everything, &b->ended);
     fst_store_relaxed(&a->sb->batch_groups, ended ? b->ended.n_groups : 0);
     if (ended)
         b->condemned += fst_words_condemn(a, &b->ended, &b->scan);

@@ -106,7 +106,7 @@ static bool pending(struct fst_arena *a)
 /* How many groups wait for a batch. */
 static uint32_t waiting(struct fst_arena *a)
 {
-    return fst_load_relaxed(&a->sb->ended_groups) - fst_load_relaxed(&a->sb->ended_taken);
+    return fst_load_relaxed(&a->sb->ended_groups) - fst_load_relaxed(&a->sb->ended_spliced);
 }
 
 /* Entries that a batch looks at: as many as this process has, or found when it last ran one. */

@@ -149,7 +149,7 @@ int fst_barrier_wait(fst_arena *a, uint64_t cookie, uint64_t timeout)
     /* A batch takes so many groups and no more, and one that it found without references is ended by it, and released by the next: go on
      * until all that are queued by now were taken. */
     uint32_t queued = fst_load_acquire(&a->sb->ended_groups);
-    while (rc == FST_OK && (int32_t)(queued - fst_load_acquire(&a->sb->ended_taken)) > 0 &&
+    while (rc == FST_OK && (int32_t)(queued - fst_load_acquire(&a->sb->ended_spliced)) > 0 &&
            fst_load_acquire(&a->sb->ended_head) != FST_NONE)
         rc = fst_batch_wait(t, fst_batch_begun(a), &options);
     if (more)

@@ -258,7 +258,7 @@ int fst_refs_get(struct fst_arena *a, struct fst_thread *t, uint64_t oid, uint64
     struct fst_refs *r = a->refs;
     uint64_t live = fst_entry(oid, generation, FST_ENTRY_LIVE);
     /* Before the mutex, which this may need. FST_NONE does no harm if we have the object already. */
-    uint32_t fresh = fst_refs_take(t);
+    uint32_t fresh = fst_refs_reserve(t);
     pthread_mutex_lock(&r->mutex);
     bool found = get_own(a, oid, live, entry);
     if (!found && fresh != FST_NONE) {

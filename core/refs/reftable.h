@@ -78,7 +78,7 @@ void fst_refs_flush(struct fst_thread *t);
 void fst_refs_spill(struct fst_thread *t);
 
 /* An entry index that is free, for writing LIVE into; FST_NONE: none to be had (the reason is the last error). */
-static inline uint32_t fst_refs_take(struct fst_thread *t)
+static inline uint32_t fst_refs_reserve(struct fst_thread *t)
 {
     if (__builtin_expect(t->entry_count == 0, 0) && fst_refs_refill(t) != FST_OK)
         return FST_NONE;

@@ -178,13 +178,13 @@ struct fst_superblock {
     uint32_t waiters;       /* how many wait for memory: a drop that sees one asks for a batch at once */
     uint32_t
         ended_head; /* groups that wait for a batch, first come first, linked by next_ended; FST_NONE: none. Derived, as all these, */
-    uint32_t ended_tail;   /* under names_lock */
-    uint32_t ended_groups; /* how many groups have been queued so far; the difference to the next are waiting */
-    uint32_t ended_taken;  /* how many of them batches have taken */
-    uint32_t ended_caches; /* first cache that waits for a batch, linked by next_ended; FST_NONE: none */
-    uint32_t ended_walk;   /* 1: the lists may miss some (somebody was killed): look at all groups and caches */
-    uint32_t ended_slabs;  /* enum fst_ended_slabs */
-    uint32_t batch_groups; /* taken by the running batch */
+    uint32_t ended_tail;    /* under names_lock */
+    uint32_t ended_groups;  /* how many groups have been queued so far; the difference to the next are waiting */
+    uint32_t ended_spliced; /* how many of them batches have spliced */
+    uint32_t ended_caches;  /* first cache that waits for a batch, linked by next_ended; FST_NONE: none */
+    uint32_t ended_walk;    /* 1: the lists may miss some (somebody was killed): look at all groups and caches */
+    uint32_t ended_slabs;   /* enum fst_ended_slabs */
+    uint32_t batch_groups;  /* taken by the running batch */
     uint32_t
         loose; /* 1: slabs were left as a dead process leaves them, because a lock was held: the next batch looks at all. A hint */
     uint64_t batch_started;                /* ns since boot, 0 while none runs */

@@ -102,7 +102,7 @@ static uint32_t find_zone(struct fst_arena *a, uint32_t class, uint32_t from)
     return FST_NONE;
 }
 
-static uint32_t take_small(struct fst_arena *a, uint64_t pages, uint32_t order)
+static uint32_t reserve_small(struct fst_arena *a, uint64_t pages, uint32_t order)
 {
     for (uint32_t class = order; class <= WHOLE; class ++) {
         uint32_t zone = find_zone(a, class, 0);
@@ -159,7 +159,7 @@ static uint64_t find_whole(struct fst_arena *a, uint64_t count, uint64_t align)
     return UINT64_MAX;
 }
 
-static uint32_t take_large(struct fst_arena *a, uint64_t pages, uint32_t align_order)
+static uint32_t reserve_large(struct fst_arena *a, uint64_t pages, uint32_t align_order)
 {
     uint64_t align = align_order > 6 ? 1ull << (align_order - 6) : 1;
     uint64_t count = (pages + FST_EXTENT_PAGES - 1) / FST_EXTENT_PAGES;
@@ -178,12 +178,12 @@ static uint32_t take_large(struct fst_arena *a, uint64_t pages, uint32_t align_o
     return (uint32_t)(first * FST_EXTENT_PAGES);
 }
 
-uint32_t fst_pages_take(struct fst_arena *a, uint64_t pages, uint32_t align_order)
+uint32_t fst_pages_reserve(struct fst_arena *a, uint64_t pages, uint32_t align_order)
 {
     uint32_t order = order_of(pages);
     if (order < align_order)
         order = align_order;
-    uint32_t page = order <= WHOLE ? take_small(a, pages, order) : take_large(a, pages, align_order);
+    uint32_t page = order <= WHOLE ? reserve_small(a, pages, order) : reserve_large(a, pages, align_order);
     if (page != FST_NONE)
         fst_store_relaxed(&a->sb->used_pages, a->sb->used_pages + pages);
     return page;
@@ -197,7 +197,7 @@ static uint64_t run_mask(uint64_t page, uint64_t pages, uint64_t extent)
     return low_bits(to) & ~low_bits(from);
 }
 
-bool fst_pages_take_at(struct fst_arena *a, uint64_t page, uint64_t pages)
+bool fst_pages_reserve_at(struct fst_arena *a, uint64_t page, uint64_t pages)
 {
     uint64_t end = page + pages;
     if (!pages || end > a->capacity_pages || end > (uint64_t)fst_zones(a) * FST_ZONE_PAGES)
@@ -353,7 +353,7 @@ int fst_pages_commit(struct fst_arena *a, uint64_t page, uint64_t pages)
     return error ? fst_fail_errno(FST_OS, error, "cannot commit %s", fst_size(pages << FST_PAGE_SHIFT)) : FST_OK;
 }
 
-uint32_t fst_pages_take_idle(struct fst_arena *a, uint64_t *from, uint32_t max, bool idle_only)
+uint32_t fst_pages_reserve_idle(struct fst_arena *a, uint64_t *from, uint32_t max, bool idle_only)
 {
     uint64_t end = (uint64_t)fst_zones(a) * FST_ZONE_EXTENTS;
     for (uint64_t e = *from; e < end; e++) {
@@ -369,7 +369,7 @@ uint32_t fst_pages_take_idle(struct fst_arena *a, uint64_t *from, uint32_t max, 
         }
         if (count) {
             *from = e;
-            fst_pages_take_at(a, e * FST_EXTENT_PAGES, (uint64_t)count * FST_EXTENT_PAGES);
+            fst_pages_reserve_at(a, e * FST_EXTENT_PAGES, (uint64_t)count * FST_EXTENT_PAGES);
             return count;
         }
     }

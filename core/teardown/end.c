@@ -138,7 +138,7 @@ enum fst_end_cache fst_end_name(struct fst_arena *a, uint64_t cache, uint32_t *b
         return FST_END_HELD;
     if (fst_cache_body(a, cache, body) && fst_cache_find(a, cache, &index)) {
         memcpy(name, fst_cache_at(a, index)->name, FST_NAME_MAX);
-        what = fst_cache_unname(a, index) ? FST_END_NAME : FST_END_LAST;
+        what = fst_cache_end_name(a, index) ? FST_END_NAME : FST_END_LAST;
     } else if (fst_cache_retired(a, cache)) {
         what = FST_END_RETIRED;
         *body = (uint32_t)cache;
@@ -169,7 +169,7 @@ static enum fst_end_cache end_last(struct fst_arena *a, uint64_t cache, uint32_t
     if (!fst_registry_lock(a))
         return FST_END_HELD;
     if (fst_cache_body(a, cache, &now) && now == body && fst_cache_find(a, cache, &index)) {
-        what = fst_cache_unname(a, index) ? FST_END_NAME : FST_END_LAST;
+        what = fst_cache_end_name(a, index) ? FST_END_NAME : FST_END_LAST;
         if (what == FST_END_LAST)
             fst_cache_end(a, index, body, FST_CACHE_ENDED);
         *ended = fst_cache_at(a, body)->state;

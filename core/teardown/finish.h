@@ -3,7 +3,7 @@
  *   killed after a group was destroyed, before those below it were, or after a cache had ended,
  *   before its children had                        groups and children that do not know yet:
  *                                                  fst_registry_finish_endings
- *   while destroy() looked for users of a cache    children ENDING: fst_cache_settle, or the same
+ *   while destroy() looked for users of a cache    children ENDING: fst_cache_resumed, or the same
  *   before what had ended was queued               a batch that looks at everything
  *   in a batch, after a group's word was freed     a group LIVE that nobody refers to:
  *                                                  fst_finish_unreferenced

@@ -6,7 +6,7 @@
 
 #define LOT 256u /* groups looked at in one section of the lock */
 
-/* ---- taking ---- */
+/* ---- splicing ---- */
 
 /* Write down the group's children, if there is room for all. Under names_lock. */
 static bool note_children(struct fst_arena *a, uint32_t group, struct fst_ended *e)
@@ -22,7 +22,7 @@ static bool note_children(struct fst_arena *a, uint32_t group, struct fst_ended 
     return true;
 }
 
-/* Take the group that has waited longest off the queue. Under names_lock. */
+/* Unlink the group that has waited longest from the queue. Under names_lock. */
 static uint32_t pop_group(struct fst_arena *a)
 {
     struct fst_superblock *sb = a->sb;
@@ -33,13 +33,13 @@ static uint32_t pop_group(struct fst_arena *a)
         return FST_NONE;
     }
     fst_store_relaxed(&sb->ended_head, g->next_ended);
-    fst_store_relaxed(&sb->ended_taken, sb->ended_taken + 1);
+    fst_store_relaxed(&sb->ended_spliced, sb->ended_spliced + 1);
     fst_store_relaxed(&g->next_ended, FST_NONE);
     return index;
 }
 
-/* True: there may be more to take. Under names_lock. */
-static bool take_group(struct fst_arena *a, struct fst_ended *e)
+/* True: there may be more to splice. Under names_lock. */
+static bool splice_group(struct fst_arena *a, struct fst_ended *e)
 {
     uint32_t index = a->sb->ended_head;
     if (index == FST_NONE || e->n_groups == FST_ENDED_GROUPS)
@@ -56,7 +56,7 @@ static bool take_group(struct fst_arena *a, struct fst_ended *e)
     return !e->many;
 }
 
-bool fst_queue_take(struct fst_arena *a, bool all, struct fst_ended *e)
+bool fst_queue_splice(struct fst_arena *a, bool all, struct fst_ended *e)
 {
     struct fst_superblock *sb = a->sb;
     e->caches = FST_NONE;
@@ -76,7 +76,7 @@ bool fst_queue_take(struct fst_arena *a, bool all, struct fst_ended *e)
     bool more;
     do {
         uint32_t n = 0;
-        while ((more = take_group(a, e)) && ++n < LOT) {
+        while ((more = splice_group(a, e)) && ++n < LOT) {
         }
         fst_registry_unlock(a);
     } while (more && fst_registry_lock(a)); /* or the rest is the next batch's */

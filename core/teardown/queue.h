@@ -2,12 +2,12 @@
  * children whose slabs became empty late.
  *
  * Whoever ends a group or a cache links it (fst_registry_queue_group, fst_registry_queue_cache); a
- * batch takes a bounded number of groups off the queue, the longest waiting first, and leaves the
- * rest to the next one: what they free appears early, however many there are. Their children are
- * written down when they are taken, so that visiting them needs no lock; one that was released
- * meanwhile, and may have become another group's, is looked at for nothing.
+ * batch splices a bounded number of groups from the queue, the longest waiting first, and leaves
+ * the rest to the next one: what they free appears early, however many there are. Their children
+ * are written down when they are spliced, so that visiting them needs no lock; one that was
+ * released meanwhile, and may have become another group's, is looked at for nothing.
  *
- * The queue is derived: the descriptors' states say the same. Losing what was taken, or the whole
+ * The queue is derived: the descriptors' states say the same. Losing what was spliced, or the whole
  * queue, loses nothing, because `ended_walk` makes a batch look at every descriptor there is.
  * models/teardown.pml.
  */
@@ -21,29 +21,29 @@
 #define FST_ENDED_GROUPS   8192u
 #define FST_ENDED_CHILDREN 16384u
 
-/* What a batch has taken. */
+/* What a batch has spliced. */
 struct fst_ended {
     uint32_t caches; /* linked by next_ended */
     bool slabs;      /* some ended child has an empty slab that only a batch can give back */
     bool walk;       /* look at everything: somebody was killed, and the queues may miss some */
-    bool many;       /* the one group that was taken has more children than fit below */
+    bool many;       /* the one group that was spliced has more children than fit below */
     uint32_t n_groups, n_children;
     uint32_t groups[FST_ENDED_GROUPS];
     uint32_t children[FST_ENDED_CHILDREN]; /* of the groups */
 };
 
-/* Take from the queues into *ended. `all`: the last batch was broken off. False: nothing is
+/* Splice the queues into *ended. `all`: the last batch was broken off. False: nothing is
  * there. */
-bool fst_queue_take(struct fst_arena *a, bool all, struct fst_ended *ended);
+bool fst_queue_splice(struct fst_arena *a, bool all, struct fst_ended *ended);
 
-/* The batch is through with a group that it took: true when it ended further meanwhile and is
+/* The batch is through with a group that it spliced: true when it ended further meanwhile and is
  * queued again, for the next one. With all groups, or all caches: what was queued since stays
  * queued. Under names_lock. */
 bool fst_queue_group_done(struct fst_arena *a, uint32_t group);
 void fst_queue_all_groups_done(struct fst_arena *a);
 void fst_queue_all_caches_done(struct fst_arena *a);
 
-/* ---- visiting what was taken ---- */
+/* ---- visiting what was spliced ---- */
 
 /* Each of these is begun as {.a = a, .ended = ended}. Without locks. */
 struct fst_ended_children {

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "alloc/active.h"
 #include "alloc/children.h"
-#include "alloc/revoke.h"
 #include "channel/channel.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
@@ -116,7 +116,7 @@ int fst_users_look(struct fst_arena *a, uint32_t body, const char *name)
         return FST_HELD;
 #endif
     fst_full_fence();
-    fst_revoke_suspended(a, body);
+    fst_active_await(a, body);
     uint32_t given_up = fst_lock_given_up();
     struct fst_users u = fst_users_count(a, body);
     if (fst_lock_given_up() != given_up)

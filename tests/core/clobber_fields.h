@@ -135,7 +135,7 @@ static const struct field fields[] = {
     SB(ended_head, 4, DERIVED),
     SB(ended_tail, 4, DERIVED),
     SB(ended_groups, 4, DERIVED),
-    SB(ended_taken, 4, DERIVED),
+    SB(ended_spliced, 4, DERIVED),
     SB(ended_caches, 4, DERIVED),
     SB(ended_walk, 4, HINT),
     SB(ended_slabs, 4, HINT),

@@ -699,7 +699,7 @@ static void die_with_everything(void)
     resolve_held();
     uint32_t id;
     uint64_t owner = fst_thread_get(a)->name;
-    fst_run_take(a, (uint32_t)pool, fst_child_at(a, (uint32_t)pool)->state, 0, 3, 0, owner, &id);
+    fst_run_reserve(a, (uint32_t)pool, fst_child_at(a, (uint32_t)pool)->state, 0, 3, 0, owner, &id);
     fst_read_lock(a);
 }
 

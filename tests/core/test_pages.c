@@ -86,7 +86,7 @@ static void remember(struct model *m, uint64_t page, uint64_t pages)
 
 static void take(struct model *m, uint64_t pages, uint32_t align_order)
 {
-    uint32_t page = fst_pages_take(m->a, pages, align_order);
+    uint32_t page = fst_pages_reserve(m->a, pages, align_order);
     if (page == FST_NONE) {
         if (fits(m, pages, align_order))
             TEST_FAIL("%llu pages aligned to 2^%u fit, and were refused", (unsigned long long)pages, align_order);
@@ -105,7 +105,7 @@ static void take_at(struct model *m)
     uint64_t page = next_random(&m->random) % usable_pages(m), pages = 1 + next_random(&m->random) % 200;
     if (page + pages > usable_pages(m))
         pages = usable_pages(m) - page;
-    bool expected = is_free(m, page, pages), got = fst_pages_take_at(m->a, page, pages);
+    bool expected = is_free(m, page, pages), got = fst_pages_reserve_at(m->a, page, pages);
     CHECK_EQ(expected, got);
     if (got)
         remember(m, page, pages);
@@ -145,7 +145,7 @@ static void rebuild(struct model *m)
     fst_pages_reset(m->a);
     CHECK_EQ(0, m->a->sb->used_pages);
     for (size_t i = 0; i < m->runs; i++)
-        CHECK(fst_pages_take_at(m->a, m->run[i].page, m->run[i].pages));
+        CHECK(fst_pages_reserve_at(m->a, m->run[i].page, m->run[i].pages));
     compare(m);
 }
 
