@@ -15,11 +15,14 @@ from flagstone._core import Attachment, Block, Format, GroupCache, Handle, Link
 from flagstone.attach import Locator, attach, closed, locate
 from flagstone.cache import (
     Cache,
+    CacheParts,
     aalloc,
     alloc_many,
     alloc_slowly,
     cache_of,
     format_of,
+    load_cache,
+    parts_of,
     repr_bound,
 )
 from flagstone.errors import FlagstoneError
@@ -94,23 +97,24 @@ def _reduce(block: Block) -> tuple[Any, ...]:
     """The pickle of a Block whose arena is anonymous, or whose dtype and shape travel with it."""
     attachment, form = block._parts
     locator = locate(attachment)
-    what: tuple[Any, Any, str] = (None, None, "C")
+    what: tuple[Any, ...] = ()
     if form is not None and form.travels:
         what = (descr_of(form.dtype), form.shape, form.order)
     message = block._share()
-    return _load, (locator, message, *what, attachment.ticket(message))
+    return _load, (attachment.ticket(message), locator, message, *what)
 
 
 def _load(
+    ticket: None = None,
     locator: Locator | None = None,
     message: bytes = b"",
     descr: Any = None,
     shape: tuple[int, ...] | None = None,
     order: str = "C",
-    ticket: Any = None,
 ) -> Block | None:
     """Unpickle: attaches by itself, and takes the reference that is in flight. The ticket is for
-    who pickles, and is nothing here: this, called without arguments.
+    who pickles, and is nothing here: this, called without arguments. It comes first, so that the
+    pickler has come to it whatever fails.
     """
     if locator is None:
         return None
@@ -122,22 +126,25 @@ def _load(
 
 
 def _reduce_bound(bound: GroupCache) -> tuple[Any, ...]:
-    attachment, cache = bound._attachment, bound.cache
+    # Whatever can fail comes before the message is in flight.
+    attachment = bound._attachment
+    parts = parts_of(bound.cache)
     if bound._group_id == attachment.root_group:
-        return _load_bound, (cache,)
+        return _load_bound, (None, parts)
+    locator = locate(attachment)
     message = attachment.group_share(bound._group_id)
-    return _load_bound, (cache, locate(attachment), message, attachment.ticket(message))
+    return _load_bound, (attachment.ticket(message), parts, locator, message)
 
 
 def _load_bound(
-    cache: Cache,
+    ticket: None,
+    parts: CacheParts,
     locator: Locator | None = None,
     message: bytes | None = None,
-    ticket: Any = None,
 ) -> GroupCache:
-    if locator is None or message is None:
-        return cache.bind()
-    return cache.bind(load_group(locator, message))
+    # The message first: it has to be taken whatever has become of the cache.
+    group = None if locator is None or message is None else load_group(None, locator, message)
+    return load_cache(*parts).bind(group)
 
 
 def _deepcopy(block: Block) -> Block:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 
@@ -46,6 +46,10 @@ _MAX_INIT = 2**32 - 1
 _ENDED = 3
 _NAMELESS = 5
 _RETIRED = 6
+CacheParts: TypeAlias = (
+    "tuple[Locator, int, str, tuple[int, int, int, str], bytes | Literal[False] | None]"
+)
+"""What the pickle of a cache has."""
 _TRAVELS = 64 << 10
 """Bytes of initial content that go into a pickle."""
 
@@ -251,10 +255,12 @@ class Cache:
         return Closed(f"cache {self._name!r} was destroyed")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        description = format_text(self._format)
-        parameters = (self._size, self._align, self._flags, description)
+        return load_cache, self._parts()
+
+    def _parts(self) -> CacheParts:
+        parameters = (self._size, self._align, self._flags, format_text(self._format))
         locator = locate(self._link.attachment)
-        return _load, (locator, self._id, self._name, parameters, self._init)
+        return locator, self._id, self._name, parameters, self._init
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cache):
@@ -370,7 +376,7 @@ def _what(size: int, form: Format | None) -> str:
     return f"arrays of {form.dtype} {form.shape}{order}, {exact_size(size)}"
 
 
-def _load(
+def load_cache(
     locator: Locator,
     ident: int,
     name: str,
@@ -411,6 +417,17 @@ def cache_of(link: Link, ident: int) -> Cache:
             info = attachment.cache_look(info["merged_into"])
             break
     return Cache(link, info["id"], info, _remember(attachment, info))
+
+
+def parts_of(cache: Cache) -> CacheParts:
+    """The arguments of `load_cache` that give this cache to another process.
+
+    Raises:
+        Closed: it was destroyed.
+    """
+    if cache._link.attachment.cache_look(cache._id)["state"] == _ENDED:
+        raise cache._gone()
+    return cache._parts()
 
 
 def caches_of(link: Link) -> list[Cache]:

@@ -228,7 +228,10 @@ class Channel(ChannelBase):
         self.leave()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load_channel, (locate(self._attachment()), self._share(), self._name)
+        attachment = self._attachment()
+        locator = locate(attachment)
+        message = self._share()
+        return _load_channel, (attachment.ticket(message), locator, message, self._name)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Channel):
@@ -314,7 +317,7 @@ def channels_of(attachment: Attachment) -> list[ChannelInfo]:
     return found
 
 
-def _load_channel(locator: Locator, message: bytes, name: str | None) -> Channel:
+def _load_channel(ticket: None, locator: Locator, message: bytes, name: str | None) -> Channel:
     """Unpickle: takes the reference in flight."""
     channel = _made(name)
     channel._join(Link(attach(locator)), message)

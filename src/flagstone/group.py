@@ -183,8 +183,9 @@ class Group(Binder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         attachment = self._link.attachment
+        locator = locate(attachment)
         message = attachment.group_share(self._id)
-        return load_group, (locate(attachment), message, attachment.ticket(message))
+        return load_group, (attachment.ticket(message), locator, message)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Group):
@@ -307,7 +308,7 @@ def groups_of(link: Link, parent: int | None = None) -> list[Group]:
     return found
 
 
-def load_group(locator: Locator, message: bytes, ticket: Any = None) -> Group:
+def load_group(ticket: None, locator: Locator, message: bytes) -> Group:
     """Unpickle: takes the reference in flight."""
     attachment = attach(locator)
     link = Link(attachment)

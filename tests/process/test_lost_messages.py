@@ -204,6 +204,20 @@ def send_and_fail(block, stream):
     raise KeyError(pickle.dumps(block))
 
 
+class Sender:
+    """Its pickler goes with it."""
+
+    def __init__(self, stream):
+        self.pickler = pickle.Pickler(stream)
+
+    def send(self, value):
+        self.pickler.dump(value)
+        return self
+
+    def fail(self):
+        raise KeyError("not because of the pickle")
+
+
 class TestPicklesThatRaise:
     """What a pickle had shared before it failed is taken back: nobody has that pickle."""
 
@@ -211,13 +225,17 @@ class TestPicklesThatRaise:
         cache = arena.cache("point", shape=3, dtype="f4")
         with arena.group("job") as job:
             bound = cache.bind(job)
-            for shared in (arena.put(np.arange(5)), cache.alloc(), arena.put(b"x")[:1], job, bound):
+            channel = arena.channel("c", capacity=4)
+            one, part = arena.put(np.arange(5)), arena.put(b"x")[:1]
+            for shared in (one, part, cache.alloc(), job, bound, channel):
                 for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
                     for bad in (threading.Lock(), lambda: 0):
                         with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
                             pickle.dumps([shared, {"deep": shared}, bad], protocol)
                         assert arena.in_flight() == []
-            del shared, bound
+            del shared, bound, one, part
+            channel.leave()
+            del channel
         assert_all_given_back(arena)
 
     def test_by_every_way_to_send(self, arena):
@@ -258,3 +276,62 @@ class TestPicklesThatRaise:
         assert pickle.loads(message).array.tolist() == expected
         assert pickle.loads(stream.getvalue()).array.tolist() == expected
         assert arena.in_flight() == []
+
+    def test_a_pickler_that_ends_while_something_else_fails(self, arena):
+        """What it wrote may have been read, or be on its way."""
+        block = arena.put(np.arange(5))
+        stream = io.BytesIO()
+        ways = (
+            lambda: Sender(stream).send(block).fail(),
+            lambda: [Sender(stream).send(block), Sender(stream).send([block]).fail()],
+            lambda: len((Sender(stream).send(block), 1 // 0)),
+            lambda: next(one for one in [Sender(stream).send(block)] if one.fail()),
+        )
+        for way in ways:
+            arena.drop_in_flight()
+            stream.seek(0)
+            stream.truncate()
+            with pytest.raises((KeyError, ZeroDivisionError)) as error:
+                way()
+            del error
+            gc.collect()
+            sent = len(arena.in_flight())
+            assert sent > 0
+            stream.seek(0)
+            for left in reversed(range(sent)):
+                pickle.load(stream)
+                assert len(arena.in_flight()) == left
+
+    def test_made_by_hand(self, arena):
+        """Who calls __reduce__ may have sent what it returned."""
+        block = arena.put(np.arange(5))
+        with pytest.raises(ZeroDivisionError):
+            len((block.__reduce__(), 1 // 0))
+        assert len(arena.in_flight()) == 1
+        arena.drop_in_flight()
+
+    @pytest.mark.parametrize("released", [False, True])
+    def test_what_cannot_be_loaded_is_not_sent(self, arena, released):
+        cache = arena.cache("point", shape=3, dtype="f4", init=np.zeros(3, "f4"))
+        with arena.group("job") as job:
+            bound = cache.bind(job), cache.bind()
+            keeps = None if released else arena.group("keeps")
+            cache.destroy()
+            if released:
+                arena.barrier()
+            for one in bound:
+                with pytest.raises(flagstone.Closed, match=r"cache.*(destroyed|gone)"):
+                    pickle.dumps(one)
+            assert arena.in_flight() == []
+            del keeps
+
+    def test_a_cache_that_ends_on_the_way(self, arena):
+        """The group's reference that came with it is taken all the same."""
+        cache = arena.cache("point", shape=3, dtype="f4", merge=False)
+        cache.alloc()
+        with arena.group("job") as job:
+            message = pickle.dumps(arena.caches[0].bind(job))
+            cache.destroy()
+            with pytest.raises(flagstone.Closed, match="destroyed"):
+                pickle.loads(message)
+            assert arena.in_flight() == []

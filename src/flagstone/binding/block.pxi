@@ -383,7 +383,7 @@ def reduce_block(Block block not None):
     if locator is None:
         return _hooks.reduce(block)
     message = block._share()
-    return _load, (locator, message, None, None, "C", (<Attachment>block._attachment).ticket(message))
+    return _load, ((<Attachment>block._attachment).ticket(message), locator, message)
 
 
 # Blocks and views end in functions of our own, put before what Cython makes: a `__dealloc__` would

@@ -85,7 +85,10 @@ cdef class ChannelBase:
     def _share(self):
         cdef fst_message message
         self.usable()
-        _check(fst_channel_share(self.use, &message))
+        cdef int status = fst_channel_share(self.use, &message)
+        if status == FST_FULL:
+            return _hooks.once_more(self.attachment, _error(status), self._share)
+        _check(status)
         return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
 
     def _info(self):
