@@ -8,6 +8,10 @@
  * Everything is found by paths below /sys/fs/cgroup and /proc. Where these are not mounted, or no
  * descriptor is free, there is no check. Takes some ten microseconds for each limit, and is asked
  * again when a sixteenth of the room was used, or after 50 ms.
+ *
+ * The first version is tried against the kernel (tests/process/test_memory_limit.py), and the
+ * second too where a kernel gives its memory controller; elsewhere only against files that look
+ * like it (tests/core/test_memlimit.c).
  */
 #ifndef FST_PLATFORM_MEMLIMIT_H
 #define FST_PLATFORM_MEMLIMIT_H

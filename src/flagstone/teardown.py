@@ -25,10 +25,12 @@ class Teardown:
     ignore it.
 
     It is done when a batch has released the descriptor: the memory is given back and no code of the
-    library will touch it again. A live Block (or view, or message in flight) of it keeps it from
-    being done; Cache, GroupCache and Group objects, here or in other processes, keep nothing. Safe
-    to use from any thread; not picklable. After the arena is closed here, `done` is only what was
-    last seen.
+    library will touch it again. A group's waits for the live Blocks and views of its objects, in
+    any process; messages in flight and what lies in channels ended with the group, and a pickle
+    made later of what is left holds nothing. A cache is destroyed only while nobody uses an object
+    of it, so its ticket waits for readers and a batch alone. Cache, GroupCache and Group objects,
+    here or in other processes, keep nothing. Safe to use from any thread; not picklable. After the
+    arena is closed here, `done` is only what was last seen.
     """
 
     __slots__ = ("__weakref__", "_batch", "_bytes", "_id", "_kind", "_link", "_name")

@@ -45,6 +45,10 @@ def hold(name, nbytes, *path):
     kept["block"] = kept["arena"].alloc(nbytes, group=group)
 
 
+def pickle_it():
+    return pickle.dumps(kept["block"])
+
+
 def let_go():
     kept.pop("block")
 
@@ -165,6 +169,41 @@ class TestHandles:
             stop.set()
             for thread in threads:
                 thread.join()
+
+
+class TestMessages:
+    """What is on its way keeps no ticket."""
+
+    def test_of_a_group(self, arena, worker):
+        group = arena.group("job")
+        channel = arena.channel("c", capacity=4)
+        worker(hold, arena.name, 5000, "job")
+        message = pickle.dumps(arena.alloc(5000, group=group))
+        handle = pickle.dumps(group)
+        channel.put(arena.alloc(5000, group=group))
+        ticket = group.destroy()
+        later = worker(pickle_it)
+        arena.barrier()
+        assert not ticket.done
+        assert arena.in_flight() == []
+        worker(let_go)
+        assert ticket.wait(PATIENCE)
+        for one in (message, handle, later):
+            with pytest.raises((flagstone.StaleHandle, flagstone.Closed)):
+                pickle.loads(one)
+        assert channel.empty()
+
+    def test_of_a_cache(self, arena):
+        cache = arena.cache("typed", size=3000, merge=False)
+        channel = arena.channel("c", capacity=4)
+        message = pickle.dumps(cache.alloc())
+        with pytest.raises(flagstone.CacheBusy, match="1 in flight"):
+            cache.destroy()
+        channel.put(pickle.loads(message))
+        with pytest.raises(flagstone.CacheBusy, match="1 in flight"):
+            cache.destroy()
+        channel.get()
+        assert cache.destroy().wait(PATIENCE)
 
 
 class TestTimeouts:
