@@ -20,6 +20,7 @@ PARTS = (
     "resolve",
     "batch",
     "handover",
+    "share",
     "teardown",
     "memory",
     "fork",

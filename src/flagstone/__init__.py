@@ -37,6 +37,7 @@ from flagstone.errors import (
 )
 from flagstone.group import Group
 from flagstone.part import Part, block_of
+from flagstone.sharing import ShareStats, Sharing, share
 from flagstone.snapshot import (
     ArenaSnapshot,
     Batch,
@@ -100,6 +101,8 @@ __all__ = [
     "ProcessInfo",
     "ReadOnly",
     "Sender",
+    "ShareStats",
+    "Sharing",
     "StaleHandle",
     "Teardown",
     "WeakBlock",
@@ -107,5 +110,6 @@ __all__ = [
     "arenas",
     "block_of",
     "open",
+    "share",
     "unlink",
 ]

@@ -16,7 +16,7 @@ from flagstone._core import Attachment, Block, View
 from flagstone.attach import known
 from flagstone.format import descr_of
 
-__all__ = ["Part", "block_of", "item", "make_part"]
+__all__ = ["Part", "base_of", "block_of", "bytes_of", "item", "make_part"]
 
 
 class Part(np.ndarray[Any, np.dtype[Any]]):
@@ -78,7 +78,7 @@ def _plain(value: Any) -> Any:
     return value.view(np.ndarray) if isinstance(value, Part) else value
 
 
-def _bytes_of(block: Block) -> np.ndarray[Any, np.dtype[Any]]:
+def bytes_of(block: Block) -> np.ndarray[Any, np.dtype[Any]]:
     """All bytes of a Block, in the order in which they lie there."""
     array = block.array
     if not array.nbytes:
@@ -91,7 +91,7 @@ def _load(
 ) -> Part:
     """Unpickle. NumPy refuses what would reach beyond the Block: `ValueError`."""
     dtype = np.lib.format.descr_to_dtype(descr)
-    return np.ndarray(shape, dtype, _bytes_of(block), offset, strides).view(Part)
+    return np.ndarray(shape, dtype, bytes_of(block), offset, strides).view(Part)
 
 
 def make_part(block: Block, index: Any) -> Part:
@@ -116,10 +116,10 @@ def item(block: Block, index: Any) -> Any:
 
 
 def _views(array: np.ndarray[Any, np.dtype[Any]]) -> bool:
-    return _base_of(array) is not None
+    return base_of(array) is not None
 
 
-def _base_of(value: Any) -> Block | None:
+def base_of(value: Any) -> Block | None:
     """The Block that a chain of arrays and memoryviews ends at."""
     while True:
         if isinstance(value, Block):
@@ -150,7 +150,7 @@ def block_of(array: Any) -> tuple[Block, int]:
         LookupError: it lies in none that this process uses; a copy, for example.
         TypeError: it has no memory that could be looked up.
     """
-    block = _base_of(array)
+    block = base_of(array)
     address = _address_of(array)
     if block is not None:
         return block, address - block._address

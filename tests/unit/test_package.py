@@ -21,6 +21,7 @@ PUBLIC = {
     *("Channel", "ChannelInfo", "Delivery"),
     *("ChannelClosed", "ChannelEmpty", "ChannelFull", "ChannelMismatch"),
     *("Part", "Sender", "WeakBlock", "block_of"),
+    *("ShareStats", "Sharing", "share"),
     *("InFlight", "Finding", "Holder", "FlagstoneError"),
     *("ArenaFull", "GroupLimitExceeded", "CacheBusy", "CacheMismatch", "GroupMismatch"),
     *("ReadOnly", "Closed", "StaleHandle", "LayoutMismatch", "ArenaCorrupted"),

@@ -43,6 +43,7 @@ PYTHON_LAYERS = [
     ["block"],
     ["channel"],
     ["arena"],
+    ["sharing"],
     ["__init__"],
     ["testing", "demo"],
     ["cli"],
