@@ -415,6 +415,61 @@ static void post_and_group(void)
     post_group();
 }
 
+/* A group whose messages expire at once, with an object; the survivor has it open. */
+static void open_expiring(void)
+{
+    struct fst_group_spec spec = {
+        .name = named("expiring"), .parent = root, .limit = FST_NO_LIMIT, .messages_expire = 1, .set_messages_expire = true};
+    bool created;
+    MUST(fst_group_open(a, &spec, &w->group, &created));
+    child_of_group();
+}
+
+/* Three of its messages, two of objects that live by them alone. */
+static void post_expiring(void)
+{
+    for (int i = 0; i < 2; i++) {
+        alloc_charged();
+        share_ref();
+        drop_ref();
+    }
+    share_group();
+}
+
+static void open_and_post_expiring(void)
+{
+    open_expiring();
+    post_expiring();
+}
+
+static void expire_messages(void)
+{
+    fst_inflight_expire(a);
+}
+
+static bool in_flight_of(uint64_t group)
+{
+    struct fst_inflight_info info[16];
+    size_t n = fst_inflight_list(a, info, 16);
+    for (size_t i = 0; i < n && i < 16; i++)
+        if (info[i].group == group)
+            return true;
+    return false;
+}
+
+/* Batches alone, of a survivor that knows of nothing, bring it about: and once. */
+static void everything_expires(void)
+{
+    struct fst_group_info info;
+    do
+        MUST(fst_barrier(a, FST_FOREVER));
+    while (in_flight_of(w->group)); /* else the alarm */
+    MUST(fst_barrier(a, FST_FOREVER));
+    MUST(fst_group_get_info(a, w->group, &info));
+    CHECK_EQ(0, info.usage);
+    unref_group();
+}
+
 /* Empty slabs of a cache and free extents of the arena. */
 static void leave_room(void)
 {
@@ -859,6 +914,11 @@ HELPER const struct operation operations[] = {
     {"group share", NULL, open_group, share_group, NULL, false},
     {"group take", post_group, NULL, take_group, NULL, false},
     {"in-flight drop", post_and_group, NULL, drop_messages, NULL, false},
+    {"messages expire", open_and_post_expiring, NULL, expire_messages, everything_expires, false},
+    {"messages expire in a batch", open_and_post_expiring, NULL, barrier, everything_expires, false},
+    {"messages expire, quiet survivor", open_and_post_expiring, NULL, expire_messages, everything_expires, true},
+    {"send what expires", open_expiring, NULL, post_expiring, everything_expires, false},
+    {"send what expires, quiet survivor", open_expiring, NULL, post_expiring, everything_expires, true},
     {"cache shrink", NULL, leave_room, shrink_cache, NULL, false},
     {"cache shrink, typesafe", NULL, use_typed, shrink_typed, NULL, false},
     {"arena shrink", NULL, leave_room, shrink_arena, NULL, false},
