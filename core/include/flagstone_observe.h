@@ -182,6 +182,11 @@ struct fst_child_counts {
 };
 void fst_child_count(fst_arena *arena, struct fst_child_counts *out);
 
+/* Does a thread of this process, the one that runs batches maybe, wait for a lock that another
+ * process still has? Then fst_last_error() has a sentence about it. For people: two threads that
+ * begin to wait at once may be mistaken for each other. */
+bool fst_held_up(fst_arena *arena);
+
 /* Whose read-side section has been open for longest, in grace periods, of those that somebody
  * has begun to wait for. False: nobody's. */
 bool fst_section_in_the_way(fst_arena *arena, int32_t *pid, uint32_t *tid);

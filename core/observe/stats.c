@@ -79,11 +79,11 @@ static void batch_info(const struct fst_arena *a, struct fst_arena_info *out)
 {
     uint32_t slot = fst_lock_owner(fst_load_relaxed(&a->sb->reaper_lock));
     uint64_t began = fst_load_relaxed(&a->sb->batch_started);
-    if (slot >= fst_process_top(a) || !began)
+    if (slot >= fst_process_top(a))
         return;
     uint64_t now = fst_now();
     out->batch_pid = (uint64_t)fst_process_at(a, slot)->pid;
-    out->batch_ns = now > began ? now - began : 0;
+    out->batch_ns = began && now > began ? now - began : 0; /* it has only just begun, or is about to end */
 }
 
 static const char *lock_name(uint32_t offset)

@@ -353,7 +353,9 @@ int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch
         if (waited >= options->timeout) {
             if (held)
                 fst_lock_held(t->arena);
-            return held ? FST_TIMEOUT : fst_fail(FST_TIMEOUT, "the batch was not over in time");
+            else if (!fst_held_up(t->arena)) /* a batch of another thread of this process may be */
+                fst_fail(FST_TIMEOUT, "the batch was not over in time");
+            return FST_TIMEOUT;
         }
         left.timeout = options->timeout - waited;
         int rc = fst_batch_run(t, &left);

@@ -108,14 +108,39 @@ static const char *name_of(const struct fst_arena *a, const uint32_t *lock)
     return offset >= t->offset && offset < t->offset + t->count * t->size ? "slabs of a cache" : "end of a cache";
 }
 
+/* Is it another process's lock that a thread of this process waits for? */
+static bool stuck(const struct fst_arena *a, const uint32_t **lock, uint32_t *word)
+{
+    *lock = fst_load_relaxed(&a->stuck_at);
+    *word = fst_load_relaxed(&a->stuck_word);
+    return *lock && fst_lock_owner(*word) != a->slot && !((fst_load_relaxed(*lock) ^ *word) & ~FST_LOCK_WAITERS);
+}
+
+static int held(struct fst_arena *a, const uint32_t *lock, uint32_t word)
+{
+    const char *name = name_of(a, lock);
+    if (fst_lock_owner(word) == a->slot && !stuck(a, &lock, &word))
+        return fst_fail(FST_HELD, "the lock of the %s is held by another thread of this process", name);
+    /* Or that thread waits, too. */
+    uint32_t slot = fst_lock_owner(word);
+    const struct fst_process *p = slot < fst_process_top(a) ? fst_process_at(a, slot) : NULL;
+    return fst_fail(FST_HELD, "the lock of the %s is held by process %d (%.15s), which may be stopped: let it go on, or kill it",
+                    name_of(a, lock), p ? p->pid : 0, p ? p->command : "");
+}
+
 int fst_lock_held(struct fst_arena *a)
 {
-    uint32_t slot = fst_lock_owner(gave_up.word);
-    const struct fst_process *p = slot < fst_process_top(a) ? fst_process_at(a, slot) : NULL;
-    if (slot == a->slot)
-        return fst_fail(FST_HELD, "the lock of the %s is held by another thread of this process", name_of(a, gave_up.lock));
-    return fst_fail(FST_HELD, "the lock of the %s is held by process %d (%.15s), which may be stopped: let it go on, or kill it",
-                    name_of(a, gave_up.lock), p ? p->pid : 0, p ? p->command : "");
+    return held(a, gave_up.lock, gave_up.word);
+}
+
+bool fst_held_up(struct fst_arena *a)
+{
+    const uint32_t *lock;
+    uint32_t word;
+    bool is = stuck(a, &lock, &word);
+    if (is)
+        held(a, lock, word);
+    return is;
 }
 
 int fst_would_wait(const char *what)
@@ -246,8 +271,12 @@ static enum fst_try lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine
             seen |= FST_LOCK_WAITERS;
         }
         fst_futex_wait(lock, seen, most < PATIENCE ? most : PATIENCE);
-        if (fst_load_relaxed(lock) == seen && owner_dead(a, seen) && take_over(a, lock, seen))
-            return FST_TRY_TAKEN_OVER;
+        if (fst_load_relaxed(lock) == seen) {
+            if (owner_dead(a, seen) && take_over(a, lock, seen))
+                return FST_TRY_TAKEN_OVER;
+            fst_own_store_relaxed(&a->stuck_at, lock);
+            fst_own_store_relaxed(&a->stuck_word, seen);
+        }
         /* The waiters bit stays: it costs a wake-up that nobody needs. */
         if (wait_over(began, most) && (seen = fst_load_relaxed(lock)) != 0)
             return give_up(lock, seen);

@@ -60,6 +60,9 @@ struct fst_arena {
     uint32_t *counts;  /* beside each: see refs/reftable.h */
     struct fst_reaper *reaper;
     struct fst_batch *batch;
+    /* for people: where a thread of this process last waited in vain, and behind whom */
+    const uint32_t *stuck_at;
+    uint32_t stuck_word;
     uint32_t references;    /* of the process to this attachment */
     struct fst_arena *next; /* list of attachments */
     uint64_t device, inode; /* identity of the file */

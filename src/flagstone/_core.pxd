@@ -250,6 +250,7 @@ cdef extern from "flagstone.h" nogil:
         uint64_t references, bytes, ended_ns
 
     size_t fst_keeper_list(fst_arena *arena, fst_keeper *out, size_t max)
+    fst_bool fst_held_up(fst_arena *arena)
     fst_bool fst_section_in_the_way(fst_arena *arena, int32_t *pid, uint32_t *tid)
     size_t fst_cache_keepers(fst_arena *arena, uint64_t cache, fst_keeper *out, size_t max)
     void fst_lock_sample(uint32_t every)

@@ -103,7 +103,7 @@ def allocate(
             continue
         collected = False
         if not reclaimed:
-            tell_of_waiting(attachment)
+            tell_of_waiting(attachment, now - started)
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise _explained(attachment, error, group, _waited(wait), garbage.in_vain(began))
@@ -137,7 +137,7 @@ async def aallocate(
             raise _core.last_error(got)
         remaining = deadline - time.monotonic()
         step = functools.partial(
-            _step, attachment, attempt, group, _patience(wait, deadline), remaining
+            _step, attachment, attempt, group, _patience(wait, deadline), began, remaining
         )
         got, error = await get_running_loop().run_in_executor(None, step)
         if error is None:
@@ -159,6 +159,7 @@ def _step(
     attempt: Callable[[int], _Got | int],
     group: int,
     patience: int,
+    began: float,
     remaining: float,
 ) -> tuple[_Got | int, Exception | None]:
     """In a thread of an executor: what was allocated, or a status and its exception."""
@@ -167,7 +168,7 @@ def _step(
         reclaimed = attachment.reclaim(group, _RECLAIM) == 0
         tell(attachment)
         if not reclaimed:
-            tell_of_waiting(attachment)
+            tell_of_waiting(attachment, time.monotonic() - began)
         got = attempt(patience)
     if not isinstance(got, int):
         return got, None
@@ -257,7 +258,10 @@ def _explained(
     attachment: Attachment, error: Exception, group: int, why: str, collected: str
 ) -> Exception:
     attachment.note_failed(group)
-    parts = (str(error), why, collected, attachment.describe_usage())
+    behind = attachment.held_up  # a batch, maybe
+    if behind is None or behind in str(error):
+        behind = ""
+    parts = (str(error), why, collected, behind, attachment.describe_usage())
     sentence = "; ".join(part for part in parts if part)
     if isinstance(error, GroupLimitExceeded):
         name, limit, usage = _tightest(attachment, group)

@@ -70,10 +70,13 @@ def tell(attachment: Attachment) -> None:
         )
 
 
-def tell_of_waiting(attachment: Attachment) -> None:
-    """Warn of whom the memory waits for, from a call that waits for it."""
+def tell_of_waiting(attachment: Attachment, seconds: float = 0.0) -> None:
+    """Warn of whom the memory waits for, from a call that has been waiting for it so long."""
+    held_up = attachment.held_up
     info = attachment.info()
-    if info["stalled_pid"]:
+    if held_up is not None:
+        tell_of_lock(attachment, held_up, seconds)
+    elif info["stalled_pid"]:
         who = (info["stalled_pid"], info["stalled_tid"])
         if _due(attachment, who):
             _warn(
@@ -83,13 +86,15 @@ def tell_of_waiting(attachment: Attachment) -> None:
                 *who,
                 info["stalled_ns"] / 1e9,
             )
-    elif info["batch_ns"] / 1e9 > LONG and _due(attachment, (info["batch_pid"],)):
-        _warn(
-            "%s: memory waits for a batch that process %d has run for %.1f s: is it stopped?",
-            _name(attachment),
-            info["batch_pid"],
-            info["batch_ns"] / 1e9,
-        )
+    elif info["batch_pid"]:
+        seconds = max(seconds, info["batch_ns"] / 1e9)
+        if seconds > LONG and _due(attachment, (info["batch_pid"],)):
+            _warn(
+                "%s: memory waits for a batch that process %d has run for %.1f s: is it stopped?",
+                _name(attachment),
+                info["batch_pid"],
+                seconds,
+            )
 
 
 def tell_of_lock(attachment: Attachment, why: str, seconds: float) -> None:

@@ -70,8 +70,9 @@ def _in_slices(
         if step(to_nanoseconds(min(SLICE, remaining))):
             tell(attachment)
             return
-        if time.monotonic() - began > LONG:
-            tell_of_waiting(attachment)
+        waited = time.monotonic() - began
+        if waited > LONG:
+            tell_of_waiting(attachment, waited)
         if not remaining:
             why = last_error(TIMEOUT).args[-1]
             raise TimeoutError(f"{what}: not done in {timeout} s: {why}{_behind(attachment, why)}")
@@ -81,7 +82,7 @@ def _behind(attachment: Attachment, known: str) -> str:
     """Which reader it is, or whose batch, where it is another thread's batch that is waited for."""
     reader = attachment.section_in_the_way
     batch = attachment.info()["batch_pid"]
-    if "thread" in known:
+    if "thread" in known or "process" in known:
         return ""
     if reader is not None:
         return f", waiting for a read-side section of process {reader[0]} thread {reader[1]}"

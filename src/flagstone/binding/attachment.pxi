@@ -606,6 +606,11 @@ cdef class Attachment:
         return [keepers[i] for i in range(count)]
 
     @property
+    def held_up(self):
+        """Whose lock a thread of this process waits for, as a sentence, or None."""
+        return _text(fst_last_error()) if fst_held_up(self.ptr) else None
+
+    @property
     def section_in_the_way(self):
         """Process and thread whose section is what a grace period waits for, or None."""
         cdef int32_t pid = 0

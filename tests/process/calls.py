@@ -1,0 +1,424 @@
+"""Every public way into the package, and how a test calls it: made from the classes themselves, so
+that one which comes later is either a property, which is read, or has an entry, or is missed.
+"""
+
+import asyncio
+import dataclasses
+import functools
+import inspect
+import operator
+import os
+import pickle
+import re
+import signal
+
+import numpy as np
+
+import flagstone
+
+LARGE = 300_000  # bytes: pages of its own
+SIZE = 5000  # of an object in a cache: few lie in a slab
+
+# Said by Python, NumPy's or Cython's machinery, not by the package.
+_NOT_OURS = {
+    "__annotations__",
+    "__class_getitem__",
+    "__dict__",
+    "__doc__",
+    "__final__",
+    "__init__",
+    "__module__",
+    "__new__",
+    "__orig_bases__",
+    "__pyx_vtable__",
+    "__reduce_cython__",
+    "__setstate__",
+    "__setstate_cython__",
+    "__slots__",
+    "__static_attributes__",
+    "__firstlineno__",
+    "__weakref__",
+}
+
+
+def public_classes():
+    """Those with methods of their own: neither exceptions nor plain facts."""
+    for name in flagstone.__all__:
+        value = getattr(flagstone, name)
+        if not inspect.isclass(value) or issubclass(value, BaseException):
+            continue
+        if not dataclasses.is_dataclass(value) and not issubclass(value, tuple):
+            yield value
+
+
+def public_names():
+    """ "Class.method" of each, "Class.property" and "Class.property=", and the functions."""
+    found = []
+    for value in map(functools.partial(getattr, flagstone), flagstone.__all__):
+        if inspect.isroutine(value):
+            found.append(value.__name__)
+    for cls in public_classes():
+        for part in cls.__mro__:
+            if not part.__module__.startswith("flagstone"):
+                continue
+            for name, value in vars(part).items():
+                if name in _NOT_OURS or (name.startswith("_") and not name.startswith("__")):
+                    continue
+                found.append(f"{cls.__name__}.{name}")
+                if isinstance(value, property) and value.fset is not None:
+                    found.append(f"{cls.__name__}.{name}=")
+    return sorted(set(found))
+
+
+def is_read(key):
+    """Whether it is a property, or the like, that is only read."""
+    cls, _, name = key.partition(".")
+    value = inspect.getattr_static(getattr(flagstone, cls), name, None) if name else None
+    return value is not None and not callable(value) and not isinstance(value, staticmethod)
+
+
+def time_of(key):
+    """The argument by which the call is told how long it may wait, or None."""
+    cls, _, name = key.partition(".")
+    call = getattr(flagstone, cls)
+    call = getattr(call, name, None) if name else call
+    try:
+        names = list(inspect.signature(call).parameters)
+    except (TypeError, ValueError):  # Cython's say it in the first line of their text
+        first = (getattr(call, "__doc__", None) or "").partition("\n")[0]
+        names = re.findall(r"\b(?:wait|timeout)\b", first) if "(" in first else []
+    return next((name for name in names if name in ("wait", "timeout")), None)
+
+
+class World:
+    """What the calls need, in one process that has an arena: made anew for each call."""
+
+    def __init__(self, arena):
+        self.arena = arena
+        self.cache = used_cache(arena)
+        self.bound = self.cache.bind()
+        self.number = 0
+
+    def name(self):
+        self.number += 1
+        return f"new-{self.number}"
+
+    def group(self, used=True):
+        group = self.arena.group(self.name())
+        self.made.append(group.destroy)
+        if used:
+            self.kept.append(self.cache.alloc(group))
+        return group
+
+    def block(self):
+        block = self.cache.alloc()
+        block.array[:8] = 1
+        return block
+
+    def channel(self, **options):
+        options.setdefault("capacity", 16)
+        channel = self.arena.channel(self.name(), **options)
+        self.made.append(channel.leave)
+        for item in range(3):
+            channel.put(item)
+        return channel
+
+    def ended_cache(self):
+        cache = ended_cache(self.arena)
+        self.made.append(functools.partial(_destroy, cache))
+        cache.alloc()
+        return cache
+
+    def ticket(self):
+        group = self.arena.group(self.name())
+        self.cache.alloc(group)
+        return group.destroy()
+
+    def sample(self, cls):
+        """An object of the class."""
+        return {
+            "Arena": lambda: self.arena,
+            "Block": self.block,
+            "Cache": lambda: self.cache,
+            "Channel": self.channel,
+            "Delivery": lambda: self.channel(ack=True).get(),
+            "Group": self.group,
+            "GroupCache": lambda: self.bound,
+            "Handle": lambda: self.block().handle,
+            "Part": lambda: self.block()[2:7],
+            "Teardown": self.ticket,
+            "WeakBlock": lambda: self.kept.append(self.block()) or self.kept[-1].weak(),
+        }[cls]()
+
+    def prepare(self, key):
+        """A function that makes the call; all it needs is there."""
+        self.kept, self.made = [], []
+        cls, _, name = key.partition(".")
+        if key in CALLS:
+            return CALLS[key](self)
+        one = self.sample(cls)
+        if name in _ALIKE:
+            return functools.partial(_ALIKE[name], one)
+        return functools.partial(getattr, one, name)
+
+    def clean(self):
+        """What was prepared goes."""
+        self.kept.clear()
+        while self.made:
+            self.made.pop()()
+
+
+def used_cache(arena):
+    """The one that most calls are about."""
+    return arena.cache("objects", size=SIZE, merge=False)
+
+
+def ended_cache(arena):
+    """The one whose destroy() is called, and held up."""
+    return arena.cache("ended", size=SIZE, merge=False)
+
+
+def _destroy(cache):
+    try:
+        cache.destroy()
+    except flagstone.Closed:  # by the call
+        pass
+
+
+def _renewed(one):
+    pickle.loads(pickle.dumps(one))
+
+
+# Methods that are called in the same way whosever they are.
+_ALIKE = {
+    "__bool__": bool,
+    "__bytes__": bytes,
+    "__copy__": lambda one: one.__copy__(),
+    "__deepcopy__": lambda one: one.__deepcopy__({}),
+    "__enter__": lambda one: one.__enter__(),
+    "__eq__": lambda one: one == one,
+    "__ge__": lambda one: one >= one,
+    "__gt__": lambda one: one > one,
+    "__hash__": hash,
+    "__le__": lambda one: one <= one,
+    "__len__": len,
+    "__lt__": lambda one: one < one,
+    "__ne__": lambda one: one != one,
+    "__reduce__": _renewed,
+    "__reduce_ex__": _renewed,
+    "__repr__": repr,
+}
+
+
+def has_entry(key):
+    return key in CALLS or is_read(key) or key.partition(".")[2] in _ALIKE
+
+
+def _awaited(call):
+    """A coroutine function as a function."""
+
+    def run(*arguments, **options):
+        async def main():
+            return await call(*arguments, **options)
+
+        return asyncio.run(main())
+
+    return run
+
+
+def in_child(function):
+    """A function that runs another one in a forked child, which has to end well."""
+
+    def run():
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(50)
+            status = 1
+            try:
+                function()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    return run
+
+
+def _opened(world):
+    name = world.name()
+    call = functools.partial(world.arena.cache, name, size=96, merge=False, init=bytes(96))
+    world.made.append(lambda: call().destroy())
+    return call
+
+
+def _group_opened(world):
+    name = world.name()
+    world.made.append(lambda: world.arena.group(name).destroy())
+    return functools.partial(world.arena.group, name, limit="8MiB")
+
+
+def _channel_opened(world):
+    name = world.name()
+
+    def open_and_leave():
+        world.arena.channel(name, capacity=4).leave()
+
+    return open_and_leave
+
+
+def _read(world):
+    def section():
+        with world.arena.read():
+            pass
+
+    return section
+
+
+def _raises(error, function, *arguments):
+    def run():
+        try:
+            function(*arguments)
+        except error:
+            return
+        raise AssertionError("it raised nothing")
+
+    return run
+
+
+def _in_flight(world):
+    world.kept.append(pickle.dumps(world.block()))
+
+
+def _dropped(world):
+    _in_flight(world)
+    return world.arena.drop_in_flight
+
+
+def _exit(one):
+    return functools.partial(one.__exit__, None, None, None)
+
+
+def _array(world):
+    return np.arange(40_000.0)
+
+
+def _put_own(world):
+    return functools.partial(world.channel().put, world.block())
+
+
+def _resolved(world):
+    block = world.block()
+    world.kept.append(block)
+    return functools.partial(world.arena.get, block.handle)
+
+
+def _all_of(world):
+    channel = world.channel()
+    channel.close()
+
+    async def main():
+        return [item async for item in channel]
+
+    return lambda: asyncio.run(main())
+
+
+def _next(world):
+    return _awaited(world.channel().__anext__)
+
+
+def _limit(world):
+    return functools.partial(setattr, world.group(), "limit", "9MiB")
+
+
+def _weak(world):
+    block = world.block()
+    world.kept.append(block)
+    return block.weak().get
+
+
+def _awaited_ticket(world):
+    ticket = world.ticket()
+
+    async def main():
+        async with asyncio.timeout(20):
+            await ticket
+
+    return lambda: asyncio.run(main())
+
+
+CALLS = {
+    "arenas": lambda w: functools.partial(flagstone.arenas, os.path.dirname(w.arena.path)),
+    "block_of": lambda w: functools.partial(flagstone.block_of, w.block().array),
+    "open": lambda w: functools.partial(flagstone.open, w.arena.path),
+    "unlink": lambda w: functools.partial(flagstone.unlink, w.arena.path + "-other"),
+    "Arena.__exit__": lambda w: in_child(_exit(w.arena)),
+    "Arena.aalloc": lambda w: _awaited(functools.partial(w.arena.aalloc, LARGE)),
+    "Arena.alloc": lambda w: functools.partial(w.arena.alloc, LARGE),
+    "Arena.aput": lambda w: _awaited(functools.partial(w.arena.aput, _array(w))),
+    "Arena.barrier": lambda w: w.arena.barrier,
+    "Arena.cache": _opened,
+    "Arena.channel": _channel_opened,
+    "Arena.check": lambda w: w.arena.check,
+    "Arena.close": lambda w: in_child(w.arena.close),
+    "Arena.drop_in_flight": _dropped,
+    "Arena.get": _resolved,
+    "Arena.group": _group_opened,
+    "Arena.in_flight": lambda w: w.arena.in_flight,
+    "Arena.put": lambda w: functools.partial(w.arena.put, _array(w)),
+    "Arena.read": _read,
+    "Arena.shrink": lambda w: w.arena.shrink,
+    "Arena.slabinfo": lambda w: w.arena.slabinfo,
+    "Arena.snapshot": lambda w: w.arena.snapshot,
+    "Arena.synchronize": lambda w: w.arena.synchronize,
+    "Block.__array__": lambda w: functools.partial(np.asarray, w.block()),
+    "Block.__buffer__": lambda w: functools.partial(memoryview, w.block()),
+    "Block.__dask_tokenize__": lambda w: w.block().__dask_tokenize__,
+    "Block.__delitem__": lambda w: _raises(NotImplementedError, operator.delitem, w.block(), 0),
+    "Block.__dlpack__": lambda w: functools.partial(np.from_dlpack, w.block()),
+    "Block.__dlpack_device__": lambda w: w.block().__dlpack_device__,
+    "Block.__getitem__": lambda w: functools.partial(operator.getitem, w.block(), slice(2, 5)),
+    "Block.__setitem__": lambda w: functools.partial(operator.setitem, w.block(), 1, 7),
+    "Block.free": lambda w: w.block().free,
+    "Block.part": lambda w: functools.partial(w.block().part, slice(2, 5)),
+    "Block.weak": lambda w: w.block().weak,
+    "Cache.aalloc": lambda w: _awaited(w.cache.aalloc),
+    "Cache.alloc": lambda w: w.cache.alloc,
+    "Cache.alloc_many": lambda w: functools.partial(w.cache.alloc_many, 60),
+    "Cache.bind": lambda w: functools.partial(w.cache.bind, w.group(used=False)),
+    "Cache.destroy": lambda w: functools.partial(_destroy, w.ended_cache()),
+    "Cache.shrink": lambda w: w.cache.shrink,
+    "Channel.__aiter__": _all_of,
+    "Channel.__anext__": _next,
+    "Channel.__exit__": lambda w: _exit(w.channel()),
+    "Channel.aget": lambda w: _awaited(w.channel().aget),
+    "Channel.aput": lambda w: _awaited(functools.partial(w.channel().aput, b"x")),
+    "Channel.close": lambda w: w.channel().close,
+    "Channel.destroy": lambda w: w.channel().destroy,
+    "Channel.empty": lambda w: w.channel().empty,
+    "Channel.fileno": lambda w: w.channel().fileno,
+    "Channel.full": lambda w: w.channel().full,
+    "Channel.get": lambda w: w.channel().get,
+    "Channel.get_many": lambda w: functools.partial(w.channel().get_many, 2),
+    "Channel.get_nowait": lambda w: w.channel().get_nowait,
+    "Channel.leave": lambda w: w.channel().leave,
+    "Channel.put": _put_own,
+    "Channel.put_many": lambda w: functools.partial(w.channel().put_many, [b"x", b"y"]),
+    "Channel.put_nowait": lambda w: functools.partial(w.channel().put_nowait, b"x"),
+    "Channel.qsize": lambda w: w.channel().qsize,
+    "Delivery.__exit__": lambda w: _exit(w.sample("Delivery")),
+    "Delivery.__reduce__": lambda w: _raises(TypeError, pickle.dumps, w.sample("Delivery")),
+    "Delivery.done": lambda w: w.sample("Delivery").done,
+    "Group.__exit__": lambda w: _exit(w.group()),
+    "Group.close": lambda w: w.group().close,
+    "Group.destroy": lambda w: w.group().destroy,
+    "Group.limit=": _limit,
+    "GroupCache.aalloc": lambda w: _awaited(w.bound.aalloc),
+    "GroupCache.alloc": lambda w: w.bound.alloc,
+    "GroupCache.alloc_many": lambda w: functools.partial(w.bound.alloc_many, 60),
+    "Part.__array_ufunc__": lambda w: functools.partial(np.add, w.block()[2:5], 1),
+    "Part.__array_wrap__": lambda w: functools.partial(w.block()[2:5].__array_wrap__, np.ones(3)),
+    "Teardown.__await__": _awaited_ticket,
+    "Teardown.wait": lambda w: w.ticket().wait,
+    "WeakBlock.get": _weak,
+}
