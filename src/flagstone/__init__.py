@@ -36,6 +36,7 @@ from flagstone.errors import (
     StaleHandle,
 )
 from flagstone.group import Group
+from flagstone.packed import Packed, PackedArrays, pack, pack_arrays
 from flagstone.part import Part, block_of
 from flagstone.sharing import ShareStats, Sharing, share
 from flagstone.snapshot import (
@@ -97,6 +98,8 @@ __all__ = [
     "Keeper",
     "LayoutMismatch",
     "LockHold",
+    "Packed",
+    "PackedArrays",
     "Part",
     "ProcessInfo",
     "ReadOnly",
@@ -110,6 +113,8 @@ __all__ = [
     "arenas",
     "block_of",
     "open",
+    "pack",
+    "pack_arrays",
     "share",
     "unlink",
 ]

@@ -21,6 +21,7 @@ PUBLIC = {
     *("Channel", "ChannelInfo", "Delivery"),
     *("ChannelClosed", "ChannelEmpty", "ChannelFull", "ChannelMismatch"),
     *("Part", "Sender", "WeakBlock", "block_of"),
+    *("Packed", "PackedArrays", "pack", "pack_arrays"),
     *("ShareStats", "Sharing", "share"),
     *("InFlight", "Finding", "Holder", "FlagstoneError"),
     *("ArenaFull", "GroupLimitExceeded", "CacheBusy", "CacheMismatch", "GroupMismatch"),

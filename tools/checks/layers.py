@@ -43,7 +43,7 @@ PYTHON_LAYERS = [
     ["block"],
     ["channel"],
     ["arena"],
-    ["sharing"],
+    ["packed", "sharing"],
     ["__init__"],
     ["testing", "demo"],
     ["cli"],

@@ -1,0 +1,231 @@
+"""Many small things in two Blocks: records of a data set, token ids, strings.
+
+A list of small objects costs every process that reads it a copy: under fork the reference counts
+are written, page by page, and under spawn all of it is pickled for each worker. Packed, the things
+lie in an arena as bytes, one after the other, beside where each of them begins: a worker has 16
+bytes of address for all of them, and makes the one that it is asked for.
+(PyTorch's issue 13246 is the long story of this.)
+"""
+
+from __future__ import annotations
+
+import operator
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex, overload
+
+import numpy as np
+
+from flagstone._core import Block
+from flagstone.part import Part
+from flagstone.values import array_of
+
+if TYPE_CHECKING:
+    from flagstone.arena import Arena
+    from flagstone.group import Group
+
+__all__ = ["Packed", "PackedArrays", "pack", "pack_arrays"]
+
+_ALIGN: Final = 8
+
+
+class _Sequence(Sequence[Any]):
+    """What both have in common: a range of positions in what the Blocks hold."""
+
+    __slots__ = ("_blocks", "_range")
+
+    def __init__(self, blocks: tuple[Any, ...], positions: range) -> None:
+        self._blocks = blocks
+        self._range = positions
+        self._look()
+
+    def _look(self) -> None:
+        """Make what the items are read from."""
+        raise NotImplementedError
+
+    def _item(self, position: int) -> Any:
+        raise NotImplementedError
+
+    @property
+    def blocks(self) -> tuple[Block, Block]:
+        """Where each begins, and their bytes: the two objects in the arena."""
+        index, data = self._blocks[:2]
+        return index, data
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both Blocks, whatever part of them this is."""
+        index, data = self.blocks
+        return index.nbytes + data.nbytes
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Any]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return type(self)(self._blocks, self._range[index])
+        try:
+            position = self._range[index]
+        except TypeError:
+            raise TypeError(
+                f"{type(self).__name__} takes an integer or a slice, not {type(index).__name__}"
+            ) from None
+        except IndexError:
+            raise IndexError(
+                f"{operator.index(index)} is none of {len(self._range)} items"
+            ) from None
+        return self._item(position)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._item, self._range)
+
+    def __reduce__(self) -> Any:
+        return type(self), (self._blocks, self._range)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self)} items, {self.nbytes} bytes>"
+
+
+class Packed(_Sequence):
+    """A read-only sequence of what was packed by `pack()`.
+
+    Indexing makes the item anew each time; a slice is another sequence over the same Blocks. It
+    pickles as its two Blocks, as a message (good for one load); whoever has one keeps the Blocks.
+    Safe to use from any thread and any process; a data set as PyTorch's DataLoader wants it.
+    """
+
+    __slots__ = ("_bytes", "_starts")
+    __module__ = "flagstone"
+
+    def _look(self) -> None:
+        index, data = self._blocks
+        self._starts = memoryview(index).cast("B").cast("q")
+        self._bytes = memoryview(data).cast("B")
+
+    def _item(self, position: int) -> Any:
+        starts = self._starts
+        return pickle.loads(self._bytes[starts[position] : starts[position + 1]])
+
+
+class PackedArrays(_Sequence):
+    """A sequence of the arrays that were packed by `pack_arrays()`.
+
+    Indexing gives a `flagstone.Part` that looks into the Block: nothing is copied, and what is
+    written is seen by all. Otherwise as `Packed`.
+    """
+
+    __slots__ = ("_data", "_shapes")
+    __module__ = "flagstone"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of each array."""
+        dtype: np.dtype[Any] = self._data.dtype
+        return dtype
+
+    def _look(self) -> None:
+        index, data, dtype, ndim = self._blocks
+        self._shapes = (
+            memoryview(index).cast("B").cast("q", (index.nbytes // (8 * (ndim + 1)), ndim + 1))
+        )
+        raw = data.array.reshape(-1).view(np.uint8)
+        whole = raw[: raw.size // dtype.itemsize * dtype.itemsize]
+        self._data = whole.view(dtype).view(Part)
+
+    def _item(self, position: int) -> Any:
+        shapes = self._shapes
+        start = shapes[position, 0]
+        shape = [shapes[position, axis] for axis in range(1, shapes.shape[1])]
+        if len(shape) == 1:
+            return self._data[start : start + shape[0]]
+        count = 1
+        for n in shape:
+            count *= n
+        return self._data[start : start + count].reshape(shape)
+
+
+def pack(
+    arena: Arena, items: Iterable[Any], *, group: Group | None = None, wait: float | None = None
+) -> Packed:
+    """Put many small objects into two Blocks, as a sequence that processes share.
+
+    Args:
+        arena: where they are to lie.
+        items: anything that can be pickled. They are pickled one by one, before anything is
+            allocated; a Block among them is refused by what it does: its pickle is good for one
+            load.
+        group: who is charged.
+        wait: seconds to wait for memory.
+
+    Returns:
+        A sequence of equal objects, which keeps the memory for as long as anybody has it.
+
+    Raises:
+        TypeError: `items` is no iterable, or holds a Block; and whatever pickling raises.
+        ArenaFull, GroupLimitExceeded, ReadOnly, Closed: as `Arena.alloc`.
+    """
+    pickles = [_pickled(item) for item in items]
+    starts = np.zeros(len(pickles) + 1, "i8")
+    np.cumsum([len(one) for one in pickles], out=starts[1:])
+    index = arena.put(starts, group=group, wait=wait)
+    data = arena.alloc(max(1, int(starts[-1])), group=group, wait=wait)
+    target = memoryview(data).cast("B")
+    for start, one in zip(starts.tolist(), pickles, strict=False):
+        target[start : start + len(one)] = one
+    return Packed((index, data), range(len(pickles)))
+
+
+def pack_arrays(
+    arena: Arena, arrays: Iterable[Any], *, group: Group | None = None, wait: float | None = None
+) -> PackedArrays:
+    """Put many small arrays of one dtype into two Blocks, as a sequence that processes share.
+
+    Args:
+        arena: where they are to lie.
+        arrays: arrays or buffers of the same dtype and number of dimensions, each of its own shape.
+        group: who is charged.
+        wait: seconds to wait for memory.
+
+    Returns:
+        A sequence of views of them, in C order.
+
+    Raises:
+        ValueError: there is none, or they differ in dtype or number of dimensions.
+        TypeError: as `Arena.put`.
+        ArenaFull, GroupLimitExceeded, ReadOnly, Closed: as `Arena.alloc`.
+    """
+    found = [array_of(one, "pack_arrays()") for one in arrays]
+    if not found:
+        raise ValueError("pack_arrays() of no arrays has no dtype: pack() takes none")
+    dtype, ndim = found[0].dtype, found[0].ndim
+    for number, one in enumerate(found):
+        if one.dtype != dtype or one.ndim != ndim:
+            raise ValueError(
+                f"pack_arrays() takes arrays of one dtype and number of dimensions: number {number}"
+                f" is {one.dtype} with {one.ndim}, the first is {dtype} with {ndim}"
+            )
+    if dtype.hasobject or not dtype.itemsize:
+        raise TypeError(f"{dtype!r} holds no bytes that would mean something in another process")
+    shapes = np.zeros((len(found), ndim + 1), "i8")
+    shapes[:, 1:] = [one.shape for one in found]
+    sizes = [one.size for one in found]
+    np.cumsum(sizes[:-1], out=shapes[1:, 0])
+    index = arena.put(shapes, group=group, wait=wait)
+    data = arena.alloc(max(1, sum(sizes) * dtype.itemsize), group=group, wait=wait)
+    packed = PackedArrays((index, data, dtype, ndim), range(len(found)))
+    for number, one in enumerate(found):
+        packed[number][...] = one
+    return packed
+
+
+def _pickled(item: Any) -> bytes:
+    if isinstance(item, (Block, Part)):
+        raise TypeError(
+            "pack() takes no Blocks or Parts: their pickle is good for one load; pack their"
+            " weak() and keep them, or their arrays (pack_arrays)"
+        )
+    return pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
