@@ -118,7 +118,7 @@ class PackedArrays(_Sequence):
     written is seen by all. Otherwise as `Packed`.
     """
 
-    __slots__ = ("_data", "_shapes")
+    __slots__ = ("_data", "_shapes", "_width")
     __module__ = "flagstone"
 
     @property
@@ -129,17 +129,15 @@ class PackedArrays(_Sequence):
 
     def _look(self) -> None:
         index, data, dtype, ndim = self._blocks
-        self._shapes = (
-            memoryview(index).cast("B").cast("q", (index.nbytes // (8 * (ndim + 1)), ndim + 1))
-        )
+        self._width = ndim + 1
+        self._shapes = memoryview(index).cast("B").cast("q")
         raw = data.array.reshape(-1).view(np.uint8)
         whole = raw[: raw.size // dtype.itemsize * dtype.itemsize]
         self._data = whole.view(dtype).view(Part)
 
     def _item(self, position: int) -> Any:
-        shapes = self._shapes
-        start = shapes[position, 0]
-        shape = [shapes[position, axis] for axis in range(1, shapes.shape[1])]
+        at = position * self._width
+        start, *shape = self._shapes[at : at + self._width].tolist()
         if len(shape) == 1:
             return self._data[start : start + shape[0]]
         count = 1
