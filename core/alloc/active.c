@@ -6,6 +6,7 @@
 
 #include "alloc/registry.h"
 #include "alloc/shape.h"
+#include "alloc/slab.h"
 #include "platform/error.h"
 #include "platform/futex.h"
 #include "platform/membarrier.h"

@@ -8,7 +8,7 @@
 #ifndef FST_ALLOC_ACTIVE_H
 #define FST_ALLOC_ACTIVE_H
 
-#include "alloc/slab.h"
+#include "alloc/revoke.h"
 #include "rcu/thread.h"
 #include "region/region.h"
 
@@ -85,6 +85,23 @@ static inline uint64_t *fst_owned_word(const struct fst_owned *own, uint64_t obj
 static inline uint64_t *fst_active_word(const struct fst_active *act, uint64_t bit)
 {
     return (uint64_t *)(void *)(act->words + bit * act->word_bytes);
+}
+
+/* After we have said what we do, in the thread slot or by a free word: is the slab still ours? PAIR(revoke): whoever revokes it marks it,
+ * has us pass a barrier, and then looks. Where we cannot be made to pass one, our books hold FST_OWNER_NEVER, so that one comparison says that
+ * all is as usual, and the fence is behind it. */
+static inline bool fst_still_ours(const struct fst_slab *slab, uint64_t owner)
+{
+    fst_compiler_barrier();
+    return __builtin_expect(fst_load_acquire(&slab->owner) == owner, 1);
+}
+
+static inline bool fst_ours_behind_fence(const struct fst_thread *t, const struct fst_slab *slab, uint64_t owner)
+{
+    if (owner != FST_OWNER_NEVER)
+        return false;
+    fst_full_fence();
+    return fst_load_acquire(&slab->owner) == t->name;
 }
 
 /* The thread owns none: at its beginning, and in a forked child. */

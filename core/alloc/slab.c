@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "alloc/close.h"
+#include "alloc/lists.h"
 #include "alloc/registry.h"
 #include "alloc/run.h"
 #include "alloc/shape.h"
@@ -11,330 +13,8 @@
 #include "refs/word.h"
 #include "region/lock.h"
 
-#ifdef FST_MUTANT_TYPESAFE_NO_WAIT
-#define TYPESAFE_NO_WAIT 1
-#else
-#define TYPESAFE_NO_WAIT 0
-#endif
-
 #define SHARED_FOR 255u /* activations that pass by a slab after processes had to share it */
 #define KEEP_EMPTY 2u   /* empty one-object slabs that a child keeps before it gives one back */
-
-/* ---- words ---- */
-
-uint32_t fst_slab_count(struct fst_slab *s, uint32_t class)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < fst_slab_objects(s, class); i++)
-        n += !!(fst_load_relaxed(fst_slab_word(s, class, i)) & FST_WORD_ALLOCATED);
-    return n;
-}
-
-/* A step of a walk through a list of the child's slabs, under its lock: is this one of them? */
-static bool on_list(struct fst_arena *a, uint32_t child, uint8_t list, uint32_t id, uint32_t *steps)
-{
-    if (!fst_slab_step(a, id, steps))
-        return false;
-    const struct fst_slab *s = fst_slab_at(a, id);
-    if (s->list == list && s->child == child && fst_state(s->state) == FST_SLAB_LIVE)
-        return true;
-    fst_damaged(a, "child cache %u: slab %u is on its list %u, and says that it is of child cache %u, list %u, state %u", child, id,
-                list, s->child, s->list, fst_state(s->state));
-    return false;
-}
-
-uint32_t fst_slab_list(struct fst_arena *a, uint32_t child, uint32_t *ids, uint32_t max)
-{
-    const struct fst_child *c = fst_child_at(a, child);
-    uint32_t n = 0, steps = 0;
-    if (!fst_slab_lock(a, child))
-        return 0;
-    for (uint8_t list = FST_LIST_PARTIAL; list <= FST_LIST_FULL; list++, steps = 0)
-        for (uint32_t id = list == FST_LIST_FULL ? c->full : c->partial; n < max && on_list(a, child, list, id, &steps);
-             id = fst_slab_at(a, id)->next)
-            ids[n++] = id;
-    uint32_t has = c->slabs;
-    fst_slab_unlock(a, child);
-    return has > n ? has : n;
-}
-
-static bool looks_empty(struct fst_slab *s, uint32_t class)
-{
-    for (uint32_t i = 0; i < fst_slab_objects(s, class); i++)
-        if (fst_load_relaxed(fst_slab_word(s, class, i)) & FST_WORD_ALLOCATED)
-            return false;
-    return true;
-}
-
-static bool has_free(struct fst_slab *s, uint32_t class)
-{
-    for (uint32_t i = 0; i < fst_slab_objects(s, class); i++)
-        if (!(fst_load_relaxed(fst_slab_word(s, class, i)) & FST_WORD_FLAGS))
-            return true;
-    return false;
-}
-
-/* ---- the child's lists, under its lock ---- */
-
-static uint32_t *list_head(struct fst_child *c, uint8_t list)
-{
-    return list == FST_LIST_PARTIAL ? &c->partial : &c->full;
-}
-
-/* Do its neighbours know it? */
-static bool in_line(struct fst_arena *a, struct fst_child *c, const struct fst_slab *s, uint32_t id)
-{
-    uint32_t before = s->prev != FST_NONE ? fst_slab_at(a, s->prev)->next : *list_head(c, s->list);
-    if (before == id && (s->next == FST_NONE || fst_slab_at(a, s->next)->prev == id))
-        return true;
-    fst_damaged(a, "slab %u: its neighbours on the list of child cache %u are %u and %u, which do not know it", id, s->child,
-                s->prev, s->next);
-    return false;
-}
-
-static void list_remove(struct fst_arena *a, struct fst_child *c, uint32_t id)
-{
-    struct fst_slab *s = fst_slab_at(a, id);
-    if (s->list == FST_LIST_NONE || !in_line(a, c, s, id))
-        return;
-    if (s->prev != FST_NONE)
-        fst_store_relaxed(&fst_slab_at(a, s->prev)->next, s->next);
-    else
-        fst_store_relaxed(list_head(c, s->list), s->next);
-    if (s->next != FST_NONE)
-        fst_store_relaxed(&fst_slab_at(a, s->next)->prev, s->prev);
-    fst_store_relaxed(&s->list, FST_LIST_NONE);
-    fst_store_relaxed(&c->slabs, c->slabs - 1);
-}
-
-static void list_add(struct fst_arena *a, struct fst_child *c, uint32_t id, uint8_t list)
-{
-    struct fst_slab *s = fst_slab_at(a, id);
-    uint32_t *head = list_head(c, list);
-    fst_store_relaxed(&s->prev, FST_NONE);
-    fst_store_relaxed(&s->next, *head);
-    if (*head != FST_NONE)
-        fst_store_relaxed(&fst_slab_at(a, *head)->prev, id);
-    fst_store_relaxed(head, id);
-    fst_store_relaxed(&s->list, list);
-    fst_store_relaxed(&c->slabs, c->slabs + 1);
-}
-
-static void list_move(struct fst_arena *a, struct fst_child *c, uint32_t id, uint8_t list)
-{
-    list_remove(a, c, id);
-    if (fst_slab_at(a, id)->list == FST_LIST_NONE)
-        list_add(a, c, id, list);
-}
-
-/* Undo close_words for the first n words. Under the child's lock. */
-static void reopen_words(struct fst_slab *s, uint32_t class, uint32_t n)
-{
-    while (n-- > 0) {
-        uint64_t *word = fst_slab_word(s, class, n);
-        uint64_t seen = fst_load_relaxed(word);
-        if ((seen & FST_WORD_FLAGS) == FST_WORD_CONDEMNED)
-            fst_store_release(word, seen & ~FST_WORD_CONDEMNED);
-    }
-}
-
-/* Both lists from the slabs' states. A slab without an owner goes to PARTIAL: whoever adopts it sees what is free. */
-static void rebuild(struct fst_arena *a, uint32_t child)
-{
-    struct fst_child *c = fst_child_at(a, child);
-    fst_store_relaxed(&c->partial, FST_NONE);
-    fst_store_relaxed(&c->full, FST_NONE);
-    fst_store_relaxed(&c->slabs, 0);
-    for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
-        for (uint32_t i = 0; i < fst_slab_top(a, class); i++) {
-            uint32_t id = FST_SLAB_ID(class, i);
-            struct fst_slab *s = fst_slab_at(a, id);
-            if (fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE || fst_load_relaxed(&s->child) != child)
-                continue;
-            reopen_words(s, class, fst_slab_objects(s, class));
-            list_add(a, c, id, s->owner ? FST_LIST_FULL : FST_LIST_PARTIAL);
-        }
-    }
-}
-
-bool fst_slab_lock(struct fst_arena *a, uint32_t child)
-{
-    enum fst_try got = fst_lock_in_time(a, &fst_child_at(a, child)->lock);
-    if (got == FST_TRY_TAKEN_OVER)
-        rebuild(a, child);
-    return got != FST_TRY_BUSY;
-}
-
-void fst_slab_unlock(struct fst_arena *a, uint32_t child)
-{
-    fst_unlock(a, &fst_child_at(a, child)->lock);
-}
-
-/* For what must not wait: a batch does it instead. */
-static bool lock_briefly(struct fst_arena *a, uint32_t child)
-{
-    struct fst_waits before = fst_wait_briefly();
-    bool got = fst_slab_lock(a, child);
-    fst_wait_for(before);
-    return got;
-}
-
-/* Is this id, read without the lock, still a live slab of the child? Under the child's lock. */
-static bool still_of_child(const struct fst_slab *s, uint32_t child)
-{
-    return fst_state(fst_load_acquire(&s->state)) == FST_SLAB_LIVE && s->child == child;
-}
-
-/* ---- closing and giving back ---- */
-
-/* Swing every word from free to free|CONDEMNED; all or nothing. Under the child's lock. */
-static bool close_words(struct fst_slab *s, uint32_t class)
-{
-    for (uint32_t i = 0; i < fst_slab_objects(s, class); i++) {
-        uint64_t *word = fst_slab_word(s, class, i);
-        uint64_t seen = fst_load_relaxed(word);
-        if (!(seen & FST_WORD_FLAGS) && fst_cas64(word, &seen, seen | FST_WORD_CONDEMNED))
-            continue;
-        reopen_words(s, class, i);
-        return false;
-    }
-    return true;
-}
-
-/* Nobody's any more, and so on PARTIAL if anything in it is free. Under the child's lock. */
-static void unown(struct fst_arena *a, struct fst_child *c, uint32_t id)
-{
-    struct fst_slab *s = fst_slab_at(a, id);
-    fst_store_relaxed(&s->owner, 0);
-    fst_full_fence(); /* PAIR(let-go) */
-    if (has_free(s, FST_SLAB_ID_CLASS(id)))
-        list_move(a, c, id, FST_LIST_PARTIAL);
-}
-
-/* Close the slab if it is empty: off its list, CLOSING, ours. Under the child's lock; the caller then releases the run. A slab in use is
- * left to its owner without a mark. */
-static bool try_close(struct fst_revoke *r, struct fst_child *c, uint32_t id)
-{
-    struct fst_arena *a = r->a;
-    struct fst_slab *s = fst_slab_at(a, id);
-    if (fst_is_damaged(a) || (s->owner && !r->ended && !looks_empty(s, FST_SLAB_ID_CLASS(id))) || !fst_revoke(r, id))
-        return false;
-    if (!close_words(s, FST_SLAB_ID_CLASS(id))) {
-        if (s->owner & FST_OWNER_REVOKED)
-            unown(a, c, id);
-        return false;
-    }
-    list_remove(a, c, id);
-    fst_store_relaxed(&s->owner, r->me | FST_OWNER_CLOSING);
-    fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_CLOSING));
-    return true;
-}
-
-/* Close up to `max` empty slabs of a list; ids into out. */
-static uint32_t close_some(struct fst_revoke *r, uint32_t child, bool typesafe, uint8_t list, uint32_t *out, uint32_t max)
-{
-    struct fst_arena *a = r->a;
-    struct fst_child *c = fst_child_at(a, child);
-    uint32_t n = 0, steps = 0;
-    if (!fst_slab_lock(a, child))
-        return 0;
-    /* Its descriptor may have gone on to another life since the caller looked at its flags. */
-    bool same = !!(c->flags & FST_CACHE_TYPESAFE_BY_RCU) == typesafe || TYPESAFE_NO_WAIT;
-    for (uint32_t id = *list_head(c, list), next; n < max && same && on_list(a, child, list, id, &steps); id = next) {
-        next = fst_slab_at(a, id)->next;
-        if (try_close(r, c, id))
-            out[n++] = id;
-    }
-    fst_slab_unlock(a, child);
-    return n;
-}
-
-/* Undo a close: back to PARTIAL. Of an ended child, the next batch tries again. */
-static void reopen(struct fst_arena *a, uint32_t id, uint64_t state)
-{
-    struct fst_slab *s = fst_slab_at(a, id);
-    uint32_t child = s->child;
-    struct fst_child *c = fst_child_at(a, child);
-    if (!lock_briefly(a, child)) { /* CLOSING, as a dead process leaves it */
-        fst_store_release(&s->owner, FST_OWNER_NOBODY);
-        fst_swap32(&a->sb->loose, 1);
-        return;
-    }
-    if (fst_load_acquire(&s->state) == state) {
-        /* The owner last: killed in between, the slab is LIVE with a dead owner. CLOSING without an owner would be nobody's. */
-        fst_store_release(&s->state, fst_state_moved(state, FST_SLAB_LIVE));
-        fst_store_relaxed(&s->owner, 0);
-        reopen_words(s, FST_SLAB_ID_CLASS(id), fst_slab_objects(s, FST_SLAB_ID_CLASS(id)));
-        list_add(a, c, id, FST_LIST_PARTIAL);
-    }
-    fst_slab_unlock(a, child);
-    if (fst_state(fst_load_acquire(&c->state)) != FST_CHILD_LIVE)
-        fst_store_relaxed(&a->sb->ended_slabs, FST_ENDED_SLABS_NOW);
-}
-
-void fst_slab_give_now(struct fst_arena *a, struct fst_closed *closed, uint64_t *bytes)
-{
-    *bytes += fst_run_release_closed(a, closed->now, closed->now_n);
-    closed->now_n = 0;
-}
-
-static bool close_lists(struct fst_revoke *r, uint32_t child, struct fst_closed *closed, uint64_t *bytes)
-{
-    struct fst_arena *a = r->a;
-    bool wait = (fst_child_at(a, child)->flags & FST_CACHE_TYPESAFE_BY_RCU) && !TYPESAFE_NO_WAIT;
-    uint32_t n, room, most = wait ? FST_CLOSED_MAX : FST_CLOSED_NOW;
-    uint32_t *ids = wait ? closed->ids : closed->now, *count = wait ? &closed->n : &closed->now_n;
-    for (uint8_t list = FST_LIST_PARTIAL; list <= FST_LIST_FULL; list++) {
-        do {
-            room = most - *count;
-            n = close_some(r, child, wait, list, ids + *count, room);
-            *count += n;
-            if (*count < most)
-                continue;
-            if (wait)
-                return false;
-            fst_slab_give_now(a, closed, bytes);
-        } while (n == room);
-    }
-    return true;
-}
-
-bool fst_slab_close_empty(struct fst_revoke *r, uint32_t child, struct fst_closed *closed, uint64_t *bytes)
-{
-    bool all = close_lists(r, child, closed, bytes);
-    return all && r->want_near && fst_revoke_near(r) ? close_lists(r, child, closed, bytes) : all;
-}
-
-bool fst_slab_give_closed(struct fst_arena *a, struct fst_closed *closed, uint64_t patience, const uint32_t *stop, uint64_t *bytes)
-{
-    uint32_t n = closed->n;
-    closed->n = 0;
-    if (n && fst_grace_wait(a, fst_load_seq_cst(&a->sb->gp_seq), patience, stop) != FST_OK) {
-        for (uint32_t i = 0; i < n; i++)
-            reopen(a, closed->ids[i], fst_slab_at(a, closed->ids[i])->state);
-        return false;
-    }
-    *bytes += fst_run_release_closed(a, closed->ids, n);
-    return true;
-}
-
-uint64_t fst_slab_shrink_child(struct fst_thread *t, uint32_t child, uint64_t patience)
-{
-    struct fst_arena *a = t->arena;
-    struct fst_revoke r = {.a = a, .me = t->name, .others = true};
-    struct fst_closed closed;
-    uint64_t bytes = 0;
-    bool all, over;
-    closed.n = closed.now_n = 0;
-    do {
-        all = fst_slab_close_empty(&r, child, &closed, &bytes);
-        fst_slab_give_now(a, &closed, &bytes);
-        over = fst_slab_give_closed(a, &closed, patience, NULL, &bytes);
-        if (all && r.want_far && fst_revoke_far(&r))
-            all = false;
-    } while (!all && over);
-    return bytes;
-}
 
 /* ---- carving ---- */
 
@@ -376,7 +56,7 @@ static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uin
 {
     struct fst_child *c = fst_child_at(a, child);
     struct fst_slab *s = fst_slab_at(a, id);
-    if (!fst_slab_lock(a, child)) {
+    if (!fst_lists_lock(a, child)) {
         fst_run_release(a, id, s->state);
         return fst_lock_held(a);
     }
@@ -384,13 +64,13 @@ static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uin
     if (alive) {
         *state = fst_state_moved(s->state, FST_SLAB_LIVE);
         fst_store_release(&s->state, *state);
-        list_add(a, c, id, FST_LIST_FULL);
+        fst_lists_add(a, c, id, FST_LIST_FULL);
         if (keep)
             set_fenced(c, s);
         else
             fst_store_relaxed(&s->owner, 0);
     }
-    fst_slab_unlock(a, child);
+    fst_lists_unlock(a, child);
     if (alive)
         return FST_OK;
     fst_run_release(a, id, s->state);
@@ -463,14 +143,14 @@ static void leave_slab(struct fst_arena *a, struct fst_slab *s, uint64_t owner)
 void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t owner)
 {
     struct fst_slab *s = fst_slab_at(a, id);
-    if (!lock_briefly(a, child)) {
+    if (!fst_lists_lock_briefly(a, child)) {
         leave_slab(a, s, owner);
         return;
     }
     /* Revoked meanwhile, it may be anybody's. What is the owner's is in the life that it knows. */
-    if (still_of_child(s, child) && !((s->owner ^ owner) & ~FST_OWNER_REVOKED))
-        unown(a, fst_child_at(a, child), id);
-    fst_slab_unlock(a, child);
+    if (fst_lists_still(s, child) && !((s->owner ^ owner) & ~FST_OWNER_REVOKED))
+        fst_lists_unown(a, fst_child_at(a, child), id);
+    fst_lists_unlock(a, child);
 }
 
 uint32_t fst_slab_adopt_partial(struct fst_thread *t, uint32_t child, bool *held)
@@ -478,10 +158,10 @@ uint32_t fst_slab_adopt_partial(struct fst_thread *t, uint32_t child, bool *held
     struct fst_arena *a = t->arena;
     struct fst_child *c = fst_child_at(a, child);
     uint32_t steps = 0, found = FST_NONE;
-    *held = !fst_slab_lock(a, child);
+    *held = !fst_lists_lock(a, child);
     if (*held)
         return FST_NONE;
-    for (uint32_t id = c->partial, next; found == FST_NONE && on_list(a, child, FST_LIST_PARTIAL, id, &steps); id = next) {
+    for (uint32_t id = c->partial, next; found == FST_NONE && fst_lists_step(a, child, FST_LIST_PARTIAL, id, &steps); id = next) {
         struct fst_slab *s = fst_slab_at(a, id);
         next = s->next;
         if (!fits(a, child, id) || fst_is_damaged(a))
@@ -490,16 +170,16 @@ uint32_t fst_slab_adopt_partial(struct fst_thread *t, uint32_t child, bool *held
             fst_store_relaxed(&s->shared, s->shared - 1);
             continue;
         }
-        list_move(a, c, id, FST_LIST_FULL);
+        fst_lists_move(a, c, id, FST_LIST_FULL);
         fst_full_fence(); /* PAIR(let-go): who frees from here on sees FULL without an owner, or we see the free word */
-        if (has_free(s, FST_SLAB_ID_CLASS(id))) {
+        if (fst_slab_has_free(s, FST_SLAB_ID_CLASS(id))) {
             fst_store_relaxed(&s->frees, 0);
             set_fenced(c, s);
             fst_store_relaxed(&s->owner, t->name);
             found = id;
         }
     }
-    fst_slab_unlock(a, child);
+    fst_lists_unlock(a, child);
     return found;
 }
 
@@ -508,9 +188,9 @@ bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_st
     struct fst_child *c = fst_child_at(a, child);
     bool found = false;
     uint32_t steps = 0;
-    if (!fst_slab_lock(a, child))
+    if (!fst_lists_lock(a, child))
         return false;
-    for (uint32_t id = c->partial; !found && c->state == child_state && on_list(a, child, FST_LIST_PARTIAL, id, &steps);
+    for (uint32_t id = c->partial; !found && c->state == child_state && fst_lists_step(a, child, FST_LIST_PARTIAL, id, &steps);
          id = fst_slab_at(a, id)->next) {
         struct fst_slab *s = fst_slab_at(a, id);
         uint32_t objects = s->owner || !fits(a, child, id) ? 0 : fst_slab_objects(s, FST_SLAB_ID_CLASS(id));
@@ -523,7 +203,7 @@ bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_st
             fst_store_relaxed(&s->shared, SHARED_FOR);
     }
     if (!found)
-        fst_slab_unlock(a, child);
+        fst_lists_unlock(a, child);
     return found;
 }
 
@@ -534,19 +214,19 @@ static bool revoke_owned(struct fst_revoke *r, uint32_t child, uint64_t child_st
     struct fst_child *c = fst_child_at(a, child);
     bool any = false;
     uint32_t steps = 0;
-    if (!fst_slab_lock(a, child))
+    if (!fst_lists_lock(a, child))
         return false;
-    for (uint32_t id = c->full, next; c->state == child_state && on_list(a, child, FST_LIST_FULL, id, &steps); id = next) {
+    for (uint32_t id = c->full, next; c->state == child_state && fst_lists_step(a, child, FST_LIST_FULL, id, &steps); id = next) {
         struct fst_slab *s = fst_slab_at(a, id);
         next = s->next;
-        if (!s->owner || !has_free(s, FST_SLAB_ID_CLASS(id)) || fst_is_damaged(a) || !fst_revoke(r, id))
+        if (!s->owner || !fst_slab_has_free(s, FST_SLAB_ID_CLASS(id)) || fst_is_damaged(a) || !fst_revoke(r, id))
             continue;
         if (r->far)
             fst_store_relaxed(&s->shared, SHARED_FOR);
-        unown(a, c, id);
+        fst_lists_unown(a, c, id);
         any = true;
     }
-    fst_slab_unlock(a, child);
+    fst_lists_unlock(a, child);
     return any;
 }
 
@@ -611,23 +291,23 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     }
     bool closed = false, waits = false;
     uint64_t state = 0;
-    if (!lock_briefly(a, child)) { /* a drop waits for nobody: a batch finds the slab (fst_slab_recover) */
+    if (!fst_lists_lock_briefly(a, child)) { /* a drop waits for nobody: a batch finds the slab (fst_slab_recover) */
         if (!live)
             fst_store_relaxed(&a->sb->ended_slabs, FST_ENDED_SLABS_NOW);
         fst_swap32(&a->sb->loose, 1);
         return true;
     }
-    if (still_of_child(s, child) && (s->owner == 0 || !live)) {
+    if (fst_lists_still(s, child) && (s->owner == 0 || !live)) {
         uint32_t used = fst_slab_count(s, FST_SLAB_ID_CLASS(slab_id));
         if (s->list == FST_LIST_FULL && s->owner == 0)
-            list_move(a, c, slab_id, FST_LIST_PARTIAL);
+            fst_lists_move(a, c, slab_id, FST_LIST_PARTIAL);
         fst_store_relaxed(&s->frees, (uint16_t)(s->objects - used));
         struct fst_revoke r = {.a = a, .me = owner};
-        closed = used == 0 && owner && give_back_now(a, c) && try_close(&r, c, slab_id);
+        closed = used == 0 && owner && give_back_now(a, c) && fst_close_try(&r, c, slab_id);
         waits = used == 0 && fst_state(fst_load_relaxed(&c->state)) != FST_CHILD_LIVE && !closed;
         state = s->state;
     }
-    fst_slab_unlock(a, child);
+    fst_lists_unlock(a, child);
     if (closed)
         fst_run_release(a, slab_id, state);
     if (waits)
@@ -657,7 +337,8 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id, uint64_t me)
     struct fst_slab *s = fst_slab_at(a, slab_id);
     uint64_t state = fst_load_acquire(&s->state), owner = fst_load_acquire(&s->owner);
     uint32_t is = fst_state(state);
-    if (is == FST_SLAB_LIVE && !owner && fst_load_relaxed(&s->list) == FST_LIST_FULL && has_free(s, FST_SLAB_ID_CLASS(slab_id)))
+    if (is == FST_SLAB_LIVE && !owner && fst_load_relaxed(&s->list) == FST_LIST_FULL &&
+        fst_slab_has_free(s, FST_SLAB_ID_CLASS(slab_id)))
         fst_slab_freed(a, slab_id, me); /* whose drop could not put it where it is found */
     if (is == FST_SLAB_FREE || !fst_owner_gone(a, owner))
         return;
@@ -666,7 +347,7 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id, uint64_t me)
     if (is == FST_SLAB_LIVE && fst_is_child(a, s->child))
         fst_slab_let_go(a, s->child, slab_id, owner);
     else if (is == FST_SLAB_CLOSING && fst_is_child(a, s->child) && (fst_child_at(a, s->child)->flags & FST_CACHE_TYPESAFE_BY_RCU))
-        reopen(a, slab_id, state); /* its grace period may not be over: whoever shrinks next waits for one */
+        fst_close_undo(a, slab_id, state); /* its grace period may not be over: whoever shrinks next waits for one */
     else
         fst_run_release(a, slab_id, state);
 }

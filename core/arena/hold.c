@@ -4,9 +4,9 @@
 
 #include "alloc/cache.h"
 #include "alloc/child.h"
+#include "alloc/lists.h"
 #include "alloc/registry.h"
 #include "alloc/run.h"
-#include "alloc/slab.h"
 #include "flagstone_test.h"
 #include "platform/error.h"
 #include "region/lock.h"
@@ -42,7 +42,7 @@ int fst_lock_hold(fst_arena *a, const char *lock, uint64_t cache, uint64_t group
         got = fst_run_lock(a);
         break;
     case 2:
-        got = fst_slab_lock(a, index);
+        got = fst_lists_lock(a, index);
         break;
     case 3:
         got = fst_cache_lock_ending(a, index);

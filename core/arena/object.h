@@ -1,4 +1,5 @@
-/* object.h - what channels need of the life of an object (arena/object.c). */
+/* object.h - what the files of an object's life have from each other (arena/object.c, arena/drop.c,
+ * arena/handle.c, arena/group.c), and channels from them. */
 #ifndef FST_ARENA_OBJECT_H
 #define FST_ARENA_OBJECT_H
 
@@ -20,6 +21,16 @@ int fst_object_fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fs
 
 /* The object's handle: its word is HANDED or SHARED, or nobody resolves it. */
 struct fst_handle fst_object_handle(struct fst_arena *a, uint64_t oid, uint64_t generation);
+
+/* Is the handle one of this arena, and of a group, or not? FST_FOREIGN, FST_STALE. */
+int fst_handle_check(struct fst_arena *a, const struct fst_handle *h, bool group);
+
+/* A message of an object, or a group, that the caller has a reference to, so that its generation is
+ * the word's. */
+int fst_object_put_in_flight(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fst_message *out);
+
+/* The caller holds a reference to this object, and there is no such object: damage. */
+int fst_object_gone(struct fst_arena *a, uint64_t oid);
 
 /* Objects like this one go to other processes from now on. */
 void fst_object_note_shared(struct fst_arena *a, uint64_t oid);

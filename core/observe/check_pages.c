@@ -1,8 +1,9 @@
 #include <stdlib.h>
 
 #include "alloc/child.h"
+#include "alloc/lists.h"
+#include "alloc/revoke.h"
 #include "alloc/run.h"
-#include "alloc/slab.h"
 #include "observe/check.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
@@ -264,7 +265,7 @@ static void check_listed(struct fst_check *c, uint32_t id)
     uint32_t child = fst_load_relaxed(&s->child);
     if (fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE || child == FST_NONE || !fst_is_child(a, child))
         return;
-    if (!fst_slab_lock(a, child)) {
+    if (!fst_lists_lock(a, child)) {
         c->held = true;
         return;
     }
@@ -277,7 +278,7 @@ static void check_listed(struct fst_check *c, uint32_t id)
         if (!known || fst_state(of->state) == FST_CHILD_FREE)
             fst_check_say(c, "slab %u: list %u of child cache %u does not know it", id, s->list, child);
     }
-    fst_slab_unlock(a, child);
+    fst_lists_unlock(a, child);
 }
 
 void fst_check_slabs(struct fst_check *c)
@@ -290,7 +291,7 @@ void fst_check_slabs(struct fst_check *c)
         fst_check_lock(c, "child", i, &child->lock);
         if (fst_state(fst_load_acquire(&child->state)) == FST_CHILD_FREE)
             continue;
-        if (!fst_slab_lock(a, i)) {
+        if (!fst_lists_lock(a, i)) {
             c->held = true;
             return;
         }
@@ -298,7 +299,7 @@ void fst_check_slabs(struct fst_check *c)
             check_list(c, i, child->partial, FST_LIST_PARTIAL, &count) && check_list(c, i, child->full, FST_LIST_FULL, &count) &&
             count != child->slabs)
             fst_check_say(c, "child %u: %u slabs on its lists, %u recorded", i, count, child->slabs);
-        fst_slab_unlock(a, i);
+        fst_lists_unlock(a, i);
     }
     for (uint32_t class = 0; class < FST_SLAB_CLASSES && c->findings == before && !c->held; class ++)
         for (uint32_t i = 0; i < fst_slab_top(a, class); i++)

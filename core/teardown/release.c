@@ -1,5 +1,6 @@
 #include "teardown/release.h"
 
+#include "alloc/close.h"
 #include "alloc/registry.h"
 #include "alloc/run.h"
 #include "alloc/slab.h"
@@ -148,9 +149,9 @@ static void finish_lot(struct release *r)
 {
 #ifdef FST_MUTANT_CHILD_BY_ITSELF
     r->released += fst_release_children(r->a, r->lot, r->n);
-    fst_slab_give_now(r->a, &r->closed, &r->bytes);
+    fst_close_give_now(r->a, &r->closed, &r->bytes);
 #else
-    fst_slab_give_now(r->a, &r->closed, &r->bytes);
+    fst_close_give_now(r->a, &r->closed, &r->bytes);
     r->released += fst_release_children(r->a, r->lot, r->n);
 #endif
     r->n = 0;
@@ -160,14 +161,14 @@ static void finish_lot(struct release *r)
 static bool give(struct release *r)
 {
     uint64_t gone = fst_now() - r->began;
-    return fst_slab_give_closed(r->a, &r->closed, gone < SHRINK_NS ? SHRINK_NS - gone : 0, r->stop, &r->bytes);
+    return fst_close_give(r->a, &r->closed, gone < SHRINK_NS ? SHRINK_NS - gone : 0, r->stop, &r->bytes);
 }
 
 static void release_child(struct release *r, uint32_t child)
 {
     if (fst_is_damaged(r->a))
         return;
-    while (!fst_slab_close_empty(&r->revoke, child, &r->closed, &r->bytes) && give(r)) {
+    while (!fst_close_empty(&r->revoke, child, &r->closed, &r->bytes) && give(r)) {
     }
     r->lot[r->n++] = child;
     if (r->n == LOT)
@@ -290,14 +291,14 @@ void fst_release_empty(struct fst_thread *t, bool others, uint64_t timeout, cons
             const struct fst_child *c = fst_child_at(a, i);
             if (fst_state(fst_load_acquire(&c->state)) == FST_CHILD_FREE || fst_load_relaxed(&c->used_pages) == 0)
                 continue;
-            while (!fst_slab_close_empty(&revoke, i, &closed, &bytes) && fst_slab_give_closed(a, &closed, patience, stop, &bytes)) {
+            while (!fst_close_empty(&revoke, i, &closed, &bytes) && fst_close_give(a, &closed, patience, stop, &bytes)) {
                 uint64_t gone = fst_now() - began;
                 patience = gone < timeout ? timeout - gone : 0;
             }
         }
-        fst_slab_give_now(a, &closed, &bytes);
+        fst_close_give_now(a, &closed, &bytes);
     } while (revoke.want_far && fst_revoke_far(&revoke));
-    fst_slab_give_closed(a, &closed, patience, stop, &bytes);
+    fst_close_give(a, &closed, patience, stop, &bytes);
     for (uint32_t i = 0; i < top; i++)
         fst_release_children(a, &i, 1); /* if it has ended */
 }

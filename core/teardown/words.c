@@ -1,6 +1,6 @@
 #include "teardown/words.h"
 
-#include "alloc/slab.h"
+#include "alloc/lists.h"
 #include "platform/atomics.h"
 #include "refs/inflight.h"
 #include "refs/word.h"
@@ -99,7 +99,7 @@ static void visit_child(struct visit *v, uint32_t child)
         return;
     if (fst_child_at(a, child)->flags & FST_CACHE_CHANNELS)
         return; /* rings go when their nodes refer to nothing: reclaim/letters.h */
-    uint32_t ids[SLABS], n = fst_slab_list(a, child, ids, SLABS);
+    uint32_t ids[SLABS], n = fst_lists_ids(a, child, ids, SLABS);
     for (uint32_t i = 0; i < n && n <= SLABS; i++)
         visit_slab(v, ids[i], child);
     for (uint32_t class = 0; n > SLABS && class < FST_SLAB_CLASSES; class ++)

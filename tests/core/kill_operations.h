@@ -2,6 +2,8 @@
 #ifndef FST_TEST_KILL_OPERATIONS_H
 #define FST_TEST_KILL_OPERATIONS_H
 
+#include "alloc/close.h"
+#include "alloc/lists.h"
 #include "kill.h"
 
 /* ---- processes that are killed on purpose before the victim begins ---- */
@@ -727,7 +729,7 @@ static void take_pages(void)
 static void die_with_child(void)
 {
     alloc_forty();
-    CHECK(fst_slab_lock(a, (uint32_t)pool));
+    CHECK(fst_lists_lock(a, (uint32_t)pool));
 }
 
 static void dead_child(void)
@@ -737,8 +739,8 @@ static void dead_child(void)
 
 static void take_child(void)
 {
-    CHECK(fst_slab_lock(a, (uint32_t)pool));
-    fst_slab_unlock(a, (uint32_t)pool);
+    CHECK(fst_lists_lock(a, (uint32_t)pool));
+    fst_lists_unlock(a, (uint32_t)pool);
 }
 
 /* Objects, messages, groups, caches, slabs being carved and closed: what a process can be killed with. */
@@ -770,7 +772,7 @@ static void die_closing(void)
     use_typed();
     fst_actives_release(fst_thread_get(a));
     struct fst_revoke r = {.a = a, .me = fst_thread_get(a)->name};
-    fst_slab_close_empty(&r, (uint32_t)w->child, &closed, &w->bytes);
+    fst_close_empty(&r, (uint32_t)w->child, &closed, &w->bytes);
     CHECK(closed.n > 0);
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "alloc/cache.h"
+#include "alloc/lists.h"
 #include "alloc/registry.h"
 #include "alloc/run.h"
 #include "alloc/slab.h"
@@ -344,7 +345,7 @@ static void hold_now_and_then(struct peer *parent, void *context)
         else if (lock->word == pages_word)
             CHECK(fst_run_lock(a));
         else
-            CHECK(fst_slab_lock(a, (uint32_t)pool));
+            CHECK(fst_lists_lock(a, (uint32_t)pool));
         usleep(next_random(&seed) % 300);
         fst_unlock(a, lock->word());
         usleep(next_random(&seed) % 200);
