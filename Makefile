@@ -22,7 +22,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 S := $(VENV)/stamps
 SOURCES := $(shell find core src -name '*.[ch]' -o -name '*.py' -o -name '*.py[ix]' \
 	-o -name '*.px[id]' -o -name meson.build -o -name py.typed) meson.build meson.options
-C_FILES = $(shell find core tests/core tests/fuzz -name '*.[ch]')
+C_FILES = $(shell find core src tests/core tests/fuzz -name '*.[ch]')
 PYTHON_PATHS = $(wildcard src tests tools benchmarks examples)
 
 .PHONY: help setup demo test lint test-core hot-paths test-python test-twice sanitize mutants fuzz model soak bench format clean

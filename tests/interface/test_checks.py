@@ -44,8 +44,12 @@ def test_layers(found):
             "core/nowhere/odd.c": "",
             "src/flagstone/errors.py": "import flagstone.arena\n",
             "src/flagstone/arena.py": "",
+            "src/flagstone/binding/b.h": '#include "flagstone.h"\n#include "arena/high.h"\n',
+            "src/flagstone/binding/b.pxi": "from flagstone.arena import Arena\n",
         },
     )
+    assert "src/flagstone/binding/b.h:2: arena/high is the core's own" in said
+    assert "src/flagstone/binding/b.pxi:1: uses arena, which is a higher layer" in said
     assert "core/platform/low.c:1: uses arena/high, which is a higher layer" in said
     assert "core/nowhere/odd.c: in no layer" in said
     assert "src/flagstone/errors.py:1: uses arena, which is a higher layer" in said
@@ -158,7 +162,8 @@ def test_header(found):
             "core/include/flagstone_test.h": "int fst_g(void);\n",
             "core/refs/a.h": "int fst_h(void);\nint fst_i(void);\n",
             "core/refs/a.c": "int fst_a(void)\n{\n    return fst_i();\n}\nint fst_i(void)\n{\n}\n",
-            "src/flagstone/_core.pyx": 'cdef extern from *:\n    """fst_b()"""\nfst_c()\n',
+            "src/flagstone/_core.pyx": "fst_c()\n",
+            "src/flagstone/binding/b.c": "int b(void)\n{\n    return fst_b();\n}\n",
             "src/flagstone/_core.pxd": "int fst_d()\n",
             "tests/core/test_a.c": "int main(void) { return fst_e() + fst_g(); }\n",
         },

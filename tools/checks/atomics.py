@@ -13,7 +13,11 @@ _RAW = re.compile(r"\b(?:__atomic|__sync)_\w+|\b_Atomic\b|<stdatomic\.h>")
 def check(tree: Tree, known: Known) -> Iterator[Finding]:
     """Compilers' own atomic operations outside of their home."""
     del known
-    for path in (*tree.core(), *tree.files("src/flagstone", ".pyx", ".pxi", ".pxd", ".c", ".h")):
+    for path in (
+        *tree.core(),
+        *tree.binding(),
+        *tree.files("src/flagstone", ".pyx", ".pxi", ".pxd"),
+    ):
         shown = tree.shown(path)
         if shown == HOME:
             continue

@@ -20,8 +20,12 @@ def check(tree: Tree, known: Known) -> Iterator[Finding]:
     del known
     used = _renamed(tree)
     for user in _binding(tree):
-        used.update(_WORD.findall(re.sub(r"#.*", "", text_of(user))))  # with its C, in strings
-    for user in (*tree.files("benchmarks", ".c", ".h"), *tree.files("examples", ".c", ".h")):
+        used.update(_WORD.findall(re.sub(r"#.*", "", text_of(user))))
+    for user in (
+        *tree.binding(),
+        *tree.files("benchmarks", ".c", ".h"),
+        *tree.files("examples", ".c", ".h"),
+    ):
         used.update(_WORD.findall(parts_of(user).code))
     for user in tree.core():
         if user.parent.name != "include":

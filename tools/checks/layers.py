@@ -51,6 +51,10 @@ PYTHON_LAYERS = [
 ]
 
 
+# What the binding's C may include.
+FOR_BINDING = [["include", "binding", "platform/atomics"]]
+
+
 def layer_of(name: str, layers: list[list[str]]) -> int | None:
     """Return the layer's number, or None if no entry fits."""
     best: tuple[int, int] | None = None
@@ -151,6 +155,10 @@ def sides(tree: Tree) -> list[Side]:
 def check(tree: Tree, known: Known) -> Iterator[Finding]:
     """Uses of higher layers, files in no layer, layers without a file."""
     del known
+    for path in tree.binding():
+        for line, used in includes(tree, path):
+            if layer_of(used.removesuffix(".h"), FOR_BINDING) is None:
+                yield Finding(tree.shown(path), line, f"{used} is the core's own")
     for side in sides(tree):
         names = {side.name(path) for path in side.files}
         for path in side.files:

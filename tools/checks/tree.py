@@ -65,10 +65,15 @@ class Tree:
         """C of the core."""
         return self.files("core", ".c", ".h")
 
+    def binding(self) -> list[Path]:
+        """C of the binding."""
+        return self.files("src/flagstone", ".c", ".h")
+
     def all_c(self) -> list[Path]:
-        """C of the core and of its tests."""
+        """C of the core, of the binding and of the core's tests."""
         return [
             *self.core(),
+            *self.binding(),
             *self.files("tests/core", ".c", ".h"),
             *self.files("tests/fuzz", ".c", ".h"),
         ]

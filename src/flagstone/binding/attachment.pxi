@@ -672,7 +672,7 @@ cdef class Attachment:
 
     def check(self):
         """What fst_check found, as texts."""
-        cdef fst_py_texts texts
+        cdef fst_texts texts
         texts.bytes = NULL
         texts.size = 0
         cdef uint64_t began = 0
@@ -680,7 +680,7 @@ cdef class Attachment:
         while True:
             with nogil:
                 fst_patience(_SLICE)
-                found = fst_check(self.ptr, fst_py_collect, &texts)
+                found = fst_check(self.ptr, fst_texts_add, &texts)
                 fst_patience_default()
             if found != FST_CHECK_HELD or not _again(FST_HELD, self, &began):
                 break

@@ -8,18 +8,28 @@ cdef class View:
     is freed.
     """
 
-    cdef readonly Block block
+    cdef PyObject *_block  # a reference of ours; NULL: never filled
 
     def __init__(self):
         raise TypeError("a View is made by Block.array")
 
-    # Its end is _end_view().
+    def __dealloc__(self):
+        # Or _end_view(), as a Block's end.
+        if self._block != NULL:
+            (<Block>self._block).leave()
+        Py_XDECREF(self._block)
+
+    @property
+    def block(self):
+        """The `Block`."""
+        return <Block>self._block
 
     def __repr__(self):
         return f"<view of {self.block!r}>"
 
 
 @cython.final
+@cython.freelist(256)
 @cython.no_gc
 cdef class Block:
     """An object in an arena, and this process's reference to it.
@@ -39,14 +49,19 @@ cdef class Block:
     # 1 for the Block itself until free(), and 1 for each view; at 0 the reference is dropped. Once a buffer was given out it
     # stays until the end of this object: `np.ndarray(shape, dtype, buffer=block)` gives the buffer back at once, keeps the
     # object, and goes on looking at the bytes.
-    cdef int life
-    cdef int freed
-    cdef PyObject *_weak        # the weak references to it, which are Python's
+    cdef uint32_t life
+    cdef uint32_t freed
+    cdef object __weakref__
 
     def __init__(self):
         raise TypeError("a Block is made by Cache.alloc(), Arena.alloc(), put() or get()")
 
-    # Its end is _end_block().
+    def __dealloc__(self):
+        # With a build that has the private API, the end is _end_block() instead.
+        if self.life:
+            fst_drop((<Attachment>self._attachment).ptr, &self.ref)
+        Py_XDECREF(self._format)
+        Py_XDECREF(self._attachment)
 
     cdef inline Attachment attachment(self):
         return <Attachment>self._attachment if self._attachment != NULL else None
@@ -69,7 +84,7 @@ cdef class Block:
             fst_drop((<Attachment>self._attachment).ptr, &self.ref)
 
     cdef int use(self) except -1:
-        if load(&self.freed) or not load(&self.life):
+        if load(&self.freed) or not life_of(&self.life):
             raise Closed("this Block was freed")
         if fst_unusable:  # nearly never
             _check(fst_arena_refused((<Attachment>self._attachment).ptr))
@@ -120,10 +135,10 @@ cdef class Block:
         cdef cnp.npy_intp count = <cnp.npy_intp>self.ref.nbytes
         cdef cnp.npy_intp *dims = &count
         cdef int ndim = 1, flags = cnp.NPY_ARRAY_C_CONTIGUOUS
-        cdef View view
-        view = View.__new__(View)
+        cdef View view = _begin_view()
         self.export()
-        view.block = self
+        Py_INCREF(self)
+        view._block = <PyObject *>self
         if self._format != NULL:
             dtype, ndim = (<Format>self._format).dtype, (<Format>self._format).ndim
             dims = <cnp.npy_intp *>(<Format>self._format).dims
@@ -361,12 +376,12 @@ cdef class Block:
         return "flagstone.Block", self.handle.__bytes__()
 
     def _repr_html_(self):
-        if load(&self.freed) or not load(&self.life):
+        if load(&self.freed) or not life_of(&self.life):
             return "<p>Block, freed</p>"
         return _hooks.html_of(self, self.attachment(), self.format())
 
     def __repr__(self):
-        if load(&self.freed) or not load(&self.life):
+        if load(&self.freed) or not life_of(&self.life):
             return "<Block, freed>"
         return _hooks.repr_of(self, self.attachment(), self.format())
 
@@ -386,12 +401,12 @@ def reduce_block(Block block not None):
     return _load, ((<Attachment>block._attachment).ticket(message), locator, message)
 
 
-# Blocks and views end in functions of our own, put before what Cython makes: a `__dealloc__` would
-# save and restore the exception state around itself, which costs as much as the drop. In here the
-# object has no reference left, so none may be taken: no temporary of its type, fields only.
+# With the private API, Blocks and views end in functions of our own instead of what Cython makes,
+# which saves and restores the exception state around a `__dealloc__`: as dear as the drop. In here
+# the object has no reference left, so none may be taken: no temporary of its type, fields only.
 
-cdef destructor _block_rest = (<PyTypeObject *>Block).tp_dealloc
-cdef destructor _view_rest = (<PyTypeObject *>View).tp_dealloc
+cdef fst_spare _spare_blocks
+cdef fst_spare _spare_views
 
 
 cdef void _end_block(PyObject *self) noexcept:
@@ -402,10 +417,8 @@ cdef void _end_block(PyObject *self) noexcept:
     if (<Block>self).life:
         fst_drop((<Attachment>attachment).ptr, &(<Block>self).ref)
     # Before the object may begin again: its callbacks run anything, also allocations.
-    if (<Block>self)._weak != NULL:
-        PyObject_ClearWeakRefs(self)
-    if not put_aside(self):
-        _block_rest(self)
+    clear_weak_references(self)
+    spare_end(&_spare_blocks, self)
     Py_XDECREF(format)
     Py_XDECREF(attachment)  # may be the arena's end, and run anything
 
@@ -413,9 +426,9 @@ cdef void _end_block(PyObject *self) noexcept:
 cdef inline Block _begin_block():
     """A Block with nothing in it."""
     cdef Block block
-    if not spares:
+    if not _spare_blocks.count:
         return Block.__new__(Block)
-    block = again()
+    block = spare_block(&_spare_blocks)
     block._attachment = NULL
     block._format = NULL
     block.life = block.freed = 0
@@ -423,16 +436,23 @@ cdef inline Block _begin_block():
 
 
 cdef void _end_view(PyObject *self) noexcept:
-    if <void *>(<View>self).block != <void *>None and leave(&(<View>self).block.life):
-        fst_drop((<Attachment>(<View>self).block._attachment).ptr, &(<View>self).block.ref)
-    _view_rest(self)
+    cdef PyObject *block = (<View>self)._block
+    if block != NULL and leave(&(<Block>block).life):
+        fst_drop((<Attachment>(<Block>block)._attachment).ptr, &(<Block>block).ref)
+    spare_end(&_spare_views, self)
+    Py_XDECREF(block)
 
 
-# Instead of Cython's `__weakref__`, which a function cannot read: _end_block() has to, for a Block that begins again.
-cdef void _allow_weak_references(Block block) noexcept:
-    keep_weak_references_at(<PyTypeObject *>Block, <char *>&block._weak - <char *><PyObject *>block)
+cdef inline View _begin_view():
+    """A View of nothing."""
+    cdef View view
+    if not _spare_views.count:
+        return View.__new__(View)
+    view = spare_view(&_spare_views)
+    view._block = NULL
+    return view
 
 
-_allow_weak_references(Block.__new__(Block))
-(<PyTypeObject *>Block).tp_dealloc = _end_block
-(<PyTypeObject *>View).tp_dealloc = _end_view
+if PRIVATE_API:
+    (<PyTypeObject *>Block).tp_dealloc = _end_block
+    (<PyTypeObject *>View).tp_dealloc = _end_view

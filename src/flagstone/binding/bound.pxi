@@ -56,16 +56,9 @@ cdef class GroupCache:
             self.child = child
         return status
 
-    def alloc(self, *, bint zero=False, object wait=None):
-        """A `Block`; arguments and errors as in `Cache.alloc`."""
-        cdef Block block
-        if wait is None:
-            block = _begin_block()
-            if self._fill(block) == FST_OK:
-                if zero:
-                    _zero(&block.ref)
-                return block
-        return _hooks.alloc(self, zero, wait)
+    # Without arguments it is _alloc_plain(), else _alloc_with().
+    alloc = alloc_method(<PyTypeObject *>GroupCache, <object (*)(object)>_alloc_plain,
+                         <object (*)(object, PyObject *, PyObject *)>_alloc_with)
 
     def aalloc(self, *, bint zero=False, object wait=None):
         """An awaitable of a `Block`; as `Cache.aalloc`."""
@@ -166,13 +159,16 @@ cdef class GroupCache:
 
 cdef object _alloc_plain(GroupCache self):
     # GroupCache.alloc() without arguments: as _fill(), as far as nothing goes wrong.
-    cdef PyObject *attachment = only_item(<PyObject *>self.link.box)
+    cdef PyObject *attachment
     cdef int status
     cdef Block block
-    if not spares or attachment == <PyObject *>None:
+    if not _spare_blocks.count:
         return _otherwise(self)
-    block = again()
-    Py_INCREF(<object>attachment)
+    attachment = only_item(<PyObject *>self.link.box)
+    if attachment == <PyObject *>None:
+        Py_DECREF(None)
+        return _otherwise(self)
+    block = spare_block(&_spare_blocks)
     block._attachment = attachment
     block._format = NULL
     block.shape(<PyObject *>self.format)
@@ -187,14 +183,25 @@ cdef object _alloc_plain(GroupCache self):
     return block
 
 
+cdef object _alloc_with(GroupCache self, PyObject *zero, PyObject *wait):
+    cdef Block block
+    cdef bint clear = zero != NULL and <object>zero
+    if wait == NULL or wait == <PyObject *>None:
+        block = _begin_block()
+        if self._fill(block) == FST_OK:
+            if clear:
+                _zero(&block.ref)
+            return block
+    return _hooks.alloc(self, clear, None if wait == NULL else <object>wait)
+
+
 cdef object _alloc_otherwise(GroupCache self):
-    return self.alloc(zero=False)
+    return _alloc_with(self, NULL, NULL)
 
 
 # Behind a pointer, so that no register is saved for it in the function above.
 cdef object (*_otherwise)(GroupCache self)
 _otherwise = _alloc_otherwise
-shorten_alloc(GroupCache.alloc, <object (*)(object)>_alloc_plain)
 
 
 cdef void _zero(fst_ref *ref) noexcept:

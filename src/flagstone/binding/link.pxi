@@ -23,7 +23,7 @@ cdef class Link:
 
     cdef list box
     cdef group_node *first
-    cdef int busy  # 1: somebody changes the list; for an instant, in which no Python code runs
+    cdef uint32_t busy  # 1: somebody changes the list; for an instant, in which no Python code runs
     cdef readonly bytes uuid
 
     def __cinit__(self, Attachment attachment not None):
@@ -72,11 +72,10 @@ cdef class Link:
         return <Attachment>attachment
 
     cdef inline PyObject *own(self) except NULL:
-        # A reference for who keeps it in a plain pointer; counted once, and not for a variable, too.
         cdef PyObject *attachment = only_item(<PyObject *>self.box)
         if attachment == <PyObject *>None:
+            Py_DECREF(None)
             raise _hooks.closed(self.uuid)
-        Py_INCREF(<object>attachment)
         return attachment
 
     @property

@@ -1,0 +1,20 @@
+/* alloc.h - an allocation that may take long, without the GIL. */
+#ifndef FST_BINDING_ALLOC_H
+#define FST_BINDING_ALLOC_H
+
+#include <Python.h>
+
+#include "flagstone.h"
+
+/* Not in line: the registers that it needs would be saved for every allocation. */
+static __attribute__((noinline)) int fst_py_alloc_long(fst_arena *arena, uint64_t child, struct fst_ref *out)
+{
+    int status = fst_alloc_at_once(arena, child, out);
+    if (status != FST_OK) {
+        Py_BEGIN_ALLOW_THREADS status = fst_alloc(arena, child, out);
+        Py_END_ALLOW_THREADS
+    }
+    return status;
+}
+
+#endif
