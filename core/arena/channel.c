@@ -15,6 +15,7 @@
 #include "alloc/cache.h"
 #include "alloc/child.h"
 #include "alloc/group.h"
+#include "arena/channel.h"
 #include "arena/object.h"
 #include "channel/ring.h"
 #include "platform/error.h"
@@ -25,14 +26,9 @@
 #include "region/lock.h"
 #include "teardown/words.h"
 
-struct fst_channel_use {
-    struct fst_ring_view v; /* first: what put and get need */
-    struct fst_ref ring;    /* keeps it */
-    uint64_t id;
-};
-
 /* ---- opening ---- */
 
+#define FLAGS (FST_CHANNEL_ACK | FST_CHANNEL_LASTING | FST_CHANNEL_KIND)
 #define TRIES 10000u /* to catch a channel between its end and the next of its name */
 
 static int check_spec(const struct fst_channel_spec *s)
@@ -56,7 +52,7 @@ static int make_ring(struct fst_thread *t, const struct fst_channel_spec *s, str
     int rc = fst_cache_find_or_make(a, &spec, &cache, &retired);
     if (rc == FST_OK)
         rc = fst_child_open(a, cache, s->group, &child);
-    return rc ? rc : fst_object_alloc_run(t, child, fst_ring_bytes(s->capacity, s->inline_bytes), ring);
+    return rc ? rc : fst_object_alloc_run(t, child, fst_ring_bytes(s->capacity, s->inline_bytes, s->flags), ring);
 }
 
 /* Under names_lock. The state is last: killed before it, there is a ring that only its maker refers
@@ -71,8 +67,8 @@ static void publish(struct fst_arena *a, uint32_t index, const struct fst_channe
     fst_store_relaxed(&c->oid_slab, h.oid_slab);
     fst_store_relaxed(&c->capacity, s->capacity);
     fst_store_relaxed(&c->inline_bytes, s->inline_bytes);
-    fst_store_relaxed(&c->flags, s->flags & (FST_CHANNEL_ACK | FST_CHANNEL_LASTING));
-    fst_store_relaxed(&c->cells, fst_ring_cells(s->capacity));
+    fst_store_relaxed(&c->flags, s->flags & FLAGS);
+    fst_store_relaxed(&c->cells, fst_ring_cells(s->capacity, s->flags));
     fst_store_relaxed(&c->group, s->group);
     memset(c->name, 0, sizeof c->name);
     if (s->name)
@@ -86,8 +82,7 @@ static void publish(struct fst_arena *a, uint32_t index, const struct fst_channe
 
 static int compare(const struct fst_channel *c, const struct fst_channel_spec *s)
 {
-    if (c->capacity == s->capacity && c->inline_bytes == s->inline_bytes &&
-        c->flags == (s->flags & (FST_CHANNEL_ACK | FST_CHANNEL_LASTING)))
+    if (c->capacity == s->capacity && c->inline_bytes == s->inline_bytes && c->flags == (s->flags & FLAGS))
         return FST_OK;
     return fst_fail(FST_MISMATCH, "channel %.63s exists for %u messages of %u bytes in line%s%s", c->name, c->capacity,
                     c->inline_bytes, c->flags & FST_CHANNEL_ACK ? ", with acknowledgements" : "",
@@ -171,7 +166,7 @@ static uint64_t find_or_publish(struct fst_arena *a, const struct fst_channel_sp
     *held = !fst_registry_lock(a);
     if (*held)
         return 0;
-    uint32_t index = fst_channel_find(a, s->name);
+    uint32_t index = fst_channel_find(a, s->name, s->flags);
     *created = index == FST_NONE && ring->data;
     if (*created && (index = fst_channel_new(a)) != FST_NONE)
         publish(a, index, s, ring);
@@ -566,7 +561,7 @@ int fst_channel_get_info(fst_arena *a, uint64_t channel, struct fst_channel_info
     out->inline_bytes = c->inline_bytes;
     out->flags = c->flags;
     if (fst_channel_look(a, index, &v)) {
-        out->bytes = fst_ring_bytes(v.capacity, v.inline_bytes);
+        out->bytes = fst_ring_bytes(v.capacity, v.inline_bytes, v.flags);
         for (uint32_t k = 0; k <= v.mask; k++) {
             uint64_t word = fst_load_acquire(&fst_node_at(&v, k)->word);
             out->waiting += (word & FST_NODE_STATE) == FST_NODE_QUEUED;

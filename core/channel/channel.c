@@ -6,12 +6,13 @@
 #include "refs/word.h"
 #include "region/table.h"
 
-uint32_t fst_channel_find(struct fst_arena *a, const char *name)
+uint32_t fst_channel_find(struct fst_arena *a, const char *name, uint32_t flags)
 {
     uint32_t top = fst_channel_top(a);
     for (uint32_t i = 0; i < top && name; i++) {
         const struct fst_channel *c = fst_channel_at(a, i);
-        if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_LIVE && strncmp(c->name, name, FST_NAME_MAX) == 0)
+        if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_LIVE && !((c->flags ^ flags) & FST_CHANNEL_KIND) &&
+            strncmp(c->name, name, FST_NAME_MAX) == 0)
             return i;
     }
     return FST_NONE;
@@ -100,8 +101,14 @@ uint32_t fst_channel_of_ring(struct fst_arena *a, uint64_t oid)
 bool fst_channel_lasts(struct fst_arena *a, uint64_t oid)
 {
     uint32_t index = fst_channel_is_ring(a, oid) ? fst_channel_of_ring(a, oid) : FST_NONE;
-    return index != FST_NONE && (fst_channel_at(a, index)->flags & FST_CHANNEL_LASTING) &&
-           fst_state(fst_load_acquire(&fst_channel_at(a, index)->state)) == FST_CHANNEL_LIVE;
+    if (index == FST_NONE || fst_state(fst_load_acquire(&fst_channel_at(a, index)->state)) != FST_CHANNEL_LIVE)
+        return false;
+    const struct fst_channel *c = fst_channel_at(a, index);
+    struct fst_ring_view v;
+    if (!(c->flags & FST_CHANNEL_LOCK))
+        return c->flags & FST_CHANNEL_LASTING;
+    /* nobody can have it open and acquire it from now on, so that this stays as it is */
+    return fst_ring_look(a, c, &v) == FST_OK && fst_load_acquire(&v.ring->lock) != 0;
 }
 
 bool fst_channel_unreferenced(struct fst_arena *a, uint64_t oid, uint64_t *word)

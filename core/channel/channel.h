@@ -16,8 +16,11 @@
 #include "channel/ring.h"
 #include "region/region.h"
 
-/* The live channel of this name, or FST_NONE. Under names_lock. */
-uint32_t fst_channel_find(struct fst_arena *a, const char *name);
+/* What a name is one of: channels, topics and locks do not see each other's. */
+#define FST_CHANNEL_KIND FST_CHANNEL_LOCK
+
+/* The live channel of this name, of the kind that the flags say, or FST_NONE. Under names_lock. */
+uint32_t fst_channel_find(struct fst_arena *a, const char *name, uint32_t flags);
 
 /* A FREE descriptor; FST_NONE: commit more (fst_channel_grow) and try again. Under names_lock. */
 uint32_t fst_channel_new(struct fst_arena *a);
@@ -39,7 +42,8 @@ bool fst_channel_is_ring(const struct fst_arena *a, uint64_t oid);
 /* The channel whose ring this is, or FST_NONE. */
 uint32_t fst_channel_of_ring(struct fst_arena *a, uint64_t oid);
 
-/* Is it the ring of a live and lasting channel? Then it needs nobody. */
+/* Is it the ring of a live channel that is lasting, or of a lock that somebody owns, or owned when
+ * it died? Then it needs nobody. */
 bool fst_channel_lasts(struct fst_arena *a, uint64_t oid);
 
 /* A batch has found that no process refers to the ring: its word is CONDEMNED after the scan. End

@@ -8,9 +8,11 @@
 #include "refs/word.h"
 #include "region/file.h"
 
-uint32_t fst_ring_cells(uint32_t capacity)
+uint32_t fst_ring_cells(uint32_t capacity, uint32_t flags)
 {
     uint32_t cells = 1;
+    if (flags & FST_CHANNEL_LOCK)
+        return cells; /* nothing is ever put there */
     while (cells < capacity + FST_RING_SLACK)
         cells *= 2;
     return cells;
@@ -21,9 +23,9 @@ static uint32_t stride(uint32_t inline_bytes)
     return (uint32_t)((sizeof(struct fst_node) + inline_bytes + FST_LINE - 1) / FST_LINE * FST_LINE);
 }
 
-uint64_t fst_ring_bytes(uint32_t capacity, uint32_t inline_bytes)
+uint64_t fst_ring_bytes(uint32_t capacity, uint32_t inline_bytes, uint32_t flags)
 {
-    return sizeof(struct fst_ring) + (uint64_t)fst_ring_cells(capacity) * (2 * sizeof(uint64_t) + stride(inline_bytes));
+    return sizeof(struct fst_ring) + (uint64_t)fst_ring_cells(capacity, flags) * (2 * sizeof(uint64_t) + stride(inline_bytes));
 }
 
 /* Where the data region is mapped read-only, whole pages of it once more. */
@@ -59,7 +61,7 @@ static int see(struct fst_arena *a, const struct fst_channel *c, bool write, str
         return fst_fail(FST_STALE, "the channel is gone");
     const struct fst_slab *s = fst_slab_known(a, fst_oid_slab(oid));
     if (v->capacity < 1 || v->capacity > FST_RING_CAPACITY || v->inline_bytes > FST_RING_INLINE_MOST ||
-        c->cells != fst_ring_cells(v->capacity) || s->asked != fst_ring_bytes(v->capacity, v->inline_bytes)) {
+        c->cells != fst_ring_cells(v->capacity, v->flags) || s->asked != fst_ring_bytes(v->capacity, v->inline_bytes, v->flags)) {
         fst_damaged(a, "a channel of %u messages has a ring of %llu bytes", v->capacity, (unsigned long long)s->asked);
         return fst_damage(a);
     }
@@ -101,6 +103,8 @@ void fst_ring_format(struct fst_ring_view *v)
 {
     struct fst_ring *r = v->ring;
     fst_store_relaxed(&r->ended, 0);
+    fst_store_relaxed(&r->lock, 0);
+    fst_store_relaxed(&r->holder, 0);
     fst_store_relaxed(&r->tail, 0);
     fst_store_relaxed(&r->head, 0);
     fst_store_relaxed(&r->takers, 0);

@@ -46,8 +46,8 @@ struct fst_ring_view {
 };
 
 /* What a ring for so many messages needs. */
-uint32_t fst_ring_cells(uint32_t capacity);
-uint64_t fst_ring_bytes(uint32_t capacity, uint32_t inline_bytes);
+uint32_t fst_ring_cells(uint32_t capacity, uint32_t flags);
+uint64_t fst_ring_bytes(uint32_t capacity, uint32_t inline_bytes, uint32_t flags);
 
 /* See the ring that the descriptor leads to; somebody keeps its object from being released.
  * FST_STALE: it is gone. FST_OS. The second is for who only reads. */

@@ -18,6 +18,8 @@ extern "C" {
 #define FST_CHANNEL_ACK 1u
 /* It lives without a process that has it open, until it, its group or its arena ends. */
 #define FST_CHANNEL_LASTING 2u
+/* It is a lock: see below. A name of its own kind; capacity 1, no bytes in line. */
+#define FST_CHANNEL_LOCK 8u
 
 struct fst_channel_spec {
     const char *name;      /* NULL: without a name */
@@ -80,6 +82,30 @@ int fst_channel_close(fst_channel_use *use);
 /* The channel ends now: its name is free, everybody's put and get fail with FST_CLOSED, what
  * waits is dropped. */
 int fst_channel_destroy(fst_channel_use *use);
+
+/* ---- locks: for programs, found by name, opened and left as channels with FST_CHANNEL_LOCK
+ *
+ * Owned by one thread of one process at a time, and given back by any thread of that process. Not
+ * by a forked child. Who dies with it, or leaves the arena, leaves it to the next one, who is told.
+ * While somebody owns it, dead or not, it lives without a process that has it open. */
+
+/* Waits for so long, without asking for signals. FST_WAIT: others own it. FST_BUSY: this very
+ * thread does. FST_CLOSED: it was destroyed, or its group was. `inherited`: its last owner has gone
+ * without giving it back. */
+int fst_named_lock_acquire(fst_channel_use *use, uint64_t timeout, bool *inherited);
+/* FST_INVALID: no thread of this process owns it. */
+int fst_named_lock_release(fst_channel_use *use);
+
+struct fst_named_lock_owner {
+    bool owned, own; /* by somebody; by a thread of this process */
+    bool dead;       /* who owns it, has gone */
+    int32_t pid;     /* in its own pid namespace */
+    char command[16];
+};
+/* For people, and for asking whether it is ours. Asks the kernel, when somebody else owns it. */
+void fst_named_lock_look(fst_channel_use *use, struct fst_named_lock_owner *out);
+/* The same of a lock that is listed. False: it is gone, or no lock. */
+bool fst_named_lock_look_at(fst_arena *arena, uint64_t channel, struct fst_named_lock_owner *out);
 
 #ifdef __cplusplus
 }

@@ -237,6 +237,12 @@ enum fst_try fst_lock_in_time(struct fst_arena *a, uint32_t *lock)
     return lock_slow(a, lock, mine);
 }
 
+enum fst_try fst_lock_untimed(struct fst_arena *a, uint32_t *lock)
+{
+    uint32_t mine = fst_lock_own_word(a), seen = 0;
+    return fst_cas32(lock, &seen, mine) ? FST_TRY_OK : lock_slow(a, lock, mine); /* PAIR(lock) */
+}
+
 /* Is the wait over that began at `began`? Without patience it is over before it begins, and the clock need not be asked. */
 static bool wait_over(uint64_t began, uint64_t most)
 {

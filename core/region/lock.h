@@ -38,6 +38,8 @@ enum fst_try { FST_TRY_BUSY, FST_TRY_OK, FST_TRY_TAKEN_OVER };
 /* Acquire, within the patience of the calling thread. TAKEN_OVER: from a dead owner, rebuild. BUSY: its owner, who lives and may be
  * stopped, did not give it back in time: then the caller leaves things as they are, or leaves them to a batch, as if it were killed here. */
 enum fst_try fst_lock_in_time(struct fst_arena *a, uint32_t *lock) FST_TO_BE_HEEDED;
+/* The same for a lock of programs, whose time in it is theirs, and who may give it back from another thread. */
+enum fst_try fst_lock_untimed(struct fst_arena *a, uint32_t *lock) FST_TO_BE_HEEDED;
 
 /* FST_HELD, with a sentence about the lock that this thread gave up last, and its owner. */
 int fst_lock_held(struct fst_arena *a);

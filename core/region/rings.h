@@ -42,14 +42,16 @@ static_assert(sizeof(struct fst_channel) == 128, "layout");
 /* The ring's head; then `cells` cells of 8 bytes, as many references (region/bits.h), so that a
  * batch finds them close together, and as many nodes. Each line is written by others.
  * struct fst_ring
- *      0       4     64     72    128    136   192      196       200
- *      | ended | pad | tail | pad | head | pad | takers | putters |
+ *      0       4      8        16    64     72    128    136   192      196       200
+ *      | ended | lock | holder | pad | tail | pad | head | pad | takers | putters |
  *      200   256
  *      | pad | */
 struct fst_ring {
     /* 1: its channel has ended. Written after the descriptor's state, for who has it open */
     uint32_t ended;
-    uint32_t pad0[15];
+    uint32_t lock;   /* of a lock for programs: as in region/lock.h */
+    uint64_t holder; /* and which thread has it: fst_thread.name, 0: none */
+    uint64_t pad0[6];
     uint64_t tail; /* position of the next message: a hint, that anybody moves on */
     uint64_t pad1[7];
     uint64_t head; /* position of the next one to be taken: the same */

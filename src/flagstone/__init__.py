@@ -36,6 +36,7 @@ from flagstone.errors import (
     StaleHandle,
 )
 from flagstone.group import Group
+from flagstone.lock import Lock, LockInfo
 from flagstone.packed import Packed, PackedArrays, pack, pack_arrays
 from flagstone.part import Part, block_of
 from flagstone.sharing import ShareStats, Sharing, share
@@ -97,7 +98,9 @@ __all__ = [
     "InFlight",
     "Keeper",
     "LayoutMismatch",
+    "Lock",
     "LockHold",
+    "LockInfo",
     "Packed",
     "PackedArrays",
     "Part",

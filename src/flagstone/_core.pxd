@@ -16,6 +16,7 @@ cdef extern from "flagstone.h" nogil:
     enum: FST_MISSING
     enum: FST_STALE
     enum: FST_TIMEOUT
+    enum: FST_BUSY
     enum: FST_WAIT
     enum: FST_END
     enum: FST_HELD
@@ -300,6 +301,7 @@ cdef extern from "flagstone.h" nogil:
 
     enum: FST_CHANNEL_ACK
     enum: FST_CHANNEL_LASTING
+    enum: FST_CHANNEL_LOCK
     int fst_channel_open(fst_arena *arena, const fst_channel_spec *spec, fst_create how,
                          fst_channel_use **out, fst_bool *created)
     int fst_channel_share(fst_channel_use *use, fst_message *out)
@@ -315,6 +317,16 @@ cdef extern from "flagstone.h" nogil:
     int fst_channel_destroy(fst_channel_use *use)
     int fst_channel_get_info(fst_arena *arena, uint64_t channel, fst_channel_info *out)
     size_t fst_channel_list(fst_arena *arena, uint64_t *ids, size_t max)
+
+    struct fst_named_lock_owner:
+        bint owned, own, dead
+        int32_t pid
+        char command[16]
+
+    int fst_named_lock_acquire(fst_channel_use *use, uint64_t timeout, fst_bool *inherited)
+    int fst_named_lock_release(fst_channel_use *use)
+    void fst_named_lock_look(fst_channel_use *use, fst_named_lock_owner *out)
+    bint fst_named_lock_look_at(fst_arena *arena, uint64_t channel, fst_named_lock_owner *out)
 
 
 cdef extern from "flagstone_test.h" nogil:

@@ -17,6 +17,7 @@ from flagstone.cache import Cache, caches_of, open_cache
 from flagstone.channel import Channel, ChannelInfo, channels_of, open_channel
 from flagstone.errors import Closed, FlagstoneError
 from flagstone.group import Group, group_id, groups_of, look, open_group
+from flagstone.lock import Lock, LockInfo, locks_of, open_lock
 from flagstone.names import FOLDER, PREFIX, Name, arena_name, arena_path, slash_hint
 from flagstone.sizes import (
     FOREVER,
@@ -183,6 +184,20 @@ class Arena:
         """
         how = attach.how_to_open(create)
         return open_channel(self._link, name, capacity, inline, ack, group, lasting, how)
+
+    def lock(self, name: str, *, group: Group | None = None) -> Lock:
+        """Open the lock of this name, or create it. Waits for nobody.
+
+        Args:
+            name: 1 to 63 bytes of UTF-8; locks have names of their own.
+            group: what its page is charged to, when it is created, and what it ends with; None is
+                the arena itself.
+
+        Raises:
+            ArenaFull, GroupLimitExceeded: no room for it.
+            Closed, ReadOnly: the group has ended; attached with `readonly=True`, and there is none.
+        """
+        return open_lock(self._link, name, group)
 
     def alloc(
         self, nbytes: Size, *, group: Group | None = None, wait: float | None = None
@@ -413,6 +428,11 @@ class Arena:
     def channels(self) -> list[ChannelInfo]:
         """The live channels, as they are now."""
         return channels_of(self._link.attachment)
+
+    @property
+    def locks(self) -> list[LockInfo]:
+        """The live locks, as they are now; asks the kernel about their owners."""
+        return locks_of(self._link.attachment)
 
     @property
     def groups(self) -> list[Group]:

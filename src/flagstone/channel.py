@@ -24,6 +24,7 @@ __all__ = ["Channel", "ChannelInfo", "Delivery"]
 
 _LASTING = 2
 _ACK = 1
+_LOCK = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class Channel(ChannelBase):
     @property
     def ack(self) -> bool:
         """Whether what was taken has to be acknowledged."""
-        return bool(self._ack)
+        return bool(self._flags & _ACK)
 
     @property
     def group(self) -> Group:
@@ -312,7 +313,7 @@ def channels_of(attachment: Attachment) -> list[ChannelInfo]:
             facts = attachment.channel_info(ident)
         except Closed:  # released meanwhile
             continue
-        if facts["state"] == 1:
+        if facts["state"] == 1 and not facts["flags"] & _LOCK:
             found.append(channel_info(facts))
     return found
 

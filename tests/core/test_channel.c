@@ -181,7 +181,7 @@ static void ends_with_its_group(void)
     bool created;
     CHECK_EQ(FST_OK, fst_channel_open(a, &spec, FST_OPEN_OR_CREATE, &u, &created));
     fst_group_get_info(a, group, &info);
-    CHECK(info.usage >= fst_ring_bytes(100, 64));
+    CHECK(info.usage >= fst_ring_bytes(100, 64, 0));
     struct fst_ref ref = alloc_bytes(a, 1000);
     CHECK_EQ(FST_OK, fst_channel_put(u, &(struct fst_letter){.ref = &ref}));
     CHECK_EQ(FST_OK, fst_group_destroy(a, group));

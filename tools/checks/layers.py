@@ -41,7 +41,7 @@ PYTHON_LAYERS = [
     ["weak"],
     ["watch"],
     ["block"],
-    ["channel"],
+    ["channel", "lock"],
     ["arena"],
     ["packed", "sharing"],
     ["__init__"],

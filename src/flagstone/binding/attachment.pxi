@@ -376,6 +376,10 @@ cdef class Attachment:
         _check(fst_channel_get_info(self.ptr, channel, &info))
         return info
 
+    def lock_owner(self, uint64_t channel):
+        cdef fst_named_lock_owner owner
+        return owner if fst_named_lock_look_at(self.ptr, channel, &owner) else None
+
     def group_gone(self, uint64_t group):
         """Whether the group's descriptor has been released."""
         cdef fst_group_info info

@@ -9,100 +9,10 @@ cdef enum:
     _INLINE_MOST = 4000
 
 
-cdef class ChannelBase:
+cdef class ChannelBase(NamedBase):
     """What `flagstone.Channel` is made of: the part that a loop calls."""
 
-    cdef fst_channel_use *use
-    cdef Attachment attachment
-    cdef Link link
-    cdef readonly uint32_t _inline
-    cdef readonly uint32_t _capacity
-    cdef readonly bint _ack
-    cdef readonly object _group_id
     cdef bint signals           # it has a descriptor for select(), to be cleared when it is empty
-    cdef bint ended             # left: nothing of it is used any more
-
-    def __init__(self):
-        raise TypeError("a Channel is made by Arena.channel()")
-
-    def __dealloc__(self):
-        if self.use != NULL:
-            fst_channel_leave(self.use)
-
-    cdef inline int usable(self) except -1:
-        if self.ended or self.link.box[0] is None:
-            raise Closed("the channel is closed here: leave() or Arena.close() was called")
-        return 0
-
-    def _open(self, Link link not None, bytes name, uint32_t capacity, uint32_t inline,
-              uint32_t flags, uint64_t group, int create, object mismatch):
-        cdef fst_channel_spec spec
-        cdef fst_bool created = 0
-        cdef uint64_t began = 0
-        cdef int status
-        self.link = link
-        self.attachment = link.attachment
-        spec.name = NULL if name is None else PyBytes_AS_STRING(name)
-        spec.capacity, spec.inline_bytes, spec.flags, spec.group = capacity, inline, flags, group
-        while True:
-            with nogil:
-                fst_patience(_SLICE)
-                status = fst_channel_open(self.attachment.ptr, &spec, <fst_create>create, &self.use,
-                                          &created)
-                fst_patience_default()
-            if status != FST_HELD or not _again(status, self.attachment, &began):
-                break
-        if status != FST_OK:
-            raise _error(status, mismatch)
-        self.learn()
-        return bool(created)
-
-    def _join(self, Link link not None, bytes message not None):
-        cdef fst_message value
-        cdef uint64_t began = 0
-        cdef int status
-        self.link = link
-        self.attachment = link.attachment
-        _message(message, &value)
-        status = fst_channel_join(self.attachment.ptr, &value, &self.use)
-        while status == FST_HELD and _again(status, self.attachment, &began):
-            with nogil:
-                fst_patience(_SLICE)
-                status = fst_channel_join(self.attachment.ptr, &value, &self.use)
-                fst_patience_default()
-        _check(status)
-        self.learn()
-
-    cdef int learn(self) except -1:
-        cdef fst_channel_info info
-        _check(fst_channel_get_info(self.attachment.ptr, fst_channel_id(self.use), &info))
-        self._inline = info.inline_bytes
-        self._capacity = info.capacity
-        self._ack = info.flags & FST_CHANNEL_ACK
-        self._group_id = info.group
-        return 0
-
-    def _share(self):
-        cdef fst_message message
-        self.usable()
-        cdef int status = fst_channel_share(self.use, &message)
-        if status == FST_FULL:
-            return _hooks.once_more(self.attachment, _error(status), self._share)
-        _check(status)
-        return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
-
-    def _info(self):
-        cdef fst_channel_info info
-        self.usable()
-        _check(fst_channel_get_info(self.attachment.ptr, fst_channel_id(self.use), &info))
-        return info
-
-    def _link_of(self):
-        return self.link
-
-    @property
-    def _id(self):
-        return fst_channel_id(self.use)
 
     # ---- putting
 
@@ -252,7 +162,7 @@ cdef class ChannelBase:
             item = PyBytes_FromStringAndSize(data, r.nbytes)
             if r.kind == _KIND_PICKLE:
                 item = self._unpickle(item)
-        if self._ack:
+        if self._flags & FST_CHANNEL_ACK:
             return Delivery.make(self, item, &r)
         return item
 
@@ -354,32 +264,8 @@ cdef class ChannelBase:
         self.usable()
         _check(fst_channel_close(self.use))
 
-    def destroy(self):
-        """End the channel now: its name is free, what waits in it is dropped, and everybody's put()
-        and get() raise `Closed`.
-
-        Raises:
-            ReadOnly: attached with `readonly=True`.
-        """
-        cdef uint64_t began = 0
-        cdef int status
-        self.usable()
-        status = fst_channel_destroy(self.use)
-        while status == FST_HELD and _again(status, self.attachment, &began):
-            with nogil:
-                fst_patience(_SLICE)
-                status = fst_channel_destroy(self.use)
-                fst_patience_default()
-        _check(status)
-
     def _signal(self):
         self.signals = True
-
-    def leave(self):
-        """Let go of the channel here. The last process to do so ends it, unless it is lasting. Again
-        is fine. Going out of scope does the same.
-        """
-        self.ended = True
 
     cdef int done(self, fst_received *taken) except -1:
         cdef int status

@@ -1,0 +1,102 @@
+/* named_lock.c - locks for programs: found by name, and taken over from the dead.
+ *
+ * The word is one of region/lock.h, in the ring of a descriptor of its own kind: the protocol, and
+ * its model, models/lock.pml, are the same. What the lock protects is the program's: so who takes
+ * it over from a dead owner is told, and nothing is rebuilt. `holder` says which thread has it, for
+ * telling a thread that waits for itself; it is written by the owner alone: after the word on the
+ * way in, before it on the way out. So a thread finds its own name there only while it owns the
+ * lock.
+ *
+ * Killed anywhere: the word names the dead process, whatever the holder says.
+ */
+#include <string.h>
+
+#include "arena/channel.h"
+#include "platform/error.h"
+#include "platform/futex.h"
+#include "rcu/thread.h"
+#include "region/lock.h"
+
+static int usable(const struct fst_channel_use *u, struct fst_thread **t)
+{
+    struct fst_arena *a = u->v.a;
+    *t = fst_thread_get(a);
+    if (!*t || fst_is_damaged(a))
+        return fst_thread_refused(a);
+    if (fst_load_relaxed(&u->v.ring->ended))
+        return fst_fail(FST_CLOSED, "the lock has ended: it was destroyed, or its group was");
+    return FST_OK;
+}
+
+/* Does a thread of this process own it? */
+static bool own(const struct fst_arena *a, uint32_t word)
+{
+    return (word & ~FST_LOCK_WAITERS) == fst_lock_own_word(a);
+}
+
+int fst_named_lock_acquire(fst_channel_use *u, uint64_t timeout, bool *inherited)
+{
+    struct fst_ring *r = u->v.ring;
+    struct fst_arena *a = u->v.a;
+    struct fst_thread *t;
+    int rc = usable(u, &t);
+    if (rc)
+        return rc;
+    if (fst_load_relaxed(&r->holder) == t->name && own(a, fst_load_relaxed(&r->lock)))
+        return fst_fail(FST_BUSY, "this thread owns the lock already");
+    struct fst_waits before = fst_wait_for((struct fst_waits){.own = true, .patience = timeout, .stop = &r->ended});
+    enum fst_try got = fst_lock_untimed(a, &r->lock);
+    fst_wait_for(before);
+    if (got == FST_TRY_BUSY) {
+        rc = usable(u, &t);
+        return fst_verdict(a, rc ? rc : FST_WAIT);
+    }
+    fst_store_relaxed(&r->holder, t->name);
+    *inherited = got == FST_TRY_TAKEN_OVER;
+    return fst_verdict(a, FST_OK);
+}
+
+int fst_named_lock_release(fst_channel_use *u)
+{
+    struct fst_ring *r = u->v.ring;
+    struct fst_arena *a = u->v.a;
+    if (!own(a, fst_load_relaxed(&r->lock)))
+        return fst_fail(FST_INVALID, "no thread of this process owns the lock");
+    fst_store_relaxed(&r->holder, 0);
+    fst_unlock(a, &r->lock);
+    return FST_OK;
+}
+
+static void look(struct fst_arena *a, uint32_t word, struct fst_named_lock_owner *out)
+{
+    uint32_t slot = fst_lock_owner(word);
+    memset(out, 0, sizeof *out);
+    out->owned = word != 0;
+    out->own = own(a, word);
+    if (!out->owned || out->own)
+        return;
+    out->dead = !fst_slot_alive(a, slot, word >> FST_LOCK_GEN_SHIFT);
+    if (out->dead)
+        return; /* its slot may be another's by now */
+    const struct fst_process *p = fst_process_at(a, slot);
+    out->pid = p->pid;
+    memcpy(out->command, p->command, sizeof out->command - 1);
+}
+
+void fst_named_lock_look(fst_channel_use *u, struct fst_named_lock_owner *out)
+{
+    look(u->v.a, fst_load_relaxed(&u->v.ring->lock), out);
+}
+
+bool fst_named_lock_look_at(fst_arena *a, uint64_t channel, struct fst_named_lock_owner *out)
+{
+    uint32_t index;
+    struct fst_ring_view v;
+    if (!fst_channel_known(a, channel, &index) || !(fst_channel_at(a, index)->flags & FST_CHANNEL_LOCK) ||
+        !fst_channel_look(a, index, &v))
+        return false;
+    uint32_t word = fst_load_relaxed(&v.ring->lock);
+    fst_channel_looked(a, &v);
+    look(a, word, out);
+    return true;
+}

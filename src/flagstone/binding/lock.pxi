@@ -1,0 +1,75 @@
+# Locks.
+
+cdef class LockBase(NamedBase):
+    """What `flagstone.Lock` is made of."""
+
+    cdef bint taken_over
+
+    def acquire(self, wait=None):
+        """Own the lock.
+
+        Args:
+            wait: seconds to wait while others own it; None is for ever, as is `math.inf`; 0 only
+                looks.
+
+        Returns:
+            Whether it is owned now; False: the time was over.
+
+        Raises:
+            RuntimeError: this thread owns it already.
+            Closed: it was destroyed, or left here.
+        """
+        cdef fst_bool inherited = 0
+        cdef int status
+        cdef uint64_t now, until
+        self.usable()
+        status = fst_named_lock_acquire(self.use, 0, &inherited)
+        if status == FST_WAIT:
+            until = _until(True, None, wait)
+            now = fst_now()
+            while status == FST_WAIT and now < until:
+                with nogil:
+                    status = fst_named_lock_acquire(
+                        self.use, until - now if until - now < _SLICE else _SLICE, &inherited)
+                if status != FST_OK:
+                    PyErr_CheckSignals()
+                    self.usable()
+                    now = fst_now()
+        if status == FST_WAIT:
+            return False
+        if status == FST_BUSY:
+            raise RuntimeError(
+                f"this thread owns {self._called()} already: a Lock cannot be acquired twice")
+        _check(status)
+        self.taken_over = inherited
+        return True
+
+    def release(self):
+        """Give the lock back. Any thread of the process that owns it may do so.
+
+        Raises:
+            RuntimeError: no thread of this process owns it (after a fork: the parent does).
+            Closed: it was left here.
+        """
+        cdef int status
+        self.usable()
+        self.taken_over = False
+        status = fst_named_lock_release(self.use)
+        if status == FST_INVALID:
+            raise RuntimeError(f"{self._called()} is not owned by this process, and cannot be "
+                               "released")
+        _check(status)
+
+    def _owner(self):
+        cdef fst_named_lock_owner owner
+        self.usable()
+        fst_named_lock_look(self.use, &owner)
+        return owner
+
+    @property
+    def inherited(self):
+        """Whether its last owner died, or left the arena, while it owned it: then what the lock
+        protects may be half done. From `acquire()` to `release()`; False while it is not owned
+        through this object.
+        """
+        return bool(self.taken_over)

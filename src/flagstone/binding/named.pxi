@@ -1,0 +1,122 @@
+# What is found by a name and opened: channels, topics and locks.
+
+cdef class NamedBase:
+    """What `flagstone.Channel`, `Topic` and `Lock` have in common: they are opened, travel, and are
+    left.
+    """
+
+    cdef fst_channel_use *use
+    cdef Attachment attachment
+    cdef Link link
+    cdef readonly uint32_t _inline
+    cdef readonly uint32_t _capacity
+    cdef readonly uint32_t _flags
+    cdef readonly object _group_id
+    cdef bint ended             # left: nothing of it is used any more
+
+    def __init__(self):
+        raise TypeError(f"a {type(self).__name__} is made by an Arena")
+
+    def __dealloc__(self):
+        if self.use != NULL:
+            fst_channel_leave(self.use)
+
+    cdef inline int usable(self) except -1:
+        if self.ended or self.link.box[0] is None:
+            raise Closed(f"the {type(self).__name__.lower()} is closed here: leave() or "
+                         "Arena.close() was called")
+        return 0
+
+    def _open(self, Link link not None, bytes name, uint32_t capacity, uint32_t inline,
+              uint32_t flags, uint64_t group, int create, object mismatch):
+        cdef fst_channel_spec spec
+        cdef fst_bool created = 0
+        cdef uint64_t began = 0
+        cdef int status
+        self.link = link
+        self.attachment = link.attachment
+        spec.name = NULL if name is None else PyBytes_AS_STRING(name)
+        spec.capacity, spec.inline_bytes, spec.flags, spec.group = capacity, inline, flags, group
+        while True:
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_channel_open(self.attachment.ptr, &spec, <fst_create>create, &self.use,
+                                          &created)
+                fst_patience_default()
+            if status != FST_HELD or not _again(status, self.attachment, &began):
+                break
+        if status != FST_OK:
+            raise _error(status, mismatch)
+        self.learn()
+        return bool(created)
+
+    def _join(self, Link link not None, bytes message not None):
+        cdef fst_message value
+        cdef uint64_t began = 0
+        cdef int status
+        self.link = link
+        self.attachment = link.attachment
+        _message(message, &value)
+        status = fst_channel_join(self.attachment.ptr, &value, &self.use)
+        while status == FST_HELD and _again(status, self.attachment, &began):
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_channel_join(self.attachment.ptr, &value, &self.use)
+                fst_patience_default()
+        _check(status)
+        self.learn()
+
+    cdef int learn(self) except -1:
+        cdef fst_channel_info info
+        _check(fst_channel_get_info(self.attachment.ptr, fst_channel_id(self.use), &info))
+        self._inline = info.inline_bytes
+        self._capacity = info.capacity
+        self._flags = info.flags
+        self._group_id = info.group
+        return 0
+
+    def _share(self):
+        cdef fst_message message
+        self.usable()
+        cdef int status = fst_channel_share(self.use, &message)
+        if status == FST_FULL:
+            return _hooks.once_more(self.attachment, _error(status), self._share)
+        _check(status)
+        return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
+
+    def _info(self):
+        cdef fst_channel_info info
+        self.usable()
+        _check(fst_channel_get_info(self.attachment.ptr, fst_channel_id(self.use), &info))
+        return info
+
+    def _link_of(self):
+        return self.link
+
+    @property
+    def _id(self):
+        return fst_channel_id(self.use)
+
+    def destroy(self):
+        """End it now, for everybody: its name is free, what is in it is dropped, and whatever
+        others do with it raises `Closed`.
+
+        Raises:
+            ReadOnly: attached with `readonly=True`.
+        """
+        cdef uint64_t began = 0
+        cdef int status
+        self.usable()
+        status = fst_channel_destroy(self.use)
+        while status == FST_HELD and _again(status, self.attachment, &began):
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_channel_destroy(self.use)
+                fst_patience_default()
+        _check(status)
+
+    def leave(self):
+        """Let go of it here. The last process to do so ends it, unless it is lasting. Again
+        is fine. Going out of scope does the same.
+        """
+        self.ended = True

@@ -1,0 +1,145 @@
+"""Lock: a lock that processes find by name, and take over when its owner dies."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from flagstone._core import Link, LockBase
+from flagstone.attach import Locator, attach, locate
+from flagstone.errors import ChannelMismatch, Closed
+from flagstone.group import Group, group_id
+from flagstone.names import object_name, text
+
+if TYPE_CHECKING:
+    from flagstone._core import Attachment
+
+__all__ = ["Lock", "LockInfo"]
+
+_LOCK = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LockInfo:
+    """A lock at one moment.
+
+    Attributes:
+        name: as opened.
+        owned: somebody owns it.
+        inherited: its owner has gone; the next one takes it over.
+        pid: of who owns it; None if nobody, or if it has gone.
+        command: of who owns it; "" as for `pid`.
+    """
+
+    name: str
+    owned: bool
+    inherited: bool
+    pid: int | None
+    command: str
+
+
+class Lock(LockBase):
+    """A lock that any process finds by its name, owned by one thread at a time.
+
+    Made by `Arena.lock()`, or by unpickling. When its owner is killed, or leaves the arena, the
+    next one gets it, and `inherited` says so. A stopped owner keeps it. A forked child does not own
+    what its parent owns. As a context manager it is acquired, for ever waited for, and released.
+    """
+
+    __slots__ = ("__weakref__", "_name", "_pid")
+
+    _name: str
+    _pid: int
+
+    @property
+    def name(self) -> str:
+        """As opened."""
+        return self._name
+
+    @property
+    def info(self) -> LockInfo:
+        """How it is now; asks the kernel whether its owner lives."""
+        return _info(self._name, self._owner())
+
+    def locked(self) -> bool:
+        """Whether somebody owns it, dead or alive."""
+        return bool(self._owner()["owned"])
+
+    def _called(self) -> str:
+        return f"lock {self._name!r}"
+
+    def __enter__(self) -> Lock:
+        self.acquire()
+        self._pid = os.getpid()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._pid == os.getpid():  # a forked child leaves the block without owning it
+            self.release()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_lock, (locate(self._link_of().attachment), self._name, self._group_id)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Lock):
+            return NotImplemented
+        return self._id == other._id and self._link_of().uuid == other._link_of().uuid
+
+    def __hash__(self) -> int:
+        return hash((self._id, self._link_of().uuid))
+
+    def __repr__(self) -> str:
+        try:
+            info = self.info
+        except Closed:
+            return f"<Lock {self._name!r}, left>"
+        owner = "inherited" if info.inherited else f"owned by {info.pid}"
+        return f"<Lock {self._name!r}, {owner if info.owned else 'free'}>"
+
+
+def _info(name: str, owner: Any) -> LockInfo:
+    return LockInfo(
+        name=name,
+        owned=bool(owner["owned"]),
+        inherited=bool(owner["dead"]),
+        pid=os.getpid() if owner["own"] else owner["pid"] or None,
+        command=text(owner["command"]),
+    )
+
+
+def _open(link: Link, name: str, group: int) -> Lock:
+    lock = Lock.__new__(Lock)
+    lock._name = name
+    lock._pid = 0
+    lock._open(link, object_name(name, "lock"), 1, 0, _LOCK, group, 0, ChannelMismatch)
+    return lock
+
+
+def open_lock(link: Link, name: str, group: Group | None) -> Lock:
+    """What `Arena.lock` does."""
+    return _open(link, name, group_id(link, link.attachment, group))
+
+
+def locks_of(attachment: Attachment) -> list[LockInfo]:
+    """The live locks of an arena."""
+    found = []
+    for ident in attachment.channel_ids():
+        try:
+            facts = attachment.channel_info(ident)
+        except Closed:  # released meanwhile
+            continue
+        owner = attachment.lock_owner(ident) if facts["state"] == 1 else None
+        if owner is not None:
+            found.append(_info(text(facts["name"]), owner))
+    return found
+
+
+def _load_lock(locator: Locator, name: str, group: int) -> Lock:
+    return _open(Link(attach(locator)), name, group)
