@@ -21,6 +21,7 @@ SIZE = 5000  # of an object in a cache: few lie in a slab
 
 # Said by Python, NumPy's or Cython's machinery, not by the package.
 _NOT_OURS = {
+    "__abstractmethods__",
     "__annotations__",
     "__class_getitem__",
     "__dict__",
@@ -134,6 +135,11 @@ class World:
         self.cache.alloc(group)
         return group.destroy()
 
+    def sharing(self):
+        sharing = flagstone.share(self.arena)
+        self.made.append(sharing.close)
+        return sharing
+
     def sample(self, cls):
         """An object of the class."""
         return {
@@ -145,7 +151,12 @@ class World:
             "Group": self.group,
             "GroupCache": lambda: self.bound,
             "Handle": lambda: self.block().handle,
+            "Packed": lambda: flagstone.pack(self.arena, ["one", "two"]),
+            "PackedArrays": lambda: flagstone.pack_arrays(
+                self.arena, [np.arange(4), np.ones(2, int)]
+            ),
             "Part": lambda: self.block()[2:7],
+            "Sharing": self.sharing,
             "Teardown": self.ticket,
             "WeakBlock": lambda: self.kept.append(self.block()) or self.kept[-1].weak(),
         }[cls]()
@@ -327,6 +338,22 @@ def _next(world):
     return _awaited(world.channel().__anext__)
 
 
+def _share(world):
+    def share():
+        flagstone.share(world.arena).close()
+
+    return share
+
+
+def _sent(world):
+    sharing = world.sharing()
+
+    def send():
+        pickle.loads(sharing.dumps(np.zeros(40_000)))
+
+    return send
+
+
 def _limit(world):
     return functools.partial(setattr, world.group(), "limit", "9MiB")
 
@@ -351,6 +378,9 @@ CALLS = {
     "arenas": lambda w: functools.partial(flagstone.arenas, os.path.dirname(w.arena.path)),
     "block_of": lambda w: functools.partial(flagstone.block_of, w.block().array),
     "open": lambda w: functools.partial(flagstone.open, w.arena.path),
+    "pack": lambda w: functools.partial(flagstone.pack, w.arena, range(100)),
+    "pack_arrays": lambda w: functools.partial(flagstone.pack_arrays, w.arena, [_array(w)]),
+    "share": _share,
     "unlink": lambda w: functools.partial(flagstone.unlink, w.arena.path + "-other"),
     "Arena.__exit__": lambda w: in_child(_exit(w.arena)),
     "Arena.aalloc": lambda w: _awaited(functools.partial(w.arena.aalloc, LARGE)),
@@ -416,8 +446,17 @@ CALLS = {
     "GroupCache.aalloc": lambda w: _awaited(w.bound.aalloc),
     "GroupCache.alloc": lambda w: w.bound.alloc,
     "GroupCache.alloc_many": lambda w: functools.partial(w.bound.alloc_many, 60),
+    "Packed.__getitem__": lambda w: functools.partial(operator.getitem, w.sample("Packed"), 1),
+    "Packed.__iter__": lambda w: functools.partial(list, w.sample("Packed")),
+    "PackedArrays.__getitem__": lambda w: functools.partial(
+        operator.getitem, w.sample("PackedArrays"), 1
+    ),
+    "PackedArrays.__iter__": lambda w: functools.partial(list, w.sample("PackedArrays")),
     "Part.__array_ufunc__": lambda w: functools.partial(np.add, w.block()[2:5], 1),
     "Part.__array_wrap__": lambda w: functools.partial(w.block()[2:5].__array_wrap__, np.ones(3)),
+    "Sharing.__exit__": lambda w: _exit(w.sharing()),
+    "Sharing.close": lambda w: w.sharing().close,
+    "Sharing.dumps": _sent,
     "Teardown.__await__": _awaited_ticket,
     "Teardown.wait": lambda w: w.ticket().wait,
     "WeakBlock.get": _weak,

@@ -175,9 +175,9 @@ def test_no_memory_comes(setting, way, wait):
 
 def test_no_memory_in_the_arena(setting):
     async def main():
+        held = await setting.arena.aalloc("40MiB", wait=0.05)
         with pytest.raises(flagstone.ArenaFull):
-            held = [await setting.arena.aalloc("40MiB", wait=0.05)]
-            held.append(await setting.arena.aalloc("40MiB", wait=0.05))
+            await setting.arena.aalloc(held.nbytes, wait=0.05)
 
     asyncio.run(main())
     setting.assert_all_is_back()

@@ -35,8 +35,21 @@ NAMES = {
     "Group.close",
     "Group.destroy",
     "Group.limit=",
+    "Sharing.__exit__",
+    "Sharing.close",
+    "Sharing.dumps",
+    "Sharing.group",
+    "share",
 }
-SIZES = {"Arena.aalloc", "Arena.alloc", "Arena.aput", "Arena.put", "Block.__deepcopy__"}
+SIZES = {
+    "Arena.aalloc",
+    "Arena.alloc",
+    "Arena.aput",
+    "Arena.put",
+    "Block.__deepcopy__",
+    "pack",
+    "pack_arrays",
+}
 OBJECTS = {
     "Cache.aalloc",
     "Cache.alloc",
