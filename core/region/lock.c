@@ -169,7 +169,7 @@ static _Thread_local struct {
 
 void fst_lock_sample(uint32_t every)
 {
-    __atomic_store_n(&sample_every, every, __ATOMIC_RELAXED);
+    fst_own_store_relaxed(&sample_every, every);
     sample.count = 0;
 }
 
@@ -183,7 +183,7 @@ static uint64_t cpu_now(void)
 /* Only of the outermost of the two locks that are taken inside each other: reading the clock would be a system call in the other's section. */
 static void begin_sample(struct fst_arena *a, const uint32_t *lock, uint32_t mine)
 {
-    uint32_t every = __atomic_load_n(&sample_every, __ATOMIC_RELAXED);
+    uint32_t every = fst_load_relaxed(&sample_every);
     bool inside = lock == &a->sb->pages_lock && (fst_load_relaxed(&a->sb->names_lock) & ~FST_LOCK_WAITERS) == mine;
     if (sample.lock || inside) {
         sample.count = 0; /* the next one, then */
