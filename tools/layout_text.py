@@ -14,7 +14,13 @@ import sys
 from pathlib import Path
 
 # Headers that say what words in shared memory mean, and nothing else.
-WHOLE = ["region/layout.h", "region/bits.h", "region/rings.h", "refs/word.h"]
+WHOLE = [
+    "region/layout.h",
+    "region/processes.h",
+    "region/bits.h",
+    "region/rings.h",
+    "refs/word.h",
+]
 # Of others, the macros whose names match, and enums.
 MACROS = {
     "include/flagstone_types.h": r"FST_(?:NAME_MAX|FORMAT_MAX)",

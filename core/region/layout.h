@@ -255,6 +255,14 @@ static_assert(FST_INFLIGHT_OPEN + 2 * FST_INFLIGHT_SHARE * FST_MAX_PROCESSES < F
 
 /* ---- pages ------------------------------------------------------------------------------------------------------------------
  *
+ * What check() proves of them, under pages_lock (observe/check_pages.c):
+ *   - each page of the zones in use is free, or named by exactly one slab descriptor that is not FREE
+ *   - superblock.used_pages = the sum of `pages` of all descriptors that are not FREE
+ *   - superblock.holes = how many descriptors are HOLE
+ *   - a child's used_pages = the sum of `pages` of its slabs; those without a child are the root's
+ *   - a group's usage = the sum of used_pages of its children + the sum of `usage` of the groups below it
+ *   - a class's list slab_free has each FREE descriptor below slab_top once, and no other
+ *
  * Derived, all of it, but `committed`. An extent belongs to exactly one class: the largest order of an aligned free block in it
  * (0 to 5), 6 when it is wholly free, none when it has no free page.
  * struct fst_zone
@@ -283,6 +291,10 @@ static_assert(sizeof(struct fst_zone) == 640, "layout");
  *   FREE     -> HOLE -> FREE   a run whose memory is being given back to the system (region/pages.c)
  *
  * A run of pages belongs to the descriptor that is not FREE and names it: that is the whole truth about pages.
+ *
+ * What check() proves of them, under their child's lock: a LIVE slab of a child is on exactly one of
+ * its lists; the child's `slabs` = how many are on both; an owned slab is on FULL; each word has its
+ * check bits, and nothing but CONDEMNED where it is free.
  *
  * struct fst_slab
  *      0       8       12     16      20        22    24      32      40     44     48     49
@@ -342,6 +354,15 @@ struct fst_name_link {
  * state words of caches, children, groups and processes: state:4 | pad:12 | generation:48, as for slabs.
  *
  * A cache that others are merged with is a *body* with several *names*: its own, and the ALIAS descriptors that point to it.
+ *
+ * What check() proves of caches, children and groups, under names_lock (observe/check_registry.c):
+ *   - a body's `aliases` = the number of ALIAS descriptors whose `merged` it is, all on its list
+ *   - a child is on the list of its cache and on that of its group, and on no other
+ *   - a group's `children` = the number of groups whose parent it is, all on its list
+ *   - no group is above itself: the parents of each lead to the root
+ *   - ended_groups - ended_spliced = the length of the queue of ended groups, whose last is ended_tail
+ *   - a table's `entries` = the number of descriptors that have to be in it, and it leads to each
+ *   - the lists of free descriptors have each FREE one once, and no other
  *
  * struct fst_cache
  *      0       8      16      24      28        32      36       40          44           48
@@ -504,81 +525,5 @@ struct fst_cgroup {
     char path[984];
 };
 static_assert(sizeof(struct fst_cgroup) == 1024, "layout");
-
-/* ---- processes and threads --------------------------------------------------------------------------------------------------
- *
- * A process slot belongs to who holds the lock on its byte (platform/liveness.h).
- *
- * struct fst_process
- *      0       8     12    16        24      28          32        48                  56
- *      | state | pid | uid | started | flags | entry_top | command | entries_committed |
- *      56        60       64          256
- *      | dropped | burial | arguments | */
-enum fst_process_state {
-    FST_PROCESS_FREE = 0,
-    FST_PROCESS_JOINING = 1, /* being filled in by the holder of its byte; nothing refers to it yet */
-    FST_PROCESS_LIVE = 2,
-    FST_PROCESS_DEAD = 3, /* a batch found its byte unlocked; its entries count as dropped until they are gone */
-};
-
-struct fst_process {
-    uint64_t state;
-    int32_t pid; /* in its own pid namespace: for people */
-    uint32_t uid;
-    uint64_t started;   /* ns since boot, of the attach */
-    uint32_t flags;     /* FST_PROCESS_* */
-    uint32_t entry_top; /* entries ever used since it attached: bound for who scans; written before the entry */
-    char command[16];
-    uint64_t entries_committed; /* bytes of its part of the table of entries */
-    uint32_t dropped;           /* entries dropped since the last batch took them; a hint */
-    uint32_t burial;            /* DEAD: low half of its burial's number, 0: none yet */
-    char arguments[192];
-};
-static_assert(sizeof(struct fst_process) == 256, "layout");
-
-#define FST_PROCESS_READONLY 1u
-#define FST_PROCESS_REAPER   2u /* its reaper thread runs */
-#define FST_PROCESS_LEFT     4u /* it is ending in good order: no death when its lock goes */
-#define FST_PROCESS_FORKED   8u /* it was forked, and has not used the arena yet: maybe it goes on to exec */
-
-/* What was reclaimed from a process that died, for people (process/burial.c). Under reaper_lock; read without it: `number` is 0 while the
- * rest is being filled in.
- * struct fst_burial
- *      0        8            16            24    28    32     36       40           48      56
- *      | number | noticed_at | finished_at | pid | uid | slot | reaper | generation | bytes |
- *      56        64        80       88    128
- *      | objects | command | groups | pad | */
-struct fst_burial {
-    uint64_t number;      /* of the burial, from 1; it lies at this number modulo FST_MAX_BURIALS */
-    uint64_t noticed_at;  /* ns since boot */
-    uint64_t finished_at; /* 0: not everything it had is released yet */
-    int32_t pid;          /* in its own pid namespace */
-    uint32_t uid;
-    uint32_t slot;
-    int32_t reaper;      /* pid of who ran the batch */
-    uint64_t generation; /* of the process slot */
-    uint64_t bytes;      /* of the objects */
-    uint64_t objects;    /* released with it: nobody else used them */
-    char command[16];
-    uint64_t groups; /* closed with it: nobody else had them open */
-    uint64_t pad[5];
-};
-static_assert(offsetof(struct fst_burial, command) == 64, "layout");
-static_assert(sizeof(struct fst_burial) == 128, "layout");
-
-/* A thread slot has one busy line, written by its thread only (waiter and claim apart).
- * struct fst_thread_slot
- *      0     8            12       16      24    28           32    64
- *      | seq | allocating | waiter | owner | tid | generation | pad | */
-struct fst_thread_slot {
-    uint64_t seq;        /* number of the grace period at which its outermost section began; 0: in no section */
-    uint32_t allocating; /* id + 1 of the owned slab that the thread allocates from at this moment; 0: none */
-    uint32_t waiter;     /* 1: somebody sleeps on seq's low half until the section ends */
-    uint64_t owner;      /* process slot + 1 | generation << 16; 0: free. Claimed by compare-and-swap. */
-    uint32_t tid;        /* for people */
-    uint32_t generation; /* counts its ends: tells a thread from the next one with this slot */
-    uint8_t pad[32];
-};
-static_assert(sizeof(struct fst_thread_slot) == 64, "layout");
 
 #endif

@@ -15,6 +15,7 @@
 #include "platform/atomics.h"
 #include "region/damage.h"
 #include "region/layout.h"
+#include "region/processes.h"
 #include "region/rings.h"
 #include "region/view.h"
 

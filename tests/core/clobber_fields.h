@@ -1,12 +1,13 @@
 /* clobber_fields.h - every field of every structure in an arena's file, and what damage to it means. For test_clobber.c.
  *
  * A row is FIELD(struct, field, bytes of one element, kind). The rows of a structure have to cover it without a gap: a field added to
- * region/layout.h and not here is a failure of the test's first case.
+ * region/layout.h or region/processes.h and not here is a failure of the test's first case.
  */
 #ifndef FST_TEST_CLOBBER_FIELDS_H
 #define FST_TEST_CLOBBER_FIELDS_H
 
 #include "region/layout.h"
+#include "region/processes.h"
 
 enum structure {
     S_SUPERBLOCK,

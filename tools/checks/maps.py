@@ -62,6 +62,9 @@ class Struct(NamedTuple):
     size: int
 
 
+LAYOUT = ("core/region/layout.h", "core/region/processes.h", "core/region/rings.h")
+
+
 def check(tree: Tree, known: Known) -> Iterator[Finding]:
     """Maps that are wrong, and structs of the layout that have none."""
     del known
@@ -73,7 +76,7 @@ def check(tree: Tree, known: Known) -> Iterator[Finding]:
             else:
                 maps.append(result)
         shown = tree.shown(path)
-        layout = shown == "core/region/layout.h"
+        layout = shown in LAYOUT
         if not maps and not layout:
             continue
         structs = compiled(tree, path)
