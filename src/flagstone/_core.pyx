@@ -28,8 +28,7 @@ from cpython.buffer cimport (
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.object cimport PyObject_GenericSetAttr, PyObject_RichCompare, destructor
-from cpython.exc cimport PyErr_Occurred
+from cpython.object cimport PyObject_GenericSetAttr, PyObject_RichCompare
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
 from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport free, qsort

@@ -302,13 +302,11 @@ cdef class Attachment:
         _check(status)
         return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
 
-    cpdef Ticket ticket(self, bytes message):
+    cpdef object ticket(self, bytes message):
         """The Ticket of a message, an object's or a group's."""
-        cdef Ticket ticket = Ticket.__new__(Ticket)
-        _message(message, &ticket.message)
-        Py_INCREF(self)
-        ticket.attachment = <PyObject *>self
-        return ticket
+        cdef fst_message value
+        _message(message, &value)
+        return ticket_new(self, self.ptr, &value)
 
     def group_close(self, uint64_t group):
         cdef uint64_t began = 0

@@ -34,6 +34,12 @@ cdef extern from "binding/texts.h":
         size_t size
     void fst_texts_add(void *texts, const char *text) noexcept nogil
 
+cdef extern from "binding/ticket.h":
+    PyObject *ticket_type "fst_ticket_type"() except NULL
+    object ticket_new "fst_ticket_new"(object attachment, fst_arena *arena,
+                                       const fst_message *message)
+    bint ticket_pickled "fst_ticket_pickled"(object ticket) except False
+
 cdef extern from "Python.h":
     object PyType_GenericAlloc(PyTypeObject *kind, Py_ssize_t count)
     void PyObject_GC_UnTrack(void *item)
