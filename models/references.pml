@@ -3,7 +3,8 @@
  * One object, two workers with one reference entry each, one in-flight entry, two pickles that anybody may read as often as
  * they like (the newest and the one before it), one bare handle that can be guessed from the moment of allocation, one group that
  * may be destroyed, one reaper. KILLS workers and RKILLS reapers are killed between any two steps; a killed reaper is
- * replaced by one that knows nothing but shared memory.
+ * replaced by one that knows nothing but shared memory. With -DEXPIRY, whoever begins a batch may give up the message first, as expired
+ * (who knows that it has is in expiry.pml); workers give it up, too, as drop_in_flight() does.
  *
  * Memory is sequentially consistent except where a fence is what the code relies on: a resolve whose word needs no change has a
  * store (its entry) followed by a plain load, and without the fence between them the store may still sit in a store buffer
@@ -21,6 +22,7 @@
  *  holds: -DOPS=3 -DV_PRIVATE
  *  holds: -DOPS=3 -DV_DIRECT
  *  holds: -DOPS=3 -DV_CONDEMNFREE
+ *  holds: -DOPS=3 -DEXPIRY
  *  fails: -DM_EMPTY
  *  fails: -DM_NORESCUE
  *  fails: -DM_NOSHARED
@@ -47,10 +49,15 @@
  *  fails: -DM_ONCE
  *  fails: -DM_NOCLOSE
  *  fails: -DM_NOFENCE
+ *  fails: -DM_EXPIREEMPTY -DEXPIRY
+ *  fails: -DM_EXPIREORDER -DEXPIRY
+ *  fails: -DM_EXPIREANY -DEXPIRY -DOPS=6 -DKILLS=0 -DRKILLS=0
+ *  fails: -DM_EXPIRELATE -DEXPIRY
  *  fails: -DM_NOTAG -DOPS=6 -DKILLS=0 -DRKILLS=0
  *  deep: -DOPS=5
  *  deep: -DOPS=4 -DKILLS=2 -DRKILLS=2
  *  deep: -DOPS=6 -DKILLS=0
+ *  deep: -DOPS=4 -DEXPIRY
  *  deep: -DOPS=4 -DV_PRIVATE
  *  deep: -DOPS=4 -DV_DIRECT
  *  deep: -DOPS=4 -DV_CONDEMNFREE
@@ -177,7 +184,12 @@
 
 byte w;                                    /* the object's word */
 bit ended, gone;                           /* its group was destroyed; its slab was given back */
-byte est[2], egen[2]; bit own[2];          /* one entry for each worker; own: see SIGN */
+#ifdef EXPIRY
+#define ENTRIES 3
+#else
+#define ENTRIES 2
+#endif
+byte est[ENTRIES], egen[ENTRIES]; bit own[ENTRIES];    /* one entry for each worker, one for who gives up messages; own: see SIGN */
 bit pend[2];                               /* the entry's store is still in the buffer */
 byte itag; bit ist;                        /* one in-flight entry: EMPTY or LIVE, and its tag; no generation */
 byte ptag[2], pgen[2];                     /* pickles: [1] the newest, [0] the one before; tag 0: none */
@@ -289,7 +301,13 @@ out: atomic{ DRAIN(id); g=0; v=0; i=0; have=0; done[id]=1 }
 
 #define HELD(k) (est[k]==LIVE && !dead[k] && egen[k]==GEN(w))
 #define ASKED(k) (est[k]==DROPPED || est[k]==TAKEN || (dead[k] && est[k]!=EMPTY))
+#ifdef EXPIRY                   /* a reaper that was killed while it gave a message up has an entry, like any of the dead */
+#define WORK (ASKED(0) || ASKED(1) || est[2]!=EMPTY || (ended && !gone && !HELD(0) && !HELD(1)))
+#define DUE (ist==LIVE)
+#else
 #define WORK (ASKED(0) || ASKED(1) || (ended && !gone && !HELD(0) && !HELD(1)))
+#define DUE false
+#endif
 #define FORGET e=0; v=0; quiet=0
 #define DIES if :: skip :: atomic{ reaper_kills>0 -> reaper_kills--; FORGET; goto next } fi
 
@@ -313,17 +331,49 @@ out: atomic{ DRAIN(id); g=0; v=0; i=0; have=0; done[id]=1 }
 #define SCAN_FLIGHT if :: ist==LIVE -> DIES; CLEAR(true); DIES :: else fi
 #define RELEASE(k) if :: atomic{ est[k]==TAKEN -> v=egen[k] }; DIES;                                                \
                        if :: atomic{ RELEASABLE && ASKGEN(v) -> w=NEXT(w) } :: else fi; v=0; DIES :: else fi
+/* A message has expired, or not: whoever runs the batch takes its reference and drops it. */
+#ifdef M_EXPIREEMPTY            /* its entry is emptied, and not dropped */
+#define LET_GO est[2]=EMPTY
+#else
+#define LET_GO est[2]=DROPPED
+#endif
+#ifdef M_EXPIREANY              /* it ends the entry, whichever message is there by now */
+#define STILL(t) (ist==LIVE)
+#else
+#define STILL(t) (ist==LIVE && itag==(t))
+#endif
+#define END_MESSAGE if :: atomic{ STILL(v) -> ist=EMPTY; if :: v==ptag[1] -> owed=0 :: else fi } :: else fi
+#ifdef M_EXPIREORDER            /* the message ends before the entry is there */
+#define GIVE_UP END_MESSAGE; DIES; atomic{ est[2]=LIVE; egen[2]=GEN(w) }; DIES
+#else
+#define GIVE_UP atomic{ est[2]=LIVE; egen[2]=GEN(w) }; DIES; END_MESSAGE; DIES
+#endif
+#define EXPIRE if :: skip :: atomic{ ist==LIVE && est[2]==EMPTY -> v=itag }; DIES; GIVE_UP; atomic{ LET_GO; v=0 }; DIES fi
+/* Ours, or that of one who was killed; a batch's own is never LIVE here. */
+#define SPLICE_GIVEN_UP if :: atomic{ est[2]!=EMPTY -> est[2]=TAKEN } :: else fi
 #define FINISH(k) if :: atomic{ est[k]==TAKEN -> est[k]=EMPTY; own[k]=0 } :: else fi
 
 proctype reaper() {                        /* what it remembers (FORGET) dies with it */
   bit e, quiet; byte v;
 next:
   do
-  :: atomic{ WORK -> quiet=(done[0] && done[1]) };
+  :: atomic{ WORK || DUE -> quiet=(done[0] && done[1]) };
+#if defined(EXPIRY) && !defined(M_EXPIRELATE)
+     EXPIRE;
+#endif
      SPLICE(0); SPLICE(1);
+#ifdef EXPIRY
+     SPLICE_GIVEN_UP;
+#endif
+#ifdef M_EXPIRELATE             /* after what was dropped has been spliced into the batch */
+     EXPIRE;
+#endif
      atomic{ e=(ended && !gone) };
      RELEASE_DIRECTLY(0); RELEASE_DIRECTLY(1);
      CONDEMN(0); CONDEMN(1);
+#ifdef EXPIRY
+     CONDEMN(2);
+#endif
      if :: e -> if :: atomic{ ENDWORD(w) -> w=w|C } :: else fi; DIES :: else fi;
 #ifndef M_NOREVOKE              /* in-flight entries of an ended group are emptied */
      if :: atomic{ e && ist==LIVE -> ist=EMPTY } :: else fi; DIES;
@@ -332,10 +382,16 @@ next:
      SCAN_FLIGHT;
 #endif
      SCAN(0); SCAN(1);
+#ifdef EXPIRY
+     SCAN(2);
+#endif
 #ifdef M_SCAN                   /* in-flight entries are scanned after the tables */
      SCAN_FLIGHT;
 #endif
      RELEASE(0); RELEASE(1);
+#ifdef EXPIRY
+     RELEASE(2);
+#endif
      if :: e -> if :: atomic{ RELEASABLE -> w=NEXT(w) } :: else fi; DIES;
 #ifdef V_CONDEMNFREE
                 if :: atomic{ (w&(A|C))==C -> w=w&~C } :: else fi; DIES;
@@ -347,9 +403,15 @@ next:
 #endif
         :: else fi;
      FINISH(0); DIES; FINISH(1);
+#ifdef EXPIRY
+     DIES; FINISH(2);
+#endif
      atomic{ assert(!quiet || !WORK); d_step{ FORGET } }
   :: atomic{ done[0] && done[1] && !WORK -> break }
   od;
+#ifdef EXPIRY
+  assert(est[2]==EMPTY);
+#endif
   assert((w&A)==0 || (ist==LIVE && !ended));                                                    /* nothing lost */
   assert((w&C)==0 || gone);                                 /* a word that is closed stays so until it is carved */
   assert(est[0]==EMPTY && est[1]==EMPTY)
