@@ -19,6 +19,7 @@ WHOLE = [
     "region/processes.h",
     "region/bits.h",
     "region/rings.h",
+    "region/stores.h",
     "refs/word.h",
 ]
 # Of others, the macros whose names match, and enums.
@@ -26,6 +27,7 @@ MACROS = {
     "include/flagstone_types.h": r"FST_(?:NAME_MAX|FORMAT_MAX)",
     "include/flagstone.h": r"FST_(?:CACHE_\w+|GROUP_\w+)",
     "include/flagstone_channel.h": r"FST_CHANNEL_\w+",
+    "include/flagstone_store.h": r"FST_STORE_\w+",
     "region/lock.h": r"FST_LOCK_\w+",
     "platform/liveness.h": r"FST_LOCK_(?:ALIVE|PRESENT)",
     "alloc/revoke.h": r"FST_OWNER_\w+",

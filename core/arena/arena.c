@@ -23,6 +23,7 @@
 #include "reclaim/letters.h"
 #include "reclaim/message.h"
 #include "reclaim/reaper.h"
+#include "reclaim/shelves.h"
 #include "refs/heirs.h"
 #include "refs/reftable.h"
 #include "region/file.h"
@@ -363,8 +364,8 @@ static int attach(int fd, const struct stat *st, const struct fst_open_options *
         fst_store_relaxed(&a->sb->lasting, 1);
     enlist(a);
     fst_reaper_greet(a);
-    if (fst_message_expires_in(a) != UINT64_MAX)
-        fst_reaper_expect(a); /* whoever sent it may be gone before */
+    if (fst_message_expires_in(a) != UINT64_MAX || fst_shelves_expires_in(a, 0) != UINT64_MAX)
+        fst_reaper_expect(a); /* whoever sent it, or put it, may be gone before */
     *out = a;
     return FST_OK;
 }
@@ -529,7 +530,7 @@ static void detach(struct fst_arena *a)
         fst_batch_run(t, &options);
     }
     forget_threads(a);
-    if (all_empty(a) && !fst_letters_owns(a)) {
+    if (all_empty(a) && !fst_letters_owns(a) && !fst_shelves_owns(a)) {
         fst_store_relaxed(&a->self->entry_top, 0);
         fst_process_leave(a, a->slot);
     }

@@ -106,6 +106,15 @@ int fst_object_fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fs
     return fill(a, oid, entry, out);
 }
 
+uint64_t fst_object_bytes(struct fst_arena *a, uint64_t oid)
+{
+    uint32_t id = fst_oid_slab(oid);
+    const struct fst_slab *s = fst_slab_at(a, id);
+    const uint64_t *word = fst_word_of(a, oid);
+    uint64_t size = fst_child_at(a, fst_load_relaxed(&s->child))->size, asked = fst_load_relaxed(&s->asked);
+    return !word ? 0 : asked ? asked : size - fst_word_slack(fst_load_relaxed(word));
+}
+
 static int stale(void)
 {
     return fst_fail(FST_STALE, "the handle's object is gone: it was freed, or nobody held a reference any more");
@@ -136,8 +145,7 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
     return rc;
 }
 
-/* destroy() of the object's cache is looking for users: wait until it has decided. */
-static __attribute__((noinline)) int object_resumed(struct fst_arena *a, uint64_t oid)
+__attribute__((noinline)) int fst_object_resumed(struct fst_arena *a, uint64_t oid)
 {
     uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child), given_up = fst_lock_given_up();
     if (fst_is_child(a, child))
@@ -154,7 +162,7 @@ static int get(fst_arena *a, const struct fst_handle *h, const struct fst_messag
     if (rc == FST_OK)
         rc = fst_verdict(a, FST_OK);
     while (rc == FST_OK && (rc = try_get(t, h, message, out)) == FST_BUSY) {
-        rc = object_resumed(a, fst_handle_oid(h));
+        rc = fst_object_resumed(a, fst_handle_oid(h));
     }
     if (rc == FST_OK)
         fst_reaper_watch(a);

@@ -19,6 +19,12 @@ int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, 
 /* The reference that this entry, which is ours, stands for. */
 int fst_object_fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fst_ref *out);
 
+/* Bytes that a user may use of an object, which somebody holds, so that it is there. */
+uint64_t fst_object_bytes(struct fst_arena *a, uint64_t oid);
+
+/* destroy() of the object's cache is looking for users: wait until it has decided. FST_HELD. */
+int fst_object_resumed(struct fst_arena *a, uint64_t oid);
+
 /* The object's handle: its word is HANDED or SHARED, or nobody resolves it. */
 struct fst_handle fst_object_handle(struct fst_arena *a, uint64_t oid, uint64_t generation);
 

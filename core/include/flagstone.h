@@ -8,7 +8,8 @@
  *
  * This part is what programs use: arenas, caches and groups, objects, grace periods. It brings the
  * others along: flagstone_types.h (what all of them speak of, and the conventions),
- * flagstone_channel.h (queues between processes), and flagstone_observe.h (numbers, who holds what,
+ * flagstone_channel.h (queues between processes), flagstone_store.h (objects found by name), and
+ * flagstone_observe.h (numbers, who holds what,
  * check). Only flagstone_test.h, for tests, is apart.
  */
 #ifndef FLAGSTONE_H
@@ -16,6 +17,7 @@
 
 #include "flagstone_channel.h"
 #include "flagstone_observe.h"
+#include "flagstone_store.h"
 #include "flagstone_types.h"
 
 #ifdef __cplusplus

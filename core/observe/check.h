@@ -30,5 +30,6 @@ void fst_check_pages(struct fst_check *c);    /* free pages, slab descriptors, c
 void fst_check_slabs(struct fst_check *c);    /* children, their lists, slabs, words: under each child's lock */
 void fst_check_registry(struct fst_check *c); /* caches, groups, their lists, names, what waits for a batch: under names_lock */
 void fst_check_channels(struct fst_check *c); /* and their rings */
+void fst_check_stores(struct fst_check *c);   /* their indexes under their locks, and what they hold */
 
 #endif

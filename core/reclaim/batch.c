@@ -10,6 +10,7 @@
 #include "rcu/grace.h"
 #include "reclaim/letters.h"
 #include "reclaim/message.h"
+#include "reclaim/shelves.h"
 #include "refs/claim.h"
 #include "refs/heirs.h"
 #include "refs/inflight.h"
@@ -41,6 +42,7 @@ struct fst_batch {
     uint64_t grace_ns;                        /* spent waiting for readers */
     uint64_t spliced[FST_MAX_PROCESSES / 64]; /* by slot: entries of it may be TAKEN */
     struct fst_letters letters;
+    struct fst_shelves shelves;
     struct fst_ended ended;
     struct fst_taken taken[TAKEN_FEW]; /* the first of them */
     struct fst_scan scan;              /* for the condemned words */
@@ -202,6 +204,8 @@ static int run(struct fst_batch *b)
 #endif
     if (buried || b->everything || fst_message_expiring(a, fst_now()))
         fst_message_expire(b->t, &dropped);
+    if (fst_shelves_expiring(a, fst_now()))
+        fst_shelves_expire(b->t, &dropped);
     if (dropped)
         fst_add32(&a->self->dropped, 1);
     processes = fst_process_top(a);
@@ -212,6 +216,7 @@ static int run(struct fst_batch *b)
     if (ended)
         b->condemned += fst_words_condemn(a, &b->ended, &b->scan);
     b->condemned += fst_letters_condemn(a, &b->letters, &b->scan);
+    b->condemned += fst_shelves_condemn(a, &b->shelves, ended || buried || b->everything, b->everything, &b->scan);
     if (b->condemned) {
         uint64_t began = fst_now();
         fst_full_fence(); /* PAIR(reference): the scan sees the entry of whoever has looked at a word before it was condemned */
@@ -219,12 +224,14 @@ static int run(struct fst_batch *b)
         if (rc)
             return rc;
         b->grace_ns = fst_now() - began;
-        fst_letters_scan(a, &b->letters, &b->scan); /* before the tables, to which references move */
+        fst_shelves_scan(a, &b->shelves, &b->scan); /* before the tables, to which references move */
+        fst_letters_scan(a, &b->letters, &b->scan); /* the same */
         fst_scan(a, &b->scan);
     }
     if (fst_is_damaged(a))
         return fst_damage(a); /* maybe not all references were found: nothing is released */
     finish(b);
+    fst_shelves_finish(b->t, &b->shelves, &b->scan, &b->released);
     fst_letters_finish(b->t, &b->letters, &b->scan, &b->released); /* before the slots of the dead are anybody's again */
     fst_finish_burials(a, b->t->name); /* slabs that the dead were closing go before their children are looked at */
     if (ended && b->ended.walk)

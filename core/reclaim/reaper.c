@@ -15,6 +15,7 @@
 #include "reclaim/batch.h"
 #include "reclaim/message.h"
 #include "reclaim/pressure.h"
+#include "reclaim/shelves.h"
 #include "refs/heirs.h"
 #include "refs/reftable.h"
 #include "region/file.h"
@@ -55,10 +56,17 @@ static bool have_company(struct fst_arena *a)
     return fst_file_others(a, FST_LOCK_ALIVE);
 }
 
-/* How long to sleep if nobody kicks: until the next look for deaths, or until a message expires. */
+/* How long until a message or a key expires. */
+static uint64_t expires_in(const struct fst_arena *a)
+{
+    uint64_t message = fst_message_expires_in(a), key = fst_shelves_expires_in(a, fst_now());
+    return message < key ? message : key;
+}
+
+/* How long to sleep if nobody kicks: until the next look for deaths, or until something expires. */
 static uint64_t tick(const struct fst_arena *a, bool company)
 {
-    uint64_t ns = company || fst_cgroup_any(a) ? TICK_NS : 10 * TICK_NS, expiry = fst_message_expires_in(a);
+    uint64_t ns = company || fst_cgroup_any(a) ? TICK_NS : 10 * TICK_NS, expiry = expires_in(a);
     /* A moment later, when it has; overdue, it waits for another process's batch. */
     expiry = !expiry ? OVERDUE_NS : expiry < ns ? expiry + FST_MS : ns;
     return expiry < ns ? expiry : ns;
@@ -100,7 +108,8 @@ static bool pending(struct fst_arena *a)
 {
     return fst_load_seq_cst(&a->self->dropped) != 0 || fst_load_seq_cst(&a->sb->ended_head) != FST_NONE ||
            fst_load_seq_cst(&a->sb->ended_caches) != FST_NONE || fst_load_seq_cst(&a->sb->channel_look) != 0 ||
-           fst_load_seq_cst(&a->sb->ended_slabs) == FST_ENDED_SLABS_NOW || fst_load_relaxed(&a->sb->loose) != 0;
+           fst_load_seq_cst(&a->sb->store_look) != 0 || fst_load_seq_cst(&a->sb->ended_slabs) == FST_ENDED_SLABS_NOW ||
+           fst_load_relaxed(&a->sb->loose) != 0;
 }
 
 /* How many groups wait for a batch. */
@@ -174,7 +183,7 @@ static void *loop(void *argument)
         }
         /* Who came and was killed between two looks was never seen as company, and waits to be buried. */
         if (kick == KICK_NONE && !company && !fst_cgroup_any(a) && !pending(a) && !fst_load_relaxed(&a->sb->batch_dirty) &&
-            !fst_message_expiring(a, fst_now()) && !fst_process_any_dead(a)) {
+            expires_in(a) && !fst_process_any_dead(a)) {
             idle(t, &i);
             continue;
         }

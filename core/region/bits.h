@@ -90,4 +90,21 @@ enum fst_node_state {
 #define FST_CELL_EMPTY      0u
 #define FST_CELL_CLOSED     0xffffffu
 
+/* ---- stores: what an item holds (region/stores.h) ----
+ *
+ * hold (64 bits, atomic)
+ *      0      2       41    64
+ *      | kind | value | tag |
+ * value: HELD: an object id; OWNED: the owner's process slot and generation, as in a lock's word
+ * tag: counts the changes of this word, so that who finds it as it was knows that it was so all the
+ * time */
+enum fst_hold_kind {
+    FST_HOLD_FREE = 0,
+    FST_HOLD_OWNED = 1, /* by who makes it: it has no value yet */
+    FST_HOLD_HELD = 2,
+};
+#define FST_HOLD_KIND      3ull
+#define FST_HOLD_SHIFT     2
+#define FST_HOLD_TAG_SHIFT 41
+
 #endif

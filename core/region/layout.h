@@ -40,6 +40,9 @@
 #define FST_MAX_CGROUPS   (1u << 12)
 #define FST_MAX_BURIALS   32u
 #define FST_MAX_CHANNELS  (1u << 12)
+#define FST_MAX_STORES    (1u << 12)
+#define FST_MAX_ITEMS     (1u << 22) /* of each class */
+#define FST_MAX_SLOTS     (1u << 25)
 #define FST_ZONE_EXTENTS  64u /* bookkeeping of pages comes in zones of 16 MiB */
 #define FST_ZONE_PAGES    (FST_ZONE_EXTENTS * FST_EXTENT_PAGES)
 #define FST_ZONE_CLASSES  7u
@@ -65,7 +68,11 @@ enum fst_table_kind {
     FST_T_ZONE_SUMMARY, /* FST_ZONE_CLASSES bitmaps of zones, committed whole */
     FST_T_BURIAL,       /* a ring of the last deaths, committed whole */
     FST_T_CHANNEL,
-    FST_T_SLAB, /* FST_SLAB_CLASSES tables of slab descriptors, by the number of words they carry */
+    FST_T_STORE,
+    FST_T_SLOT, /* of indexes of stores */
+    FST_T_ITEM, /* FST_ITEM_CLASSES tables of items, and as many of what they hold */
+    FST_T_HOLD = FST_T_ITEM + 3,
+    FST_T_SLAB = FST_T_HOLD + 3, /* FST_SLAB_CLASSES tables of slab descriptors, by the number of words they carry */
     FST_T_COUNT = FST_T_SLAB + 7
 };
 
@@ -128,7 +135,7 @@ struct fst_buckets {
  * struct fst_superblock
  *      0       8             16     32        36      40         48             56            64
  *      | magic | fingerprint | uuid | version | flags | capacity | control_size | data_offset |
- *      64           72       776
+ *      64           72       1032
  *      | created_at | tables | ... */
 struct fst_superblock {
     uint64_t magic;
@@ -168,6 +175,9 @@ struct fst_superblock {
     uint32_t cgroup_top;           /* records ever used: authoritative bound, only grows */
     uint32_t channel_top;          /* the same */
     uint32_t channel_look;         /* 1: a channel has ended, or lost its last user: a batch is asked for. A hint */
+    uint32_t store_top;            /* descriptors ever used: authoritative bounds, only grow, */
+    uint32_t item_top[3];          /* and items of each class */
+    uint32_t store_look;           /* 1: a store has ended: a batch is asked for. A hint */
     uint32_t teardown_lock;        /* serializes the synchronous way of ending (arena/destroy.c) */
 
     /* the reaper (reclaim/batch.c) */
@@ -204,6 +214,7 @@ struct fst_superblock {
 
     /* in-flight entries (refs/inflight.c) */
     alignas(64) uint32_t inflight_top; /* entries ever used: authoritative bound, only grows */
+    uint64_t item_expires_at;          /* the same for keys of stores */
     uint64_t expire_at; /* ns since boot: no message expires before; UINT64_MAX: none will. A hint (reclaim/message.h) */
 
     alignas(64) uint32_t process_top; /* process slots ever used */

@@ -105,6 +105,9 @@ static const char *name_of(const struct fst_arena *a, const uint32_t *lock)
         return "pages";
     if (lock == &sb->teardown_lock)
         return "synchronous destroying";
+    const struct fst_table *stores = &a->known.tables[FST_T_STORE];
+    if (offset >= stores->offset && offset < stores->offset + stores->count * stores->size)
+        return "keys of a store";
     return offset >= t->offset && offset < t->offset + t->count * t->size ? "slabs of a cache" : "end of a cache";
 }
 

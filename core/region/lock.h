@@ -21,6 +21,7 @@
  *   0  superblock.teardown_lock one synchronous destroy() at a time, over its batches    arena/destroy.c
  *   1  superblock.reaper_lock   one batch at a time                                      reclaim/batch.c
  *   2  cache.ending             one destroy() of a cache at a time                       arena/destroy.c
+ *   2  store.lock              keys of one store                                         store/store.c
  *   3  superblock.names_lock    names, cache/child/group descriptors and their lists     alloc/registry.c
  *   4  child.lock               the lists of slabs of one child, one child at a time     alloc/slab.c
  *   5  superblock.pages_lock    free pages, slab descriptors, charges                    alloc/run.c

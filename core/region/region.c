@@ -23,6 +23,14 @@ const char *fst_table_name(enum fst_table_kind kind)
         [FST_T_ZONE_SUMMARY] = "zone summaries",
         [FST_T_BURIAL] = "burials",
         [FST_T_CHANNEL] = "channels",
+        [FST_T_STORE] = "stores",
+        [FST_T_SLOT] = "slots of stores' indexes",
+        [FST_T_ITEM] = "items of stores",
+        [FST_T_ITEM + 1] = "items of stores with long keys",
+        [FST_T_ITEM + 2] = "items of stores with very long keys",
+        [FST_T_HOLD] = "holds of stores",
+        [FST_T_HOLD + 1] = "holds of stores with long keys",
+        [FST_T_HOLD + 2] = "holds of stores with very long keys",
     };
     static_assert(sizeof names / sizeof *names == FST_T_SLAB, "a name for each kind of table");
     return kind < FST_T_SLAB ? names[kind] : "slab descriptors";
@@ -102,9 +110,11 @@ uint32_t fst_top_of(const struct fst_arena *a, uint32_t kind)
 {
     const struct fst_superblock *sb = a->sb;
     const uint32_t *words[FST_T_SLAB] = {
-        [FST_T_PROCESS] = &sb->process_top, [FST_T_THREAD] = &sb->thread_top, [FST_T_INFLIGHT] = &sb->inflight_top,
-        [FST_T_CACHE] = &sb->cache_top,     [FST_T_CHILD] = &sb->child_top,   [FST_T_GROUP] = &sb->group_top,
-        [FST_T_CGROUP] = &sb->cgroup_top,   [FST_T_ZONE] = &sb->zones,        [FST_T_CHANNEL] = &sb->channel_top,
+        [FST_T_PROCESS] = &sb->process_top,  [FST_T_THREAD] = &sb->thread_top, [FST_T_INFLIGHT] = &sb->inflight_top,
+        [FST_T_CACHE] = &sb->cache_top,      [FST_T_CHILD] = &sb->child_top,   [FST_T_GROUP] = &sb->group_top,
+        [FST_T_CGROUP] = &sb->cgroup_top,    [FST_T_ZONE] = &sb->zones,        [FST_T_CHANNEL] = &sb->channel_top,
+        [FST_T_STORE] = &sb->store_top,      [FST_T_ITEM] = &sb->item_top[0],  [FST_T_ITEM + 1] = &sb->item_top[1],
+        [FST_T_ITEM + 2] = &sb->item_top[2],
     };
     if (kind >= FST_T_COUNT)
         return 0;
@@ -122,7 +132,7 @@ bool fst_used_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top)
     else if (kind == FST_T_GROUP)
         beyond = &fst_group_at(a, top)->state;
     else if (kind >= FST_T_SLAB || kind == FST_T_PROCESS || kind == FST_T_INFLIGHT || kind == FST_T_CACHE || kind == FST_T_CHILD ||
-             kind == FST_T_CGROUP || kind == FST_T_CHANNEL)
+             kind == FST_T_CGROUP || kind == FST_T_CHANNEL || kind == FST_T_STORE)
         /* its first word */
         beyond = (const uint64_t *)(const void *)(a->table[kind] + (uint64_t)top * a->known.tables[kind].size);
     return beyond && fst_load_acquire(beyond) && fst_top_of(a, kind) == top;

@@ -17,6 +17,7 @@
 #include "region/layout.h"
 #include "region/processes.h"
 #include "region/rings.h"
+#include "region/stores.h"
 #include "region/view.h"
 
 /* ---- state words of slabs, caches, children, groups and processes: state:4 | 12 bits | generation:48 (layout.h) ---- */
@@ -114,6 +115,11 @@ static inline struct fst_cgroup *fst_cgroup_at(const struct fst_arena *a, uint32
 static inline struct fst_channel *fst_channel_at(const struct fst_arena *a, uint32_t index)
 {
     return (struct fst_channel *)fst_at(a, FST_T_CHANNEL, index, sizeof(struct fst_channel));
+}
+
+static inline struct fst_store *fst_store_at(const struct fst_arena *a, uint32_t index)
+{
+    return (struct fst_store *)fst_at(a, FST_T_STORE, index, sizeof(struct fst_store));
 }
 
 static inline struct fst_zone *fst_zone_at(const struct fst_arena *a, uint32_t index)
@@ -224,6 +230,16 @@ static inline uint32_t fst_cgroup_top(const struct fst_arena *a)
 static inline uint32_t fst_channel_top(const struct fst_arena *a)
 {
     return fst_top(a, FST_T_CHANNEL, &a->sb->channel_top);
+}
+
+static inline uint32_t fst_store_top(const struct fst_arena *a)
+{
+    return fst_top(a, FST_T_STORE, &a->sb->store_top);
+}
+
+static inline uint32_t fst_item_top(const struct fst_arena *a, uint32_t class)
+{
+    return fst_top(a, FST_T_ITEM + class, &a->sb->item_top[class]);
 }
 
 static inline uint32_t fst_zones(const struct fst_arena *a)

@@ -7,6 +7,7 @@
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "region/rings.h"
+#include "region/stores.h"
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo): enough to find damage and to tell layouts apart; not meant against malice. */
 static uint64_t hash(uint64_t h, const void *bytes, size_t n)
@@ -38,6 +39,8 @@ uint64_t fst_layout_fingerprint(void)
         sizeof(struct fst_process),
         sizeof(struct fst_burial),
         sizeof(struct fst_thread_slot),
+        sizeof(struct fst_store),
+        sizeof(struct fst_item),
         offsetof(struct fst_superblock, process_top),
     };
     return hash(HASH_START, facts, sizeof facts);
@@ -81,6 +84,7 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         [FST_T_CGROUP] = {FST_MAX_CGROUPS, sizeof(struct fst_cgroup)},
         [FST_T_BURIAL] = {FST_MAX_BURIALS, sizeof(struct fst_burial)},
         [FST_T_CHANNEL] = {FST_MAX_CHANNELS, sizeof(struct fst_channel)},
+        [FST_T_STORE] = {FST_MAX_STORES, sizeof(struct fst_store)},
         [FST_T_ZONE] = {zones, sizeof(struct fst_zone)},
         [FST_T_ZONE_SUMMARY] = {FST_ZONE_CLASSES * ((zones + 63) / 64), sizeof(uint64_t)},
     };
@@ -89,6 +93,16 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         shape[FST_T_SLAB + class].count = min64(pages + 1, 1u << 24);
         shape[FST_T_SLAB + class].size = fst_slab_bytes(class);
     }
+    /* What a store holds is an object, mostly of more than 256 bytes. */
+    uint64_t items = min64(FST_MAX_ITEMS, (1u << 16) + 16 * pages);
+    for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++) {
+        shape[FST_T_ITEM + class].count = shape[FST_T_HOLD + class].count = items;
+        shape[FST_T_ITEM + class].size = fst_item_class_bytes[class];
+        shape[FST_T_HOLD + class].size = sizeof(uint64_t);
+    }
+    /* Half filled at least, and twice while one is moved. */
+    shape[FST_T_SLOT].count = min64(FST_MAX_SLOTS, 8 * items);
+    shape[FST_T_SLOT].size = sizeof(uint64_t);
     uint64_t offset = FST_PAGE;
     for (int k = 0; k < FST_T_COUNT; k++) {
         sb->tables[k].offset = offset;
@@ -117,7 +131,7 @@ void fst_superblock_format(struct fst_superblock *sb, uint64_t capacity, uint32_
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
         sb->slab_free[class] = FST_NONE;
     sb->ended_head = sb->ended_tail = sb->ended_caches = FST_NONE;
-    sb->expire_at = UINT64_MAX;
+    sb->expire_at = sb->item_expires_at = UINT64_MAX;
     sb->cache_free = sb->child_free = sb->group_free = FST_NONE;
 }
 
@@ -171,9 +185,12 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
                   fst_load_relaxed(&sb->inflight_top) <= FST_MAX_INFLIGHT && fst_load_relaxed(&sb->cache_top) <= FST_MAX_CACHES &&
                   fst_load_relaxed(&sb->child_top) <= FST_MAX_CHILDREN && fst_load_relaxed(&sb->group_top) <= FST_MAX_GROUPS &&
                   fst_load_relaxed(&sb->cgroup_top) <= FST_MAX_CGROUPS && fst_load_relaxed(&sb->channel_top) <= FST_MAX_CHANNELS &&
+                  fst_load_relaxed(&sb->store_top) <= FST_MAX_STORES &&
                   fst_load_relaxed(&sb->zones) <= expect.tables[FST_T_ZONE].count;
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
         bounds = bounds && fst_load_relaxed(&sb->slab_top[class]) <= expect.tables[FST_T_SLAB + class].count;
+    for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++)
+        bounds = bounds && fst_load_relaxed(&sb->item_top[class]) <= expect.tables[FST_T_ITEM + class].count;
     if (!bounds)
         return fst_fail(FST_CORRUPTED, "%s: a bound in the superblock exceeds its table", name);
     return FST_OK;
@@ -195,11 +212,15 @@ int fst_superblock_validate_bounds(const struct fst_superblock *sb, const char *
         {&sb->process_top, FST_T_PROCESS}, {&sb->thread_top, FST_T_THREAD}, {&sb->inflight_top, FST_T_INFLIGHT},
         {&sb->cache_top, FST_T_CACHE},     {&sb->child_top, FST_T_CHILD},   {&sb->group_top, FST_T_GROUP},
         {&sb->cgroup_top, FST_T_CGROUP},   {&sb->zones, FST_T_ZONE},        {&sb->channel_top, FST_T_CHANNEL},
+        {&sb->store_top, FST_T_STORE},
     };
     bool good = true;
     for (size_t i = 0; i < sizeof bound / sizeof *bound; i++)
         good = good && committed(&sb->tables[bound[i].table], bound[i].top);
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
         good = good && committed(&sb->tables[FST_T_SLAB + class], &sb->slab_top[class]);
+    for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++)
+        good = good && committed(&sb->tables[FST_T_ITEM + class], &sb->item_top[class]) &&
+               committed(&sb->tables[FST_T_HOLD + class], &sb->item_top[class]);
     return good ? FST_OK : fst_fail(FST_CORRUPTED, "%s: a bound in the superblock exceeds the memory of its table", name);
 }

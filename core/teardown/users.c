@@ -13,6 +13,7 @@
 #include "refs/reftable.h"
 #include "refs/word.h"
 #include "region/lock.h"
+#include "store/item.h"
 
 static bool of_cache(struct fst_arena *a, uint64_t oid, uint32_t cache)
 {
@@ -76,6 +77,20 @@ static uint32_t count_waiting(struct fst_arena *a, uint32_t cache)
     return n;
 }
 
+/* What stores hold. The same. */
+static uint32_t count_held(struct fst_arena *a, uint32_t cache)
+{
+    uint32_t n = 0;
+    for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++) {
+        uint32_t top = fst_item_top(a, class);
+        for (uint32_t i = 0; i < top; i++) {
+            uint64_t held = fst_load_acquire(fst_hold_at(a, fst_item_id(class, i))), oid = fst_hold_value(held);
+            n += fst_hold_kind(held) == FST_HOLD_HELD && fst_word_of(a, oid) && of_cache(a, oid, cache) && !ends(a, oid);
+        }
+    }
+    return n;
+}
+
 struct fst_users fst_users_count(struct fst_arena *a, uint32_t cache)
 {
     struct fst_users u = {0};
@@ -85,7 +100,7 @@ struct fst_users fst_users_count(struct fst_arena *a, uint32_t cache)
         uint64_t oid = fst_inflight_oid(word);
         u.in_flight += (word & FST_INFLIGHT_LIVE) && fst_word_of(a, oid) && of_cache(a, oid, cache) && !ends(a, oid);
     }
-    u.in_flight += count_waiting(a, cache);
+    u.in_flight += count_waiting(a, cache) + count_held(a, cache);
     top = fst_process_top(a);
     for (uint32_t slot = 0; slot < top; slot++)
         if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) == FST_PROCESS_LIVE)

@@ -57,6 +57,7 @@ from flagstone.snapshot import (
     ProcessInfo,
     Sender,
 )
+from flagstone.store import Store, StoreInfo
 from flagstone.teardown import Teardown
 from flagstone.weak import WeakBlock
 
@@ -110,6 +111,8 @@ __all__ = [
     "ShareStats",
     "Sharing",
     "StaleHandle",
+    "Store",
+    "StoreInfo",
     "Teardown",
     "WeakBlock",
     "__version__",

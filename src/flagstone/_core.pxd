@@ -328,6 +328,75 @@ cdef extern from "flagstone.h" nogil:
     void fst_named_lock_look(fst_channel_use *use, fst_named_lock_owner *out)
     bint fst_named_lock_look_at(fst_arena *arena, uint64_t channel, fst_named_lock_owner *out)
 
+    # ---- stores
+
+    ctypedef struct fst_store_use:
+        pass
+
+    struct fst_store_spec:
+        const char *name
+        uint32_t flags
+        uint64_t group
+
+    struct fst_key:
+        const void *bytes
+        uint32_t nbytes
+        uint8_t kind
+
+    struct fst_looked_up:
+        fst_ref ref
+        uint32_t kind
+        uint64_t version
+
+    struct fst_value:
+        const fst_ref *ref
+        uint32_t kind
+        uint64_t ttl
+
+    struct fst_store_claim:
+        uint32_t item
+        uint64_t hold
+
+    struct fst_listed_key:
+        uint8_t bytes[255]
+        uint8_t nbytes, kind
+        uint32_t value_kind
+        uint64_t version, size
+
+    struct fst_store_info:
+        uint64_t id, group
+        char name[64]
+        uint32_t state, flags
+        uint64_t keys, version, bytes, slots
+
+    enum: FST_STORE_EVICTS
+    enum: FST_MISSING
+    enum: FST_MISMATCH
+    enum: FST_EXISTS
+    uint64_t FST_ANY_VERSION
+    int fst_store_open(fst_arena *arena, const fst_store_spec *spec, fst_create how,
+                       fst_store_use **out, fst_bool *created)
+    void fst_store_leave(fst_store_use *use)
+    uint64_t fst_store_id(const fst_store_use *use)
+    int fst_store_get(fst_store_use *use, const fst_key *key, fst_looked_up *out)
+    int fst_store_key_version(fst_store_use *use, const fst_key *key, uint64_t *version)
+    int fst_store_put(fst_store_use *use, const fst_key *key, const fst_value *value,
+                      uint64_t if_version, uint64_t *version)
+    int fst_store_remove(fst_store_use *use, const fst_key *key, uint64_t if_version)
+    int fst_store_claim_key "fst_store_claim"(fst_store_use *use, const fst_key *key,
+                                              fst_store_claim *out)
+    int fst_store_publish(fst_store_use *use, const fst_store_claim *claim, const fst_value *value,
+                          uint64_t *version)
+    void fst_store_give_up(fst_store_use *use, const fst_store_claim *claim)
+    uint64_t fst_store_version(const fst_store_use *use)
+    uint64_t fst_store_length(const fst_store_use *use)
+    bint fst_store_wait(fst_store_use *use, uint64_t version, uint64_t timeout)
+    int fst_store_evict(fst_store_use *use, uint64_t *bytes)
+    int fst_store_next(fst_store_use *use, uint64_t *position, fst_listed_key *out)
+    int fst_store_destroy(fst_store_use *use)
+    int fst_store_get_info(fst_arena *arena, uint64_t store, fst_store_info *out)
+    size_t fst_store_list(fst_arena *arena, uint64_t *ids, size_t max)
+
 
 cdef extern from "flagstone_test.h" nogil:
     uint64_t fst_section_age(fst_arena *arena, uint32_t turns)

@@ -30,6 +30,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject_GenericSetAttr, PyObject_RichCompare
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport free, qsort
 from libc.string cimport memcmp, memcpy, memset, strlen
@@ -80,4 +81,5 @@ include "binding/section.pxi"
 include "binding/named.pxi"
 include "binding/lock.pxi"
 include "binding/channel.pxi"
+include "binding/store.pxi"
 include "binding/process.pxi"

@@ -28,6 +28,7 @@ from flagstone.sizes import (
     to_nanoseconds,
 )
 from flagstone.snapshot import ArenaSnapshot, Finding, InFlight, ProcessInfo
+from flagstone.store import Store, StoreInfo, open_store, stores_of
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -198,6 +199,43 @@ class Arena:
             Closed, ReadOnly: the group has ended; attached with `readonly=True`, and there is none.
         """
         return open_lock(self._link, name, group)
+
+    def store(
+        self,
+        name: str,
+        *,
+        limit: Size | None = None,
+        evict: str | None = None,
+        group: Group | None = None,
+        lasting: bool | None = None,
+        create: bool | None = None,
+    ) -> Store:
+        """Open the store of this name, or create one: a mapping from keys to objects, which it
+        holds.
+
+        It ends with `destroy()`, with its group, or with the arena: in a lasting arena it outlives
+        every process.
+
+        Args:
+            name: 1 to 63 bytes of UTF-8; 57 with a limit.
+            limit: bytes that its values may use, in whole pages: they are charged to a group of
+                their own, "store " and the name, below `group`.
+            evict: "lru" makes room by letting go of what was not used for longest; readers keep
+                their bytes. What there is stays of a store that exists.
+            group: what its values are charged to, and what it ends with; None is the arena itself.
+            lasting: True insists on a lasting arena. A store never ends because nobody has it open.
+            create: None opens or creates; True must not exist, False must exist.
+
+        Raises:
+            FileExistsError, FileNotFoundError: as `create` says.
+            GroupMismatch: it exists with another limit.
+            ArenaFull: no room for one more store.
+            ValueError: a name or `evict` makes no sense, or the arena is not lasting.
+            Closed, ReadOnly: the group has ended; attached with `readonly=True`, and there is none.
+        """
+        if lasting and not self._link.attachment.info()["lasting"]:
+            raise ValueError("a store lasts as long as its arena, and this one is not lasting")
+        return open_store(self._link, name, limit, evict, group, create)
 
     def alloc(
         self, nbytes: Size, *, group: Group | None = None, wait: float | None = None
@@ -423,6 +461,11 @@ class Arena:
     def caches(self) -> list[Cache]:
         """The live caches, aliases included; not the size classes behind `alloc` and `put`."""
         return caches_of(self._link)
+
+    @property
+    def stores(self) -> list[StoreInfo]:
+        """The live stores, as they are now. Looks at every key."""
+        return stores_of(self._link.attachment)
 
     @property
     def channels(self) -> list[ChannelInfo]:

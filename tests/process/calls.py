@@ -124,6 +124,13 @@ class World:
             channel.put(item)
         return channel
 
+    def store(self):
+        store = self.arena.store(self.name())
+        self.made.append(store.destroy)
+        for item in range(3):
+            store[str(item)] = item
+        return store
+
     def ended_cache(self):
         cache = ended_cache(self.arena)
         self.made.append(functools.partial(_destroy, cache))
@@ -157,6 +164,7 @@ class World:
             ),
             "Part": lambda: self.block()[2:7],
             "Sharing": self.sharing,
+            "Store": self.store,
             "Teardown": self.ticket,
             "WeakBlock": lambda: self.kept.append(self.block()) or self.kept[-1].weak(),
         }[cls]()
@@ -358,6 +366,10 @@ def _limit(world):
     return functools.partial(setattr, world.group(), "limit", "9MiB")
 
 
+def _listed(view):
+    return list(view)
+
+
 def _weak(world):
     block = world.block()
     world.kept.append(block)
@@ -398,6 +410,7 @@ CALLS = {
     "Arena.put": lambda w: functools.partial(w.arena.put, _array(w)),
     "Arena.read": _read,
     "Arena.shrink": lambda w: w.arena.shrink,
+    "Arena.store": lambda w: functools.partial(w.arena.store, w.name()),
     "Arena.slabinfo": lambda w: w.arena.slabinfo,
     "Arena.snapshot": lambda w: w.arena.snapshot,
     "Arena.synchronize": lambda w: w.arena.synchronize,
@@ -457,6 +470,29 @@ CALLS = {
     "Sharing.__exit__": lambda w: _exit(w.sharing()),
     "Sharing.close": lambda w: w.sharing().close,
     "Sharing.dumps": _sent,
+    "Store.__contains__": lambda w: functools.partial(operator.contains, w.store(), "1"),
+    "Store.__iter__": lambda w: functools.partial(_listed, w.store()),
+    "Store.__delitem__": lambda w: functools.partial(operator.delitem, w.store(), "1"),
+    "Store.__getitem__": lambda w: functools.partial(operator.getitem, w.store(), "1"),
+    "Store.__exit__": lambda w: _exit(w.store()),
+    "Store.__setitem__": lambda w: functools.partial(operator.setitem, w.store(), "1", _array(w)),
+    "Store.block": lambda w: functools.partial(w.store().block, "1"),
+    "Store.changes": lambda w: w.store().changes,
+    "Store.clear": lambda w: w.store().clear,
+    "Store.destroy": lambda w: w.store().destroy,
+    "Store.get": lambda w: functools.partial(w.store().get, "1"),
+    "Store.get_or_put": lambda w: functools.partial(w.store().get_or_put, "new", dict),
+    "Store.items": lambda w: functools.partial(_listed, w.store().items()),
+    "Store.keys": lambda w: functools.partial(_listed, w.store().keys()),
+    "Store.leave": lambda w: w.store().leave,
+    "Store.pop": lambda w: functools.partial(w.store().pop, "1"),
+    "Store.popitem": lambda w: w.store().popitem,
+    "Store.put": lambda w: functools.partial(w.store().put, "1", _array(w)),
+    "Store.replace": lambda w: functools.partial(w.store().replace, "1", _array(w)),
+    "Store.setdefault": lambda w: functools.partial(w.store().setdefault, "new", _array(w)),
+    "Store.update": lambda w: functools.partial(w.store().update, {"1": _array(w)}),
+    "Store.values": lambda w: functools.partial(_listed, w.store().values()),
+    "Store.wait": lambda w: functools.partial(w.store().wait, "1"),
     "Teardown.__await__": _awaited_ticket,
     "Teardown.wait": lambda w: w.ticket().wait,
     "WeakBlock.get": _weak,

@@ -19,6 +19,7 @@ PUBLIC = {
     "Keeper",
     "LockHold",
     *("Channel", "ChannelInfo", "Delivery"),
+    *("Store", "StoreInfo"),
     *("ChannelClosed", "ChannelEmpty", "ChannelFull", "ChannelMismatch"),
     *("Part", "Sender", "WeakBlock", "block_of"),
     *("Packed", "PackedArrays", "pack", "pack_arrays"),

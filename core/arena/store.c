@@ -1,0 +1,315 @@
+/* store.c - stores, as others see them: open, look up, wait, list, end. models/store.pml. */
+#include "arena/store.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "alloc/group.h"
+#include "platform/futex.h"
+
+#define BOUND (10 * FST_MS) /* as at channels: nobody sleeps for longer */
+
+/* ---- opening ---- */
+
+static int check_spec(const struct fst_store_spec *s)
+{
+    if (!s->name || !s->name[0] || strnlen(s->name, FST_NAME_MAX) >= FST_NAME_MAX)
+        return fst_fail(FST_INVALID, "a store's name has 1 to %d bytes", FST_NAME_MAX - 1);
+    return FST_OK;
+}
+
+/* Under names_lock. The state is last. */
+static void publish(struct fst_arena *a, uint32_t index, const struct fst_store_spec *spec)
+{
+    struct fst_store *s = fst_store_at(a, index);
+    fst_store_relaxed(&s->index, 0);
+    fst_store_relaxed(&s->next, 0);
+    fst_store_relaxed(&s->group, spec->group);
+    fst_store_relaxed(&s->flags, spec->flags & FST_STORE_EVICTS);
+    fst_store_relaxed(&s->count, 0);
+    fst_store_relaxed(&s->filled, 0);
+    memset(s->name, 0, sizeof s->name);
+    memcpy(s->name, spec->name, strlen(spec->name));
+    fst_store_release(&s->state, fst_state_next(s->state, FST_STORE_LIVE));
+}
+
+static int use_it(struct fst_arena *a, uint32_t index, uint64_t id, fst_store_use **out)
+{
+    struct fst_store_use *u = calloc(1, sizeof *u);
+    if (!u)
+        return fst_fail(FST_FULL, "out of memory");
+    u->a = a;
+    u->s = fst_store_at(a, index);
+    u->store = index;
+    u->id = id;
+    fst_reaper_watch(a);
+    *out = u;
+    return FST_OK;
+}
+
+/* One look under names_lock. FST_WAIT: commit more, and try again. */
+static int find_or_publish(struct fst_arena *a, const struct fst_store_spec *spec, enum fst_create how, uint32_t *index,
+                           bool *created)
+{
+    if (!fst_registry_lock(a))
+        return fst_lock_held(a);
+    int rc = FST_OK;
+    uint32_t group;
+    *index = fst_store_find(a, spec->name);
+    *created = *index == FST_NONE;
+    if (*created) {
+        if (how == FST_OPEN_EXISTING)
+            rc = fst_fail(FST_MISSING, "there is no store %s", spec->name);
+        else if (a->readonly)
+            rc = fst_fail(FST_READONLY, "the arena is attached read-only");
+        else if (!fst_group_find(a, spec->group, &group) || fst_state(fst_group_at(a, group)->state) != FST_GROUP_LIVE)
+            rc = fst_fail(FST_CLOSED, "the group has ended");
+        else if ((*index = fst_store_new(a)) == FST_NONE)
+            rc = FST_WAIT;
+        else
+            publish(a, *index, spec);
+    } else if (how == FST_CREATE_NEW) {
+        rc = fst_fail(FST_EXISTS, "the store %s exists", spec->name);
+    }
+    fst_registry_unlock(a);
+    return rc;
+}
+
+int fst_store_open(fst_arena *a, const struct fst_store_spec *spec, enum fst_create how, fst_store_use **out, bool *created)
+{
+    uint32_t index = FST_NONE;
+    int rc = !fst_thread_get(a) || fst_is_damaged(a) ? fst_thread_refused(a) : check_spec(spec);
+    while (rc == FST_OK && (rc = find_or_publish(a, spec, how, &index, created)) == FST_WAIT)
+        rc = fst_store_grow(a);
+    if (rc)
+        return fst_verdict(a, rc);
+    uint64_t state = fst_load_acquire(&fst_store_at(a, index)->state);
+    return fst_verdict(a, use_it(a, index, fst_id(index, state), out));
+}
+
+void fst_store_leave(fst_store_use *u)
+{
+    free(u);
+}
+
+uint64_t fst_store_id(const fst_store_use *u)
+{
+    return u->id;
+}
+
+/* ---- looking up ---- */
+
+/* The hold as it was while the item was this key's; FREE: it is not. */
+static inline uint64_t hold_of(const struct fst_store_use *u, uint32_t id, const struct fst_hashed_key *key)
+{
+    const uint64_t *at = fst_hold_at(u->a, id);
+    for (;;) {
+        uint64_t seen = fst_load_acquire(at);
+        if (fst_hold_kind(seen) == FST_HOLD_FREE || !fst_item_is(fst_item_at(u->a, id), u->store, key))
+            return FST_HOLD_FREE;
+        fst_acquire_fence(); /* what was read of the item counts if the hold has not changed meanwhile */
+        if (__builtin_expect(fst_load_relaxed(at) == seen, 1))
+            return seen;
+    }
+}
+
+bool fst_store_look(const struct fst_store_use *u, const struct fst_hashed_key *key, struct found *f)
+{
+    do {
+        struct fst_search search = {.hash = key->hash};
+        if (!fst_index_see(u->a, u->s, &f->x))
+            break;
+        while ((f->id = fst_index_next(&f->x, &search)) != FST_NONE) {
+            if (!fst_item_ok(u->a, f->id))
+                continue;
+            f->hold = hold_of(u, f->id, key);
+            f->at = search.at;
+            if (fst_hold_kind(f->hold) != FST_HOLD_FREE)
+                return true;
+        }
+    } while (fst_load_acquire(&u->s->index) != f->x.word); /* it was moved meanwhile */
+    f->id = FST_NONE;
+    f->hold = FST_HOLD_FREE;
+    return false;
+}
+
+int fst_store_get(fst_store_use *u, const struct fst_key *key, struct fst_looked_up *out)
+{
+    struct fst_thread *t = NULL;
+    struct fst_hashed_key k;
+    struct found f;
+    uint32_t entry;
+    int rc = usable(u, &t);
+    if (__builtin_expect(rc != FST_OK, 0) || (rc = hash_key(u, key, &k)) != FST_OK)
+        return rc;
+    for (;;) {
+        if (!fst_store_look(u, &k, &f) || !has_value(u, &f))
+            return fst_verdict(u->a, missing());
+        struct fst_item *item = fst_item_at(u->a, f.id);
+        uint64_t version = version_of(u, &f), oid = fst_hold_value(f.hold);
+#ifdef FST_MUTANT_LOOK_BEFORE_ENTRY
+        if (!same(u, &f))
+            continue;
+#endif
+        if (__builtin_expect((rc = refer(u, t, &f, &entry)) != FST_OK, 0))
+            return rc;
+#ifndef FST_MUTANT_LOOK_BEFORE_ENTRY
+        if (__builtin_expect(!same(u, &f), 0)) {
+            let_go(u->a, entry);
+            continue;
+        }
+#endif
+        rc = child_state(u->a, oid) == FST_CHILD_ENDED ? missing() : fst_object_fill(u->a, oid, entry, &out->ref);
+        if (__builtin_expect(rc != FST_OK, 0)) {
+            let_go(u->a, entry);
+            return fst_verdict(u->a, rc);
+        }
+        out->kind = (uint8_t)version;
+        out->version = version >> 8;
+        if (!fst_load_relaxed(&item->used))
+            fst_store_relaxed(&item->used, 1);
+        return FST_OK;
+    }
+}
+
+int fst_store_key_version(fst_store_use *u, const struct fst_key *key, uint64_t *version)
+{
+    struct fst_thread *t = NULL;
+    struct fst_hashed_key k;
+    struct found f;
+    int rc = usable(u, &t);
+    if (rc || (rc = hash_key(u, key, &k)) != FST_OK)
+        return rc;
+    do {
+        if (!fst_store_look(u, &k, &f) || !has_value(u, &f) || child_state(u->a, fst_hold_value(f.hold)) == FST_CHILD_ENDED)
+            return fst_verdict(u->a, missing());
+        *version = version_of(u, &f) >> 8;
+        fst_acquire_fence();
+    } while (!same(u, &f));
+    return FST_OK;
+}
+
+/* ---- waiting, ending, looking ---- */
+
+uint64_t fst_store_version(const fst_store_use *u)
+{
+    return fst_load_acquire(&u->s->version);
+}
+
+uint64_t fst_store_length(const fst_store_use *u)
+{
+    return fst_load_relaxed(&u->s->count);
+}
+
+bool fst_store_wait(fst_store_use *u, uint64_t version, uint64_t timeout)
+{
+    struct fst_store *s = u->s;
+    if (!u->a->usable || fst_is_damaged(u->a) || !live(u))
+        return true; /* to be told so */
+    fst_reaper_watch(u->a);
+    fst_swap32(&s->sleepers, 1); /* a full barrier */
+    if (fst_load_seq_cst(&s->version) == version)
+        fst_futex_wait((const uint32_t *)(const void *)&s->version, (uint32_t)version, timeout < BOUND ? timeout : BOUND);
+    return fst_load_acquire(&s->version) != version || !live(u);
+}
+
+int fst_store_next(fst_store_use *u, uint64_t *position, struct fst_listed_key *out)
+{
+    struct fst_thread *t = NULL;
+    struct fst_index x;
+    int rc = usable(u, &t);
+    if (rc)
+        return rc;
+    if (!fst_index_see(u->a, u->s, &x))
+        return fst_damage(u->a);
+    uint64_t moved = x.word >> FST_INDEX_MOVED_SHIFT, at = (uint32_t)*position;
+    if (*position && *position >> FST_INDEX_MOVED_SHIFT != moved)
+        return FST_STALE;
+    for (; at < x.size; at++) {
+        uint32_t id = fst_index_item(u->a, u->store, &x, at);
+        if (id == FST_NONE)
+            continue;
+        struct fst_item *item = fst_item_at(u->a, id);
+        struct found f = {.id = id, .hold = fst_load_acquire(fst_hold_at(u->a, id))};
+        if (fst_hold_kind(f.hold) != FST_HOLD_HELD || item->store != u->store || fst_item_expired(item) ||
+            sizeof *item + item->key_bytes > fst_item_class_bytes[fst_item_class(id)])
+            continue;
+        out->nbytes = item->key_bytes;
+        out->kind = item->key_kind;
+        memcpy(out->bytes, fst_item_key(item), out->nbytes);
+        out->version = version_of(u, &f) >> 8;
+        out->value_kind = (uint8_t)version_of(u, &f);
+        out->size = fst_object_bytes(u->a, fst_hold_value(f.hold));
+        bool ends = child_state(u->a, fst_hold_value(f.hold)) == FST_CHILD_ENDED;
+        fst_acquire_fence();
+        if (!same(u, &f)) {
+            at--; /* look again */
+            continue;
+        }
+        if (ends)
+            continue;
+        *position = (at + 1) | moved << FST_INDEX_MOVED_SHIFT;
+        return fst_verdict(u->a, FST_OK);
+    }
+    return fst_verdict(u->a, fst_load_acquire(&u->s->index) == x.word ? FST_MISSING : FST_STALE);
+}
+
+int fst_store_destroy(fst_store_use *u)
+{
+    struct fst_arena *a = u->a;
+    uint32_t index;
+    int rc = fst_thread_usable(a);
+    if (rc)
+        return rc;
+    if (a->readonly)
+        return fst_fail(FST_READONLY, "the arena is attached read-only");
+    if (!fst_registry_lock(a))
+        return fst_lock_held(a);
+    if (fst_store_known(a, u->id, &index))
+        fst_store_end(a, index);
+    fst_registry_unlock(a);
+    fst_reaper_ended(a);
+    return fst_verdict(a, FST_OK);
+}
+
+int fst_store_get_info(fst_arena *a, uint64_t store, struct fst_store_info *out)
+{
+    uint32_t index;
+    struct fst_index x;
+    memset(out, 0, sizeof *out);
+    if (!fst_store_known(a, store, &index))
+        return fst_fail(FST_CLOSED, "the store is gone");
+    const struct fst_store *s = fst_store_at(a, index);
+    out->id = store;
+    out->group = s->group;
+    memcpy(out->name, s->name, sizeof out->name - 1);
+    out->state = fst_state(fst_load_acquire(&s->state));
+    out->flags = s->flags;
+    out->keys = fst_load_relaxed(&s->count);
+    out->version = fst_load_relaxed(&s->version);
+    if (!fst_index_see(a, s, &x))
+        return fst_damage(a);
+    out->slots = x.size;
+    for (uint64_t at = 0; at < x.size; at++) {
+        uint32_t id = fst_index_item(a, index, &x, at);
+        uint64_t held = id != FST_NONE ? fst_load_acquire(fst_hold_at(a, id)) : 0;
+        if (fst_hold_kind(held) == FST_HOLD_HELD)
+            out->bytes += fst_object_bytes(a, fst_hold_value(held));
+    }
+    return fst_verdict(a, FST_OK);
+}
+
+size_t fst_store_list(fst_arena *a, uint64_t *ids, size_t max)
+{
+    size_t n = 0;
+    uint32_t top = fst_store_top(a);
+    for (uint32_t i = 0; i < top; i++) {
+        uint64_t state = fst_load_acquire(&fst_store_at(a, i)->state);
+        if (fst_state(state) == FST_STORE_FREE)
+            continue;
+        if (n < max)
+            ids[n] = fst_id(i, state);
+        n++;
+    }
+    return n;
+}

@@ -1,0 +1,237 @@
+#include "reclaim/shelves.h"
+
+#include "alloc/group.h"
+#include "platform/atomics.h"
+#include "platform/futex.h"
+#include "refs/reftable.h"
+#include "refs/word.h"
+#include "store/index.h"
+#include "store/item.h"
+#include "store/store.h"
+#include "teardown/release.h"
+
+static bool has_ended(const struct fst_shelves *sh, uint32_t store)
+{
+    return store < FST_MAX_STORES && (sh->ended[store / 64] >> (store % 64) & 1);
+}
+
+/* A key less, of a store that may be another one's by now: then nobody has counted it. */
+static void uncount(struct fst_arena *a, uint32_t id)
+{
+    uint32_t store = fst_item_at(a, id)->store;
+    if (store >= fst_store_top(a))
+        return;
+    fst_add64(&fst_store_at(a, store)->count, UINT64_MAX);
+    fst_store_tell(a, store);
+    fst_store_wake(a, store);
+}
+
+/* ---- expiry ---- */
+
+static void expire_one(struct fst_thread *t, uint32_t id, uint64_t held, bool *dropped)
+{
+    struct fst_arena *a = t->arena;
+    uint64_t *word = fst_word_of(a, fst_hold_value(held));
+    uint32_t entry;
+    if (!word || fst_refs_get(a, t, fst_hold_value(held), fst_word_gen(fst_load_acquire(word)), &entry))
+        return;
+    if (fst_hold_swing(a, id, held, FST_HOLD_FREE, 0))
+        uncount(a, id);
+    *dropped |= fst_refs_drop(a, entry);
+}
+
+void fst_shelves_expire(struct fst_thread *t, bool *dropped)
+{
+    struct fst_arena *a = t->arena;
+    uint64_t next = UINT64_MAX, now = fst_now();
+    /* "Never" before the look, so that who puts then sees to it that the time is early enough. */
+    fst_store_relaxed(&a->sb->item_expires_at, UINT64_MAX);
+    fst_full_fence();
+    for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++) {
+        uint32_t top = fst_item_top(a, class);
+        for (uint32_t i = 0; i < top; i++) {
+            uint32_t id = fst_item_id(class, i);
+            uint64_t held = fst_load_acquire(fst_hold_at(a, id)), expires;
+            if (fst_hold_kind(held) != FST_HOLD_HELD || !(expires = fst_load_relaxed(&fst_item_at(a, id)->expires)))
+                continue;
+            if (expires <= now)
+                expire_one(t, id, held, dropped);
+            else if (expires < next)
+                next = expires;
+        }
+    }
+    fst_shelves_will_expire(a, next);
+}
+
+bool fst_shelves_will_expire(struct fst_arena *a, uint64_t at)
+{
+    uint64_t seen = fst_load_seq_cst(&a->sb->item_expires_at);
+    while (at < seen)
+        if (fst_cas64(&a->sb->item_expires_at, &seen, at))
+            return true;
+    return false;
+}
+
+bool fst_shelves_owns(struct fst_arena *a)
+{
+    for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++)
+        for (uint32_t i = 0, top = fst_item_top(a, class); i < top; i++) {
+            uint64_t held = fst_load_relaxed(fst_hold_at(a, fst_item_id(class, i)));
+            if (fst_hold_kind(held) == FST_HOLD_OWNED && fst_hold_value(held) == fst_lock_own_word(a))
+                return true;
+        }
+    return false;
+}
+
+/* ---- condemning ---- */
+
+/* What dead processes had claimed, and what is held of what has ended. */
+static void clear_holds(struct fst_arena *a)
+{
+    for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++) {
+        uint32_t top = fst_item_top(a, class);
+        for (uint32_t i = 0; i < top; i++) {
+            uint32_t id = fst_item_id(class, i);
+            uint64_t held = fst_load_acquire(fst_hold_at(a, id)), oid = fst_hold_value(held);
+            bool owned = fst_hold_kind(held) == FST_HOLD_OWNED && fst_hold_orphaned(a, held);
+#ifdef FST_MUTANT_CLAIMS_STAY
+            owned = false;
+#endif
+            bool ended = fst_hold_kind(held) == FST_HOLD_HELD && fst_word_of(a, oid) && fst_words_of_ended(a, oid);
+#ifdef FST_MUTANT_HOLDS_STAY
+            ended = false;
+#endif
+            if ((owned || ended) && fst_hold_swing(a, id, held, FST_HOLD_FREE, 0) && ended)
+                uncount(a, id);
+        }
+    }
+}
+
+/* Its group was destroyed, or is gone. */
+static bool is_over(struct fst_arena *a, const struct fst_store *s)
+{
+    uint32_t group;
+    return !fst_group_find(a, s->group, &group) ||
+           fst_state(fst_load_acquire(&fst_group_at(a, group)->state)) == FST_GROUP_DESTROYED;
+}
+
+static uint64_t condemn_items(struct fst_arena *a, uint32_t store, struct fst_scan *scan)
+{
+    struct fst_index x;
+    uint64_t n = 0;
+    if (!fst_index_see(a, fst_store_at(a, store), &x))
+        return 0;
+    for (uint64_t at = 0; at < x.size; at++) {
+        uint32_t id = fst_index_item(a, store, &x, at);
+        if (id == FST_NONE)
+            continue;
+        uint64_t held = fst_load_acquire(fst_hold_at(a, id)), oid = fst_hold_value(held);
+        if (fst_hold_kind(held) == FST_HOLD_OWNED)
+            fst_hold_swing(a, id, held, FST_HOLD_FREE, 0);
+        uint64_t *word = fst_hold_kind(held) == FST_HOLD_HELD && !fst_oid_is_group(oid) ? fst_word_of(a, oid) : NULL;
+        uint64_t seen = word ? fst_load_acquire(word) : 0;
+        if (!(seen & FST_WORD_ALLOCATED))
+            continue;
+        fst_words_condemn_one(scan, oid, word, seen);
+        n++;
+    }
+    return n;
+}
+
+uint64_t fst_shelves_condemn(struct fst_arena *a, struct fst_shelves *sh, bool revoke, bool everything, struct fst_scan *scan)
+{
+    uint32_t top = fst_store_top(a);
+    uint64_t n = 0;
+    *sh = (struct fst_shelves){0};
+    if (!top)
+        return 0;
+    fst_store_relaxed(&a->sb->store_look, 0);
+    if (revoke)
+        clear_holds(a);
+    for (uint32_t i = 0; i < top; i++) {
+        struct fst_store *s = fst_store_at(a, i);
+        uint64_t state = fst_load_acquire(&s->state);
+        if (fst_state(state) == FST_STORE_FREE)
+            continue;
+        if (fst_state(state) == FST_STORE_LIVE && is_over(a, s) && fst_registry_lock(a)) {
+            fst_store_end(a, i);
+            fst_registry_unlock(a);
+        }
+        /* Who was killed in there has left counts, and so has who was killed in a batch. */
+        bool passed = revoke && fst_store_passed(a, i, everything);
+        if (fst_state(fst_load_acquire(&s->state)) != FST_STORE_ENDED)
+            continue;
+        /* Whoever has its lock may be about to put; who gets it later sees that it has ended. */
+        if (!passed && !fst_store_passed(a, i, false)) {
+            fst_store_relaxed(&a->sb->store_look, 1);
+            continue;
+        }
+        sh->ended[i / 64] |= 1ull << (i % 64);
+        sh->any = true;
+        n += condemn_items(a, i, scan);
+    }
+    return n;
+}
+
+/* ---- scanning ---- */
+
+void fst_shelves_scan(struct fst_arena *a, const struct fst_shelves *sh, const struct fst_scan *scan)
+{
+    for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++) {
+        uint32_t top = fst_item_top(a, class);
+        for (uint32_t i = 0; i < top; i++) {
+            uint32_t id = fst_item_id(class, i);
+            uint64_t held = fst_load_acquire(fst_hold_at(a, id));
+            if (fst_hold_kind(held) != FST_HOLD_HELD || !fst_scan_has(scan, fst_hold_value(held)))
+                continue;
+            if (!has_ended(sh, fst_item_at(a, id)->store) && fst_word_of(a, fst_hold_value(held)))
+                fst_scan_keep(a, scan, fst_hold_value(held));
+        }
+    }
+}
+
+/* ---- releasing ---- */
+
+static void release_items(struct fst_thread *t, uint32_t store, const struct fst_scan *scan, struct fst_released *r)
+{
+    struct fst_arena *a = t->arena;
+    struct fst_index x;
+    if (!fst_index_see(a, fst_store_at(a, store), &x))
+        return;
+    for (uint64_t at = 0; at < x.size; at++) {
+        uint32_t id = fst_index_item(a, store, &x, at);
+        if (id == FST_NONE)
+            continue;
+        uint64_t held = fst_load_acquire(fst_hold_at(a, id)), oid = fst_hold_value(held), bytes;
+        if (fst_hold_kind(held) != FST_HOLD_HELD)
+            continue;
+        uint64_t *word = fst_word_of(a, oid);
+        if (word && fst_words_release_one(a, scan, oid, word, fst_load_acquire(word), &bytes)) {
+            r->objects++;
+            r->bytes += bytes;
+            r->more |= fst_release_after_free(t, oid);
+        }
+        /* Last: killed before, the next batch condemns in vain. */
+        fst_hold_swing(a, id, held, FST_HOLD_FREE, 0);
+    }
+}
+
+void fst_shelves_finish(struct fst_thread *t, const struct fst_shelves *sh, const struct fst_scan *scan, struct fst_released *r)
+{
+    struct fst_arena *a = t->arena;
+    uint32_t top = fst_store_top(a);
+    for (uint32_t i = 0; i < top && sh->any; i++) {
+        struct fst_store *s = fst_store_at(a, i);
+        if (!has_ended(sh, i))
+            continue;
+        release_items(t, i, scan, r);
+        if (!fst_registry_lock(a)) {
+            fst_store_relaxed(&a->sb->store_look, 1);
+            continue;
+        }
+        fst_store_relaxed(&s->index, 0);
+        fst_store_relaxed(&s->next, 0);
+        fst_store_release(&s->state, fst_state_moved(s->state, FST_STORE_FREE));
+        fst_registry_unlock(a);
+    }
+}

@@ -1,0 +1,131 @@
+/* item.h - the keys of stores: items, which all stores share, and what they hold.
+ *
+ *   FREE  -> OWNED  who puts a key that is not there, or makes its value: by compare-and-swap
+ *   OWNED -> HELD   the same; then everybody finds it. Or FREE: it gave up; or it died, and a batch
+ *                   or who wants the key says so
+ *   HELD  -> HELD   replaced; by compare-and-swap, as all changes
+ *   HELD  -> FREE   deleted, evicted, expired; or its object's group was destroyed
+ *
+ * A hold keeps its object as a message does, but for any number of takers: the scan looks at holds
+ * before the processes' tables, to which references move. Who puts has an entry of its own while it
+ * writes the hold, and who replaces has one of the old object's before it swings the hold away: so
+ * somebody asks a batch for it, killed or not. Who looks up writes its entry, and then finds the
+ * hold as it was, tag and all: from then on it has what it holds. An item may so be used for
+ * another key at once, like an object of a typesafe_by_rcu cache: what was read of it counts only
+ * if the hold has not changed meanwhile. models/store.pml.
+ */
+#ifndef FST_STORE_ITEM_H
+#define FST_STORE_ITEM_H
+
+#include "platform/atomics.h"
+#include "refs/word.h"
+#include "region/region.h"
+
+/* ---- ids: class << 30 | index ---- */
+
+#define FST_ITEM_INDEX_BITS 30
+static_assert(FST_MAX_ITEMS <= 1u << FST_ITEM_INDEX_BITS, "an id's bits");
+
+static inline uint32_t fst_item_id(uint32_t class, uint32_t index)
+{
+    return class << FST_ITEM_INDEX_BITS | index;
+}
+
+static inline uint32_t fst_item_class(uint32_t id)
+{
+    return id >> FST_ITEM_INDEX_BITS;
+}
+
+static inline uint32_t fst_item_index(uint32_t id)
+{
+    return id & ((1u << FST_ITEM_INDEX_BITS) - 1);
+}
+
+static inline uint32_t fst_item_class_of(uint32_t key_bytes)
+{
+    uint32_t class = 0;
+    while (sizeof(struct fst_item) + key_bytes > fst_item_class_bytes[class])
+        class ++;
+    return class;
+}
+
+/* Does the id name an item that was ever used? Of others nothing is read. */
+static inline bool fst_item_ok(const struct fst_arena *a, uint32_t id)
+{
+    uint32_t class = fst_item_class(id);
+    return class < FST_ITEM_CLASSES && fst_below(a, FST_T_ITEM + class, fst_item_index(id), &a->sb->item_top[class]);
+}
+
+static inline struct fst_item *fst_item_at(const struct fst_arena *a, uint32_t id)
+{
+    uint32_t class = fst_item_class(id);
+    return (struct fst_item *)fst_at(a, FST_T_ITEM + class, fst_item_index(id), fst_item_class_bytes[class]);
+}
+
+static inline uint64_t *fst_hold_at(const struct fst_arena *a, uint32_t id)
+{
+    return (uint64_t *)fst_at(a, FST_T_HOLD + fst_item_class(id), fst_item_index(id), sizeof(uint64_t));
+}
+
+/* ---- holds ---- */
+
+static inline uint32_t fst_hold_kind(uint64_t hold)
+{
+    return (uint32_t)(hold & FST_HOLD_KIND);
+}
+
+static inline uint64_t fst_hold_value(uint64_t hold)
+{
+    return hold >> FST_HOLD_SHIFT & FST_OID_MASK;
+}
+
+/* What comes after this hold. */
+static inline uint64_t fst_hold_next(uint64_t hold, enum fst_hold_kind kind, uint64_t value)
+{
+    return ((hold >> FST_HOLD_TAG_SHIFT) + 1) << FST_HOLD_TAG_SHIFT | value << FST_HOLD_SHIFT | (uint64_t)kind;
+}
+
+/* Where the version of what it holds is. */
+static inline uint32_t fst_hold_parity(uint64_t hold)
+{
+    return (uint32_t)(hold >> FST_HOLD_TAG_SHIFT) & 1;
+}
+
+/* Swing the hold from exactly this. */
+static inline bool fst_hold_swing(const struct fst_arena *a, uint32_t id, uint64_t seen, enum fst_hold_kind kind, uint64_t value)
+{
+    return fst_cas64(fst_hold_at(a, id), &seen, fst_hold_next(seen, kind, value));
+}
+
+/* OWNED by somebody who is gone? */
+bool fst_hold_orphaned(struct fst_arena *a, uint64_t hold);
+
+/* ---- items ---- */
+
+struct fst_hashed_key {
+    const void *bytes;
+    uint32_t nbytes;
+    uint8_t kind;
+    uint64_t hash;
+};
+
+/* Nobody who does not know the arena chooses keys with the same hash: its uuid is in it. */
+uint64_t fst_item_hash(const struct fst_arena *a, const void *bytes, uint32_t nbytes, uint8_t kind);
+
+static inline uint8_t *fst_item_key(struct fst_item *item)
+{
+    return (uint8_t *)(item + 1);
+}
+
+/* Is it this key's, of this store? What the answer is worth the hold says. */
+bool fst_item_is(const struct fst_item *item, uint32_t store, const struct fst_hashed_key *key);
+
+/* Own a FREE item for this key: FST_NONE, and *more: there is none, commit more and try again. */
+uint32_t fst_item_claim(struct fst_arena *a, uint32_t store, const struct fst_hashed_key *key, uint64_t *hold);
+/* Items of the class beyond those that there are. Without locks. */
+int fst_item_grow(struct fst_arena *a, uint32_t class);
+
+/* Has its time come? */
+bool fst_item_expired(const struct fst_item *item);
+
+#endif

@@ -1,0 +1,94 @@
+#include "store/store.h"
+
+#include <string.h>
+
+#include "platform/error.h"
+#include "platform/futex.h"
+#include "region/table.h"
+#include "store/index.h"
+
+uint32_t fst_store_find(struct fst_arena *a, const char *name)
+{
+    uint32_t top = fst_store_top(a);
+    for (uint32_t i = 0; i < top; i++) {
+        const struct fst_store *s = fst_store_at(a, i);
+        if (fst_state(fst_load_acquire(&s->state)) == FST_STORE_LIVE && strncmp(s->name, name, FST_NAME_MAX) == 0)
+            return i;
+    }
+    return FST_NONE;
+}
+
+uint32_t fst_store_new(struct fst_arena *a)
+{
+    uint32_t top = fst_store_top(a);
+    for (uint32_t i = 0; i < top; i++)
+        if (fst_state(fst_load_acquire(&fst_store_at(a, i)->state)) == FST_STORE_FREE)
+            return i;
+    if (top >= FST_MAX_STORES ||
+        ((uint64_t)top + 1) * sizeof(struct fst_store) > fst_load_acquire(&a->sb->tables[FST_T_STORE].committed))
+        return FST_NONE;
+    if (fst_damaged_beyond(a, FST_T_STORE, top) || fst_is_damaged(a))
+        return FST_NONE;
+    fst_store_release(&a->sb->store_top, top + 1);
+    return top;
+}
+
+int fst_store_grow(struct fst_arena *a)
+{
+    return fst_table_commit(a, FST_T_STORE, (uint64_t)fst_store_top(a) + 1);
+}
+
+bool fst_store_known(const struct fst_arena *a, uint64_t id, uint32_t *index)
+{
+    *index = (uint32_t)id;
+    return *index < fst_store_top(a) && fst_id_is(id, fst_load_acquire(&fst_store_at(a, *index)->state));
+}
+
+void fst_store_end(struct fst_arena *a, uint32_t index)
+{
+    struct fst_store *s = fst_store_at(a, index);
+    if (fst_state(s->state) != FST_STORE_LIVE)
+        return;
+    fst_store_release(&s->state, fst_state_moved(s->state, FST_STORE_ENDED));
+    fst_store_relaxed(&a->sb->store_look, 1);
+    fst_add32(&s->sleepers, 0);
+    fst_futex_wake((const uint32_t *)(const void *)&s->version, INT32_MAX);
+}
+
+bool fst_store_lock(struct fst_arena *a, uint32_t index)
+{
+    enum fst_try got = fst_lock_in_time(a, &fst_store_at(a, index)->lock);
+    if (got == FST_TRY_TAKEN_OVER)
+        fst_index_recount(a, index);
+    return got != FST_TRY_BUSY;
+}
+
+void fst_store_unlock(struct fst_arena *a, uint32_t index)
+{
+    fst_unlock(a, &fst_store_at(a, index)->lock);
+}
+
+bool fst_store_passed(struct fst_arena *a, uint32_t index, bool recount)
+{
+    enum fst_try got = fst_trylock(a, &fst_store_at(a, index)->lock);
+    if (got == FST_TRY_TAKEN_OVER || (got == FST_TRY_OK && recount))
+        fst_index_recount(a, index);
+    if (got != FST_TRY_BUSY)
+        fst_store_unlock(a, index);
+    return got != FST_TRY_BUSY;
+}
+
+void fst_store_tell(struct fst_arena *a, uint32_t index)
+{
+    struct fst_store *s = fst_store_at(a, index);
+    fst_add64(&s->version, 1); /* a full barrier: who sleeps said so before it looked, or finds this */
+}
+
+void fst_store_wake(struct fst_arena *a, uint32_t index)
+{
+    struct fst_store *s = fst_store_at(a, index);
+    if (__builtin_expect(!fst_load_seq_cst(&s->sleepers), 1))
+        return;
+    fst_store_relaxed(&s->sleepers, 0);
+    fst_futex_wake((const uint32_t *)(const void *)&s->version, INT32_MAX);
+}

@@ -1,0 +1,357 @@
+# Stores.
+
+cdef enum:
+    _KEY_MOST = 255
+    _VALUE_ARRAY = 1    # the object ends with the text of its Format, and how long that is
+
+
+def store_ids(Attachment attachment not None):
+    return _ids(attachment, fst_store_list, 0)
+
+
+def store_info(Attachment attachment not None, uint64_t store):
+    cdef fst_store_info info
+    _check(fst_store_get_info(attachment.ptr, store, &info))
+    return info
+
+
+cdef class StoreBase:
+    """What `flagstone.Store` is made of: the part that a loop calls."""
+
+    cdef fst_store_use *use
+    cdef Attachment attachment
+    cdef Link link
+    cdef readonly object _group_id
+    cdef readonly bint _evicts
+    cdef dict formats           # text -> Format, of values that say it themselves
+    cdef bint ended             # left: nothing of it is used any more
+
+    def __init__(self):
+        raise TypeError("a Store is made by Arena.store()")
+
+    def __dealloc__(self):
+        if self.use != NULL:
+            fst_store_leave(self.use)
+
+    cdef inline int usable(self) except -1:
+        if self.ended or self.link.box[0] is None:
+            raise Closed("the store is closed here: leave() or Arena.close() was called")
+        return 0
+
+    cdef inline int key_of(self, object key, fst_key *out) except -1:
+        # 1: longer than any key that is there.
+        cdef Py_ssize_t n = 0
+        if type(key) is str:
+            out.bytes = PyUnicode_AsUTF8AndSize(key, &n)
+            out.kind = 0
+        elif type(key) is bytes:
+            out.bytes = PyBytes_AS_STRING(<bytes>key)
+            n = len(<bytes>key)
+            out.kind = 1
+        elif isinstance(key, str):
+            out.bytes = PyUnicode_AsUTF8AndSize(key, &n)
+            out.kind = 0
+        else:
+            raise TypeError(f"a key is str or bytes, not {type(key).__name__}")
+        if n > _KEY_MOST:
+            return 1
+        out.nbytes = <uint32_t>n
+        return 0
+
+    cdef int key_to_put(self, object key, fst_key *out) except -1:
+        self.usable()
+        if self.key_of(key, out):
+            raise ValueError(f"a key has at most {_KEY_MOST} bytes (as UTF-8)")
+        return 0
+
+    def _open(self, Link link not None, bytes name not None, uint32_t flags, uint64_t group,
+              int create):
+        cdef fst_store_spec spec
+        cdef fst_store_info info
+        cdef fst_bool created = 0
+        cdef uint64_t began = 0
+        cdef int status
+        self.link = link
+        self.attachment = link.attachment
+        self.formats = {}
+        spec.name, spec.flags, spec.group = PyBytes_AS_STRING(name), flags, group
+        while True:
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_store_open(self.attachment.ptr, &spec, <fst_create>create, &self.use,
+                                        &created)
+                fst_patience_default()
+            if status != FST_HELD or not _again(status, self.attachment, &began):
+                break
+        _check(status)
+        _check(fst_store_get_info(self.attachment.ptr, fst_store_id(self.use), &info))
+        self._group_id = info.group
+        self._evicts = info.flags & FST_STORE_EVICTS
+        return bool(created)
+
+    def _link_of(self):
+        return self.link
+
+    @property
+    def _id(self):
+        return fst_store_id(self.use)
+
+    def _info(self):
+        self.usable()
+        return store_info(self.attachment, fst_store_id(self.use))
+
+    # ---- looking up
+
+    cdef Block look_up(self, object key, fst_looked_up *got):
+        # None: nothing.
+        cdef fst_key k
+        cdef Block block
+        cdef Format format = None
+        cdef int status
+        self.usable()
+        if self.key_of(key, &k):
+            return None
+        block = _begin_block()
+        block.of(self.attachment)
+        status = fst_store_get(self.use, &k, got)
+        if status != FST_OK:
+            if status == FST_MISSING:
+                return None
+            raise _error(status)
+        block.ref = got.ref
+        block.life = 1
+        if got.kind == _VALUE_ARRAY:
+            format = self.format_in(&got.ref)
+        return self.attachment.arrived(block, format)
+
+    cdef Format format_in(self, fst_ref *ref):
+        cdef uint32_t n = 0
+        cdef const char *end = <const char *>ref.data + ref.nbytes
+        if ref.nbytes >= 4:
+            memcpy(&n, end - 4, 4)
+        if n == 0 or <uint64_t>n + 4 > ref.nbytes:
+            raise ArenaCorrupted("a value of a store does not end with what it is")
+        text = PyBytes_FromStringAndSize(end - 4 - n, n)
+        format = self.formats.get(text)
+        if format is None:
+            format = self._parse(text)
+            if len(self.formats) < 1000:
+                self.formats[text] = format
+        return format
+
+    def block(self, key):
+        """The Block that a key holds.
+
+        Raises:
+            KeyError: there is no such key.
+            Closed: the store was destroyed, or left here.
+        """
+        cdef fst_looked_up got
+        cdef Block block = self.look_up(key, &got)
+        if block is None:
+            raise KeyError(key)
+        return block
+
+    def _get(self, key):
+        cdef fst_looked_up got
+        cdef Block block = self.look_up(key, &got)
+        return None if block is None else (block, got.kind, got.version)
+
+    def _version(self, key):
+        # 0: there is no such key.
+        cdef fst_key k
+        cdef uint64_t version = 0
+        cdef int status
+        self.usable()
+        if self.key_of(key, &k):
+            return 0
+        status = fst_store_key_version(self.use, &k, &version)
+        if status == FST_MISSING:
+            return 0
+        _check(status)
+        return version
+
+    def __contains__(self, key):
+        if not isinstance(key, (str, bytes)):
+            return False
+        return self._version(key) != 0
+
+    def __len__(self):
+        self.usable()
+        return fst_store_length(self.use)
+
+    def _list(self):
+        """All keys as they are now, each with the bytes of its value and its version."""
+        cdef fst_listed_key listed
+        cdef uint64_t position = 0
+        cdef int status
+        cdef list found = []
+        self.usable()
+        while True:
+            status = fst_store_next(self.use, &position, &listed)
+            if status == FST_STALE:
+                position = 0
+                found = []
+                continue
+            if status == FST_MISSING:
+                return found
+            _check(status)
+            key = PyBytes_FromStringAndSize(<char *>listed.bytes, listed.nbytes)
+            if listed.kind == 0:
+                key = key.decode("utf-8", "replace")
+            found.append((key, listed.size, listed.version))
+
+    # ---- changing
+
+    def _put(self, key, Block block not None, uint32_t kind, uint64_t ttl, uint64_t if_version):
+        # The version; None: it was not `if_version`.
+        cdef fst_key k
+        cdef fst_value value
+        cdef uint64_t version = 0, began = 0
+        cdef int status
+        self.key_to_put(key, &k)
+        block.use()
+        block.export()
+        try:
+            value.ref, value.kind, value.ttl = &block.ref, kind, ttl
+            status = fst_store_put(self.use, &k, &value, if_version, &version)
+            while status == FST_HELD and _again(status, self.attachment, &began):
+                with nogil:
+                    fst_patience(_SLICE)
+                    status = fst_store_put(self.use, &k, &value, if_version, &version)
+                    fst_patience_default()
+        finally:
+            block.leave()
+        if status == FST_MISMATCH:
+            return None
+        _check(status)
+        return version
+
+    def _remove(self, key, uint64_t if_version):
+        cdef fst_key k
+        cdef uint64_t began = 0
+        cdef int status
+        self.usable()
+        if self.key_of(key, &k):
+            return False
+        status = fst_store_remove(self.use, &k, if_version)
+        while status == FST_HELD and _again(status, self.attachment, &began):
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_store_remove(self.use, &k, if_version)
+                fst_patience_default()
+        if status == FST_MISSING or status == FST_MISMATCH:
+            return False
+        _check(status)
+        return True
+
+    def _claim(self, key):
+        """A Claim; None: it has a value by now, or somebody else makes it."""
+        cdef fst_key k
+        cdef Claim claim = Claim.__new__(Claim)
+        cdef uint64_t began = 0
+        cdef int status
+        self.key_to_put(key, &k)
+        status = fst_store_claim_key(self.use, &k, &claim.value)
+        while status == FST_HELD and _again(status, self.attachment, &began):
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_store_claim_key(self.use, &k, &claim.value)
+                fst_patience_default()
+        if status == FST_EXISTS or status == FST_WAIT:
+            return None
+        _check(status)
+        claim.store = self
+        return claim
+
+    def _publish(self, Claim claim not None, Block block not None, uint32_t kind, uint64_t ttl):
+        """The version; None: it was given another value meanwhile."""
+        cdef fst_value value
+        cdef uint64_t version = 0, began = 0
+        cdef int status
+        self.usable()
+        block.use()
+        block.export()
+        try:
+            value.ref, value.kind, value.ttl = &block.ref, kind, ttl
+            status = fst_store_publish(self.use, &claim.value, &value, &version)
+            while status == FST_HELD and _again(status, self.attachment, &began):
+                with nogil:
+                    fst_patience(_SLICE)
+                    status = fst_store_publish(self.use, &claim.value, &value, &version)
+                    fst_patience_default()
+        finally:
+            block.leave()
+        if status == FST_STALE:
+            return None
+        _check(status)
+        claim.store = None
+        return version
+
+    def _evict(self):
+        """Bytes of what was let go; 0: there is nothing."""
+        cdef uint64_t freed = 0, began = 0
+        cdef int status
+        self.usable()
+        status = fst_store_evict(self.use, &freed)
+        while status == FST_HELD and _again(status, self.attachment, &began):
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_store_evict(self.use, &freed)
+                fst_patience_default()
+        if status == FST_MISSING:
+            return 0
+        _check(status)
+        return max(freed, 1)
+
+    # ---- the rest
+
+    def _changes(self):
+        self.usable()
+        return fst_store_version(self.use)
+
+    def _sleep(self, uint64_t version, uint64_t nanoseconds):
+        cdef bint changed
+        self.usable()
+        with nogil:
+            changed = fst_store_wait(self.use, version, nanoseconds)
+        PyErr_CheckSignals()
+        return changed
+
+    def destroy(self):
+        """End the store now, for everybody: its name is free, and what only it held is released.
+
+        Raises:
+            ReadOnly: attached with `readonly=True`.
+        """
+        cdef uint64_t began = 0
+        cdef int status
+        self.usable()
+        status = fst_store_destroy(self.use)
+        while status == FST_HELD and _again(status, self.attachment, &began):
+            with nogil:
+                fst_patience(_SLICE)
+                status = fst_store_destroy(self.use)
+                fst_patience_default()
+        _check(status)
+
+    def leave(self):
+        """Let go of the store here; it goes on. Again is fine."""
+        self.ended = True
+
+
+@cython.final
+cdef class Claim:
+    """This process makes the value of a key of a store."""
+
+    cdef StoreBase store
+    cdef fst_store_claim value
+
+    def __init__(self):
+        raise TypeError("a Claim is made by a Store")
+
+    def give_up(self):
+        """Somebody else may make it."""
+        if self.store is not None:
+            fst_store_give_up(self.store.use, &self.value)
+            self.store = None

@@ -1,0 +1,560 @@
+"""Store: objects found by name, in any process, without a lock on the way."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import time
+from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from flagstone import _core
+from flagstone._core import Block, Link, StoreBase
+from flagstone.attach import Locator, attach, how_to_open, locate
+from flagstone.block import alloc_bytes
+from flagstone.errors import ArenaFull, Closed, GroupLimitExceeded
+from flagstone.format import format_text, make_format, order_of, parse_format
+from flagstone.group import Group, group_id, look, open_group
+from flagstone.names import object_name, text
+from flagstone.part import Part
+from flagstone.sizes import FOREVER, Size, parse_seconds, to_nanoseconds
+from flagstone.values import array_of
+
+if TYPE_CHECKING:
+    from flagstone._core import Attachment, Format
+
+__all__ = ["Store", "StoreInfo"]
+
+Key = str | bytes
+
+_EVICTS: Final = 1
+_BLOCK: Final = 0
+_ARRAY: Final = 1
+_OBJECT: Final = 2
+_ANY: Final = FOREVER
+_ALIGN: Final = 64
+_SLICE: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """A store at one moment.
+
+    Attributes:
+        name: as opened.
+        keys: that have a value.
+        version: counts its changes.
+        nbytes: bytes of the objects that they hold.
+        evict: "lru" if it makes room by itself.
+        group: what its values are charged to; None is the arena itself, or a group without a name.
+    """
+
+    name: str
+    keys: int
+    version: int
+    nbytes: int
+    evict: str | None
+    group: str | None
+
+
+class _Version(int):
+    """What `store.version` is: the store's version, and, called with a key, that key's."""
+
+    _store: Store
+
+    def __call__(self, key: Key) -> int:
+        """The version of a key's value.
+
+        Raises:
+            KeyError: there is no such key.
+        """
+        found = self._store._version(key)
+        if not found:
+            raise KeyError(key)
+        return found
+
+
+class Store(StoreBase, MutableMapping[Key, Any]):
+    """A mapping from `str` or `bytes` to what was put, for every process of the arena.
+
+    Made by `Arena.store()`, or by unpickling. A store holds its values: they live until they are
+    replaced, deleted or evicted, or the store, its group or its arena ends; no death of a process
+    ends it. Looking a key up takes no lock and waits for nobody; it gives the old value or the new
+    one, and whoever has a value keeps its bytes. `"a"` and `b"a"` are two keys. Safe to use from
+    any thread and, after a fork, in the child.
+    """
+
+    __slots__ = ("__weakref__", "_name", "_seen")
+
+    _name: str
+    _seen: int
+
+    # ---- what is in a value
+
+    @staticmethod
+    def _parse(raw: bytes) -> Format | None:
+        return parse_format(text(raw))
+
+    def _attachment(self) -> Attachment:
+        return self._link_of().attachment
+
+    def _alloc(self, nbytes: int, form: Format | None) -> Block:
+        attachment = self._attachment()
+        while True:
+            try:
+                return alloc_bytes(attachment, nbytes, form, None, self._group_id)
+            except (GroupLimitExceeded, ArenaFull):
+                if not self._evicts or not self._make_room(nbytes):
+                    raise
+
+    def _make_room(self, nbytes: int) -> bool:
+        freed = 0
+        while freed < nbytes and (more := self._evict()):
+            freed += more
+        return freed > 0
+
+    def _packed(self, value: Any) -> tuple[Block, int]:
+        """An object for this value, and what kind it is."""
+        if type(value) is Block and value._parts[0] is self._attachment():
+            form = value._parts[1]
+            if form is None or not form.travels:
+                return value, _BLOCK
+        try:
+            source = array_of(value)
+        except TypeError:
+            return self._pickled(value), _OBJECT
+        order = order_of(source, "K")
+        form = make_format(source.dtype, source.shape, order=order, travels=True)
+        if form.dtype == np.uint8 and source.ndim == 1 and not isinstance(value, Part):
+            block = self._alloc(form.nbytes, None)
+            block.array[...] = source
+            return block, _BLOCK
+        says = format_text(form).encode()
+        block = self._alloc(form.nbytes + len(says) + 4, None)
+        raw = block.array
+        raw[form.nbytes :] = np.frombuffer(says + struct.pack("=I", len(says)), np.uint8)
+        if form.nbytes:
+            into = np.ndarray(form.shape, form.dtype, raw[: form.nbytes], order=order)
+            into[...] = source
+        return block, _ARRAY
+
+    def _pickled(self, value: Any) -> Block:
+        """One object for all of it: its pickle, and its large buffers beside that."""
+        buffers: list[pickle.PickleBuffer] = []
+
+        def beside(buffer: pickle.PickleBuffer) -> bool:
+            try:
+                if buffer.raw().nbytes < 1024:
+                    return True
+            except BufferError:
+                return True
+            buffers.append(buffer)
+            return False
+
+        body = pickle.dumps(value, protocol=5, buffer_callback=beside)
+        parts: list[Any] = [body, *(buffer.raw() for buffer in buffers)]
+        spans = []
+        at = 8 + 16 * len(parts)
+        for part in parts:
+            at = -(-at // _ALIGN) * _ALIGN
+            size = len(part) if isinstance(part, bytes) else part.nbytes
+            spans += [at, size]
+            at += size
+        block = self._alloc(at, None)
+        raw = block.array
+        head = struct.pack(f"={1 + len(spans)}Q", len(parts), *spans)
+        raw[: len(head)] = np.frombuffer(head, np.uint8)
+        for part, start, size in zip(parts, spans[::2], spans[1::2], strict=True):
+            raw[start : start + size] = np.frombuffer(part, np.uint8)
+        return block
+
+    @staticmethod
+    def _unpickled(block: Block) -> Any:
+        raw = block.array
+        count = int(raw[:8].view(np.uint64)[0])
+        spans = raw[8 : 8 + 16 * count].view(np.uint64).tolist()
+        parts: list[Any] = [
+            raw[start : start + size] for start, size in zip(spans[::2], spans[1::2], strict=True)
+        ]
+        return pickle.loads(parts[0], buffers=parts[1:])
+
+    def _value(self, found: tuple[Block, int, int]) -> Any:
+        block, kind, _ = found
+        return self._unpickled(block) if kind == _OBJECT else block.array
+
+    # ---- the mapping
+
+    def __getitem__(self, key: Key) -> Any:
+        found = self._get(key)
+        if found is None:
+            raise KeyError(key)
+        return self._value(found)
+
+    def get(self, key: Key, default: Any = None) -> Any:
+        """What was put under a key, or `default`."""
+        found = self._get(key)
+        return default if found is None else self._value(found)
+
+    def __setitem__(self, key: Key, value: Any) -> None:
+        self.put(key, value)
+
+    def put(self, key: Key, value: Any, *, ttl: float | None = None) -> int:
+        """Put a value under a key, in the place of what was there.
+
+        Args:
+            key: at most 255 bytes, `str` ones as UTF-8.
+            value: an array or buffer, which is copied; a Block of this arena, which the store then
+                holds as it is (one that `Arena.put` made is copied); or any object that can be
+                pickled, with its large buffers beside the pickle, so that they are not copied
+                when it is looked up.
+            ttl: seconds after which the key is gone; None is never.
+
+        Returns:
+            The key's version.
+
+        Raises:
+            ValueError, TypeError: the key is too long, or neither `str` nor `bytes`.
+            ArenaFull, GroupLimitExceeded: no room for it, and nothing to evict.
+            Closed: the store was destroyed, or left here.
+            ReadOnly: attached with `readonly=True`.
+        """
+        version = self._put_if(key, value, _ANY, ttl)
+        assert version is not None  # whatever was there
+        return version
+
+    def _put_if(self, key: Key, value: Any, if_version: int, ttl: float | None) -> int | None:
+        block, kind = self._packed(value)
+        return self._put(key, block, kind, _ttl(ttl), if_version)
+
+    def replace(
+        self, key: Key, value: Any, *, if_version: int | None = None, ttl: float | None = None
+    ) -> int | None:
+        """Put another value under a key that is there.
+
+        Args:
+            key, value, ttl: as `put`.
+            if_version: only if the key's value still has this version; 0 is no value.
+
+        Returns:
+            The new version; None if the key had another version than `if_version`.
+
+        Raises:
+            KeyError: there is no such key, and no `if_version`.
+            Others: as `put`.
+        """
+        if if_version is not None:
+            return self._put_if(key, value, if_version, ttl)
+        block, kind = self._packed(value)
+        while version := self._version(key):
+            done = self._put(key, block, kind, _ttl(ttl), version)
+            if done is not None:
+                return done
+        raise KeyError(key)
+
+    def __delitem__(self, key: Key) -> None:
+        if not self._remove(key, _ANY):
+            raise KeyError(key)
+
+    def __iter__(self) -> Iterator[Key]:
+        """The keys, as they were when this was called."""
+        return iter([key for key, _, _ in self._list()])
+
+    def items(self) -> ItemsView[Key, Any]:
+        """Keys and values; those that go meanwhile are left out."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[Any]:
+        """The values; those that go meanwhile are left out."""
+        return _Values(self)
+
+    def pop(self, key: Key, *default: Any) -> Any:
+        """Remove a key, and return what it had."""
+        if len(default) > 1:
+            raise TypeError("pop() takes a key and one default")
+        while (found := self._get(key)) is not None:
+            if self._remove(key, found[2]):
+                return self._value(found)
+        if default:
+            return default[0]
+        raise KeyError(key)
+
+    def popitem(self) -> tuple[Key, Any]:
+        """Remove some key, and return it with what it had."""
+        for key in self:
+            found = self._get(key)
+            if found is not None and self._remove(key, found[2]):
+                return key, self._value(found)
+        raise KeyError("the store is empty")
+
+    def setdefault(self, key: Key, default: Any = None) -> Any:
+        """What the key has; if nothing, put `default` there first."""
+        while (found := self._get(key)) is None:
+            self._put_if(key, default, 0, None)
+        return self._value(found)
+
+    def clear(self) -> None:
+        """Remove every key that is there now."""
+        for key in self:
+            self._remove(key, _ANY)
+
+    # ---- making
+
+    def get_or_put(
+        self,
+        key: Key,
+        make: Callable[[], Any],
+        *,
+        wait: float | None = None,
+        ttl: float | None = None,
+    ) -> Any:
+        """What the key has; if nothing, one process makes it, and the others wait for it.
+
+        Args:
+            key: as `put`.
+            make: called without arguments in the one process; if that is killed, or `make` raises,
+                another one takes over.
+            wait: seconds to wait for another process; None is for ever, as is `math.inf`.
+            ttl: as `put`.
+
+        Raises:
+            TimeoutError: another process was still making it.
+            Others: what `make` raises, and as `put`.
+        """
+        until = _until(wait)
+        while (found := self._get(key)) is None:
+            version = self._changes()
+            claim = self._claim(key)
+            if claim is None:
+                if self._version(key):
+                    continue
+                if not self._wait_for(version, until):
+                    raise TimeoutError(f"another process was still making {key!r}")
+                continue
+            try:
+                block, kind = self._packed(make())
+                self._publish(claim, block, kind, _ttl(ttl))
+            finally:
+                claim.give_up()
+        return self._value(found)
+
+    # ---- versions
+
+    @property
+    def version(self) -> _Version:
+        """Counts the store's changes: as an `int`, to poll. `store.version(key)` is the version of
+        a key's value: another one after each change of it.
+        """
+        version = _Version(self._changes())
+        version._store = self
+        return version
+
+    def _wait_for(self, version: int, until: float | None) -> bool:
+        while True:
+            left = _SLICE if until is None else until - time.monotonic()
+            if left <= 0:
+                return False
+            if self._sleep(version, to_nanoseconds(min(left, _SLICE))):
+                return True
+            if until is None or left > _SLICE:
+                return True  # look again: who makes it may have died
+
+    def wait(self, key: Key, timeout: float | None = None) -> bool:
+        """Wait until there is such a key; False if there was none in so many seconds."""
+        until = _until(timeout)
+        while True:
+            version = self._changes()
+            if self._version(key):
+                return True
+            if not self._wait_for(version, until):
+                return False
+
+    def changes(self, timeout: float | None = None) -> int:
+        """Wait until the store has changed since this object was asked last (or made).
+
+        Args:
+            timeout: seconds; None is for ever.
+
+        Returns:
+            By how much its version has grown; 0 if it has not in time.
+        """
+        until = _until(timeout)
+        while (now := self._changes()) == self._seen:
+            if not self._wait_for(now, until):
+                return 0
+        since, self._seen = self._seen, now
+        return now - since
+
+    # ---- what it is
+
+    @property
+    def name(self) -> str:
+        """As opened."""
+        return self._name
+
+    @property
+    def group(self) -> Group:
+        """What its values are charged to."""
+        return look(self._link_of(), self._group_id)
+
+    @property
+    def evict(self) -> str | None:
+        """Whether it makes room by itself: "lru", or None."""
+        return "lru" if self._evicts else None
+
+    @property
+    def info(self) -> StoreInfo:
+        """How it is now. Looks at every key."""
+        return store_info(self._attachment(), self._info())
+
+    def destroy(self) -> None:
+        """End the store now, for everybody: its name is free, and what only it held is released.
+
+        Raises:
+            ReadOnly: attached with `readonly=True`.
+        """
+        group = self.group
+        super().destroy()
+        if group.name == own_group(self._name):
+            group.destroy()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_store, (locate(self._attachment()), self._name)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Store):
+            return NotImplemented
+        return self._id == other._id and self._link_of().uuid == other._link_of().uuid
+
+    def __hash__(self) -> int:
+        return hash((self._id, self._link_of().uuid))
+
+    def __repr__(self) -> str:
+        try:
+            return f"<Store {self._name!r}, {len(self)} keys>"
+        except Closed:
+            return f"<Store {self._name!r}, left>"
+
+
+class _Items(ItemsView[Key, Any]):
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._store = store
+
+    def __iter__(self) -> Iterator[tuple[Key, Any]]:
+        for key in self._store:
+            found = self._store._get(key)
+            if found is not None:
+                yield key, self._store._value(found)
+
+
+class _Values(ValuesView[Any]):
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._store = store
+
+    def __iter__(self) -> Iterator[Any]:
+        for _, value in _Items(self._store):
+            yield value
+
+
+def _ttl(ttl: float | None) -> int:
+    if ttl is None:
+        return 0
+    return max(1, to_nanoseconds(parse_seconds(ttl, "ttl")))
+
+
+def _until(seconds: float | None) -> float | None:
+    if seconds is None or seconds == float("inf"):
+        return None
+    return time.monotonic() + parse_seconds(seconds, "timeout")
+
+
+def own_group(name: str) -> str:
+    """The name of the group of a store with a limit."""
+    return f"store {name}"
+
+
+def open_store(
+    link: Link,
+    name: str,
+    limit: Size | None,
+    evict: str | None,
+    group: Group | None,
+    create: bool | None,
+) -> Store:
+    """What `Arena.store` does."""
+    if evict not in (None, "lru"):
+        raise ValueError(f'evict must be None or "lru", not {evict!r}')
+    raw = object_name(name, "store")
+    if limit is not None:
+        group = open_group(link, own_group(name), group, limit, True, None, how_to_open(None), None)
+    return _opened(
+        link,
+        name,
+        raw,
+        _EVICTS if evict else 0,
+        group_id(link, link.attachment, group),
+        how_to_open(create),
+    )
+
+
+def _opened(link: Link, name: str, raw: bytes, flags: int, group: int, create: int) -> Store:
+    store = Store.__new__(Store)
+    store._name = name
+    store._open(link, raw, flags, group, create)
+    store._seen = store._changes()
+    return store
+
+
+def store_info(attachment: Attachment, facts: Any) -> StoreInfo:
+    """The core's answer, for people."""
+    return StoreInfo(
+        name=text(facts["name"]),
+        keys=facts["keys"],
+        version=facts["version"],
+        nbytes=facts["bytes"],
+        evict="lru" if facts["flags"] & _EVICTS else None,
+        group=_group_name(attachment, facts["group"]),
+    )
+
+
+def _group_name(attachment: Attachment, ident: int) -> str | None:
+    try:
+        return text(attachment.group_info(ident)["name"]) or None
+    except Closed:
+        return None
+
+
+def stores_of(attachment: Attachment) -> list[StoreInfo]:
+    """The live stores of an arena."""
+    found = []
+    for ident in _core.store_ids(attachment):
+        try:
+            facts = _core.store_info(attachment, ident)
+            if facts["state"] == 1:
+                found.append(store_info(attachment, facts))
+        except Closed:  # released meanwhile
+            continue
+    return found
+
+
+def _load_store(locator: Locator, name: str) -> Store:
+    """Unpickle: opens what is there."""
+    link = Link(attach(locator))
+    raw = object_name(name, "store")
+    return _opened(link, name, raw, 0, group_id(link, link.attachment, None), how_to_open(False))
