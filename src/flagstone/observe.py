@@ -29,6 +29,7 @@ from flagstone.snapshot import (
     LockHold,
     ProcessInfo,
     Sender,
+    StoreInfo,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ SIZE_CLASS: Final = 4
 _CACHE_FLAGS: Final = {1: "typesafe_by_rcu", 2: "no_merge", SIZE_CLASS: "size_class"}
 _CACHE_STATES: Final = {1: "live", 3: "ended", 4: "alias", 6: "retired"}
 _CGROUP: Final = 2
+STORE_EVICTS: Final = 1
 GROUP_STATES: Final = {1: "live", 2: "closed", 3: "destroyed"}
 
 
@@ -222,6 +224,38 @@ def _flying(attachment: Attachment, older_than: float) -> tuple[list[InFlight], 
     return found, tuple(sorted(who, key=lambda one: -one.messages))
 
 
+def store_info(attachment: Attachment, facts: Any) -> StoreInfo:
+    """The core's answer, for people."""
+    return StoreInfo(
+        name=text(facts["name"]),
+        keys=facts["keys"],
+        version=facts["version"],
+        nbytes=facts["bytes"],
+        evict="lru" if facts["flags"] & STORE_EVICTS else None,
+        group=_group_name(attachment, facts["group"]),
+    )
+
+
+def _group_name(attachment: Attachment, ident: int) -> str | None:
+    try:
+        return text(attachment.group_info(ident)["name"]) or None
+    except Closed:
+        return None
+
+
+def stores_of(attachment: Attachment) -> list[StoreInfo]:
+    """The live stores of an arena."""
+    found = []
+    for ident in _core.store_ids(attachment):
+        try:
+            facts = _core.store_info(attachment, ident)
+            if facts["state"] == 1:
+                found.append(store_info(attachment, facts))
+        except Closed:  # released meanwhile
+            continue
+    return found
+
+
 def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
     """Everything at once."""
     info = attachment.info()
@@ -260,6 +294,7 @@ def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
         groups_waiting=info["groups_waiting"],
         children=ChildCounts(**attachment.child_counts()),
         keepers=tuple(keepers(attachment)),
+        stores=tuple(stores_of(attachment)),
         longest_hold=_hold(info["hold_wall_lock"], info["hold_wall_ns"]),
         longest_hold_cpu=_hold(info["hold_cpu_lock"], info["hold_cpu_ns"]),
     )

@@ -106,6 +106,9 @@ def show(
     _caches(snapshot, page, everything)
     page.line()
     _groups(snapshot, page, everything)
+    if snapshot.stores:
+        page.line()
+        _stores(snapshot, page)
     page.line()
     _keepers(snapshot, page)
     page.line()
@@ -338,6 +341,25 @@ def _groups(snapshot: ArenaSnapshot, page: Page, everything: bool) -> None:
         empty="none",
     )
     _and_more(len(snapshot.groups) - len(shown), "smaller group", page)
+
+
+def _stores(snapshot: ArenaSnapshot, page: Page) -> None:
+    page.table(
+        "stores",
+        ["name", ">keys", ">bytes", ">changes", "group", "evicts"],
+        [
+            [
+                printable(store.name),
+                number(store.keys),
+                format_size(store.nbytes),
+                number(store.version),
+                printable(store.group or "-"),
+                store.evict or "-",
+            ]
+            for store in snapshot.stores
+        ],
+        empty="no store",
+    )
 
 
 def _group_state(group: GroupInfo) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "LockHold",
     "ProcessInfo",
     "Sender",
+    "StoreInfo",
 ]
 
 
@@ -340,6 +341,27 @@ class LockHold(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """A store at one moment.
+
+    Attributes:
+        name: as opened.
+        keys: that have a value.
+        version: counts its changes.
+        nbytes: bytes of the objects that they hold.
+        evict: "lru" if it makes room by itself.
+        group: what its values are charged to; None is the arena itself, or a group without a name.
+    """
+
+    name: str
+    keys: int
+    version: int
+    nbytes: int
+    evict: str | None
+    group: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ArenaSnapshot:
     """An arena at one moment, more or less.
 
@@ -373,6 +395,7 @@ class ArenaSnapshot:
         groups_waiting: closed or destroyed, and not yet taken by a batch.
         children: child caches by state.
         keepers: who keeps what has ended, at most 256.
+        stores: live ones.
         longest_hold: of a shared lock, in wall time; None: not seen yet.
         longest_hold_cpu: the same in the holder's CPU time.
     """
@@ -406,6 +429,7 @@ class ArenaSnapshot:
     groups_waiting: int
     children: ChildCounts
     keepers: tuple[Keeper, ...]
+    stores: tuple[StoreInfo, ...]
     longest_hold: LockHold | None
     longest_hold_cpu: LockHold | None
 

@@ -6,13 +6,11 @@ import pickle
 import struct
 import time
 from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from flagstone import _core
 from flagstone._core import Block, Link, StoreBase
 from flagstone.attach import Locator, attach, how_to_open, locate
 from flagstone.block import alloc_bytes
@@ -20,45 +18,26 @@ from flagstone.errors import ArenaFull, Closed, GroupLimitExceeded
 from flagstone.format import format_text, make_format, order_of, parse_format
 from flagstone.group import Group, group_id, look, open_group
 from flagstone.names import object_name, text
+from flagstone.observe import STORE_EVICTS, store_info, stores_of
 from flagstone.part import Part
 from flagstone.sizes import FOREVER, Size, parse_seconds, to_nanoseconds
+from flagstone.snapshot import StoreInfo
 from flagstone.values import array_of
 
 if TYPE_CHECKING:
     from flagstone._core import Attachment, Format
 
-__all__ = ["Store", "StoreInfo"]
+__all__ = ["Store", "StoreInfo", "stores_of"]
 
 Key = str | bytes
 
-_EVICTS: Final = 1
+
 _BLOCK: Final = 0
 _ARRAY: Final = 1
 _OBJECT: Final = 2
 _ANY: Final = FOREVER
 _ALIGN: Final = 64
 _SLICE: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class StoreInfo:
-    """A store at one moment.
-
-    Attributes:
-        name: as opened.
-        keys: that have a value.
-        version: counts its changes.
-        nbytes: bytes of the objects that they hold.
-        evict: "lru" if it makes room by itself.
-        group: what its values are charged to; None is the arena itself, or a group without a name.
-    """
-
-    name: str
-    keys: int
-    version: int
-    nbytes: int
-    evict: str | None
-    group: str | None
 
 
 class _Version(int):
@@ -507,7 +486,7 @@ def open_store(
         link,
         name,
         raw,
-        _EVICTS if evict else 0,
+        STORE_EVICTS if evict else 0,
         group_id(link, link.attachment, group),
         how_to_open(create),
     )
@@ -519,38 +498,6 @@ def _opened(link: Link, name: str, raw: bytes, flags: int, group: int, create: i
     store._open(link, raw, flags, group, create)
     store._seen = store._changes()
     return store
-
-
-def store_info(attachment: Attachment, facts: Any) -> StoreInfo:
-    """The core's answer, for people."""
-    return StoreInfo(
-        name=text(facts["name"]),
-        keys=facts["keys"],
-        version=facts["version"],
-        nbytes=facts["bytes"],
-        evict="lru" if facts["flags"] & _EVICTS else None,
-        group=_group_name(attachment, facts["group"]),
-    )
-
-
-def _group_name(attachment: Attachment, ident: int) -> str | None:
-    try:
-        return text(attachment.group_info(ident)["name"]) or None
-    except Closed:
-        return None
-
-
-def stores_of(attachment: Attachment) -> list[StoreInfo]:
-    """The live stores of an arena."""
-    found = []
-    for ident in _core.store_ids(attachment):
-        try:
-            facts = _core.store_info(attachment, ident)
-            if facts["state"] == 1:
-                found.append(store_info(attachment, facts))
-        except Closed:  # released meanwhile
-            continue
-    return found
 
 
 def _load_store(locator: Locator, name: str) -> Store:

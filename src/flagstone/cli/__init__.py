@@ -1,6 +1,6 @@
 """The command line: `flagstone COMMAND`, and `python -m flagstone COMMAND`.
 
-One module for each command (`demo`, `ls`, `info`, `check`, `gc`, `rm`), each with
+One module for each command (`demo`, `ls`, `info`, `check`, `gc`, `rm`, `keys`, `get`), each with
 
     NAME, HELP, DESCRIPTION, EXAMPLE    what `--help` shows
     configure(parser)                   its arguments
@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Final
 
 import flagstone
-from flagstone.cli import check, demo, gc, info, ls, rm
+from flagstone.cli import check, demo, gc, get, info, keys, ls, rm
 from flagstone.cli.screen import Screen
 from flagstone.cli.usage import UsageError
 
@@ -35,7 +35,7 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130
 NOBODY_READS: Final = 141
 
-_COMMANDS: Final[tuple[ModuleType, ...]] = (demo, ls, info, check, gc, rm)
+_COMMANDS: Final[tuple[ModuleType, ...]] = (demo, ls, info, check, gc, rm, keys, get)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,14 +21,14 @@ def find(name: str) -> flagstone.ArenaInfo | None:
 
 
 @contextmanager
-def attached(name: str) -> Iterator[flagstone.Arena]:
-    """The arena, attached read-only while the block runs.
+def attached(name: str, *, readonly: bool = True) -> Iterator[flagstone.Arena]:
+    """The arena, attached (read-only, mostly) while the block runs.
 
     Raises:
         FileNotFoundError: there is no arena of this name.
     """
     try:
-        arena = flagstone.open(name, create=False, readonly=True)
+        arena = flagstone.open(name, create=False, readonly=readonly)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no arena {name!r} ({shown(arena_path(name))})") from None
     with arena:

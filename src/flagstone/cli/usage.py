@@ -56,6 +56,34 @@ def add_arena(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def key_of(text: str) -> str | bytes:
+    """Argparse type: a key of a store; b:... is bytes in hexadecimal."""
+    if not text.startswith("b:"):
+        return text
+    try:
+        return bytes.fromhex(text[2:])
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: what follows b: is not hexadecimal") from None
+
+
+def add_store(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """The argument STORE."""
+    parser.add_argument(
+        "store", metavar="STORE", nargs="?" if optional else None, help="name of a store in it"
+    )
+
+
+def add_key(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """The argument KEY."""
+    parser.add_argument(
+        "key",
+        metavar="KEY",
+        type=key_of,
+        nargs="?" if optional else None,
+        help="a key of the store; b:HEX is one that is bytes",
+    )
+
+
 def add_folder(parser: argparse.ArgumentParser) -> None:
     """The optional argument FOLDER, of arenas."""
     parser.add_argument(
