@@ -323,6 +323,7 @@ class TestShow:
             "groups_waiting": 0,
             "children": flagstone.ChildCounts(0, 0, 0, 0),
             "keepers": (),
+            "stores": (),
             "longest_hold": None,
             "longest_hold_cpu": None,
         }
