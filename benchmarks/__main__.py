@@ -18,6 +18,7 @@ PARTS = (
     "array",
     "core",
     "resolve",
+    "store",
     "batch",
     "handover",
     "share",

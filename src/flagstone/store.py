@@ -19,7 +19,6 @@ from flagstone.format import format_text, make_format, order_of, parse_format
 from flagstone.group import Group, group_id, look, open_group
 from flagstone.names import object_name, text
 from flagstone.observe import STORE_EVICTS, store_info, stores_of
-from flagstone.part import Part
 from flagstone.sizes import FOREVER, Size, parse_seconds, to_nanoseconds
 from flagstone.snapshot import StoreInfo
 from flagstone.values import array_of
@@ -37,6 +36,7 @@ _ARRAY: Final = 1
 _OBJECT: Final = 2
 _ANY: Final = FOREVER
 _ALIGN: Final = 64
+_BYTE: Final = np.dtype(np.uint8)
 _SLICE: Final = 1.0
 
 
@@ -103,15 +103,15 @@ class Store(StoreBase, MutableMapping[Key, Any]):
             if form is None or not form.travels:
                 return value, _BLOCK
         try:
-            source = array_of(value)
+            source = value if type(value) is np.ndarray else array_of(value)
         except TypeError:
             return self._pickled(value), _OBJECT
+        if source.ndim == 1 and source.dtype is _BYTE:  # as of a Block without a cache
+            block = self._alloc(source.size, None)
+            block.array[:] = source
+            return block, _BLOCK
         order = order_of(source, "K")
         form = make_format(source.dtype, source.shape, order=order, travels=True)
-        if form.dtype == np.uint8 and source.ndim == 1 and not isinstance(value, Part):
-            block = self._alloc(form.nbytes, None)
-            block.array[...] = source
-            return block, _BLOCK
         says = format_text(form).encode()
         block = self._alloc(form.nbytes + len(says) + 4, None)
         raw = block.array
@@ -153,13 +153,15 @@ class Store(StoreBase, MutableMapping[Key, Any]):
 
     @staticmethod
     def _unpickled(block: Block) -> Any:
+        view = memoryview(block)
+        (count,) = struct.unpack_from("=Q", view)
+        spans = struct.unpack_from(f"={2 * count}Q", view, 8)
+        body = view[spans[0] : spans[0] + spans[1]]
+        if count == 1:
+            return pickle.loads(body)
         raw = block.array
-        count = int(raw[:8].view(np.uint64)[0])
-        spans = raw[8 : 8 + 16 * count].view(np.uint64).tolist()
-        parts: list[Any] = [
-            raw[start : start + size] for start, size in zip(spans[::2], spans[1::2], strict=True)
-        ]
-        return pickle.loads(parts[0], buffers=parts[1:])
+        starts = zip(spans[2::2], spans[3::2], strict=True)
+        return pickle.loads(body, buffers=[raw[start : start + size] for start, size in starts])
 
     def _value(self, found: tuple[Block, int, int]) -> Any:
         block, kind, _ = found
