@@ -235,7 +235,7 @@ class Attachment:
     @property
     def formats(self) -> dict[int, Format | None]: ...
     told: int
-    noticed: tuple[tuple[int | str, ...], float] | None
+    noticed: list[tuple[tuple[int | str, ...], float] | None]
     @property
     def usable(self) -> bool: ...
     @property

@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 # cython: embedsignature=True, embedsignature.format=python, binding=False
+# cython: freethreading_compatible=True
 """The one binding to the core: handles, buffers, errors. No policy: that is in the Python modules
 around it.
 
@@ -9,7 +10,8 @@ Three rules keep it safe without relying on the GIL:
     core fills it. Between entering and leaving the core no Python code runs, so no collection can
     drop other Blocks in there.
  2. What two threads may change at once is an atomic of our own (`life`, `freed`) or an operation of
-    `list` or `dict` that is atomic in every build (`Link`).
+    `list` or `dict` that is atomic in every build (`Link`). What is only for speed, and shared by
+    threads, is there with the GIL alone (binding/spare.h).
  3. Whoever waits has released the GIL. A lock that all processes share may be held by a process
     that is stopped: with the GIL, the core does not wait for one (the patience of all threads is
     0) and answers FST_HELD; then the call is made again without the GIL, in slices, between which

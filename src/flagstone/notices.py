@@ -105,10 +105,10 @@ def tell_of_lock(attachment: Attachment, why: str, seconds: float) -> None:
 
 def _due(attachment: Attachment, who: tuple[int | str, ...]) -> bool:
     now = time.monotonic()
-    last = attachment.noticed
+    last = attachment.noticed[0]
     if last is not None and last[0] == who and now - last[1] < _AGAIN:
         return False
-    attachment.noticed = (who, now)
+    attachment.noticed[0] = (who, now)
     return True
 
 

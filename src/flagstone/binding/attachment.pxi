@@ -31,7 +31,7 @@ cdef class Attachment:
     cdef readonly dict formats   # cache id -> Format or None, for Blocks that arrive as handles
     cdef list last               # of one: the Known of the last of them; ids are never used again
     cdef readonly bint synchronous  # destroying waits: see fst_destroy_synchronously
-    cdef public object noticed   # what flagstone.notices has told of it
+    cdef readonly list noticed   # of one: what flagstone.notices has told of it, and when
     cdef public uint64_t told    # burials up to this number were told of
     cdef object __weakref__
 
@@ -54,6 +54,7 @@ cdef class Attachment:
         self.readonly = info.readonly
         self.formats = {}
         self.last = [None]
+        self.noticed = [None]
         self.told = fst_burial_count(self.ptr)
         return 0
 

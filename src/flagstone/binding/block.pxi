@@ -56,8 +56,13 @@ cdef class Block:
     def __init__(self):
         raise TypeError("a Block is made by Cache.alloc(), Arena.alloc(), put() or get()")
 
+    # With a build that has the private API, the end is _end_block() instead of these two. The first
+    # comes before the callbacks of weak references, to which the object is gone.
+    def __del__(self):
+        if life_of(&self.life) and not swap(&self.freed, 1):
+            self.leave()
+
     def __dealloc__(self):
-        # With a build that has the private API, the end is _end_block() instead.
         if self.life:
             fst_drop((<Attachment>self._attachment).ptr, &self.ref)
         Py_XDECREF(self._format)

@@ -1,0 +1,146 @@
+"""Threads that use the same things at once: in a build of Python without a GIL, too."""
+
+import queue
+import sys
+import sysconfig
+import threading
+
+import pytest
+
+import flagstone
+
+THREADS = 4
+ROUNDS = 500
+
+
+@pytest.fixture
+def arena(arena_name):
+    with flagstone.open(arena_name, capacity="64MiB") as arena:
+        yield arena
+
+
+def run(*bodies):
+    """Run these in threads that begin together; raises what they raise."""
+    gate = threading.Barrier(len(bodies))
+    raised = []
+
+    def one(body):
+        gate.wait()
+        try:
+            body()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=one, args=(body,)) for body in bodies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="a Python that has a GIL for good"
+)
+def test_the_extension_does_not_ask_for_the_gil():
+    assert not sys._is_gil_enabled()
+
+
+def test_what_one_allocates_another_drops(arena):
+    alloc = arena.cache("thing", size=64).bind().alloc
+    handed = queue.SimpleQueue()
+
+    def make():
+        for number in range(ROUNDS):
+            block = alloc()
+            block.array[:8] = number % 251
+            handed.put((number % 251, block))
+        handed.put(None)
+
+    def take():
+        while (one := handed.get()) is not None:
+            assert (one[1].array[:8] == one[0]).all()
+            one = None
+
+    run(*[make] * THREADS, *[take] * THREADS)
+    assert sum(one.references for one in arena.processes) == 0
+
+
+def test_one_block_is_looked_at_and_freed(arena):
+    cache = arena.cache("thing", shape=8, dtype="u8")
+    for _ in range(200):
+        block = cache.alloc()
+        block.array[:] = 7
+        freed = []
+
+        def look(block=block):
+            try:
+                while True:
+                    assert (block.array == 7).all()
+            except flagstone.Closed:
+                pass
+
+        def free(block=block, freed=freed):
+            try:
+                block.free()
+                freed.append(1)
+            except flagstone.Closed:
+                pass
+
+        run(look, look, free, free)
+        assert freed == [1]
+
+
+def test_an_arena_is_closed_while_all_allocate():
+    for _ in range(30):
+        arena = flagstone.open(capacity="32MiB")
+        alloc = arena.cache("thing", size=64).bind().alloc
+        kept = [alloc() for _ in range(10)]
+
+        def use(arena=arena, alloc=alloc):
+            try:
+                while True:
+                    alloc()
+                    arena.group("g").close()
+            except flagstone.Closed:
+                pass
+
+        run(use, use, use, arena.close)
+        assert [len(block) for block in kept] == [64] * 10
+
+
+def test_a_channel_has_many_of_both_sides(arena):
+    channel = arena.channel("c", capacity=16)
+    cache = arena.cache("thing", shape=1, dtype="u8")
+    got = []
+
+    def put():
+        for number in range(ROUNDS):
+            if number % 2:
+                channel.put(number)
+            else:
+                block = cache.alloc()
+                block.array[0] = number
+                channel.put(block)
+
+    def get():
+        for _ in range(ROUNDS):
+            item = channel.get()
+            got.append(item if isinstance(item, int) else int(item.array[0]))
+
+    run(*[put] * THREADS, *[get] * THREADS)
+    assert sorted(got) == sorted(list(range(ROUNDS)) * THREADS)
+
+
+def test_one_handle_is_resolved_by_all(arena):
+    block = arena.cache("thing", size=64).alloc()
+    block.array[:] = 5
+    handle = block.handle
+
+    def resolve():
+        for _ in range(ROUNDS):
+            assert arena.get(handle).array[3] == 5
+
+    run(*[resolve] * THREADS)
+    assert [one.references for one in arena.processes] == [1]
