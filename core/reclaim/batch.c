@@ -42,8 +42,8 @@ struct fst_batch {
     uint64_t grace_ns;                        /* spent waiting for readers */
     uint64_t spliced[FST_MAX_PROCESSES / 64]; /* by slot: entries of it may be TAKEN */
     struct fst_letters letters;
-    struct fst_shelves shelves;
     struct fst_ended ended;
+    struct fst_shelves shelves;
     struct fst_taken taken[TAKEN_FEW]; /* the first of them */
     struct fst_scan scan;              /* for the condemned words */
 };

@@ -1,5 +1,7 @@
 #include "reclaim/shelves.h"
 
+#include <string.h>
+
 #include "alloc/group.h"
 #include "platform/atomics.h"
 #include "platform/futex.h"
@@ -12,7 +14,7 @@
 
 static bool has_ended(const struct fst_shelves *sh, uint32_t store)
 {
-    return store < FST_MAX_STORES && (sh->ended[store / 64] >> (store % 64) & 1);
+    return sh->any && store < FST_MAX_STORES && (sh->ended[store / 64] >> (store % 64) & 1);
 }
 
 /* A key less, of a store that may be another one's by now: then nobody has counted it. */
@@ -142,9 +144,10 @@ uint64_t fst_shelves_condemn(struct fst_arena *a, struct fst_shelves *sh, bool r
 {
     uint32_t top = fst_store_top(a);
     uint64_t n = 0;
-    *sh = (struct fst_shelves){0};
+    sh->any = false;
     if (!top)
         return 0;
+    memset(sh->ended, 0, sizeof sh->ended);
     fst_store_relaxed(&a->sb->store_look, 0);
     if (revoke)
         clear_holds(a);
@@ -177,6 +180,8 @@ uint64_t fst_shelves_condemn(struct fst_arena *a, struct fst_shelves *sh, bool r
 
 void fst_shelves_scan(struct fst_arena *a, const struct fst_shelves *sh, const struct fst_scan *scan)
 {
+    if (!fst_store_top(a))
+        return;
     for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++) {
         uint32_t top = fst_item_top(a, class);
         for (uint32_t i = 0; i < top; i++) {

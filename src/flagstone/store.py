@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import struct
 import time
@@ -399,8 +400,9 @@ class Store(StoreBase, MutableMapping[Key, Any]):
         """
         group = self.group
         super().destroy()
-        if group.name == own_group(self._name):
-            group.destroy()
+        with contextlib.suppress(Closed):  # it has ended, and the store with it
+            if group.name == own_group(self._name):
+                group.destroy()
 
     def __enter__(self) -> Store:
         return self
