@@ -146,7 +146,9 @@ cdef extern from "flagstone.h" nogil:
     struct fst_group_info:
         uint64_t id, parent
         char name[64]
-        uint32_t state, flags, children
+        uint32_t state
+        bint released
+        uint32_t flags, children
         uint64_t limit, usage, peak, limit_hits, failed, reclaims
         uint64_t messages_expire
 

@@ -67,6 +67,7 @@ class _GroupInfo(TypedDict):
     parent: int
     name: bytes
     state: int
+    released: bool
     flags: int
     children: int
     limit: int

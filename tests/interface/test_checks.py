@@ -176,6 +176,71 @@ def test_header(found):
     ]
 
 
+class TestFields:
+    HEADER = """#define FST_NAME_MAX 64
+struct fst_thing_info {
+    uint64_t id, parent; /* ids */
+    char name[FST_NAME_MAX];
+    bool alive;
+    const char *path;
+};
+"""
+    PXD = """cdef extern from "flagstone.h":
+    struct fst_thing_info:
+        uint64_t id, parent
+        char name[64]
+        bint alive
+        const char *path
+
+    int other
+"""
+    PYI = """class _Thing(TypedDict):
+    id: int
+    parent: int
+    name: bytes
+    alive: bool
+    path: bytes
+"""
+
+    def said(self, found, pxd=PXD, pyi=PYI):
+        return found(
+            "fields",
+            {
+                "core/include/flagstone.h": self.HEADER,
+                "src/flagstone/_core.pxd": pxd,
+                "src/flagstone/_core.pyi": pyi,
+            },
+        )
+
+    def test_right(self, found):
+        assert self.said(found) == "fields: fine\n"
+
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ("        bint alive\n", "", "lacks alive: bool"),
+            ("id, parent", "id, parents", "has no parents"),
+            ("uint64_t id", "uint32_t id", "id is uint64_t, not uint32_t"),
+            ("name[64]", "name[32]", "name is char [64], not char [32]"),
+            ("id, parent", "parent, id", "fields in another order"),
+            ("fst_thing_info", "fst_thong", "no public header has struct fst_thong"),
+        ],
+    )
+    def test_wrong_for_cython(self, found, old, new, said):
+        assert said in self.said(found, pxd=self.PXD.replace(old, new))
+
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ("    alive: bool\n", "", "lacks alive: bool"),
+            ("name: bytes", "name: str", "name is bytes, not str"),
+            ("parent", "parents", "lacks parent: int"),
+        ],
+    )
+    def test_wrong_for_python(self, found, old, new, said):
+        assert said in self.said(found, pyi=self.PYI.replace(old, new))
+
+
 class TestMaps:
     STRUCT = """\
 #include <stddef.h>

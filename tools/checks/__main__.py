@@ -8,7 +8,19 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from . import atomics, circles, header, known, layers, lengths, maps, signposts, sources, words
+from . import (
+    atomics,
+    circles,
+    fields,
+    header,
+    known,
+    layers,
+    lengths,
+    maps,
+    signposts,
+    sources,
+    words,
+)
 from .tree import Finding, Known, Tree
 
 Check = Callable[[Tree, Known], Iterable[Finding]]
@@ -19,6 +31,7 @@ CHECKS: dict[str, Check] = {
     "circles": circles.check,
     "atomics": atomics.check,
     "header": header.check,
+    "fields": fields.check,
     "maps": maps.check,
     "signposts": signposts.check,
     "lengths": lengths.check,

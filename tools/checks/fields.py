@@ -1,0 +1,118 @@
+"""A field of a struct of the public header says the same in each place that repeats it.
+
+The header has the truth. `_core.pxd` repeats the structs that the binding uses, field by field, and
+`_core.pyi` those that become a dict: the TypedDict of a NOUN is of fst_NOUN or fst_NOUN_info.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from .tree import Finding, Known, Tree, line_at, parts_of, text_of
+
+PXD = "src/flagstone/_core.pxd"
+PYI = "src/flagstone/_core.pyi"
+
+_STRUCT = re.compile(r"^struct (fst_\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
+_PXD_STRUCT = re.compile(r"^    struct (fst_\w+):\n((?:(?:        .*)?\n)+)", re.MULTILINE)
+_DICT = re.compile(r"^class _(\w+)\(TypedDict\):\n((?:    .*\n)+)", re.MULTILINE)
+_DEFINE = re.compile(r"^#define (FST_\w+) +(\d+)u?\b", re.MULTILINE)
+_WORD = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+class Struct(NamedTuple):
+    """Its fields, each with its type, and where it is."""
+
+    path: Path
+    line: int
+    fields: list[tuple[str, str]]
+
+
+def check(tree: Tree, known: Known) -> Iterator[Finding]:
+    """Structs and dicts whose fields are not those of the header."""
+    del known
+    headers = _headers(tree)
+    for path, structs in ((PXD, _pxd(tree.root / PXD)), (PYI, _pyi(tree.root / PYI))):
+        for name, said in structs.items():
+            truth = headers.get(name) or headers.get(f"{name}_info")
+            if truth is None:
+                if path == PXD:
+                    yield Finding(path, said.line, f"no public header has struct {name}")
+                continue
+            wanted = truth.fields
+            if path == PYI:
+                wanted = [(field, _python(kind)) for field, kind in wanted]
+            yield from _differences(path, name, said, wanted)
+
+
+def _differences(
+    path: str, name: str, said: Struct, wanted: list[tuple[str, str]]
+) -> Iterator[Finding]:
+    for field, kind in wanted:
+        found = dict(said.fields).get(field)
+        if found is None:
+            yield Finding(path, said.line, f"{name} lacks {field}: {kind}")
+        elif kind and found != kind:
+            yield Finding(path, said.line, f"{name}.{field} is {kind}, not {found}")
+    for field, _ in said.fields:
+        if field not in dict(wanted):
+            yield Finding(path, said.line, f"{name} has no {field}")
+    if sorted(said.fields) == sorted(wanted) and said.fields != wanted:
+        yield Finding(path, said.line, f"{name} has its fields in another order")
+
+
+def _headers(tree: Tree) -> dict[str, Struct]:
+    found = {}
+    sizes: dict[str, str] = {}
+    paths = tree.files("core/include", ".h")
+    for path in paths:
+        sizes.update(_DEFINE.findall(text_of(path)))
+    for path in paths:
+        code = parts_of(path).code
+        for match in _STRUCT.finditer(code):
+            body = re.sub(r"\bFST_\w+", lambda m: sizes.get(m[0], m[0]), match[2])
+            found[match[1]] = Struct(path, line_at(code, match.start()), _fields(body, ";"))
+    return found
+
+
+def _pxd(path: Path) -> dict[str, Struct]:
+    code = parts_of(path).code if path.exists() else ""
+    return {
+        match[1]: Struct(path, line_at(code, match.start()), _fields(match[2], "\n"))
+        for match in _PXD_STRUCT.finditer(code)
+    }
+
+
+def _pyi(path: Path) -> dict[str, Struct]:
+    code = parts_of(path).code if path.exists() else ""
+    found = {}
+    for match in _DICT.finditer(code):
+        fields = re.findall(r"^    (\w+): (.+?) *$", match[2], re.MULTILINE)
+        name = "fst_" + _WORD.sub("_", match[1]).lower()
+        found[name] = Struct(path, line_at(code, match.start()), fields)
+    return found
+
+
+def _fields(body: str, end: str) -> list[tuple[str, str]]:
+    """Name and type of each: "const char *name, *other" declares two."""
+    found = []
+    for declaration in body.split(end):
+        match = re.match(r"\s*((?:const |enum |struct )*)(\w+)\s+(.+?)\s*$", declaration, re.DOTALL)
+        if not match:
+            continue
+        kind = match[2].replace("fst_bool", "bool").replace("bint", "bool")
+        for one in match[3].split(","):
+            parts = re.match(r"\s*(\**)(\w+)((?:\[\w+\])*)", one)
+            if parts:
+                found.append((parts[2], f"{match[1]}{kind} {parts[1]}{parts[3]}".strip()))
+    return [(name, re.sub(r"\b(?:enum|struct) ", "", kind)) for name, kind in found]
+
+
+def _python(kind: str) -> str:
+    """What Cython makes of it in a dict."""
+    if re.fullmatch(r"u?int\d+_t", kind):
+        return "int"
+    if kind == "bool":
+        return "bool"
+    return "bytes" if re.fullmatch(r"(?:char|uint8_t) \[\d+\]", kind) else ""
