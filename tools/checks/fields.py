@@ -1,7 +1,7 @@
 """A field of a struct of the public header says the same in each place that repeats it.
 
 The header has the truth. `_core.pxd` repeats the structs that the binding uses, field by field, and
-`_core.pyi` those that become a dict: the TypedDict of a NOUN is of fst_NOUN or fst_NOUN_info.
+`_core.pyi` those that become a dict: a TypedDict has the name of its struct, without "info".
 """
 
 import re
