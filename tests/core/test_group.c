@@ -1,44 +1,11 @@
 /* Groups: a tree with limits, and what close(), destroy() and the death of their processes leave. */
 #include <pthread.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
 
 #include "alloc/run.h"
-#include "reclaim/pressure.h"
 #include "reclaim/reaper.h"
 #include "refs/word.h"
-#include "support.h"
 
-static fst_arena *a;
-static uint64_t cache;
-
-static void set_up(void)
-{
-    a = anonymous(64 * MIB);
-    cache = make_cache(a, "c", 4096, 0);
-}
-
-static void tear_down(void)
-{
-    settle(a);
-    CHECK_EQ(1, state_of(a).groups);
-    CHECK_EQ(0, used_bytes(a));
-    CHECK_CLEAN(a);
-    fst_arena_unref(a);
-}
-
-static struct fst_group_info info_of(uint64_t group)
-{
-    struct fst_group_info info = {0};
-    if (fst_group_get_info(a, group, &info))
-        info.state = 0;
-    return info;
-}
-
-static uint64_t usage(uint64_t group)
-{
-    return info_of(group).usage;
-}
+#include "groups.h"
 
 static void tree(void)
 {
@@ -145,7 +112,8 @@ static void crowd(struct peer *parent, void *context)
         fst_drop(a, &ref[--n]);
 }
 
-/* Four processes at the limits of two groups and of the one above them: no look ever finds one above its limit. */
+/* Four processes at the limits of two groups and of the one above them: no look ever finds one
+ * above its limit. */
 static void never_exceeded(void)
 {
     set_up();
@@ -208,7 +176,8 @@ static void use_group(struct peer *parent, void *context)
     }
 }
 
-/* destroy() with a live reference elsewhere and a message under way: handles end at once, the bytes stay where they are used. */
+/* destroy() with a live reference elsewhere and a message under way: handles end at once, the
+ * bytes stay where they are used. */
 static void destroy_in_use(void)
 {
     struct post *post = shared_memory(sizeof *post);
@@ -317,7 +286,8 @@ static void handles_hold_nothing(void)
 static _Atomic bool opening;
 static _Atomic int opened;
 
-/* Comes to groups that are being destroyed, again and again, with a reference that its process has already. */
+/* Comes to groups that are being destroyed, again and again, with a reference that its process
+ * has already. */
 static void *open_what_ends(void *unused)
 {
     (void)unused;
@@ -353,7 +323,8 @@ static void opened_while_it_ends(void)
         uint32_t entry = fst_group_entry(a, group);
         CHECK(entry != FST_NONE);
         fst_group_destroy(a, group);
-        for (int k = 0; k < 3; k++) /* one for what came in while the first ran, one for its message */
+        /* one for what came in while the first ran, one for its message */
+        for (int k = 0; k < 3; k++)
             fst_barrier(a, FST_FOREVER);
         if (info_of(group).state) {
             opening = false;
@@ -395,7 +366,8 @@ static void close_group(void)
     fst_drop(a, &out);
     settle(a);
     CHECK(filled(ref.data, 4096, 6));
-    CHECK_EQ(fst_child_at(a, fst_slab_at(a, fst_oid_slab(ref.oid))->child)->pages * 4096ull, used_bytes(a)); /* empty slabs went */
+    /* empty slabs went */
+    CHECK_EQ(fst_child_at(a, fst_slab_at(a, fst_oid_slab(ref.oid))->child)->pages * 4096ull, used_bytes(a));
     CHECK(!info_of(job).released);
     uint64_t again = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, 0);
     CHECK(again != job);
@@ -462,7 +434,8 @@ static void lasting_closed_by_nobody(void)
     uint64_t job = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, FST_GROUP_LASTING);
     fst_group_unref(a, job);
     settle(a);
-    CHECK_EQ(FST_OK, fst_group_close(a, job)); /* by who has it from a list, and holds no reference */
+    /* by who has it from a list, and holds no reference */
+    CHECK_EQ(FST_OK, fst_group_close(a, job));
     tear_down();
 }
 
@@ -515,386 +488,6 @@ static void group_in_flight(void)
     munmap(post, sizeof *post);
 }
 
-/* 3,000 groups, each with memory of two caches, ended in all ways: nothing grows. */
-static void many_lives(void)
-{
-    set_up();
-    for (int i = 0; i < 800; i++) {
-        uint64_t job = make_group(a, i % 3 ? "job" : NULL, fst_group_root(a), MIB, 0);
-        struct fst_ref x = alloc_one(a, child_of(a, cache, job)), y;
-        CHECK_EQ(FST_OK, fst_alloc_bytes(a, job, 10, &y));
-        if (i % 4 == 0)
-            fst_group_close(a, job);
-        if (i % 4 == 1)
-            fst_group_destroy(a, job);
-        fst_drop(a, &x);
-        if (i % 4 == 2)
-            fst_group_destroy(a, job);
-        fst_drop(a, &y);
-        fst_group_unref(a, job);
-        if (i % 100 == 0)
-            settle(a);
-    }
-    settle(a);
-    CHECK(a->sb->group_top <= 250 && a->sb->child_top <= 500);
-    tear_down();
-}
-
-/* A group with more caches than a batch writes down at a time. */
-static void many_caches(void)
-{
-    set_up();
-    for (int round = 0; round < 2; round++) {
-        uint64_t job = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, 0);
-        struct fst_ref ref[200];
-        struct fst_message m;
-        for (int i = 0; i < 200; i++) {
-            char name[16];
-            snprintf(name, sizeof name, "c%d", i);
-            ref[i] = alloc_one(a, child_of(a, make_cache(a, name, 64, 0), job));
-            if (i % 2)
-                fst_share(a, &ref[i], &m);
-            fst_drop(a, &ref[i]);
-        }
-        if (round)
-            fst_group_close(a, job);
-        else
-            fst_group_destroy(a, job);
-        fst_group_unref(a, job);
-        settle(a);
-        CHECK_EQ(0, info_of(job).state);
-        CHECK_EQ(0, used_bytes(a));
-    }
-    tear_down();
-}
-
-/* Groups begin and end in several processes, while another one destroys the cache that they all use. */
-static void live_and_die(struct peer *parent, void *context)
-{
-    (void)context;
-    uint64_t random = (uint64_t)getpid();
-    PEER_WAIT(parent, 'g');
-    for (int i = 0; i < 1000; i++) {
-        uint64_t r = next_random(&random), job, child;
-        struct fst_group_spec spec = {.name = r & 1 ? "shared" : NULL, .parent = fst_group_root(a)};
-        bool created;
-        CHECK_EQ(FST_OK, fst_group_open(a, &spec, &job, &created));
-        struct fst_cache_spec cs = {.name = "common", .size = 512};
-        uint64_t common = 0;
-        CHECK_EQ(FST_OK, fst_cache_open(a, &cs, &common));
-        struct fst_ref ref;
-        if (fst_child_open(a, common, job, &child) == FST_OK && fst_alloc(a, child, &ref) == FST_OK) {
-            fill(ref.data, 512, r);
-            if (r & 2)
-                fst_group_destroy(a, job);
-            if (r & 4)
-                fst_cache_destroy(a, common, NULL);
-            CHECK(filled(ref.data, 512, r));
-            fst_drop(a, &ref);
-        }
-        if (r & 8)
-            fst_group_close(a, job);
-        fst_group_unref(a, job);
-    }
-}
-
-static void churn_of_groups(void)
-{
-    set_up();
-    struct peer p[3];
-    for (int i = 0; i < 3; i++)
-        p[i] = peer_start(live_and_die, NULL);
-    for (int i = 0; i < 3; i++)
-        peer_say(&p[i], 'g');
-    for (int i = 0; i < 200; i++) {
-        uint64_t ids[16];
-        fst_group_list(a, ids, 16);
-        CHECK_CLEAN(a);
-        fst_barrier(a, 1000000000);
-    }
-    for (int i = 0; i < 3; i++)
-        peer_end(&p[i]);
-    tear_down();
-}
-
-/* ---- children whose descriptors go on to other lives ---- */
-
-static _Atomic uint64_t victim_group;
-static atomic_int recycled;
-
-static void *alloc_in_victims(void *unused)
-{
-    for (int n = 0; !atomic_load(&recycled); n++) {
-        struct fst_ref ref;
-        int rc = fst_alloc_bytes(a, atomic_load(&victim_group), n % 2 ? 100 : 100000, &ref);
-        if (rc != FST_OK && rc != FST_CLOSED) {
-            TEST_FAIL("status %d: %s", rc, fst_last_error());
-            break;
-        }
-        if (rc == FST_OK)
-            fst_drop(a, &ref);
-    }
-    return unused;
-}
-
-/* Whoever allocates from a group that ends meanwhile is told so, whatever its child's descriptor has become: the one for large objects has
- * no size in common for its slabs, the other one has. */
-static void recycled_children(void)
-{
-    a = anonymous(64 * MIB);
-    pthread_t t[2];
-    uint64_t root = fst_group_root(a), group = make_group(a, NULL, root, FST_NO_LIMIT, 0);
-    atomic_store(&victim_group, group);
-    atomic_store(&recycled, 0);
-    for (int i = 0; i < 2; i++)
-        REQUIRE(pthread_create(&t[i], NULL, alloc_in_victims, NULL) == 0);
-    for (int i = 0; i < 800; i++) {
-        uint64_t next = make_group(a, NULL, root, FST_NO_LIMIT, 0);
-        struct fst_ref ref;
-        if (i % 2 && fst_alloc_bytes(a, next, 100000, &ref) == FST_OK)
-            fst_drop(a, &ref);
-        atomic_store(&victim_group, next);
-        CHECK_EQ(FST_OK, fst_group_destroy(a, group));
-        fst_group_unref(a, group);
-        group = next;
-        if (i % 8 == 0)
-            CHECK_EQ(FST_OK, fst_reclaim(a, UINT64_MAX, FST_FOREVER));
-    }
-    atomic_store(&recycled, 1);
-    for (int i = 0; i < 2; i++)
-        pthread_join(t[i], NULL);
-    fst_group_destroy(a, group);
-    fst_group_unref(a, group);
-    settle(a);
-    CHECK_EQ(0, used_bytes(a));
-    CHECK_EQ(1, state_of(a).groups);
-    CHECK_CLEAN(a);
-    fst_arena_unref(a);
-}
-
-/* ---- cgroups ---- */
-
-/* A new cgroup of any hierarchy that lets us make one, or false: that needs root and a mounted hierarchy. */
-static bool make_cgroup(char *folder, size_t size)
-{
-    static const char *const roots[] = {"/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids", "/sys/fs/cgroup"};
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    for (size_t i = 0; i < sizeof roots / sizeof *roots; i++) {
-        struct statfs fs;
-        snprintf(folder, size, "%s/flagstone-test-%d-%lld%09ld", roots[i], (int)getpid(), (long long)now.tv_sec, now.tv_nsec);
-        if (statfs(roots[i], &fs) == 0 && (fs.f_type == 0x63677270 || fs.f_type == 0x27e0eb) && mkdir(folder, 0755) == 0)
-            return true;
-    }
-    return false;
-}
-
-static bool group_ended(uint64_t group)
-{
-    struct fst_group_info info;
-    return fst_group_get_info(a, group, &info) != FST_OK || info.state == FST_GROUP_DESTROYED;
-}
-
-static void wait_until_ended(uint64_t group)
-{
-    alarm(60);
-    while (!group_ended(group))
-        usleep(10000);
-    alarm(0);
-}
-
-static void ends_with_its_cgroup(void)
-{
-    char folder[128], other[128], path[128];
-    if (!make_cgroup(folder, sizeof folder) || !make_cgroup(other, sizeof other)) {
-        printf("# skipped: no cgroup can be made here (needs root)\n");
-        CHECK(getenv("CI") == NULL || geteuid() != 0);
-        return;
-    }
-    a = anonymous(16 * MIB);
-    uint64_t group, again, root = fst_group_root(a);
-    cache = make_cache(a, "c", 64, 0);
-    struct fst_group_spec spec = {.name = "job", .parent = root};
-    bool created;
-    CHECK_EQ(FST_OK, fst_group_open_cgroup(a, &spec, folder, &group, &created));
-    CHECK(created);
-    CHECK_EQ(strlen(folder), fst_group_cgroup(a, group, path, sizeof path));
-    CHECK(strcmp(path, folder) == 0);
-    CHECK_EQ(FST_OK, fst_group_open_cgroup(a, &spec, folder, &again, &created));
-    CHECK(!created && again == group);
-    CHECK_EQ(FST_MISMATCH, fst_group_open_cgroup(a, &spec, other, &again, &created));
-    fst_group_unref(a, group);
-    uint64_t below = make_group(a, "below", group, FST_NO_LIMIT, 0), child = child_of(a, cache, below);
-    struct fst_ref ref = alloc_one(a, child);
-    fill(ref.data, 64, 7);
-    fst_group_unref(a, group); /* nobody has it open, and it lasts */
-    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
-    CHECK(!group_ended(group));
-
-    /* Made anew under its name, it is another one. */
-    CHECK_EQ(0, rmdir(folder));
-    CHECK_EQ(0, mkdir(folder, 0755));
-    wait_until_ended(group);
-    CHECK(group_ended(below));
-    struct fst_ref none;
-    CHECK_EQ(FST_CLOSED, fst_alloc(a, child, &none));
-    CHECK(filled(ref.data, 64, 7));
-    fst_drop(a, &ref);
-    fst_group_unref(a, below);
-    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
-
-    CHECK_EQ(FST_OK, fst_group_open_cgroup(a, &spec, folder, &again, &created));
-    CHECK(created && again != group);
-    CHECK_EQ(0, rmdir(folder));
-    wait_until_ended(again);
-    fst_group_unref(a, again);
-    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
-    CHECK_EQ(0, fst_group_cgroup(a, root, path, sizeof path));
-    CHECK_EQ(FST_OK, fst_group_open_cgroup(a, &spec, other, &again, &created));
-    CHECK_EQ(FST_OK, fst_group_destroy(a, again)); /* sooner than its cgroup */
-    fst_group_unref(a, again);
-    rmdir(other);
-    settle(a);
-    CHECK_EQ(1, state_of(a).groups);
-    CHECK_EQ(1, a->sb->cgroup_top); /* the record was used again and again */
-    CHECK_CLEAN(a);
-    fst_arena_unref(a);
-}
-
-static void no_cgroup(void)
-{
-    a = anonymous(16 * MIB);
-    uint64_t group;
-    struct fst_group_spec spec = {.name = "job", .parent = fst_group_root(a)};
-    bool created;
-    char longest[2000];
-    memset(longest, 'x', sizeof longest);
-    longest[0] = '/';
-    longest[sizeof longest - 1] = 0;
-    CHECK_EQ(FST_MISSING, fst_group_open_cgroup(a, &spec, "/sys/fs/cgroup/there/is/none", &group, &created));
-    CHECK_EQ(FST_INVALID, fst_group_open_cgroup(a, &spec, "/proc", &group, &created));
-    CHECK_EQ(FST_INVALID, fst_group_open_cgroup(a, &spec, longest, &group, &created));
-    CHECK_EQ(1, state_of(a).groups);
-    CHECK_CLEAN(a);
-    fst_arena_unref(a);
-}
-
-/* ---- attributes of what goes away ---- */
-
-struct published {
-    uint64_t group;
-    uint32_t stop;
-};
-
-static void write_limits(struct peer *parent, void *context)
-{
-    struct published *shared = context;
-    peer_say(parent, 'g');
-    while (!__atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE)) {
-        uint64_t group = __atomic_load_n(&shared->group, __ATOMIC_ACQUIRE);
-        int rc = group ? fst_group_set_limit(a, group, 4096) : FST_OK;
-        CHECK(rc == FST_OK || rc == FST_CLOSED);
-    }
-}
-
-/* A limit is written to the group that was meant, or to none: not to the one that has its descriptor next. */
-static void limit_of_a_group_that_goes(void)
-{
-    enum { ROUNDS = 5000 };
-    struct published *shared = shared_memory(sizeof *shared);
-    set_up();
-    fst_reaper_stop(a, true);
-    uint64_t pages = child_of(a, cache, fst_group_root(a));
-    struct peer p = peer_start(write_limits, shared);
-    PEER_WAIT(&p, 'g');
-    for (int i = 0; i < ROUNDS && !atomic_load(&test_failures); i++) {
-        uint64_t group = make_group(a, NULL, fst_group_root(a), FST_NO_LIMIT, 0);
-        for (int k = 0; k < 5; k++) { /* the lock that a limit is written under is busy */
-            struct fst_ref ref = alloc_one(a, pages);
-            fst_drop(a, &ref);
-            uint64_t bytes;
-            fst_cache_shrink(a, cache, &bytes);
-        }
-        CHECK_EQ(FST_NO_LIMIT, info_of(group).limit);
-        __atomic_store_n(&shared->group, group, __ATOMIC_RELEASE);
-        while (info_of(group).limit == FST_NO_LIMIT) {
-        }
-        CHECK_EQ(FST_OK, fst_group_destroy(a, group));
-        fst_group_unref(a, group);
-        CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
-    }
-    __atomic_store_n(&shared->stop, 1, __ATOMIC_RELEASE);
-    peer_end(&p);
-    tear_down();
-    munmap(shared, sizeof *shared);
-}
-
-/* ---- the synchronous way ---- */
-
-static void synchronous(void)
-{
-    a = anonymous(16 * MIB);
-    uint64_t root = fst_group_root(a), group = make_group(a, "g", root, FST_NO_LIMIT, 0), seen;
-    uint64_t one = make_cache(a, "one", 64, 0), two = make_cache(a, "two", 128, 0);
-    struct fst_ref ref = alloc_one(a, child_of(a, one, group)), other = alloc_one(a, child_of(a, two, group));
-    fst_drop(a, &ref);
-    fst_drop(a, &other);
-    fst_destroy_synchronously(a, true);
-    CHECK_EQ(FST_OK, fst_read_lock(a));
-    CHECK_EQ(FST_IN_SECTION, fst_group_destroy(a, group));
-    CHECK_EQ(FST_IN_SECTION, fst_cache_destroy(a, two, NULL));
-    fst_read_unlock(a);
-    CHECK(!group_ended(group));
-    seen = a->sb->gp_completed;
-    fst_group_unref(a, group);
-    CHECK_EQ(FST_OK, fst_group_destroy(a, group));
-    CHECK(a->sb->gp_completed >= seen + 2); /* one for each child */
-    struct fst_group_info info;
-    CHECK_EQ(FST_CLOSED, fst_group_get_info(a, group, &info));
-    CHECK_EQ(0, used_bytes(a));
-    CHECK_EQ(FST_OK, fst_cache_destroy(a, two, NULL));
-    struct fst_cache_info gone;
-    CHECK_EQ(FST_CLOSED, fst_cache_get_info(a, two, &gone));
-    fst_destroy_synchronously(a, false);
-    CHECK_CLEAN(a);
-    fst_arena_unref(a);
-}
-
-/* ---- memory pressure ---- */
-
-static void write_total(const char *path, unsigned long long us)
-{
-    FILE *f = fopen(path, "w");
-    fprintf(f, "some avg10=0.00 avg60=0.00 avg300=0.00 total=%llu\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=1\n", us);
-    fclose(f);
-}
-
-/* Reading the kernel's form; what it says here is not for a test to decide. */
-static void pressure(void)
-{
-    const char *path = new_path("pressure");
-    struct fst_pressure p;
-    write_total(path, 1000);
-    fst_pressure_open_path(&p, path);
-    REQUIRE(p.path[0]);
-    CHECK(!fst_pressure_high(&p));
-    write_total(path, 3601000000ull); /* an hour of waiting since just now */
-    CHECK(fst_pressure_high(&p));
-    CHECK(!fst_pressure_high(&p));
-    FILE *f = fopen(path, "w");
-    fprintf(f, "nothing of the kind\n");
-    fclose(f);
-    fst_pressure_open_path(&p, path);
-    CHECK(!p.path[0] && !fst_pressure_high(&p));
-    unlink(path);
-    fst_pressure_open_path(&p, path);
-    CHECK(!p.path[0]);
-    fst_pressure_open(&p);
-    CHECK(p.path[0] || access("/proc/pressure/memory", R_OK) != 0);
-}
-
-TEST_MAIN(CASE(recycled_children), CASE(ends_with_its_cgroup), CASE(no_cgroup), CASE(synchronous), CASE(pressure), CASE(tree),
-          CASE(limits), CASE(never_exceeded), CASE(destroy_in_use), CASE(handles_hold_nothing), CASE(opened_while_it_ends),
-          CASE(close_group), CASE(closed_by_the_last), CASE(lasting), CASE(lasting_closed_by_nobody),
-          CASE(messages_of_a_destroyed_group), CASE(group_in_flight), CASE(many_lives), CASE(many_caches), CASE(churn_of_groups),
-          CASE(limit_of_a_group_that_goes))
+TEST_MAIN(CASE(tree), CASE(limits), CASE(never_exceeded), CASE(destroy_in_use), CASE(handles_hold_nothing),
+          CASE(opened_while_it_ends), CASE(close_group), CASE(closed_by_the_last), CASE(lasting), CASE(lasting_closed_by_nobody),
+          CASE(messages_of_a_destroyed_group), CASE(group_in_flight))

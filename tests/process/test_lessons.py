@@ -230,7 +230,7 @@ class TestNames:
     def test_03_attributes_of_what_goes(self, arena, worker, other_worker, rounds):
         """Given one process that writes attributes of caches and groups (a limit, a shrink), when
         another one destroys them, then both go on, and each write either succeeds or says that
-        there is nothing to write to. (3b7b314053d0) Where it lands: test_group.c,
+        there is nothing to write to. (3b7b314053d0) Where it lands: test_group_lives.c,
         limit_of_a_group_that_goes.
         """
         worker.send(come_and_go, rounds)
