@@ -350,6 +350,15 @@ int fst_cache_find_or_make(struct fst_arena *a, const struct fst_cache_spec *spe
 
 /* ---- ending ---- */
 
+int fst_cache_ended(struct fst_arena *a, uint64_t id)
+{
+    uint32_t index;
+    bool named = fst_cache_find(a, id, &index);
+    return fst_fail(
+        FST_CLOSED, "the cache%s%.*s%s of arena %s has ended: it was destroyed, or another one has its name now; open it again",
+        named ? " '" : "", FST_NAME_MAX - 1, named ? fst_cache_at(a, index)->name : "", named ? "'" : "", fst_arena_called(a));
+}
+
 static bool finish_ending(struct fst_arena *a, uint32_t body)
 {
     uint32_t ended = 0;
@@ -463,7 +472,7 @@ int fst_cache_shrink(fst_arena *a, uint64_t cache, uint64_t *bytes)
     bool found = fst_cache_body(a, cache, &body);
     fst_registry_unlock(a);
     if (!found || fst_is_damaged(a))
-        return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone"));
+        return fst_verdict(a, found ? FST_OK : fst_cache_ended(a, cache));
     struct fst_children w = fst_children_of_cache(a, body);
     while ((n = fst_children_lot(&w, ids)) != 0)
         for (uint32_t i = 0; i < n; i++)

@@ -21,6 +21,9 @@ int fst_cache_find_or_make(struct fst_arena *a, const struct fst_cache_spec *spe
 /* Does the id name a descriptor in use, in the same life? */
 bool fst_cache_find(struct fst_arena *a, uint64_t id, uint32_t *index);
 
+/* FST_CLOSED, with a sentence that names it, as long as its descriptor is there. */
+int fst_cache_ended(struct fst_arena *a, uint64_t id);
+
 /* Did another cache get the name of the one with this id? Also when that has gone, until it happens to the next one of its descriptor.
  * Under names_lock. */
 bool fst_cache_retired(struct fst_arena *a, uint64_t id);

@@ -2,6 +2,7 @@
 
 #include "alloc/cache.h"
 #include "alloc/children.h"
+#include "alloc/group.h"
 #include "alloc/run.h"
 #include "alloc/shape.h"
 #include "platform/atomics.h"
@@ -101,9 +102,9 @@ int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child
         if (index != FST_NONE)
             return FST_OK;
         if (what == GONE && group_ended)
-            return fst_fail(FST_CLOSED, "the group has ended");
+            return fst_group_ended(a, group);
         if (what == GONE)
-            return fst_fail(FST_CLOSED, "the cache has ended: it was destroyed, or another one has its name now; open it again");
+            return fst_cache_ended(a, cache);
         if (what == WAIT) {
             if (!fst_cache_resumed(a, body))
                 return fst_lock_held(a);

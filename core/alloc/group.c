@@ -113,13 +113,15 @@ static int open_existing(struct fst_thread *t, uint32_t index, const struct fst_
     const struct fst_group *g = fst_group_at(t->arena, index);
     uint64_t limit = spec->limit == FST_NO_LIMIT ? UINT64_MAX : spec->limit >> FST_PAGE_SHIFT;
     if (spec->set_limit && limit != g->limit)
-        return fst_fail(FST_MISMATCH, "group '%s' exists with %s%s, not %s", spec->name,
+        return fst_fail(FST_MISMATCH, "group '%s' of arena %s exists with %s%s, not %s", spec->name, fst_arena_called(t->arena),
                         g->limit == UINT64_MAX ? "" : "a limit of ",
                         g->limit == UINT64_MAX ? "no limit" : fst_size(g->limit << FST_PAGE_SHIFT),
                         limit == UINT64_MAX ? "without one" : fst_exact(spec->limit));
     if (spec->set_messages_expire && spec->messages_expire != fst_load_relaxed(&g->messages_expire))
-        return fst_fail(FST_MISMATCH, "group %s exists with messages_expire of %.3f s (0: never): ask for that, or for none",
-                        spec->name, (double)g->messages_expire / 1e9);
+        return fst_fail(
+            FST_MISMATCH,
+            "group '%s' of arena %s exists with messages_expire of %g s (0: never), not %g s: ask for that, or for none",
+            spec->name, fst_arena_called(t->arena), (double)g->messages_expire / 1e9, (double)spec->messages_expire / 1e9);
     uint32_t entry;
     *id = fst_id(index, g->state);
     return fst_group_claim(t, *id, &entry);
@@ -177,26 +179,35 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
     }
 }
 
+int fst_group_ended(struct fst_arena *a, uint64_t id)
+{
+    uint32_t index;
+    bool named = fst_group_find(a, id, &index) && fst_group_at(a, index)->name[0];
+    return fst_fail(
+        FST_CLOSED, "the group%s%.*s%s of arena %s has ended: it was closed or destroyed; open it again, or take another",
+        named ? " '" : "", FST_NAME_MAX - 1, named ? fst_group_at(a, index)->name : "", named ? "'" : "", fst_arena_called(a));
+}
+
 int fst_group_claim(struct fst_thread *t, uint64_t id, uint32_t *entry)
 {
     struct fst_arena *a = t->arena;
     uint32_t index;
     bool dropped = false;
     if (!fst_group_find(a, id, &index) || fst_state(fst_group_at(a, index)->state) != FST_GROUP_LIVE)
-        return fst_fail(FST_CLOSED, "the group has ended");
+        return fst_group_ended(a, id);
     int rc =
         fst_claim(t, fst_oid_group(index), fst_word_gen(fst_load_acquire(&fst_group_at(a, index)->word)), false, entry, &dropped);
     /* The word may have gone on to another life of the descriptor in between: then the id is not its state's any more. */
     if (rc == FST_OK && (!fst_group_find(a, id, &index) || fst_state(fst_group_at(a, index)->state) != FST_GROUP_LIVE)) {
         dropped |= fst_refs_drop(a, *entry);
         fst_group_again(a, index);
-        rc = fst_fail(FST_CLOSED, "the group has ended");
+        rc = fst_group_ended(a, id);
     }
     if (rc == FST_OK)
         fst_group_note_entry(a, id, *entry);
     if (dropped)
         fst_add32(&a->self->dropped, 1); /* for the next batch; not worth one of its own */
-    return rc == FST_STALE ? fst_fail(FST_CLOSED, "the group has ended") : rc;
+    return rc == FST_STALE ? fst_group_ended(a, id) : rc;
 }
 
 bool fst_group_let_go(struct fst_arena *a, uint64_t id)
@@ -254,14 +265,14 @@ int fst_group_set_limit(fst_arena *a, uint64_t group, uint64_t limit)
     fst_registry_unlock(a);
     if (!set)
         return fst_lock_held(a);
-    return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the group is gone"));
+    return fst_verdict(a, found ? FST_OK : fst_group_ended(a, group));
 }
 
 int fst_group_get_info(fst_arena *a, uint64_t group, struct fst_group_info *out)
 {
     uint32_t index;
     if (!fst_group_find(a, group, &index))
-        return fst_fail(FST_CLOSED, "the group is gone");
+        return fst_group_ended(a, group);
     const struct fst_group *g = fst_group_at(a, index);
     memset(out, 0, sizeof *out);
     out->id = group;
@@ -279,7 +290,7 @@ int fst_group_get_info(fst_arena *a, uint64_t group, struct fst_group_info *out)
     out->reclaims = g->reclaims;
     out->messages_expire = fst_load_relaxed(&g->messages_expire);
     fst_acquire_fence(); /* PAIR(record): is what was read all of this life? */
-    return fst_verdict(a, fst_group_find(a, group, &index) ? FST_OK : fst_fail(FST_CLOSED, "the group is gone"));
+    return fst_verdict(a, fst_group_find(a, group, &index) ? FST_OK : fst_group_ended(a, group));
 }
 
 size_t fst_group_list(fst_arena *a, uint64_t *ids, size_t max)

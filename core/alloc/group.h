@@ -31,6 +31,9 @@ uint32_t fst_group_last_entry(const struct fst_arena *a, uint64_t id);
 /* Give back a reference that fst_group_open or fst_group_hold took. True: it was this process's last, and a request to the reaper. */
 bool fst_group_let_go(struct fst_arena *a, uint64_t id);
 
+/* FST_CLOSED, with a sentence that names it, as long as its descriptor is there. */
+int fst_group_ended(struct fst_arena *a, uint64_t id);
+
 /* A reference of this process to the group: its entry. In no section. */
 int fst_group_claim(struct fst_thread *t, uint64_t id, uint32_t *entry);
 

@@ -80,13 +80,15 @@ static void publish(struct fst_arena *a, uint32_t index, const struct fst_channe
     fst_store_release(&c->state, fst_state_next(c->state, FST_CHANNEL_LIVE));
 }
 
-static int compare(const struct fst_channel *c, const struct fst_channel_spec *s)
+static int compare(struct fst_arena *a, const struct fst_channel *c, const struct fst_channel_spec *s)
 {
     if (c->capacity == s->capacity && c->inline_bytes == s->inline_bytes && c->flags == (s->flags & FLAGS))
         return FST_OK;
-    return fst_fail(FST_MISMATCH, "channel %.63s exists for %u messages of %u bytes in line%s%s", c->name, c->capacity,
-                    c->inline_bytes, c->flags & FST_CHANNEL_ACK ? ", with acknowledgements" : "",
-                    c->flags & FST_CHANNEL_LASTING ? ", lasting" : "");
+    return fst_fail(
+        FST_MISMATCH,
+        "channel %.63s of arena %s exists for %u messages of %u bytes in line%s%s: open it with these, or take another name",
+        c->name, fst_arena_called(a), c->capacity, c->inline_bytes, c->flags & FST_CHANNEL_ACK ? ", with acknowledgements" : "",
+        c->flags & FST_CHANNEL_LASTING ? ", lasting" : "");
 }
 
 static int use_it(struct fst_arena *a, const struct fst_channel *c, uint64_t id, const struct fst_ref *ring, fst_channel_use **out)
@@ -195,7 +197,7 @@ int fst_channel_open(fst_arena *a, const struct fst_channel_spec *spec, enum fst
             if (rc == FST_OK)
                 return FST_OK;
         } else if (id) {
-            rc = how == FST_CREATE_NEW ? fst_fail(FST_EXISTS, "the channel %s exists", spec->name) : compare(&c, spec);
+            rc = how == FST_CREATE_NEW ? fst_fail(FST_EXISTS, "the channel %s exists", spec->name) : compare(a, &c, spec);
             if (rc == FST_OK)
                 rc = open_known(a, id, out);
             if (rc == FST_STALE && ++tries < TRIES) {
@@ -234,6 +236,12 @@ uint32_t fst_channel_length(const fst_channel_use *u)
 }
 
 /* ---- putting ---- */
+
+static int closed(const struct fst_channel_use *u, const char *therefore)
+{
+    return fst_fail(FST_END, "channel %.63s of arena %s was closed: %s", fst_channel_at(u->v.a, (uint32_t)u->id)->name,
+                    fst_arena_called(u->v.a), therefore);
+}
 
 static int ended(void)
 {
@@ -388,7 +396,7 @@ int fst_channel_put(fst_channel_use *u, const struct fst_letter *l)
         return fst_verdict(v->a, FST_WAIT);
     }
     if (rc == FST_END)
-        fst_fail(FST_END, "the channel was closed");
+        closed(u, "nothing is put any more");
     return fst_verdict(v->a, rc);
 }
 
@@ -455,7 +463,7 @@ int fst_channel_get(fst_channel_use *u, void *bytes, struct fst_received *out)
         if (took == FST_RING_WAIT)
             return fst_verdict(v->a, FST_WAIT);
         if (took == FST_RING_CLOSED)
-            return fst_verdict(v->a, fst_fail(FST_END, "the channel was closed, and everything was taken"));
+            return fst_verdict(v->a, closed(u, "everything was taken"));
         struct fst_node *n = fst_node_at(v, node);
         uint32_t refers = fst_load_relaxed(&n->nbytes), nbytes = refers & ~FST_NODE_REFERS;
         out->nbytes = nbytes < v->inline_bytes ? nbytes : v->inline_bytes;

@@ -125,5 +125,5 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
         return fst_verdict(a, fst_lock_held(a));
     if (what == FST_END_BUSY)
         return fst_verdict(a, FST_BUSY);
-    return fst_verdict(a, what == FST_END_NOTHING ? fst_fail(FST_CLOSED, "the cache is gone") : FST_OK);
+    return fst_verdict(a, what == FST_END_NOTHING ? fst_cache_ended(a, cache) : FST_OK);
 }

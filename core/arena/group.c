@@ -53,7 +53,7 @@ int fst_group_share(fst_arena *a, uint64_t group, struct fst_message *out)
      * down */
     fst_section_enter(t);
     bool live = fst_group_find(a, group, &index) && fst_state(fst_group_at(a, index)->state) != FST_GROUP_DESTROYED;
-    rc = live ? fst_object_put_in_flight(a, fst_oid_group(index), entry, out) : fst_fail(FST_CLOSED, "the group has ended");
+    rc = live ? fst_object_put_in_flight(a, fst_oid_group(index), entry, out) : fst_group_ended(a, group);
     fst_section_leave(t);
     if (fst_refs_drop(a, entry))
         fst_reaper_dropped(a, 0);

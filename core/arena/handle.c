@@ -115,11 +115,6 @@ uint64_t fst_object_bytes(struct fst_arena *a, uint64_t oid)
     return !word ? 0 : asked ? asked : size - fst_word_slack(fst_load_relaxed(word));
 }
 
-static int stale(void)
-{
-    return fst_fail(FST_STALE, "the handle's object is gone: it was freed, or nobody held a reference any more");
-}
-
 /* One attempt at a reference: from the message, or (message NULL) from the bare handle.
  * FST_BUSY: try again. */
 static int try_get(struct fst_thread *t, const struct fst_handle *h, const struct fst_message *message, struct fst_ref *out)
@@ -129,14 +124,14 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
     uint32_t entry;
     bool dropped = false, took = false;
     enum look seen = look(a, h);
-    int rc = seen == THERE ? FST_OK : seen == WAIT ? FST_BUSY : message ? fst_inflight_stale(a, message) : stale();
+    int rc = seen == THERE ? FST_OK : seen == WAIT ? FST_BUSY : message ? fst_inflight_stale(a, message) : fst_claim_stale(a);
     if (rc == FST_OK)
         rc = message ? fst_claim_message(t, message, &entry, &took, &dropped)
                      : fst_claim(t, oid, generation, true, &entry, &dropped);
     /* A bare handle counts only if nobody ended the object meanwhile. PAIR(cache-ending) */
     if (rc == FST_OK && !took && (seen = look(a, h)) != THERE) {
         dropped |= fst_refs_drop(a, entry);
-        rc = seen == WAIT ? FST_BUSY : message ? fst_inflight_stale(a, message) : stale();
+        rc = seen == WAIT ? FST_BUSY : message ? fst_inflight_stale(a, message) : fst_claim_stale(a);
     }
     if (rc == FST_OK && (rc = fill(a, oid, entry, out)) != FST_OK)
         dropped |= fst_refs_drop(a, entry);

@@ -97,7 +97,7 @@ int fst_cache_get_info(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
         body = describe(a, index, out);
     fst_registry_unlock(a);
     if (!found || fst_is_damaged(a))
-        return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone"));
+        return fst_verdict(a, found ? FST_OK : fst_cache_ended(a, cache));
     struct fst_children w = fst_children_of_cache(a, body);
     while ((n = fst_children_lot(&w, ids)) != 0) {
         if (w.restarted) /* count anew, or some would be counted twice */
@@ -118,7 +118,7 @@ int fst_cache_format(fst_arena *a, uint64_t cache, char *out, size_t room)
     if (found)
         fst_format_copy(a, fst_cache_at(a, index), out, room);
     fst_registry_unlock(a);
-    return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone"));
+    return fst_verdict(a, found ? FST_OK : fst_cache_ended(a, cache));
 }
 
 int fst_cache_look(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
@@ -133,5 +133,5 @@ int fst_cache_look(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
         describe(a, index, out);
     fst_acquire_fence();
     found = found && fst_cache_find(a, cache, &index);
-    return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the cache is gone"));
+    return fst_verdict(a, found ? FST_OK : fst_cache_ended(a, cache));
 }

@@ -458,7 +458,7 @@ void fst_describe_usage(fst_arena *a, char *text, size_t size)
         if (at < size)                                                 \
             at += (size_t)snprintf(text + at, size - at, __VA_ARGS__); \
     } while (0)
-    SAY("arena %s: capacity %s, used %s", a->path[0] ? a->path : "(anonymous)", fst_size(a->known.capacity),
+    SAY("arena %s: capacity %s, used %s", fst_arena_called(a), fst_size(a->known.capacity),
         fst_size(fst_load_relaxed(&a->sb->used_pages) << FST_PAGE_SHIFT));
     int fd = fst_file_get(a);
     if (fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_blocks)

@@ -41,13 +41,19 @@ static bool acquire_word(uint64_t *word, uint64_t oid, uint64_t generation, bool
     }
 }
 
+int fst_claim_stale(const struct fst_arena *a)
+{
+    return fst_fail(FST_STALE, "the handle's object in arena %s is gone: it was freed, or nobody held a reference any more",
+                    fst_arena_called(a));
+}
+
 static int withdraw(struct fst_thread *t, uint32_t entry, bool *dropped)
 {
     *dropped |= fst_refs_drop(t->arena, entry);
 #ifdef FST_MUTANT_WITHDRAW_TO_EMPTY
     fst_store_release(fst_entries_of(t->arena, t->arena->slot) + entry, 0);
 #endif
-    return fst_fail(FST_STALE, "the handle's object is gone: it was freed, or nobody held a reference any more");
+    return fst_claim_stale(t->arena);
 }
 
 static int withdraw_message(struct fst_thread *t, const struct fst_message *m, uint32_t entry, bool *dropped)
@@ -64,7 +70,7 @@ int fst_claim(struct fst_thread *t, uint64_t oid, uint64_t generation, bool hand
     /* A look before the entry is written saves the withdrawal in the plain stale case; what counts is the look after it. */
     uint64_t seen = fst_load_acquire(word);
     if (!(seen & FST_WORD_ALLOCATED) || fst_word_gen(seen) != generation)
-        return fst_fail(FST_STALE, "the handle's object is gone: it was freed, or nobody held a reference any more");
+        return fst_claim_stale(t->arena);
     int rc = fst_refs_get(t->arena, t, oid, generation, entry);
     if (rc)
         return rc;

@@ -27,6 +27,9 @@ int fst_claim(struct fst_thread *t, uint64_t oid, uint64_t generation, bool hand
 /* A reference from a message; its in-flight entry becomes empty: then *took. As fst_claim with a handle when it was taken before. */
 int fst_claim_message(struct fst_thread *t, const struct fst_message *m, uint32_t *entry, bool *took, bool *dropped);
 
+/* FST_STALE, with a sentence. */
+int fst_claim_stale(const struct fst_arena *a);
+
 /* Set flags in the word of an object that the caller has a reference to. Returns the word before. */
 uint64_t fst_word_set(uint64_t *word, uint64_t flags);
 

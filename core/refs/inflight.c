@@ -188,5 +188,6 @@ int fst_inflight_stale(struct fst_arena *a, const struct fst_message *m)
         if ((ended & FST_INFLIGHT_TAG_MASK) == m->tag && ended >> 24 <= FST_INFLIGHT_DESTROYED)
             why = ended >> 24;
     }
-    return fst_fail(FST_STALE, "the message's object is gone, nobody holds it any more, and %s", reasons[why]);
+    return fst_fail(FST_STALE, "the message's object in arena %s is gone, nobody holds it any more, and %s", fst_arena_called(a),
+                    reasons[why]);
 }

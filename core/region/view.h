@@ -69,4 +69,10 @@ struct fst_arena {
     char path[256];
 };
 
+/* What people call it. */
+static inline const char *fst_arena_called(const struct fst_arena *a)
+{
+    return a->path[0] ? a->path : "(anonymous)";
+}
+
 #endif

@@ -109,7 +109,7 @@ int fst_end_group_by_id(struct fst_arena *a, uint64_t id, enum fst_group_state s
         fst_end_groups_below(a, index, now);
     if (found && index == 0)
         return fst_fail(FST_INVALID, "the root group lives as long as its arena");
-    return fst_verdict(a, found ? FST_OK : fst_fail(FST_CLOSED, "the group is gone"));
+    return fst_verdict(a, found ? FST_OK : fst_group_ended(a, id));
 }
 
 void fst_end_unreferenced(struct fst_arena *a, uint32_t group)
@@ -157,7 +157,7 @@ enum fst_end_cache fst_end_retired(struct fst_arena *a, uint64_t cache, uint32_t
     struct fst_users u = fst_users_count(a, body);
     if ((!u.references && !u.in_flight) || !fst_cache_find(a, cache, &index))
         return FST_END_RETIRED;
-    fst_users_busy(name, &u);
+    fst_users_busy(a, name, &u);
     return FST_END_BUSY;
 }
 

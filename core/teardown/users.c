@@ -108,15 +108,19 @@ struct fst_users fst_users_count(struct fst_arena *a, uint32_t cache)
     return u;
 }
 
-int fst_users_busy(const char *name, const struct fst_users *u)
+int fst_users_busy(const struct fst_arena *a, const char *name, const struct fst_users *u)
 {
     if (u->own == u->references && !u->in_flight)
-        return fst_fail(FST_BUSY,
-                        "cache %s is in use by this process itself: %u references (Blocks, arrays and views of them that "
-                        "are still alive here); drop them and try again",
-                        name, u->own);
-    return fst_fail(FST_BUSY, "cache %s is in use: %u references of %u processes (%s), %u in flight", name, u->references,
-                    u->processes, u->names[0] ? u->names : "none", u->in_flight);
+        return fst_fail(
+            FST_BUSY,
+            "cache %s of arena %s is in use by this process itself: %u references (Blocks, arrays and views of them that "
+            "are still alive here); drop them and try again",
+            name, fst_arena_called(a), u->own);
+    return fst_fail(FST_BUSY,
+                    "cache %s of arena %s is in use: %u references of %u processes (%s), %u in flight; try again when they are "
+                    "dropped, and the "
+                    "messages taken or dropped",
+                    name, fst_arena_called(a), u->references, u->processes, u->names[0] ? u->names : "none", u->in_flight);
 }
 
 /* One of the two sees the other: a resolve under way writes its entry, then looks at the child's
@@ -138,5 +142,5 @@ int fst_users_look(struct fst_arena *a, uint32_t body, const char *name)
         return FST_HELD; /* a channel was not looked into */
     if (!u.references && !u.in_flight && !fst_is_damaged(a))
         return FST_OK;
-    return fst_children_resume(a, body) ? fst_users_busy(name, &u) : FST_HELD;
+    return fst_children_resume(a, body) ? fst_users_busy(a, name, &u) : FST_HELD;
 }

@@ -18,7 +18,7 @@ struct fst_users {
 struct fst_users fst_users_count(struct fst_arena *a, uint32_t body);
 
 /* FST_BUSY, with a sentence that names them. */
-int fst_users_busy(const char *name, const struct fst_users *u);
+int fst_users_busy(const struct fst_arena *a, const char *name, const struct fst_users *u);
 
 /* Look for users of the cache `body`, called `name`, whose lock `ending` is held. FST_OK: there
  * are none, and its children are ENDING. FST_BUSY: there are, or damage was noticed; its children

@@ -23,7 +23,7 @@ from flagstone import _core, garbage
 from flagstone._core import Attachment
 from flagstone.errors import ArenaFull, Closed, FlagstoneError, StaleHandle
 from flagstone.memory import give_back
-from flagstone.names import shown
+from flagstone.names import called, shown
 from flagstone.notices import tell
 from flagstone.sizes import format_size
 
@@ -162,14 +162,15 @@ def closed(uuid: bytes) -> Closed:
         (mine,) = [one for one in attachment.processes() if one["self"]]
     except (FlagstoneError, ValueError):
         return Closed("the arena is closed")
+    name = called(attachment.path)
     count, nbytes = mine["references"], format_size(mine["bytes"])
     keeps = "another Arena object of it"
     if count:
         noun = "object or group" if count == 1 else "objects and groups"
         keeps = f"{count} {noun} ({nbytes}) whose Blocks, views or Group objects still live"
     return Closed(
-        f"the arena is closed: close() was called on this Arena, or on the one that this was made"
-        f" from. The process stays attached by {keeps}; to go on, open the arena again"
+        f"the arena {name} is closed: close() was called on this Arena, or on the one that this was"
+        f" made from. The process stays attached by {keeps}; to go on, open the arena again"
     )
 
 

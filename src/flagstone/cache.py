@@ -22,7 +22,7 @@ from flagstone.errors import (
 )
 from flagstone.format import format_text, make_format, parse_format
 from flagstone.memory import aallocate, allocate
-from flagstone.names import object_name, text
+from flagstone.names import called, object_name, text
 from flagstone.observe import cache_flags, cache_stats
 from flagstone.sizes import Size, exact_size, format_size, parse_seconds, parse_size
 from flagstone.snapshot import CacheStats
@@ -252,7 +252,7 @@ class Cache:
         return info
 
     def _gone(self) -> Closed:
-        return Closed(f"cache {self._name!r} was destroyed")
+        return Closed(f"cache {self._name!r} was destroyed: open it again with arena.cache()")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return load_cache, self._parts()
@@ -364,8 +364,9 @@ def _mismatch(
     if have != want:  # otherwise it is the alignment, or the like: the core says which
         said = f"cache {text(there['name'])!r} exists with {have}, not {want}"
     return CacheMismatch(
-        f"{said}. Open it with the parameters that it has, or take another name, or pass"
-        " replace=True: then the name is the new cache's, and the old one goes with its last object"
+        f"{said} (arena {called(attachment.path)}). Open it with the parameters that it has, or"
+        " take another name, or pass replace=True: then the name is the new"
+        " cache's, and the old one goes with its last object"
     )
 
 
@@ -497,8 +498,9 @@ def alloc_many(bound: GroupCache, n: SupportsIndex) -> list[Block]:
     size, capacity = bound._size, attachment.info()["capacity"]
     if count > capacity // size:
         raise ArenaFull(
-            f"{count} objects of {format_size(size)} are more than the arena's capacity"
-            f" of {format_size(capacity)}"
+            f"{count} objects of {format_size(size)} are {format_size(count * size)}, more than the"
+            f" capacity of arena {called(attachment.path)}, {format_size(capacity)}:"
+            " ask for fewer, or open an arena with more capacity"
         )
     if count == 0:
         return []

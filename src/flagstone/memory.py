@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -201,7 +202,13 @@ def _wait_on(
 
 
 def _waited(wait: float | None) -> str:
-    return f"after waiting {wait} s" if wait else ""
+    if not wait:
+        return ""
+    # A coroutine cannot drop anything while its loop stands still.
+    asyncio = sys.modules.get("asyncio.events")
+    loop = asyncio is not None and asyncio._get_running_loop() is not None
+    stood = ", for which this thread's event loop stood still (await aalloc() lets it go on)"
+    return f"after waiting {wait} s{stood if loop else ''}"
 
 
 def once_more(

@@ -59,6 +59,11 @@ def arena_name(path: str | None) -> str | None:
     return path
 
 
+def called(path: str | None) -> str:
+    """What an error calls the arena at this path."""
+    return arena_name(path) or "(anonymous)"
+
+
 def shown(path: str) -> str:
     r"""The path for people: bytes that are not UTF-8 come as `\xff`, so that it can be printed."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,0 +1,233 @@
+"""What errors say: which arena, group, cache or channel, how much, and what to do."""
+
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+import flagstone
+
+
+class Table:
+    """An arena with one of everything, and calls that fail."""
+
+    def __init__(self, arena):
+        self.arena = arena
+        self.cache = arena.cache("frame", shape=(1000,), dtype="f4", merge=False)
+        self.group = arena.group("job", limit="1MiB")
+        self.channel = arena.channel("jobs", capacity=1)
+        self.kept = [self.cache.alloc()]
+
+    def fill(self, group=None):
+        while True:
+            self.kept.append(self.arena.alloc("100KiB", group=group))
+
+    def wait(self):
+        try:
+            self.fill(self.group)
+        except flagstone.GroupLimitExceeded:
+            self.arena.alloc("100KiB", group=self.group, wait=0.01)
+
+    def too_many(self):
+        self.cache.alloc_many(100_000)
+
+    def over_the_limit_at_once(self):
+        self.arena.put(np.zeros(1 << 18), group=self.group)
+
+    def busy(self):
+        self.cache.destroy()
+
+    def busy_in_flight(self):
+        self.message = pickle.dumps(self.kept[0])
+        self.cache.destroy()
+
+    def other_dtype(self):
+        self.arena.cache("frame", shape=(10,), dtype="u1")
+
+    def other_flags(self):
+        self.arena.cache("frame", shape=(1000,), dtype="f4", typesafe_by_rcu=True)
+
+    def other_limit(self):
+        self.arena.group("job", limit="2MiB")
+
+    def other_expiry(self):
+        self.arena.group("job", messages_expire=3)
+
+    def other_capacity(self):
+        self.arena.channel("jobs", capacity=2)
+
+    def put_into_full(self):
+        self.channel.put(b"one")
+        self.channel.put(b"two", timeout=0)
+
+    def get_from_empty(self):
+        self.channel.get(timeout=0)
+
+    def put_into_closed(self):
+        self.channel.close()
+        self.channel.put(b"one")
+
+    def get_from_closed(self):
+        self.channel.close()
+        self.channel.get()
+
+    def group_destroyed(self):
+        self.kept.append(self.arena.alloc(10, group=self.group))  # its descriptor stays
+        self.group.destroy()
+        self.arena.alloc(10, group=self.group)
+
+    def group_closed(self):
+        self.kept.append(self.arena.alloc(10, group=self.group))
+        self.group.close()
+        self.cache.alloc(self.group)
+
+    def cache_destroyed(self):
+        self.kept.clear()
+        self.cache.destroy()
+        self.cache.alloc()
+
+    def cache_destroyed_before(self):
+        self.kept.clear()
+        self.cache.destroy()
+        self.cache.destroy()
+
+    def cache_released(self):
+        self.kept.clear()
+        bound = self.cache.bind()
+        self.cache.destroy().wait(60)
+        bound.alloc()
+
+    def cache_replaced(self):
+        self.arena.cache("frame", size=100, replace=True)
+        self.cache.alloc()
+
+    def handle_of_nothing(self):
+        handle = self.kept.pop().handle
+        self.arena.barrier()
+        self.arena.get(handle)
+
+    def message_read_twice(self):
+        message = pickle.dumps(self.kept.pop())
+        pickle.loads(message)
+        self.arena.barrier()
+        pickle.loads(message)
+
+    def message_dropped(self):
+        message = pickle.dumps(self.kept.pop())
+        self.arena.drop_in_flight()
+        self.arena.barrier()
+        pickle.loads(message)
+
+    def arena_closed(self):
+        self.arena.close()
+        self.arena.alloc(10)
+
+    def arena_closed_and_cache(self):
+        self.arena.close()
+        self.cache.alloc()
+
+
+# Which error, and words that have to be in its text beside the arena's name.
+CALLS = {
+    "fill": (
+        flagstone.ArenaFull,
+        "capacity 4 MiB",
+        "100 KiB",
+        r"held by pid \d+ \(.*\) .* objects",
+    ),
+    "too_many": (flagstone.ArenaFull, "100000 objects of 3.9 KiB", "4 MiB", "ask for fewer"),
+    "over_the_limit_at_once": (
+        flagstone.GroupLimitExceeded,
+        "group job",
+        "limit 1 MiB",
+        "2 MiB more",
+    ),
+    "wait": (flagstone.GroupLimitExceeded, "group job", "limit 1 MiB", "after waiting 0.01 s"),
+    "busy": (flagstone.CacheBusy, "cache frame", "this process itself: 1 ref", "drop them"),
+    "busy_in_flight": (
+        flagstone.CacheBusy,
+        "cache frame",
+        "1 in flight",
+        "this process",
+        "try again",
+    ),
+    "other_dtype": (
+        flagstone.CacheMismatch,
+        "'frame'",
+        "float32 .*3.9 KiB",
+        "10 B",
+        "replace=True",
+    ),
+    "other_flags": (flagstone.CacheMismatch, "frame", "TYPESAFE_BY_RCU", "replace=True"),
+    "other_limit": (flagstone.GroupMismatch, "'job'", "1 MiB, not 2 MiB", r"group\.limit = "),
+    "other_expiry": (flagstone.GroupMismatch, "'job'", "of 0 s .*not 3 s", "ask for that"),
+    "other_capacity": (
+        flagstone.ChannelMismatch,
+        "jobs",
+        "1 messages of 200 bytes",
+        "another name",
+    ),
+    "put_into_closed": (flagstone.ChannelClosed, "jobs", "nothing is put"),
+    "get_from_closed": (flagstone.ChannelClosed, "jobs", "everything was taken"),
+    "group_destroyed": (flagstone.Closed, "group 'job'", "closed or destroyed", "open it again"),
+    "group_closed": (flagstone.Closed, "group 'job'", "closed or destroyed", "open it again"),
+    "cache_destroyed": (flagstone.Closed, "cache", "destroyed", "open it again"),
+    "cache_released": (flagstone.Closed, "cache", "destroyed", "open it again"),
+    "cache_replaced": (
+        flagstone.Closed,
+        "cache 'frame'",
+        "another one has its name",
+        "open it again",
+    ),
+    "handle_of_nothing": (flagstone.StaleHandle, "freed, or nobody held"),
+    "message_read_twice": (flagstone.StaleHandle, "good for one load", "while somebody holds"),
+    "message_dropped": (flagstone.StaleHandle, "drop_in_flight"),
+    "arena_closed": (
+        flagstone.Closed,
+        r"close\(\) was called",
+        "stays attached by 2 ",
+        "KiB",
+        "open the",
+    ),
+    "arena_closed_and_cache": (flagstone.Closed, "stays attached by 2 ", "open the arena again"),
+}
+# These cannot say which arena, or need not: the caller has it in hand.
+SHORT = {
+    "put_into_full": (flagstone.ChannelFull, "'jobs'", "1 messages wait"),
+    "get_from_empty": (flagstone.ChannelEmpty, "'jobs'", "empty"),
+    "cache_destroyed_before": (flagstone.Closed, "'frame'", "open it again"),
+}
+
+
+@pytest.mark.parametrize("call", [*CALLS, *SHORT])
+def test_says_which_how_much_and_what_to_do(call, arena_name):
+    with flagstone.open(arena_name, capacity="4MiB") as arena:
+        table = Table(arena)
+        kind, *words = {**CALLS, **SHORT}[call]
+        with pytest.raises(kind) as caught:
+            getattr(table, call)()
+        said = str(caught.value)
+        for word in words:
+            assert re.search(word, said, re.DOTALL), f"no {word!r} in: {said}"
+        assert call in SHORT or arena_name in said, said
+        for number in re.findall(r"\d{5,}", said.replace(arena_name, "")):
+            # Bytes are said in units; what is long else is a pid, or a count of things.
+            assert re.search(rf"pid {number}\b|\b{number} objects", said), said
+
+
+def test_says_that_the_event_loop_stood_still(arena_name):
+    import asyncio
+
+    async def wait_in_the_loop(table):
+        with pytest.raises(
+            flagstone.GroupLimitExceeded, match=r"event loop stood still \(await aalloc"
+        ):
+            table.wait()
+
+    with flagstone.open(arena_name, capacity="4MiB") as arena:
+        table = Table(arena)
+        asyncio.run(wait_in_the_loop(table))
+        with pytest.raises(flagstone.GroupLimitExceeded) as caught:
+            table.wait()
+        assert "event loop" not in str(caught.value)
