@@ -31,10 +31,10 @@ from flagstone.group import Group, load_group, look
 from flagstone.memory import aallocate, allocate, once_more
 from flagstone.names import arena_name, text
 from flagstone.notices import tell_of_lock
-from flagstone.observe import SIZE_CLASS
 from flagstone.part import item, make_part
 from flagstone.sizes import format_size
 from flagstone.snapshot import Holder
+from flagstone.states import CACHE_SIZE_CLASS
 from flagstone.values import array_of
 from flagstone.weak import make_weak
 
@@ -150,7 +150,7 @@ def _load_bound(
 def _deepcopy(block: Block) -> Block:
     attachment, form = block._parts
     cache, group = block._owner()
-    if attachment.cache_look(cache)["flags"] & SIZE_CLASS:
+    if attachment.cache_look(cache)["flags"] & CACHE_SIZE_CLASS:
         copy = alloc_bytes(attachment, block.nbytes, form, None, group)
     else:
         bound = GroupCache(Link(attachment), None, form, block.nbytes, cache, group)
@@ -177,7 +177,7 @@ def _repr(block: Block, attachment: Attachment, form: Format | None) -> str:
         group_name = text(attachment.group_info(group)["name"])
     except FlagstoneError as error:
         return f"<Block of arena {where!r}, {error}>"
-    kind = "" if info["flags"] & SIZE_CLASS else f" of cache {text(info['name'])!r}"
+    kind = "" if info["flags"] & CACHE_SIZE_CLASS else f" of cache {text(info['name'])!r}"
     owner = "" if group == attachment.root_group else f", group {group_name or group!r}"
     return f"<Block{kind} in arena {where!r}{owner}, {format_size(block.nbytes)}{what}>"
 
@@ -193,7 +193,7 @@ def _repr_html(block: Block, attachment: Attachment, form: Format | None) -> str
     try:
         cache, group = block._owner()
         info = attachment.cache_look(cache)
-        if not info["flags"] & SIZE_CLASS:
+        if not info["flags"] & CACHE_SIZE_CLASS:
             rows.append(("cache", text(info["name"])))
         if group != attachment.root_group:
             rows.append(("group", text(attachment.group_info(group)["name"]) or f"{group!r}"))

@@ -26,6 +26,16 @@ from flagstone.names import called, object_name, text
 from flagstone.observe import cache_flags, cache_stats
 from flagstone.sizes import Size, exact_size, format_size, parse_seconds, parse_size
 from flagstone.snapshot import CacheStats
+from flagstone.states import (
+    CACHE_ALIAS,
+    CACHE_ENDED,
+    CACHE_LIVE,
+    CACHE_NAMELESS,
+    CACHE_NO_MERGE,
+    CACHE_RETIRED,
+    CACHE_SIZE_CLASS,
+    CACHE_TYPESAFE_BY_RCU,
+)
 from flagstone.teardown import Teardown
 from flagstone.values import array_of
 
@@ -40,12 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cache", "GroupCache"]
 
-_TYPESAFE_BY_RCU = 1
-_NO_MERGE = 2
 _MAX_INIT = 2**32 - 1
-_ENDED = 3
-_NAMELESS = 5
-_RETIRED = 6
 CacheParts: TypeAlias = (
     "tuple[Locator, int, str, tuple[int, int, int, str], bytes | Literal[False] | None]"
 )
@@ -181,7 +186,7 @@ class Cache:
 
     def shrink(self) -> int:
         """Give empty slabs back to the system; bytes given back."""
-        if self._info()["state"] == _RETIRED:
+        if self._info()["state"] == CACHE_RETIRED:
             return 0  # it keeps no empty slab
         return self._link.attachment.cache_shrink(self._id)
 
@@ -247,7 +252,7 @@ class Cache:
     def _info(self) -> _CacheInfo:
         info = self._link.attachment.cache_info(self._id)
         # Its descriptor is there until a batch has released it; that is nobody's business.
-        if info["state"] in (_ENDED, _NAMELESS):
+        if info["state"] in (CACHE_ENDED, CACHE_NAMELESS):
             raise self._gone()
         return info
 
@@ -312,7 +317,7 @@ def open_cache(
         raise ValueError(
             f"init has {exact_size(len(content))}, an object only {exact_size(nbytes)}"
         )
-    flags = (_TYPESAFE_BY_RCU if typesafe_by_rcu else 0) | (0 if merge else _NO_MERGE)
+    flags = (CACHE_TYPESAFE_BY_RCU if typesafe_by_rcu else 0) | (0 if merge else CACHE_NO_MERGE)
     alignment = _alignment(align)
     return _open(
         link, raw_name, (nbytes, alignment, flags, format_text(form)), form, content, replace
@@ -389,7 +394,7 @@ def load_cache(
     form = parse_format(parameters[3])
     with contextlib.suppress(Closed):
         info = link.attachment.cache_look(ident)
-        if info["state"] != _ENDED:
+        if info["state"] != CACHE_ENDED:
             cache = Cache(link, ident, info, form)
             cache._init = init
             return cache
@@ -413,7 +418,7 @@ def _alignment(align: SupportsIndex | None) -> int:
 def cache_of(link: Link, ident: int) -> Cache:
     """The Cache with this id; of merged ones whose first name was destroyed, the next."""
     attachment = link.attachment
-    while (info := attachment.cache_look(ident))["state"] == _NAMELESS:
+    while (info := attachment.cache_look(ident))["state"] == CACHE_NAMELESS:
         with contextlib.suppress(Closed):  # destroyed meanwhile: another name speaks for it now
             info = attachment.cache_look(info["merged_into"])
             break
@@ -426,7 +431,7 @@ def parts_of(cache: Cache) -> CacheParts:
     Raises:
         Closed: it was destroyed.
     """
-    if cache._link.attachment.cache_look(cache._id)["state"] == _ENDED:
+    if cache._link.attachment.cache_look(cache._id)["state"] == CACHE_ENDED:
         raise cache._gone()
     return cache._parts()
 
@@ -437,7 +442,7 @@ def caches_of(link: Link) -> list[Cache]:
     return [
         Cache(link, info["id"], info, _remember(attachment, info))
         for info in _infos(attachment)
-        if info["state"] in (1, 4) and not info["flags"] & 4
+        if info["state"] in (CACHE_LIVE, CACHE_ALIAS) and not info["flags"] & CACHE_SIZE_CLASS
     ]
 
 

@@ -15,16 +15,13 @@ from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
 from flagstone.format import make_format
 from flagstone.group import Group, group_id, look
 from flagstone.names import object_name, text
+from flagstone.states import CHANNEL_ACK, CHANNEL_LASTING, CHANNEL_LIVE, CHANNEL_LOCK
 from flagstone.watch import Watch
 
 if TYPE_CHECKING:
     from flagstone._core import Attachment, Block, Format
 
 __all__ = ["Channel", "ChannelInfo", "Delivery"]
-
-_LASTING = 2
-_ACK = 1
-_LOCK = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,7 @@ class Channel(ChannelBase):
     @property
     def ack(self) -> bool:
         """Whether what was taken has to be acknowledged."""
-        return bool(self._flags & _ACK)
+        return bool(self._flags & CHANNEL_ACK)
 
     @property
     def group(self) -> Group:
@@ -275,7 +272,7 @@ def open_channel(
             raise TypeError(f"{what} must be an int, not {type(value).__name__}")
         if not 0 <= value < 1 << 31:
             raise ValueError(f"{what} must be at least 0, not {value}")
-    flags = (_ACK if ack else 0) | (_LASTING if lasting else 0)
+    flags = (CHANNEL_ACK if ack else 0) | (CHANNEL_LASTING if lasting else 0)
     channel = _made(name)
     channel._open(
         link,
@@ -296,8 +293,8 @@ def channel_info(facts: Any) -> ChannelInfo:
         name=text(facts["name"]) or None,
         capacity=facts["capacity"],
         inline=facts["inline_bytes"],
-        ack=bool(facts["flags"] & _ACK),
-        lasting=bool(facts["flags"] & _LASTING),
+        ack=bool(facts["flags"] & CHANNEL_ACK),
+        lasting=bool(facts["flags"] & CHANNEL_LASTING),
         closed=bool(facts["closed"]),
         waiting=facts["waiting"],
         taken=facts["taken"],
@@ -313,7 +310,7 @@ def channels_of(attachment: Attachment) -> list[ChannelInfo]:
             facts = attachment.channel_info(ident)
         except Closed:  # released meanwhile
             continue
-        if facts["state"] == 1 and not facts["flags"] & _LOCK:
+        if facts["state"] == CHANNEL_LIVE and not facts["flags"] & CHANNEL_LOCK:
             found.append(channel_info(facts))
     return found
 

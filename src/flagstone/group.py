@@ -23,6 +23,7 @@ from flagstone.sizes import (
     to_nanoseconds,
 )
 from flagstone.snapshot import GroupEvents
+from flagstone.states import GROUP_CLOSED, GROUP_LIVE
 from flagstone.teardown import Teardown
 
 if TYPE_CHECKING:
@@ -303,7 +304,7 @@ def groups_of(link: Link, parent: int | None = None) -> list[Group]:
             info = attachment.group_info(ident)
         except Closed:  # released meanwhile
             continue
-        if info["state"] in (1, 2) and parent in (None, info["parent"]):
+        if info["state"] in (GROUP_LIVE, GROUP_CLOSED) and parent in (None, info["parent"]):
             found.append(Group(link, ident, None, text(info["name"]), False))
     return found
 

@@ -12,13 +12,12 @@ from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelMismatch, Closed
 from flagstone.group import Group, group_id
 from flagstone.names import object_name, text
+from flagstone.states import CHANNEL_LIVE, CHANNEL_LOCK
 
 if TYPE_CHECKING:
     from flagstone._core import Attachment
 
 __all__ = ["Lock", "LockInfo"]
-
-_LOCK = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ def _open(link: Link, name: str, group: int) -> Lock:
     lock = Lock.__new__(Lock)
     lock._name = name
     lock._pid = 0
-    lock._open(link, object_name(name, "lock"), 1, 0, _LOCK, group, 0, ChannelMismatch)
+    lock._open(link, object_name(name, "lock"), 1, 0, CHANNEL_LOCK, group, 0, ChannelMismatch)
     return lock
 
 
@@ -135,7 +134,7 @@ def locks_of(attachment: Attachment) -> list[LockInfo]:
             facts = attachment.channel_info(ident)
         except Closed:  # released meanwhile
             continue
-        owner = attachment.lock_owner(ident) if facts["state"] == 1 else None
+        owner = attachment.lock_owner(ident) if facts["state"] == CHANNEL_LIVE else None
         if owner is not None:
             found.append(_info(text(facts["name"]), owner))
     return found

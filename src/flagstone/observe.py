@@ -31,17 +31,43 @@ from flagstone.snapshot import (
     Sender,
     StoreInfo,
 )
+from flagstone.states import (
+    CACHE_ALIAS,
+    CACHE_ENDED,
+    CACHE_LIVE,
+    CACHE_NO_MERGE,
+    CACHE_RETIRED,
+    CACHE_SIZE_CLASS,
+    CACHE_TYPESAFE_BY_RCU,
+    GROUP_CGROUP,
+    GROUP_CLOSED,
+    GROUP_DESTROYED,
+    GROUP_LASTING,
+    GROUP_LIVE,
+    STORE_EVICTS,
+    STORE_LIVE,
+)
 
 if TYPE_CHECKING:
     from flagstone._core import Attachment
 
 PAGE: Final = 4096
-SIZE_CLASS: Final = 4
-_CACHE_FLAGS: Final = {1: "typesafe_by_rcu", 2: "no_merge", SIZE_CLASS: "size_class"}
-_CACHE_STATES: Final = {1: "live", 3: "ended", 4: "alias", 6: "retired"}
-_CGROUP: Final = 2
-STORE_EVICTS: Final = 1
-GROUP_STATES: Final = {1: "live", 2: "closed", 3: "destroyed"}
+_CACHE_FLAGS: Final = {
+    CACHE_TYPESAFE_BY_RCU: "typesafe_by_rcu",
+    CACHE_NO_MERGE: "no_merge",
+    CACHE_SIZE_CLASS: "size_class",
+}
+_CACHE_STATES: Final = {
+    CACHE_LIVE: "live",
+    CACHE_ENDED: "ended",
+    CACHE_ALIAS: "alias",
+    CACHE_RETIRED: "retired",
+}
+GROUP_STATES: Final = {
+    GROUP_LIVE: "live",
+    GROUP_CLOSED: "closed",
+    GROUP_DESTROYED: "destroyed",
+}
 
 
 def processes(attachment: Attachment) -> list[ProcessInfo]:
@@ -198,8 +224,8 @@ def groups(attachment: Attachment) -> list[GroupInfo]:
             parent=None if info["id"] == root else info["parent"],
             name=text(info["name"]),
             state=GROUP_STATES.get(info["state"], "changing"),
-            lasting=bool(info["flags"] & 1),
-            cgroup=attachment.group_cgroup(info["id"]) if info["flags"] & _CGROUP else None,
+            lasting=bool(info["flags"] & GROUP_LASTING),
+            cgroup=attachment.group_cgroup(info["id"]) if info["flags"] & GROUP_CGROUP else None,
             limit=group_limit(info["limit"]),
             usage=info["usage"],
             peak=info["peak"],
@@ -249,7 +275,7 @@ def stores_of(attachment: Attachment) -> list[StoreInfo]:
     for ident in _core.store_ids(attachment):
         try:
             facts = _core.store_info(attachment, ident)
-            if facts["state"] == 1:
+            if facts["state"] == STORE_LIVE:
                 found.append(store_info(attachment, facts))
         except Closed:  # released meanwhile
             continue

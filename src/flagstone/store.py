@@ -19,9 +19,10 @@ from flagstone.errors import ArenaFull, Closed, GroupLimitExceeded
 from flagstone.format import format_text, make_format, order_of, parse_format
 from flagstone.group import Group, group_id, look, open_group
 from flagstone.names import object_name, text
-from flagstone.observe import STORE_EVICTS, store_info, stores_of
+from flagstone.observe import store_info, stores_of
 from flagstone.sizes import FOREVER, Size, parse_seconds, to_nanoseconds
 from flagstone.snapshot import StoreInfo
+from flagstone.states import STORE_EVICTS
 from flagstone.values import array_of
 
 if TYPE_CHECKING:

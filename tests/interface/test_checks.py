@@ -229,6 +229,21 @@ struct fst_thing_info {
     def test_wrong_for_cython(self, found, old, new, said):
         assert said in self.said(found, pxd=self.PXD.replace(old, new))
 
+    def test_numbers(self, found):
+        said = found(
+            "fields",
+            {
+                "core/include/flagstone.h": "#define FST_THING_BIG 2u /* large */\n",
+                "core/region/layout.h": "enum fst_thing_state {\n    FST_THING_LIVE = 1,\n};\n",
+                "src/flagstone/states.py": "THING_BIG: Final = 2\nTHING_LIVE: Final = 2\n"
+                "THING_GONE: Final = 1\n",
+            },
+        )
+        assert said.splitlines() == [
+            "src/flagstone/states.py:2: THING_LIVE is 1 in the core, not 2",
+            "src/flagstone/states.py:3: THING_GONE is nothing in the core, not 1",
+        ]
+
     @pytest.mark.parametrize(
         ("old", "new", "said"),
         [

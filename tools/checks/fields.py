@@ -2,6 +2,7 @@
 
 The header has the truth. `_core.pxd` repeats the structs that the binding uses, field by field, and
 `_core.pyi` those that become a dict: a TypedDict has the name of its struct, without "info".
+states.py repeats the numbers of states and flags.
 """
 
 import re
@@ -13,11 +14,14 @@ from .tree import Finding, Known, Tree, line_at, parts_of, text_of
 
 PXD = "src/flagstone/_core.pxd"
 PYI = "src/flagstone/_core.pyi"
+STATES = "src/flagstone/states.py"
 
 _STRUCT = re.compile(r"^struct (fst_\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
 _PXD_STRUCT = re.compile(r"^    struct (fst_\w+):\n((?:(?:        .*)?\n)+)", re.MULTILINE)
 _DICT = re.compile(r"^class _(\w+)\(TypedDict\):\n((?:    .*\n)+)", re.MULTILINE)
 _DEFINE = re.compile(r"^#define (FST_\w+) +(\d+)u?\b", re.MULTILINE)
+_VALUE = re.compile(r"^    (FST_\w+) = (\d+)u?,", re.MULTILINE)
+_STATE = re.compile(r"^(\w+): Final = (\d+)$", re.MULTILINE)
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -44,6 +48,21 @@ def check(tree: Tree, known: Known) -> Iterator[Finding]:
             if path == PYI:
                 wanted = [(field, _python(kind)) for field, kind in wanted]
             yield from _differences(path, name, said, wanted)
+    yield from _states(tree)
+
+
+def _states(tree: Tree) -> Iterator[Finding]:
+    values: dict[str, str] = {}
+    for path in tree.files("core", ".h"):
+        values.update(_DEFINE.findall(text_of(path)))
+        values.update(_VALUE.findall(text_of(path)))
+    path = tree.root / STATES
+    text = text_of(path) if path.exists() else ""
+    for match in _STATE.finditer(text):
+        value = values.get(f"FST_{match[1]}", "nothing")
+        if value != match[2]:
+            line = line_at(text, match.start())
+            yield Finding(STATES, line, f"{match[1]} is {value} in the core, not {match[2]}")
 
 
 def _differences(

@@ -29,7 +29,7 @@ C_LAYERS = [
 ]
 
 PYTHON_LAYERS = [
-    ["errors", "cgroup", "garbage", "names", "sizes"],
+    ["errors", "cgroup", "garbage", "names", "sizes", "states"],
     ["notices"],
     ["binding"],
     ["_core"],
