@@ -95,7 +95,8 @@ static void begin(struct fst_thread *t, struct fst_active *act, uint64_t child_i
     act->child = c;
     act->stride = c->stride;
     act->size = c->size;
-    /* Large objects go round in as little memory as they can: what is in the cache is worth more than a lock saved. */
+    /* Large objects go round in as little memory as they can: what is in the cache is worth more
+     * than a lock saved. */
     act->most = c->objects <= 1 ? 1 : bytes * FST_OWNED_MAX > OWNED_BYTES ? (uint8_t)(OWNED_BYTES / bytes) : FST_OWNED_MAX;
     act->child_id = child_id;
     act->constructs = (c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU);
@@ -220,7 +221,8 @@ int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active *
         return rc;
     struct fst_active *act = *out;
     if (!act->child->pages) {
-        /* Unless it ended since fst_registry_check_child, and the descriptor has gone on to the life of another cache. */
+        /* Unless it ended since fst_registry_check_child, and the descriptor has gone on to the
+         * life of another cache. */
         if (fst_load_acquire(&act->child->state) != act->child_state)
             return fst_fail(FST_CLOSED, "the cache or the group has ended");
         return fst_fail(FST_INVALID, "objects of this cache have no common size: allocate by number of bytes");

@@ -1,11 +1,14 @@
-/* child.h - child caches: the part of a cache that belongs to one group. Slabs belong to children, so that memory of different groups
- * never shares a slab, and ending a group ends whole slabs.
+/* child.h - child caches: the part of a cache that belongs to one group. Slabs belong to children,
+ * so that memory of different groups never shares a slab, and ending a group ends whole slabs.
  *
  *   FREE    -> LIVE      at the group's first allocation from the cache
- *   LIVE    -> OFFLINE   the group was closed, or the cache replaced: no more allocations, slabs go as they empty
- *   LIVE    -> ENDING    the cache's destroy() looks for users, holding the cache's lock `ending`; back to LIVE when it is in use (also
- *                        when the destroyer is killed: whoever takes the lock over restores it). Who meets it waits for that lock.
- *   LIVE, ENDING, OFFLINE -> ENDED   the group or the cache was destroyed: what is not referenced goes in the next batch
+ *   LIVE    -> OFFLINE   the group was closed, or the cache replaced: no more allocations, slabs go
+ *                        as they empty
+ *   LIVE    -> ENDING    the cache's destroy() looks for users, holding the cache's lock `ending`;
+ *                        back to LIVE when it is in use (also when the destroyer is killed: whoever
+ *                        takes the lock over restores it). Who meets it waits for that lock.
+ *   LIVE, ENDING, OFFLINE -> ENDED   the group or the cache was destroyed: what is not referenced
+ *                                    goes in the next batch
  *   OFFLINE, ENDED -> FREE   no slab left
  * models/cache_ending.pml, models/teardown.pml.
  */

@@ -37,7 +37,8 @@ static uint32_t top_of(const struct fst_arena *a, enum fst_names which)
     return which == FST_NAMES_GROUP ? fst_group_top(a) : fst_cache_top(a);
 }
 
-/* The bucket of a hash when there are `buckets` of them, of which those below 2^floor(log2) and above have been split or not. */
+/* The bucket of a hash when there are `buckets` of them, of which those below 2^floor(log2) and
+ * above have been split or not. */
 static uint32_t bucket_of(uint32_t buckets, uint32_t hash)
 {
     uint32_t level = 1u << (31 - (uint32_t)__builtin_clz(buckets));

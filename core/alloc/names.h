@@ -1,11 +1,14 @@
-/* names.h - finding caches and groups without walking them: hash tables under superblock.names_lock, derived from the descriptors.
+/* names.h - finding caches and groups without walking them: hash tables under
+ * superblock.names_lock, derived from the descriptors.
  *
  *   FST_NAMES_CACHE   LIVE and ALIAS caches, by name
- *   FST_NAMES_SHAPE   LIVE and NAMELESS caches that others may be merged with, by size, alignment and format
+ *   FST_NAMES_SHAPE   LIVE and NAMELESS caches that others may be merged with, by size, alignment
+ *                     and format
  *   FST_NAMES_GROUP   LIVE groups that have a name, by it and their parent
  *
- * Linear hashing (Litwin, VLDB 1980): an insertion splits at most one bucket, so no insertion is long, whatever is in the table. A bucket
- * is the index of its first descriptor, + 1; the descriptors of a bucket are linked. Who finds one compares it: hashes collide.
+ * Linear hashing (Litwin, VLDB 1980): an insertion splits at most one bucket, so no insertion is
+ * long, whatever is in the table. A bucket is the index of its first descriptor, + 1; the
+ * descriptors of a bucket are linked. Who finds one compares it: hashes collide.
  */
 #ifndef FST_ALLOC_NAMES_H
 #define FST_ALLOC_NAMES_H

@@ -41,7 +41,8 @@ bool fst_revoke(struct fst_revoke *r, uint32_t id)
         return false;
     }
     if (!r->ended && !(owner & FST_OWNER_REVOKED)) {
-        fst_store_relaxed(&s->revoked, next_barrier(a)); /* a kill here leaves a number that says nothing without the mark */
+        /* a kill here leaves a number that says nothing without the mark */
+        fst_store_relaxed(&s->revoked, next_barrier(a));
         fst_store_release(&s->owner, owner | FST_OWNER_REVOKED);
     }
     uint64_t passed = near && r->near > r->far ? r->near : r->far, needed = r->ended ? 1 : fst_load_relaxed(&s->revoked);

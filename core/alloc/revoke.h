@@ -1,21 +1,26 @@
 /* revoke.h - taking a slab away from the thread that owns it.
  *
- * An owner changes free words of its slab with plain stores (alloc/active.h). Before anybody else may change one, the owner has to be out of
- * the way, for good and visibly. PAIR(revoke), models/ownership.pml:
+ * An owner changes free words of its slab with plain stores (alloc/active.h). Before anybody else
+ * may change one, the owner has to be out of the way, for good and visibly. PAIR(revoke),
+ * models/ownership.pml:
  *
- *   owner, each time   says in its thread slot which slab it allocates from; looks whether the slab is still its own, and the child still
- *                      alive; changes entry and word; says that it is done
- *   who revokes        marks the owner word (or has ended the child), passes a barrier that all of the owner's processors take part in,
- *                      then looks whether the owner is allocating from the slab
+ *   owner, each time   says in its thread slot which slab it allocates from; looks whether the slab
+ *                      is still its own, and the child still alive; changes entry and word; says
+ *                      that it is done
+ *   who revokes        marks the owner word (or has ended the child), passes a barrier that all of
+ *                      the owner's processors take part in, then looks whether the owner is
+ *                      allocating from the slab
  *
- * Whoever began before the barrier shows, and whoever begins after it finds the mark: the owner needs no fence of its own. An owner that is
- * found allocating is left alone, with its slab: it may be stopped there for as long as it likes. It finds the mark when it next allocates,
- * and lets go of the slab itself.
+ * Whoever began before the barrier shows, and whoever begins after it finds the mark: the owner
+ * needs no fence of its own. An owner that is found allocating is left alone, with its slab: it may
+ * be stopped there for as long as it likes. It finds the mark when it next allocates, and lets go
+ * of the slab itself.
  *
- * A barrier over the threads of this process is cheap, one over those of others is not (platform/membarrier.h). So where the objects of a
- * child go to other processes, which then free some of them, the owner fences by itself, and says so in the slab (`fenced`); likewise where
- * its process cannot have barriers. What is left is what other processes allocated for themselves alone: the barrier is passed once for many
- * slabs, by who runs a batch or is short of memory.
+ * A barrier over the threads of this process is cheap, one over those of others is not
+ * (platform/membarrier.h). So where the objects of a child go to other processes, which then free
+ * some of them, the owner fences by itself, and says so in the slab (`fenced`); likewise where its
+ * process cannot have barriers. What is left is what other processes allocated for themselves
+ * alone: the barrier is passed once for many slabs, by who runs a batch or is short of memory.
  *
  * Killed anywhere: a mark stays, and is the owner's to find, or that of the next who revokes.
  */
@@ -35,9 +40,10 @@
 /* Somebody who takes slabs from their owners. Zero but for what is said. */
 struct fst_revoke {
     struct fst_arena *a;
-    uint64_t me;        /* name of the calling thread; 0: take none from anybody */
-    bool others;        /* also from threads of other processes */
-    bool ended;         /* the children in question had ended before the barriers: no mark is needed */
+    uint64_t me; /* name of the calling thread; 0: take none from anybody */
+    bool others; /* also from threads of other processes */
+    /* the children in question had ended before the barriers: no mark is needed */
+    bool ended;
     uint64_t near, far; /* number of the last barrier passed; 0: none */
     bool want_near;     /* a slab waits for a barrier */
     bool want_far;
@@ -47,11 +53,13 @@ struct fst_revoke {
 /* Is the thread that an owner word names gone? */
 bool fst_owner_gone(struct fst_arena *a, uint64_t owner);
 
-/* Does nobody but the caller change free words of the slab, but by compare-and-swap? Under the child's lock. False: the slab is left to its
- * owner, or marked, and a barrier is wanted, after which to ask again. */
+/* Does nobody but the caller change free words of the slab, but by compare-and-swap? Under the
+ * child's lock. False: the slab is left to its owner, or marked, and a barrier is wanted, after
+ * which to ask again. */
 bool fst_revoke(struct fst_revoke *r, uint32_t slab_id);
 
-/* Pass the barrier that is wanted. False: none was, or it cannot be had. Under no lock, in no section. */
+/* Pass the barrier that is wanted. False: none was, or it cannot be had. Under no lock, in no
+ * section. */
 bool fst_revoke_near(struct fst_revoke *r);
 bool fst_revoke_far(struct fst_revoke *r);
 

@@ -1,7 +1,8 @@
 /* slab.h - slabs of one child cache: who owns which, and when one is given back.
  *
- * A thread *owns* the slabs that it allocates from (alloc/active.h): nobody else changes their free words. Who needs one that is owned has to
- * revoke it first (alloc/revoke.h). All slabs of the child are on one of two lists: alloc/lists.h.
+ * A thread *owns* the slabs that it allocates from (alloc/active.h): nobody else changes their free
+ * words. Who needs one that is owned has to revoke it first (alloc/revoke.h). All slabs of the
+ * child are on one of two lists: alloc/lists.h.
  *
  * A slab without a use is closed and given back: alloc/close.h. models/slab.pml.
  */
@@ -17,9 +18,10 @@
  * from; or FST_NONE. *held: the child's lock could not be had in time. */
 uint32_t fst_slab_adopt_partial(struct fst_thread *t, uint32_t child, bool *held);
 
-/* A new slab of the child, all free: of so many pages and objects, for an object of `asked` bytes or for several (0). `keep`: the thread goes
- * on to own it. *slab_state: its state word while it is this slab; being empty and nobody's, it may go again at any moment.
- * FST_FULL, FST_LIMIT, FST_CLOSED. Takes the child's lock and commits memory: never inside a section. */
+/* A new slab of the child, all free: of so many pages and objects, for an object of `asked`
+ * bytes or for several (0). `keep`: the thread goes on to own it. *slab_state: its state word
+ * while it is this slab; being empty and nobody's, it may go again at any moment. FST_FULL,
+ * FST_LIMIT, FST_CLOSED. Takes the child's lock and commits memory: never inside a section. */
 int fst_slab_new(struct fst_thread *t, uint32_t child, uint64_t child_state, uint32_t pages, uint32_t objects, uint64_t asked,
                  bool keep, uint32_t *slab_id, uint64_t *slab_state);
 
@@ -30,23 +32,26 @@ void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t slab_id, uint
  * activate again. */
 bool fst_slab_revoke_owned(struct fst_thread *t, uint64_t child_id, uint64_t child_state);
 
-/* A free object in a slab that nobody owns (false: none, or the lock could not be had in time): then the child's lock is held, and the object is swung under it. */
+/* A free object in a slab that nobody owns (false: none, or the lock could not be had in time):
+ * then the child's lock is held, and the object is swung under it. */
 bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t *slab_id, uint32_t *object);
 
-/* A one-object slab for an object of `asked` bytes (above 64 KiB, of the size classes), not on PARTIAL; its state word while it is this
- * slab: being empty, it may go again at any moment. */
+/* A one-object slab for an object of `asked` bytes (above 64 KiB, of the size classes), not on
+ * PARTIAL; its state word while it is this slab: being empty, it may go again at any moment. */
 int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id, uint64_t *slab_state);
 
-/* An object of this slab was freed, and the slab is not one that the caller owns. Maybe moves or gives back the slab. May be called
- * with an id that has been recycled since. `owner`: the calling thread's owner word, or 0: give nothing back. True: the slab is empty, its
- * child has ended, and only a batch can give it back. */
+/* An object of this slab was freed, and the slab is not one that the caller owns. Maybe moves or
+ * gives back the slab. May be called with an id that has been recycled since. `owner`: the
+ * calling thread's owner word, or 0: give nothing back. True: the slab is empty, its child has
+ * ended, and only a batch can give it back. */
 bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner);
 
-/* A slab whose carving or closing thread is dead, or whose owner is, or that was left like this because a lock could not be had: finish, or let
- * go. `me`: name of the calling thread. */
+/* A slab whose carving or closing thread is dead, or whose owner is, or that was left like this
+ * because a lock could not be had: finish, or let go. `me`: name of the calling thread. */
 void fst_slab_recover(struct fst_arena *a, uint32_t slab_id, uint64_t me);
 
-/* Where bytes of the slab's data lie, if they are inside of its pages and these inside of the arena; else NULL: damage. */
+/* Where bytes of the slab's data lie, if they are inside of its pages and these inside of the
+ * arena; else NULL: damage. */
 uint8_t *fst_slab_outside(const struct fst_arena *a, uint32_t id, uint64_t offset, uint64_t bytes);
 static inline uint8_t *fst_slab_data(const struct fst_arena *a, const struct fst_slab *s, uint32_t id, uint64_t offset,
                                      uint64_t bytes)
@@ -56,7 +61,8 @@ static inline uint8_t *fst_slab_data(const struct fst_arena *a, const struct fst
         return fst_slab_outside(a, id, offset, bytes);
     return a->data + (page << FST_PAGE_SHIFT) + offset;
 }
-/* The same for the initial content of a cache that has one, and its length. The rest of its format begins behind it. */
+/* The same for the initial content of a cache that has one, and its length. The rest of its
+ * format begins behind it. */
 const uint8_t *fst_slab_init(struct fst_arena *a, uint32_t cache, uint64_t *bytes);
 
 #endif

@@ -1,7 +1,8 @@
 /* attach.h - what the files of this folder share: the list of this process's attachments.
  *
- * Locks of the process, outermost first: fst_open_mutex (opening, closing, forking), each reaper's mutex, fst_local_mutex (rcu/thread.h),
- * each table of references' mutex. All but the reapers' are held over a fork.
+ * Locks of the process, outermost first: fst_open_mutex (opening, closing, forking), each reaper's
+ * mutex, fst_local_mutex (rcu/thread.h), each table of references' mutex. All but the reapers' are
+ * held over a fork.
  */
 #ifndef FST_ARENA_ATTACH_H
 #define FST_ARENA_ATTACH_H
@@ -17,7 +18,8 @@ extern struct fst_arena *fst_attachments; /* under fst_open_mutex */
 int fst_attach_init(void);
 int fst_fork_init(void);
 
-/* Let go of PRESENT; if nobody else is present and the arena is not lasting, remove its name. Idempotent. */
+/* Let go of PRESENT; if nobody else is present and the arena is not lasting, remove its name.
+ * Idempotent. */
 void fst_arena_leave(struct fst_arena *a);
 
 #endif

@@ -107,7 +107,8 @@ static inline uint64_t hold_of(const struct fst_store_use *u, uint32_t id, const
         uint64_t seen = fst_load_acquire(at);
         if (fst_hold_kind(seen) == FST_HOLD_FREE || !fst_item_is(fst_item_at(u->a, id), u->store, key))
             return FST_HOLD_FREE;
-        fst_acquire_fence(); /* what was read of the item counts if the hold has not changed meanwhile */
+        /* what was read of the item counts if the hold has not changed meanwhile */
+        fst_acquire_fence();
         if (__builtin_expect(fst_load_relaxed(at) == seen, 1))
             return seen;
     }

@@ -184,7 +184,8 @@ static bool check_child(struct fst_check *c, uint32_t i)
 
 /* ---- what hangs on them ---- */
 
-/* A list of descriptors of one table, linked both ways: whose it is, where it begins, how it goes on. */
+/* A list of descriptors of one table, linked both ways: whose it is, where it begins, how it
+ * goes on. */
 struct list {
     const char *what;
     uint32_t owner, head, kind;
@@ -278,7 +279,8 @@ static uint32_t count_free(struct fst_arena *a, uint32_t kind, bool (*is_free)(s
     return n;
 }
 
-/* Of a child, an alias, a group below: it is on the list of whom it names. Its neighbours know it, or the list begins with it. */
+/* Of a child, an alias, a group below: it is on the list of whom it names. Its neighbours know
+ * it, or the list begins with it. */
 static void check_linked(struct fst_check *c, uint32_t kind, const char *what, uint32_t i, uint32_t head, uint32_t prev,
                          uint32_t next, uint32_t (*next_of)(struct fst_arena *, uint32_t),
                          uint32_t (*prev_of)(struct fst_arena *, uint32_t))
@@ -290,8 +292,8 @@ static void check_linked(struct fst_check *c, uint32_t kind, const char *what, u
         fst_check_say(c, "number %u of the %s: the list of its %s does not know it", i, fst_table_name(kind), what);
 }
 
-/* Each from its owner's side. What hangs on no list, or on the wrong one, is found from its own side; one mistake breaks several lists, so the
- * first is enough. */
+/* Each from its owner's side. What hangs on no list, or on the wrong one, is found from its own
+ * side; one mistake breaks several lists, so the first is enough. */
 static void check_owners(struct fst_check *c, size_t before)
 {
     struct fst_arena *a = c->a;

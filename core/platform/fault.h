@@ -1,8 +1,9 @@
 /* fault.h - stop the process at the n-th write to shared memory.
  *
- * Every write to shared memory that matters goes through the operations of atomics.h, and each of them ends in FST_FAULT().
- * In an ordinary build that is nothing. In a build with -Dfault_points=true a test arms the n-th point, and the process
- * kills itself there with SIGKILL: what the survivors find is what a kill at that instruction leaves behind.
+ * Every write to shared memory that matters goes through the operations of atomics.h, and each of
+ * them ends in FST_FAULT(). In an ordinary build that is nothing. In a build with
+ * -Dfault_points=true a test arms the n-th point, and the process kills itself there with SIGKILL:
+ * what the survivors find is what a kill at that instruction leaves behind.
  */
 #ifndef FST_PLATFORM_FAULT_H
 #define FST_PLATFORM_FAULT_H

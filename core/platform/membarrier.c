@@ -36,7 +36,8 @@ bool fst_membarrier_near(void)
 {
     if (!fst_membarrier_usable())
         return false;
-    pthread_once(&registered, enter); /* a forked child inherits the registration, and what we know of it */
+    /* a forked child inherits the registration, and what we know of it */
+    pthread_once(&registered, enter);
     return call(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
 }
 

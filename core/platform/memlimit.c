@@ -30,8 +30,9 @@ static _Thread_local struct {
 struct kind {
     const char *const *roots;
     const char *limit, *usage, *swap_limit, *swap_usage;
-    const char *stats[3]; /* what goes before anybody is killed: files that are not mapped for good */
-    bool with_memory;     /* limit and usage of swap count memory, too */
+    /* what goes before anybody is killed: files that are not mapped for good */
+    const char *stats[3];
+    bool with_memory; /* limit and usage of swap count memory, too */
 };
 
 static const char *const roots_2[] = {"", "/unified", NULL};

@@ -10,7 +10,8 @@ static struct fst_burial *at(const struct fst_arena *a, uint64_t number)
     return (struct fst_burial *)(void *)a->table[FST_T_BURIAL] + number % FST_MAX_BURIALS;
 }
 
-/* The highest number there is. sb->burials may be one behind: whoever opened the newest record was killed before it had said so. */
+/* The highest number there is. sb->burials may be one behind: whoever opened the newest record
+ * was killed before it had said so. */
 static uint64_t newest(const struct fst_arena *a)
 {
     uint64_t n = fst_load_relaxed(&a->sb->burials);

@@ -15,9 +15,9 @@
  *   nodes of channels          freed, or queued again (reclaim/letters.c)
  *   its slot                   DEAD until its entries are EMPTY, then FREE (fst_bury_end)
  *
- * A batch looks for the dead, has teardown/finish.c mend what is not in here, releases what the dead
- * held, and ends the burial of those whose entries are EMPTY. Killed in any of these steps, the next
- * batch finds the slot DEAD and does them again: each is idempotent.
+ * A batch looks for the dead, has teardown/finish.c mend what is not in here, releases what the
+ * dead held, and ends the burial of those whose entries are EMPTY. Killed in any of these steps,
+ * the next batch finds the slot DEAD and does them again: each is idempotent.
  */
 #ifndef FST_PROCESS_BURY_H
 #define FST_PROCESS_BURY_H

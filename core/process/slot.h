@@ -2,8 +2,9 @@
  *
  * A slot belongs to whoever holds the write lock on its byte (platform/liveness.h). Life of a slot:
  *
- *   FREE -> JOINING   by who got the byte's lock and still found FREE; generation + 1 already, because the byte is locked again: the
- *                     last owner's words (locks, thread slots) must be nobody's from the first moment on
+ *   FREE -> JOINING   by who got the byte's lock and still found FREE; generation + 1 already,
+ *                     because the byte is locked again: the last owner's words (locks, thread
+ *                     slots) must be nobody's from the first moment on
  *   JOINING -> LIVE   by the same
  *   LIVE -> FREE      by its owner at detach, when its table of entries is empty
  *   LIVE, JOINING -> DEAD   by a batch that found the byte unlocked
@@ -14,7 +15,8 @@
 
 #include "region/region.h"
 
-/* Claim a slot through lock_fd, state JOINING. FST_FULL when all are in use; FST_CLOSED when the arena is being removed. */
+/* Claim a slot through lock_fd, state JOINING. FST_FULL when all are in use; FST_CLOSED when the
+ * arena is being removed. */
 int fst_process_claim(struct fst_arena *a, int lock_fd, uint32_t *slot);
 
 /* Fill it in for this process (or the child about to be forked) and make it LIVE. */
@@ -29,18 +31,20 @@ bool fst_process_is_own(const struct fst_arena *a, uint64_t state);
 /* Is the slot's owner alive now? Asks the kernel. False for FREE slots. */
 bool fst_process_alive(struct fst_arena *a, uint32_t slot);
 
-/* Is the slot still that of the process whose state word this was? Then what was read of it since is all that one's. */
+/* Is the slot still that of the process whose state word this was? Then what was read of it
+ * since is all that one's. */
 bool fst_process_is_still(const struct fst_arena *a, uint32_t slot, uint64_t state);
 
-/* Does nobody miss it? It never quite came, has left in good order, or was forked and never used the arena: then it has probably gone on to
- * exec, which looks like a death to the kernel. */
+/* Does nobody miss it? It never quite came, has left in good order, or was forked and never used
+ * the arena: then it has probably gone on to exec, which looks like a death to the kernel. */
 bool fst_process_unmissed(const struct fst_process *p);
 
-/* Do forked children of the slot's process live that have no place of their own (refs/heirs.h)? It may
- * be dead itself. */
+/* Do forked children of the slot's process live that have no place of their own (refs/heirs.h)?
+ * It may be dead itself. */
 bool fst_process_has_heirs(struct fst_arena *a, uint32_t slot);
 
-/* Is there a slot whose owner is dead, and that nobody has buried yet? Asks the kernel for each, a microsecond. */
+/* Is there a slot whose owner is dead, and that nobody has buried yet? Asks the kernel for each,
+ * a microsecond. */
 bool fst_process_any_dead(struct fst_arena *a);
 
 /* Write down who we are: pid, command, arguments. Also after fork, in the child. */

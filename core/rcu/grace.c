@@ -19,7 +19,8 @@ struct wait {
 
 static bool holds_up(const struct fst_thread_slot *s, uint64_t seq)
 {
-    uint64_t seen = fst_load_acquire(&s->seq); /* PAIR(read-section): what the section did happened before */
+    /* PAIR(read-section): what the section did happened before */
+    uint64_t seen = fst_load_acquire(&s->seq);
     return seen != 0 && seen < seq;
 }
 
@@ -60,8 +61,9 @@ static int sleep_for(const struct wait *w, struct fst_thread_slot *s, uint32_t i
             return timed_out(w, index);
         uint64_t seen = fst_load_relaxed(&s->seq);
         fst_store_relaxed(&s->waiter, 1);
-        /* The reader sees the waiter when it leaves, or we see here that it has left, or the kernel, which compares again before we sleep.
-         * A leaving store that takes longer than all this to arrive costs the wait below, and nothing else. */
+        /* The reader sees the waiter when it leaves, or we see here that it has left, or the
+         * kernel, which compares again before we sleep. A leaving store that takes longer than
+         * all this to arrive costs the wait below, and nothing else. */
         fst_full_fence();
         if (!holds_up(s, w->seq))
             break;
@@ -70,7 +72,8 @@ static int sleep_for(const struct wait *w, struct fst_thread_slot *s, uint32_t i
         if (holds_up(s, w->seq)) {
             uint32_t process = fst_thread_owner_process(fst_load_acquire(&s->owner));
             if (process >= fst_process_top(w->a) || !fst_process_alive(w->a, process))
-                break; /* a dead reader reads nothing; its slot is freed by the batch that buries it */
+                /* a dead reader reads nothing; its slot is freed by the batch that buries it */
+                break;
             report_stall(w, index, seen);
         }
     }
@@ -117,7 +120,9 @@ int fst_grace_wait(struct fst_arena *a, uint64_t cookie, uint64_t timeout, const
         return rc;
     struct wait w = {.a = a, .cookie = cookie, .timeout = timeout, .stop = stop, .began = fst_now()};
     w.seq = fst_add64(&sb->gp_seq, 1) + 1;
-    fst_full_fence(); /* PAIR(read-section): a reader that we do not see has not read anything yet, and finds what we unlinked gone */
+    /* PAIR(read-section): a reader that we do not see has not read anything yet, and finds what
+     * we unlinked gone */
+    fst_full_fence();
     uint32_t top = fst_thread_top(a);
     for (uint32_t i = 0; i < top && !served(&w); i++) {
         rc = wait_for(&w, i);
@@ -128,7 +133,8 @@ int fst_grace_wait(struct fst_arena *a, uint64_t cookie, uint64_t timeout, const
         return check_numbers(a);
     if (fst_is_damaged(a))
         return fst_damage(a); /* maybe not all threads were looked at */
-    /* No second barrier: leaving is a release store, and we have loaded what it stored (M_PLAINLEAVE in the model). */
+    /* No second barrier: leaving is a release store, and we have loaded what it stored
+     * (M_PLAINLEAVE in the model). */
     fst_max64(&sb->gp_completed, w.seq);
     fst_add64(&sb->grace_periods, 1);
     return FST_OK;

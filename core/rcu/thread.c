@@ -79,7 +79,8 @@ int fst_thread_slot_claim(struct fst_arena *a, uint32_t process, uint32_t *index
 void fst_thread_slot_free(struct fst_arena *a, uint32_t index)
 {
     struct fst_thread_slot *s = fst_thread_slot_at(a, index);
-    /* First, so that there is no instant in which the next thread here passes for the owner of this one's slabs. */
+    /* First, so that there is no instant in which the next thread here passes for the owner of
+     * this one's slabs. */
     fst_store_release(&s->generation, s->generation + 1);
     fst_store_release(&s->seq, 0);
     fst_store_relaxed(&s->waiter, 0);
@@ -153,7 +154,8 @@ struct fst_thread *fst_thread_register(struct fst_arena *a)
         return NULL;
     }
     int error = pthread_setspecific(key, &key); /* any value: asks for at_thread_exit */
-    if (error) {                                /* its slot would be another thread's memory for ever */
+    /* its slot would be another thread's memory for ever */
+    if (error) {
         fst_thread_slot_free(a, t->index);
         free(t);
         fst_fail_errno(FST_FULL, error, "out of memory");

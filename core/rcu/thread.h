@@ -1,7 +1,8 @@
-/* thread.h - this process's threads: each has a slot in the arena for its read-side sections, and private hints beside it.
+/* thread.h - this process's threads: each has a slot in the arena for its read-side sections, and
+ * private hints beside it.
  *
- * A thread registers with an arena when it first needs to and is forgotten when it ends. A killed process's slots are freed by the
- * batch that buries it (teardown/finish.c).
+ * A thread registers with an arena when it first needs to and is forgotten when it ends. A killed
+ * process's slots are freed by the batch that buries it (teardown/finish.c).
  */
 #ifndef FST_RCU_THREAD_H
 #define FST_RCU_THREAD_H
@@ -12,16 +13,20 @@
 #include "platform/futex.h"
 #include "region/region.h"
 
-#define FST_THREAD_ENTRIES \
-    512 /* free reference entries that a thread keeps for itself: some hundred objects come and go without a lock */
+/* Free reference entries that a thread keeps for itself: some hundred objects come and go without a
+ * lock. */
+#define FST_THREAD_ENTRIES 512
 
-/* Process-local. Touched by its own thread only, apart from `arena`, which a detaching thread clears under fst_local_mutex. Behind it in memory
- * lies what the thread allocates from (alloc/active.h), where an allocation finds it without a pointer. */
+/* Process-local. Touched by its own thread only, apart from `arena`, which a detaching thread
+ * clears under fst_local_mutex. Behind it in memory lies what the thread allocates from
+ * (alloc/active.h), where an allocation finds it without a pointer. */
 struct fst_thread {
     struct fst_arena *arena; /* NULL: detached; the thread frees this when it sees it or ends */
     struct fst_thread_slot *slot;
     uint64_t *table; /* this process's reference entries */
-    uint64_t name;   /* of the thread in shared memory, among all that ever were: slot + 1 | generation of the slot << 32 */
+    /* of the thread in shared memory, among all that ever were: slot + 1 | generation of the
+     * slot << 32 */
+    uint64_t name;
     uint32_t index;
     uint32_t nest; /* depth of sections */
     bool batches;  /* it runs batches, and allocates nothing */
@@ -31,18 +36,21 @@ struct fst_thread {
     struct fst_thread *next_in_arena; /* under fst_local_mutex */
 } __attribute__((aligned(FST_LINE)));
 
-/* Guards what this process keeps about its attachments: their list, their threads. A thread that ends holds it while it gives back its
- * slabs and entries, so a child's lock and the mutex of the table of references are taken inside. Held over fork. */
+/* Guards what this process keeps about its attachments: their list, their threads. A thread that
+ * ends holds it while it gives back its slabs and entries, so a child's lock and the mutex of
+ * the table of references are taken inside. Held over fork. */
 extern pthread_mutex_t fst_local_mutex;
 
-/* The calling thread's state in the arena it used last, or fst_thread_none, which is of no arena. */
+/* The calling thread's state in the arena it used last, or fst_thread_none, which is of no
+ * arena. */
 extern _Thread_local struct fst_thread *fst_thread_current __attribute__((tls_model("initial-exec")));
 extern struct fst_thread fst_thread_none;
 
 /* All states of the calling thread, linked by next; some may be detached. For fork. */
 struct fst_thread *fst_thread_states(void);
 
-/* FST_OK, or FST_CLOSED: a forked child that got no slot must not touch the arena in its parent's name. */
+/* FST_OK, or FST_CLOSED: a forked child that got no slot must not touch the arena in its
+ * parent's name. */
 int fst_thread_usable(const struct fst_arena *a);
 
 /* What a function answers whose thread has no state: fst_thread_get() gave NULL. */
@@ -54,7 +62,8 @@ static inline int fst_thread_refused(const struct fst_arena *a)
 /* This process uses the arena: it was not forked to go on to exec alone. */
 void fst_thread_uses(struct fst_arena *a);
 
-/* Slow path of fst_thread_get. NULL: no slot or no memory; the reason is the thread's last error (FST_FULL or FST_CLOSED). */
+/* Slow path of fst_thread_get. NULL: no slot or no memory; the reason is the thread's last error
+ * (FST_FULL or FST_CLOSED). */
 struct fst_thread *fst_thread_register(struct fst_arena *a);
 
 /* The calling thread's state in this arena. */
@@ -80,16 +89,19 @@ static inline uint32_t fst_thread_owner_process(uint64_t owner)
     return (uint32_t)(owner & 0xffff) - 1u;
 }
 
-/* Call once: how many bytes lie behind a thread's state, what makes them ready, and what to do with each of a thread's states when it ends,
- * before fst_thread_forget. */
+/* Call once: how many bytes lie behind a thread's state, what makes them ready, and what to do
+ * with each of a thread's states when it ends, before fst_thread_forget. */
 int fst_threads_init(size_t behind, void (*at_start)(struct fst_thread *t), void (*at_exit)(struct fst_thread *t));
 
-/* Give back the slot; the state's memory stays until its thread sees that arena is NULL. Under fst_local_mutex. */
+/* Give back the slot; the state's memory stays until its thread sees that arena is NULL. Under
+ * fst_local_mutex. */
 void fst_thread_forget(struct fst_thread *t);
 
-/* ---- read-side sections -------------------------------------------------------------------------------------------------------
- * PAIR(read-section): nothing in the section is read before everybody can see that it has begun. A fence of the reader's own, because
- * Linux's membarrier(2) does not reach every reader: docs/design/README.md. models/grace_period.pml. */
+/* ---- read-side sections ----
+ *
+ * PAIR(read-section): nothing in the section is read before everybody can see that it has begun.
+ * A fence of the reader's own, because Linux's membarrier(2) does not reach every reader:
+ * docs/design/README.md. models/grace_period.pml. */
 static inline void fst_section_enter(struct fst_thread *t)
 {
     if (t->nest++)
@@ -98,7 +110,8 @@ static inline void fst_section_enter(struct fst_thread *t)
     fst_store_release(&t->slot->seq, fst_load_relaxed(&t->arena->sb->gp_seq));
     fst_compiler_barrier();
 #else
-    fst_store_fence(&t->slot->seq, fst_load_relaxed(&t->arena->sb->gp_seq)); /* orders the load, too */
+    /* orders the load, too */
+    fst_store_fence(&t->slot->seq, fst_load_relaxed(&t->arena->sb->gp_seq));
 #endif
 }
 
@@ -108,8 +121,9 @@ static inline void fst_section_leave(struct fst_thread *t)
         return;
     struct fst_thread_slot *slot = t->slot;
     fst_store_release(&slot->seq, 0);
-    /* Without a fence: a sleeper that we do not see here, because our store is still on its way, finds it arrived before it sleeps. If not
-     * even then, it looks again in a while (rcu/grace.c). */
+    /* Without a fence: a sleeper that we do not see here, because our store is still on its way,
+     * finds it arrived before it sleeps. If not even then, it looks again in a while
+     * (rcu/grace.c). */
     fst_compiler_barrier();
     if (__builtin_expect(fst_load_relaxed(&slot->waiter) != 0, 0)) {
         fst_store_relaxed(&slot->waiter, 0);

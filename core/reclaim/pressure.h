@@ -1,7 +1,9 @@
-/* pressure.h - does the system run short of memory? Linux's pressure stall information (Documentation/accounting/psi.rst): the time that
- * tasks of this process's cgroup (v2), or of the machine where that is not to be had, have waited for memory.
+/* pressure.h - does the system run short of memory? Linux's pressure stall information
+ * (Documentation/accounting/psi.rst): the time that tasks of this process's cgroup (v2), or of the
+ * machine where that is not to be had, have waited for memory.
  *
- * Process-local; read by the reaper thread at its ticks. No descriptor stays open: its number could become another file's behind our back.
+ * Process-local; read by the reaper thread at its ticks. No descriptor stays open: its number could
+ * become another file's behind our back.
  */
 #ifndef FST_RECLAIM_PRESSURE_H
 #define FST_RECLAIM_PRESSURE_H

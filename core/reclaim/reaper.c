@@ -42,11 +42,13 @@ struct fst_reaper {
     pthread_mutex_t mutex; /* starting and stopping the thread */
     pthread_t thread;
     bool running;
-    bool forbidden;   /* for good: detached or ended */
-    uint32_t expects; /* 1: messages may expire: after a fork it runs again, though for nothing else */
-    uint32_t kick;    /* futex */
+    bool forbidden; /* for good: detached or ended */
+    /* 1: messages may expire: after a fork it runs again, though for nothing else */
+    uint32_t expects;
+    uint32_t kick; /* futex */
     uint32_t stop;
-    uint64_t bytes;  /* of objects dropped since the last batch of this process, as far as they count */
+    /* of objects dropped since the last batch of this process, as far as they count */
+    uint64_t bytes;
     uint64_t looked; /* when this process last looked for deaths; 0: never */
 };
 
@@ -78,8 +80,8 @@ struct idle {
     uint64_t used_pages;
 };
 
-/* Nothing was taken or given back for a while: empty slabs go back to the page allocator, and extents that were free at the last such
- * look too go back to the system. */
+/* Nothing was taken or given back for a while: empty slabs go back to the page allocator, and
+ * extents that were free at the last such look too go back to the system. */
 static void idle(struct fst_thread *t, struct idle *i)
 {
     struct fst_arena *a = t->arena;
@@ -103,7 +105,8 @@ static void relieve(struct fst_thread *t)
     fst_run_punch(a, false, t->name);
 }
 
-/* Something of this process, or ended by anyone, that no batch has taken yet, and that is in a hurry. */
+/* Something of this process, or ended by anyone, that no batch has taken yet, and that is in a
+ * hurry. */
 static bool pending(struct fst_arena *a)
 {
     return fst_load_seq_cst(&a->self->dropped) != 0 || fst_load_seq_cst(&a->sb->ended_head) != FST_NONE ||
@@ -125,16 +128,19 @@ static uint64_t entries(const struct fst_arena *a)
     return own > all ? own : all;
 }
 
-/* Wait a little for more to do. True: another process's batch began after our kick and is over, so that ours is done. */
+/* Wait a little for more to do. True: another process's batch began after our kick and is over,
+ * so that ours is done. */
 static bool gather(struct fst_arena *a)
 {
     struct fst_reaper *r = a->reaper;
-    uint32_t begun = fst_load_acquire(&a->sb->batches_begun);             /* PAIR(batch-number) */
-    uint64_t wait = GATHER_NS + (waiting(a) ? 0 : entries(a) * ENTRY_NS); /* who ended a group may want its memory */
+    uint32_t begun = fst_load_acquire(&a->sb->batches_begun); /* PAIR(batch-number) */
+    /* who ended a group may want its memory */
+    uint64_t wait = GATHER_NS + (waiting(a) ? 0 : entries(a) * ENTRY_NS);
     fst_futex_wait(&r->kick, KICK_GATHER, wait < GATHER_MOST ? wait : GATHER_MOST);
     if ((int32_t)(fst_load_acquire(&a->sb->batches) - begun) <= 0)
         return false;
-    /* Who drops counts first and kicks then: either its kick comes after this, or its count is seen here, and we gather again. */
+    /* Who drops counts first and kicks then: either its kick comes after this, or its count is
+     * seen here, and we gather again. */
     uint32_t kick = KICK_GATHER, none = KICK_NONE;
     if (!fst_own_cas32(&r->kick, &kick, KICK_NONE))
         return false;
@@ -155,8 +161,8 @@ static void *loop(void *argument)
         fst_futex_wait(&r->stop, 0, TICK_NS);
     if (t)
         t->batches = true;
-    fst_wait_for((struct fst_waits){
-        .own = true, .patience = GRACE_NS, .stop = &r->stop}); /* who stops us is not to wait for another process */
+    /* Who stops us is not to wait for another process. */
+    fst_wait_for((struct fst_waits){.own = true, .patience = GRACE_NS, .stop = &r->stop});
     fst_pressure_open(&pressure);
     while (!fst_load_acquire(&r->stop)) {
         bool company = have_company(a);
@@ -181,15 +187,16 @@ static void *loop(void *argument)
             relieve(t);
             continue;
         }
-        /* Who came and was killed between two looks was never seen as company, and waits to be buried. */
+        /* Who came and was killed between two looks was never seen as company, and waits to be
+         * buried. */
         if (kick == KICK_NONE && !company && !fst_cgroup_any(a) && !pending(a) && !fst_load_relaxed(&a->sb->batch_dirty) &&
             expires_in(a) && !fst_process_any_dead(a)) {
             idle(t, &i);
             continue;
         }
         int rc = fst_batch_run(t, &options);
-        /* What we were kicked for may not be in the other's batch, or more than ours takes: try again soon, or at once if there is enough for
-         * a grace period. */
+        /* What we were kicked for may not be in the other's batch, or more than ours takes: try
+         * again soon, or at once if there is enough for a grace period. */
         uint32_t none = KICK_NONE, again = waiting(a) >= FST_ENDED_GROUPS / 4 && rc == FST_OK ? KICK_NOW : KICK_GATHER;
         if (pending(a) || (kick != KICK_NONE && rc != FST_OK))
             fst_own_cas32(&r->kick, &none, again);
@@ -208,7 +215,8 @@ static void start(struct fst_arena *a)
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the user's threads */
         fst_own_store_seq_cst(&r->stop, 0);
-        /* True before the thread is there: it must never find itself not running and wait for this mutex, under which it is joined. */
+        /* True before the thread is there: it must never find itself not running and wait for
+         * this mutex, under which it is joined. */
         fst_own_store_release(&r->running, true);
         bool started = pthread_create(&r->thread, NULL, loop, a) == 0;
         pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -238,7 +246,8 @@ void fst_reaper_dropped(struct fst_arena *a, uint64_t bytes)
 {
     struct fst_reaper *r = a->reaper;
     fst_add32(&a->self->dropped, 1);
-    /* Neither counter is exact: threads may overwrite each other's sum, and a batch under way may have taken some of it already. */
+    /* Neither counter is exact: threads may overwrite each other's sum, and a batch under way
+     * may have taken some of it already. */
     if (bytes >= FST_REAPER_LARGE)
         bytes /= REUSED;
     uint64_t sum = fst_load_relaxed(&r->bytes) + bytes;

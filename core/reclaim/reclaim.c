@@ -1,4 +1,5 @@
-/* reclaim.c - waiting for memory and for grace periods, in the caller, on request: the public face of batches. */
+/* reclaim.c - waiting for memory and for grace periods, in the caller, on request: the public
+ * face of batches. */
 #include <stdio.h>
 #include <string.h>
 
@@ -60,8 +61,9 @@ uint64_t fst_section_age(fst_arena *a, uint32_t turns)
     if (!t)
         return 0;
     fst_section_enter(t);
-    /* No fence before this load: whoever begins a grace period after it is the one to see to it that our section shows. The section's own
-     * number may be far older, if we were stopped before it showed: what ended meanwhile had not to wait. */
+    /* No fence before this load: whoever begins a grace period after it is the one to see to it
+     * that our section shows. The section's own number may be far older, if we were stopped
+     * before it showed: what ended meanwhile had not to wait. */
     uint64_t begun = fst_load_acquire(&a->sb->gp_seq), over = 0;
     while (turns-- > 0 && over <= begun)
         over = fst_load_acquire(&a->sb->gp_completed);
@@ -123,7 +125,8 @@ void fst_wait_for_memory(fst_arena *a, uint64_t timeout)
     if (fst_thread_usable(a))
         return;
     uint32_t seen = fst_load_acquire(&sb->batches);
-    fst_add32(&sb->waiters, 1); /* a kill before the subtraction leaves drops a little more eager: harmless */
+    /* a kill before the subtraction leaves drops a little more eager: harmless */
+    fst_add32(&sb->waiters, 1);
     fst_futex_wait(&sb->batches, seen, timeout < 10 * FST_MS ? timeout : 10 * FST_MS);
     fst_add32(&sb->waiters, UINT32_MAX);
 }
@@ -146,8 +149,8 @@ int fst_barrier_wait(fst_arena *a, uint64_t cookie, uint64_t timeout)
     bool more = false;
     struct fst_batch_options options = {.deaths = true, .give_back = true, .others = true, .timeout = timeout, .more = &more};
     rc = fst_batch_wait(t, (uint32_t)cookie, &options);
-    /* A batch takes so many groups and no more, and one that it found without references is ended by it, and released by the next: go on
-     * until all that are queued by now were taken. */
+    /* A batch takes so many groups and no more, and one that it found without references is
+     * ended by it, and released by the next: go on until all that are queued by now were taken. */
     uint32_t queued = fst_load_acquire(&a->sb->ended_groups);
     while (rc == FST_OK && (int32_t)(queued - fst_load_acquire(&a->sb->ended_spliced)) > 0 &&
            fst_load_acquire(&a->sb->ended_head) != FST_NONE)

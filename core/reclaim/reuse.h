@@ -1,13 +1,16 @@
-/* reuse.h - what was dropped is used again before a slab is made: whoever allocates a large object, and would need a new slab for it, runs a
- * batch first.
+/* reuse.h - what was dropped is used again before a slab is made: whoever allocates a large object,
+ * and would need a new slab for it, runs a batch first.
  *
- * Where there are few references to look at, that costs less than waking the reaper thread, and far less than memory that is new to the
- * processor's caches. So drops of large objects do not hurry the reaper (reclaim/reaper.c). As long as little goes round, the next allocation
- * gets what was dropped last, whose bytes are still in a cache; when much is under way, some of it rests first (fst_reuse_rest).
+ * Where there are few references to look at, that costs less than waking the reaper thread, and far
+ * less than memory that is new to the processor's caches. So drops of large objects do not hurry
+ * the reaper (reclaim/reaper.c). As long as little goes round, the next allocation gets what was
+ * dropped last, whose bytes are still in a cache; when much is under way, some of it rests first
+ * (fst_reuse_rest).
  *
- * An allocation never waits for it: where a batch may take long, because it would have many references to look at, readers to wait for or
- * a process to bury, or where another one is running, there is a new slab, and what was dropped is the reaper's. Such a batch looks at
- * drops only: what has ended may be much. So it has no number, and nobody who waits for a batch is served by it.
+ * An allocation never waits for it: where a batch may take long, because it would have many
+ * references to look at, readers to wait for or a process to bury, or where another one is running,
+ * there is a new slab, and what was dropped is the reaper's. Such a batch looks at drops only: what
+ * has ended may be much. So it has no number, and nobody who waits for a batch is served by it.
  *
  * Killed in here: as in any batch (reclaim/batch.h).
  */
@@ -21,7 +24,8 @@
 /* Before the thread makes a slab of so many pages for the child. No lock is held. */
 void fst_reuse_for_run(struct fst_thread *t, uint64_t child_id, uint64_t pages);
 
-/* The same before it makes one of the child's slabs, unless it has one with a free object. An id of no child: nothing. */
+/* The same before it makes one of the child's slabs, unless it has one with a free object. An id
+ * of no child: nothing. */
 void fst_reuse_for_slab(struct fst_thread *t, uint64_t child_id);
 static inline void fst_reuse_for_child(struct fst_thread *t, uint64_t child_id)
 {

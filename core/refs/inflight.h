@@ -1,7 +1,9 @@
-/* inflight.h - in-flight entries: references that lie in a message and belong to the arena, not to the sender.
+/* inflight.h - in-flight entries: references that lie in a message and belong to the arena, not to
+ * the sender.
  *
- * One entry is used again and again; each use has a tag of its own, which the message carries, so that a message read twice, or an
- * old one read late, does not take a newer message's reference. The word is the truth; who sent it and when is for people.
+ * One entry is used again and again; each use has a tag of its own, which the message carries, so
+ * that a message read twice, or an old one read late, does not take a newer message's reference.
+ * The word is the truth; who sent it and when is for people.
  */
 #ifndef FST_REFS_INFLIGHT_H
 #define FST_REFS_INFLIGHT_H
@@ -42,11 +44,13 @@ bool fst_inflight_take(struct fst_arena *a, uint32_t entry, uint32_t tag, uint64
 /* Swing the entry from exactly this live word to empty: false when somebody else was first. */
 bool fst_inflight_end(struct fst_arena *a, uint32_t entry, uint64_t word);
 
-/* The same for who does not take it: say why before. A message of this use that fails tells (fst_inflight_stale). */
+/* The same for who does not take it: say why before. A message of this use that fails tells
+ * (fst_inflight_stale). */
 bool fst_inflight_give_up(struct fst_arena *a, uint32_t entry, uint64_t word, enum fst_inflight_why why);
 
-/* Give entries that do not say when they were sent, because their senders were killed just then, the present as their time: otherwise they
- * would never grow old, and never be dropped as old ones. */
+/* Give entries that do not say when they were sent, because their senders were killed just then,
+ * the present as their time: otherwise they would never grow old, and never be dropped as old
+ * ones. */
 void fst_inflight_date(struct fst_arena *a);
 
 /* FST_STALE, with a sentence that says why the message cannot be taken. */
@@ -55,7 +59,8 @@ int fst_inflight_stale(struct fst_arena *a, const struct fst_message *m);
 /* How long ago the use that the word shows was sent, ns; 0 while that is being written down. */
 uint64_t fst_inflight_age(const struct fst_inflight *e, uint64_t word);
 
-/* The same, and who sent it; pid 0 while that is being written down. False: the entry has gone on to another use. */
+/* The same, and who sent it; pid 0 while that is being written down. False: the entry has gone
+ * on to another use. */
 bool fst_inflight_sender(const struct fst_inflight *e, uint64_t word, int32_t *pid, char command[16], uint64_t *age);
 
 #endif

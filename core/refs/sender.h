@@ -23,7 +23,8 @@ static inline uint32_t fst_inflight_tag(uint64_t word)
 /* Is what lies beside the word of the use that the word shows? */
 static inline bool fst_inflight_said(const struct fst_inflight *e, uint64_t word)
 {
-    return (fst_load_acquire(&e->use) & ~FST_INFLIGHT_UNSAID) == fst_inflight_tag(word) + 1; /* PAIR(record) */
+    /* PAIR(record) */
+    return (fst_load_acquire(&e->use) & ~FST_INFLIGHT_UNSAID) == fst_inflight_tag(word) + 1;
 }
 
 /* Does it say who the sender is? */

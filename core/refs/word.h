@@ -1,4 +1,5 @@
-/* word.h - object ids, object words, reference entries, handles: how the 64-bit words of the protocol are put together.
+/* word.h - object ids, object words, reference entries, handles: how the 64-bit words of the
+ * protocol are put together.
  *
  * The protocol itself (who may change which word when) is in refs/claim.h.
  */
@@ -39,7 +40,8 @@ static inline uint32_t fst_oid_group_index(uint64_t oid)
     return FST_SLAB_ID_INDEX(fst_oid_slab(oid));
 }
 
-/* The object's word, or NULL when the id names nothing that ever was: for ids that come from outside or from shared memory. */
+/* The object's word, or NULL when the id names nothing that ever was: for ids that come from
+ * outside or from shared memory. */
 static inline uint64_t *fst_word_of(const struct fst_arena *a, uint64_t oid)
 {
     if (fst_oid_is_group(oid)) {
@@ -64,7 +66,8 @@ static inline uint64_t fst_word_slack(uint64_t word)
     return (word & FST_WORD_SLACK) >> FST_WORD_SLACK_SHIFT;
 }
 
-/* Five bits that depend on the object's id, so that a word from elsewhere, or noise, is mostly found. */
+/* Five bits that depend on the object's id, so that a word from elsewhere, or noise, is mostly
+ * found. */
 static inline uint64_t fst_word_check(uint64_t oid)
 {
     return ((oid * 0x9e3779b97f4a7c15ull) >> 59) << FST_WORD_CHECK_SHIFT;
@@ -95,7 +98,8 @@ static inline uint64_t fst_entry_oid(uint64_t entry)
     return entry >> 2 & FST_OID_MASK;
 }
 
-/* Does the entry speak of the object's present generation? By its low 23 bits: a false yes only delays. */
+/* Does the entry speak of the object's present generation? By its low 23 bits: a false yes only
+ * delays. */
 static inline bool fst_entry_matches(uint64_t entry, uint64_t word)
 {
     return entry >> FST_ENTRY_GEN_SHIFT == (fst_word_gen(word) & ((1u << FST_ENTRY_GEN_BITS) - 1));

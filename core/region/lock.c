@@ -15,7 +15,8 @@ bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low)
     if (slot >= fst_process_top(a))
         return false; /* nobody ever had it: as good as dead */
     if (slot == a->slot)
-        return generation_low == a->slot_low; /* our own lock does not show in a probe through our own description */
+        /* our own lock does not show in a probe through our own description */
+        return generation_low == a->slot_low;
     uint64_t state = fst_load_acquire(&fst_process_at(a, slot)->state);
     if (fst_lock_generation(state) != generation_low)
         return false;
@@ -27,7 +28,8 @@ static bool owner_dead(struct fst_arena *a, uint32_t word)
     return !fst_slot_alive(a, fst_lock_owner(word), word >> FST_LOCK_GEN_SHIFT);
 }
 
-/* Swing the word from exactly what the dead owner left. The waiters bit stays: others may still sleep. */
+/* Swing the word from exactly what the dead owner left. The waiters bit stays: others may still
+ * sleep. */
 static bool take_over(struct fst_arena *a, uint32_t *lock, uint32_t seen)
 {
 #ifdef FST_MUTANT_LOCK_BLIND_TAKEOVER
@@ -159,8 +161,9 @@ static enum fst_try give_up(const uint32_t *lock, uint32_t seen)
     return FST_TRY_BUSY;
 }
 
-/* ---- how long locks are held: sampled, because a thread's CPU clock costs more than a lock, and read before it is taken and after it is
- * given back, because reading it is a system call. One that was waited for is not counted. ---- */
+/* ---- how long locks are held: sampled, because a thread's CPU clock costs more than a lock,
+ * and read before it is taken and after it is given back, because reading it is a system call.
+ * One that was waited for is not counted. ---- */
 
 static uint32_t sample_every = 256;
 
@@ -183,7 +186,8 @@ static uint64_t cpu_now(void)
     return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
-/* Only of the outermost of the two locks that are taken inside each other: reading the clock would be a system call in the other's section. */
+/* Only of the outermost of the two locks that are taken inside each other: reading the clock
+ * would be a system call in the other's section. */
 static void begin_sample(struct fst_arena *a, const uint32_t *lock, uint32_t mine)
 {
     uint32_t every = fst_load_relaxed(&sample_every);
@@ -200,7 +204,8 @@ static void begin_sample(struct fst_arena *a, const uint32_t *lock, uint32_t min
     sample.cpu = cpu_now();
 }
 
-/* For people, and racing at worst with another long one. The reaper's lock and a cache's `ending` are held for as long as they need. */
+/* For people, and racing at worst with another long one. The reaper's lock and a cache's
+ * `ending` are held for as long as they need. */
 static void note_hold(struct fst_arena *a, const uint32_t *lock, int clock, uint64_t ns)
 {
     struct fst_superblock *sb = a->sb;
@@ -246,7 +251,8 @@ enum fst_try fst_lock_untimed(struct fst_arena *a, uint32_t *lock)
     return fst_cas32(lock, &seen, mine) ? FST_TRY_OK : lock_slow(a, lock, mine); /* PAIR(lock) */
 }
 
-/* Is the wait over that began at `began`? Without patience it is over before it begins, and the clock need not be asked. */
+/* Is the wait over that began at `began`? Without patience it is over before it begins, and the
+ * clock need not be asked. */
 static bool wait_over(uint64_t began, uint64_t most)
 {
     return (waits.stop && fst_load_relaxed(waits.stop)) || (most != FST_FOREVER && fst_now() - began >= most);
@@ -265,7 +271,8 @@ static enum fst_try lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine
     for (;;) {
         seen = fst_load_relaxed(lock);
         if (seen == 0) {
-            /* Others may sleep, and we cannot know: keep the waiters bit, at the price of one needless wake-up. */
+            /* Others may sleep, and we cannot know: keep the waiters bit, at the price of one
+             * needless wake-up. */
             if (fst_cas32(lock, &seen, mine | FST_LOCK_WAITERS))
                 return FST_TRY_OK;
             continue;

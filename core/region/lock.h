@@ -5,26 +5,31 @@
  *      0         1           12                     32
  *      | waiters | slot + 1  | generation's low bits |
  *
- * A waiter sets the waiters bit and sleeps on the word for some milliseconds; then it asks the kernel whether the owner lives, and if
- * not takes the lock over by compare-and-swap from exactly the owner's word. Whoever got a lock from a dead owner rebuilds what the
- * lock protects from the authoritative words, before anything else; killed in doing so it is a dead owner itself. No pthread mutex
- * lies in shared memory: robust ones match owners by thread id, which two pid namespaces share, and put raw pointers there.
- * The model of this file is models/lock.pml.
+ * A waiter sets the waiters bit and sleeps on the word for some milliseconds; then it asks the
+ * kernel whether the owner lives, and if not takes the lock over by compare-and-swap from exactly
+ * the owner's word. Whoever got a lock from a dead owner rebuilds what the lock protects from the
+ * authoritative words, before anything else; killed in doing so it is a dead owner itself. No
+ * pthread mutex lies in shared memory: robust ones match owners by thread id, which two pid
+ * namespaces share, and put raw pointers there. The model of this file is models/lock.pml.
  *
- * An owner that is stopped keeps its lock. So nobody waits longer than its thread was told to: whoever calls says so (fst_patience), and
- * gets FST_HELD; what cannot be put off (a drop, a thread's end, a batch) is left in a state that a kill might have left as well, and says
- * so in superblock.loose or ended_walk: the next batch that gets the locks mends it.
+ * An owner that is stopped keeps its lock. So nobody waits longer than its thread was told to:
+ * whoever calls says so (fst_patience), and gets FST_HELD; what cannot be put off (a drop, a
+ * thread's end, a batch) is left in a state that a kill might have left as well, and says so in
+ * superblock.loose or ended_walk: the next batch that gets the locks mends it.
  *
- * Lock order, outermost first. A process holds none of them over a system call (a futex apart, and the question who is alive after a
- * kill), a first touch, a mutex of this process or a grace period;
- * apart from the first two, for which nobody else waits, and a cache's lock `ending`, for which only users of that cache wait.
- *   0  superblock.teardown_lock one synchronous destroy() at a time, over its batches    arena/destroy.c
- *   1  superblock.reaper_lock   one batch at a time                                      reclaim/batch.c
- *   2  cache.ending             one destroy() of a cache at a time                       arena/destroy.c
- *   2  store.lock              keys of one store                                         store/store.c
- *   3  superblock.names_lock    names, cache/child/group descriptors and their lists     alloc/registry.c
- *   4  child.lock               the lists of slabs of one child, one child at a time     alloc/slab.c
- *   5  superblock.pages_lock    free pages, slab descriptors, charges                    alloc/run.c
+ * Lock order, outermost first. A process holds none of them over a system call (a futex apart, and
+ * the question who is alive after a kill), a first touch, a mutex of this process or a grace
+ * period; apart from the first two, for which nobody else waits, and a cache's lock `ending`, for
+ * which only users of that cache wait.
+ *   0  superblock.teardown_lock  one synchronous destroy() at a time, over its batches:
+ *                                arena/destroy.c
+ *   1  superblock.reaper_lock    one batch at a time: reclaim/batch.c
+ *   2  cache.ending              one destroy() of a cache at a time: arena/destroy.c
+ *   2  store.lock                keys of one store: store/store.c
+ *   3  superblock.names_lock     names; cache, child and group descriptors and their lists:
+ *                                alloc/registry.c
+ *   4  child.lock                the lists of slabs of one child, one child at a time: alloc/lists.c
+ *   5  superblock.pages_lock     free pages, slab descriptors, charges: alloc/run.c
  */
 #ifndef FST_REGION_LOCK_H
 #define FST_REGION_LOCK_H
@@ -36,34 +41,40 @@ enum fst_try { FST_TRY_BUSY, FST_TRY_OK, FST_TRY_TAKEN_OVER };
 /* Whoever asks for a lock looks whether it was had. */
 #define FST_TO_BE_HEEDED __attribute__((warn_unused_result))
 
-/* Acquire, within the patience of the calling thread. TAKEN_OVER: from a dead owner, rebuild. BUSY: its owner, who lives and may be
- * stopped, did not give it back in time: then the caller leaves things as they are, or leaves them to a batch, as if it were killed here. */
+/* Acquire, within the patience of the calling thread. TAKEN_OVER: from a dead owner, rebuild.
+ * BUSY: its owner, who lives and may be stopped, did not give it back in time: then the caller
+ * leaves things as they are, or leaves them to a batch, as if it were killed here. */
 enum fst_try fst_lock_in_time(struct fst_arena *a, uint32_t *lock) FST_TO_BE_HEEDED;
-/* The same for a lock of programs, whose time in it is theirs, and who may give it back from another thread. */
+/* The same for a lock of programs, whose time in it is theirs, and who may give it back from
+ * another thread. */
 enum fst_try fst_lock_untimed(struct fst_arena *a, uint32_t *lock) FST_TO_BE_HEEDED;
 
 /* FST_HELD, with a sentence about the lock that this thread gave up last, and its owner. */
 int fst_lock_held(struct fst_arena *a);
-/* How many locks this thread has given up so far: who calls many functions that may have compares before and after. */
+/* How many locks this thread has given up so far: who calls many functions that may have
+ * compares before and after. */
 uint32_t fst_lock_given_up(void);
-/* May the calling thread wait at all? If not, it answers FST_HELD in place of any wait, with this sentence. */
+/* May the calling thread wait at all? If not, it answers FST_HELD in place of any wait, with
+ * this sentence. */
 bool fst_may_wait(void);
 int fst_would_wait(const char *what);
 
-/* For how long the thread waits at each lock (fst_patience), and a word that ends its waits when it is not 0; NULL: none. What fst_wait_for
- * returns is for putting back. */
+/* For how long the thread waits at each lock (fst_patience), and a word that ends its waits when
+ * it is not 0; NULL: none. What fst_wait_for returns is for putting back. */
 struct fst_waits {
     bool own; /* false: as everybody in this process (fst_patience_of_all) */
     uint64_t patience;
     const uint32_t *stop;
 };
 struct fst_waits fst_wait_for(struct fst_waits waits);
-/* No longer than FST_BRIEF: for what must not wait (a drop, letting go, undoing), and would rather not leave work to a batch only because
- * another processor is in the lock's section just now. */
+/* No longer than FST_BRIEF: for what must not wait (a drop, letting go, undoing), and would
+ * rather not leave work to a batch only because another processor is in the lock's section just
+ * now. */
 #define FST_BRIEF 200000u /* ns */
 struct fst_waits fst_wait_briefly(void);
 
-/* Give the lock back with work undone: it looks like a dead owner's, so that the next one who wants it mends first. */
+/* Give the lock back with work undone: it looks like a dead owner's, so that the next one who
+ * wants it mends first. */
 void fst_lock_abandon(struct fst_arena *a, uint32_t *lock);
 #define FST_LOCK_ABANDONED (2047u << FST_LOCK_SLOT_SHIFT) /* a slot that no process has */
 
@@ -72,8 +83,8 @@ enum fst_try fst_trylock(struct fst_arena *a, uint32_t *lock);
 
 void fst_unlock(struct fst_arena *a, uint32_t *lock);
 
-/* For a lock whose waiters want what its owner does under it, and not the lock: sleep until it was given back, at most so long; and give it back
- * so that all of them look. */
+/* For a lock whose waiters want what its owner does under it, and not the lock: sleep until it
+ * was given back, at most so long; and give it back so that all of them look. */
 void fst_lock_sleep(uint32_t *lock, uint64_t timeout);
 void fst_unlock_all(struct fst_arena *a, uint32_t *lock);
 
@@ -91,13 +102,15 @@ static inline uint32_t fst_lock_generation(uint64_t state)
     return (uint32_t)(state >> FST_STATE_GEN_SHIFT) & FST_LOCK_GEN_MASK;
 }
 
-/* The word of a lock that this process holds and nobody waits for: names a process where one is written down, too. */
+/* The word of a lock that this process holds and nobody waits for: names a process where one is
+ * written down, too. */
 static inline uint32_t fst_lock_own_word(const struct fst_arena *a)
 {
     return ((a->slot + 1) << FST_LOCK_SLOT_SHIFT) | (a->slot_low << FST_LOCK_GEN_SHIFT);
 }
 
-/* Take the lock's word apart: the slot of its owner, or FST_NONE when it is free. For people and check(). */
+/* Take the lock's word apart: the slot of its owner, or FST_NONE when it is free. For people and
+ * check(). */
 static inline uint32_t fst_lock_owner(uint32_t word)
 {
     return ((word >> FST_LOCK_SLOT_SHIFT) & 2047u) - 1u;

@@ -95,7 +95,8 @@ static uint32_t find_zone(struct fst_arena *a, uint32_t class, uint32_t from)
             bits &= ~low_bits(from % 64);
         if (!bits)
             continue;
-        /* A bit beyond: who brought that zone into use was killed, and its next extension makes every page of it free. */
+        /* A bit beyond: who brought that zone into use was killed, and its next extension makes
+         * every page of it free. */
         uint32_t zone = w * 64 + (uint32_t)__builtin_ctzll(bits);
         return zone < zones ? zone : FST_NONE;
     }
@@ -127,7 +128,8 @@ static uint32_t reserve_small(struct fst_arena *a, uint64_t pages, uint32_t orde
     return FST_NONE;
 }
 
-/* First extent of `count` wholly free ones in a row, beginning at a multiple of `align` extents, or UINT64_MAX. */
+/* First extent of `count` wholly free ones in a row, beginning at a multiple of `align` extents,
+ * or UINT64_MAX. */
 static uint64_t find_whole(struct fst_arena *a, uint64_t count, uint64_t align)
 {
     uint64_t start = UINT64_MAX, length = 0;
@@ -313,8 +315,8 @@ static void mark_committed(struct fst_arena *a, uint64_t extent)
 #define HUGE_EXTENTS (FST_ALIGN_MAX / FST_PAGE / FST_EXTENT_PAGES)
 static_assert(HUGE_EXTENTS == 8, "a byte of a zone's word");
 
-/* These extents were committed just now: make huge pages of those whose other extents are, too. More memory than was asked for is never
- * taken; what is given back later splits them. */
+/* These extents were committed just now: make huge pages of those whose other extents are, too.
+ * More memory than was asked for is never taken; what is given back later splits them. */
 static void collapse(struct fst_arena *a, uint64_t first, uint64_t end)
 {
     if (!(a->known.flags & FST_ARENA_HUGE_PAGES))
@@ -345,7 +347,8 @@ int fst_pages_commit(struct fst_arena *a, uint64_t page, uint64_t pages)
         collapse(a, first, end);
         return FST_OK;
     }
-    /* Near the end of the file system's room: just the run's own pages, without marking the extents. */
+    /* Near the end of the file system's room: just the run's own pages, without marking the
+     * extents. */
     error = fst_file_commit(a, a->known.data_offset + (page << FST_PAGE_SHIFT), pages << FST_PAGE_SHIFT);
     if (error == ENOSPC || error == ENOMEM)
         return fst_fail_errno(FST_FULL, error, "%s has no room for %s more", fst_commit_refused_by(),

@@ -4,8 +4,9 @@
 
 #include "region/region.h"
 
-/* Make sure that descriptors [0, count) of the table may be touched. FST_FULL when the table or the file system is used up.
- * Makes a system call when it has to grow: never call it with a lock held. */
+/* Make sure that descriptors [0, count) of the table may be touched. FST_FULL when the table or
+ * the file system is used up. Makes a system call when it has to grow: never call it with a lock
+ * held. */
 int fst_table_commit(struct fst_arena *a, enum fst_table_kind kind, uint64_t count);
 
 /* The same for entries [0, count) of one process's reference table. */

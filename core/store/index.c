@@ -121,7 +121,8 @@ void fst_index_recount(struct fst_arena *a, uint32_t store)
     fst_store_relaxed(&s->filled, filled);
     fst_store_relaxed(&s->count, count);
     fst_store_relaxed(&s->next, 0);
-    fst_store_release(&s->version, s->version + 1); /* who was killed may have changed something and not said so */
+    /* who was killed may have changed something and not said so */
+    fst_store_release(&s->version, s->version + 1);
 }
 
 /* ---- growing ---- */
