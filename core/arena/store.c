@@ -148,18 +148,12 @@ int fst_store_get(fst_store_use *u, const struct fst_key *key, struct fst_looked
             return fst_verdict(u->a, missing());
         struct fst_item *item = fst_item_at(u->a, f.id);
         uint64_t version = version_of(u, &f), oid = fst_hold_value(f.hold);
-#ifdef FST_MUTANT_LOOK_BEFORE_ENTRY
-        if (!same(u, &f))
-            continue;
-#endif
         if (__builtin_expect((rc = refer(u, t, &f, &entry)) != FST_OK, 0))
             return rc;
-#ifndef FST_MUTANT_LOOK_BEFORE_ENTRY
         if (__builtin_expect(!same(u, &f), 0)) {
             let_go(u->a, entry);
             continue;
         }
-#endif
         rc = child_state(u->a, oid) == FST_CHILD_ENDED ? missing() : fst_object_fill(u->a, oid, entry, &out->ref);
         if (__builtin_expect(rc != FST_OK, 0)) {
             let_go(u->a, entry);

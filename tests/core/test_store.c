@@ -9,6 +9,8 @@
 #include "store/store.h"
 #include "support.h"
 
+#include <sys/ptrace.h>
+
 static fst_store_use *open_store(fst_arena *a, const char *name, uint64_t group)
 {
     struct fst_store_spec spec = {.name = name, .group = group};
@@ -96,6 +98,7 @@ static void put_get_replace_remove(void)
     CHECK_EQ(FST_OK, holds(a, u, "a", 3));
     CHECK(filled(old.ref.data, old.ref.nbytes, 1)); /* who has the old value keeps it */
     fst_drop(a, &old.ref);
+    CHECK_EQ(FST_OK, put_new(a, u, "b", 4)); /* nobody has the old one: it is asked for all the same */
     CHECK_EQ(2, keys_of(a, u));
     CHECK_CLEAN(a);
     CHECK_EQ(FST_OK, take_away(u, "a"));
@@ -503,5 +506,88 @@ static void replaced_while_read(void)
     fst_arena_unref(a);
 }
 
+/* ---- replaced at any instruction of who looks up ---- */
+
+#define APART 5 /* instructions from one run to the next */
+
+static int put_numbered(fst_arena *a, fst_store_use *u, uint64_t n)
+{
+    struct fst_key key = key_of("key");
+    struct fst_ref ref = alloc_bytes(a, 300);
+    uint64_t version;
+    fill(ref.data, ref.nbytes, n);
+    int rc = fst_store_put(u, &key, &(struct fst_value){.ref = &ref, .kind = (uint8_t)n}, FST_ANY_VERSION, &version);
+    fst_drop(a, &ref);
+    return rc;
+}
+
+static pid_t traced_reader(fst_arena *a, fst_store_use *u)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid)
+        return pid;
+    struct fst_looked_up got;
+    atomic_store(&test_failures, 0);
+    CHECK_EQ(FST_OK, get(u, "key", &got)); /* it has its thread's slot, and entries */
+    fst_drop(a, &got.ref);
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
+        _exit(9);
+    raise(SIGSTOP);
+    CHECK_EQ(FST_OK, get(u, "key", &got));
+    CHECK(filled(got.ref.data, got.ref.nbytes, got.kind));
+    CHILD_EXIT();
+}
+
+/* True: it was stopped after so many instructions, and not over before. */
+static bool step(pid_t pid, uint64_t n)
+{
+    int status = 0;
+    while (n--) {
+        if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) || test_wait(pid, &status) != pid || !WIFSTOPPED(status))
+            return false;
+    }
+    return true;
+}
+
+/* What it was about to look up is replaced, released, and used for something else. */
+static void replaced_at_any_instruction(void)
+{
+    fst_arena *a = anonymous(64 * MIB);
+    fst_store_use *u = open_store(a, "things", fst_group_root(a));
+    fst_reaper_stop(a, true);
+    CHECK_EQ(FST_OK, put_numbered(a, u, 1));
+    bool stopped = true;
+    for (uint64_t n = 1; stopped && !atomic_load(&test_failures); n += APART) {
+        int status = 0;
+        pid_t pid = traced_reader(a, u);
+        REQUIRE(test_wait(pid, &status) == pid);
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 9) {
+            SKIP("may not trace");
+            break;
+        }
+        stopped = step(pid, n);
+        if (!stopped)
+            break;
+        struct fst_ref other[4];
+        CHECK_EQ(FST_OK, put_numbered(a, u, 2 + n % 200));
+        settle(a);
+        for (int i = 0; i < 4; i++) {
+            other[i] = alloc_bytes(a, 300);
+            memset(other[i].data, 0xee, 300);
+        }
+        CHECK(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
+        CHECK_CHILD(pid);
+        for (int i = 0; i < 4; i++)
+            fst_drop(a, &other[i]);
+        settle(a);
+    }
+    CHECK_CLEAN(a);
+    fst_store_leave(u);
+    fst_arena_unref(a);
+}
+
 TEST_MAIN(CASE(put_get_replace_remove), CASE(versions), CASE(any_bytes), CASE(same_slot), CASE(many_keys), CASE(ends), CASE(busy),
-          CASE(made_once), CASE(maker_killed), CASE(evicted), CASE(expire), CASE(replaced_while_read))
+          CASE(made_once), CASE(maker_killed), CASE(evicted), CASE(expire), CASE(replaced_while_read),
+          CASE(replaced_at_any_instruction))

@@ -542,6 +542,7 @@ def test_it_pickles(arena):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1200)
 def test_a_million_keys(arena_name):
     with flagstone.open(arena_name, capacity="1GiB") as arena:
         store = arena.store("many")
