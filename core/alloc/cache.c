@@ -155,7 +155,8 @@ static void make(struct fst_arena *a, uint32_t index, const struct fst_cache_spe
         memcpy(c->format, spec->format, strnlen(spec->format, FST_FORMAT_MAX - 1));
     fst_store_release(&c->state, fst_state_next(c->state, body == index ? FST_CACHE_LIVE : FST_CACHE_ALIAS));
     fst_registry_link_cache(a, index);
-    if (init_slab != FST_NONE) { /* the cache owns it from here on; killed in between, fst_slab_recover finishes */
+    /* the cache owns it from here on; killed in between, fst_slab_recover finishes */
+    if (init_slab != FST_NONE) {
         struct fst_slab *s = fst_slab_at(a, init_slab);
         fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_LIVE));
         fst_store_relaxed(&s->owner, 0);
@@ -211,18 +212,21 @@ static bool last_name(struct fst_arena *a, uint32_t index)
 struct opening {
     const struct fst_cache_spec *spec;
     uint64_t align;
-    uint32_t init;      /* slab of the initial content and the rest of the format, FST_NONE: not yet, none, or the new cache's */
-    uint32_t locked;    /* the body whose lock `ending` we hold, FST_NONE: of none */
-    uint32_t index;     /* found or made, FST_NONE: neither */
-    bool exists;        /* found */
-    uint32_t lock;      /* it has to be replaced, and this body's lock `ending` is needed for it */
-    uint32_t suspended; /* the body that it would be merged with, and whose users a destroy() looks for */
+    /* slab of the initial content and the rest of the format, FST_NONE: not yet, none, or the
+     * new cache's */
+    uint32_t init;
+    uint32_t locked; /* the body whose lock `ending` we hold, FST_NONE: of none */
+    uint32_t index;  /* found or made, FST_NONE: neither */
+    bool exists;     /* found */
+    uint32_t lock;   /* it has to be replaced, and this body's lock `ending` is needed for it */
+    /* the body that it would be merged with, and whose users a destroy() looks for */
+    uint32_t suspended;
     uint32_t retired;
     uint64_t retired_state;
 };
 
-/* What has the name goes before the new one gets it: killed in between, the name is free. Under names_lock, and the body's lock `ending`
- * where its last name goes. */
+/* What has the name goes before the new one gets it: killed in between, the name is free. Under
+ * names_lock, and the body's lock `ending` where its last name goes. */
 static void retire(struct fst_arena *a, struct opening *o, uint32_t index)
 {
     struct fst_cache *c = fst_cache_at(a, index);
@@ -266,7 +270,8 @@ static int look(struct fst_arena *a, struct opening *o)
     if (replace)
         retire(a, o, found);
     if (alike != FST_NONE) {
-        make(a, o->index, o->spec, o->align, FST_NONE, alike); /* the rest of its format is the body's */
+        /* the rest of its format is the body's */
+        make(a, o->index, o->spec, o->align, FST_NONE, alike);
     } else {
         make(a, o->index, o->spec, o->align, o->init, o->index);
         o->init = FST_NONE;
@@ -285,7 +290,8 @@ static bool end_retired(struct fst_arena *a, const struct opening *o)
     return true;
 }
 
-/* Look, with the lock `ending` of a body that is to be retired; its children go OFFLINE before that is given back. */
+/* Look, with the lock `ending` of a body that is to be retired; its children go OFFLINE before
+ * that is given back. */
 static int look_with(struct fst_arena *a, struct opening *o, uint64_t *cache)
 {
     o->locked = o->lock;
@@ -444,7 +450,8 @@ bool fst_cache_end_name(struct fst_arena *a, uint32_t index)
     return true;
 }
 
-/* The body first: killed before the alias is FREE, it is an alias of something that has ended, and nothing to anybody. */
+/* The body first: killed before the alias is FREE, it is an alias of something that has ended,
+ * and nothing to anybody. */
 void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body, enum fst_cache_state state)
 {
     struct fst_cache *c = fst_cache_at(a, body);

@@ -1,4 +1,5 @@
-/* destroy.c - close() and destroy() as programs call them: teardown/end.h ends what they name, and a batch is asked for. */
+/* destroy.c - close() and destroy() as programs call them: teardown/end.h ends what they name,
+ * and a batch is asked for. */
 #include "alloc/cache.h"
 #include "flagstone.h"
 #include "platform/error.h"
@@ -28,8 +29,9 @@ static int begin_synchronous(struct fst_arena *a, struct fst_thread **t)
     return fst_lock_in_time(a, &a->sb->teardown_lock) == FST_TRY_BUSY ? fst_lock_held(a) : FST_OK;
 }
 
-/* As kmem_cache_destroy() did before "slab: remove synchronous rcu_barrier() call in memcg cache release path" (Linux 4.11): a grace period for
- * each child cache, waited for with the lock held that every destroyer needs; then the release. */
+/* As kmem_cache_destroy() did before "slab: remove synchronous rcu_barrier() call in memcg cache
+ * release path" (Linux 4.11): a grace period for each child cache, waited for with the lock held
+ * that every destroyer needs; then the release. */
 static void end_synchronous(struct fst_thread *t, uint32_t children)
 {
     struct fst_arena *a = t->arena;

@@ -1,9 +1,10 @@
-/* hot_paths.c - one hot path of the core, COUNT times: tools/hot-paths counts its instructions under callgrind.
+/* hot_paths.c - one hot path of the core, COUNT times: tools/hot-paths counts its instructions
+ * under callgrind.
  *
  *   hot_paths PATH COUNT
  *
- * The difference between two counts of the same path is what the path costs, and the same again on every run; the path "nothing" is the
- * loop itself.
+ * The difference between two counts of the same path is what the path costs, and the same again on
+ * every run; the path "nothing" is the loop itself.
  */
 #include <stdlib.h>
 
@@ -107,7 +108,8 @@ int main(int argc, char **argv)
         a = anonymous(64 * MIB);
         small = root_child(a, "small", 64, 0);
         page = root_child(a, "page", 4096, 0);
-        given = root_child(a, "given", 128, 0); /* of another size, or it would be merged with "small" */
+        /* of another size, or it would be merged with "small" */
+        given = root_child(a, "given", 128, 0);
         held = alloc_one(a, given);
         CHECK_EQ(FST_OK, fst_handle_of(a, &held, &handle));
         for (long n = atol(argv[2]); n > 0; n--)

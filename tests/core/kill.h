@@ -1,9 +1,11 @@
-/* kill.h - what the tests that kill at every point share: a survivor that holds objects and looks, and victims.
+/* kill.h - what the tests that kill at every point share: a survivor that holds objects and looks,
+ * and victims.
  *
- * The survivor has no reaper thread, so that every step of an operation is the victim's. A victim is forked from it, prepares, and runs an
- * operation (kill_operations.h) in which it is killed; up to two are under way at once, each with a struct work of its own. After a kill
- * the survivor must find a clean arena at once, its bytes, every operation working (an alarm ends a wait that does not), and after
- * everything is dropped and two batches, exactly what it began with.
+ * The survivor has no reaper thread, so that every step of an operation is the victim's. A victim
+ * is forked from it, prepares, and runs an operation (kill_operations.h) in which it is killed; up
+ * to two are under way at once, each with a struct work of its own. After a kill the survivor must
+ * find a clean arena at once, its bytes, every operation working (an alarm ends a wait that does
+ * not), and after everything is dropped and two batches, exactly what it began with.
  */
 #ifndef FST_TEST_KILL_H
 #define FST_TEST_KILL_H
@@ -11,7 +13,8 @@
 #include <pthread.h>
 #include <sys/prctl.h>
 
-/* All that the operations need: below, `a` is the arena, and inline functions have parameters of that name. */
+/* All that the operations need: below, `a` is the arena, and inline functions have parameters of
+ * that name. */
 #include "alloc/active.h"
 #include "alloc/cache.h"
 #include "alloc/child.h"
@@ -38,7 +41,8 @@ static struct fst_ref held[HELD];
 static struct state base;
 static uint64_t base_caches[16], base_groups[16];
 
-/* What an operation's steps hand to each other; the survivor's and the victim's copies part at the fork. */
+/* What an operation's steps hand to each other; the survivor's and the victim's copies part at
+ * the fork. */
 static struct work {
     struct fst_ref ref, more[40];
     struct fst_message message, group_message;
@@ -61,7 +65,8 @@ struct operation {
     void (*prepare)(void); /* in the victim */
     void (*run)(void);     /* in the victim, armed */
     void (*after)(void);   /* in the survivor: let go of what `before` took */
-    bool quiet;            /* the survivor only waits: its own operations would ask for what nobody else asks for */
+    /* the survivor only waits: its own operations would ask for what nobody else asks for */
+    bool quiet;
 };
 
 static char doing[256]; /* for messages */
@@ -73,7 +78,8 @@ static void give_up(int signal)
     _exit(1);
 }
 
-/* A victim beside another one may find that the other has taken what it wanted; it ends there, and that is counted. */
+/* A victim beside another one may find that the other has taken what it wanted; it ends there,
+ * and that is counted. */
 static bool may_give_way;
 
 static void give_way(int rc, const char *what)
@@ -187,7 +193,8 @@ static void check_held(void)
         CHECK(filled(held[i].data, held[i].nbytes, i));
 }
 
-/* Whoever was killed while writing a record of a burial has left none, or the next has finished it. */
+/* Whoever was killed while writing a record of a burial has left none, or the next has finished
+ * it. */
 static void check_burials(void)
 {
     struct fst_burial_info b[64];

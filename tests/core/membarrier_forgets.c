@@ -1,11 +1,14 @@
-/* membarrier_forgets.c - does this kernel's membarrier(2) reach a processor on which a thread of the reader's process has just ended?
+/* membarrier_forgets.c - does this kernel's membarrier(2) reach a processor on which a thread of
+ * the reader's process has just ended?
  *
  *   membarrier_forgets
  *
- * A registered process on processor 0 spins; another one on processor 1 calls membarrier(GLOBAL_EXPEDITED) and counts the interrupts
- * that processor 0 gets for it (/proc/interrupts). First as it is; then after a thread of the spinning process has ended there. Linux
- * 5.11 ("sched: fix exit_mm vs membarrier") clears the processor's mark at a thread's end, and the switch to another thread of the same
- * process does not set it again. Prints both counts; not a test of ours, but the reason why our readers fence for themselves.
+ * A registered process on processor 0 spins; another one on processor 1 calls
+ * membarrier(GLOBAL_EXPEDITED) and counts the interrupts that processor 0 gets for it
+ * (/proc/interrupts). First as it is; then after a thread of the spinning process has ended there.
+ * Linux 5.11 ("sched: fix exit_mm vs membarrier") clears the processor's mark at a thread's end,
+ * and the switch to another thread of the same process does not set it again. Prints both counts;
+ * not a test of ours, but the reason why our readers fence for themselves.
  */
 #include <linux/membarrier.h>
 #include <pthread.h>

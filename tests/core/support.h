@@ -1,8 +1,8 @@
-/* support.h - what several tests of the core need: arenas with names of their own, processes that talk over pipes, and the state that an
- * arena has to come back to.
+/* support.h - what several tests of the core need: arenas with names of their own, processes that
+ * talk over pipes, and the state that an arena has to come back to.
  *
- * A peer is a forked process. peer_say() and peer_hear() pass one byte each way, so that a test puts the steps of two processes in an
- * order without waiting for a time.
+ * A peer is a forked process. peer_say() and peer_hear() pass one byte each way, so that a test
+ * puts the steps of two processes in an order without waiting for a time.
  */
 #ifndef FST_TEST_SUPPORT_H
 #define FST_TEST_SUPPORT_H
@@ -28,7 +28,8 @@
 
 /* ---- arenas ---- */
 
-/* A folder of this process's own on the tmpfs, because whoever opens an arena removes what crashed processes left beside it. */
+/* A folder of this process's own on the tmpfs, because whoever opens an arena removes what
+ * crashed processes left beside it. */
 static char own_folder[64];
 
 static pid_t folder_maker;
@@ -42,7 +43,8 @@ HELPER void remove_folder(void)
 HELPER const char *folder(void)
 {
     if (!own_folder[0]) {
-        strcpy(own_folder, "/dev/shm/fst-ctest-XXXXXX"); /* a pid may be another container's as well, or that of a killed run */
+        /* a pid may be another container's as well, or that of a killed run */
+        strcpy(own_folder, "/dev/shm/fst-ctest-XXXXXX");
         REQUIRE(mkdtemp(own_folder) != NULL);
         folder_maker = getpid();
         atexit(remove_folder);

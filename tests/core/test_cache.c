@@ -186,7 +186,8 @@ static void in_section(struct peer *parent, void *context)
     fst_read_unlock(a);
 }
 
-/* The name is free when destroy() returns, while the old cache's memory still waits for a reader. */
+/* The name is free when destroy() returns, while the old cache's memory still waits for a
+ * reader. */
 static void name_reuse(void)
 {
     a = anonymous(16 * MIB);
@@ -358,7 +359,8 @@ static void killed_destroyer(struct peer *parent, void *context)
     peer_hear(parent);
 }
 
-/* Who destroys is killed while it looks for users: the cache goes on. Waiters for its lock see to that. */
+/* Who destroys is killed while it looks for users: the cache goes on. Waiters for its lock see
+ * to that. */
 static void destroyer_killed_while_looking(void)
 {
     a = anonymous(16 * MIB);
@@ -380,8 +382,8 @@ static void destroyer_killed_while_looking(void)
     tear_down();
 }
 
-/* Opens and destroys one cache again and again. Its table of references is long, so that looking for users takes a while after the other
- * process's, which comes first. */
+/* Opens and destroys one cache again and again. Its table of references is long, so that looking
+ * for users takes a while after the other process's, which comes first. */
 static void destroy_often(struct peer *parent, void *context)
 {
     enum { LONG = 30000, ROUNDS = 3000 };
@@ -401,7 +403,8 @@ static void destroy_often(struct peer *parent, void *context)
     __atomic_store_n(done, 1, __ATOMIC_RELEASE);
 }
 
-/* Who has an object keeps its cache, from the moment in which the allocation returns: destroy() counts users with allocations held off. */
+/* Who has an object keeps its cache, from the moment in which the allocation returns: destroy()
+ * counts users with allocations held off. */
 static void allocated_while_destroyed(void)
 {
     uint32_t *done = shared_memory(sizeof *done);
@@ -451,7 +454,8 @@ static void merged(void)
     CHECK_EQ(4, info.state);
     CHECK(strcmp(info.name, "second") == 0);
 
-    /* Its own name goes, with an object in use: the aliases do not notice, and the first of them speaks for the memory. */
+    /* Its own name goes, with an object in use: the aliases do not notice, and the first of them
+     * speaks for the memory. */
     struct fst_ref ref = alloc_one(a, child);
     fill(ref.data, 64, 1);
     CHECK_EQ(FST_OK, fst_cache_destroy(a, first, &name_only));

@@ -1,5 +1,5 @@
-/* Walks over the children of a cache that take names_lock a lot at a time, while children go and come. No reaper thread runs, so that each
- * batch is one of the test's. */
+/* Walks over the children of a cache that take names_lock a lot at a time, while children go and
+ * come. No reaper thread runs, so that each batch is one of the test's. */
 #include "alloc/children.h"
 #include "reclaim/reaper.h"
 #include "support.h"
@@ -88,7 +88,8 @@ static void misses_no_child_that_stays_when_the_next_one_begins_another_life(voi
     uint64_t other = make_cache(a, "others", 128, 0);
     release(gone);
     groups[gone] = make_group(a, NULL, fst_group_root(a), FST_NO_LIMIT, 0);
-    CHECK_EQ(children[gone], (uint32_t)child_of(a, other, groups[gone])); /* the descriptor is used again */
+    /* the descriptor is used again */
+    CHECK_EQ(children[gone], (uint32_t)child_of(a, other, groups[gone]));
     while (lot(&w)) {
     }
     for (uint32_t i = 0; i < GROUPS; i++)

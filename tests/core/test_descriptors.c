@@ -188,7 +188,8 @@ static void same_file_at_the_number(void)
         close(other);
         CHECK_EQ(-1, fst_file_lock(a));
         work();
-        CHECK(fst_liveness_find(number, FST_LOCK_ALIVE + a->slot, 1) == 0); /* we are alive, and it shows */
+        /* we are alive, and it shows */
+        CHECK(fst_liveness_find(number, FST_LOCK_ALIVE + a->slot, 1) == 0);
         fst_arena_unref(a);
         CHECK(fcntl(number, F_GETFD) >= 0);
         CHILD_EXIT();
@@ -312,7 +313,8 @@ static void handed_on_and_lost(void)
         dup2(users, number);
         int again = fst_arena_fd(a);
         CHECK(again >= 0 && again != number);
-        dup2(fcntl(a->lock.fd, F_DUPFD_CLOEXEC, 0), again); /* the right file, through another description */
+        /* the right file, through another description */
+        dup2(fcntl(a->lock.fd, F_DUPFD_CLOEXEC, 0), again);
         work();
         fst_arena_unref(a);
         CHECK(fcntl(number, F_GETFD) >= 0);

@@ -1,5 +1,6 @@
-/* Ends that meet a batch: groups closed and destroyed while one waits for a reader, a batch that was broken off or killed, readers of a
- * cache whose group ends. No reaper thread runs, so that each batch is one of the test's. */
+/* Ends that meet a batch: groups closed and destroyed while one waits for a reader, a batch that
+ * was broken off or killed, readers of a cache whose group ends. No reaper thread runs, so that
+ * each batch is one of the test's. */
 #include <fcntl.h>
 #include <pthread.h>
 
@@ -188,8 +189,9 @@ static void typesafe_memory_of_a_closed_group(void)
     tear_down();
 }
 
-/* Closed slabs wait for a reader when their cache has ended already: their child's descriptor waits with them, however the batch goes through
- * its queues, and nothing of it is charged to whoever has a descriptor next. */
+/* Closed slabs wait for a reader when their cache has ended already: their child's descriptor
+ * waits with them, however the batch goes through its queues, and nothing of it is charged to
+ * whoever has a descriptor next. */
 static void child_outlives_its_slabs(void)
 {
     enum { N = 20 };
@@ -272,7 +274,8 @@ static void dropping_in_a_section(void)
     tear_down();
 }
 
-/* A batch releases a group's word and is killed before it closes the group: nobody who opens the name waits for it. */
+/* A batch releases a group's word and is killed before it closes the group: nobody who opens the
+ * name waits for it. */
 static void opened_while_a_dead_batch_closes(void)
 {
     if (!fst_has_fault_points()) {
@@ -304,7 +307,8 @@ static void opened_while_a_dead_batch_closes(void)
     tear_down();
 }
 
-/* Killed while it brings a zone of pages into use: what is found there is not taken before the zone is whole. */
+/* Killed while it brings a zone of pages into use: what is found there is not taken before the
+ * zone is whole. */
 static void zone_half_in_use(void)
 {
     if (!fst_has_fault_points()) {
@@ -335,8 +339,8 @@ static void zone_half_in_use(void)
     }
 }
 
-/* A batch takes so many groups, the longest waiting first, and what these free appears before the rest is looked at; barrier() goes on
- * until all are through. */
+/* A batch takes so many groups, the longest waiting first, and what these free appears before
+ * the rest is looked at; barrier() goes on until all are through. */
 static void bounded(void)
 {
     enum { EACH = FST_ENDED_GROUPS, N = 2 * EACH + 1000 };
@@ -478,7 +482,8 @@ static void run_batches(struct peer *parent, void *context)
     }
 }
 
-/* A batch may take the queue while the destroyer has not come to the cache's children yet: they must not be forgotten. */
+/* A batch may take the queue while the destroyer has not come to the cache's children yet: they
+ * must not be forgotten. */
 static void caches_end_beside_batches(void)
 {
     set_up();

@@ -91,7 +91,8 @@ static void live_on_both_sides(void)
     }
 }
 
-/* A grandchild outlives its parent, which is killed right after the fork: what it inherited stays, and comes back at its end. */
+/* A grandchild outlives its parent, which is killed right after the fork: what it inherited
+ * stays, and comes back at its end. */
 static void fork_and_be_killed(struct peer *parent, void *context)
 {
     (void)context;
@@ -217,7 +218,8 @@ static void *one_object(void *unused)
     return unused;
 }
 
-/* Fork while other threads allocate, drop, share, begin and end: the child works, the parent works, and nothing is left of either. */
+/* Fork while other threads allocate, drop, share, begin and end: the child works, the parent
+ * works, and nothing is left of either. */
 static void with_busy_threads(void)
 {
     if (SANITIZED) {
@@ -344,7 +346,8 @@ static void counts_are_inherited(void)
     tear_down();
 }
 
-/* Without a slot for the child, the child's attachment is dead, says so, and takes nothing with it. */
+/* Without a slot for the child, the child's attachment is dead, says so, and takes nothing with
+ * it. */
 static void no_slot_for_the_child(void)
 {
     set_up();
@@ -354,7 +357,8 @@ static void no_slot_for_the_child(void)
     uint32_t slot;
     int fd = fst_liveness_reopen(fst_arena_fd(a));
     while (fst_process_claim(a, fd, &slot) == FST_OK) {
-        /* Its byte is locked again: whatever the last owner left must not pass for the new one's. */
+        /* Its byte is locked again: whatever the last owner left must not pass for the new
+         * one's. */
         uint64_t state = fst_process_at(a, slot)->state;
         CHECK(!fst_slot_alive(a, slot, fst_lock_generation(state) - 1));
         CHECK(fst_lock_generation(state) > 0);

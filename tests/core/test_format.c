@@ -106,7 +106,8 @@ static void merged(void)
 {
     a = anonymous(64 * MIB);
     char *text = text_of(9000, 'x'), *other = text_of(9000, 'y'), *shorter = text_of(FST_FORMAT_MAX - 1, 'l');
-    shorter[FST_FORMAT_MAX - 2] = text[FST_FORMAT_MAX - 2]; /* what the descriptors hold is the same */
+    /* what the descriptors hold is the same */
+    shorter[FST_FORMAT_MAX - 2] = text[FST_FORMAT_MAX - 2];
     CHECK(strncmp(shorter, text, FST_FORMAT_MAX - 1) == 0);
     struct fst_cache_spec spec = {.name = "first", .size = 64, .format = text};
     uint64_t first, second, third, fourth;

@@ -1,4 +1,5 @@
-/* Groups: a tree with limits, and what close(), destroy() and the death of their processes leave. */
+/* Groups: a tree with limits, and what close(), destroy() and the death of their processes
+ * leave. */
 #include <pthread.h>
 
 #include "alloc/run.h"

@@ -1,5 +1,5 @@
-/* Every write counted: for each operation, a process is killed at each of its writes to shared memory in turn, and a survivor looks at
- * what that leaves.
+/* Every write counted: for each operation, a process is killed at each of its writes to shared
+ * memory in turn, and a survivor looks at what that leaves.
  */
 #include "kill_operations.h"
 

@@ -4,8 +4,9 @@
  *                   shrink - at a point of that
  *   two at once     two victims, each in an operation of its own, killed at a point of it
  *
- * The survivor must find everything as after a single kill. Points are chosen at random (SEED=n repeats them), some for each operation;
- * with FST_TEST_SOAK=1 every point of the operation is a victim's.
+ * The survivor must find everything as after a single kill. Points are chosen at random (SEED=n
+ * repeats them), some for each operation; with FST_TEST_SOAK=1 every point of the operation is a
+ * victim's.
  */
 #include "kill_operations.h"
 
@@ -61,7 +62,8 @@ static const struct operation recoveries[] = {
 
 /* ---- a second kill ---- */
 
-/* The recovery begins when the victim is dead, in a process that was there before it: nobody but that one puts anything right. */
+/* The recovery begins when the victim is dead, in a process that was there before it: nobody but
+ * that one puts anything right. */
 static bool kill_twice(const struct operation *o, uint64_t n, const struct operation *recovery, uint64_t m)
 {
     static uint32_t *go;

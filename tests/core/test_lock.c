@@ -157,7 +157,8 @@ static void try_lock(void)
 {
     set_up();
     CHECK_EQ(FST_TRY_OK, fst_trylock(a, &s->lock));
-    CHECK_EQ(FST_TRY_BUSY, fst_trylock(a, &s->lock)); /* our own other thread's, as far as the lock knows */
+    /* our own other thread's, as far as the lock knows */
+    CHECK_EQ(FST_TRY_BUSY, fst_trylock(a, &s->lock));
     fst_unlock(a, &s->lock);
     struct peer owner = peer_start(hold, NULL);
     PEER_WAIT(&owner, 'h');

@@ -1,6 +1,7 @@
-/* No memory for the process itself: each allocation of the core fails in turn, each thread that it starts, and what else of the system's can
- * fail and is easily forgotten. The linker sends the core's
- * calls here (--wrap). What was asked for works, or fails and says so; nothing is lost, and all works when there is memory again. */
+/* No memory for the process itself: each allocation of the core fails in turn, each thread that
+ * it starts, and what else of the system's can fail and is easily forgotten. The linker sends
+ * the core's calls here (--wrap). What was asked for works, or fails and says so; nothing is
+ * lost, and all works when there is memory again. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -153,7 +154,8 @@ static void opening(void)
     }
 }
 
-/* The end of threads cannot be noticed: said at each opening, before the first of which it is tried. */
+/* The end of threads cannot be noticed: said at each opening, before the first of which it is
+ * tried. */
 static void without_a_key(void)
 {
     pid_t pid = fork();

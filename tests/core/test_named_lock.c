@@ -77,7 +77,8 @@ static void a_thread_waits_for_another(void)
     pthread_create(&thread, NULL, another_thread, &rc);
     pthread_join(thread, NULL);
     CHECK_EQ(FST_OK, rc);
-    CHECK_EQ(FST_WAIT, fst_named_lock_acquire(u, 0, &inherited)); /* its thread has ended: still the process's */
+    /* its thread has ended: still the process's */
+    CHECK_EQ(FST_WAIT, fst_named_lock_acquire(u, 0, &inherited));
     CHECK_EQ(FST_OK, fst_named_lock_release(u));
     fst_channel_leave(u);
     fst_arena_unref(a);
@@ -201,7 +202,8 @@ static void a_storm_of_kills(void)
         usleep(2000);
         kill(pids[i], SIGKILL);
         REQUIRE(waitpid(pids[i], &status, 0) == pids[i]);
-        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL); /* it has not met another one inside */
+        /* it has not met another one inside */
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
         kills++;
         if ((pids[i] = fork()) == 0)
             storm_worker(i);

@@ -1,4 +1,5 @@
-/* Free pages against a plain bitmap: random runs, alignments, capacities that end inside an extent or a zone. */
+/* Free pages against a plain bitmap: random runs, alignments, capacities that end inside an
+ * extent or a zone. */
 #include "alloc/run.h"
 #include "platform/mapping.h"
 #include "region/pages.h"
@@ -213,7 +214,8 @@ static void long_runs(void)
         extend(&m);
     take(&m, 5 * FST_ZONE_PAGES + 1, 0);
     take(&m, 2 * FST_ZONE_PAGES, 12);
-    take(&m, 3 * FST_ZONE_PAGES, 0); /* refused: 10 - 5 - 2 zones, less the extent that the first run has begun */
+    /* refused: 10 - 5 - 2 zones, less the extent that the first run has begun */
+    take(&m, 3 * FST_ZONE_PAGES, 0);
     take(&m, 2 * FST_ZONE_PAGES - 1, 9);
     compare(&m);
     while (m.runs)
@@ -227,7 +229,8 @@ static void long_runs(void)
     free(m.taken);
 }
 
-/* Two processes that see the pages run out at once: the zone that one brings into use serves the other too, whatever the order. */
+/* Two processes that see the pages run out at once: the zone that one brings into use serves the
+ * other too, whatever the order. */
 static void grow_race(void)
 {
     for (int round = 0; round < 20 && !atomic_load(&test_failures); round++) {
@@ -277,7 +280,8 @@ static bool can_collapse(void)
     return can;
 }
 
-/* Huge pages are made of what is committed as a whole, keep what is in it, and can be given back in pieces. */
+/* Huge pages are made of what is committed as a whole, keep what is in it, and can be given back
+ * in pieces. */
 static void huge_pages(void)
 {
     if (!can_collapse()) {
@@ -289,7 +293,8 @@ static void huge_pages(void)
         struct fst_open_options o = {.capacity = 31 * MIB, .create = FST_CREATE_NEW, .mode = 0600, .huge_pages = huge};
         REQUIRE(fst_arena_open(&o, &a) == FST_OK);
         struct fst_ref refs[28], all;
-        for (int i = 0; i < 28; i++) { /* a MiB each: the second half of a huge page is committed after the first is filled */
+        /* a MiB each: the second half of a huge page is committed after the first is filled */
+        for (int i = 0; i < 28; i++) {
             refs[i] = alloc_bytes(a, MIB);
             fill(refs[i].data, MIB, (uint64_t)i);
         }

@@ -175,8 +175,8 @@ static struct litmus {
     uint64_t wrong;
 } * l;
 
-/* Stores to cold memory just before the section keep its first store in the processor's store buffer for as long as they take: the
- * case for which the reader's fence is there. */
+/* Stores to cold memory just before the section keep its first store in the processor's store
+ * buffer for as long as they take: the case for which the reader's fence is there. */
 static void *litmus_reader(void *seed)
 {
     uint64_t random = (uint64_t)(uintptr_t)seed, wrong = 0;
@@ -238,7 +238,8 @@ static void *one_section(void *unused)
     return unused;
 }
 
-/* A thread that ends right after its section: its slot is another thread's at once, and no grace period waits for it. */
+/* A thread that ends right after its section: its slot is another thread's at once, and no grace
+ * period waits for it. */
 static void threads_that_end(void)
 {
     a = anonymous(16 * MIB);
@@ -356,7 +357,8 @@ static void exec_ends_sections(void)
     fst_arena_unref(a);
 }
 
-/* Many sections and grace periods near the point where the counter's low half, on which waiters sleep, wraps. */
+/* Many sections and grace periods near the point where the counter's low half, on which waiters
+ * sleep, wraps. */
 static void sequence_wraps(void)
 {
     a = anonymous(16 * MIB);

@@ -1,4 +1,5 @@
-/* The reaper thread is there when there is something for it: nothing here asks for a batch but a drop. An alarm ends a wait for ever. */
+/* The reaper thread is there when there is something for it: nothing here asks for a batch but a
+ * drop. An alarm ends a wait for ever. */
 #include "rcu/thread.h"
 #include "reclaim/reaper.h"
 #include "support.h"
@@ -107,7 +108,8 @@ static void read_until_told(struct peer *parent, void *context)
     peer_hear(parent);
 }
 
-/* A fork stops it in the middle of a batch, which a reader holds up: afterwards it goes on by itself. */
+/* A fork stops it in the middle of a batch, which a reader holds up: afterwards it goes on by
+ * itself. */
 static void after_a_fork(void)
 {
     set_up();
@@ -142,7 +144,8 @@ static void killed_between_two_looks(void)
     alarm(PATIENCE);
     char path[128];
     snprintf(path, sizeof path, "%s", new_path("between"));
-    struct peer p = peer_start(attach_and_wait, path); /* before, so that no fork wakes the thread */
+    /* before, so that no fork wakes the thread */
+    struct peer p = peer_start(attach_and_wait, path);
     a = open_named(path);
     fst_arena_watch(a);
     uint64_t before = released();

@@ -1,5 +1,6 @@
-/* Whoever allocates large objects gets what was dropped, not a new slab; nothing that others do makes it wait. There is no reaper thread in
- * here, and nobody asks for a batch: what is released, an allocation released. An alarm ends a wait for ever. */
+/* Whoever allocates large objects gets what was dropped, not a new slab; nothing that others do
+ * makes it wait. There is no reaper thread in here, and nobody asks for a batch: what is
+ * released, an allocation released. An alarm ends a wait for ever. */
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
 #include "reclaim/reaper.h"
@@ -160,14 +161,16 @@ static void not_what_is_in_use(void)
         CHECK(ref.data != taken.data && ref.data != sent.data);
         fill(ref.data, LARGE, 3);
     }
-    CHECK(info().released_objects >= 7 && info().released_objects <= 9); /* the last of them may rest */
+    /* the last of them may rest */
+    CHECK(info().released_objects >= 7 && info().released_objects <= 9);
     CHECK(filled(taken.data, LARGE, 1));
     CHECK(filled(sent.data, LARGE, 2));
     fst_drop(a, &taken);
     tear_down();
 }
 
-/* When much is under way, what was dropped rests for a while; but no more of it than the processor's cache says, or a sixteenth of the arena. */
+/* When much is under way, what was dropped rests for a while; but no more of it than the
+ * processor's cache says, or a sixteenth of the arena. */
 static void it_rests_when_much_is_in_use(void)
 {
     set_up();
@@ -252,7 +255,8 @@ static void beside_a_stopped_reader(void)
     tear_down();
 }
 
-/* The reader came after the look: the batch is broken off, and what it has taken is the next one's. */
+/* The reader came after the look: the batch is broken off, and what it has taken is the next
+ * one's. */
 static void a_reader_that_came_late(void)
 {
     set_up();
@@ -262,7 +266,8 @@ static void a_reader_that_came_late(void)
     struct fst_thread *t = fst_thread_get(a);
     struct fst_batch_options options = {.drops_only = true, .timeout = 0};
     CHECK_EQ(FST_TIMEOUT, fst_batch_run(t, &options));
-    CHECK_EQ(FST_BUSY, fst_batch_run(t, &options)); /* it is not for this kind to look at everything */
+    /* it is not for this kind to look at everything */
+    CHECK_EQ(FST_BUSY, fst_batch_run(t, &options));
     struct fst_ref next = alloc_one(a, child);
     CHECK(next.data != old.data);
     peer_say(&p, 'l');
@@ -398,7 +403,8 @@ static void worker(struct peer *parent, void *context)
         int empty = 0, full = 2;
         struct fst_ref ref;
         if (atomic_compare_exchange_strong(&box->state, &empty, 1)) {
-            while (fst_alloc(a, child, &ref)) /* batches that readers broke off wait for a reaper, and there is none */
+            /* batches that readers broke off wait for a reaper, and there is none */
+            while (fst_alloc(a, child, &ref))
                 CHECK_EQ(FST_OK, fst_reclaim(a, UINT64_MAX, FST_FOREVER));
             write_mark(&ref);
             CHECK_EQ(FST_OK, fst_share(a, &ref, &box->message));

@@ -126,8 +126,8 @@ static void destroys_confined(struct peer *parent, void *context)
     fst_arena_unref(a);
 }
 
-/* Who ends a group and cannot make the owner of its empty slab let go of it neither waits nor tries again and again. The owner lets go of
- * it when it allocates in vain. */
+/* Who ends a group and cannot make the owner of its empty slab let go of it neither waits nor
+ * tries again and again. The owner lets go of it when it allocates in vain. */
 static void ended_beside_an_owner(void)
 {
     char *path = shared_memory(128);
@@ -261,7 +261,8 @@ static void stopped_while_it_allocates(void)
         peer_say(&p, 'g');
         if (s->point > 8)
             break;
-        bool inside = s->point <= 3; /* it says that it allocates, entry, word; and then that it is done */
+        /* it says that it allocates, entry, word; and then that it is done */
+        bool inside = s->point <= 3;
         if (s->point <= 4) {
             wait_until_stopped(&p);
             CHECK_EQ(FST_OK, fst_cache_shrink(a, cache, &bytes));

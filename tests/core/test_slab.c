@@ -93,7 +93,8 @@ static void *alloc_in_thread(void *context)
     return NULL;
 }
 
-/* A full arena is full only when no slab has a free object, other threads' active slabs included. */
+/* A full arena is full only when no slab has a free object, other threads' active slabs
+ * included. */
 static void no_object_is_forgotten(void)
 {
     static struct fst_ref ref[70000];
@@ -111,7 +112,8 @@ static void no_object_is_forgotten(void)
     objects = n;
     CHECK_EQ(MIB / 64, objects);
     CHECK_EQ(FST_FULL, fst_alloc(a, child, &ref[n]));
-    /* Another thread finds the one object that this thread has given back to its own active slab, and to one it has let go of. */
+    /* Another thread finds the one object that this thread has given back to its own active
+     * slab, and to one it has let go of. */
     for (size_t i = 1; i <= n; i += n - 2) {
         fst_drop(a, &ref[n - i]);
         pthread_create(&t, NULL, alloc_in_thread, &other);
@@ -247,8 +249,8 @@ static void shrink_gives_empty_slabs_back(void)
     fst_arena_unref(a);
 }
 
-/* A thread's idea of its active slab outlives the slab: the descriptor is another cache's by then, where another
- * thread allocates. */
+/* A thread's idea of its active slab outlives the slab: the descriptor is another cache's by
+ * then, where another thread allocates. */
 static void active_slab_is_gone(void)
 {
     uint64_t bytes;
@@ -289,7 +291,8 @@ static void in_section(struct peer *parent, void *context)
     peer_hear(parent);
 }
 
-/* A slab of a TYPESAFE_BY_RCU cache waits for the readers before its memory is another type's; a wait that is broken off loses nothing. */
+/* A slab of a TYPESAFE_BY_RCU cache waits for the readers before its memory is another type's; a
+ * wait that is broken off loses nothing. */
 static void typesafe_slab_waits(void)
 {
     uint64_t bytes;

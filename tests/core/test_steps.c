@@ -1,8 +1,10 @@
-/* Every instruction counted: a victim is stepped through an operation by its parent, with ptrace, and killed after n machine instructions,
- * for each n. The fault points of test_kill.c lie where the source has its writes; here the compiler's code is taken as it is, and this
- * is the one test of kills that says something about a release build.
+/* Every instruction counted: a victim is stepped through an operation by its parent, with ptrace,
+ * and killed after n machine instructions, for each n. The fault points of test_kill.c lie where
+ * the source has its writes; here the compiler's code is taken as it is, and this is the one test
+ * of kills that says something about a release build.
  *
- * Some of the instructions, evenly, from a start that SEED=n moves; all of them with FST_TEST_SOAK=1.
+ * Some of the instructions, evenly, from a start that SEED=n moves; all of them with
+ * FST_TEST_SOAK=1.
  */
 #include <sys/ptrace.h>
 

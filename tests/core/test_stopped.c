@@ -1,6 +1,6 @@
-/* A process that is stopped while it holds one of the arena's locks is alive: nobody takes the lock over. What goes on without it and
- * what waits is written down here, lock by lock, and for people in docs/caveats.md. Whatever waits goes on when the process does, or when
- * it is killed.
+/* A process that is stopped while it holds one of the arena's locks is alive: nobody takes the lock
+ * over. What goes on without it and what waits is written down here, lock by lock, and for people
+ * in docs/caveats.md. Whatever waits goes on when the process does, or when it is killed.
  */
 #include "kill_operations.h"
 

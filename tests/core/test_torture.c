@@ -1,12 +1,14 @@
 /* Torture: processes do everything to objects at random, and are killed.
  *
- * Whoever allocates an object writes a pattern into it that depends on its id and its generation, before anybody else can know it; nobody
- * changes it afterwards. So whoever has a reference and finds another pattern has found memory that was recycled under a reader. At the
- * end nothing may be left. The messages and handles between them lie in plain shared memory, where they are overwritten, read twice, torn
- * and lost: all of that is allowed to them.
+ * Whoever allocates an object writes a pattern into it that depends on its id and its generation,
+ * before anybody else can know it; nobody changes it afterwards. So whoever has a reference and
+ * finds another pattern has found memory that was recycled under a reader. At the end nothing may
+ * be left. The messages and handles between them lie in plain shared memory, where they are
+ * overwritten, read twice, torn and lost: all of that is allowed to them.
  *
- * Where writes are counted (fault_points), a process is killed by its own hand at one of them, or by the tormentor at any instruction.
- * TORTURE=n does n times as much. A broken build has to fail here: tools/mutants.
+ * Where writes are counted (fault_points), a process is killed by its own hand at one of them, or
+ * by the tormentor at any instruction. TORTURE=n does n times as much. A broken build has to fail
+ * here: tools/mutants.
  */
 #include "platform/atomics.h"
 #include "refs/word.h"
@@ -31,7 +33,8 @@ static struct arena_shared {
     uint64_t operations;
 } * s;
 
-/* A reference, and of which generation of the object: what the word says later may be another one. */
+/* A reference, and of which generation of the object: what the word says later may be another
+ * one. */
 struct held {
     struct fst_ref ref;
     uint64_t generation;

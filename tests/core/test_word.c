@@ -1,4 +1,5 @@
-/* How ids, words, entries, handles and in-flight words are put together and taken apart: at the edges of every field. */
+/* How ids, words, entries, handles and in-flight words are put together and taken apart: at the
+ * edges of every field. */
 #include "refs/inflight.h"
 #include "refs/word.h"
 #include "region/lock.h"
@@ -76,7 +77,8 @@ static void entries(void)
             }
         }
     }
-    /* Only the low bits are kept: a match 2^23 generations later is the false yes that merely delays. */
+    /* Only the low bits are kept: a match 2^23 generations later is the false yes that merely
+     * delays. */
     CHECK(fst_entry_matches(fst_entry(1, 5, FST_ENTRY_LIVE), (5ull + (1u << 23)) << FST_WORD_GEN_SHIFT));
 }
 

@@ -1,8 +1,10 @@
-/* driver.c - a main() for a fuzzing target without a fuzzer: runs what the fuzzers found, and what chance brings, in any build.
+/* driver.c - a main() for a fuzzing target without a fuzzer: runs what the fuzzers found, and what
+ * chance brings, in any build.
  *
  *     fuzz_NAME [--random COUNT] [FILE-OR-FOLDER...]
  *
- * Inputs run one after the other in a forked process. When one ends it, that one is named, and the next process goes on behind it.
+ * Inputs run one after the other in a forked process. When one ends it, that one is named, and the
+ * next process goes on behind it.
  */
 #include <dirent.h>
 

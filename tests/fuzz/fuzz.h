@@ -1,8 +1,9 @@
 /* fuzz.h - what the fuzzing targets share: how bytes are read, and how a failure ends the program.
  *
- * A target is a file fuzz_NAME.c with LLVMFuzzerTestOneInput(), which makes something of any bytes. libFuzzer links its own main() to it;
- * driver.c is another one, which runs a folder of inputs in any build. A target uses CHECK of harness.h, and ends with FUZZ_END(): a failed
- * check is a crash to the fuzzer.
+ * A target is a file fuzz_NAME.c with LLVMFuzzerTestOneInput(), which makes something of any bytes.
+ * libFuzzer links its own main() to it; driver.c is another one, which runs a folder of inputs in
+ * any build. A target uses CHECK of harness.h, and ends with FUZZ_END(): a failed check is a crash
+ * to the fuzzer.
  */
 #ifndef FST_FUZZ_H
 #define FST_FUZZ_H

@@ -1,8 +1,10 @@
-/* fuzz_attach.c - bytes become the file of an arena: whoever opens it says what is wrong, or works with it, and never crashes or hangs.
+/* fuzz_attach.c - bytes become the file of an arena: whoever opens it says what is wrong, or works
+ * with it, and never crashes or hangs.
  *
- * The first byte says how, see enum how. Then come patches of a good file, of 12 bytes each: which field of the superblock, how (enum
- * change), where (2 bytes), and 8 bytes; or the file itself. The good file has caches, groups, objects and messages, and the slot of a process that
- * was killed with references.
+ * The first byte says how, see enum how. Then come patches of a good file, of 12 bytes each: which
+ * field of the superblock, how (enum change), where (2 bytes), and 8 bytes; or the file itself. The
+ * good file has caches, groups, objects and messages, and the slot of a process that was killed
+ * with references.
  */
 #include "fuzz.h"
 #include "region/superblock.h"
@@ -10,8 +12,9 @@
 enum how {
     WHOLE = 1,    /* the bytes are the file, from its start; its size is in front (4 bytes) */
     CHECKSUM = 2, /* make the checksum right again */
-    RESIZE = 4,   /* a file of another size, in front of the patches (4 bytes, what is missing or too much) */
-    BY_FD = 8,    /* attach through a descriptor */
+    /* a file of another size, in front of the patches (4 bytes, what is missing or too much) */
+    RESIZE = 4,
+    BY_FD = 8, /* attach through a descriptor */
     READONLY = 16,
 };
 enum change { BYTE, HALF, WORD, XOR, ADD, CHANGES };
@@ -119,8 +122,9 @@ static void change(uint8_t *at, uint64_t room, enum change how, uint64_t value)
     memcpy(at, &n, width);
 }
 
-/* What is validated when a process attaches: the constant part, the state, the bounds and what was committed; and what is for people. What
- * others change all the time is validated where it is used. */
+/* What is validated when a process attaches: the constant part, the state, the bounds and what
+ * was committed; and what is for people. What others change all the time is validated where it
+ * is used. */
 #define FIELD(name)                                                                       \
     {                                                                                     \
         offsetof(struct fst_superblock, name), sizeof(((struct fst_superblock *)0)->name) \

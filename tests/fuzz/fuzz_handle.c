@@ -1,8 +1,9 @@
-/* fuzz_handle.c - bytes become handles and messages, as they come out of a damaged pickle: each is refused, or names an object that is
- * really there, and the arena stays sound.
+/* fuzz_handle.c - bytes become handles and messages, as they come out of a damaged pickle: each is
+ * refused, or names an object that is really there, and the arena stays sound.
  *
- * A step is an operation (1 byte), which real message it is made from (1 byte), and 24 bytes: they are xored over the message, or are the
- * message themselves. Real ones are of objects, groups, freed and released objects, and of another arena.
+ * A step is an operation (1 byte), which real message it is made from (1 byte), and 24 bytes: they
+ * are xored over the message, or are the message themselves. Real ones are of objects, groups,
+ * freed and released objects, and of another arena.
  */
 #include "fuzz.h"
 

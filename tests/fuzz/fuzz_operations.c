@@ -1,10 +1,12 @@
-/* fuzz_operations.c - bytes become a sequence of operations on one arena, in two processes; at the end everybody has let go, and nothing
- * is left.
+/* fuzz_operations.c - bytes become a sequence of operations on one arena, in two processes; at the
+ * end everybody has let go, and nothing is left.
  *
- * Each operation is a byte and its arguments. The peer is a fork of this process in the middle of the sequence, with all it had then; it
- * has the same operations, can be killed, and can attach anew. What all processes know about groups, objects and messages stands in
- * memory that they share; each knows its own references. The two take turns, so that what is true in the end is known: what a process
- * holds has its bytes, what was freed is found no more, what is held can be found.
+ * Each operation is a byte and its arguments. The peer is a fork of this process in the middle of
+ * the sequence, with all it had then; it has the same operations, can be killed, and can attach
+ * anew. What all processes know about groups, objects and messages stands in memory that they
+ * share; each knows its own references. The two take turns, so that what is true in the end is
+ * known: what a process holds has its bytes, what was freed is found no more, what is held can be
+ * found.
  */
 #include "fuzz_state.h"
 
@@ -267,7 +269,8 @@ static void op_section(struct input *in)
     CHECK_EQ(*nest(false) > 0, fst_in_section(me.arena));
 }
 
-/* The other process may be in a section and waits for us: then it is a timeout, or (shrink) longer than a fuzzer likes. */
+/* The other process may be in a section and waits for us: then it is a timeout, or (shrink)
+ * longer than a fuzzer likes. */
 static void op_wait(struct input *in)
 {
     uint64_t bytes;
@@ -342,7 +345,8 @@ static void let_go(void)
         let_go_of_group(g);
 }
 
-/* Leave, and attach again. Who leaves waits a little for a last batch: not while the other one is in a section. */
+/* Leave, and attach again. Who leaves waits a little for a last batch: not while the other one
+ * is in a section. */
 static void op_attach_again(struct input *in)
 {
     bool readonly = byte(in) % 4 == 0 && me.peer;
