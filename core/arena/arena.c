@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "alloc/active.h"
@@ -26,6 +25,7 @@
 #include "reclaim/shelves.h"
 #include "refs/heirs.h"
 #include "refs/reftable.h"
+#include "region/entries.h"
 #include "region/file.h"
 #include "region/lock.h"
 #include "region/superblock.h"
@@ -81,6 +81,7 @@ static void unmap(struct fst_arena *a)
         fst_unmap(a->data, a->capacity_pages << FST_PAGE_SHIFT);
     if (a->sb)
         fst_unmap(a->sb, a->known.control_size);
+    fst_entries_destroy(a);
     fst_unusable -= a->refused[0] != 0;
     fst_description_unmap(&a->heirs.now);
     fst_file_close(a);
@@ -112,18 +113,6 @@ static struct fst_arena *new_arena(int fd, const struct stat *st, const char *pa
     return a;
 }
 
-static int cannot_map(int error, uint64_t bytes)
-{
-    struct rlimit limit;
-    if (error == ENOMEM && getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        return fst_fail_errno(
-            FST_OS, error,
-            "cannot map %llu bytes of address space: `ulimit -v` (RLIMIT_AS; h_vmem on a cluster) allows this process "
-            "%llu in all; raise it, which costs no memory",
-            (unsigned long long)bytes, (unsigned long long)limit.rlim_cur);
-    return fst_fail_errno(FST_OS, error, "cannot map %llu bytes of address space", (unsigned long long)bytes);
-}
-
 /* Map the file, whose superblock is `sb`. */
 static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readonly)
 {
@@ -135,15 +124,18 @@ static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readon
     a->sb = fst_map(fd, 0, sb->control_size, true, false);
     a->data = a->sb ? fst_map_aligned(fd, sb->data_offset, sb->capacity, FST_ALIGN_MAX, !readonly, huge) : NULL;
     if (!a->data)
-        return cannot_map(errno, fst_superblock_file_size(sb));
+        return fst_cannot_map(errno, sb->control_size + sb->capacity);
     for (int k = 0; k < FST_T_COUNT; k++)
-        a->table[k] = (uint8_t *)a->sb + sb->tables[k].offset;
+        a->table[k] = k == FST_T_ENTRY ? NULL : (uint8_t *)a->sb + sb->tables[k].offset;
+    a->max_entries = fst_count(a, FST_T_ENTRY) / FST_MAX_PROCESSES;
     a->lock.fd = fst_file_reopen(a);
     if (a->lock.fd < 0)
         return fst_fail_errno(FST_OS, errno, "cannot open the arena's file a second time: %s", fst_file_lost(a, errno));
     if (!fst_description_keep(&a->lock, false))
-        return cannot_map(errno, FST_PAGE);
-    int rc = fst_refs_create(a);
+        return fst_cannot_map(errno, FST_PAGE);
+    int rc = fst_entries_create(a);
+    if (rc == FST_OK)
+        rc = fst_refs_create(a);
     if (rc == FST_OK)
         rc = fst_batch_create(a);
     return rc ? rc : fst_reaper_create(a);
@@ -162,14 +154,17 @@ static int join(struct fst_arena *a)
     }
     rc = fst_heirs_prepare(a, a->slot, &a->heirs.now);
     if (rc == FST_OK && !fst_description_inherit(&a->heirs.now))
-        rc = cannot_map(errno, FST_PAGE);
+        rc = fst_cannot_map(errno, FST_PAGE);
+    uint64_t *entries = rc == FST_OK ? fst_entries_map(a, a->slot) : NULL;
+    if (rc == FST_OK && !entries)
+        rc = FST_OS;
     if (rc) {
         fst_process_leave(a, a->slot);
         return rc;
     }
     fst_process_publish(a, a->slot, a->readonly);
     a->self = fst_process_at(a, a->slot);
-    a->entries = fst_entries_of(a, a->slot);
+    a->entries = entries;
     a->slot_low = fst_lock_generation(a->self->state);
     a->usable = true;
     return FST_OK;
@@ -218,19 +213,6 @@ static int make_file(const struct fst_open_options *o, const char *folder)
     return fst_fail_errno(FST_OS, error, "cannot give an arena in %s the mode %o", folder, o->mode);
 }
 
-/* Beyond the limit on files' sizes lies no error but a signal that kills. */
-static int fits_limit(uint64_t size)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= size)
-        return FST_OK;
-    return fst_fail_errno(
-        FST_OS, EFBIG,
-        "an arena's file of %llu bytes, most of which are never written, is more than `ulimit -f` (RLIMIT_FSIZE) allows, "
-        "%llu: raise it, or give the arena less capacity",
-        (unsigned long long)size, (unsigned long long)limit.rlim_cur);
-}
-
 static int format(struct fst_arena *a, const struct fst_open_options *o, struct fst_superblock *sb)
 {
     uint8_t uuid[16];
@@ -244,11 +226,12 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
     uint32_t flags = (o->path ? 0 : FST_ARENA_ANONYMOUS) | (o->huge_pages ? FST_ARENA_HUGE_PAGES : 0);
     fst_superblock_format(sb, capacity, flags, uuid);
     sb->lasting = o->lasting;
-    rc = fits_limit(fst_superblock_file_size(sb));
+    uint64_t length = fst_superblock_file_size(sb, 1);
+    rc = fst_file_fits_limit(length);
     if (rc)
         return rc;
-    if (ftruncate(a->handed.fd, (off_t)fst_superblock_file_size(sb)) != 0)
-        return fst_fail_errno(FST_OS, errno, "cannot make a file of %s", fst_size(fst_superblock_file_size(sb)));
+    if (ftruncate(a->handed.fd, (off_t)length) != 0)
+        return fst_fail_errno(FST_OS, errno, "cannot make a file of %s", fst_size(length));
     int error = fst_commit_allowed(FST_PAGE) ? fst_commit(a->handed.fd, 0, FST_PAGE) : ENOMEM;
     if (error)
         return fst_fail_errno(error == ENOSPC || error == ENOMEM ? FST_FULL : FST_OS, error,
@@ -256,8 +239,8 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
     if (pwrite(a->handed.fd, sb, sizeof *sb, 0) != (ssize_t)sizeof *sb)
         return fst_fail_errno(FST_OS, errno, "cannot write the superblock");
     /* Whoever cut the file would have every process that touches what is missing killed by SIGBUS. */
-    if (!o->path && fcntl(a->handed.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
-        return fst_fail_errno(FST_OS, errno, "cannot fix the size of an anonymous arena");
+    if (!o->path && fcntl(a->handed.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
+        return fst_fail_errno(FST_OS, errno, "cannot keep an anonymous arena from being cut");
     return FST_OK;
 }
 
@@ -485,7 +468,7 @@ void fst_arena_leave(struct fst_arena *a)
  * place of their own may look at. */
 static void drop_all(struct fst_arena *a)
 {
-    uint64_t *entries = fst_entries_of(a, a->slot);
+    uint64_t *entries = a->entries;
     for (uint32_t i = 0; i < a->refs->top; i++) {
         uint64_t seen = fst_load_relaxed(&entries[i]);
         if ((seen & FST_ENTRY_STATE) == FST_ENTRY_LIVE &&
@@ -498,7 +481,7 @@ static void drop_all(struct fst_arena *a)
 
 static bool all_empty(const struct fst_arena *a)
 {
-    const uint64_t *entries = fst_entries_of(a, a->slot);
+    const uint64_t *entries = a->entries;
     for (uint32_t i = 0; i < a->refs->top; i++)
         if (fst_load_relaxed(&entries[i]))
             return false;

@@ -27,6 +27,7 @@
 #include "refs/heirs.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
+#include "region/entries.h"
 #include "region/file.h"
 #include "region/lock.h"
 #include "region/table.h"
@@ -37,6 +38,7 @@ struct carried {
     struct fst_thread *thread;   /* of the forking thread, NULL: none */
     struct fst_description lock; /* of the child; fd -1: it gets no slot */
     struct fst_description heirs;
+    uint64_t *entries; /* the child's table */
     char refused[200]; /* why */
     uint32_t slot;
     uint32_t thread_slot;
@@ -55,10 +57,9 @@ static struct fst_thread *forking_thread(struct fst_arena *a)
 }
 
 /* Under the table's mutex, so that shared entries are still. */
-static int copy_entries(struct fst_arena *a, uint32_t slot)
+static int copy_entries(struct fst_arena *a, uint32_t slot, uint64_t *to)
 {
-    const uint64_t *from = fst_entries_of(a, a->slot);
-    uint64_t *to = fst_entries_of(a, slot);
+    const uint64_t *from = a->entries;
     uint32_t top = a->refs->top;
     int rc = fst_table_commit_entries(a, slot, top);
     if (rc)
@@ -93,7 +94,10 @@ static int give_place(struct carried *c)
     rc = fst_heirs_prepare(a, c->slot, &c->heirs);
     if (rc == FST_OK && !fst_description_inherit(&c->heirs))
         rc = fst_fail_errno(FST_OS, errno, "no page of address space can be passed on");
-    return rc ? rc : copy_entries(a, c->slot);
+    if (rc)
+        return rc;
+    c->entries = fst_entries_map(a, c->slot);
+    return c->entries ? copy_entries(a, c->slot, c->entries) : FST_OS;
 }
 
 static void carry(struct carried *c)
@@ -105,6 +109,8 @@ static void carry(struct carried *c)
         snprintf(c->refused, sizeof c->refused, "%s", fst_last_error());
         fst_file_drop(a, &c->lock);
         fst_description_unmap(&c->heirs);
+        fst_entries_unmap(a, c->entries);
+        c->entries = NULL;
         fst_heirs_keep(a);
         return;
     }
@@ -155,6 +161,7 @@ static void in_parent(void)
 {
     for (struct carried *c = carried; c; c = c->next) {
         fst_description_unmap(&c->heirs);
+        fst_entries_unmap(c->arena, c->entries);
         fst_file_drop(c->arena, &c->lock);
     }
     for (struct fst_arena *a = fst_attachments; a; a = a->next)
@@ -218,7 +225,8 @@ static void adopt(struct fst_arena *a, struct carried *c)
     fst_heirs_forked(a, &c->heirs);
     a->slot = c->slot;
     a->self = fst_process_at(a, c->slot);
-    a->entries = fst_entries_of(a, c->slot);
+    fst_entries_unmap(a, a->entries); /* our parent's */
+    a->entries = c->entries;
     a->slot_low = fst_lock_generation(a->self->state);
     fst_store_relaxed(&a->self->flags, a->self->flags | FST_PROCESS_FORKED);
     fst_process_describe(a->self);

@@ -31,7 +31,7 @@ uint32_t fst_group_entry(fst_arena *a, uint64_t group)
 void fst_group_unref_at(fst_arena *a, uint64_t group, uint32_t entry)
 {
     /* A forked child may not have been given the reference: then it is not where it was. */
-    uint64_t word = a->usable && entry < FST_MAX_ENTRIES ? fst_load_relaxed(&a->entries[entry]) : 0;
+    uint64_t word = a->usable && entry < a->max_entries ? fst_load_relaxed(&a->entries[entry]) : 0;
     if (fst_entry_state(word) != FST_ENTRY_LIVE || fst_entry_oid(word) != fst_oid_group((uint32_t)group) ||
         !fst_refs_owners(a, entry))
         fst_group_unref(a, group);

@@ -13,6 +13,7 @@
 #include "refs/inflight.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
+#include "region/entries.h"
 #include "region/lock.h"
 #include "region/superblock.h"
 #include "region/table.h"
@@ -118,13 +119,18 @@ static void check_process(struct fst_check *c, uint32_t slot)
         fst_check_say(c, "process slot %u: it is this process's, and its state is %llx", slot, (unsigned long long)state);
         return;
     }
-    if (bytes % FST_PAGE || bytes > FST_MAX_ENTRIES * sizeof(uint64_t) || top > FST_MAX_ENTRIES ||
+    if (bytes % FST_PAGE || bytes > a->max_entries * sizeof(uint64_t) || top > a->max_entries ||
         (top * sizeof(uint64_t) > bytes && fst_load_acquire(&p->entry_top) == top)) {
         fst_check_say(c, "process slot %u: %u reference entries, %s of memory for them", slot, top, fst_exact(bytes));
         return;
     }
-    const uint64_t *entries = fst_entries_of(a, slot);
-    bool beyond = (top + 1) * sizeof(uint64_t) <= bytes && fst_load_acquire(&entries[top]);
+    bool room = (top + 1) * sizeof(uint64_t) <= bytes;
+    const uint64_t *entries = room ? fst_entries_of(a, slot, top + 1) : NULL;
+    if (room && !entries) {
+        fst_check_say(c, "process slot %u: its reference entries could not be looked at: %s", slot, fst_last_error());
+        return;
+    }
+    bool beyond = room && fst_load_acquire(&entries[top]);
     if (beyond && fst_load_acquire(&p->entry_top) == top) {
         fst_check_say(c, "process slot %u: %u reference entries, and one more was in use", slot, top);
         return;
@@ -135,9 +141,8 @@ static void check_process(struct fst_check *c, uint32_t slot)
 }
 
 /* What an entry speaks of was there once. Read twice: it may have just changed. */
-static void check_entry(struct fst_check *c, uint32_t slot, uint32_t index)
+static void check_entry(struct fst_check *c, uint32_t slot, uint32_t index, const uint64_t *at)
 {
-    const uint64_t *at = &fst_entries_of(c->a, slot)[index];
     uint64_t entry = fst_load_acquire(at);
     bool empty = fst_entry_state(entry) == FST_ENTRY_EMPTY;
     if (empty ? !entry : fst_word_of(c->a, fst_entry_oid(entry)) != NULL)
@@ -159,7 +164,7 @@ static void check_processes(struct fst_check *c)
         check_process(c, slot);
         uint32_t state = fst_state(fst_load_acquire(&fst_process_at(c->a, slot)->state));
         for (uint32_t i = 0; i < look.top && c->findings == before && state != FST_PROCESS_FREE; i++)
-            check_entry(c, slot, i);
+            check_entry(c, slot, i, &look.entries[i]);
         fst_refs_looked(&look);
     }
 }

@@ -113,6 +113,10 @@ static inline void fst_max64(uint64_t *p, uint64_t v)
 #define fst_own_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define fst_own_store_seq_cst(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
 
+/* A pointer of a table of them: it is set once. False: *to has another one already, which is put into *seen. */
+#define fst_own_set_once(to, seen, desired) \
+    __atomic_compare_exchange_n((to), (seen), (desired), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+
 static inline bool fst_own_cas32(uint32_t *p, uint32_t *expected, uint32_t desired)
 {
     return __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);

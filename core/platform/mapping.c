@@ -56,6 +56,12 @@ void *fst_map_private(uint64_t length)
     return base;
 }
 
+void *fst_map_more(void *base, uint64_t length, uint64_t more)
+{
+    void *at = mremap(base, length, more, MREMAP_MAYMOVE);
+    return at == MAP_FAILED ? NULL : at;
+}
+
 static _Thread_local char refused_by[512];
 
 const char *fst_commit_refused_by(void)
@@ -77,6 +83,17 @@ int fst_commit(int fd, uint64_t offset, uint64_t length)
     do
         rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) == 0 ? 0 : errno;
     while (rc == EINTR);
+    return rc;
+}
+
+int fst_append(int fd, uint64_t offset, uint64_t length)
+{
+    int rc;
+    do
+        rc = fallocate(fd, 0, (off_t)offset, (off_t)length) == 0 ? 0 : errno;
+    while (rc == EINTR);
+    if (rc == 0) /* or it stays as it is: it costs a page */
+        fst_punch(fd, offset, length);
     return rc;
 }
 

@@ -14,6 +14,8 @@ void fst_unmap(void *base, uint64_t length);
 
 /* Process-local zeroed memory, reserved and not charged until touched; not copied into core dumps. NULL and errno. */
 void *fst_map_private(uint64_t length);
+/* More of it, maybe elsewhere. NULL and errno: it stays as it was. */
+void *fst_map_more(void *base, uint64_t length, uint64_t more);
 
 /* To be asked before either of the next two, so that a memory cgroup at its limit is an error and not a SIGKILL (platform/memlimit.h). */
 bool fst_commit_allowed(uint64_t length);
@@ -21,6 +23,9 @@ bool fst_commit_allowed(uint64_t length);
 /* Take the bytes from the system before they are touched, so that a full file system is an error here and not a SIGBUS there. Idempotent.
  * 0 or an errno value; ENOSPC and ENOMEM: there is no room. */
 int fst_commit(int fd, uint64_t offset, uint64_t length);
+
+/* Make the file reach to offset + length, where it is shorter; the bytes stay a hole, and what others have appended stays. */
+int fst_append(int fd, uint64_t offset, uint64_t length);
 
 /* Who had no room for it, in the calling thread: "the file system", or a sentence about a memory cgroup. */
 const char *fst_commit_refused_by(void);

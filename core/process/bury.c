@@ -5,6 +5,7 @@
 #include "platform/liveness.h"
 #include "process/burial.h"
 #include "process/slot.h"
+#include "region/entries.h"
 #include "region/file.h"
 
 /* LIVE without its lock becomes DEAD; so does JOINING, which may be a forked child's slot with
@@ -43,9 +44,11 @@ uint32_t fst_bury_probe(struct fst_arena *a)
 
 static bool entries_empty(struct fst_arena *a, uint32_t slot)
 {
-    const uint64_t *entries = fst_entries_of(a, slot);
     uint32_t top = fst_entry_top(a, slot);
-    for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++)
+    const uint64_t *entries = fst_entries_of(a, slot, top);
+    if (!entries)
+        return false; /* nobody knows: it stays dead until somebody can look */
+    for (uint32_t i = 0; i < top; i++)
         if (fst_load_relaxed(&entries[i]))
             return false;
     return true;
@@ -71,11 +74,11 @@ static void shrink_entries(struct fst_arena *a, uint32_t slot)
     uint64_t have = p->entries_committed, keep = FST_PAGE;
     if (have <= keep)
         return;
-    if (have > FST_MAX_ENTRIES * sizeof(uint64_t)) {
+    if (have > a->max_entries * sizeof(uint64_t)) {
         fst_damaged(a, "process slot %u: its reference entries are said to have memory of %s", slot, fst_exact(have));
         return;
     }
-    uint64_t offset = a->known.tables[FST_T_ENTRY].offset + (uint64_t)slot * FST_MAX_ENTRIES * sizeof(uint64_t);
+    uint64_t offset = fst_entries_offset(a, slot);
     fst_store_relaxed(&p->entries_committed, keep);
     fst_file_punch(a, offset + keep, have - keep);
 }

@@ -9,6 +9,7 @@
 #include "platform/error.h"
 #include "platform/futex.h"
 #include "platform/liveness.h"
+#include "region/entries.h"
 #include "region/file.h"
 #include "region/lock.h"
 #include "region/table.h"
@@ -71,6 +72,8 @@ int fst_process_claim(struct fst_arena *a, int lock_fd, uint32_t *slot)
         uint32_t top = fst_process_top(a);
         if (i >= top) {
             int rc = fst_table_commit(a, FST_T_PROCESS, i + 1);
+            if (rc == FST_OK)
+                rc = fst_entries_extend(a, i); /* before the bound: the file always has all tables below it */
             if (rc)
                 return rc;
             fst_cas32(&a->sb->process_top, &top, i + 1);

@@ -16,6 +16,7 @@
 #include "refs/inflight.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
+#include "region/entries.h"
 #include "region/file.h"
 #include "region/lock.h"
 #include "teardown/cgroup.h"
@@ -97,21 +98,23 @@ static void consider(struct fst_batch *b, uint64_t entry)
 }
 
 /* DROPPED, and a dead process's LIVE, become TAKEN; then what they ask for is considered. */
-static void splice_process(struct fst_batch *b, uint32_t slot)
+static int splice_process(struct fst_batch *b, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(b->a, slot);
     uint32_t state = fst_state(fst_load_acquire(&p->state));
     if (state != FST_PROCESS_LIVE && state != FST_PROCESS_DEAD)
-        return;
+        return FST_OK;
     if (state == FST_PROCESS_LIVE && !b->everything && fst_load_relaxed(&p->dropped) == 0)
-        return;
+        return FST_OK;
     b->spliced[slot / 64] |= 1ull << (slot % 64);
     fst_swap32(&p->dropped, 0); /* a drop from here on kicks again */
     /* What it kept for forked children without a place stays until they are gone. */
     bool heirs = state == FST_PROCESS_DEAD && fst_process_has_heirs(b->a, slot);
-    uint64_t *entries = fst_entries_of(b->a, slot);
     uint32_t top = fst_entry_top(b->a, slot);
-    for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++) {
+    uint64_t *entries = fst_entries_of(b->a, slot, top);
+    if (!entries)
+        return FST_OS;
+    for (uint32_t i = 0; i < top; i++) {
         uint64_t seen = fst_load_acquire(&entries[i]);
         uint32_t is = fst_entry_state(seen);
         bool splice = is == FST_ENTRY_DROPPED || (is == FST_ENTRY_LIVE && state == FST_PROCESS_DEAD && !heirs);
@@ -124,6 +127,7 @@ static void splice_process(struct fst_batch *b, uint32_t slot)
         b->n_taken++;
         consider(b, seen);
     }
+    return FST_OK;
 }
 
 /* ---- release and empty ---- */
@@ -148,7 +152,7 @@ static void begin_finish(struct fst_batch *b, uint32_t slot)
 }
 
 /* Every TAKEN entry is one that the splice saw: nobody but a batch makes one. */
-static void finish(struct fst_batch *b)
+static int finish(struct fst_batch *b)
 {
     uint32_t last = FST_NONE;
     for (uint64_t i = 0; i < b->n_taken && b->n_taken <= TAKEN_FEW; i++) {
@@ -156,18 +160,21 @@ static void finish(struct fst_batch *b)
         if (slot != last)
             begin_finish(b, slot);
         last = slot;
-        finish_entry(b, fst_entries_of(b->a, slot) + b->taken[i].entry);
+        finish_entry(b, fst_entries_of(b->a, slot, b->taken[i].entry + 1) + b->taken[i].entry); /* mapped since the splice */
     }
     for (uint32_t slot = 0; slot < FST_MAX_PROCESSES && b->n_taken > TAKEN_FEW; slot++) {
         if (!(b->spliced[slot / 64] >> (slot % 64) & 1))
             continue;
         begin_finish(b, slot);
-        uint64_t *entries = fst_entries_of(b->a, slot);
         uint32_t top = fst_entry_top(b->a, slot);
-        for (uint32_t i = 0; i < top && i < FST_MAX_ENTRIES; i++)
+        uint64_t *entries = fst_entries_of(b->a, slot, top);
+        if (!entries)
+            return FST_OS;
+        for (uint32_t i = 0; i < top; i++)
             finish_entry(b, &entries[i]);
     }
     b->burial = NULL;
+    return FST_OK;
 }
 
 /* Check that this process's slot lies below process_top, so that the splice visits it, and that no
@@ -209,8 +216,10 @@ static int run(struct fst_batch *b)
     if (dropped)
         fst_add32(&a->self->dropped, 1);
     processes = fst_process_top(a);
-    for (uint32_t slot = 0; slot < processes; slot++)
-        splice_process(b, slot);
+    for (uint32_t slot = 0; slot < processes && sane == FST_OK; slot++)
+        sane = splice_process(b, slot);
+    if (sane)
+        return sane;
     bool ended = !b->options->drops_only && fst_queue_splice(a, b->everything, &b->ended);
     fst_store_relaxed(&a->sb->batch_groups, ended ? b->ended.n_groups : 0);
     if (ended)
@@ -226,11 +235,14 @@ static int run(struct fst_batch *b)
         b->grace_ns = fst_now() - began;
         fst_shelves_scan(a, &b->shelves, &b->scan); /* before the tables, to which references move */
         fst_letters_scan(a, &b->letters, &b->scan); /* the same */
-        fst_scan(a, &b->scan);
+        if (!fst_scan(a, &b->scan))
+            return FST_OS; /* who holds what is not known: nothing is released */
     }
     if (fst_is_damaged(a))
         return fst_damage(a); /* maybe not all references were found: nothing is released */
-    finish(b);
+    sane = finish(b);
+    if (sane)
+        return sane;
     fst_shelves_finish(b->t, &b->shelves, &b->scan, &b->released);
     fst_letters_finish(b->t, &b->letters, &b->scan, &b->released); /* before the slots of the dead are anybody's again */
     fst_finish_burials(a, b->t->name); /* slabs that the dead were closing go before their children are looked at */
@@ -279,6 +291,9 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     struct fst_superblock *sb = a->sb;
     if (fst_is_damaged(a))
         return fst_damage(a);
+    int ready = fst_entries_ready(a);
+    if (ready)
+        return ready;
     fst_heirs_ask(a);
     if (fst_trylock(a, &sb->reaper_lock) == FST_TRY_BUSY)
         return fst_fail(FST_BUSY, "another batch is running");

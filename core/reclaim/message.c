@@ -19,7 +19,7 @@ static bool give_up(struct fst_thread *t, uint32_t index, uint64_t word, enum fs
         return false;
     bool took = fst_inflight_give_up(a, index, word, why);
 #ifdef FST_MUTANT_GIVE_UP_BARE
-    fst_entries_of(a, a->slot)[entry] = 0; /* nobody asks for the object */
+    a->entries[entry] = 0; /* nobody asks for the object */
     return took;
 #endif
     *dropped |= fst_refs_drop(a, entry);

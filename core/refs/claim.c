@@ -51,7 +51,7 @@ static int withdraw(struct fst_thread *t, uint32_t entry, bool *dropped)
 {
     *dropped |= fst_refs_drop(t->arena, entry);
 #ifdef FST_MUTANT_WITHDRAW_TO_EMPTY
-    fst_store_release(fst_entries_of(t->arena, t->arena->slot) + entry, 0);
+    fst_store_release(t->arena->entries + entry, 0);
 #endif
     return fst_claim_stale(t->arena);
 }

@@ -76,9 +76,9 @@ static int put(struct fst_arena *a, struct putting *p)
         uint32_t top = fst_inflight_top(a);
         if (put_near(a, top, p))
             return FST_OK;
-        if (top < FST_MAX_INFLIGHT && fst_quota_allows(a, top, p->group)) {
+        if (top < fst_count(a, FST_T_INFLIGHT) && fst_quota_allows(a, top, p->group)) {
             uint32_t more = top < FST_PAGE ? FST_PAGE / sizeof(struct fst_inflight) : FST_PAGE;
-            uint32_t want = FST_MAX_INFLIGHT - top < more ? FST_MAX_INFLIGHT : top + more;
+            uint32_t want = fst_count(a, FST_T_INFLIGHT) - top < more ? fst_count(a, FST_T_INFLIGHT) : top + more;
             int rc = fst_table_commit(a, FST_T_INFLIGHT, want);
             if (rc == FST_FULL && fst_last_errno()) {
                 char why[600];
@@ -91,7 +91,8 @@ static int put(struct fst_arena *a, struct putting *p)
                 cursor = top;
             continue;
         }
-        uint32_t open = top < FST_INFLIGHT_OPEN ? top : FST_INFLIGHT_OPEN;
+        uint32_t open = FST_INFLIGHT_OPEN(fst_count(a, FST_T_INFLIGHT));
+        open = top < open ? top : open;
         if (put_between(a, 0, open, p) || (top > open && fst_quota_spend(a, p->group) && put_between(a, open, top, p)))
             return FST_OK;
         return fst_quota_full(a, p->group, "no in-flight entry is left for this sender and group");

@@ -22,7 +22,7 @@ struct census {
 
 static void count(const struct fst_arena *a, uint32_t group, struct census *c)
 {
-    uint32_t top = fst_inflight_top(a);
+    uint32_t top = fst_inflight_top(a), open = FST_INFLIGHT_OPEN(fst_count(a, FST_T_INFLIGHT));
     memset(c, 0, sizeof *c);
     for (uint32_t i = 0; i < top; i++) {
         const struct fst_inflight *e = fst_inflight_at(a, i);
@@ -30,7 +30,7 @@ static void count(const struct fst_arena *a, uint32_t group, struct census *c)
         if (!(word & FST_INFLIGHT_LIVE))
             continue;
         c->all++;
-        c->beyond += i >= FST_INFLIGHT_OPEN;
+        c->beyond += i >= open;
         if (!fst_inflight_said(e, word) || !fst_inflight_has_sender(e))
             continue;
         c->of_group += fst_load_relaxed(&e->group) == group;
@@ -58,17 +58,18 @@ static uint32_t allowance(struct fst_arena *a, uint32_t group)
     struct census c;
     count(a, group, &c);
     uint32_t mine = c.by_slot[a->slot % FST_MAX_PROCESSES];
-    uint32_t shares = FST_INFLIGHT_SHARE * FST_MAX_PROCESSES, processes = fst_process_top(a) + 1;
+    uint32_t entries = fst_count(a, FST_T_INFLIGHT), each = FST_INFLIGHT_SHARE(entries);
+    uint32_t shares = each * FST_MAX_PROCESSES, processes = fst_process_top(a) + 1;
     /* What others were allowed and have not used yet does not show: as much as the shares at most,
      * and so much is kept beside them. */
-    uint32_t room = below(FST_MAX_INFLIGHT - FST_INFLIGHT_OPEN - 2 * shares, c.beyond) / processes;
+    uint32_t room = below(entries - FST_INFLIGHT_OPEN(entries) - 2 * shares, c.beyond) / processes;
     uint32_t more = least(least(room, shares / processes), LOT);
-    more = least(more, below(FST_INFLIGHT_MOST, mine));
+    more = least(more, below(FST_INFLIGHT_MOST(entries), mine));
     /* The root group is everybody's who has none: its bound would leave the shares to all of them
      * where a single sender has reached its own. */
     if (group != ROOT)
-        more = least(more, below(FST_INFLIGHT_MOST, c.of_group));
-    uint32_t share = below(FST_INFLIGHT_SHARE, mine);
+        more = least(more, below(FST_INFLIGHT_MOST(entries), c.of_group));
+    uint32_t share = below(each, mine);
 #ifdef FST_MUTANT_NO_SHARE
     share = 0;
 #endif

@@ -20,7 +20,7 @@ bool fst_quota_spend(struct fst_arena *a, uint32_t group);
 
 static inline bool fst_quota_allows(struct fst_arena *a, uint32_t entry, uint32_t group)
 {
-    return __builtin_expect(entry < FST_INFLIGHT_OPEN, 1) || fst_quota_spend(a, group);
+    return __builtin_expect(entry < FST_INFLIGHT_OPEN(fst_count(a, FST_T_INFLIGHT)), 1) || fst_quota_spend(a, group);
 }
 
 /* FST_FULL, with a sentence: `why`, who sent what is in flight, and how much is of this group. */

@@ -6,25 +6,28 @@
 #include "platform/error.h"
 #include "platform/mapping.h"
 #include "refs/word.h"
+#include "region/entries.h"
 #include "region/table.h"
 
 #define BUCKETS (1u << 18)
-#define REFILL  64u /* few, so that a batch has few to look at in a process that uses few */
+#define ROOM    (1u << 14) /* at first, then doubled */
+#define REFILL  64u        /* few, so that a batch has few to look at in a process that uses few */
 
 int fst_refs_create(struct fst_arena *a)
 {
     struct fst_refs *r = calloc(1, sizeof *r);
     if (!r)
         return fst_fail(FST_FULL, "out of memory");
-    r->local = fst_map_private((uint64_t)FST_MAX_ENTRIES * sizeof *r->local);
-    r->pool = fst_map_private((uint64_t)FST_MAX_ENTRIES * sizeof *r->pool);
+    r->room = ROOM;
+    r->local = fst_map_private((uint64_t)r->room * sizeof *r->local);
+    r->pool = fst_map_private((uint64_t)r->room * sizeof *r->pool);
     r->buckets = fst_map_private((uint64_t)BUCKETS * sizeof *r->buckets); /* entry + 1; 0: none */
-    a->counts = fst_map_private((uint64_t)FST_MAX_ENTRIES * sizeof *a->counts);
+    a->counts = fst_map_private((uint64_t)a->max_entries * sizeof *a->counts);
     if (!r->local || !r->pool || !r->buckets || !a->counts) {
         int error = errno;
         a->refs = r;
         fst_refs_destroy(a);
-        return fst_fail_errno(FST_OS, error, "cannot map this process's reference table");
+        return fst_cannot_map(error, (uint64_t)a->max_entries * sizeof *a->counts);
     }
     pthread_mutex_init(&r->mutex, NULL);
     r->queue_head = r->queue_tail = FST_NONE;
@@ -37,10 +40,10 @@ void fst_refs_destroy(struct fst_arena *a)
     struct fst_refs *r = a->refs;
     if (!r)
         return;
-    fst_unmap(r->local, (uint64_t)FST_MAX_ENTRIES * sizeof *r->local);
-    fst_unmap(r->pool, (uint64_t)FST_MAX_ENTRIES * sizeof *r->pool);
+    fst_unmap(r->local, (uint64_t)r->room * sizeof *r->local);
+    fst_unmap(r->pool, (uint64_t)r->room * sizeof *r->pool);
     fst_unmap(r->buckets, (uint64_t)BUCKETS * sizeof *r->buckets);
-    fst_unmap(a->counts, (uint64_t)FST_MAX_ENTRIES * sizeof *a->counts);
+    fst_unmap(a->counts, (uint64_t)a->max_entries * sizeof *a->counts);
     free(r);
     a->refs = NULL;
     a->counts = NULL;
@@ -62,9 +65,10 @@ bool fst_refs_look(struct fst_arena *a, uint32_t slot, struct fst_table_look *lo
         return false;
     fst_section_enter(look->t);
     look->top = fst_entry_top(a, slot);
-    look->top = look->top < FST_MAX_ENTRIES ? look->top : FST_MAX_ENTRIES;
-    look->entries = fst_entries_of(a, slot);
-    return true;
+    look->entries = fst_entries_of(a, slot, look->top);
+    if (!look->entries)
+        fst_section_leave(look->t);
+    return look->entries != NULL;
 }
 
 void fst_refs_looked(const struct fst_table_look *look)
@@ -166,6 +170,31 @@ static void harvest(struct fst_arena *a, uint32_t max)
 
 /* ---- free entries ---- */
 
+/* Under the mutex. */
+static bool make_room(struct fst_refs *r, uint32_t entries)
+{
+    struct fst_local *local;
+    uint32_t *pool, more = r->room;
+    while (more < entries)
+        more *= 2;
+    if (more == r->room)
+        return true;
+    local = fst_map_more(r->local, (uint64_t)r->room * sizeof *local, (uint64_t)more * sizeof *local);
+    if (local)
+        r->local = local;
+    pool = local ? fst_map_more(r->pool, (uint64_t)r->room * sizeof *pool, (uint64_t)more * sizeof *pool) : NULL;
+    if (!pool) {
+        int error = errno;
+        if (local) /* to the length that it is unmapped with */
+            fst_map_more(local, (uint64_t)more * sizeof *local, (uint64_t)r->room * sizeof *local);
+        fst_cannot_map(error, (uint64_t)more * (sizeof *local + sizeof *pool));
+        return false;
+    }
+    r->pool = pool;
+    r->room = more;
+    return true;
+}
+
 int fst_refs_refill(struct fst_thread *t)
 {
     struct fst_arena *a = t->arena;
@@ -176,13 +205,17 @@ int fst_refs_refill(struct fst_thread *t)
         harvest(a, REFILL);
     while (rc == FST_OK && r->pool_count == 0) {
         uint32_t top = r->top;
-        uint32_t more = FST_MAX_ENTRIES - top < REFILL ? FST_MAX_ENTRIES - top : REFILL;
+        uint32_t more = a->max_entries - top < REFILL ? a->max_entries - top : REFILL;
         /* The system may take its time, and others wait for the mutex with a lock held that all processes share. */
         pthread_mutex_unlock(&r->mutex);
-        rc = fst_table_commit_entries(a, a->slot, more ? top + more : FST_MAX_ENTRIES + 1);
+        rc = fst_table_commit_entries(a, a->slot, more ? top + more : a->max_entries + 1);
         pthread_mutex_lock(&r->mutex);
         if (rc != FST_OK || r->top != top)
             continue; /* another thread has brought some, and may have taken them all */
+        if (!make_room(r, top + more)) {
+            rc = FST_FULL;
+            continue;
+        }
         fst_store_release(&a->self->entry_top, top + more);
         r->top = top + more;
         for (uint32_t i = more; i-- > 0;)

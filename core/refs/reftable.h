@@ -39,6 +39,7 @@ struct fst_refs {
     pthread_mutex_t mutex; /* guards all below, and the counts of indexed entries */
     struct fst_local *local;
     uint32_t *pool; /* free entries */
+    uint32_t room;  /* entries that both have room for: address space in proportion to what is used */
     uint32_t pool_count;
     uint32_t top; /* entries ever used: the truth of what the process slot says to others */
     uint32_t *buckets;

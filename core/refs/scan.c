@@ -6,6 +6,7 @@
 #include "process/slot.h"
 #include "refs/inflight.h"
 #include "refs/reftable.h"
+#include "region/entries.h"
 
 #define STRIDE 8u /* entries that are looked at with one branch: a line */
 
@@ -109,7 +110,7 @@ static void scan_table(struct fst_arena *a, const struct fst_scan *s, const uint
         look(a, s, &entries[i]);
 }
 
-static void scan_processes(struct fst_arena *a, const struct fst_scan *s)
+static bool scan_processes(struct fst_arena *a, const struct fst_scan *s)
 {
     uint32_t processes = fst_process_top(a);
     uint64_t looked = 0;
@@ -118,20 +119,24 @@ static void scan_processes(struct fst_arena *a, const struct fst_scan *s)
         if (fst_state(fst_load_acquire(&p->state)) == FST_PROCESS_FREE)
             continue; /* JOINING counts: a forked child's table is filled before it is LIVE */
         uint32_t top = fst_entry_top(a, slot);
-        top = top < FST_MAX_ENTRIES ? top : FST_MAX_ENTRIES;
-        scan_table(a, s, fst_entries_of(a, slot), top);
+        const uint64_t *entries = top ? fst_entries_of(a, slot, top) : NULL;
+        if (top && !entries)
+            return false;
+        scan_table(a, s, entries, top);
         looked += top;
     }
     fst_own_store_relaxed(&a->refs->all, looked);
+    return true;
 }
 
-void fst_scan(struct fst_arena *a, const struct fst_scan *s)
+bool fst_scan(struct fst_arena *a, const struct fst_scan *s)
 {
 #ifdef FST_MUTANT_SCAN_ORDER
-    scan_processes(a, s);
+    bool all = scan_processes(a, s);
     scan_inflight(a, s);
+    return all;
 #else
     scan_inflight(a, s);
-    scan_processes(a, s);
+    return scan_processes(a, s);
 #endif
 }

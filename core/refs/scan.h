@@ -48,7 +48,8 @@ static inline bool fst_scan_has(const struct fst_scan *s, uint64_t oid)
 void fst_scan_keep(struct fst_arena *a, const struct fst_scan *s, uint64_t oid);
 
 /* Take CONDEMNED away from what is referred to. After the objects were condemned, a fence and a
- * grace period. */
-void fst_scan(struct fst_arena *a, const struct fst_scan *s);
+ * grace period. False: a process's references could not be looked at, and nothing may be released;
+ * the reason is the last error. */
+bool fst_scan(struct fst_arena *a, const struct fst_scan *s);
 
 #endif

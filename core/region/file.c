@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -222,9 +223,45 @@ bool fst_file_others(struct fst_arena *a, off_t base)
            (after < FST_MAX_PROCESSES && fst_file_find(a, base + after, FST_MAX_PROCESSES - after) >= 0);
 }
 
+int fst_file_fits_limit(uint64_t length)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= length)
+        return FST_OK;
+    return fst_fail_errno(
+        FST_OS, EFBIG,
+        "the arena's file has to be %s long, most of which is never written, and `ulimit -f` (RLIMIT_FSIZE) allows %s: "
+        "raise it, or give the arena less capacity",
+        fst_size(length), fst_size(limit.rlim_cur));
+}
+
+int fst_file_extend(int fd, uint64_t length)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return fst_fail_errno(FST_OS, errno, "cannot look at the arena's file");
+    if ((uint64_t)st.st_size >= length)
+        return FST_OK;
+    int rc = fst_file_fits_limit(length);
+    if (rc)
+        return rc;
+    /* ftruncate could cut what somebody else has just appended. */
+    int error = fst_commit_allowed(FST_PAGE) ? fst_append(fd, length - FST_PAGE, FST_PAGE) : ENOMEM;
+    if (error == ENOSPC || error == ENOMEM)
+        return fst_fail_errno(FST_FULL, error, "%s has no room for another process's table of references", fst_commit_refused_by());
+    return error ? fst_fail_errno(FST_OS, error, "cannot make the arena's file %s long", fst_size(length)) : FST_OK;
+}
+
+/* Of the tables of references, only our own is at hand. */
 static void *mapped(struct fst_arena *a, uint64_t offset)
 {
-    return offset < a->known.data_offset ? (uint8_t *)a->sb + offset : a->data + (offset - a->known.data_offset);
+    uint64_t own = a->known.tables[FST_T_ENTRY].offset + (uint64_t)a->slot * a->max_entries * sizeof(uint64_t);
+    if (offset < a->known.data_offset)
+        return (uint8_t *)a->sb + offset;
+    if (offset < a->known.tables[FST_T_ENTRY].offset)
+        return a->data + (offset - a->known.data_offset);
+    bool is_own = a->entries && offset >= own && offset < own + (uint64_t)a->max_entries * sizeof(uint64_t);
+    return is_own ? (uint8_t *)a->entries + (offset - own) : NULL;
 }
 
 int fst_file_commit(struct fst_arena *a, uint64_t offset, uint64_t length)
@@ -235,7 +272,7 @@ int fst_file_commit(struct fst_arena *a, uint64_t offset, uint64_t length)
         return ENOMEM;
     int fd = fst_file_get(a);
     if (fd < 0)
-        return fst_populate(mapped(a, offset), length);
+        return mapped(a, offset) ? fst_populate(mapped(a, offset), length) : EBADF;
     int rc = fst_commit(fd, offset, length);
     fst_file_put(a, fd);
     return rc;
@@ -245,7 +282,7 @@ int fst_file_punch(struct fst_arena *a, uint64_t offset, uint64_t length)
 {
     int fd = fst_file_get(a);
     if (fd < 0)
-        return fst_remove(mapped(a, offset), length);
+        return mapped(a, offset) ? fst_remove(mapped(a, offset), length) : EBADF;
     int rc = fst_punch(fd, offset, length);
     fst_file_put(a, fd);
     return rc;

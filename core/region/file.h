@@ -44,6 +44,13 @@ int64_t fst_file_find(struct fst_arena *a, off_t start, off_t count);
 /* Does any other process hold one of the bytes that there is one of for each slot? */
 bool fst_file_others(struct fst_arena *a, off_t base);
 
+/* See to it that the file has at least this length, and never cut it: two may do so at once. What
+ * comes new is a hole. FST_FULL, or FST_OS with a sentence that names `ulimit -f` where that is in
+ * the way: beyond it lies no error but a signal that kills. */
+int fst_file_extend(int fd, uint64_t length);
+/* The limit alone: FST_OS, FST_OK. */
+int fst_file_fits_limit(uint64_t length);
+
 /* fst_commit and fst_punch. */
 int fst_file_commit(struct fst_arena *a, uint64_t offset, uint64_t length);
 int fst_file_punch(struct fst_arena *a, uint64_t offset, uint64_t length);

@@ -6,8 +6,11 @@
  * named type of object; a *child* is a cache's private part for one *group*, and slabs belong to children. A *process slot* stands
  * for an attached process, with a table of *reference entries*; a *thread slot* for one of its threads.
  *
- *     file   0            4 KiB       tables, each page-aligned, sparse, committed by prefix          data_offset      file size
- *            | superblock | processes | threads | references | in flight | caches | children | ... |  | data pages          |
+ *     file   0            4 KiB       tables, each page-aligned, sparse, committed by prefix     data_offset               file size
+ *            | superblock | processes | threads | in flight | caches | children | groups | ... |  | data pages | references |
+ *
+ * The tables of references come last, one for each process slot that was ever used: the file grows with them, and each process maps
+ * those that it needs (region/entries.h).
  *
  * Nothing here is a pointer: ids are indexes into tables. An id of a descriptor that may be reused carries a generation, and a
  * descriptor is reused only as the same kind of thing.
@@ -32,30 +35,41 @@
 #define FST_EXTENT_PAGES  64u /* memory is committed and given back in extents of 256 KiB */
 #define FST_MAX_PROCESSES 1024u
 #define FST_MAX_THREADS   4096u
-#define FST_MAX_ENTRIES   (1u << 20) /* reference entries of one process */
+#define FST_MAX_ENTRIES   (1u << 20) /* reference entries of one process; here and below: of a large arena (shape_tables) */
+#define FST_MIN_ENTRIES   (1u << 16) /* of a small one */
 #define FST_MAX_INFLIGHT  (1u << 21)
+#define FST_MIN_INFLIGHT  (1u << 16)
 #define FST_MAX_CACHES    (1u << 17)
+#define FST_MIN_CACHES    (1u << 12)
 #define FST_MAX_CHILDREN  (1u << 21)
 #define FST_MAX_GROUPS    (1u << 21)
-#define FST_MAX_CGROUPS   (1u << 12)
-#define FST_MAX_BURIALS   32u
-#define FST_MAX_CHANNELS  (1u << 12)
-#define FST_MAX_STORES    (1u << 12)
-#define FST_MAX_ITEMS     (1u << 22) /* of each class */
-#define FST_MAX_SLOTS     (1u << 25)
-#define FST_ZONE_EXTENTS  64u /* bookkeeping of pages comes in zones of 16 MiB */
-#define FST_ZONE_PAGES    (FST_ZONE_EXTENTS * FST_EXTENT_PAGES)
-#define FST_ZONE_CLASSES  7u
-#define FST_ALIGN_MAX     (2u << 20)                     /* the data region lies at a multiple of it in every process */
-#define FST_MAX_CAPACITY  ((1ull << 44) - FST_ALIGN_MAX) /* numbers of pages have 32 bits, and FST_NONE is none */
-#define FST_NONE          UINT32_MAX                     /* "no such index" */
+#define FST_MIN_GROUPS    (1u << 14) /* and children */
+/* There is one for so many bytes of capacity. */
+#define FST_BYTES_FOR_ENTRY    32u
+#define FST_BYTES_FOR_INFLIGHT 128u
+#define FST_BYTES_FOR_CACHE    4096u
+#define FST_BYTES_FOR_GROUP    1024u
+#define FST_BYTES_FOR_ITEM     512u
+#define FST_MAX_CGROUPS        (1u << 12)
+#define FST_MAX_BURIALS        32u
+#define FST_MAX_CHANNELS       (1u << 12)
+#define FST_MAX_STORES         (1u << 12)
+#define FST_MAX_ITEMS          (1u << 22) /* of each class */
+#define FST_MIN_ITEMS          (1u << 11)
+#define FST_MAX_SLOTS          (1u << 25)
+#define FST_ZONE_EXTENTS       64u /* bookkeeping of pages comes in zones of 16 MiB */
+#define FST_ZONE_PAGES         (FST_ZONE_EXTENTS * FST_EXTENT_PAGES)
+#define FST_ZONE_CLASSES       7u
+#define FST_ALIGN_MAX          (2u << 20)                     /* the data region lies at a multiple of it in every process */
+#define FST_MAX_CAPACITY       ((1ull << 44) - FST_ALIGN_MAX) /* numbers of pages have 32 bits, and FST_NONE is none */
+#define FST_NONE               UINT32_MAX                     /* "no such index" */
 
 /* ---- tables -------------------------------------------------------------------------------------------------------------- */
 
 enum fst_table_kind {
     FST_T_PROCESS,
     FST_T_THREAD,
-    FST_T_ENTRY, /* FST_MAX_ENTRIES for each process slot, committed process by process */
+    FST_T_ENTRY, /* as many for each process slot, committed process by process; behind the data region */
     FST_T_INFLIGHT,
     FST_T_CACHE,
     FST_T_CHILD,
@@ -225,7 +239,7 @@ static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");
 
 #define FST_ARENA_ANONYMOUS  1u
 #define FST_ARENA_HUGE_PAGES 2u
-#define FST_LAYOUT_VERSION   3u
+#define FST_LAYOUT_VERSION   4u
 
 /* ---- in-flight entries ------------------------------------------------------------------------------------------------------
  * struct fst_inflight
@@ -256,13 +270,14 @@ struct fst_inflight {
 static_assert(offsetof(struct fst_inflight, sender) == 48, "layout");
 static_assert(sizeof(struct fst_inflight) == 64, "layout");
 
-/* Who may use which entries (refs/quota.h): those below OPEN are anybody's. Of the others, a sender takes one while it has fewer than MOST in
+/* Who may use which of `count` entries (refs/quota.h): those below OPEN are anybody's. Of the others, a sender takes one while it has fewer than MOST in
  * flight, and its object's group, too (but for the root group), and while as many are left as all processes' SHAREs; or while it has less than its
  * SHARE. */
-#define FST_INFLIGHT_OPEN  (1u << 20)
-#define FST_INFLIGHT_MOST  (1u << 20)
-#define FST_INFLIGHT_SHARE 256u
-static_assert(FST_INFLIGHT_OPEN + 2 * FST_INFLIGHT_SHARE * FST_MAX_PROCESSES < FST_MAX_INFLIGHT, "a share for everybody");
+#define FST_INFLIGHT_OPEN(count)  ((count) / 2)
+#define FST_INFLIGHT_MOST(count)  ((count) / 2)
+#define FST_INFLIGHT_SHARE(count) ((count) / 8192)
+static_assert(FST_INFLIGHT_OPEN(8192u) + 2 * FST_INFLIGHT_SHARE(8192u) * FST_MAX_PROCESSES < 8192u, "a share for everybody");
+static_assert(FST_INFLIGHT_SHARE(FST_MIN_INFLIGHT) > 0, "a share for everybody");
 
 /* ---- pages ------------------------------------------------------------------------------------------------------------------
  *

@@ -163,7 +163,7 @@ uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot)
     for (int tries = 0; tries < 100; tries++) {
         top = fst_load_acquire(&p->entry_top);
         bytes = fst_load_acquire(&p->entries_committed);
-        if (top <= FST_MAX_ENTRIES && top * sizeof(uint64_t) <= bytes)
+        if (top <= a->max_entries && top * sizeof(uint64_t) <= bytes)
             return top;
     }
     fst_damaged(a, "process slot %u has %u reference entries, and memory of %s for them", slot, top, fst_exact(bytes));

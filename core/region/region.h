@@ -71,6 +71,12 @@ static inline void *fst_at(const struct fst_arena *a, uint32_t kind, uint32_t in
     return a->table[kind] + index * size;
 }
 
+/* How many descriptors the table can have. */
+static inline uint32_t fst_count(const struct fst_arena *a, uint32_t kind)
+{
+    return (uint32_t)a->known.tables[kind].count;
+}
+
 static inline struct fst_process *fst_process_at(const struct fst_arena *a, uint32_t slot)
 {
     return (struct fst_process *)fst_at(a, FST_T_PROCESS, slot, sizeof(struct fst_process));
@@ -79,12 +85,6 @@ static inline struct fst_process *fst_process_at(const struct fst_arena *a, uint
 static inline struct fst_thread_slot *fst_thread_slot_at(const struct fst_arena *a, uint32_t slot)
 {
     return (struct fst_thread_slot *)fst_at(a, FST_T_THREAD, slot, sizeof(struct fst_thread_slot));
-}
-
-/* The slot is below FST_MAX_PROCESSES; read no more than fst_entry_top() of them. */
-static inline uint64_t *fst_entries_of(const struct fst_arena *a, uint32_t slot)
-{
-    return (uint64_t *)(void *)a->table[FST_T_ENTRY] + (uint64_t)(slot % FST_MAX_PROCESSES) * FST_MAX_ENTRIES;
 }
 
 static inline struct fst_inflight *fst_inflight_at(const struct fst_arena *a, uint32_t index)

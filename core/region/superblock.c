@@ -64,8 +64,22 @@ static uint64_t min64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* A descriptor for so many bytes of capacity: a power of two, because tables of names are, between the least and the most. What a
+ * small arena does not need would count for its processes' limits on address space and on the size of files. */
+static uint64_t one_for(uint64_t bytes, uint64_t pages, uint64_t least, uint64_t most)
+{
+    uint64_t count = least;
+    while (count < most && count * bytes < pages << FST_PAGE_SHIFT)
+        count *= 2;
+    return count;
+}
+
 static void shape_tables(struct fst_superblock *sb, uint64_t pages)
 {
+    uint64_t groups = one_for(FST_BYTES_FOR_GROUP, pages, FST_MIN_GROUPS, FST_MAX_GROUPS),
+             caches = one_for(FST_BYTES_FOR_CACHE, pages, FST_MIN_CACHES, FST_MAX_CACHES);
+    /* A process has one for each object that it uses. */
+    uint64_t entries = one_for(FST_BYTES_FOR_ENTRY, pages, FST_MIN_ENTRIES, FST_MAX_ENTRIES);
     uint64_t zones = (pages + FST_ZONE_PAGES - 1) / FST_ZONE_PAGES;
     struct {
         uint64_t count;
@@ -73,14 +87,15 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
     } shape[FST_T_COUNT] = {
         [FST_T_PROCESS] = {FST_MAX_PROCESSES, sizeof(struct fst_process)},
         [FST_T_THREAD] = {FST_MAX_THREADS, sizeof(struct fst_thread_slot)},
-        [FST_T_ENTRY] = {(uint64_t)FST_MAX_PROCESSES * FST_MAX_ENTRIES, sizeof(uint64_t)},
-        [FST_T_INFLIGHT] = {FST_MAX_INFLIGHT, sizeof(struct fst_inflight)},
-        [FST_T_CACHE] = {FST_MAX_CACHES, sizeof(struct fst_cache)},
-        [FST_T_CHILD] = {FST_MAX_CHILDREN, sizeof(struct fst_child)},
-        [FST_T_GROUP] = {FST_MAX_GROUPS, sizeof(struct fst_group)},
-        [FST_T_CACHE_NAMES] = {FST_MAX_CACHES, sizeof(uint32_t)},
-        [FST_T_CACHE_SHAPES] = {FST_MAX_CACHES, sizeof(uint32_t)},
-        [FST_T_GROUP_NAMES] = {FST_MAX_GROUPS, sizeof(uint32_t)},
+        [FST_T_ENTRY] = {FST_MAX_PROCESSES * entries, sizeof(uint64_t)},
+        [FST_T_INFLIGHT] = {one_for(FST_BYTES_FOR_INFLIGHT, pages, FST_MIN_INFLIGHT, FST_MAX_INFLIGHT),
+                            sizeof(struct fst_inflight)},
+        [FST_T_CACHE] = {caches, sizeof(struct fst_cache)},
+        [FST_T_CHILD] = {groups, sizeof(struct fst_child)},
+        [FST_T_GROUP] = {groups, sizeof(struct fst_group)},
+        [FST_T_CACHE_NAMES] = {caches, sizeof(uint32_t)},
+        [FST_T_CACHE_SHAPES] = {caches, sizeof(uint32_t)},
+        [FST_T_GROUP_NAMES] = {groups, sizeof(uint32_t)},
         [FST_T_CGROUP] = {FST_MAX_CGROUPS, sizeof(struct fst_cgroup)},
         [FST_T_BURIAL] = {FST_MAX_BURIALS, sizeof(struct fst_burial)},
         [FST_T_CHANNEL] = {FST_MAX_CHANNELS, sizeof(struct fst_channel)},
@@ -89,12 +104,13 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         [FST_T_ZONE_SUMMARY] = {FST_ZONE_CLASSES * ((zones + 63) / 64), sizeof(uint64_t)},
     };
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
-        /* One more than can own a page: a descriptor is chosen before its pages are. */
-        shape[FST_T_SLAB + class].count = min64(pages + 1, 1u << 24);
+        /* One more than can own a page: a descriptor is chosen before its pages are. Slabs of two to eight objects have eleven pages at
+         * least (alloc/shape.c). */
+        shape[FST_T_SLAB + class].count = min64((class == 1 ? pages / 8 : pages) + 1, 1u << 24);
         shape[FST_T_SLAB + class].size = fst_slab_bytes(class);
     }
-    /* What a store holds is an object, mostly of more than 256 bytes. */
-    uint64_t items = min64(FST_MAX_ITEMS, (1u << 16) + 16 * pages);
+    /* What a store holds is an object, mostly a larger one. */
+    uint64_t items = min64(FST_MAX_ITEMS, FST_MIN_ITEMS + FST_PAGE / FST_BYTES_FOR_ITEM * pages);
     for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++) {
         shape[FST_T_ITEM + class].count = shape[FST_T_HOLD + class].count = items;
         shape[FST_T_ITEM + class].size = fst_item_class_bytes[class];
@@ -108,10 +124,12 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         sb->tables[k].offset = offset;
         sb->tables[k].count = shape[k].count;
         sb->tables[k].size = shape[k].size;
-        offset += page_up(shape[k].count * shape[k].size);
+        if (k != FST_T_ENTRY)
+            offset += page_up(shape[k].count * shape[k].size);
     }
     sb->control_size = offset;
     sb->data_offset = (offset + FST_ALIGN_MAX - 1) & ~(uint64_t)(FST_ALIGN_MAX - 1); /* also for huge pages */
+    sb->tables[FST_T_ENTRY].offset = sb->data_offset + (pages << FST_PAGE_SHIFT);
 }
 
 void fst_superblock_format(struct fst_superblock *sb, uint64_t capacity, uint32_t flags, const uint8_t uuid[16])
@@ -135,9 +153,22 @@ void fst_superblock_format(struct fst_superblock *sb, uint64_t capacity, uint32_
     sb->cache_free = sb->child_free = sb->group_free = FST_NONE;
 }
 
-uint64_t fst_superblock_file_size(const struct fst_superblock *sb)
+static uint64_t entry_bytes(const struct fst_superblock *sb)
 {
-    return sb->data_offset + sb->capacity;
+    return sb->tables[FST_T_ENTRY].count / FST_MAX_PROCESSES * sizeof(uint64_t);
+}
+
+uint64_t fst_superblock_file_size(const struct fst_superblock *sb, uint32_t processes)
+{
+    return sb->tables[FST_T_ENTRY].offset + processes * entry_bytes(sb);
+}
+
+/* Has the file the tables of references of all slots that were ever used, and of whole slots? It grows before the bound is raised. */
+static bool has_size(const struct fst_superblock *sb, uint64_t file_size)
+{
+    uint64_t least = fst_superblock_file_size(sb, fst_load_relaxed(&sb->process_top));
+    return file_size >= least && file_size <= fst_superblock_file_size(sb, FST_MAX_PROCESSES) &&
+           (file_size - least) % entry_bytes(sb) == 0;
 }
 
 /* Does the constant part lay out the file as we do for this capacity? A checksum is no proof: anybody can make one. */
@@ -171,9 +202,6 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
     struct fst_superblock expect;
     if (!shaped(sb, &expect))
         return fst_fail(FST_CORRUPTED, "%s: the superblock's constant part makes no sense", name);
-    if (file_size != fst_superblock_file_size(sb))
-        return fst_fail(FST_CORRUPTED, "%s is %s long and should be %s: it was truncated or extended", name, fst_exact(file_size),
-                        fst_exact(fst_superblock_file_size(sb)));
     if (sb->state != FST_ARENA_READY && sb->state != FST_ARENA_REMOVED)
         return fst_fail(FST_CORRUPTED, "%s: state %llu is none", name, (unsigned long long)sb->state);
     for (int k = 0; k < FST_T_COUNT; k++) {
@@ -181,18 +209,23 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
         if (k != FST_T_ENTRY && fst_load_relaxed(&sb->tables[k].committed) > bytes)
             return fst_fail(FST_CORRUPTED, "%s: table %d claims more than it has", name, k);
     }
-    bool bounds = fst_load_relaxed(&sb->process_top) <= FST_MAX_PROCESSES && fst_load_relaxed(&sb->thread_top) <= FST_MAX_THREADS &&
-                  fst_load_relaxed(&sb->inflight_top) <= FST_MAX_INFLIGHT && fst_load_relaxed(&sb->cache_top) <= FST_MAX_CACHES &&
-                  fst_load_relaxed(&sb->child_top) <= FST_MAX_CHILDREN && fst_load_relaxed(&sb->group_top) <= FST_MAX_GROUPS &&
-                  fst_load_relaxed(&sb->cgroup_top) <= FST_MAX_CGROUPS && fst_load_relaxed(&sb->channel_top) <= FST_MAX_CHANNELS &&
-                  fst_load_relaxed(&sb->store_top) <= FST_MAX_STORES &&
-                  fst_load_relaxed(&sb->zones) <= expect.tables[FST_T_ZONE].count;
+    const struct fst_table *t = expect.tables;
+    bool bounds =
+        fst_load_relaxed(&sb->process_top) <= FST_MAX_PROCESSES && fst_load_relaxed(&sb->thread_top) <= FST_MAX_THREADS &&
+        fst_load_relaxed(&sb->inflight_top) <= t[FST_T_INFLIGHT].count &&
+        fst_load_relaxed(&sb->cache_top) <= t[FST_T_CACHE].count && fst_load_relaxed(&sb->child_top) <= t[FST_T_CHILD].count &&
+        fst_load_relaxed(&sb->group_top) <= t[FST_T_GROUP].count && fst_load_relaxed(&sb->cgroup_top) <= FST_MAX_CGROUPS &&
+        fst_load_relaxed(&sb->channel_top) <= FST_MAX_CHANNELS && fst_load_relaxed(&sb->store_top) <= FST_MAX_STORES &&
+        fst_load_relaxed(&sb->zones) <= expect.tables[FST_T_ZONE].count;
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
         bounds = bounds && fst_load_relaxed(&sb->slab_top[class]) <= expect.tables[FST_T_SLAB + class].count;
     for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++)
         bounds = bounds && fst_load_relaxed(&sb->item_top[class]) <= expect.tables[FST_T_ITEM + class].count;
     if (!bounds)
         return fst_fail(FST_CORRUPTED, "%s: a bound in the superblock exceeds its table", name);
+    if (!has_size(sb, file_size))
+        return fst_fail(FST_CORRUPTED, "%s is %s long and should be %s: it was truncated or extended", name, fst_exact(file_size),
+                        fst_exact(fst_superblock_file_size(sb, fst_load_relaxed(&sb->process_top))));
     return FST_OK;
 }
 

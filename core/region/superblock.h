@@ -20,7 +20,7 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
 /* The same for what others change meanwhile, on the mapped superblock: no bound exceeds what was committed of its table. */
 int fst_superblock_validate_bounds(const struct fst_superblock *sb, const char *name);
 
-/* Bytes that a new file for this capacity needs (its apparent size, not what it costs). */
-uint64_t fst_superblock_file_size(const struct fst_superblock *sb);
+/* Length of a file in which so many process slots were ever used (its apparent size, not what it costs). */
+uint64_t fst_superblock_file_size(const struct fst_superblock *sb, uint32_t processes);
 
 #endif

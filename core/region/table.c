@@ -5,6 +5,7 @@
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "platform/mapping.h"
+#include "region/entries.h"
 #include "region/file.h"
 
 /* Bytes to commit when `need` are needed and `have` are there: an eighth more, between a page and 128 KiB at a time. */
@@ -55,10 +56,9 @@ int fst_table_commit(struct fst_arena *a, enum fst_table_kind kind, uint64_t cou
 
 int fst_table_commit_entries(struct fst_arena *a, uint32_t slot, uint32_t count)
 {
-    if (count > FST_MAX_ENTRIES)
-        return fst_fail(FST_FULL, "this process uses all %u reference entries", FST_MAX_ENTRIES);
-    const struct fst_table *t = &a->known.tables[FST_T_ENTRY];
-    uint64_t bytes = (uint64_t)FST_MAX_ENTRIES * sizeof(uint64_t);
-    return commit(a, t->offset + slot * bytes, &fst_process_at(a, slot)->entries_committed, count * sizeof(uint64_t), bytes,
+    if (count > a->max_entries)
+        return fst_fail(FST_FULL, "this process uses all %u reference entries", a->max_entries);
+    uint64_t bytes = (uint64_t)a->max_entries * sizeof(uint64_t);
+    return commit(a, fst_entries_offset(a, slot), &fst_process_at(a, slot)->entries_committed, count * sizeof(uint64_t), bytes,
                   "reference entries");
 }

@@ -11,11 +11,12 @@
 #include "platform/liveness.h"
 #include "region/layout.h"
 
-struct fst_damage; /* region/damage.h: what contradicts itself */
-struct fst_thread; /* rcu/thread.h: this process's threads */
-struct fst_refs;   /* refs/reftable.h: private counts, free entries, index of shared objects */
-struct fst_reaper; /* reclaim/reaper.h: the reaper thread */
-struct fst_batch;  /* reclaim/batch.h: what a batch run by this process remembers */
+struct fst_damage;  /* region/damage.h: what contradicts itself */
+struct fst_thread;  /* rcu/thread.h: this process's threads */
+struct fst_refs;    /* refs/reftable.h: private counts, free entries, index of shared objects */
+struct fst_reaper;  /* reclaim/reaper.h: the reaper thread */
+struct fst_entries; /* region/entries.h: others' tables of references, as far as they are mapped */
+struct fst_batch;   /* reclaim/batch.h: what a batch run by this process remembers */
 
 #define FST_QUOTA_GROUPS 64u
 
@@ -56,8 +57,10 @@ struct fst_arena {
     struct fst_process *self;
     struct fst_thread *threads; /* under fst_local_mutex */
     struct fst_refs *refs;
-    uint64_t *entries; /* this process's reference entries */
-    uint32_t *counts;  /* beside each: see refs/reftable.h */
+    uint64_t *entries;    /* this process's reference entries */
+    uint32_t max_entries; /* of any process */
+    struct fst_entries *others;
+    uint32_t *counts; /* beside each: see refs/reftable.h */
     struct fst_reaper *reaper;
     struct fst_batch *batch;
     /* for people: where a thread of this process last waited in vain, and behind whom */

@@ -155,7 +155,7 @@ enum fst_end_cache fst_end_retired(struct fst_arena *a, uint64_t cache, uint32_t
 {
     uint32_t index;
     struct fst_users u = fst_users_count(a, body);
-    if ((!u.references && !u.in_flight) || !fst_cache_find(a, cache, &index))
+    if ((!u.references && !u.in_flight && !u.unseen[0]) || !fst_cache_find(a, cache, &index))
         return FST_END_RETIRED;
     fst_users_busy(a, name, &u);
     return FST_END_BUSY;

@@ -45,8 +45,10 @@ static void count_process(struct fst_arena *a, uint32_t slot, uint32_t cache, st
     const struct fst_process *p = fst_process_at(a, slot);
     struct fst_table_look look;
     uint32_t n = 0;
-    if (!fst_refs_look(a, slot, &look))
-        return; /* fst_cache_destroy has seen that it may */
+    if (!fst_refs_look(a, slot, &look)) {
+        snprintf(u->unseen, sizeof u->unseen, "pid %d (%.15s): %.250s", p->pid, p->command, fst_last_error());
+        return;
+    }
     for (uint32_t i = 0; i < look.top; i++)
         n += counts(a, fst_load_acquire(&look.entries[i]), cache);
     fst_refs_looked(&look);
@@ -110,6 +112,8 @@ struct fst_users fst_users_count(struct fst_arena *a, uint32_t cache)
 
 int fst_users_busy(const struct fst_arena *a, const char *name, const struct fst_users *u)
 {
+    if (u->unseen[0])
+        return fst_fail(FST_BUSY, "cache %s may be in use: what a process holds could not be looked at, %s", name, u->unseen);
     if (u->own == u->references && !u->in_flight)
         return fst_fail(
             FST_BUSY,
@@ -140,7 +144,7 @@ int fst_users_look(struct fst_arena *a, uint32_t body, const char *name)
     struct fst_users u = fst_users_count(a, body);
     if (fst_lock_given_up() != given_up)
         return FST_HELD; /* a channel was not looked into */
-    if (!u.references && !u.in_flight && !fst_is_damaged(a))
+    if (!u.references && !u.in_flight && !u.unseen[0] && !fst_is_damaged(a))
         return FST_OK;
     return fst_children_resume(a, body) ? fst_users_busy(a, name, &u) : FST_HELD;
 }

@@ -10,6 +10,7 @@
 #include "process/slot.h"
 #include "rcu/thread.h"
 #include "refs/word.h"
+#include "region/entries.h"
 #include "region/region.h"
 #include "region/table.h"
 #include "support.h"
@@ -60,7 +61,9 @@ static void place(enum structure s, const char *label, const void *at, uint64_t 
     struct spot *p = &shared->spot[shared->spots++];
     p->structure = s;
     snprintf(p->label, sizeof p->label, "%s", label);
-    p->offset = (uint64_t)((const uint8_t *)at - (const uint8_t *)base->sb);
+    p->offset = s == S_ENTRY
+                    ? fst_entries_offset(base, base->slot) + (uint64_t)((const uint8_t *)at - (const uint8_t *)base->entries)
+                    : (uint64_t)((const uint8_t *)at - (const uint8_t *)base->sb);
     p->self = self;
 }
 
@@ -71,14 +74,18 @@ static void place_own(enum structure s, const char *label)
 }
 
 /* Where the spot is, for the process that damages it. */
-static uint64_t spot_offset(fst_arena *a, const struct spot *p)
+static uint8_t *spot_at(fst_arena *a, const struct spot *p)
 {
-    if (!p->own)
-        return p->offset;
-    const void *at = p->structure == S_PROCESS ? (const void *)a->self
-                     : p->structure == S_ENTRY ? (const void *)a->entries
-                                               : (const void *)fst_thread_get(a)->slot;
-    return (uint64_t)((const uint8_t *)at - (const uint8_t *)a->sb);
+    if (p->own)
+        return p->structure == S_PROCESS ? (uint8_t *)a->self
+               : p->structure == S_ENTRY ? (uint8_t *)a->entries
+                                         : (uint8_t *)fst_thread_get(a)->slot;
+    if (p->structure != S_ENTRY)
+        return (uint8_t *)a->sb + p->offset;
+    uint64_t offset = p->offset - fst_entries_offset(a, 0), table = a->max_entries * sizeof(uint64_t);
+    uint64_t *entries = fst_entries_of(a, (uint32_t)(offset / table), a->max_entries);
+    REQUIRE(entries != NULL);
+    return (uint8_t *)entries + offset % table;
 }
 
 static void hold(fst_arena *a, uint64_t child)

@@ -288,7 +288,7 @@ static void die_in_batch(void)
     fst_read_unlock(a);
     fst_trylock(a, &a->sb->reaper_lock);
     a->sb->batch_dirty = 1;
-    uint64_t *entries = fst_entries_of(a, a->slot);
+    uint64_t *entries = a->entries;
     for (uint32_t i = 0; i < a->self->entry_top; i++) {
         if (entries[i] && i % 2) {
             entries[i] = (entries[i] & ~FST_ENTRY_STATE) | FST_ENTRY_TAKEN;

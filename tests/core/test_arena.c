@@ -325,7 +325,7 @@ static void truncated(void)
     const char *path = new_path("truncated");
     struct fst_superblock sb;
     make_victim(path, &sb);
-    uint64_t size = fst_superblock_file_size(&sb), random = 5;
+    uint64_t size = fst_superblock_file_size(&sb, 1), random = 5;
     for (uint64_t n = 0; n < 300; n++) {
         uint64_t length = n < 100 ? n * 8 : n < 200 ? sizeof sb - 100 + n - 99 : next_random(&random) % size;
         write_file(path, &sb, sizeof sb);

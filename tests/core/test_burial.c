@@ -2,6 +2,7 @@
 #include <sys/prctl.h>
 
 #include "reclaim/reaper.h"
+#include "region/entries.h"
 #include "support.h"
 
 static char path[128];
@@ -247,8 +248,8 @@ static void nobody_reads_what_was_given_back(void)
         peer_kill(&p);
         while (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) != FST_PROCESS_FREE)
             fst_barrier(a, FST_FOREVER);
-        off_t table = (off_t)(a->known.tables[FST_T_ENTRY].offset + (uint64_t)slot * FST_MAX_ENTRIES * sizeof(uint64_t));
-        off_t end = table + (off_t)(FST_MAX_ENTRIES * sizeof(uint64_t));
+        off_t table = (off_t)fst_entries_offset(a, slot);
+        off_t end = table + (off_t)(a->max_entries * sizeof(uint64_t));
         usleep(1000); /* who read a bound before goes on reading */
         if (fst_process_at(a, slot)->entries_committed > FST_PAGE)
             continue; /* it was not given back, because somebody was reading */

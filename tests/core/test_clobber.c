@@ -66,7 +66,7 @@ static uint64_t hostile(uint64_t old, uint32_t bytes, int value, uint64_t self, 
 static struct {
     int fd;
     uint8_t *map;
-    off_t size, control;
+    off_t size;
     struct {
         off_t from, length;
         uint8_t *bytes;
@@ -77,12 +77,10 @@ static struct {
 static void save(const char *path)
 {
     struct stat st;
-    struct fst_superblock sb;
     file.fd = open(path, O_RDWR | O_CLOEXEC);
-    REQUIRE(file.fd >= 0 && fstat(file.fd, &st) == 0 && pread(file.fd, &sb, sizeof sb, 0) == (ssize_t)sizeof sb);
+    REQUIRE(file.fd >= 0 && fstat(file.fd, &st) == 0);
     file.size = st.st_size;
-    file.control = (off_t)sb.control_size;
-    file.map = mmap(NULL, (size_t)file.control, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.fd, 0);
+    file.map = mmap(NULL, (size_t)file.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.fd, 0);
     REQUIRE(file.map != MAP_FAILED);
     off_t at = 0;
     while ((at = lseek(file.fd, at, SEEK_DATA)) >= 0) {
@@ -185,7 +183,7 @@ static void in_child_of_base(void)
     shared->step = "warming up";
     for (unsigned i = 0; i < 4; i++)
         REQUIRE(fst_alloc(base, children[i], &warm[i]) == FST_OK);
-    uint8_t *at = (uint8_t *)base->sb + spot_offset(base, c->spot) + offset_in_spot(c);
+    uint8_t *at = spot_at(base, c->spot) + offset_in_spot(c);
     task->old = read_word(at, c->field->element);
     task->new = hostile(task->old, c->field->element, c->value, c->spot->self, c->seed);
     memcpy(at, &task->new, c->field->element);

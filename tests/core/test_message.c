@@ -308,7 +308,8 @@ static void send_the_share(struct peer *parent, void *context)
 {
     (void)context;
     struct fst_ref ref = alloc_one(a, child_of(a, cache, fst_group_root(a)));
-    CHECK_EQ(FST_INFLIGHT_SHARE, send_many(&ref)); /* others have so many in flight that only shares are left */
+    CHECK_EQ(FST_INFLIGHT_SHARE(fst_count(a, FST_T_INFLIGHT)),
+             send_many(&ref)); /* others have so many in flight that only shares are left */
     peer_say(parent, 'f');
     peer_hear(parent);
     fst_drop(a, &ref);
@@ -332,7 +333,7 @@ static void bounds(void)
     set_up(NEVER);
     struct fst_ref ref = alloc_one(a, child);
     uint32_t n = send_many(&ref);
-    CHECK_EQ(FST_INFLIGHT_OPEN, n);
+    CHECK_EQ(FST_INFLIGHT_OPEN(fst_count(a, FST_T_INFLIGHT)), n);
     char count[64], pid[64];
     snprintf(count, sizeof count, "%u messages", n);
     snprintf(pid, sizeof pid, "%u by pid %d", n, (int)getpid());
@@ -341,7 +342,7 @@ static void bounds(void)
     /* Of the same group, which has its bound, too: the sender's share. */
     struct peer same = peer_start(send_until_full, sent);
     PEER_WAIT(&same, 'f');
-    CHECK_EQ(FST_INFLIGHT_SHARE, *sent);
+    CHECK_EQ(FST_INFLIGHT_SHARE(fst_count(a, FST_T_INFLIGHT)), *sent);
     /* Room that was made is used again. */
     struct fst_inflight_info *info = malloc(sizeof *info);
     CHECK_EQ(n + *sent, fst_inflight_list(a, info, 1));
@@ -365,10 +366,10 @@ static void root_group(void)
     set_up(NEVER);
     child = child_of(a, cache, fst_group_root(a));
     struct fst_ref ref = alloc_one(a, child);
-    CHECK_EQ(FST_INFLIGHT_MOST, send_many(&ref));
+    CHECK_EQ(FST_INFLIGHT_MOST(fst_count(a, FST_T_INFLIGHT)), send_many(&ref));
     struct peer other = peer_start(send_until_full, sent);
     PEER_WAIT(&other, 'f');
-    CHECK(*sent > FST_INFLIGHT_MOST / 4); /* and not its share alone */
+    CHECK(*sent > FST_INFLIGHT_MOST(fst_count(a, FST_T_INFLIGHT)) / 4); /* and not its share alone */
     struct peer late = peer_start(send_the_share, NULL);
     PEER_WAIT(&late, 'f');
     peer_end(&late);
@@ -393,12 +394,13 @@ static void shares(void)
         child = child_of(a, cache, own);
         p[i] = peer_start(send_until_full, sent);
         PEER_WAIT(&p[i], 'f');
-        CHECK(*sent >= FST_INFLIGHT_SHARE);
+        CHECK(*sent >= FST_INFLIGHT_SHARE(fst_count(a, FST_T_INFLIGHT)));
         all += *sent;
         fst_group_unref(a, own);
     }
-    CHECK(all <= FST_MAX_INFLIGHT - FST_INFLIGHT_SHARE * (FST_MAX_PROCESSES - 3));
-    CHECK(all > FST_INFLIGHT_OPEN + FST_INFLIGHT_MOST / 4); /* the second one had a good part of what is beyond */
+    CHECK(all <= fst_count(a, FST_T_INFLIGHT) - FST_INFLIGHT_SHARE(fst_count(a, FST_T_INFLIGHT)) * (FST_MAX_PROCESSES - 3));
+    CHECK(all > FST_INFLIGHT_OPEN(fst_count(a, FST_T_INFLIGHT)) +
+                    FST_INFLIGHT_MOST(fst_count(a, FST_T_INFLIGHT)) / 4); /* the second one had a good part of what is beyond */
     struct peer late[2];
     for (int i = 0; i < 2; i++) {
         late[i] = peer_start(send_the_share, NULL);
