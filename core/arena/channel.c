@@ -243,19 +243,6 @@ static int closed(const struct fst_channel_use *u, const char *therefore)
                     fst_arena_called(u->v.a), therefore);
 }
 
-static int ended(void)
-{
-    return fst_fail(FST_CLOSED, "the channel has ended: it was destroyed, or its group was");
-}
-
-static inline int usable(const struct fst_ring_view *v, struct fst_thread **t)
-{
-    *t = fst_thread_get(v->a);
-    if (__builtin_expect(!*t, 0))
-        return fst_thread_refused(v->a);
-    return __builtin_expect(fst_load_relaxed(&v->ring->ended), 0) ? ended() : FST_OK;
-}
-
 /* May what the node refers to stay there? After the node refers to it. PAIR(channel-end),
  * PAIR(cache-ending). */
 static enum fst_child_state state_of_child(struct fst_arena *a, uint64_t oid)
@@ -292,7 +279,7 @@ static int hand_over(struct fst_channel_use *u, uint32_t node, const struct fst_
         fst_damaged(a, "object %llx is in use, and there is no such object", (unsigned long long)oid);
         return fst_damage(a);
     }
-    bool move = !l->keep && private(a, fst_load_acquire(word), l->ref->entry);
+    bool move = !l->keep && !(v->flags & FST_CHANNEL_TOPIC) && private(a, fst_load_acquire(word), l->ref->entry);
     fst_object_note_shared(a, oid);
     if (!move) {
 #ifndef FST_MUTANT_PUT_UNSHARED
@@ -310,7 +297,7 @@ static int hand_over(struct fst_channel_use *u, uint32_t node, const struct fst_
     bool over = fst_load_seq_cst(&v->ring->ended);
     if (child == FST_CHILD_ENDED || child == FST_CHILD_ENDING || over) {
         fst_cas64(&v->refs[node], &ref, 0);
-        return over                        ? ended()
+        return over                        ? fst_channel_ended()
                : child == FST_CHILD_ENDING ? FST_BUSY
                                            : fst_fail(FST_CLOSED, "the object's group or cache was destroyed");
     }
@@ -359,11 +346,20 @@ static int put_ref(struct fst_channel_use *u, struct fst_thread *t, uint32_t nod
     return FST_OK;
 }
 
+/* One takes a message of a channel, all read one of a topic. */
+static void wake_takers(const struct fst_ring_view *v)
+{
+    if (v->flags & FST_CHANNEL_TOPIC)
+        fst_ring_wake_sleepers(&v->ring->takers);
+    else
+        fst_ring_wake_slowly(&v->ring->takers);
+}
+
 int fst_channel_put(fst_channel_use *u, const struct fst_letter *l)
 {
     struct fst_ring_view *v = &u->v;
     struct fst_thread *t;
-    int rc = usable(v, &t);
+    int rc = fst_channel_usable(v, &t);
     if (__builtin_expect(rc != FST_OK, 0))
         return rc;
     if (l->nbytes > v->inline_bytes)
@@ -386,7 +382,8 @@ int fst_channel_put(fst_channel_use *u, const struct fst_letter *l)
         rc = put == FST_RING_OK ? FST_OK : put == FST_RING_WAIT ? FST_WAIT : FST_END;
     }
     if (__builtin_expect(rc == FST_OK, 1)) {
-        fst_ring_wake(&v->ring->takers);
+        if (__builtin_expect(fst_load_seq_cst(&v->ring->takers) & 1, 0))
+            wake_takers(v);
         return FST_OK;
     }
     fst_node_free(n);
@@ -454,7 +451,7 @@ int fst_channel_get(fst_channel_use *u, void *bytes, struct fst_received *out)
     struct fst_thread *t;
     uint32_t node;
     for (;;) {
-        int rc = usable(v, &t);
+        int rc = fst_channel_usable(v, &t);
         if (rc == FST_OK && __builtin_expect(t->entry_count == 0, 0))
             rc = fst_refs_refill(t); /* before there is a message that could be lost for it */
         if (__builtin_expect(rc != FST_OK, 0))
@@ -487,7 +484,7 @@ int fst_channel_done(fst_channel_use *u, const struct fst_received *taken)
     struct fst_ring_view *v = &u->v;
     struct fst_arena *a = v->a;
     struct fst_thread *t;
-    int rc = usable(v, &t);
+    int rc = fst_channel_usable(v, &t);
     if (rc)
         return rc;
     struct fst_node *n = taken->node <= v->mask ? fst_node_at(v, taken->node) : NULL;
@@ -523,7 +520,7 @@ bool fst_channel_wait(fst_channel_use *u, bool taker, uint64_t timeout)
 int fst_channel_close(fst_channel_use *u)
 {
     struct fst_thread *t;
-    int rc = usable(&u->v, &t);
+    int rc = fst_channel_usable(&u->v, &t);
     if (rc)
         return rc;
     fst_ring_close(&u->v);

@@ -17,7 +17,7 @@
 #include "region/region.h"
 
 /* What a name is one of: channels, topics and locks do not see each other's. */
-#define FST_CHANNEL_KIND FST_CHANNEL_LOCK
+#define FST_CHANNEL_KIND (FST_CHANNEL_TOPIC | FST_CHANNEL_LOCK)
 
 /* The live channel of this name, of the kind that the flags say, or FST_NONE. Under names_lock. */
 uint32_t fst_channel_find(struct fst_arena *a, const char *name, uint32_t flags);

@@ -4,33 +4,6 @@
 
 #define ROUNDS (1u << 24) /* as often nobody is overtaken: the ring's words contradict each other */
 
-static inline uint64_t *cell_at(const struct fst_ring_view *v, uint64_t position)
-{
-    return &v->cells[position & v->mask];
-}
-
-static inline uint64_t cell(uint64_t position, uint64_t node)
-{
-    return (position & FST_POSITION_MASK) | node << FST_CELL_NODE_SHIFT;
-}
-
-static inline uint64_t position_of(uint64_t c)
-{
-    return c & FST_POSITION_MASK;
-}
-
-/* The node that a cell leads to, or NULL. */
-static inline struct fst_node *node_of(const struct fst_ring_view *v, uint64_t c)
-{
-    uint64_t node = c >> FST_CELL_NODE_SHIFT;
-    return node - 1 <= v->mask ? fst_node_at(v, (uint32_t)(node - 1)) : NULL;
-}
-
-static inline bool queued_at(uint64_t word, uint64_t position)
-{
-    return (word & FST_NODE_STATE) == FST_NODE_QUEUED && fst_node_position(word) == position;
-}
-
 static inline uint64_t load_position(uint64_t *word)
 {
     return fst_load_acquire(word) & FST_POSITION_MASK;
@@ -55,7 +28,7 @@ static bool for_ever(const struct fst_ring_view *v, uint32_t *rounds)
 bool fst_node_in_cell(const struct fst_ring_view *v, uint32_t node, uint64_t word)
 {
     uint64_t position = fst_node_position(word);
-    return fst_load_acquire(cell_at(v, position)) == cell(position, node + 1);
+    return fst_load_acquire(fst_cell_at(v, position)) == fst_cell(position, node + 1);
 }
 
 void fst_node_free(struct fst_node *n)
@@ -85,32 +58,32 @@ static inline bool full_at(const struct fst_ring_view *v, uint64_t tail)
 #ifdef FST_MUTANT_NEVER_FULL
     return false;
 #endif
-    uint64_t before = (tail - v->capacity) & FST_POSITION_MASK, c = fst_load_acquire(cell_at(v, before));
-    struct fst_node *n = position_of(c) == before ? node_of(v, c) : NULL;
-    return n && queued_at(fst_load_acquire(&n->word), before) && load_position(&v->ring->tail) == tail;
+    uint64_t before = (tail - v->capacity) & FST_POSITION_MASK, c = fst_load_acquire(fst_cell_at(v, before));
+    struct fst_node *n = fst_cell_position(c) == before ? fst_cell_node(v, c) : NULL;
+    return n && fst_node_queued_at(fst_load_acquire(&n->word), before) && load_position(&v->ring->tail) == tail;
 }
 
 /* The tail's cell is not EMPTY for it. */
 static void help_put(const struct fst_ring_view *v, uint64_t tail, uint64_t c)
 {
     uint64_t before = (tail - v->mask - 1) & FST_POSITION_MASK;
-    struct fst_node *n = position_of(c) == before ? node_of(v, c) : NULL;
+    struct fst_node *n = fst_cell_position(c) == before ? fst_cell_node(v, c) : NULL;
     if (!n) {
         /* put to, and taken perhaps, before its putter came to the tail */
         move_on(&v->ring->tail, tail);
         return;
     }
     /* taken, before its taker came to the cell */
-    if (!queued_at(fst_load_acquire(&n->word), before))
-        fst_cas64(cell_at(v, tail), &c, cell(tail, FST_CELL_EMPTY));
+    if (!fst_node_queued_at(fst_load_acquire(&n->word), before))
+        fst_cas64(fst_cell_at(v, tail), &c, fst_cell(tail, FST_CELL_EMPTY));
 }
 
 enum fst_ring_result fst_ring_publish(const struct fst_ring_view *v, uint32_t node, uint64_t owned, bool always)
 {
     struct fst_node *n = fst_node_at(v, node);
     for (uint32_t rounds = 0; !for_ever(v, &rounds);) {
-        uint64_t tail = load_position(&v->ring->tail), c = fst_load_acquire(cell_at(v, tail));
-        if (c == cell(tail, FST_CELL_EMPTY)) {
+        uint64_t tail = load_position(&v->ring->tail), c = fst_load_acquire(fst_cell_at(v, tail));
+        if (c == fst_cell(tail, FST_CELL_EMPTY)) {
             if (!always && full_at(v, tail)) {
                 fst_store_relaxed(&n->word, owned);
                 return FST_RING_WAIT;
@@ -124,11 +97,11 @@ enum fst_ring_result fst_ring_publish(const struct fst_ring_view *v, uint32_t no
             } else {
                 fst_store_release(&n->word, queued);
             }
-            if (fst_cas64(cell_at(v, tail), &c, cell(tail, node + 1))) {
+            if (fst_cas64(fst_cell_at(v, tail), &c, fst_cell(tail, node + 1))) {
                 move_on(&v->ring->tail, tail);
                 return FST_RING_OK;
             }
-        } else if (c == cell(tail, FST_CELL_CLOSED)) {
+        } else if (c == fst_cell(tail, FST_CELL_CLOSED)) {
             uint64_t seen = owned;
             if (always) /* for whoever comes to the end: get_orphan */
                 fst_cas64(&n->word, &seen, (owned & ~FST_NODE_STATE) | FST_NODE_QUEUED);
@@ -157,16 +130,36 @@ static bool get_orphan(const struct fst_ring_view *v, uint32_t *node)
     return false;
 }
 
+bool fst_ring_evict(const struct fst_ring_view *v, uint64_t position, uint32_t *node)
+{
+    uint64_t c = fst_load_acquire(fst_cell_at(v, position));
+    struct fst_node *n = fst_cell_position(c) == position ? fst_cell_node(v, c) : NULL;
+    if (!n)
+        return false;
+    uint64_t word = fst_load_acquire(&n->word), seen = c;
+    bool got = fst_node_queued_at(word, position);
+#ifdef FST_MUTANT_EVICT_BLIND
+    if (got)
+        fst_store_release(&n->word, fst_node_word(FST_NODE_OWNED, v->a->slot, position));
+#else
+    got = got && fst_cas64(&n->word, &word, fst_node_word(FST_NODE_OWNED, v->a->slot, position));
+#endif
+    fst_cas64(fst_cell_at(v, position), &seen, fst_cell(position + v->mask + 1, FST_CELL_EMPTY));
+    move_on(&v->ring->head, position);
+    *node = (uint32_t)(c >> FST_CELL_NODE_SHIFT) - 1;
+    return got;
+}
+
 enum fst_ring_result fst_ring_get(const struct fst_ring_view *v, uint32_t *node)
 {
     for (uint32_t rounds = 0; !for_ever(v, &rounds);) {
-        uint64_t head = load_position(&v->ring->head), c = fst_load_acquire(cell_at(v, head));
-        if (position_of(c) != head) {
-            if (position_of(c) == ((head + v->mask + 1) & FST_POSITION_MASK))
+        uint64_t head = load_position(&v->ring->head), c = fst_load_acquire(fst_cell_at(v, head));
+        if (fst_cell_position(c) != head) {
+            if (fst_cell_position(c) == ((head + v->mask + 1) & FST_POSITION_MASK))
                 move_on(&v->ring->head, head); /* taken, before its taker came to the head */
             continue;
         }
-        struct fst_node *n = node_of(v, c);
+        struct fst_node *n = fst_cell_node(v, c);
         if (!n) {
             if (load_position(&v->ring->head) != head)
                 continue;
@@ -175,7 +168,7 @@ enum fst_ring_result fst_ring_get(const struct fst_ring_view *v, uint32_t *node)
             return get_orphan(v, node) ? FST_RING_OK : FST_RING_CLOSED;
         }
         uint64_t word = fst_load_acquire(&n->word);
-        bool got = queued_at(word, head);
+        bool got = fst_node_queued_at(word, head);
         if (got) {
             uint64_t mine = fst_node_word(FST_NODE_OWNED, v->a->slot, head);
             if (v->flags & FST_CHANNEL_ACK)
@@ -184,7 +177,7 @@ enum fst_ring_result fst_ring_get(const struct fst_ring_view *v, uint32_t *node)
         }
         /* Whoever took it, the cell and the head are to be moved on. */
         uint64_t seen = c;
-        fst_cas64(cell_at(v, head), &seen, cell(head + v->mask + 1, FST_CELL_EMPTY));
+        fst_cas64(fst_cell_at(v, head), &seen, fst_cell(head + v->mask + 1, FST_CELL_EMPTY));
         move_on(&v->ring->head, head);
         if (got) {
             *node = (uint32_t)(c >> FST_CELL_NODE_SHIFT) - 1;
@@ -197,24 +190,24 @@ enum fst_ring_result fst_ring_get(const struct fst_ring_view *v, uint32_t *node)
 bool fst_ring_full(const struct fst_ring_view *v)
 {
     uint64_t tail = load_position(&v->ring->tail);
-    return fst_load_acquire(cell_at(v, tail)) != cell(tail, FST_CELL_CLOSED) && full_at(v, tail);
+    return fst_load_acquire(fst_cell_at(v, tail)) != fst_cell(tail, FST_CELL_CLOSED) && full_at(v, tail);
 }
 
 bool fst_ring_empty(const struct fst_ring_view *v)
 {
-    uint64_t head = load_position(&v->ring->head), c = fst_load_seq_cst(cell_at(v, head));
-    return c == cell(head, FST_CELL_EMPTY) && load_position(&v->ring->head) == head;
+    uint64_t head = load_position(&v->ring->head), c = fst_load_seq_cst(fst_cell_at(v, head));
+    return c == fst_cell(head, FST_CELL_EMPTY) && load_position(&v->ring->head) == head;
 }
 
 void fst_ring_close(const struct fst_ring_view *v)
 {
     for (uint32_t rounds = 0; !for_ever(v, &rounds);) {
-        uint64_t tail = load_position(&v->ring->tail), c = fst_load_acquire(cell_at(v, tail));
-        if (c == cell(tail, FST_CELL_CLOSED))
+        uint64_t tail = load_position(&v->ring->tail), c = fst_load_acquire(fst_cell_at(v, tail));
+        if (c == fst_cell(tail, FST_CELL_CLOSED))
             return;
-        if (c != cell(tail, FST_CELL_EMPTY))
+        if (c != fst_cell(tail, FST_CELL_EMPTY))
             help_put(v, tail, c);
-        else if (fst_cas64(cell_at(v, tail), &c, cell(tail, FST_CELL_CLOSED)))
+        else if (fst_cas64(fst_cell_at(v, tail), &c, fst_cell(tail, FST_CELL_CLOSED)))
             return;
     }
 }
@@ -222,7 +215,7 @@ void fst_ring_close(const struct fst_ring_view *v)
 bool fst_ring_closed(const struct fst_ring_view *v)
 {
     uint64_t tail = load_position(&v->ring->tail);
-    return fst_load_acquire(cell_at(v, tail)) == cell(tail, FST_CELL_CLOSED);
+    return fst_load_acquire(fst_cell_at(v, tail)) == fst_cell(tail, FST_CELL_CLOSED);
 }
 
 uint32_t fst_ring_length(const struct fst_ring_view *v)

@@ -1,6 +1,7 @@
 #include "channel/ring.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "alloc/slab.h"
 #include "platform/error.h"
@@ -25,7 +26,9 @@ static uint32_t stride(uint32_t inline_bytes)
 
 uint64_t fst_ring_bytes(uint32_t capacity, uint32_t inline_bytes, uint32_t flags)
 {
-    return sizeof(struct fst_ring) + (uint64_t)fst_ring_cells(capacity, flags) * (2 * sizeof(uint64_t) + stride(inline_bytes));
+    uint64_t subscribers = flags & FST_CHANNEL_TOPIC ? FST_SUBSCRIBERS * sizeof(struct fst_subscriber) : 0;
+    return sizeof(struct fst_ring) + (uint64_t)fst_ring_cells(capacity, flags) * (2 * sizeof(uint64_t) + stride(inline_bytes)) +
+           subscribers;
 }
 
 /* Where the data region is mapped read-only, whole pages of it once more. */
@@ -74,6 +77,7 @@ static int see(struct fst_arena *a, const struct fst_channel *c, bool write, str
     v->cells = (uint64_t *)(void *)(base + sizeof *v->ring);
     v->refs = v->cells + v->mask + 1;
     v->nodes = (uint8_t *)(v->refs + v->mask + 1);
+    v->subscribers = (struct fst_subscriber *)(void *)(v->nodes + (v->mask + 1) * v->stride);
     return FST_OK;
 }
 
@@ -94,11 +98,6 @@ void fst_ring_unmap(struct fst_ring_view *v)
     v->mapped = NULL;
 }
 
-static inline uint64_t cell(uint64_t position, uint64_t node)
-{
-    return (position & FST_POSITION_MASK) | node << FST_CELL_NODE_SHIFT;
-}
-
 void fst_ring_format(struct fst_ring_view *v)
 {
     struct fst_ring *r = v->ring;
@@ -109,8 +108,11 @@ void fst_ring_format(struct fst_ring_view *v)
     fst_store_relaxed(&r->head, 0);
     fst_store_relaxed(&r->takers, 0);
     fst_store_relaxed(&r->putters, 0);
+    fst_store_relaxed(&r->subscribers_top, 0);
+    if (v->flags & FST_CHANNEL_TOPIC)
+        memset(v->subscribers, 0, FST_SUBSCRIBERS * sizeof *v->subscribers);
     for (uint64_t i = 0; i <= v->mask; i++) {
-        v->cells[i] = cell(i, FST_CELL_EMPTY);
+        v->cells[i] = fst_cell(i, FST_CELL_EMPTY);
         v->refs[i] = 0;
         struct fst_node *n = fst_node_at(v, (uint32_t)i);
         *n = (struct fst_node){.word = FST_NODE_FREE};

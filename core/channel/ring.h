@@ -39,6 +39,7 @@ struct fst_ring_view {
     uint64_t *cells;
     uint64_t *refs;
     uint8_t *nodes;
+    struct fst_subscriber *subscribers; /* of a topic */
     uint64_t mask; /* cells - 1 */
     uint32_t capacity, stride, inline_bytes, flags;
     void *mapped; /* where data is mapped read-only: a mapping of its own, to be unmapped */
@@ -102,6 +103,33 @@ static inline uint64_t fst_node_oid(uint64_t ref)
 /* Is the node, QUEUED as it says, in the queue? */
 bool fst_node_in_cell(const struct fst_ring_view *v, uint32_t node, uint64_t word);
 
+static inline uint64_t *fst_cell_at(const struct fst_ring_view *v, uint64_t position)
+{
+    return &v->cells[position & v->mask];
+}
+
+static inline uint64_t fst_cell(uint64_t position, uint64_t node)
+{
+    return (position & FST_POSITION_MASK) | node << FST_CELL_NODE_SHIFT;
+}
+
+static inline uint64_t fst_cell_position(uint64_t c)
+{
+    return c & FST_POSITION_MASK;
+}
+
+/* The node that a cell leads to, or NULL. */
+static inline struct fst_node *fst_cell_node(const struct fst_ring_view *v, uint64_t c)
+{
+    uint64_t node = c >> FST_CELL_NODE_SHIFT;
+    return node - 1 <= v->mask ? fst_node_at(v, (uint32_t)(node - 1)) : NULL;
+}
+
+static inline bool fst_node_queued_at(uint64_t word, uint64_t position)
+{
+    return (word & FST_NODE_STATE) == FST_NODE_QUEUED && fst_node_position(word) == position;
+}
+
 /* OWNED by us becomes FREE. */
 void fst_node_free(struct fst_node *n);
 
@@ -115,6 +143,9 @@ enum fst_ring_result { FST_RING_OK, FST_RING_WAIT, FST_RING_CLOSED };
 /* Put the node, whose word is `owned`, into the queue. WAIT: it is full. Else the node is OWNED by
  * us still. `always`: it was in the queue before, and the capacity does not count. */
 enum fst_ring_result fst_ring_publish(const struct fst_ring_view *v, uint32_t node, uint64_t owned, bool always);
+
+/* Own the node that is queued at this position, which is the first one, or none: false. */
+bool fst_ring_evict(const struct fst_ring_view *v, uint64_t position, uint32_t *node);
 
 /* Own the first node of the queue. WAIT: there is none; CLOSED: and there will be none. */
 enum fst_ring_result fst_ring_get(const struct fst_ring_view *v, uint32_t *node);
@@ -136,9 +167,13 @@ uint32_t fst_ring_length(const struct fst_ring_view *v);
 /* Sleep until the ring is, perhaps, not empty (takers), or not full. Some milliseconds at most: who
  * was woken for us may have been killed. */
 void fst_ring_sleep(const struct fst_ring_view *v, bool taker, uint64_t timeout);
+/* In two steps, for who waits for something else: look between them. False: say it again. */
+bool fst_ring_say_asleep(uint32_t *word, uint32_t *mine);
+void fst_ring_await(uint32_t *word, uint32_t mine, uint64_t timeout);
 /* Somebody of those who sleep, or all of them. */
 void fst_ring_wake_all(const struct fst_ring_view *v);
 void fst_ring_wake_slowly(uint32_t *word);
+void fst_ring_wake_sleepers(uint32_t *word); /* all of these */
 static inline void fst_ring_wake(uint32_t *word)
 {
     /* after the swing that there is something to wake for */

@@ -18,6 +18,8 @@ extern "C" {
 #define FST_CHANNEL_ACK 1u
 /* It lives without a process that has it open, until it, its group or its arena ends. */
 #define FST_CHANNEL_LASTING 2u
+/* It is a topic: see below. */
+#define FST_CHANNEL_TOPIC 4u
 /* It is a lock: see below. A name of its own kind; capacity 1, no bytes in line. */
 #define FST_CHANNEL_LOCK 8u
 
@@ -82,6 +84,57 @@ int fst_channel_close(fst_channel_use *use);
 /* The channel ends now: its name is free, everybody's put and get fail with FST_CLOSED, what
  * waits is dropped. */
 int fst_channel_destroy(fst_channel_use *use);
+
+/* ---- topics: every subscriber gets every message; opened and left as channels with
+ * FST_CHANNEL_TOPIC
+ *
+ * The last `capacity` messages lie there, with the objects that they hold, until others take their
+ * places. Each subscriber has a policy of its own; one that is slow, stopped or dead harms nobody
+ * else, but for FST_SLOW_BLOCKS, whose subscribers hold publishers back for as long as they live. */
+
+enum fst_slow {
+    FST_SLOW_BLOCKS = 0, /* publishers wait for it */
+    FST_SLOW_DROPS = 1,  /* it misses what is overtaken */
+    FST_SLOW_ENDS = 2,   /* its get gives FST_LAPPED from then on */
+    FST_SLOW_LATEST = 3, /* it gets the newest only */
+};
+
+#define FST_SUBSCRIBERS 256u /* of one topic, at most */
+
+/* Of this process alone: not of a forked child. */
+struct fst_subscription {
+    uint32_t index;
+    uint64_t word;
+};
+
+/* A message for all; `keep` as for channels, nothing moves. `reached`: how many subscribers there
+ * are for it. FST_WAIT: somebody holds it back. FST_END, FST_CLOSED, FST_STALE as fst_channel_put. */
+int fst_topic_publish(fst_channel_use *use, const struct fst_letter *letter, uint32_t *reached);
+/* Begin with the last `history` of what is there. FST_FULL: too many subscribers. */
+int fst_topic_subscribe(fst_channel_use *use, enum fst_slow slow, uint32_t history, struct fst_subscription *out);
+/* Again is fine. */
+void fst_topic_unsubscribe(fst_channel_use *use, const struct fst_subscription *s);
+/* As fst_channel_get. FST_LAPPED: see FST_SLOW_ENDS. FST_CLOSED: also for a forked child. */
+int fst_topic_get(fst_channel_use *use, const struct fst_subscription *s, void *bytes, struct fst_received *out);
+/* The newest message, which stays; FST_WAIT: there is none. */
+int fst_topic_latest(fst_channel_use *use, void *bytes, struct fst_received *out);
+/* Until a get, or a publish (s is NULL), may go on: then true. Some milliseconds at most. May
+ * wait. */
+bool fst_topic_wait(fst_channel_use *use, const struct fst_subscription *s, uint64_t timeout);
+
+struct fst_subscriber_info {
+    uint32_t slow; /* enum fst_slow */
+    bool own;      /* this process's */
+    int32_t pid;   /* in its own pid namespace */
+    char command[16];
+    uint64_t lag;  /* messages that it has not got yet */
+    uint64_t lost; /* that it was too slow for */
+    bool holds;    /* it holds publishers back now */
+};
+/* Up to max of them; returns their number. */
+size_t fst_topic_list(fst_arena *arena, uint64_t channel, struct fst_subscriber_info *out, size_t max);
+/* What a subscription has lost so far. */
+uint64_t fst_topic_lost(fst_channel_use *use, const struct fst_subscription *s);
 
 /* ---- locks: for programs, found by name, opened and left as channels with FST_CHANNEL_LOCK
  *

@@ -57,6 +57,7 @@ enum fst_status {
     /* A lock is held by somebody for longer than this thread waits, or it would have to wait and
      * may not; nothing has changed. */
     FST_HELD = -20,
+    FST_LAPPED = -21, /* a subscription has fallen behind, and ends for it */
 };
 
 const char *fst_last_error(void); /* of the calling thread; valid until its next failing call */

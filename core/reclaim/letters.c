@@ -1,6 +1,7 @@
 #include "reclaim/letters.h"
 
 #include "channel/channel.h"
+#include "channel/topic.h"
 #include "platform/atomics.h"
 #include "refs/word.h"
 #include "region/lock.h"
@@ -163,6 +164,24 @@ static void let_go(struct fst_thread *t, const struct fst_scan *scan, const stru
     fst_cas64(&v->refs[node], &ref, 0);
 }
 
+static bool is_dead(const struct fst_letters *l, uint64_t subscriber)
+{
+    uint32_t slot = fst_lock_owner(fst_subscriber_owner(subscriber));
+    return (subscriber & FST_SUBSCRIBER_STATE) != FST_SUBSCRIBER_FREE && slot < FST_MAX_PROCESSES &&
+           (l->dead[slot / 64] >> (slot % 64) & 1);
+}
+
+/* Does one of them subscribe? */
+static bool subscribes(const struct fst_letters *l, const struct fst_ring_view *v, uint32_t i)
+{
+    return is_dead(l, fst_load_acquire(&fst_subscriber_at(v, i)->word));
+}
+
+static uint32_t subscribers_of(const struct fst_ring_view *v)
+{
+    return v->flags & FST_CHANNEL_TOPIC ? fst_subscriber_top(v) : 0;
+}
+
 /* What the dead left in a channel that lives. */
 static void mend(struct fst_thread *t, const struct fst_letters *l, const struct fst_scan *scan, const struct fst_ring_view *v,
                  struct fst_released *r)
@@ -184,6 +203,9 @@ static void mend(struct fst_thread *t, const struct fst_letters *l, const struct
         let_go(t, scan, v, k, r);
         fst_cas64(&n->word, &word, fst_node_word(FST_NODE_FREE, 0, fst_node_position(word)));
     }
+    for (uint32_t i = 0; i < subscribers_of(v) && l->any; i++)
+        if (subscribes(l, v, i))
+            any |= fst_subscriber_free(v, i, fst_load_acquire(&fst_subscriber_at(v, i)->word));
     if (any)
         fst_ring_wake_all(v);
 }
@@ -230,6 +252,8 @@ bool fst_letters_owns(struct fst_arena *a)
             continue;
         for (uint32_t k = 0; k <= v.mask && !any; k++)
             any = left(&me, &v, k, fst_load_acquire(&fst_node_at(&v, k)->word)) != NOT_LEFT;
+        for (uint32_t k = 0; k < subscribers_of(&v) && !any; k++)
+            any = subscribes(&me, &v, k);
         fst_channel_looked(a, &v);
     }
     return any || fst_lock_given_up() != given_up; /* one that could not be looked into may have some */

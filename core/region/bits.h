@@ -84,6 +84,21 @@ enum fst_node_state {
 #define FST_NODE_HELD           1ull
 #define FST_NODE_REFERS         0x80000000u /* in nbytes: it is nothing without its object */
 
+/* a subscriber's word (64 bits, atomic)
+ *      0       2      4     8        32      64
+ *      | state | slow | pad | serial | owner |
+ * owner: as a lock's word names it (region/lock.h). serial: counts the uses of the record */
+enum fst_subscriber_state {
+    FST_SUBSCRIBER_FREE = 0,
+    FST_SUBSCRIBER_COMING = 1, /* its cursor is not written yet */
+    FST_SUBSCRIBER_LIVE = 2,
+};
+#define FST_SUBSCRIBER_STATE        3ull
+#define FST_SUBSCRIBER_SLOW_SHIFT   2
+#define FST_SUBSCRIBER_SERIAL_SHIFT 8
+#define FST_SUBSCRIBER_SERIAL       (0xffffffull << FST_SUBSCRIBER_SERIAL_SHIFT)
+#define FST_SUBSCRIBER_OWNER_SHIFT  32
+
 #define FST_POSITION_BITS   40
 #define FST_POSITION_MASK   ((1ull << FST_POSITION_BITS) - 1)
 #define FST_CELL_NODE_SHIFT FST_POSITION_BITS

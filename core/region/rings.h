@@ -44,8 +44,8 @@ static_assert(sizeof(struct fst_channel) == 128, "layout");
  * struct fst_ring
  *      0       4      8        16    64     72    128    136   192      196       200
  *      | ended | lock | holder | pad | tail | pad | head | pad | takers | putters |
- *      200   256
- *      | pad | */
+ *      200               204   256
+ *      | subscribers_top | pad | */
 struct fst_ring {
     /* 1: its channel has ended. Written after the descriptor's state, for who has it open */
     uint32_t ended;
@@ -58,7 +58,8 @@ struct fst_ring {
     uint64_t pad2[7];
     uint32_t takers;  /* futex: count << 1 | somebody may sleep: until there is something to take */
     uint32_t putters; /* the same: until there is room */
-    uint32_t pad3[14];
+    uint32_t subscribers_top; /* of a topic: records ever used; only grows */
+    uint32_t pad3[13];
 };
 static_assert(offsetof(struct fst_ring, tail) == 64 && offsetof(struct fst_ring, head) == 128, "layout");
 static_assert(sizeof(struct fst_ring) == 256, "layout");
@@ -73,5 +74,17 @@ struct fst_node {
     uint32_t kind;   /* the user's */
 };
 static_assert(sizeof(struct fst_node) == 16, "layout");
+
+/* A subscriber of a topic; they lie behind the nodes, each on a line of its own.
+ * struct fst_subscriber
+ *      0      8        16     24    64
+ *      | word | cursor | lost | pad | */
+struct fst_subscriber {
+    uint64_t word;   /* region/bits.h */
+    uint64_t cursor; /* position of the next message that it reads */
+    uint64_t lost;   /* messages that it was too slow for */
+    uint64_t pad[5];
+};
+static_assert(sizeof(struct fst_subscriber) == 64, "layout");
 
 #endif

@@ -304,6 +304,7 @@ cdef extern from "flagstone.h" nogil:
     enum: FST_CHANNEL_ACK
     enum: FST_CHANNEL_LASTING
     enum: FST_CHANNEL_LOCK
+    enum: FST_CHANNEL_TOPIC
     int fst_channel_open(fst_arena *arena, const fst_channel_spec *spec, fst_create how,
                          fst_channel_use **out, fst_bool *created)
     int fst_channel_share(fst_channel_use *use, fst_message *out)
@@ -319,6 +320,34 @@ cdef extern from "flagstone.h" nogil:
     int fst_channel_destroy(fst_channel_use *use)
     int fst_channel_get_info(fst_arena *arena, uint64_t channel, fst_channel_info *out)
     size_t fst_channel_list(fst_arena *arena, uint64_t *ids, size_t max)
+
+    enum fst_slow:
+        FST_SLOW_BLOCKS
+
+    enum: FST_SUBSCRIBERS
+
+    struct fst_subscription:
+        uint32_t index
+        uint64_t word
+
+    struct fst_subscriber_info:
+        uint32_t slow
+        bint own
+        int32_t pid
+        char command[16]
+        uint64_t lag, lost
+        bint holds
+
+    int fst_topic_publish(fst_channel_use *use, const fst_letter *letter, uint32_t *reached)
+    int fst_topic_subscribe(fst_channel_use *use, fst_slow slow, uint32_t history,
+                            fst_subscription *out)
+    void fst_topic_unsubscribe(fst_channel_use *use, const fst_subscription *s)
+    int fst_topic_get(fst_channel_use *use, const fst_subscription *s, void *bytes,
+                      fst_received *out)
+    int fst_topic_latest(fst_channel_use *use, void *bytes, fst_received *out)
+    bint fst_topic_wait(fst_channel_use *use, const fst_subscription *s, uint64_t timeout)
+    size_t fst_topic_list(fst_arena *arena, uint64_t channel, fst_subscriber_info *out, size_t max)
+    uint64_t fst_topic_lost(fst_channel_use *use, const fst_subscription *s)
 
     struct fst_named_lock_owner:
         bint owned, own, dead

@@ -9,6 +9,7 @@
     ├── ChannelMismatch (ValueError)       the channel exists with other parameters
     ├── ChannelFull (Full)                 no room for a message in time
     ├── ChannelEmpty (Empty)               no message in time
+    ├── Disconnected                       a subscription to a topic has fallen too far behind
     ├── ChannelClosed (EOFError)           nothing is put any more, or everything was taken
     ├── ReadOnly (TypeError)               attached with readonly=True
     ├── Closed (ValueError)                arena, cache, group or Block has ended
@@ -40,6 +41,7 @@ __all__ = [
     "ChannelEmpty",
     "ChannelFull",
     "ChannelMismatch",
+    "Disconnected",
     "Closed",
     "FlagstoneError",
     "GroupLimitExceeded",
@@ -127,6 +129,12 @@ class ChannelEmpty(FlagstoneError, queue.Empty):
     __module__ = "flagstone"
 
 
+class Disconnected(FlagstoneError):
+    """A subscription with `slow="disconnect"` has fallen too far behind, and has ended."""
+
+    __module__ = "flagstone"
+
+
 class ChannelClosed(FlagstoneError, EOFError):
     """The channel was closed: nothing can be put any more, and everything was taken."""
 
@@ -195,6 +203,7 @@ _EXCEPTIONS: Final[dict[int, type[Exception]]] = {
     -17: StaleHandle,
     -18: TimeoutError,  # the binding says which: ChannelFull, ChannelEmpty
     -19: ChannelClosed,
+    -21: Disconnected,
 }
 
 _ERRNOS: Final[dict[type[Exception], int]] = {
