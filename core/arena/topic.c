@@ -19,8 +19,7 @@ static void let_go(struct fst_ring_view *v, struct fst_thread *t, uint32_t node)
     struct fst_arena *a = v->a;
     uint64_t ref = fst_load_acquire(&v->refs[node]), *word = fst_word_of(a, fst_node_oid(ref));
     uint32_t entry;
-    if ((ref & FST_NODE_HELD) && word &&
-        !fst_refs_get(a, t, fst_node_oid(ref), fst_word_gen(fst_load_acquire(word)), &entry)) {
+    if ((ref & FST_NODE_HELD) && word && !fst_refs_get(a, t, fst_node_oid(ref), fst_word_gen(fst_load_acquire(word)), &entry)) {
         fst_cas64(&v->refs[node], &ref, 0);
         if (fst_refs_drop(a, entry))
             fst_reaper_dropped(a, 0);
@@ -93,8 +92,8 @@ void fst_topic_unsubscribe(fst_channel_use *u, const struct fst_subscription *s)
 
 /* Copy the message, and take its object by an entry of our own. False: it was overtaken. FST_STALE
  * in rc: its object is gone with its group or cache. */
-static bool copy(struct fst_ring_view *v, struct fst_thread *t, uint32_t node, uint64_t word, void *bytes,
-                 struct fst_received *out, int *rc)
+static bool copy(struct fst_ring_view *v, struct fst_thread *t, uint32_t node, uint64_t word, void *bytes, struct fst_received *out,
+                 int *rc)
 {
     struct fst_arena *a = v->a;
     struct fst_node *n = fst_node_at(v, node);

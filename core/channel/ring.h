@@ -40,7 +40,7 @@ struct fst_ring_view {
     uint64_t *refs;
     uint8_t *nodes;
     struct fst_subscriber *subscribers; /* of a topic */
-    uint64_t mask; /* cells - 1 */
+    uint64_t mask;                      /* cells - 1 */
     uint32_t capacity, stride, inline_bytes, flags;
     void *mapped; /* where data is mapped read-only: a mapping of its own, to be unmapped */
     uint64_t mapped_bytes;

@@ -45,8 +45,8 @@ int fst_subscriber_claim(const struct fst_ring_view *v, enum fst_slow slow, uint
         struct fst_subscriber *s = fst_subscriber_at(v, i);
         uint64_t seen = fst_load_relaxed(&s->word);
         uint64_t serial = (seen + (1ull << FST_SUBSCRIBER_SERIAL_SHIFT)) & FST_SUBSCRIBER_SERIAL;
-        uint64_t mine = serial | (uint64_t)slow << FST_SUBSCRIBER_SLOW_SHIFT |
-                        (uint64_t)fst_lock_own_word(v->a) << FST_SUBSCRIBER_OWNER_SHIFT;
+        uint64_t mine =
+            serial | (uint64_t)slow << FST_SUBSCRIBER_SLOW_SHIFT | (uint64_t)fst_lock_own_word(v->a) << FST_SUBSCRIBER_OWNER_SHIFT;
         if ((seen & FST_SUBSCRIBER_STATE) != FST_SUBSCRIBER_FREE)
             continue;
         raise_top(v, i + 1);

@@ -5,7 +5,7 @@
  * node still says QUEUED at their position; what comes after begins with another word there. An
  * object is taken by an entry of their own, written before that look: who takes the node away, and
  * then lets go of its object, comes after it, and a batch that looks at nodes before tables sees
- * one of the two (models/audience.pml).
+ * one of the two.
  *
  * Each subscriber has a record: FREE -> COMING -> LIVE by itself, FREE by itself, or by who finds
  * that it is dead. Its cursor is moved by its own process alone, by compare-and-swap: of two

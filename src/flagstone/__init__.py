@@ -28,6 +28,7 @@ from flagstone.errors import (
     ChannelFull,
     ChannelMismatch,
     Closed,
+    Disconnected,
     FlagstoneError,
     GroupLimitExceeded,
     GroupMismatch,
@@ -59,6 +60,7 @@ from flagstone.snapshot import (
 )
 from flagstone.store import Store, StoreInfo
 from flagstone.teardown import Teardown
+from flagstone.topic import SubscriberInfo, Subscription, Topic, TopicInfo
 from flagstone.weak import WeakBlock
 
 __version__ = "0.1.0"
@@ -86,6 +88,7 @@ __all__ = [
     "ChildCounts",
     "Closed",
     "Delivery",
+    "Disconnected",
     "Finding",
     "FlagstoneError",
     "Group",
@@ -113,7 +116,11 @@ __all__ = [
     "StaleHandle",
     "Store",
     "StoreInfo",
+    "SubscriberInfo",
+    "Subscription",
     "Teardown",
+    "Topic",
+    "TopicInfo",
     "WeakBlock",
     "__version__",
     "arenas",

@@ -29,6 +29,7 @@ from flagstone.sizes import (
 )
 from flagstone.snapshot import ArenaSnapshot, Finding, InFlight, ProcessInfo
 from flagstone.store import Store, StoreInfo, open_store, stores_of
+from flagstone.topic import Topic, TopicInfo, open_topic, topics_of
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -185,6 +186,38 @@ class Arena:
         """
         how = attach.how_to_open(create)
         return open_channel(self._link, name, capacity, inline, ack, group, lasting, how)
+
+    def topic(
+        self,
+        name: str | None = None,
+        *,
+        capacity: int = 64,
+        history: int = 0,
+        inline: int = 200,
+        group: Group | None = None,
+        lasting: bool = False,
+        create: bool | None = None,
+    ) -> Topic:
+        """Open the topic of this name, or create one: messages for all who subscribe.
+
+        Args:
+            name: 1 to 63 bytes of UTF-8; None is a new topic without a name, for who gets it by
+                fork or in a pickle. Topics have names of their own.
+            capacity: messages that lie there until others take their places, 1 to 1,048,576.
+            history: with how many of them a subscription of this object begins, unless it says.
+            inline: bytes of a message that lie in the topic's own memory, at most 4,000.
+            group: what its memory is charged to; None is the arena itself.
+            lasting: it goes on, with what is in it, when no live process has it open any more.
+            create: None opens or creates; True must not exist, False must exist.
+
+        Raises:
+            ChannelMismatch: it exists with another capacity, `inline` or `lasting`.
+            FileExistsError, FileNotFoundError: as `create` says.
+            ArenaFull, GroupLimitExceeded: no room for it.
+            Closed, ReadOnly: the group has ended; attached with `readonly=True`, and there is none.
+        """
+        how = attach.how_to_open(create)
+        return open_topic(self._link, name, capacity, history, inline, group, lasting, how)
 
     def lock(self, name: str, *, group: Group | None = None) -> Lock:
         """Open the lock of this name, or create it. Waits for nobody.
@@ -471,6 +504,11 @@ class Arena:
     def channels(self) -> list[ChannelInfo]:
         """The live channels, as they are now."""
         return channels_of(self._link.attachment)
+
+    @property
+    def topics(self) -> list[TopicInfo]:
+        """The live topics, as they are now."""
+        return topics_of(self._link.attachment)
 
     @property
     def locks(self) -> list[LockInfo]:

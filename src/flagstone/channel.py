@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -10,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from flagstone._core import ChannelBase, Delivery, Link
 from flagstone.attach import Locator, attach, locate
-from flagstone.block import alloc_bytes
 from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
-from flagstone.format import make_format
 from flagstone.group import Group, group_id, look
+from flagstone.letter import NO_FORMATS, Letters
 from flagstone.names import object_name, text
-from flagstone.states import CHANNEL_ACK, CHANNEL_LASTING, CHANNEL_LIVE, CHANNEL_LOCK
+from flagstone.states import CHANNEL_ACK, CHANNEL_LASTING, CHANNEL_LIVE, CHANNEL_LOCK, CHANNEL_TOPIC
 from flagstone.watch import Watch
 
 if TYPE_CHECKING:
-    from flagstone._core import Attachment, Block, Format
+    from flagstone._core import Attachment
 
 __all__ = ["Channel", "ChannelInfo", "Delivery"]
 
@@ -52,7 +50,7 @@ class ChannelInfo:
     nbytes: int
 
 
-class Channel(ChannelBase):
+class Channel(Letters, ChannelBase):
     """A bounded queue of messages, each for one taker; many may put, many may take.
 
     Made by `Arena.channel()`, or by unpickling. No process that is stopped or killed, anywhere,
@@ -66,41 +64,6 @@ class Channel(ChannelBase):
 
     _name: str | None
     _watches: dict[bool, Watch]
-    _formats: tuple[tuple[Any, bytes], tuple[bytes, Any]]
-
-    # ---- what is in a message
-
-    @staticmethod
-    def _pickle(item: Any) -> bytes:
-        return pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
-
-    @staticmethod
-    def _unpickle(data: bytes) -> Any:
-        return pickle.loads(data)
-
-    def _pickle_format(self, form: Format) -> bytes:
-        sent, got = self._formats
-        if sent[0] is not form:
-            sent = (form, pickle.dumps((form.dtype, form.shape), pickle.HIGHEST_PROTOCOL))
-            self._formats = (sent, got)
-        return sent[1]
-
-    def _unpickle_format(self, data: bytes) -> Any:
-        sent, got = self._formats
-        if got[0] != data:
-            dtype, shape = pickle.loads(data)
-            got = (data, make_format(dtype, shape, travels=True))
-            self._formats = (sent, got)
-        return got[1]
-
-    def _put_large(self, data: bytes) -> Block:
-        attachment = self._attachment()
-        block = alloc_bytes(attachment, len(data), None, None, self._group_id)
-        block.array[...] = memoryview(data)
-        return block
-
-    def _attachment(self) -> Attachment:
-        return self._link_of().attachment
 
     # ---- what it is
 
@@ -250,7 +213,7 @@ def _made(name: str | None) -> Channel:
     channel = Channel.__new__(Channel)
     channel._name = name
     channel._watches = {}
-    channel._formats = ((None, b""), (b"", None))
+    channel._formats = NO_FORMATS
     return channel
 
 
@@ -310,7 +273,7 @@ def channels_of(attachment: Attachment) -> list[ChannelInfo]:
             facts = attachment.channel_info(ident)
         except Closed:  # released meanwhile
             continue
-        if facts["state"] == CHANNEL_LIVE and not facts["flags"] & CHANNEL_LOCK:
+        if facts["state"] == CHANNEL_LIVE and not facts["flags"] & (CHANNEL_TOPIC | CHANNEL_LOCK):
             found.append(channel_info(facts))
     return found
 

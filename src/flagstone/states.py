@@ -28,6 +28,7 @@ CHANNEL_LIVE: Final = 1
 
 CHANNEL_ACK: Final = 1
 CHANNEL_LASTING: Final = 2
+CHANNEL_TOPIC: Final = 4
 CHANNEL_LOCK: Final = 8
 
 STORE_LIVE: Final = 1

@@ -19,7 +19,7 @@ from flagstone.errors import FlagstoneError
 if TYPE_CHECKING:
     import asyncio
 
-    from flagstone._core import ChannelBase
+    from flagstone._core import ChannelBase, SubscriptionBase
 
 __all__ = ["Watch"]
 
@@ -31,7 +31,7 @@ _watches: weakref.WeakSet[Watch] = weakref.WeakSet()
 class Watch:
     """Who waits at one end of a channel, and the thread that waits for them."""
 
-    def __init__(self, channel: ChannelBase, taker: bool) -> None:
+    def __init__(self, channel: ChannelBase | SubscriptionBase, taker: bool) -> None:
         self._channel = weakref.ref(channel)
         self._taker = taker
         self._lock = threading.Lock()

@@ -375,6 +375,11 @@ cdef class Attachment:
         _check(fst_channel_get_info(self.ptr, channel, &info))
         return info
 
+    def subscribers(self, uint64_t channel):
+        cdef fst_subscriber_info found[FST_SUBSCRIBERS]
+        cdef size_t n = fst_topic_list(self.ptr, channel, found, FST_SUBSCRIBERS), i
+        return [found[i] for i in range(min(n, FST_SUBSCRIBERS))]
+
     def lock_owner(self, uint64_t channel):
         cdef fst_named_lock_owner owner
         return owner if fst_named_lock_look_at(self.ptr, channel, &owner) else None

@@ -1,15 +1,6 @@
 # Channels.
 
-cdef enum:
-    _KIND_BYTES = 0         # the message is these bytes
-    _KIND_PICKLE = 1        # it is what they are a pickle of
-    _KIND_BLOCK = 2         # it is the Block; bytes: a pickle of its Format, or none
-    _KIND_BLOCK_BYTES = 3   # it is the bytes in the Block
-    _KIND_BLOCK_PICKLE = 4  # it is what they are a pickle of
-    _INLINE_MOST = 4000
-
-
-cdef class ChannelBase(NamedBase):
+cdef class ChannelBase(LetterBase):
     """What `flagstone.Channel` is made of: the part that a loop calls."""
 
     cdef bint signals           # it has a descriptor for select(), to be cleared when it is empty
@@ -54,26 +45,6 @@ cdef class ChannelBase(NamedBase):
         if payload is not None and item is None:
             return self.put_bytes(payload, kind)
         return self.put_block(<Block>item, payload, kind, keep)
-
-    cdef tuple prepare(self, object item, bint keep):
-        cdef Block block
-        cdef bytes data
-        cdef uint32_t kind = _KIND_PICKLE
-        if type(item) is Block and (<Block>item)._attachment == <PyObject *>self.attachment:
-            block = <Block>item
-            data = b""
-            if block._format != NULL and (<Format>block._format).travels:
-                data = self._pickle_format(block.format())
-            if len(data) <= self._inline:
-                return (block, data, _KIND_BLOCK, keep)
-        if type(item) is bytes:
-            data, kind = item, _KIND_BYTES
-        else:
-            data = self._pickle(item)
-        if len(data) <= self._inline:
-            return (None, data, kind, False)
-        kind = _KIND_BLOCK_BYTES if kind == _KIND_BYTES else _KIND_BLOCK_PICKLE
-        return (self._put_large(data), b"", kind, False)
 
     def put(self, item, bint block=True, timeout=None, *, wait=None, bint keep=False):
         """Put a message into the channel, for one taker.
@@ -165,15 +136,6 @@ cdef class ChannelBase(NamedBase):
         if self._flags & FST_CHANNEL_ACK:
             return Delivery.make(self, item, &r)
         return item
-
-    cdef object unpack(self, Block block, bytes data, uint32_t kind):
-        if kind == _KIND_BLOCK:
-            return self.attachment.arrived(
-                block, self._unpickle_format(data) if data else None)
-        if kind == _KIND_BLOCK_BYTES:
-            return PyBytes_FromStringAndSize(<char *>block.ref.data, block.ref.nbytes)
-        return self._unpickle(
-            PyBytes_FromStringAndSize(<char *>block.ref.data, block.ref.nbytes))
 
     def get(self, bint block=True, timeout=None, *, wait=None):
         """Take the message that has waited longest.

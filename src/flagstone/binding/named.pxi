@@ -1,5 +1,7 @@
 # What is found by a name and opened: channels, topics and locks.
 
+# The collector may not take the attachment away from under it.
+@cython.no_gc_clear
 cdef class NamedBase:
     """What `flagstone.Channel`, `Topic` and `Lock` have in common: they are opened, travel, and are
     left.

@@ -1,0 +1,334 @@
+"""Topic: messages for all who subscribe, none of whom can harm another one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from flagstone._core import Link, SubscriptionBase, TopicBase
+from flagstone.attach import Locator, attach, locate
+from flagstone.errors import ChannelEmpty, ChannelMismatch, Closed
+from flagstone.group import Group, group_id, look
+from flagstone.letter import NO_FORMATS, Formats, Letters
+from flagstone.names import object_name, text
+from flagstone.states import CHANNEL_LASTING, CHANNEL_LIVE, CHANNEL_TOPIC
+from flagstone.watch import Watch
+
+if TYPE_CHECKING:
+    from flagstone._core import Attachment
+
+__all__ = ["SubscriberInfo", "Subscription", "Topic", "TopicInfo"]
+
+Slow = Literal["block", "drop", "disconnect"]
+_SLOW = ("block", "drop", "disconnect", "latest")
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberInfo:
+    """A subscription at one moment.
+
+    Attributes:
+        pid: of its process, in that one's pid namespace.
+        command: of its process.
+        slow: "block", "drop", "disconnect" or "latest".
+        lag: messages that it has not got yet.
+        lost: messages that it was too slow for.
+        holds: publishers wait for it just now.
+    """
+
+    pid: int
+    command: str
+    slow: str
+    lag: int
+    lost: int
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A topic at one moment.
+
+    Attributes:
+        name: None if it has none.
+        capacity: messages that lie there, at most.
+        inline: bytes of a message that lie in the topic's own memory.
+        lasting: it goes on without a process that has it open.
+        closed: nothing is published any more.
+        messages: that lie there.
+        nbytes: bytes of its own memory, without the Blocks that lie in it.
+        subscribers: who subscribes.
+    """
+
+    name: str | None
+    capacity: int
+    inline: int
+    lasting: bool
+    closed: bool
+    messages: int
+    nbytes: int
+    subscribers: tuple[SubscriberInfo, ...]
+
+
+class Topic(Letters, TopicBase):
+    """Messages for all who subscribe: each subscription gets every one of them.
+
+    Made by `Arena.topic()`, or by unpickling. The last `capacity` messages lie in it, with their
+    Blocks, until others take their places. A subscription that is slow, stopped or killed harms
+    nobody else, but for `slow="block"`, which holds publishers back for as long as it lives. Safe
+    to use from any thread and, after a fork, in the child. As a context manager it is left at the
+    end.
+    """
+
+    __slots__ = ("__weakref__", "_formats", "_history", "_name")
+
+    _name: str | None
+    _history: int
+    _formats: Formats
+
+    @property
+    def name(self) -> str | None:
+        """As opened; None if it has none."""
+        return self._name
+
+    @property
+    def capacity(self) -> int:
+        """Messages that lie there, at most."""
+        return self._capacity
+
+    @property
+    def inline(self) -> int:
+        """Bytes of a message that lie in the topic's own memory; a larger one needs a Block."""
+        return self._inline
+
+    @property
+    def group(self) -> Group:
+        """What its memory, and that of large messages, is charged to."""
+        return look(self._link_of(), self._group_id)
+
+    @property
+    def info(self) -> TopicInfo:
+        """How it is now."""
+        return _info(self._link_of().attachment, self._info())
+
+    def subscribe(
+        self, *, slow: Slow = "block", latest: bool = False, history: int | None = None
+    ) -> Subscription:
+        """Get every message from now on.
+
+        Args:
+            slow: what happens when `capacity` messages wait for it: "block" holds publishers back,
+                "drop" loses the oldest, "disconnect" ends the subscription.
+            latest: `get()` gives the newest message only, and what came before is passed over;
+                `slow` says nothing then.
+            history: how many of the messages that lie there it begins with, less than `capacity`;
+                None is what the topic was opened with.
+
+        Raises:
+            ArenaFull: the topic has 256 subscriptions.
+            Closed: the topic was destroyed, or left here.
+        """
+        if slow not in _SLOW[:3]:
+            raise ValueError(f'slow is "block", "drop" or "disconnect", not {slow!r}')
+        past = self._history if history is None else _checked(history, self._capacity)
+        subscription = Subscription.__new__(Subscription)
+        subscription._watch = None
+        subscription._begin(self, _SLOW.index("latest" if latest else slow), past)
+        return subscription
+
+    def _called(self) -> str:
+        return f"topic {self._name!r}" if self._name else "the topic"
+
+    def _held(self) -> str:
+        slow = {f"{one.pid} ({one.command})": one.lag for one in self.info.subscribers if one.holds}
+        who = ", ".join(f"process {who}, {lag} behind" for who, lag in slow.items())
+        return (
+            f"{self._called()} is full: {self._capacity} messages wait for "
+            f"{who or 'a subscription that has just gone on'}"
+        )
+
+    def __enter__(self) -> Topic:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        where = locate(self._link_of().attachment)
+        return _load_topic, (where, self._share(), self._name, self._history)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Topic):
+            return NotImplemented
+        return self._id == other._id and self._link_of().uuid == other._link_of().uuid
+
+    def __hash__(self) -> int:
+        return hash((self._id, self._link_of().uuid))
+
+    def __repr__(self) -> str:
+        try:
+            return f"<Topic {self._name!r}, {len(self.info.subscribers)} subscribers>"
+        except Closed:
+            return f"<Topic {self._name!r}, left>"
+
+
+class Subscription(SubscriptionBase):
+    """Every message of a topic from some moment on, for one process.
+
+    Made by `Topic.subscribe()`; it does not travel: another process, a forked one too, subscribes
+    itself. Safe to use from any thread: each message is for one of them. As a context manager it is
+    closed at the end.
+    """
+
+    __slots__ = ("__weakref__", "_watch")
+
+    _watch: Watch | None
+
+    def _watched(self) -> Watch:
+        if self._watch is None:
+            self._watch = Watch(self, True)
+        return self._watch
+
+    async def aget(self, *, wait: float | None = None) -> Any:
+        """`get()` for a coroutine. Cancelling it takes nothing.
+
+        Raises:
+            ChannelEmpty, ChannelClosed, Disconnected, Closed: as `get`.
+        """
+        until = None if wait is None else time.monotonic() + wait
+        while True:
+            try:
+                return self.get(wait=0)
+            except ChannelEmpty:
+                if not await self._watched().ready(until):
+                    raise
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self.aget()
+        except EOFError:
+            raise StopAsyncIteration from None
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while there may be a message, for `select` and its like.
+        After it was readable, take with `get(wait=0)` until `ChannelEmpty`.
+        """
+        self._signal()
+        return self._watched().fileno()
+
+    def _rearm(self) -> None:
+        self._watched().rearm()
+
+    def close(self) -> None:
+        """End the subscription: nobody is held back by it any more. Again is fine. Going out of
+        scope does the same.
+        """
+        if self._watch is not None:
+            self._watch.stop()
+        super().close()
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a Subscription is one process's: send the Topic, and subscribe there")
+
+
+def _checked(history: int, capacity: int) -> int:
+    if type(history) is not int:
+        raise TypeError(f"history must be an int, not {type(history).__name__}")
+    if not 0 <= history < capacity:
+        raise ValueError(f"history must be from 0 to {capacity - 1}, not {history}")
+    return history
+
+
+def _made(name: str | None, history: int) -> Topic:
+    topic = Topic.__new__(Topic)
+    topic._name = name
+    topic._history = history
+    topic._formats = NO_FORMATS
+    return topic
+
+
+def open_topic(
+    link: Link,
+    name: str | None,
+    capacity: int,
+    history: int,
+    inline: int,
+    group: Group | None,
+    lasting: bool,
+    create: int,
+) -> Topic:
+    """What `Arena.topic` does."""
+    raw = None if name is None else object_name(name, "topic")
+    for value, what in ((capacity, "capacity"), (inline, "inline")):
+        if type(value) is not int:
+            raise TypeError(f"{what} must be an int, not {type(value).__name__}")
+        if not 0 <= value < 1 << 31:
+            raise ValueError(f"{what} must be at least 0, not {value}")
+    topic = _made(name, _checked(history, max(capacity, 1)))
+    flags = CHANNEL_TOPIC | (CHANNEL_LASTING if lasting else 0)
+    ident = group_id(link, link.attachment, group)
+    topic._open(link, raw, capacity, inline, flags, ident, create, ChannelMismatch)
+    return topic
+
+
+def _info(attachment: Attachment, facts: Any) -> TopicInfo:
+    return TopicInfo(
+        name=text(facts["name"]) or None,
+        capacity=facts["capacity"],
+        inline=facts["inline_bytes"],
+        lasting=bool(facts["flags"] & CHANNEL_LASTING),
+        closed=bool(facts["closed"]),
+        messages=facts["waiting"],
+        nbytes=facts["bytes"],
+        subscribers=tuple(
+            SubscriberInfo(
+                pid=one["pid"],
+                command=text(one["command"]),
+                slow=_SLOW[one["slow"]],
+                lag=one["lag"],
+                lost=one["lost"],
+                holds=bool(one["holds"]),
+            )
+            for one in attachment.subscribers(facts["id"])
+        ),
+    )
+
+
+def topics_of(attachment: Attachment) -> list[TopicInfo]:
+    """The live topics of an arena."""
+    found = []
+    for ident in attachment.channel_ids():
+        try:
+            facts = attachment.channel_info(ident)
+        except Closed:  # released meanwhile
+            continue
+        if facts["state"] == CHANNEL_LIVE and facts["flags"] & CHANNEL_TOPIC:
+            found.append(_info(attachment, facts))
+    return found
+
+
+def _load_topic(locator: Locator, message: bytes, name: str | None, history: int) -> Topic:
+    """Unpickle: takes the reference in flight."""
+    topic = _made(name, history)
+    topic._join(Link(attach(locator)), message)
+    return topic
