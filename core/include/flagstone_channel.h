@@ -90,7 +90,8 @@ int fst_channel_destroy(fst_channel_use *use);
  *
  * The last `capacity` messages lie there, with the objects that they hold, until others take their
  * places. Each subscriber has a policy of its own; one that is slow, stopped or dead harms nobody
- * else, but for FST_SLOW_BLOCKS, whose subscribers hold publishers back for as long as they live. */
+ * else, but for FST_SLOW_BLOCKS, whose subscribers hold publishers back for as long as they
+ * live. */
 
 enum fst_slow {
     FST_SLOW_BLOCKS = 0, /* publishers wait for it */
@@ -108,7 +109,8 @@ struct fst_subscription {
 };
 
 /* A message for all; `keep` as for channels, nothing moves. `reached`: how many subscribers there
- * are for it. FST_WAIT: somebody holds it back. FST_END, FST_CLOSED, FST_STALE as fst_channel_put. */
+ * are for it. FST_WAIT: somebody holds it back. FST_END, FST_CLOSED, FST_STALE as for a
+ * channel. */
 int fst_topic_publish(fst_channel_use *use, const struct fst_letter *letter, uint32_t *reached);
 /* Begin with the last `history` of what is there. FST_FULL: too many subscribers. */
 int fst_topic_subscribe(fst_channel_use *use, enum fst_slow slow, uint32_t history, struct fst_subscription *out);

@@ -15,7 +15,7 @@ Importing this package makes no thread, file or segment.
 """
 
 from flagstone._core import Block, GroupCache, Handle
-from flagstone.arena import Arena, ArenaInfo, arenas, open, unlink
+from flagstone.arena import Arena, open, unlink
 from flagstone.cache import Cache
 from flagstone.channel import Channel, ChannelInfo, Delivery
 from flagstone.errors import (
@@ -36,6 +36,7 @@ from flagstone.errors import (
     ReadOnly,
     StaleHandle,
 )
+from flagstone.folder import ArenaInfo, arenas
 from flagstone.group import Group
 from flagstone.lock import Lock, LockInfo
 from flagstone.packed import Packed, PackedArrays, pack, pack_arrays

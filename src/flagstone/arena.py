@@ -6,7 +6,6 @@ import contextlib
 import operator
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
@@ -18,7 +17,7 @@ from flagstone.channel import Channel, ChannelInfo, channels_of, open_channel
 from flagstone.errors import Closed, FlagstoneError
 from flagstone.group import Group, group_id, groups_of, look, open_group
 from flagstone.lock import Lock, LockInfo, locks_of, open_lock
-from flagstone.names import FOLDER, PREFIX, Name, arena_name, arena_path, slash_hint
+from flagstone.names import Name, arena_name, arena_path, slash_hint
 from flagstone.sizes import (
     FOREVER,
     Size,
@@ -34,7 +33,7 @@ from flagstone.topic import Topic, TopicInfo, open_topic, topics_of
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-__all__ = ["Arena", "ArenaInfo", "arenas", "gc", "open", "unlink"]
+__all__ = ["Arena", "open", "unlink"]
 
 _READERS: Final = 5.0
 """Seconds for which shrink() waits for readers."""
@@ -637,69 +636,6 @@ def _explained(path: str | None) -> Iterator[None]:
         raise type(error)(error.errno, f"{error.strerror}{hint}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class ArenaInfo:
-    """A named arena, seen without attaching to it.
-
-    Attributes:
-        name: as `flagstone.open()` takes it.
-        path: of its file.
-        uuid: hexadecimal.
-        capacity: bytes of data at most.
-        used: bytes of the pages that slabs and large objects hold.
-        committed: bytes taken from the system, metadata included.
-        created_at: seconds since the epoch.
-        processes: how many are attached and alive.
-        lasting: outlives its processes.
-        orphan: no process has it and it is not lasting: the next `open` in its folder, or `gc`,
-            removes it.
-    """
-
-    name: str
-    path: str
-    uuid: str
-    capacity: int
-    used: int
-    committed: int
-    created_at: int
-    processes: int
-    lasting: bool
-    orphan: bool
-
-
-def arenas(folder: Name = FOLDER) -> list[ArenaInfo]:
-    """The arenas in a folder, sorted by name: in `/dev/shm` those with bare names, elsewhere every
-    file that is one.
-
-    Files of other users, of other versions and of other programs are left out.
-    """
-    where = os.path.abspath(os.fsdecode(folder))
-    found = []
-    for entry in sorted(os.listdir(where)):
-        if where == FOLDER and not entry.startswith(PREFIX):
-            continue
-        path = os.path.join(where, entry)
-        try:
-            info = _core.peek(os.fsencode(path))
-        except (FlagstoneError, OSError, ValueError):
-            continue
-        found.append(
-            ArenaInfo(
-                name=arena_name(path) or path,
-                path=path,
-                uuid=info["uuid"].hex(),
-                capacity=info["capacity"],
-                used=info["used"],
-                committed=info["committed"],
-                created_at=info["created_at"],
-                processes=info["processes"],
-                lasting=info["lasting"],
-                orphan=info["orphan"],
-            )
-        )
-    return found
-
-
 def unlink(name: Name, *, missing_ok: bool = True) -> None:
     """Remove an arena's name. Processes that have the arena keep it; nobody new can attach by name.
 
@@ -715,10 +651,3 @@ def unlink(name: Name, *, missing_ok: bool = True) -> None:
     except FileNotFoundError:
         if not missing_ok:
             raise
-
-
-def gc(folder: Name = FOLDER) -> list[str]:
-    """Remove this user's arenas in a folder that no live process has and that are not lasting;
-    their paths.
-    """
-    return _core.gc(os.fsencode(os.path.abspath(os.fsdecode(folder))))

@@ -20,13 +20,14 @@ NO_FORMATS: Final[Formats] = ((None, b""), (b"", None))
 class Letters:
     """How items are pickled. The last Format that was sent, and the last that was got, are kept."""
 
-    __slots__ = ()
-
     if TYPE_CHECKING:
+        __slots__ = ("_formats",)  # of the class that has it: two bases cannot both have slots
         _formats: Formats
         _group_id: int
 
         def _link_of(self) -> Link: ...
+    else:
+        __slots__ = ()
 
     @staticmethod
     def _pickle(item: Any) -> bytes:

@@ -33,7 +33,7 @@ PYTHON_LAYERS = [
     ["notices"],
     ["binding"],
     ["_core"],
-    ["format", "picture", "rcu"],
+    ["folder", "format", "picture", "rcu"],
     ["attach", "bound", "memory", "observe", "snapshot", "teardown"],
     ["part"],
     ["values"],

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 import flagstone
-from flagstone.arena import gc
 from flagstone.cli.screen import Screen, many
 from flagstone.cli.usage import add_folder, existing_folder
+from flagstone.folder import gc
 from flagstone.sizes import format_size
 
 NAME = "gc"
