@@ -115,9 +115,10 @@ def _collections() -> int:
     return sum(generation["collections"] for generation in gc.get_stats())
 
 
-def _after_fork_in_child() -> None:
+def begin_anew() -> None:
+    """Know of no collection, as a process that has just begun: a child of fork does."""
     global _state
     _state = _State()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(after_in_child=begin_anew)

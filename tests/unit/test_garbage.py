@@ -20,7 +20,7 @@ MANY = 8  # of them fill an arena
 
 @pytest.fixture
 def arena(arena_name):
-    garbage._after_fork_in_child()  # with a second in advance, whatever others have spent
+    garbage.begin_anew()  # with a second in advance, whatever others have spent
     with flagstone.open(arena_name, capacity=MANY * SIZE) as arena:
         yield arena
         gc.collect()
@@ -203,7 +203,7 @@ def test_collections_that_help_nobody_are_rare(arena, monkeypatch):
     monkeypatch.setattr(garbage.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(garbage.gc, "collect", collect)
     monkeypatch.setattr(garbage, "_collections", lambda: len(ran))
-    garbage._after_fork_in_child()
+    garbage.begin_anew()
     for _ in range(100):
         with pytest.raises(flagstone.ArenaFull) as caught:
             cache.alloc()
@@ -219,7 +219,7 @@ def test_collections_that_help_nobody_are_rare(arena, monkeypatch):
             cache.alloc()
     assert 30 <= len(ran) <= 60
     monkeypatch.undo()
-    garbage._after_fork_in_child()
+    garbage.begin_anew()
 
 
 # ---- threads, destructors, forks
@@ -379,7 +379,7 @@ def test_in_a_forked_child(arena):
 @pytest.mark.root
 @pytest.mark.usefixtures("by_hand")
 def test_what_needs_a_page_of_a_table(small_tmpfs):
-    garbage._after_fork_in_child()
+    garbage.begin_anew()
     with flagstone.open(f"{small_tmpfs}/arena", capacity="1GiB") as arena:
         keep = arena.put(b"kept")
         message = pickle.dumps(keep)
@@ -411,7 +411,7 @@ def test_what_needs_a_page_of_a_table(small_tmpfs):
         for name, call in calls.items():
             crowd()
             # Or a slow machine has used up what collections may take.
-            garbage._after_fork_in_child()
+            garbage.begin_anew()
             try:
                 got = call()
             except flagstone.ArenaFull as error:

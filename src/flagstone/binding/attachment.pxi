@@ -640,32 +640,7 @@ cdef class Attachment:
         so they are filled here, and names are asked for once. The second is {(pid, command, alive): [messages,
         bytes]}.
         """
-        cdef size_t room, count, i
-        cdef fst_inflight_info *infos
-        cdef in_flight_age *order
-        while True:
-            with nogil:
-                fst_inflight_expire(self.ptr)
-                room = fst_inflight_count(self.ptr) + 256
-            infos = <fst_inflight_info *>_allocate(room, sizeof(fst_inflight_info))
-            order = NULL
-            try:
-                with nogil:
-                    count = fst_inflight_list(self.ptr, infos, room)
-                if count > room:
-                    continue
-                order = <in_flight_age *>_allocate(count + 1, sizeof(in_flight_age))
-                room = 0
-                with nogil:
-                    for i in range(count):
-                        if infos[i].age >= older_than:
-                            order[room].age, order[room].index = infos[i].age, i
-                            room += 1
-                    qsort(order, room, sizeof(in_flight_age), _older)
-                return _in_flight(infos, order, room, kind, cache_name, group_name)
-            finally:
-                PyMem_Free(order)
-                PyMem_Free(infos)
+        return _in_flight_of(self.ptr, older_than, kind, cache_name, group_name)
 
     def drop_in_flight(self, uint64_t older_than, uint64_t group, int32_t pid, bint dead):
         cdef size_t count
