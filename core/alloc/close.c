@@ -72,7 +72,9 @@ void fst_close_undo(struct fst_arena *a, uint32_t id, uint64_t state)
     struct fst_child *c = fst_child_at(a, child);
     if (!fst_lists_lock_briefly(a, child)) { /* CLOSING, as a dead process leaves it */
         fst_store_release(&s->owner, FST_OWNER_NOBODY);
+#ifndef FST_MUTANT_LOOSE_UNDO
         fst_swap32(&a->sb->loose, 1);
+#endif
         return;
     }
     if (fst_load_acquire(&s->state) == state) {

@@ -138,6 +138,9 @@ static void leave_slab(struct fst_arena *a, struct fst_slab *s, uint64_t owner)
     if (owner && !fst_cas64(&s->owner, &seen, FST_OWNER_NOBODY) && seen == (owner | FST_OWNER_REVOKED))
         fst_cas64(&s->owner, &seen, FST_OWNER_NOBODY);
     fst_swap32(&a->sb->loose, 1);
+#ifdef FST_MUTANT_LOOSE_SLAB
+    fst_swap32(&a->sb->loose, 0);
+#endif
 }
 
 void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t owner)
@@ -294,7 +297,9 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     if (!fst_lists_lock_briefly(a, child)) { /* a drop waits for nobody: a batch finds the slab (fst_slab_recover) */
         if (!live)
             fst_store_relaxed(&a->sb->ended_slabs, FST_ENDED_SLABS_NOW);
+#ifndef FST_MUTANT_LOOSE_DROP
         fst_swap32(&a->sb->loose, 1);
+#endif
         return true;
     }
     if (fst_lists_still(s, child) && (s->owner == 0 || !live)) {

@@ -116,10 +116,15 @@ static void stop(const struct peer *p)
     CHECK(waitpid(p->pid, &status, WUNTRACED) == p->pid && WIFSTOPPED(status));
 }
 
-static void go_on(struct peer *p)
+static void let_go(struct peer *p)
 {
     kill(p->pid, SIGCONT);
     PEER_WAIT(p, 'u');
+}
+
+static void go_on(struct peer *p)
+{
+    let_go(p);
     peer_end(p);
 }
 
@@ -324,6 +329,126 @@ static void exiting(void)
     }
 }
 
+/* ---- slabs that were left, and the batch that finds them (superblock.loose) ---- */
+
+static struct fst_slab *slab_of(const struct fst_ref *r)
+{
+    return fst_slab_at(a, fst_oid_slab(r->oid));
+}
+
+/* After one batch that has the locks. Nobody has died, which would have it look as well. */
+static void look_after(void)
+{
+    CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+    CHECK_EQ(0, fst_load_relaxed(&a->sb->loose));
+    CHECK_CLEAN(a);
+}
+
+/* Its thread ends: whoever comes next allocates from it. */
+static void a_slab_is_left(void)
+{
+    start();
+    pthread_t thread;
+    struct fst_ref mine;
+    holder = holder_of(&locks[1]);
+    CHECK_EQ(0, pthread_create(&thread, NULL, allocate_and_end, &mine));
+    CHECK_EQ(0, pthread_join(thread, NULL));
+    CHECK_EQ(true, fst_load_relaxed(&slab_of(&mine)->owner) != 0);
+    let_go(&holder);
+    look_after();
+    CHECK_EQ(0, fst_load_relaxed(&slab_of(&mine)->owner));
+    CHECK_EQ(FST_LIST_PARTIAL, fst_load_relaxed(&slab_of(&mine)->list));
+    peer_end(&holder);
+    fst_drop(a, &mine);
+    finish();
+}
+
+static void *fill_and_end(void *context)
+{
+    struct fst_ref *many = context;
+    for (int k = 0; k < 200; k++)
+        many[k] = alloc_one(a, pool);
+    return NULL;
+}
+
+/* It was full and nobody's, and is not full any more. */
+static void a_drop_is_left(void)
+{
+    start();
+    pthread_t thread;
+    struct fst_ref many[200];
+    struct peer p = holder_of(&locks[1]);
+    CHECK_EQ(0, pthread_create(&thread, NULL, fill_and_end, many));
+    CHECK_EQ(0, pthread_join(thread, NULL));
+    struct fst_slab *full = slab_of(&many[0]);
+    CHECK_EQ(0, fst_load_relaxed(&full->owner));
+    CHECK_EQ(FST_LIST_FULL, fst_load_relaxed(&full->list));
+    stop(&p);
+    fst_drop(a, &many[0]);
+    CHECK_EQ(FST_LIST_FULL, fst_load_relaxed(&full->list));
+    let_go(&p);
+    look_after();
+    CHECK_EQ(FST_LIST_PARTIAL, fst_load_relaxed(&full->list));
+    peer_end(&p);
+    for (int k = 1; k < 200; k++)
+        fst_drop(a, &many[k]);
+    finish();
+}
+
+static void read_on(struct peer *parent, void *context)
+{
+    (void)context;
+    fst_reaper_stop(a, true);
+    CHECK_EQ(FST_OK, fst_read_lock(a));
+    peer_say(parent, 'r');
+    peer_hear(parent);
+    CHECK_EQ(FST_OK, fst_read_unlock(a));
+    peer_say(parent, 'u');
+    peer_hear(parent);
+}
+
+static uint32_t *typed_word(void)
+{
+    return &fst_child_at(a, (uint32_t)typed)->lock;
+}
+
+static const struct held_lock typed_lock = {"typed", typed_word, ""};
+static struct fst_slab *closing;
+
+static void *stop_when_it_closes(void *context)
+{
+    (void)context;
+    while (fst_state(fst_load_acquire(&closing->state)) != FST_SLAB_CLOSING)
+        usleep(100);
+    stop(&holder);
+    return NULL;
+}
+
+/* It was to go back, but its readers did not end in time. */
+static void a_close_is_left(void)
+{
+    start();
+    pthread_t thread;
+    struct fst_ref r = alloc_one(a, typed);
+    closing = slab_of(&r);
+    fst_drop(a, &r);
+    holder = holder_of(&typed_lock);
+    struct peer reader = peer_start(read_on, NULL);
+    PEER_WAIT(&reader, 'r');
+    CHECK_EQ(0, pthread_create(&thread, NULL, stop_when_it_closes, NULL));
+    CHECK_EQ(FST_HELD, fst_cache_shrink(a, typed_cache, &bytes));
+    CHECK_EQ(0, pthread_join(thread, NULL));
+    CHECK_EQ(FST_SLAB_CLOSING, fst_state(fst_load_relaxed(&closing->state)));
+    peer_say(&reader, 'g');
+    PEER_WAIT(&reader, 'u');
+    let_go(&holder);
+    look_after();
+    CHECK(fst_state(fst_load_relaxed(&closing->state)) != FST_SLAB_CLOSING);
+    peer_end(&reader);
+    peer_end(&holder);
+    finish();
+}
+
 /* ---- locks that come and go ---- */
 
 /* Hold one lock after the other for a while, so that whoever has no patience is turned away in the
@@ -431,4 +556,4 @@ static void held_now_and_then(void)
 }
 
 TEST_MAIN(CASE(every_operation), CASE(drops), CASE(end_of_a_thread), CASE(leaving), CASE(forking), CASE(exiting),
-          CASE(held_now_and_then))
+          CASE(a_slab_is_left), CASE(a_drop_is_left), CASE(a_close_is_left), CASE(held_now_and_then))
