@@ -85,6 +85,7 @@ int fst_child_open(fst_arena *a, uint64_t cache, uint64_t group, uint64_t *child
     int rc = fst_thread_usable(a);
     while (rc == FST_OK) {
         uint32_t body, index;
+        fst_registry_expect(a, FST_T_CHILD);
         if (!fst_registry_lock(a))
             return fst_lock_held(a);
         enum open what = look_up(a, cache, group, &body, &index);

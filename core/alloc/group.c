@@ -90,22 +90,19 @@ static uint32_t find_name(struct fst_arena *a, const char *name, uint32_t parent
     return FST_NONE;
 }
 
-/* The entry comes first, then the word, then the state: killed anywhere, the entry asks a batch to look, or speaks of nothing. */
-static int make(struct fst_thread *t, uint32_t index, const struct fst_group_spec *spec, uint32_t parent)
+/* The entry comes first, then the word, then the state: killed anywhere, the entry asks a batch to look, or speaks of nothing. In this process
+ * nobody can have one of this life; ours is not to be found by others yet, because that takes a mutex of this process (fst_refs_index). */
+static void make(struct fst_arena *a, uint32_t index, const struct fst_group_spec *spec, uint32_t parent, uint32_t entry)
 {
-    struct fst_arena *a = t->arena;
     struct fst_group *g = fst_group_at(a, index);
     uint64_t generation = fst_word_gen(g->word) + 1;
-    uint32_t entry;
-    int rc = fst_refs_get(a, t, fst_oid_group(index), generation, &entry);
-    if (rc)
-        return rc;
+    /* PAIR(reference): either a batch's scan sees this entry, or it has seen nothing of the group. */
+    fst_store_fence(&a->entries[entry], fst_entry(fst_oid_group(index), generation, FST_ENTRY_LIVE));
     fill(a, g, spec, parent);
     fst_store_release(&g->word, FST_WORD_ALLOCATED | FST_WORD_SHARED | generation << FST_WORD_GEN_SHIFT);
     fst_store_release(&g->state, fst_state_next(g->state, FST_GROUP_LIVE));
     fst_registry_link_group(a, index);
     fst_group_note_entry(a, fst_id(index, g->state), entry);
-    return FST_OK;
 }
 
 static int open_existing(struct fst_thread *t, uint32_t index, const struct fst_group_spec *spec, uint64_t *id)
@@ -138,23 +135,29 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
         return fst_fail(FST_INVALID, "a group's name has 1 to %d bytes", FST_NAME_MAX - 1);
     for (uint32_t tries = 0;;) {
         uint32_t parent, index = FST_NONE;
-        int rc = FST_OK;
+        int rc;
         /* The system is asked for memory here, and not by make() under the lock. */
         if (t->entry_count == 0 && (rc = fst_refs_refill(t)) != FST_OK)
             return rc;
-        if (!fst_registry_lock(a))
+        uint32_t entry = fst_refs_reserve(t);
+        fst_registry_expect(a, FST_T_GROUP);
+        if (!fst_registry_lock(a)) {
+            fst_refs_give(t, entry);
             return fst_lock_held(a);
+        }
         bool live = fst_group_find(a, spec->parent, &parent) && fst_state(fst_group_at(a, parent)->state) == FST_GROUP_LIVE;
         uint32_t found = live ? find_name(a, spec->name, parent) : FST_NONE;
         bool make_it = live && found == FST_NONE && spec->create != FST_OPEN_EXISTING;
         if (make_it && (index = fst_registry_new(a, FST_T_GROUP)) != FST_NONE) {
-            rc = make(t, index, spec, parent);
-            if (rc)
-                fst_registry_put(a, FST_T_GROUP, index);
-            else
-                *group = fst_id(index, fst_group_at(a, index)->state);
+            make(a, index, spec, parent, entry);
+            *group = fst_id(index, fst_group_at(a, index)->state);
         }
         fst_registry_unlock(a);
+        /* Another thread that opens it in between has an entry of its own, which is as good. */
+        if (index != FST_NONE)
+            fst_refs_index(a, entry);
+        else
+            fst_refs_give(t, entry);
         if (fst_is_damaged(a))
             return fst_damage(a);
         if (!live)
@@ -172,7 +175,7 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
         }
         *created = true;
         if (index != FST_NONE)
-            return rc;
+            return FST_OK;
         rc = fst_registry_grow(a, FST_T_GROUP);
         if (rc)
             return rc;

@@ -70,6 +70,16 @@ uint32_t fst_registry_new(struct fst_arena *a, enum fst_table_kind kind)
     return count;
 }
 
+void fst_registry_expect(struct fst_arena *a, enum fst_table_kind kind)
+{
+    uint32_t index = fst_load_relaxed(free_of(a, kind));
+    if (index >= fst_top_of(a, kind))
+        return;
+    const uint8_t *d = (const uint8_t *)a->table[kind] + index * a->known.tables[kind].size;
+    for (uint64_t at = 0; at < a->known.tables[kind].size; at += FST_LINE)
+        __builtin_prefetch(d + at, 1);
+}
+
 int fst_registry_grow(struct fst_arena *a, enum fst_table_kind kind)
 {
     uint64_t count = (uint64_t)fst_top_of(a, kind) + 1;

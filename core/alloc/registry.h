@@ -17,6 +17,8 @@ void fst_registry_unlock(struct fst_arena *a);
 
 /* An unused descriptor of the table (FST_T_CACHE, FST_T_CHILD, FST_T_GROUP), still FREE; FST_NONE: commit more and try again. */
 uint32_t fst_registry_new(struct fst_arena *a, enum fst_table_kind kind);
+/* It will be wanted in a moment, under the lock: have it in the cache by then. Without locks. */
+void fst_registry_expect(struct fst_arena *a, enum fst_table_kind kind);
 /* Commit memory for one descriptor more. Without locks. FST_FULL. */
 int fst_registry_grow(struct fst_arena *a, enum fst_table_kind kind);
 

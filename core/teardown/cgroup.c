@@ -119,11 +119,12 @@ void fst_cgroup_probe(struct fst_arena *a)
         uint64_t group = fst_load_acquire(&c->group), state;
         if (!in_use(a, c) || c->view != v.mounts || c->root_inode != v.root || !has_ended(c))
             continue;
+        uint64_t when = fst_now();
         if (!fst_registry_lock(a))
             return;
         bool found = fst_load_relaxed(&c->group) == group && fst_group_find(a, group, &index) && index != 0;
         if (found)
-            fst_end_group(a, index, FST_GROUP_DESTROYED);
+            fst_end_group(a, index, FST_GROUP_DESTROYED, when);
         state = found ? fst_group_at(a, index)->state : 0;
         fst_registry_unlock(a);
         if (found)

@@ -17,7 +17,7 @@
 
 /* ---- groups ---- */
 
-void fst_end_group(struct fst_arena *a, uint32_t index, enum fst_group_state state)
+void fst_end_group(struct fst_arena *a, uint32_t index, enum fst_group_state state, uint64_t when)
 {
     struct fst_group *g = fst_group_at(a, index);
     uint32_t now = fst_state(g->state);
@@ -26,7 +26,7 @@ void fst_end_group(struct fst_arena *a, uint32_t index, enum fst_group_state sta
     if (now == FST_GROUP_LIVE) {
         if (g->name[0])
             fst_names_remove(a, FST_NAMES_GROUP, index);
-        fst_store_relaxed(&g->ended_at, fst_now());
+        fst_store_relaxed(&g->ended_at, when);
     }
     fst_store_release(&g->state, fst_state_moved(g->state, state));
     fst_children_end_group(a, index, state == FST_GROUP_DESTROYED ? FST_CHILD_ENDED : FST_CHILD_OFFLINE);
@@ -57,6 +57,7 @@ void fst_end_groups_below(struct fst_arena *a, uint32_t top, uint64_t state)
     uint32_t at = top, steps = 0;
     uint64_t seen = state;
     while (at != FST_NONE) {
+        uint64_t when = fst_now();
         if (!fst_registry_lock(a)) {
             fst_registry_finish_later(a);
             return;
@@ -72,7 +73,7 @@ void fst_end_groups_below(struct fst_arena *a, uint32_t top, uint64_t state)
         for (uint32_t n = 0; at != FST_NONE && n < LOT; n++) {
             at = next_below(a, at, top);
             if (fst_step(a, FST_T_GROUP, at, &steps))
-                fst_end_group(a, at, FST_GROUP_DESTROYED);
+                fst_end_group(a, at, FST_GROUP_DESTROYED, when);
             if (fst_is_damaged(a))
                 at = FST_NONE;
         }
@@ -87,7 +88,7 @@ int fst_end_group_by_id(struct fst_arena *a, uint64_t id, enum fst_group_state s
 {
     struct fst_thread *t = fst_thread_current;
     uint32_t index, mine[MINE], n_mine = 0;
-    uint64_t now = 0;
+    uint64_t now = 0, when = fst_now();
     bool below = false;
     *children = 0;
     if (!fst_registry_lock(a))
@@ -98,7 +99,7 @@ int fst_end_group_by_id(struct fst_arena *a, uint64_t id, enum fst_group_state s
         for (uint32_t child; (child = fst_children_next(&w)) != FST_NONE; ++*children)
             if (n_mine < MINE && t->arena == a && fst_active_is(t, child))
                 mine[n_mine++] = child;
-        fst_end_group(a, index, state);
+        fst_end_group(a, index, state, when);
         now = fst_group_at(a, index)->state;
         below = state == FST_GROUP_DESTROYED && fst_group_at(a, index)->children != 0;
     }
@@ -117,12 +118,13 @@ void fst_end_unreferenced(struct fst_arena *a, uint32_t group)
     struct fst_group *g = fst_group_at(a, group);
     if (fst_state(fst_load_acquire(&g->state)) > FST_GROUP_LIVE && (fst_load_relaxed(&g->flags) & FST_GROUP_QUEUED))
         return; /* ended already, and the batch that has taken it, or will, releases it */
+    uint64_t when = fst_now();
     if (!fst_registry_lock(a)) {
         fst_registry_finish_later(a); /* a walk finds the group LIVE without its word */
         return;
     }
     if (!(fst_load_acquire(&g->word) & FST_WORD_ALLOCATED)) {
-        fst_end_group(a, group, FST_GROUP_CLOSED);
+        fst_end_group(a, group, FST_GROUP_CLOSED, when);
         fst_release_group(a, group);
     }
     fst_registry_unlock(a);

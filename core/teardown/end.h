@@ -22,8 +22,9 @@
 #include "region/region.h"
 
 /* Move a group to an ended state, end its children and queue it. Under names_lock. Nothing, if
- * it has ended so far already. */
-void fst_end_group(struct fst_arena *a, uint32_t group, enum fst_group_state state);
+ * it has ended so far already. `when`: the time, asked for before the lock was taken, in whose
+ * section it would be a third of the whole. */
+void fst_end_group(struct fst_arena *a, uint32_t group, enum fst_group_state state, uint64_t when);
 
 /* Destroy all groups below one whose state word this is since it was destroyed. Takes names_lock
  * for some at a time. */
