@@ -24,6 +24,7 @@ PUBLIC = {
     *("Part", "Sender", "WeakBlock", "block_of"),
     *("Packed", "PackedArrays", "pack", "pack_arrays"),
     *("ShareStats", "Sharing", "share"),
+    *("Disconnected", "Lock", "LockInfo", "SubscriberInfo", "Subscription", "Topic", "TopicInfo"),
     *("InFlight", "Finding", "Holder", "FlagstoneError"),
     *("ArenaFull", "GroupLimitExceeded", "CacheBusy", "CacheMismatch", "GroupMismatch"),
     *("ReadOnly", "Closed", "StaleHandle", "LayoutMismatch", "ArenaCorrupted"),
