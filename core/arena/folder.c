@@ -55,7 +55,7 @@ int fst_folder_superblock(int fd, const struct stat *st, const char *name, struc
     if ((size_t)n < sizeof *out && (n < (ssize_t)sizeof out->magic || out->magic == FST_MAGIC))
         return fst_fail(FST_CORRUPTED, "%s has %s, less than a superblock: it was truncated", name,
                         fst_exact((uint64_t)st->st_size));
-    /* After the superblock was read: the file grows before the bound of the process slots is raised. */
+    /* After the superblock was read: the file grows before the slots' bound is raised. */
     struct stat now;
     if (fstat(fd, &now) != 0)
         return fst_fail_errno(FST_OS, errno, "cannot look at %s", name);
