@@ -508,7 +508,15 @@ static void replaced_while_read(void)
 
 /* ---- replaced at any instruction of who looks up ---- */
 
-#define APART 5 /* instructions from one run to the next */
+/* instructions from one run to the next */
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define APART 1009
+#else
+#define APART 11
+#endif
 
 static int put_numbered(fst_arena *a, fst_store_use *u, uint64_t n)
 {
