@@ -24,6 +24,7 @@ _NOT_OURS = {
     "__abstractmethods__",
     "__annotations__",
     "__class_getitem__",
+    "__del__",
     "__dict__",
     "__doc__",
     "__final__",
@@ -142,6 +143,30 @@ class World:
         self.cache.alloc(group)
         return group.destroy()
 
+    def lock(self):
+        lock = self.arena.lock(self.name())
+        self.made.append(lock.destroy)
+        return lock
+
+    def held_lock(self):
+        lock = self.lock()
+        lock.acquire()
+        return lock
+
+    def topic(self):
+        topic = self.arena.topic(self.name(), capacity=8)
+        self.made.append(topic.leave)
+        return topic
+
+    def subscription(self):
+        topic = self.topic()
+        subscription = topic.subscribe()
+        self.made.append(subscription.close)
+        topic.publish(b"one")
+        topic.publish(b"two")
+        topic.close()
+        return subscription
+
     def sharing(self):
         sharing = flagstone.share(self.arena)
         self.made.append(sharing.close)
@@ -158,6 +183,9 @@ class World:
             "Group": self.group,
             "GroupCache": lambda: self.bound,
             "Handle": lambda: self.block().handle,
+            "Lock": self.lock,
+            "Subscription": self.subscription,
+            "Topic": self.topic,
             "Packed": lambda: flagstone.pack(self.arena, ["one", "two"]),
             "PackedArrays": lambda: flagstone.pack_arrays(
                 self.arena, [np.arange(4), np.ones(2, int)]
@@ -346,6 +374,54 @@ def _next(world):
     return _awaited(world.channel().__anext__)
 
 
+def _locked(world):
+    name = world.name()
+
+    def open_and_leave():
+        world.arena.lock(name).destroy()
+
+    return open_and_leave
+
+
+def _topic_opened(world):
+    name = world.name()
+
+    def open_and_leave():
+        world.arena.topic(name, capacity=4).leave()
+
+    return open_and_leave
+
+
+def _acquired(lock):
+    def acquire():
+        lock.acquire()
+        lock.release()
+
+    return acquire
+
+
+def _entered(lock):
+    def enter():
+        with lock:
+            pass
+
+    return enter
+
+
+def _subscribed(topic):
+    def subscribe():
+        topic.subscribe().close()
+
+    return subscribe
+
+
+def _each(subscription):
+    async def main():
+        return [item async for item in subscription]
+
+    return lambda: asyncio.run(main())
+
+
 def _share(world):
     def share():
         flagstone.share(world.arena).close()
@@ -459,6 +535,30 @@ CALLS = {
     "GroupCache.aalloc": lambda w: _awaited(w.bound.aalloc),
     "GroupCache.alloc": lambda w: w.bound.alloc,
     "GroupCache.alloc_many": lambda w: functools.partial(w.bound.alloc_many, 60),
+    "Arena.lock": _locked,
+    "Arena.topic": _topic_opened,
+    "Lock.__enter__": lambda w: _entered(w.lock()),
+    "Lock.__exit__": lambda w: _exit(w.held_lock()),
+    "Lock.acquire": lambda w: _acquired(w.lock()),
+    "Lock.destroy": lambda w: w.lock().destroy,
+    "Lock.leave": lambda w: w.lock().leave,
+    "Lock.locked": lambda w: w.lock().locked,
+    "Lock.release": lambda w: w.held_lock().release,
+    "Subscription.__aiter__": lambda w: _each(w.subscription()),
+    "Subscription.__anext__": lambda w: _awaited(w.subscription().__anext__),
+    "Subscription.__exit__": lambda w: _exit(w.subscription()),
+    "Subscription.__reduce__": lambda w: _raises(TypeError, pickle.dumps, w.subscription()),
+    "Subscription.aget": lambda w: _awaited(w.subscription().aget),
+    "Subscription.close": lambda w: w.subscription().close,
+    "Subscription.fileno": lambda w: w.subscription().fileno,
+    "Subscription.get": lambda w: w.subscription().get,
+    "Topic.__exit__": lambda w: _exit(w.topic()),
+    "Topic.close": lambda w: w.topic().close,
+    "Topic.destroy": lambda w: w.topic().destroy,
+    "Topic.latest": lambda w: w.topic().latest,
+    "Topic.leave": lambda w: w.topic().leave,
+    "Topic.publish": lambda w: functools.partial(w.topic().publish, b"x"),
+    "Topic.subscribe": lambda w: _subscribed(w.topic()),
     "Packed.__getitem__": lambda w: functools.partial(operator.getitem, w.sample("Packed"), 1),
     "Packed.__iter__": lambda w: functools.partial(list, w.sample("Packed")),
     "PackedArrays.__getitem__": lambda w: functools.partial(

@@ -28,9 +28,13 @@ NAMES = {
     "Arena.cache",
     "Arena.channel",
     "Arena.group",
+    "Arena.lock",
+    "Arena.topic",
     "Cache.bind",
     "Cache.destroy",
     "Channel.destroy",
+    "Lock.destroy",
+    "Topic.destroy",
     "Group.__exit__",
     "Group.close",
     "Group.destroy",
@@ -191,7 +195,7 @@ def call_everything(name, lock):
         world = calls.World(arena)
         for key in calls.public_names():
             call = world.prepare(key)
-            arena._link.attachment.noticed = None
+            arena._link.attachment.noticed[0] = None
             with holder.stopped(lock):
                 error = interrupter(call, key in SILENT)
                 if isinstance(error, KeyboardInterrupt):
