@@ -152,7 +152,7 @@ static void replaced_by_everybody(void)
 {
     static uint64_t sizes[] = {64, 128, 0};
     struct peer p[3];
-    a = anonymous(16 * MIB);
+    a = anonymous(256 * MIB);
     for (int i = 0; i < 3; i++)
         p[i] = peer_start(replace_often, &sizes[i]);
     for (int i = 0; i < 3; i++) {

@@ -3,6 +3,7 @@ that one which comes later is either a property, which is read, or has an entry,
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -81,6 +82,8 @@ def is_read(key):
 
 def time_of(key):
     """The argument by which the call is told how long it may wait, or None."""
+    if key == "Store.get_or_put":
+        return None  # its wait is for who makes the value
     cls, _, name = key.partition(".")
     call = getattr(flagstone, cls)
     call = getattr(call, name, None) if name else call
@@ -126,8 +129,9 @@ class World:
         return channel
 
     def store(self):
-        store = self.arena.store(self.name())
-        self.made.append(store.destroy)
+        name = self.name()
+        store = self.arena.store(name)
+        self.made.append(lambda: self.arena.store(name).destroy())  # leaving it ends nothing
         for item in range(3):
             store[str(item)] = item
         return store
@@ -212,7 +216,8 @@ class World:
         """What was prepared goes."""
         self.kept.clear()
         while self.made:
-            self.made.pop()()
+            with contextlib.suppress(flagstone.Closed):  # it was left, or destroyed
+                self.made.pop()()
 
 
 def used_cache(arena):
@@ -408,6 +413,11 @@ def _entered(lock):
     return enter
 
 
+def _latest(topic):
+    topic.publish(b"x")
+    return topic.latest
+
+
 def _subscribed(topic):
     def subscribe():
         topic.subscribe().close()
@@ -551,11 +561,12 @@ CALLS = {
     "Subscription.aget": lambda w: _awaited(w.subscription().aget),
     "Subscription.close": lambda w: w.subscription().close,
     "Subscription.fileno": lambda w: w.subscription().fileno,
+    "Subscription.latest": lambda w: w.subscription().latest,
     "Subscription.get": lambda w: w.subscription().get,
     "Topic.__exit__": lambda w: _exit(w.topic()),
     "Topic.close": lambda w: w.topic().close,
     "Topic.destroy": lambda w: w.topic().destroy,
-    "Topic.latest": lambda w: w.topic().latest,
+    "Topic.latest": lambda w: _latest(w.topic()),
     "Topic.leave": lambda w: w.topic().leave,
     "Topic.publish": lambda w: functools.partial(w.topic().publish, b"x"),
     "Topic.subscribe": lambda w: _subscribed(w.topic()),

@@ -133,13 +133,13 @@ def test_messages_at_random(arena_name, what):
         thing = blocks[0] if {what!r} == "block" else group
         """
         + """
-        load, (locator, message, *rest) = thing.__reduce_ex__(2)
-        others = [bytes(t.__reduce_ex__(2)[1][1]) for t in [thing] * 20]
+        load, (ticket, locator, message, *rest) = thing.__reduce_ex__(2)
+        others = [t.__reduce_ex__(2)[1][2] for t in [thing] * 20]
         arena.drop_in_flight()
 
         def take(message, locator=locator):
             try:
-                found = load(locator, message, *rest)
+                found = load(ticket, locator, message, *rest)
             except (flagstone.FlagstoneError, ValueError, TypeError):
                 return
             if what == "block":

@@ -33,7 +33,9 @@ NAMES = {
     "Cache.bind",
     "Cache.destroy",
     "Channel.destroy",
+    "Lock.__reduce__",
     "Lock.destroy",
+    "Store.__reduce__",
     "Topic.destroy",
     "Group.__exit__",
     "Group.close",
@@ -153,12 +155,12 @@ class Interrupter:
         if self._inside:
             raise KeyboardInterrupt
 
-    def __call__(self, function, silent=False):
+    def __call__(self, function, silent=False, patience=0.1):
         """The exception of the call, or None: KeyboardInterrupt where it had to be ended."""
         ended = threading.Event()
         self.told.clear()
         self._told.clear()
-        thread = threading.Thread(target=self._watch, args=(ended, silent))
+        thread = threading.Thread(target=self._watch, args=(ended, silent, patience))
         faulthandler.dump_traceback_later(PATIENCE, exit=True)
         self._inside = True
         try:
@@ -173,8 +175,8 @@ class Interrupter:
             thread.join()
             faulthandler.cancel_dump_traceback_later()
 
-    def _watch(self, ended, silent):
-        if ended.wait(0.1):
+    def _watch(self, ended, silent, patience):
+        if ended.wait(patience):
             return
         if not silent:
             self._told.wait(5)
@@ -218,7 +220,7 @@ def call_everything(name, lock):
                 continue
             call = functools.partial(world.prepare(key), **{argument: 0.1})
             with holder.stopped(lock):
-                error = interrupter(call, silent=True)
+                error = interrupter(call, silent=True, patience=5)
             # Some batches end in time: they do not come to that lock, or wait for it last.
             late = isinstance(error, (MemoryError, TimeoutError)) and _named(holder, str(error))
             if error is not None and not late:
