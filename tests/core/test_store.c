@@ -506,9 +506,8 @@ static void replaced_while_read(void)
     fst_arena_unref(a);
 }
 
-/* ---- replaced at any instruction of who looks up ---- */
+/* ---- replaced at any instruction of who looks up, so many (APART) from one run to the next ---- */
 
-/* instructions from one run to the next */
 #ifndef __has_feature
 #define __has_feature(x) 0
 #endif
