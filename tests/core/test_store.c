@@ -506,7 +506,7 @@ static void replaced_while_read(void)
     fst_arena_unref(a);
 }
 
-/* ---- replaced at any instruction of who looks up, so many (APART) from one run to the next ---- */
+/* ---- replaced at any instruction of who looks up, in runs so many (APART) apart ---- */
 
 #ifndef __has_feature
 #define __has_feature(x) 0
