@@ -106,6 +106,10 @@ static void a_child_owns_nothing_of_its_parent(void)
  * had it open. */
 static void killed_anywhere(void)
 {
+    if (!fst_has_fault_points()) {
+        test_skipped = "built without fault points";
+        return;
+    }
     for (uint64_t n = 1, killed = 1; killed; n++) {
         a = anonymous(16 * MIB);
         pid_t pid = fork();
@@ -137,8 +141,6 @@ static void killed_anywhere(void)
         CHECK_EQ(0, fst_channel_list(a, NULL, 0));
         CHECK_CLEAN(a);
         fst_arena_unref(a);
-        if (!fst_has_fault_points())
-            break;
     }
 }
 
