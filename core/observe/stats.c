@@ -465,17 +465,11 @@ void fst_describe_usage(fst_arena *a, char *text, size_t size)
         SAY(", its file system has %s free", fst_size((uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize));
     fst_file_put(a, fd);
     SAY("; held by");
-    const char *between = "";
     for (size_t i = 0; i < n && i < 16; i++) {
-        waiting += p[i].dropped;
-        if (!p[i].references)
-            continue;
-        SAY("%s pid %d (%s%s) %s in %llu objects", between, p[i].pid, p[i].command, p[i].alive ? "" : ", dead",
+        SAY("%s pid %d (%s%s) %s in %llu objects", i ? "," : "", p[i].pid, p[i].command, p[i].alive ? "" : ", dead",
             fst_size(p[i].bytes), (unsigned long long)p[i].references);
-        between = ",";
+        waiting += p[i].dropped;
     }
-    if (!*between)
-        SAY(" nobody");
     SAY("; in flight %s in %llu messages; %llu references await a batch", fst_size(in_flight_bytes), (unsigned long long)in_flight,
         (unsigned long long)waiting);
     struct fst_arena_info info;
