@@ -15,7 +15,7 @@ PREPARE = """
 import contextlib, os, random, shutil, socket, stat, struct, sys
 from pathlib import Path
 import flagstone
-from flagstone.arena import gc
+from flagstone.folder import gc
 
 random.seed(3)
 SUPERBLOCK = 4096  # its page; what stands in it is shorter

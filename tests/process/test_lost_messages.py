@@ -156,7 +156,13 @@ def share_for_ever(block):
 
 
 class TestMany:
-    def test_one_sender_leaves_room_for_others(self, arena, worker):
+    @pytest.fixture
+    def arena(self, arena_name):
+        """Large enough for a million messages of one sender."""
+        with flagstone.open(arena_name, capacity="2GiB") as arena:
+            yield arena
+
+    def test_one_sender_leaves_room_for_others(self, worker, arena):
         """A million messages in flight: listed at once, bounded, and the error says whose."""
         block = arena.put(b"abc")
         for _ in range(1_000_000):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import flagstone
-from flagstone.arena import gc as collect
+from flagstone.folder import gc as collect
 from tests.process.support import Worker, kept, program
 
 ODD = [b"\xff\xfe", "é".encode("latin-1"), b"two\nlines", b"\x85\xe2\x80\xa8", "ünï".encode()]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import flagstone
-from flagstone.arena import gc as collect
+from flagstone.folder import gc as collect
 
 
 def test_a_named_arena_is_a_file_until_it_is_closed(arena_name):
