@@ -514,7 +514,7 @@ static void replaced_while_read(void)
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
 #define APART 1009
 #else
-#define APART 11
+#define APART 41
 #endif
 
 static int put_numbered(fst_arena *a, fst_store_use *u, uint64_t n)
