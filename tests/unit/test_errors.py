@@ -21,6 +21,7 @@ TREE = {
     "ChannelMismatch": ValueError,
     "ChannelFull": queue.Full,
     "ChannelEmpty": queue.Empty,
+    "Disconnected": Exception,
     "ChannelClosed": EOFError,
     "ReadOnly": TypeError,
     "Closed": ValueError,
