@@ -32,10 +32,11 @@ bool fst_close_try(struct fst_revoke *r, struct fst_child *c, uint32_t id)
 {
     struct fst_arena *a = r->a;
     struct fst_slab *s = fst_slab_at(a, id);
-    if (fst_is_damaged(a) || (s->owner && !r->ended && !fst_slab_looks_empty(s, FST_SLAB_ID_CLASS(id))) || !fst_revoke(r, id))
+    if (fst_is_damaged(a) || (fst_load_relaxed(&s->owner) && !r->ended && !fst_slab_looks_empty(s, FST_SLAB_ID_CLASS(id))) ||
+        !fst_revoke(r, id))
         return false;
     if (!close_words(s, FST_SLAB_ID_CLASS(id))) {
-        if (s->owner & FST_OWNER_REVOKED)
+        if (fst_load_relaxed(&s->owner) & FST_OWNER_REVOKED)
             fst_lists_unown(a, c, id);
         return false;
     }

@@ -122,7 +122,7 @@ static void rebuild(struct fst_arena *a, uint32_t child)
             if (fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE || fst_load_relaxed(&s->child) != child)
                 continue;
             fst_slab_reopen_words(s, class, fst_slab_objects(s, class));
-            fst_lists_add(a, c, id, s->owner ? FST_LIST_FULL : FST_LIST_PARTIAL);
+            fst_lists_add(a, c, id, fst_load_relaxed(&s->owner) ? FST_LIST_FULL : FST_LIST_PARTIAL);
         }
     }
 }

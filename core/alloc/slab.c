@@ -151,7 +151,7 @@ void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t 
         return;
     }
     /* Revoked meanwhile, it may be anybody's. What is the owner's is in the life that it knows. */
-    if (fst_lists_still(s, child) && !((s->owner ^ owner) & ~FST_OWNER_REVOKED))
+    if (fst_lists_still(s, child) && !((fst_load_relaxed(&s->owner) ^ owner) & ~FST_OWNER_REVOKED))
         fst_lists_unown(a, fst_child_at(a, child), id);
     fst_lists_unlock(a, child);
 }
@@ -196,7 +196,7 @@ bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_st
     for (uint32_t id = c->partial; !found && c->state == child_state && fst_lists_step(a, child, FST_LIST_PARTIAL, id, &steps);
          id = fst_slab_at(a, id)->next) {
         struct fst_slab *s = fst_slab_at(a, id);
-        uint32_t objects = s->owner || !fits(a, child, id) ? 0 : fst_slab_objects(s, FST_SLAB_ID_CLASS(id));
+        uint32_t objects = fst_load_relaxed(&s->owner) || !fits(a, child, id) ? 0 : fst_slab_objects(s, FST_SLAB_ID_CLASS(id));
         for (uint32_t i = 0; i < objects && !found; i++) {
             found = !(fst_load_relaxed(fst_slab_word(s, FST_SLAB_ID_CLASS(id), i)) & FST_WORD_FLAGS);
             *slab_id = id;
@@ -222,7 +222,7 @@ static bool revoke_owned(struct fst_revoke *r, uint32_t child, uint64_t child_st
     for (uint32_t id = c->full, next; c->state == child_state && fst_lists_step(a, child, FST_LIST_FULL, id, &steps); id = next) {
         struct fst_slab *s = fst_slab_at(a, id);
         next = s->next;
-        if (!s->owner || !fst_slab_has_free(s, FST_SLAB_ID_CLASS(id)) || fst_is_damaged(a) || !fst_revoke(r, id))
+        if (!fst_load_relaxed(&s->owner) || !fst_slab_has_free(s, FST_SLAB_ID_CLASS(id)) || fst_is_damaged(a) || !fst_revoke(r, id))
             continue;
         if (r->far)
             fst_store_relaxed(&s->shared, SHARED_FOR);
@@ -302,9 +302,9 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
 #endif
         return true;
     }
-    if (fst_lists_still(s, child) && (s->owner == 0 || !live)) {
+    if (fst_lists_still(s, child) && (fst_load_relaxed(&s->owner) == 0 || !live)) {
         uint32_t used = fst_slab_count(s, FST_SLAB_ID_CLASS(slab_id));
-        if (s->list == FST_LIST_FULL && s->owner == 0)
+        if (s->list == FST_LIST_FULL && fst_load_relaxed(&s->owner) == 0)
             fst_lists_move(a, c, slab_id, FST_LIST_PARTIAL);
         fst_store_relaxed(&s->frees, (uint16_t)(s->objects - used));
         struct fst_revoke r = {.a = a, .me = owner};
