@@ -25,7 +25,7 @@
  *  fails: -DM_NODROP
  *  fails: -DM_KEYLATE
  *  fails: -DM_NOREVOKE -DPUTS=1 -DSWINGS=0 -DKILLS=0 -DRKILLS=0
- *  fails: -DM_NOLOOK -DPUTS=1 -DSWINGS=0 -DKILLS=0 -DRKILLS=0
+ *  fails: -DM_NOLOOK -DKILLS=0 -DRKILLS=0
  *  fails: -DM_NOMEND
  *  deep: -DPUTS=1
  *  deep: -DRKILLS=0
