@@ -1,6 +1,7 @@
 /* check_channels.c - descriptors of channels and their rings. Nothing in a ring is under a lock:
  * what is being changed is looked at again. */
 #include "channel/channel.h"
+#include "channel/topic.h"
 #include "observe/check.h"
 #include "platform/atomics.h"
 #include "refs/word.h"
@@ -13,7 +14,8 @@ static void check_node(struct fst_check *c, uint32_t channel, const struct fst_r
     uint64_t word = fst_load_acquire(&n->word), ref = fst_load_acquire(&v->refs[k]);
     uint64_t *object = fst_word_of(c->a, fst_node_oid(ref));
     bool held = ref & FST_NODE_HELD, there = held && object && (fst_load_acquire(object) & FST_WORD_ALLOCATED);
-    bool known = (word & FST_NODE_STATE) <= FST_NODE_QUEUED;
+    uint32_t state = (uint32_t)(word & FST_NODE_STATE), nbytes = fst_load_relaxed(&n->nbytes) & ~FST_NODE_REFERS;
+    bool known = state <= FST_NODE_QUEUED && (state != FST_NODE_QUEUED || nbytes <= v->inline_bytes);
     if (known && (!held || there) && (held || !ref))
         return;
     if (fst_load_acquire(&n->word) != word || fst_load_acquire(&v->refs[k]) != ref)
@@ -29,19 +31,63 @@ static void check_cell(struct fst_check *c, uint32_t channel, const struct fst_r
         fst_check_say(c, "channel %u: cell %llu says %llx", channel, (unsigned long long)i, (unsigned long long)cell);
 }
 
+/* The ring's head. Head and tail of the queue are hints, and no further from each other than the
+ * cells go: one of them is a step behind, perhaps. */
+static void check_head(struct fst_check *c, uint32_t channel, const struct fst_ring_view *v)
+{
+    uint64_t head = fst_load_acquire(&v->ring->head), tail = fst_load_acquire(&v->ring->tail);
+    uint64_t n = (tail - head) & FST_POSITION_MASK;
+    bool moved = fst_load_seq_cst(&v->ring->head) != head;
+    if (fst_load_acquire(&v->ring->ended) || fst_load_acquire(&v->ring->subscribers_top) > FST_SUBSCRIBERS)
+        fst_check_say(c, "channel %u: it lives, and its ring says %u, %u", channel, v->ring->ended, v->ring->subscribers_top);
+    if (!moved && ((head | tail) > FST_POSITION_MASK || (n > v->mask + 1 && n != FST_POSITION_MASK)))
+        fst_check_say(c, "channel %u: its messages go from position %llu to %llu", channel, (unsigned long long)head,
+                      (unsigned long long)tail);
+}
+
+/* Positions only grow: a cursor is not in front of the tail, which may be a step behind. */
+static void check_subscriber(struct fst_check *c, uint32_t topic, const struct fst_ring_view *v, uint32_t i)
+{
+    struct fst_subscriber *s = fst_subscriber_at(v, i);
+    uint64_t word = fst_load_acquire(&s->word), cursor = fst_load_acquire(&s->cursor);
+    uint64_t tail = fst_load_seq_cst(&v->ring->tail) & FST_POSITION_MASK;
+    bool known = (word & FST_SUBSCRIBER_STATE) <= FST_SUBSCRIBER_LIVE;
+    bool owned = fst_lock_owner(fst_subscriber_owner(word)) < fst_process_top(c->a);
+    bool good = !fst_subscriber_live(word) ||
+                (owned && cursor <= FST_POSITION_MASK && !fst_position_before((tail + 1) & FST_POSITION_MASK, cursor));
+    if ((!known || !good) && fst_load_acquire(&s->word) == word)
+        fst_check_say(c, "topic %u: subscriber %u says %llx, and reads position %llu", topic, i, (unsigned long long)word,
+                      (unsigned long long)cursor);
+}
+
 static void check_ring(struct fst_check *c, uint32_t i)
 {
     struct fst_ring_view v;
     size_t before = c->findings;
-    uint32_t given_up = fst_lock_given_up();
-    if (!fst_channel_look(c->a, i, &v)) {
-        c->held |= fst_lock_given_up() != given_up;
+    const struct fst_channel *channel = fst_channel_at(c->a, i);
+    if (!fst_registry_lock(c->a)) {
+        c->held = true;
+        return;
+    }
+    int rc = FST_CLOSED;
+    if (fst_state(fst_load_acquire(&channel->state)) == FST_CHANNEL_LIVE)
+        rc = fst_ring_look(c->a, channel, &v);
+    if (rc == FST_STALE) /* it ends before its ring is released */
+        fst_check_say(c, "channel %u: it lives, and its ring is gone", i);
+    if (rc) {
+        fst_registry_unlock(c->a);
         return;
     }
     for (uint64_t k = 0; k <= v.mask && c->findings == before; k++) {
         check_cell(c, i, &v, k);
         check_node(c, i, &v, (uint32_t)k);
     }
+    if (c->findings == before)
+        check_head(c, i, &v);
+    for (uint32_t k = 0; v.flags & FST_CHANNEL_TOPIC && k < fst_subscriber_top(&v) && c->findings == before; k++)
+        check_subscriber(c, i, &v, k);
+    if (v.flags & FST_CHANNEL_LOCK)
+        fst_check_lock(c, "lock", i, &v.ring->lock);
     fst_channel_looked(c->a, &v);
 }
 

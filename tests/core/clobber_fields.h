@@ -8,6 +8,8 @@
 
 #include "region/layout.h"
 #include "region/processes.h"
+#include "region/rings.h"
+#include "region/stores.h"
 
 enum structure {
     S_SUPERBLOCK,
@@ -27,6 +29,16 @@ enum structure {
     S_ENTRY,   /* of references */
     S_BUCKET,  /* of a table of names */
     S_SUMMARY, /* of zones */
+    S_CHANNEL,
+    S_RING,
+    S_CELL, /* of a ring */
+    S_HELD, /* what a ring's node refers to */
+    S_NODE,
+    S_SUBSCRIBER,
+    S_STORE,
+    S_ITEM,
+    S_HOLD, /* what an item holds */
+    S_SLOT, /* of a store's index */
     S_COUNT
 };
 
@@ -71,6 +83,12 @@ struct field {
 #define RECORD(field, element, k) ROW(S_RECORD, fst_batch_record, field, element, k)
 #define CGROUP(field, element, k) ROW(S_CGROUP, fst_cgroup, field, element, k)
 
+#define CHANNEL(field, element, k)    ROW(S_CHANNEL, fst_channel, field, element, k)
+#define RING(field, element, k)       ROW(S_RING, fst_ring, field, element, k)
+#define SUBSCRIBER(field, element, k) ROW(S_SUBSCRIBER, fst_subscriber, field, element, k)
+#define STORE(field, element, k)      ROW(S_STORE, fst_store, field, element, k)
+#define ITEM(field, element, k)       ROW(S_ITEM, fst_item, field, element, k)
+
 static const uint32_t structure_sizes[S_COUNT] = {
     [S_SUPERBLOCK] = sizeof(struct fst_superblock),
     [S_TABLE] = sizeof(struct fst_table),
@@ -89,6 +107,16 @@ static const uint32_t structure_sizes[S_COUNT] = {
     [S_ENTRY] = 8,
     [S_BUCKET] = 4,
     [S_SUMMARY] = 8,
+    [S_CHANNEL] = sizeof(struct fst_channel),
+    [S_RING] = sizeof(struct fst_ring),
+    [S_CELL] = 8,
+    [S_HELD] = 8,
+    [S_NODE] = sizeof(struct fst_node),
+    [S_SUBSCRIBER] = sizeof(struct fst_subscriber),
+    [S_STORE] = sizeof(struct fst_store),
+    [S_ITEM] = sizeof(struct fst_item),
+    [S_HOLD] = 8,
+    [S_SLOT] = 8,
 };
 
 static const struct field fields[] = {
@@ -342,6 +370,70 @@ static const struct field fields[] = {
     {S_ENTRY, "reference entry", 0, 8, 8, TRUTH},
     {S_BUCKET, "bucket", 0, 4, 4, DERIVED},
     {S_SUMMARY, "zone summary", 0, 8, 8, DERIVED},
+
+    CHANNEL(state, 8, TRUTH),
+    CHANNEL(generation_tag, 8, TRUTH),
+    CHANNEL(oid_slab, 8, TRUTH),
+    CHANNEL(capacity, 4, TRUTH),
+    CHANNEL(inline_bytes, 4, TRUTH),
+    CHANNEL(flags, 4, TRUTH),
+    CHANNEL(cells, 4, TRUTH),
+    CHANNEL(group, 8, TRUTH),
+    CHANNEL(pad, 8, UNUSED),
+    CHANNEL(name, 8, TRUTH),
+
+    RING(ended, 4, TRUTH),
+    RING(lock, 4, LOCK),
+    RING(holder, 8, HINT),
+    RING(pad0, 8, UNUSED),
+    RING(tail, 8, TRUTH),
+    RING(pad1, 8, UNUSED),
+    RING(head, 8, TRUTH),
+    RING(pad2, 8, UNUSED),
+    RING(takers, 4, HINT),
+    RING(putters, 4, HINT),
+    RING(subscribers_top, 4, TRUTH),
+    RING(pad3, 4, UNUSED),
+
+    {S_CELL, "cell", 0, 8, 8, TRUTH},
+    {S_HELD, "reference of a node", 0, 8, 8, TRUTH},
+
+    ROW(S_NODE, fst_node, word, 8, TRUTH),
+    ROW(S_NODE, fst_node, nbytes, 4, TRUTH),
+    ROW(S_NODE, fst_node, kind, 4, PEOPLE),
+
+    SUBSCRIBER(word, 8, TRUTH),
+    SUBSCRIBER(cursor, 8, TRUTH),
+    SUBSCRIBER(lost, 8, PEOPLE),
+    SUBSCRIBER(pad, 8, UNUSED),
+
+    STORE(state, 8, TRUTH),
+    STORE(index, 8, TRUTH),
+    STORE(next, 8, HINT),
+    STORE(group, 8, TRUTH),
+    STORE(flags, 4, TRUTH),
+    STORE(pad0, 4, UNUSED),
+    STORE(lock, 4, LOCK),
+    STORE(sleepers, 4, HINT),
+    STORE(version, 8, HINT),
+    STORE(count, 8, HINT),
+    STORE(filled, 8, DERIVED),
+    STORE(hand, 8, HINT),
+    STORE(pad1, 4, UNUSED),
+    STORE(name, 8, TRUTH),
+    STORE(pad2, 8, UNUSED),
+
+    ITEM(hash, 8, TRUTH),
+    ITEM(versions, 8, PEOPLE),
+    ITEM(expires, 8, HINT),
+    ITEM(store, 4, TRUTH),
+    ITEM(key_kind, 1, TRUTH),
+    ITEM(used, 1, HINT),
+    ITEM(key_bytes, 1, TRUTH),
+    ITEM(pad, 1, UNUSED),
+
+    {S_HOLD, "hold", 0, 8, 8, TRUTH},
+    {S_SLOT, "slot", 0, 8, 8, DERIVED},
 };
 #define FIELDS (sizeof fields / sizeof *fields)
 
@@ -440,6 +532,38 @@ static const struct legal {
     {"fst_thread_slot.generation", NULL, ALL, "another thread"},
     {"fst_thread_slot.owner", "base", V(ZERO) | V(PLUS) | V(SELF) | V(FLIP), "another process's, or nobody's"},
     {"fst_thread_slot.seq", NULL, V(ZERO) | V(PLUS) | V(SELF), "in a section, or in none"},
+    /* channels, topics and locks: what a queue may look like at some moment */
+    {"fst_channel.state", NULL, V(ZERO) | V(PLUS) | V(MINUS) | V(FLIP) | V(SELF), "a state it may go to, or another generation"},
+    {"fst_channel.generation_tag", NULL, V(FLIP) | V(SELF), "another tag"},
+    {"fst_channel.oid_slab", NULL, V(FLIP), "another tag"},
+    {"fst_channel.capacity", NULL, V(PLUS) | V(MINUS) | V(SELF), "another capacity of as many cells"},
+    {"fst_channel.inline_bytes", NULL, V(ZERO) | V(PLUS) | V(MINUS) | V(FLIP) | V(SELF), "another length of as many lines"},
+    {"fst_channel.flags", NULL, ALL, "another set of flags"},
+    {"fst_channel.group", NULL, ALL, "what large messages are charged to"},
+    {"fst_channel.name", NULL, ALL, "any name, or what is behind its end"},
+    {"fst_ring.lock", "queue", ALL, "no lock"},
+    {"fst_ring.lock", "topic", ALL, "no lock"},
+    {"fst_ring.lock", "lock", V(SELF), "waited for"},
+    {"fst_ring.tail", NULL, V(ZERO) | V(PLUS) | V(MINUS) | V(SELF), "a step behind, or fewer messages"},
+    {"fst_ring.head", NULL, V(ZERO) | V(PLUS) | V(MINUS) | V(SELF), "the same"},
+    {"fst_ring.subscribers_top", NULL, V(ZERO) | V(PLUS) | V(MINUS) | V(FLIP) | V(SELF), "records that were not used yet"},
+    {"cell", NULL, ALL, "a position of another round"},
+    {"reference of a node", NULL, ALL, "another object that is there, or none"},
+    {"fst_node.word", NULL, V(ZERO) | V(PLUS) | V(MINUS) | V(FLIP) | V(BEYOND) | V(SELF), "another state, owner or position"},
+    {"fst_node.nbytes", NULL, V(ZERO) | V(PLUS) | V(MINUS) | V(FLIP) | V(SELF), "another length that fits"},
+    {"fst_node.nbytes", "free", ALL, "free"},
+    {"fst_subscriber.word", NULL, V(ZERO) | V(MINUS) | V(FLIP) | V(BEYOND) | V(SELF), "another state, policy, use or owner"},
+    {"fst_subscriber", "free subscriber", ALL, "free"},
+    {"fst_subscriber.cursor", NULL, V(PLUS), "a message that is just being published"},
+    /* stores */
+    {"fst_store.state", NULL, V(ZERO) | V(PLUS) | V(MINUS) | V(FLIP) | V(SELF), "a state it may go to, or another generation"},
+    {"fst_store.group", NULL, ALL, "another group"},
+    {"fst_store.flags", NULL, ALL, "the user's"},
+    {"fst_store.name", NULL, ALL, "any name, or what is behind its end"},
+    {"fst_store.lock", NULL, V(SELF), "waited for"},
+    {"fst_item", NULL, ALL, "another key"},
+    {"hold", NULL, V(ZERO) | V(PLUS) | V(MINUS) | V(FLIP) | V(SELF), "another state, object or tag"},
+    {"slot", NULL, V(PLUS) | V(MINUS) | V(FLIP) | V(BEYOND) | V(SELF) | V(ONES), "another item, or hash"},
     /* one's own slot as the lock's owner: waited for */
     {"fst_cache.ending", NULL, V(SELF), "no word of a lock at all"},
     {"fst_child.lock", NULL, V(SELF), "the same"},

@@ -61,9 +61,13 @@ static void place(enum structure s, const char *label, const void *at, uint64_t 
     struct spot *p = &shared->spot[shared->spots++];
     p->structure = s;
     snprintf(p->label, sizeof p->label, "%s", label);
-    p->offset = s == S_ENTRY
-                    ? fst_entries_offset(base, base->slot) + (uint64_t)((const uint8_t *)at - (const uint8_t *)base->entries)
-                    : (uint64_t)((const uint8_t *)at - (const uint8_t *)base->sb);
+    const uint8_t *here = at, *data_end = base->data + (base->capacity_pages << FST_PAGE_SHIFT);
+    if (s == S_ENTRY)
+        p->offset = fst_entries_offset(base, base->slot) + (uint64_t)(here - (const uint8_t *)base->entries);
+    else if (here >= base->data && here < data_end)
+        p->offset = base->known.data_offset + (uint64_t)(here - base->data);
+    else
+        p->offset = (uint64_t)(here - (const uint8_t *)base->sb);
     p->self = self;
 }
 
@@ -80,6 +84,8 @@ static uint8_t *spot_at(fst_arena *a, const struct spot *p)
         return p->structure == S_PROCESS ? (uint8_t *)a->self
                : p->structure == S_ENTRY ? (uint8_t *)a->entries
                                          : (uint8_t *)fst_thread_get(a)->slot;
+    if (p->offset >= a->known.data_offset && p->structure != S_ENTRY)
+        return a->data + (p->offset - a->known.data_offset);
     if (p->structure != S_ENTRY)
         return (uint8_t *)a->sb + p->offset;
     uint64_t offset = p->offset - fst_entries_offset(a, 0), table = a->max_entries * sizeof(uint64_t);
@@ -100,6 +106,34 @@ static void send(fst_arena *a, const struct fst_ref *ref)
 {
     REQUIRE(fst_share(a, ref, &messages[n_messages++]) == FST_OK);
 }
+
+/* Every call has an answer that the interface knows. */
+#define DO(call) (shared->step = #call, answer(call))
+static int answer(int rc)
+{
+    shared->rc = rc;
+    if (rc > FST_OK || rc < FST_LAPPED) {
+        fprintf(stderr, "# %s gave %d\n", shared->step, rc);
+        _exit(2);
+    }
+    return rc;
+}
+#define LOOK(call) (shared->step = #call, (void)(call))
+
+/* The bytes lie in the data region, whatever was damaged. */
+static void use(fst_arena *a, const struct fst_ref *ref)
+{
+    const uint8_t *end = a->data + (a->capacity_pages << FST_PAGE_SHIFT);
+    const uint8_t *data = ref->data;
+    shared->step = "using an object";
+    if (data < a->data || data > end || ref->nbytes > (uint64_t)(end - data)) {
+        fprintf(stderr, "# an object of %llu bytes lies outside of the data\n", (unsigned long long)ref->nbytes);
+        _exit(3);
+    }
+    memset(ref->data, 0x5a, ref->nbytes);
+}
+
+#include "clobber_named.h"
 
 static void make_everything(fst_arena *a)
 {
@@ -211,38 +245,13 @@ static void make_everything(fst_arena *a)
             bucket++;
         place(S_BUCKET, names[k], bucket, *bucket);
     }
+    make_named(a);
     place(S_SUMMARY, "partly free zones", a->table[FST_T_ZONE_SUMMARY], 0);
     place(S_SUMMARY, "zones with free extents",
           (uint64_t *)(void *)a->table[FST_T_ZONE_SUMMARY] + 6 * sb->tables[FST_T_ZONE_SUMMARY].count / FST_ZONE_CLASSES, 0);
 }
 
 /* ---- what is done after the damage ---- */
-
-/* Every call has an answer that the interface knows. */
-#define DO(call) (shared->step = #call, answer(call))
-static int answer(int rc)
-{
-    shared->rc = rc;
-    if (rc > FST_OK || rc < FST_FOREIGN) {
-        fprintf(stderr, "# %s gave %d\n", shared->step, rc);
-        _exit(2);
-    }
-    return rc;
-}
-#define LOOK(call) (shared->step = #call, (void)(call))
-
-/* The bytes lie in the data region, whatever was damaged. */
-static void use(fst_arena *a, const struct fst_ref *ref)
-{
-    const uint8_t *end = a->data + (a->capacity_pages << FST_PAGE_SHIFT);
-    const uint8_t *data = ref->data;
-    shared->step = "using an object";
-    if (data < a->data || data > end || ref->nbytes > (uint64_t)(end - data)) {
-        fprintf(stderr, "# an object of %llu bytes lies outside of the data\n", (unsigned long long)ref->nbytes);
-        _exit(3);
-    }
-    memset(ref->data, 0x5a, ref->nbytes);
-}
 
 static void work_with_objects(fst_arena *a)
 {
@@ -413,9 +422,18 @@ static void do_everything(fst_arena *a)
     look_around_arena(a);
     wait_for_things(a);
     work_with_caches(a);
+    struct named inherited = named;
+    if (!named.queue)
+        LOOK(open_all_named(a, &named));
+    work_with_channels(a);
+    work_with_stores(a);
     work_with_groups(a);
     LOOK(fst_inflight_drop_from(a, 0, UINT64_MAX, 0, false));
     wait_for_things(a);
+    end_named();
+    wait_for_things(a);
+    if (inherited.queue && DO(open_all_named(a, &named)) == FST_OK)
+        end_named();
     uint64_t bytes;
     DO(fst_shrink(a, 5000000000u, &bytes));
     look_around_arena(a);
