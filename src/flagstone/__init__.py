@@ -17,7 +17,7 @@ Importing this package makes no thread, file or segment.
 from flagstone._core import Block, GroupCache, Handle
 from flagstone.arena import Arena, open, unlink
 from flagstone.cache import Cache
-from flagstone.channel import Channel, ChannelInfo, Delivery
+from flagstone.channel import Channel, Delivery
 from flagstone.errors import (
     ArenaCorrupted,
     ArenaFull,
@@ -38,7 +38,7 @@ from flagstone.errors import (
 )
 from flagstone.folder import ArenaInfo, arenas
 from flagstone.group import Group
-from flagstone.lock import Lock, LockInfo
+from flagstone.lock import Lock
 from flagstone.packed import Packed, PackedArrays, pack, pack_arrays
 from flagstone.part import Part, block_of
 from flagstone.sharing import ShareStats, Sharing, share
@@ -48,6 +48,7 @@ from flagstone.snapshot import (
     Burial,
     CacheInfo,
     CacheStats,
+    ChannelInfo,
     ChildCounts,
     Finding,
     GroupEvents,
@@ -56,12 +57,16 @@ from flagstone.snapshot import (
     InFlight,
     Keeper,
     LockHold,
+    LockInfo,
     ProcessInfo,
     Sender,
+    StoreInfo,
+    SubscriberInfo,
+    TopicInfo,
 )
-from flagstone.store import Store, StoreInfo
+from flagstone.store import Store
 from flagstone.teardown import Teardown
-from flagstone.topic import SubscriberInfo, Subscription, Topic, TopicInfo
+from flagstone.topic import Subscription, Topic
 from flagstone.weak import WeakBlock
 
 __version__ = "0.1.0"

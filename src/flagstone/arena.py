@@ -13,11 +13,12 @@ from flagstone import _core, attach, notices, observe, rcu
 from flagstone._core import Attachment, Block, Handle, Link, ReadSection
 from flagstone.block import aalloc_bytes, alloc_bytes, aput, put
 from flagstone.cache import Cache, caches_of, open_cache
-from flagstone.channel import Channel, ChannelInfo, channels_of, open_channel
+from flagstone.channel import Channel, open_channel
 from flagstone.errors import Closed, FlagstoneError
 from flagstone.group import Group, group_id, groups_of, look, open_group
-from flagstone.lock import Lock, LockInfo, locks_of, open_lock
+from flagstone.lock import Lock, open_lock
 from flagstone.names import Name, arena_name, arena_path, slash_hint
+from flagstone.observe import channels_of, locks_of, stores_of, topics_of
 from flagstone.sizes import (
     FOREVER,
     Size,
@@ -26,9 +27,18 @@ from flagstone.sizes import (
     parse_size,
     to_nanoseconds,
 )
-from flagstone.snapshot import ArenaSnapshot, Finding, InFlight, ProcessInfo
-from flagstone.store import Store, StoreInfo, open_store, stores_of
-from flagstone.topic import Topic, TopicInfo, open_topic, topics_of
+from flagstone.snapshot import (
+    ArenaSnapshot,
+    ChannelInfo,
+    Finding,
+    InFlight,
+    LockInfo,
+    ProcessInfo,
+    StoreInfo,
+    TopicInfo,
+)
+from flagstone.store import Store, open_store
+from flagstone.topic import Topic, open_topic
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -12,42 +11,16 @@ from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
 from flagstone.group import Group, group_id, look
 from flagstone.letter import NO_FORMATS, Letters
-from flagstone.names import object_name, text
-from flagstone.states import CHANNEL_ACK, CHANNEL_LASTING, CHANNEL_LIVE, CHANNEL_LOCK, CHANNEL_TOPIC
+from flagstone.names import object_name
+from flagstone.observe import channel_info
+from flagstone.snapshot import ChannelInfo
+from flagstone.states import CHANNEL_ACK, CHANNEL_LASTING
 from flagstone.watch import Watch
 
 if TYPE_CHECKING:
-    from flagstone._core import Attachment
+    pass
 
-__all__ = ["Channel", "ChannelInfo", "Delivery"]
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelInfo:
-    """A channel at one moment.
-
-    Attributes:
-        name: None if it has none.
-        capacity: messages that may wait.
-        inline: bytes of a message that lie in the channel's own memory.
-        ack: what was taken has to be acknowledged.
-        lasting: it goes on without a process that has it open.
-        closed: nothing is put any more.
-        waiting: messages in it.
-        taken: with `ack`, messages that somebody owns and has not acknowledged; else those that
-            somebody is just putting or taking.
-        nbytes: bytes of its own memory, without the Blocks that wait in it.
-    """
-
-    name: str | None
-    capacity: int
-    inline: int
-    ack: bool
-    lasting: bool
-    closed: bool
-    waiting: int
-    taken: int
-    nbytes: int
+__all__ = ["Channel", "Delivery"]
 
 
 class Channel(Letters, ChannelBase):
@@ -248,34 +221,6 @@ def open_channel(
         ChannelMismatch,
     )
     return channel
-
-
-def channel_info(facts: Any) -> ChannelInfo:
-    """The core's answer, for people."""
-    return ChannelInfo(
-        name=text(facts["name"]) or None,
-        capacity=facts["capacity"],
-        inline=facts["inline_bytes"],
-        ack=bool(facts["flags"] & CHANNEL_ACK),
-        lasting=bool(facts["flags"] & CHANNEL_LASTING),
-        closed=bool(facts["closed"]),
-        waiting=facts["waiting"],
-        taken=facts["taken"],
-        nbytes=facts["bytes"],
-    )
-
-
-def channels_of(attachment: Attachment) -> list[ChannelInfo]:
-    """The live channels of an arena."""
-    found = []
-    for ident in attachment.channel_ids():
-        try:
-            facts = attachment.channel_info(ident)
-        except Closed:  # released meanwhile
-            continue
-        if facts["state"] == CHANNEL_LIVE and not facts["flags"] & (CHANNEL_TOPIC | CHANNEL_LOCK):
-            found.append(channel_info(facts))
-    return found
 
 
 def _load_channel(ticket: None, locator: Locator, message: bytes, name: str | None) -> Channel:

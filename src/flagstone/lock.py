@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,32 +10,15 @@ from flagstone._core import Link, LockBase
 from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelMismatch, Closed
 from flagstone.group import Group, group_id
-from flagstone.names import object_name, text
-from flagstone.states import CHANNEL_LIVE, CHANNEL_LOCK
+from flagstone.names import object_name
+from flagstone.observe import lock_info
+from flagstone.snapshot import LockInfo
+from flagstone.states import CHANNEL_LOCK
 
 if TYPE_CHECKING:
-    from flagstone._core import Attachment
+    pass
 
-__all__ = ["Lock", "LockInfo"]
-
-
-@dataclass(frozen=True, slots=True)
-class LockInfo:
-    """A lock at one moment.
-
-    Attributes:
-        name: as opened.
-        owned: somebody owns it.
-        inherited: its owner has gone; the next one takes it over.
-        pid: of who owns it; None if nobody, or if it has gone.
-        command: of who owns it; "" as for `pid`.
-    """
-
-    name: str
-    owned: bool
-    inherited: bool
-    pid: int | None
-    command: str
+__all__ = ["Lock"]
 
 
 class Lock(LockBase):
@@ -60,7 +42,7 @@ class Lock(LockBase):
     @property
     def info(self) -> LockInfo:
         """How it is now; asks the kernel whether its owner lives."""
-        return _info(self._name, self._owner())
+        return lock_info(self._name, self._owner())
 
     def locked(self) -> bool:
         """Whether somebody owns it, dead or alive."""
@@ -103,16 +85,6 @@ class Lock(LockBase):
         return f"<Lock {self._name!r}, {owner if info.owned else 'free'}>"
 
 
-def _info(name: str, owner: Any) -> LockInfo:
-    return LockInfo(
-        name=name,
-        owned=bool(owner["owned"]),
-        inherited=bool(owner["dead"]),
-        pid=os.getpid() if owner["own"] else owner["pid"] or None,
-        command=text(owner["command"]),
-    )
-
-
 def _open(link: Link, name: str, group: int) -> Lock:
     lock = Lock.__new__(Lock)
     lock._name = name
@@ -124,20 +96,6 @@ def _open(link: Link, name: str, group: int) -> Lock:
 def open_lock(link: Link, name: str, group: Group | None) -> Lock:
     """What `Arena.lock` does."""
     return _open(link, name, group_id(link, link.attachment, group))
-
-
-def locks_of(attachment: Attachment) -> list[LockInfo]:
-    """The live locks of an arena."""
-    found = []
-    for ident in attachment.channel_ids():
-        try:
-            facts = attachment.channel_info(ident)
-        except Closed:  # released meanwhile
-            continue
-        owner = attachment.lock_owner(ident) if facts["state"] == CHANNEL_LIVE else None
-        if owner is not None:
-            found.append(_info(text(facts["name"]), owner))
-    return found
 
 
 def _load_lock(locator: Locator, name: str, group: int) -> Lock:

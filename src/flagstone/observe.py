@@ -6,6 +6,7 @@ Each number was true at some moment of the look; what goes meanwhile is left out
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -21,15 +22,19 @@ from flagstone.snapshot import (
     Burial,
     CacheInfo,
     CacheStats,
+    ChannelInfo,
     ChildCounts,
     GroupEvents,
     GroupInfo,
     InFlight,
     Keeper,
     LockHold,
+    LockInfo,
     ProcessInfo,
     Sender,
     StoreInfo,
+    SubscriberInfo,
+    TopicInfo,
 )
 from flagstone.states import (
     CACHE_ALIAS,
@@ -39,6 +44,11 @@ from flagstone.states import (
     CACHE_RETIRED,
     CACHE_SIZE_CLASS,
     CACHE_TYPESAFE_BY_RCU,
+    CHANNEL_ACK,
+    CHANNEL_LASTING,
+    CHANNEL_LIVE,
+    CHANNEL_LOCK,
+    CHANNEL_TOPIC,
     GROUP_CGROUP,
     GROUP_CLOSED,
     GROUP_DESTROYED,
@@ -52,6 +62,8 @@ if TYPE_CHECKING:
     from flagstone._core import Attachment
 
 PAGE: Final = 4096
+SLOW: Final = ("block", "drop", "disconnect", "latest")
+"""What a subscription is called that is slow, by the core's number."""
 _CACHE_FLAGS: Final = {
     CACHE_TYPESAFE_BY_RCU: "typesafe_by_rcu",
     CACHE_NO_MERGE: "no_merge",
@@ -282,6 +294,96 @@ def stores_of(attachment: Attachment) -> list[StoreInfo]:
     return found
 
 
+def channel_info(facts: Any) -> ChannelInfo:
+    """The core's answer, for people."""
+    return ChannelInfo(
+        name=text(facts["name"]) or None,
+        capacity=facts["capacity"],
+        inline=facts["inline_bytes"],
+        ack=bool(facts["flags"] & CHANNEL_ACK),
+        lasting=bool(facts["flags"] & CHANNEL_LASTING),
+        closed=bool(facts["closed"]),
+        waiting=facts["waiting"],
+        taken=facts["taken"],
+        nbytes=facts["bytes"],
+    )
+
+
+def channels_of(attachment: Attachment) -> list[ChannelInfo]:
+    """The live channels of an arena."""
+    found = []
+    for ident in attachment.channel_ids():
+        try:
+            facts = attachment.channel_info(ident)
+        except Closed:  # released meanwhile
+            continue
+        if facts["state"] == CHANNEL_LIVE and not facts["flags"] & (CHANNEL_TOPIC | CHANNEL_LOCK):
+            found.append(channel_info(facts))
+    return found
+
+
+def topic_info(attachment: Attachment, facts: Any) -> TopicInfo:
+    """The core's answer, with who subscribes."""
+    return TopicInfo(
+        name=text(facts["name"]) or None,
+        capacity=facts["capacity"],
+        inline=facts["inline_bytes"],
+        lasting=bool(facts["flags"] & CHANNEL_LASTING),
+        closed=bool(facts["closed"]),
+        messages=facts["waiting"],
+        nbytes=facts["bytes"],
+        subscribers=tuple(
+            SubscriberInfo(
+                pid=one["pid"],
+                command=text(one["command"]),
+                slow=SLOW[one["slow"]],
+                lag=one["lag"],
+                lost=one["lost"],
+                holds=bool(one["holds"]),
+            )
+            for one in attachment.subscribers(facts["id"])
+        ),
+    )
+
+
+def topics_of(attachment: Attachment) -> list[TopicInfo]:
+    """The live topics of an arena."""
+    found = []
+    for ident in attachment.channel_ids():
+        try:
+            facts = attachment.channel_info(ident)
+        except Closed:  # released meanwhile
+            continue
+        if facts["state"] == CHANNEL_LIVE and facts["flags"] & CHANNEL_TOPIC:
+            found.append(topic_info(attachment, facts))
+    return found
+
+
+def lock_info(name: str, owner: Any) -> LockInfo:
+    """The core's answer about its owner, for people."""
+    return LockInfo(
+        name=name,
+        owned=bool(owner["owned"]),
+        inherited=bool(owner["dead"]),
+        pid=os.getpid() if owner["own"] else owner["pid"] or None,
+        command=text(owner["command"]),
+    )
+
+
+def locks_of(attachment: Attachment) -> list[LockInfo]:
+    """The live locks of an arena."""
+    found = []
+    for ident in attachment.channel_ids():
+        try:
+            facts = attachment.channel_info(ident)
+        except Closed:  # released meanwhile
+            continue
+        owner = attachment.lock_owner(ident) if facts["state"] == CHANNEL_LIVE else None
+        if owner is not None:
+            found.append(lock_info(text(facts["name"]), owner))
+    return found
+
+
 def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
     """Everything at once."""
     info = attachment.info()
@@ -321,6 +423,9 @@ def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
         children=ChildCounts(**attachment.child_counts()),
         keepers=tuple(keepers(attachment)),
         stores=tuple(stores_of(attachment)),
+        channels=tuple(channels_of(attachment)),
+        topics=tuple(topics_of(attachment)),
+        locks=tuple(locks_of(attachment)),
         longest_hold=_hold(info["hold_wall_lock"], info["hold_wall_ns"]),
         longest_hold_cpu=_hold(info["hold_cpu_lock"], info["hold_cpu_ns"]),
     )

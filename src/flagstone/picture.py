@@ -106,9 +106,7 @@ def show(
     _caches(snapshot, page, everything)
     page.line()
     _groups(snapshot, page, everything)
-    if snapshot.stores:
-        page.line()
-        _stores(snapshot, page)
+    by_name(snapshot, page, below=True)
     page.line()
     _keepers(snapshot, page)
     page.line()
@@ -343,6 +341,23 @@ def _groups(snapshot: ArenaSnapshot, page: Page, everything: bool) -> None:
     _and_more(len(snapshot.groups) - len(shown), "smaller group", page)
 
 
+def by_name(snapshot: ArenaSnapshot, page: Page, *, below: bool) -> None:
+    """Draw what programs find by name: stores, channels, topics, locks; of each kind only if there
+    is one. `below`: after a line that is empty.
+    """
+    for found, draw in (
+        (snapshot.stores, _stores),
+        (snapshot.channels, _channels),
+        (snapshot.topics, _topics),
+        (snapshot.locks, _locks),
+    ):
+        if found:
+            if below:
+                page.line()
+            draw(snapshot, page)
+            below = True
+
+
 def _stores(snapshot: ArenaSnapshot, page: Page) -> None:
     page.table(
         "stores",
@@ -360,6 +375,81 @@ def _stores(snapshot: ArenaSnapshot, page: Page) -> None:
         ],
         empty="no store",
     )
+
+
+def _channels(snapshot: ArenaSnapshot, page: Page) -> None:
+    page.table(
+        "channels",
+        ["name", ">waiting", ">capacity", ">taken", ">inline", ">bytes", "state"],
+        [
+            [
+                one.name or "(no name)",
+                number(one.waiting),
+                number(one.capacity),
+                number(one.taken),
+                format_size(one.inline),
+                format_size(one.nbytes),
+                _words(closed=one.closed, acknowledged=one.ack, lasting=one.lasting),
+            ]
+            for one in snapshot.channels
+        ],
+    )
+
+
+def _topics(snapshot: ArenaSnapshot, page: Page) -> None:
+    page.table(
+        "topics",
+        ["name", ">messages", ">capacity", ">subscribers", ">inline", ">bytes", "state"],
+        [
+            [
+                one.name or "(no name)",
+                number(one.messages),
+                number(one.capacity),
+                number(len(one.subscribers)),
+                format_size(one.inline),
+                format_size(one.nbytes),
+                _words(closed=one.closed, lasting=one.lasting),
+            ]
+            for one in snapshot.topics
+        ],
+    )
+    page.table(
+        "subscribers",
+        ["topic", ">pid", "command", "slow", ">lag", ">lost", "state"],
+        [
+            [
+                topic.name or "(no name)",
+                str(one.pid),
+                one.command,
+                one.slow,
+                number(one.lag),
+                number(one.lost),
+                "holds publishers back" if one.holds else "",
+            ]
+            for topic in snapshot.topics
+            for one in topic.subscribers
+        ],
+    )
+
+
+def _locks(snapshot: ArenaSnapshot, page: Page) -> None:
+    page.table(
+        "locks",
+        ["name", "state", ">pid", "command"],
+        [
+            [
+                one.name,
+                "left by the dead" if one.inherited else "owned" if one.owned else "free",
+                str(one.pid or ""),
+                one.command,
+            ]
+            for one in snapshot.locks
+        ],
+    )
+
+
+def _words(**said: bool) -> str:
+    return ", ".join(word for word, on in said.items() if on)
 
 
 def _group_state(group: GroupInfo) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "Burial",
     "CacheInfo",
     "CacheStats",
+    "ChannelInfo",
     "ChildCounts",
     "Finding",
     "GroupEvents",
@@ -28,9 +29,12 @@ __all__ = [
     "InFlight",
     "Keeper",
     "LockHold",
+    "LockInfo",
     "ProcessInfo",
     "Sender",
     "StoreInfo",
+    "SubscriberInfo",
+    "TopicInfo",
 ]
 
 
@@ -362,6 +366,99 @@ class StoreInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelInfo:
+    """A channel at one moment.
+
+    Attributes:
+        name: None if it has none.
+        capacity: messages that may wait.
+        inline: bytes of a message that lie in the channel's own memory.
+        ack: what was taken has to be acknowledged.
+        lasting: it goes on without a process that has it open.
+        closed: nothing is put any more.
+        waiting: messages in it.
+        taken: with `ack`, messages that somebody owns and has not acknowledged; else those that
+            somebody is just putting or taking.
+        nbytes: bytes of its own memory, without the Blocks that wait in it.
+    """
+
+    name: str | None
+    capacity: int
+    inline: int
+    ack: bool
+    lasting: bool
+    closed: bool
+    waiting: int
+    taken: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberInfo:
+    """A subscription at one moment.
+
+    Attributes:
+        pid: of its process, in that one's pid namespace.
+        command: of its process.
+        slow: "block", "drop", "disconnect" or "latest".
+        lag: messages that it has not got yet.
+        lost: messages that it was too slow for.
+        holds: publishers wait for it just now.
+    """
+
+    pid: int
+    command: str
+    slow: str
+    lag: int
+    lost: int
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A topic at one moment.
+
+    Attributes:
+        name: None if it has none.
+        capacity: messages that lie there, at most.
+        inline: bytes of a message that lie in the topic's own memory.
+        lasting: it goes on without a process that has it open.
+        closed: nothing is published any more.
+        messages: that lie there.
+        nbytes: bytes of its own memory, without the Blocks that lie in it.
+        subscribers: who subscribes.
+    """
+
+    name: str | None
+    capacity: int
+    inline: int
+    lasting: bool
+    closed: bool
+    messages: int
+    nbytes: int
+    subscribers: tuple[SubscriberInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LockInfo:
+    """A lock at one moment.
+
+    Attributes:
+        name: as opened.
+        owned: somebody owns it.
+        inherited: its owner has gone; the next one takes it over.
+        pid: of who owns it; None if nobody, or if it has gone.
+        command: of who owns it; "" as for `pid`.
+    """
+
+    name: str
+    owned: bool
+    inherited: bool
+    pid: int | None
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class ArenaSnapshot:
     """An arena at one moment, more or less.
 
@@ -396,6 +493,9 @@ class ArenaSnapshot:
         children: child caches by state.
         keepers: who keeps what has ended, at most 256.
         stores: live ones.
+        channels: live ones.
+        topics: live ones, with who subscribes.
+        locks: live ones, with who owns them.
         longest_hold: of a shared lock, in wall time; None: not seen yet.
         longest_hold_cpu: the same in the holder's CPU time.
     """
@@ -430,6 +530,9 @@ class ArenaSnapshot:
     children: ChildCounts
     keepers: tuple[Keeper, ...]
     stores: tuple[StoreInfo, ...]
+    channels: tuple[ChannelInfo, ...]
+    topics: tuple[TopicInfo, ...]
+    locks: tuple[LockInfo, ...]
     longest_hold: LockHold | None
     longest_hold_cpu: LockHold | None
 

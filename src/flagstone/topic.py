@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,63 +11,18 @@ from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelEmpty, ChannelMismatch, Closed
 from flagstone.group import Group, group_id, look
 from flagstone.letter import NO_FORMATS, Formats, Letters
-from flagstone.names import object_name, text
-from flagstone.states import CHANNEL_LASTING, CHANNEL_LIVE, CHANNEL_TOPIC
+from flagstone.names import object_name
+from flagstone.observe import SLOW, topic_info
+from flagstone.snapshot import TopicInfo
+from flagstone.states import CHANNEL_LASTING, CHANNEL_TOPIC
 from flagstone.watch import Watch
 
 if TYPE_CHECKING:
-    from flagstone._core import Attachment
+    pass
 
-__all__ = ["SubscriberInfo", "Subscription", "Topic", "TopicInfo"]
+__all__ = ["Subscription", "Topic"]
 
 Slow = Literal["block", "drop", "disconnect"]
-_SLOW = ("block", "drop", "disconnect", "latest")
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriberInfo:
-    """A subscription at one moment.
-
-    Attributes:
-        pid: of its process, in that one's pid namespace.
-        command: of its process.
-        slow: "block", "drop", "disconnect" or "latest".
-        lag: messages that it has not got yet.
-        lost: messages that it was too slow for.
-        holds: publishers wait for it just now.
-    """
-
-    pid: int
-    command: str
-    slow: str
-    lag: int
-    lost: int
-    holds: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TopicInfo:
-    """A topic at one moment.
-
-    Attributes:
-        name: None if it has none.
-        capacity: messages that lie there, at most.
-        inline: bytes of a message that lie in the topic's own memory.
-        lasting: it goes on without a process that has it open.
-        closed: nothing is published any more.
-        messages: that lie there.
-        nbytes: bytes of its own memory, without the Blocks that lie in it.
-        subscribers: who subscribes.
-    """
-
-    name: str | None
-    capacity: int
-    inline: int
-    lasting: bool
-    closed: bool
-    messages: int
-    nbytes: int
-    subscribers: tuple[SubscriberInfo, ...]
 
 
 class Topic(Letters, TopicBase):
@@ -110,7 +64,7 @@ class Topic(Letters, TopicBase):
     @property
     def info(self) -> TopicInfo:
         """How it is now."""
-        return _info(self._link_of().attachment, self._info())
+        return topic_info(self._link_of().attachment, self._info())
 
     def subscribe(
         self, *, slow: Slow = "block", latest: bool = False, history: int | None = None
@@ -129,12 +83,12 @@ class Topic(Letters, TopicBase):
             ArenaFull: the topic has 256 subscriptions.
             Closed: the topic was destroyed, or left here.
         """
-        if slow not in _SLOW[:3]:
+        if slow not in SLOW[:3]:
             raise ValueError(f'slow is "block", "drop" or "disconnect", not {slow!r}')
         past = self._history if history is None else _checked(history, self._capacity)
         subscription = Subscription.__new__(Subscription)
         subscription._watch = None
-        subscription._begin(self, _SLOW.index("latest" if latest else slow), past)
+        subscription._begin(self, SLOW.index("latest" if latest else slow), past)
         return subscription
 
     def _called(self) -> str:
@@ -289,42 +243,6 @@ def open_topic(
     ident = group_id(link, link.attachment, group)
     topic._open(link, raw, capacity, inline, flags, ident, create, ChannelMismatch)
     return topic
-
-
-def _info(attachment: Attachment, facts: Any) -> TopicInfo:
-    return TopicInfo(
-        name=text(facts["name"]) or None,
-        capacity=facts["capacity"],
-        inline=facts["inline_bytes"],
-        lasting=bool(facts["flags"] & CHANNEL_LASTING),
-        closed=bool(facts["closed"]),
-        messages=facts["waiting"],
-        nbytes=facts["bytes"],
-        subscribers=tuple(
-            SubscriberInfo(
-                pid=one["pid"],
-                command=text(one["command"]),
-                slow=_SLOW[one["slow"]],
-                lag=one["lag"],
-                lost=one["lost"],
-                holds=bool(one["holds"]),
-            )
-            for one in attachment.subscribers(facts["id"])
-        ),
-    )
-
-
-def topics_of(attachment: Attachment) -> list[TopicInfo]:
-    """The live topics of an arena."""
-    found = []
-    for ident in attachment.channel_ids():
-        try:
-            facts = attachment.channel_info(ident)
-        except Closed:  # released meanwhile
-            continue
-        if facts["state"] == CHANNEL_LIVE and facts["flags"] & CHANNEL_TOPIC:
-            found.append(_info(attachment, facts))
-    return found
 
 
 def _load_topic(locator: Locator, message: bytes, name: str | None, history: int) -> Topic:

@@ -324,6 +324,9 @@ class TestShow:
             "children": flagstone.ChildCounts(0, 0, 0, 0),
             "keepers": (),
             "stores": (),
+            "channels": (),
+            "topics": (),
+            "locks": (),
             "longest_hold": None,
             "longest_hold_cpu": None,
         }

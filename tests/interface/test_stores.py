@@ -1,6 +1,8 @@
-"""`flagstone keys`, `get`, `rm` of a key, and what `info` shows of stores."""
+"""`flagstone keys`, `get`, `rm` of a key, and what `info` and `ls` show of what has a name."""
 
+import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -69,3 +71,57 @@ def test_info_shows_stores(arena):
     facts = json.loads(flagstone_command("info", arena, "--json").stdout)
     assert facts["stores"][0]["name"] == "current"
     assert facts["stores"][0]["keys"] == 2
+
+
+@pytest.fixture
+def named(arena_name):
+    with (
+        flagstone.open(arena_name, capacity="64MiB") as arena,
+        arena.channel("frames", capacity=8, ack=True) as channel,
+        arena.topic("preview", capacity=4) as topic,
+        topic.subscribe(slow="block") as slow,
+        topic.subscribe(slow="drop") as lossy,
+        arena.lock("exporter") as lock,
+    ):
+        for n in range(4):
+            channel.put(n)
+            topic.publish(n)
+        taken = channel.get()
+        slow.get()
+        topic.publish(4)
+        assert lossy.get() == 1
+        arena.store("current")["a"] = b"1"
+        yield arena
+        taken.done()
+        del lock
+
+
+def same(snapshot):
+    """What it says, from the snapshot as from the command's JSON."""
+    (channel,), (topic,), (lock,) = snapshot["channels"], snapshot["topics"], snapshot["locks"]
+    assert (channel["name"], channel["waiting"], channel["taken"]) == ("frames", 3, 1)
+    assert (channel["capacity"], channel["ack"], channel["closed"]) == (8, True, False)
+    assert (topic["name"], topic["messages"], topic["capacity"]) == ("preview", 4, 4)
+    seen = [(one["slow"], one["lag"], one["lost"], one["holds"]) for one in topic["subscribers"]]
+    assert seen == [("block", 4, 0, True), ("drop", 3, 1, False)]
+    assert {one["pid"] for one in topic["subscribers"]} == {os.getpid()}
+    assert (lock["name"], lock["owned"], lock["pid"]) == ("exporter", True, os.getpid())
+
+
+def test_what_has_a_name(named):
+    same(dataclasses.asdict(named.snapshot()))
+    same(json.loads(flagstone_command("info", named.name, "--json").stdout))
+    facts = json.loads(flagstone_command("ls", named.name, "--json").stdout)
+    same(facts)
+    assert facts["stores"][0]["keys"] == 1
+    for command in ("info", "ls"):
+        text = flagstone_command(command, named.name).stdout.decode()
+        for word in ("frames", "preview", "holds publishers back", "exporter", "owned", "current"):
+            assert word in text, (command, word)
+    assert named.check() == []
+
+
+def test_an_arena_without_names(arena_name):
+    with flagstone.open(arena_name):
+        assert b"nothing has a name" in flagstone_command("ls", arena_name).stdout
+    assert flagstone_command("ls", arena_name).returncode == 2

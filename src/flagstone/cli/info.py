@@ -17,7 +17,7 @@ NAME = "info"
 HELP = "show who uses an arena for what"
 DESCRIPTION = """\
 Show an arena: its memory, the processes that have it and what they hold, those that died and what
-was reclaimed from them, its caches and groups, the
+was reclaimed from them, its caches and groups, its stores, channels, topics and locks, the
 objects that are in flight (pickled and not yet taken), batches and grace periods, and the readers
 and holders that keep memory from being released, if there are any."""
 EXAMPLE = """\
