@@ -19,6 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "stopped_early.h"
+
 struct test_case {
     const char *name;
     void (*run)(void);
@@ -63,7 +65,9 @@ __attribute__((unused)) static int test_main(const struct test_case *cases, int 
     int failed = 0;
     setvbuf(stdout, NULL, _IOLBF, 0); /* a child must not print its parent's lines again */
     printf("1..%d\n", count);
+    stopped_early_tell();
     for (int i = 0; i < count; i++) {
+        stopped_case = cases[i].name;
         int wanted = argc < 2;
         for (int a = 1; a < argc; a++)
             wanted |= strstr(cases[i].name, argv[a]) != NULL;
