@@ -224,7 +224,7 @@ int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active *
         /* Unless it ended since fst_registry_check_child, and the descriptor has gone on to the
          * life of another cache. */
         if (fst_load_acquire(&act->child->state) != act->child_state)
-            return fst_fail(FST_CLOSED, "the cache or the group has ended");
+            return fst_owner_ended(t->arena);
         return fst_fail(FST_INVALID, "objects of this cache have no common size: allocate by number of bytes");
     }
     rc = fst_slab_new(t, (uint32_t)child_id, act->child_state, act->child->pages, act->child->objects, 0, true, &id, &slab_state);

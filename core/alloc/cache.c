@@ -178,8 +178,8 @@ static int make_init(struct fst_thread *t, const struct fst_cache_spec *spec, ui
     const char *rest = NULL;
     uint32_t bytes = fst_format_rest(spec, &rest), init = spec->init ? spec->init_bytes : 0;
     if (t->arena->readonly)
-        return fst_fail(FST_READONLY, "the arena is attached read-only: cache %s cannot be given its %s", spec->name,
-                        spec->init ? "initial content" : "type");
+        return fst_fail(FST_READONLY, "the arena %s is attached read-only: cache %s cannot be given its %s",
+                        fst_arena_called(t->arena), spec->name, spec->init ? "initial content" : "type");
     uint32_t pages = (uint32_t)fst_pages_of(init + (uint64_t)bytes ? init + (uint64_t)bytes : 1);
     int rc = fst_run_reserve(t->arena, FST_NONE, 0, 0, pages, 0, t->name, slab);
     if (rc)
@@ -248,7 +248,8 @@ static int look(struct fst_arena *a, struct opening *o)
     int rc = found == FST_NONE ? FST_OK : compare(a, fst_cache_at(a, found), o->spec, o->align);
     bool replace = rc == FST_MISMATCH && o->spec->replace;
     if (replace && a->readonly) {
-        rc = fst_fail(FST_READONLY, "the arena is attached read-only: cache %s cannot be replaced", o->spec->name);
+        rc = fst_fail(FST_READONLY, "the arena %s is attached read-only: cache %s cannot be replaced", fst_arena_called(a),
+                      o->spec->name);
         replace = false;
     }
     o->exists = found != FST_NONE && !replace;

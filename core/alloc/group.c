@@ -161,11 +161,11 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
         if (fst_is_damaged(a))
             return fst_damage(a);
         if (!live)
-            return fst_fail(FST_CLOSED, "the parent group has ended");
+            return fst_fail(FST_CLOSED, "the parent group has ended, in arena %s", fst_arena_called(a));
         if (found != FST_NONE && spec->create == FST_CREATE_NEW)
-            return fst_fail(FST_EXISTS, "group '%s' exists already", spec->name);
+            return fst_fail(FST_EXISTS, "group '%s' of arena %s exists already", spec->name, fst_arena_called(a));
         if (found == FST_NONE && !make_it)
-            return fst_fail(FST_MISSING, "there is no group '%s'", spec->name ? spec->name : "");
+            return fst_fail(FST_MISSING, "there is no group '%s' in arena %s", spec->name ? spec->name : "", fst_arena_called(a));
         if (found != FST_NONE) {
             *created = false;
             rc = open_existing(t, found, spec, group);

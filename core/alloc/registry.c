@@ -219,7 +219,7 @@ int fst_registry_check_child(struct fst_arena *a, uint64_t child_id, uint64_t *s
         if (fst_id_is(child_id, *state) && fst_state(*state) == FST_CHILD_LIVE)
             return FST_OK;
     }
-    return fst_fail(FST_CLOSED, "the cache or the group has ended");
+    return fst_owner_ended(a);
 }
 
 /* ---- what has ended ---- */

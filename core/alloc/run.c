@@ -173,8 +173,8 @@ static enum attempt try_reserve(struct fst_arena *a, uint32_t child, uint32_t cl
 static int explain_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
 {
     const struct fst_group *g = fst_group_at(a, group);
-    return fst_fail(FST_LIMIT, "group %.63s: limit %s, usage %s, asked for %s more", g->name[0] ? g->name : "(no name)",
-                    fst_exact(g->limit << FST_PAGE_SHIFT), fst_exact(g->usage << FST_PAGE_SHIFT),
+    return fst_fail(FST_LIMIT, "group %.63s of arena %s: limit %s, usage %s, asked for %s more", g->name[0] ? g->name : "(no name)",
+                    fst_arena_called(a), fst_exact(g->limit << FST_PAGE_SHIFT), fst_exact(g->usage << FST_PAGE_SHIFT),
                     fst_exact(pages << FST_PAGE_SHIFT));
 }
 
@@ -199,7 +199,7 @@ int fst_run_reserve(struct fst_arena *a, uint32_t child, uint64_t child_state, u
         if (fst_is_damaged(a))
             return fst_damage(a);
         if (got == ENDED)
-            return fst_fail(FST_CLOSED, "the cache or the group has ended");
+            return fst_owner_ended(a);
         if (got == OVER_LIMIT)
             return explain_limit(a, group, pages);
         if (got == NO_DESCRIPTOR) {

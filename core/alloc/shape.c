@@ -63,7 +63,7 @@ int fst_shape_check(struct fst_arena *a, uint32_t child, uint64_t state, uint32_
         return fst_verdict(a, FST_OK);
     fst_acquire_fence();
     if (fst_load_relaxed(&c->state) != state)
-        return fst_fail(FST_CLOSED, "the cache or the group has ended");
+        return fst_owner_ended(a);
     fst_damaged(a, "child cache %u: %u objects of %s, %s apart, in slabs of %u pages, class %u: not what cache %u says", child,
                 objects, fst_exact(c->size), fst_exact(c->stride), pages, c->slab_class, c->cache);
     return fst_damage(a);

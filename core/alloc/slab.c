@@ -74,7 +74,7 @@ static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uin
     if (alive)
         return FST_OK;
     fst_run_release(a, id, s->state);
-    return fst_fail(FST_CLOSED, "the cache or the group has ended");
+    return fst_owner_ended(a);
 }
 
 const uint8_t *fst_slab_init(struct fst_arena *a, uint32_t cache, uint64_t *bytes)

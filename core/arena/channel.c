@@ -114,7 +114,7 @@ static int open_known(struct fst_arena *a, uint64_t id, fst_channel_use **out)
     uint32_t index;
     struct fst_ref ring;
     if (!fst_channel_known(a, id, &index))
-        return fst_fail(FST_STALE, "the channel has ended");
+        return fst_fail(FST_STALE, "it has ended: it was destroyed, or its group was");
     struct fst_channel *c = fst_channel_at(a, index);
     struct fst_handle h = {c->generation_tag, c->oid_slab};
     int rc = fst_resolve(a, &h, &ring);
@@ -128,7 +128,7 @@ static int open_known(struct fst_arena *a, uint64_t id, fst_channel_use **out)
     if (rc)
         return rc;
     if (!fst_channel_known(a, id, &index) || fst_state(fst_load_acquire(&c->state)) != FST_CHANNEL_LIVE)
-        rc = fst_fail(FST_STALE, "the channel has ended");
+        rc = fst_fail(FST_STALE, "it has ended: it was destroyed, or its group was");
     else
         rc = use_it(a, c, id, &ring, out);
     if (rc)
@@ -146,14 +146,14 @@ int fst_channel_join(fst_arena *a, const struct fst_message *message, fst_channe
     struct fst_ref ring;
     int rc = fst_take(a, message, &ring);
     if (rc)
-        return rc == FST_STALE ? fst_fail(FST_CLOSED, "the channel has ended") : rc;
+        return rc == FST_STALE ? fst_fail(FST_CLOSED, "it has ended: it was destroyed, or its group was") : rc;
     uint32_t index = fst_channel_of_ring(a, ring.oid);
     const struct fst_channel *c = index == FST_NONE ? NULL : fst_channel_at(a, index);
     uint64_t state = c ? fst_load_acquire(&c->state) : 0;
     if (fst_state(state) == FST_CHANNEL_LIVE)
         rc = use_it(a, c, fst_id(index, state), &ring, out);
     else
-        rc = fst_fail(FST_CLOSED, "the channel has ended, or the message is none of a channel's");
+        rc = fst_fail(FST_CLOSED, "it has ended, or the message is none of it");
     if (rc)
         fst_drop(a, &ring);
     return rc;
@@ -197,7 +197,9 @@ int fst_channel_open(fst_arena *a, const struct fst_channel_spec *spec, enum fst
             if (rc == FST_OK)
                 return FST_OK;
         } else if (id) {
-            rc = how == FST_CREATE_NEW ? fst_fail(FST_EXISTS, "the channel %s exists", spec->name) : compare(a, &c, spec);
+            rc = how == FST_CREATE_NEW
+                     ? fst_fail(FST_EXISTS, "channel %s of arena %s exists already", spec->name, fst_arena_called(a))
+                     : compare(a, &c, spec);
             if (rc == FST_OK)
                 rc = open_known(a, id, out);
             if (rc == FST_STALE && ++tries < TRIES) {
@@ -206,9 +208,10 @@ int fst_channel_open(fst_arena *a, const struct fst_channel_spec *spec, enum fst
             }
             break;
         } else if (how == FST_OPEN_EXISTING) {
-            rc = fst_fail(FST_MISSING, "there is no channel %s", spec->name ? spec->name : "without a name");
+            rc = fst_fail(FST_MISSING, "there is no channel %s in arena %s", spec->name ? spec->name : "without a name",
+                          fst_arena_called(a));
         } else if (!ring.data) {
-            rc = a->readonly ? fst_fail(FST_READONLY, "the arena is attached read-only") : make_ring(t, spec, &ring);
+            rc = a->readonly ? fst_is_readonly(a) : make_ring(t, spec, &ring);
         } else {
             rc = fst_channel_grow(a);
         }
@@ -536,7 +539,7 @@ int fst_channel_destroy(fst_channel_use *u)
     if (rc)
         return rc;
     if (a->readonly)
-        return fst_fail(FST_READONLY, "the arena is attached read-only");
+        return fst_is_readonly(a);
     if (!fst_registry_lock(a))
         return fst_lock_held(a);
     if (fst_channel_known(a, u->id, &index)) {
@@ -556,7 +559,7 @@ int fst_channel_get_info(fst_arena *a, uint64_t channel, struct fst_channel_info
     struct fst_ring_view v;
     memset(out, 0, sizeof *out);
     if (!fst_channel_known(a, channel, &index))
-        return fst_fail(FST_CLOSED, "the channel is gone");
+        return fst_fail(FST_CLOSED, "a channel of arena %s is gone", fst_arena_called(a));
     const struct fst_channel *c = fst_channel_at(a, index);
     out->id = channel;
     out->group = c->group;

@@ -56,7 +56,7 @@ static int end_group(fst_arena *a, uint64_t group, enum fst_group_state state)
     if (rc)
         return rc;
     if (a->readonly)
-        return fst_fail(FST_READONLY, "the arena is attached read-only: a group cannot be ended");
+        return fst_fail(FST_READONLY, "the arena %s is attached read-only: a group cannot be ended", fst_arena_called(a));
     rc = wait ? begin_synchronous(a, &t) : FST_OK;
     if (rc)
         return rc;
@@ -101,7 +101,7 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
     if (rc)
         return rc;
     if (a->readonly)
-        return fst_fail(FST_READONLY, "the arena is attached read-only: a cache cannot be destroyed");
+        return fst_fail(FST_READONLY, "the arena %s is attached read-only: a cache cannot be destroyed", fst_arena_called(a));
     if (!fst_thread_get(a)) /* whoever looks for users looks in a section */
         return fst_thread_refused(a);
     enum fst_end_cache what = fst_end_name(a, cache, &body, name);

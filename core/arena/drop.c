@@ -146,7 +146,7 @@ void fst_hold(fst_arena *a, const struct fst_ref *ref)
 int fst_free(fst_arena *a, const struct fst_ref *ref)
 {
     if (a->readonly)
-        return fst_fail(FST_READONLY, "the arena is attached read-only");
+        return fst_is_readonly(a);
     int rc = a->usable ? FST_OK : fst_thread_usable(a);
     if (rc)
         return rc;

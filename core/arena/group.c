@@ -81,7 +81,7 @@ int fst_group_take(fst_arena *a, const struct fst_message *message, uint64_t *gr
         if (fst_state(state) == FST_GROUP_DESTROYED || generation != fst_handle_generation(&message->handle)) {
             dropped |= fst_refs_drop(a, entry);
             fst_group_again(a, index);
-            rc = fst_fail(FST_CLOSED, "the group was destroyed");
+            rc = fst_fail(FST_CLOSED, "the group of the message, in arena %s, was destroyed", fst_arena_called(a));
         } else {
             fst_group_note_entry(a, *group, entry);
         }

@@ -24,7 +24,7 @@ static int usable(const struct fst_channel_use *u, struct fst_thread **t)
     if (!*t || fst_is_damaged(a))
         return fst_thread_refused(a);
     if (fst_load_relaxed(&u->v.ring->ended))
-        return fst_fail(FST_CLOSED, "the lock has ended: it was destroyed, or its group was");
+        return fst_fail(FST_CLOSED, "it has ended: it was destroyed, or its group was");
     return FST_OK;
 }
 

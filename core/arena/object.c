@@ -104,7 +104,7 @@ static int child_resumed(struct fst_arena *a, uint64_t child)
         return FST_OK;
     if (state == FST_CHILD_ENDING && !fst_is_damaged(a))
         return fst_lock_held(a);
-    return fst_fail(FST_CLOSED, "the cache or the group has ended");
+    return fst_owner_ended(a);
 }
 
 /* A free object of a slab that nobody owns, because processes have to share it. The swing is made under the child's lock: whoever adopts
@@ -168,7 +168,7 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
     for (;;) {
         struct fst_active *act;
         if (!fst_is_child(t->arena, (uint32_t)child))
-            return fst_fail(FST_CLOSED, "the cache or the group has ended");
+            return fst_owner_ended(t->arena);
         fst_reuse_for_child(t, child);
         int rc = fst_active_make(t, child, &act);
         if (rc == FST_FULL || rc == FST_LIMIT) {
@@ -208,7 +208,7 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
 static int prepare(struct fst_arena *a, struct fst_thread **t)
 {
     if (__builtin_expect(a->readonly, 0))
-        return fst_fail(FST_READONLY, "the arena is attached read-only");
+        return fst_is_readonly(a);
     *t = fst_thread_get(a);
     return *t ? FST_OK : fst_thread_refused(a);
 }

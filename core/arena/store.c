@@ -59,17 +59,17 @@ static int find_or_publish(struct fst_arena *a, const struct fst_store_spec *spe
     *created = *index == FST_NONE;
     if (*created) {
         if (how == FST_OPEN_EXISTING)
-            rc = fst_fail(FST_MISSING, "there is no store %s", spec->name);
+            rc = fst_fail(FST_MISSING, "there is no store %s in arena %s", spec->name, fst_arena_called(a));
         else if (a->readonly)
-            rc = fst_fail(FST_READONLY, "the arena is attached read-only");
+            rc = fst_is_readonly(a);
         else if (!fst_group_find(a, spec->group, &group) || fst_state(fst_group_at(a, group)->state) != FST_GROUP_LIVE)
-            rc = fst_fail(FST_CLOSED, "the group has ended");
+            rc = fst_fail(FST_CLOSED, "the group of the store, in arena %s, has ended", fst_arena_called(a));
         else if ((*index = fst_store_new(a)) == FST_NONE)
             rc = FST_WAIT;
         else
             publish(a, *index, spec);
     } else if (how == FST_CREATE_NEW) {
-        rc = fst_fail(FST_EXISTS, "the store %s exists", spec->name);
+        rc = fst_fail(FST_EXISTS, "store %s of arena %s exists already", spec->name, fst_arena_called(a));
     }
     fst_registry_unlock(a);
     return rc;
@@ -257,7 +257,7 @@ int fst_store_destroy(fst_store_use *u)
     if (rc)
         return rc;
     if (a->readonly)
-        return fst_fail(FST_READONLY, "the arena is attached read-only");
+        return fst_is_readonly(a);
     if (!fst_registry_lock(a))
         return fst_lock_held(a);
     if (fst_store_known(a, u->id, &index))
@@ -273,7 +273,7 @@ int fst_store_get_info(fst_arena *a, uint64_t store, struct fst_store_info *out)
     struct fst_index x;
     memset(out, 0, sizeof *out);
     if (!fst_store_known(a, store, &index))
-        return fst_fail(FST_CLOSED, "the store is gone");
+        return fst_fail(FST_CLOSED, "a store of arena %s is gone", fst_arena_called(a));
     const struct fst_store *s = fst_store_at(a, index);
     out->id = store;
     out->group = s->group;

@@ -57,7 +57,7 @@ int fst_topic_publish(fst_channel_use *u, const struct fst_letter *l, uint32_t *
     for (;;) {
         int rc = fst_channel_usable(&u->v, &t);
         if (rc == FST_OK && fst_ring_closed(&u->v))
-            rc = fst_fail(FST_END, "the topic was closed");
+            rc = fst_fail(FST_END, "it was closed");
         if (rc == FST_OK)
             rc = make_room(&u->v, t);
         if (rc)
@@ -176,7 +176,7 @@ int fst_topic_get(fst_channel_use *u, const struct fst_subscription *sub, void *
         if (seen == FST_TOPIC_NOT_YET)
             return fst_verdict(v->a, FST_WAIT);
         if (seen == FST_TOPIC_CLOSED)
-            return fst_verdict(v->a, fst_fail(FST_END, "the topic was closed, and everything was read"));
+            return fst_verdict(v->a, fst_fail(FST_END, "it was closed, and everything was read"));
         if (seen == FST_TOPIC_GONE || !copy(v, t, node, word, bytes, out, &rc)) {
             if (slow == FST_SLOW_ENDS)
                 return fst_fail(FST_LAPPED, "the subscription ended: it was more than %u messages behind", v->capacity);

@@ -86,7 +86,7 @@ int fst_process_claim(struct fst_arena *a, int lock_fd, uint32_t *slot)
             return FST_OK;
         }
     }
-    return fst_fail(FST_FULL, "all %u process slots of the arena are in use", FST_MAX_PROCESSES);
+    return fst_fail(FST_FULL, "all %u process slots of the arena %s are in use", FST_MAX_PROCESSES, fst_arena_called(a));
 }
 
 void fst_process_publish(struct fst_arena *a, uint32_t slot, bool readonly)

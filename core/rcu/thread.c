@@ -73,7 +73,7 @@ int fst_thread_slot_claim(struct fst_arena *a, uint32_t process, uint32_t *index
             return FST_OK;
         }
     }
-    return fst_fail(FST_FULL, "all %u thread slots of the arena are in use", FST_MAX_THREADS);
+    return fst_fail(FST_FULL, "all %u thread slots of the arena %s are in use", FST_MAX_THREADS, fst_arena_called(a));
 }
 
 void fst_thread_slot_free(struct fst_arena *a, uint32_t index)

@@ -186,3 +186,16 @@ bool fst_lost(const struct fst_arena *a, uint32_t kind, uint32_t index, uint32_t
         fst_damaged(a, "links of the %s go in a circle, at %u", fst_table_name(kind), index);
     return true;
 }
+
+/* ---- answers ---- */
+
+int fst_owner_ended(const struct fst_arena *a)
+{
+    return fst_fail(FST_CLOSED, "the cache or the group has ended, of arena %s: it was closed or destroyed; open it again",
+                    fst_arena_called(a));
+}
+
+int fst_is_readonly(const struct fst_arena *a)
+{
+    return fst_fail(FST_READONLY, "the arena %s is attached read-only", fst_arena_called(a));
+}

@@ -285,6 +285,10 @@ static inline bool fst_slab_step(const struct fst_arena *a, uint32_t id, uint32_
     return id != FST_NONE && fst_step(a, FST_T_SLAB + fst_slab_class(id), FST_SLAB_ID_INDEX(id), steps);
 }
 
+/* FST_CLOSED of an allocation whose cache or group has ended, and FST_READONLY. */
+int fst_owner_ended(const struct fst_arena *a);
+int fst_is_readonly(const struct fst_arena *a);
+
 /* Does the id name a descriptor that was ever used? For ids that come from outside. */
 static inline bool fst_slab_id_ok(const struct fst_arena *a, uint32_t id)
 {

@@ -49,7 +49,8 @@ int fst_table_commit(struct fst_arena *a, enum fst_table_kind kind, uint64_t cou
     if (fst_is_damaged(a))
         return fst_damage(a); /* what is asked for may be nonsense */
     if (count > t->count)
-        return fst_fail(FST_FULL, "all %llu %s of the arena are in use", (unsigned long long)t->count, fst_table_name(kind));
+        return fst_fail(FST_FULL, "all %llu %s of the arena %s are in use", (unsigned long long)t->count, fst_table_name(kind),
+                        fst_arena_called(a));
     uint64_t total = (t->count * t->size + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
     return commit(a, t->offset, &a->sb->tables[kind].committed, count * t->size, total, fst_table_name(kind));
 }

@@ -4,6 +4,7 @@ speed.
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import html
 from typing import Any
@@ -25,11 +26,11 @@ from flagstone.cache import (
     parts_of,
     repr_bound,
 )
-from flagstone.errors import FlagstoneError
+from flagstone.errors import Closed, FlagstoneError
 from flagstone.format import descr_of, make_format, order_of
 from flagstone.group import Group, load_group, look
 from flagstone.memory import aallocate, allocate, once_more
-from flagstone.names import arena_name, text
+from flagstone.names import arena_name, called, named, shown, text
 from flagstone.notices import tell_of_lock
 from flagstone.part import item, make_part
 from flagstone.sizes import format_size
@@ -182,6 +183,52 @@ def _repr(block: Block, attachment: Attachment, form: Format | None) -> str:
     return f"<Block{kind} in arena {where!r}{owner}, {format_size(block.nbytes)}{what}>"
 
 
+def _owner_text(attachment: Attachment, cache: int, group: int) -> str:
+    """Cache and group by name, as far as they have names and are there."""
+    parts = []
+    with contextlib.suppress(FlagstoneError):
+        info = attachment.cache_look(cache)
+        if not info["flags"] & CACHE_SIZE_CLASS:
+            parts.append(f" of cache {text(info['name'])!r}")
+    with contextlib.suppress(FlagstoneError):
+        name = text(attachment.group_info(group)["name"])
+        if group != attachment.root_group and name:
+            parts.append(f" in group {name!r}")
+    return ",".join(parts)
+
+
+def _freed(
+    attachment: Attachment | None, form: Format | None, nbytes: int, cache: int, group: int
+) -> Closed:
+    """What a Block raises after `free()`."""
+    if attachment is None:
+        return Closed("this Block was never filled: Blocks are made by an arena or a cache")
+    what = format_size(nbytes) if form is None else f"{form.dtype} {form.shape}"
+    owner = _owner_text(attachment, cache, group)
+    return Closed(
+        f"this Block ({what}{owner}, arena {shown(called(attachment.path))}) was freed: free() ends"
+        " the object for everyone; arrays that were made before keep its bytes"
+    )
+
+
+def _named(attachment: Attachment, kind: str, name: str | None) -> str:
+    return named(kind.lower(), name, attachment.path)
+
+
+def _left(
+    attachment: Attachment, kind: str, name: str | None, subscription: bool = False
+) -> Closed:
+    """What a channel, topic, lock or store raises after `leave()`, and a subscription after
+    `close()`.
+    """
+    what = _named(attachment, kind, name)
+    if subscription:
+        return Closed(f"this subscription to {what} was closed: subscribe() again")
+    return Closed(
+        f"{what} is closed here: leave() or Arena.close() was called; open it again to go on"
+    )
+
+
 def _repr_html(block: Block, attachment: Attachment, form: Format | None) -> str:
     """What a notebook shows: the facts, and NumPy's short text of the content."""
     rows = [
@@ -231,10 +278,13 @@ class Hooks:
     closed = staticmethod(closed)
     deepcopy = staticmethod(_deepcopy)
     format_of = staticmethod(format_of)
+    freed = staticmethod(_freed)
     held = staticmethod(tell_of_lock)
     holders_of = staticmethod(_holders)
     item = staticmethod(item)
+    left = staticmethod(_left)
     load = staticmethod(_load)
+    named = staticmethod(_named)
     once_more = staticmethod(once_more)
     part = staticmethod(make_part)
     reduce = staticmethod(_reduce)

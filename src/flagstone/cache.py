@@ -22,7 +22,7 @@ from flagstone.errors import (
 )
 from flagstone.format import format_text, make_format, parse_format
 from flagstone.memory import aallocate, allocate
-from flagstone.names import called, object_name, text
+from flagstone.names import called, named, object_name, text
 from flagstone.observe import cache_flags, cache_stats
 from flagstone.sizes import Size, exact_size, format_size, parse_seconds, parse_size
 from flagstone.snapshot import CacheStats
@@ -257,7 +257,8 @@ class Cache:
         return info
 
     def _gone(self) -> Closed:
-        return Closed(f"cache {self._name!r} was destroyed: open it again with arena.cache()")
+        what = named("cache", self._name, self._link.attachment.path)
+        return Closed(f"{what} was destroyed: open it again with arena.cache()")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return load_cache, self._parts()
@@ -399,7 +400,7 @@ def load_cache(
             cache._init = init
             return cache
     if init is False:
-        raise Closed(f"cache {name!r} was destroyed")
+        raise Closed(f"{named('cache', name, link.attachment.path)} was destroyed: open it again")
     return _open(link, object_name(name, "cache"), parameters, form, init)
 
 

@@ -11,7 +11,7 @@ from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
 from flagstone.group import Group, group_id, look
 from flagstone.letter import NO_FORMATS, Letters
-from flagstone.names import object_name
+from flagstone.names import named, object_name
 from flagstone.observe import channel_info
 from flagstone.snapshot import ChannelInfo
 from flagstone.states import CHANNEL_ACK, CHANNEL_LASTING
@@ -79,7 +79,7 @@ class Channel(Letters, ChannelBase):
         return self.qsize() == 0
 
     def _waits(self, taker: bool) -> str:
-        what = f"channel {self._name!r}" if self._name else "the channel"
+        what = named("channel", self._name, self._attachment().path)
         if taker:
             return f"{what} is empty"
         return f"{what} is full: {self._capacity} messages wait"

@@ -12,7 +12,7 @@ from flagstone.bound import Binder
 from flagstone.cache import Cache, caches_in
 from flagstone.cgroup import cgroup_folder
 from flagstone.errors import Closed, FlagstoneError, GroupMismatch
-from flagstone.names import Name, object_name, text
+from flagstone.names import Name, named, object_name, text
 from flagstone.observe import GROUP_STATES, group_limit
 from flagstone.sizes import (
     FOREVER,
@@ -211,7 +211,8 @@ class Group(Binder):
     def _info(self) -> _GroupInfo:
         # Its descriptor may be there until a batch has released it; that is nobody's business.
         if self._ending is not None:
-            raise Closed(f"group {self._name or '(no name)'!r} was destroyed")
+            what = named("group", self._name, self._link.attachment.path)
+            raise Closed(f"{what} was destroyed: open it again, or take another")
         return self._link.attachment.group_info(self._id)
 
     def _destroy_waiting(self, attachment: Attachment) -> tuple[int, int, int, int, int]:

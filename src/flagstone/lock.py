@@ -10,7 +10,7 @@ from flagstone._core import Link, LockBase
 from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelMismatch, Closed
 from flagstone.group import Group, group_id
-from flagstone.names import object_name
+from flagstone.names import named, object_name
 from flagstone.observe import lock_info
 from flagstone.snapshot import LockInfo
 from flagstone.states import CHANNEL_LOCK
@@ -49,7 +49,7 @@ class Lock(LockBase):
         return bool(self._owner()["owned"])
 
     def _called(self) -> str:
-        return f"lock {self._name!r}"
+        return named("lock", self._name, self._link_of().attachment.path)
 
     def __enter__(self) -> Lock:
         self.acquire()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flagstone import _core, garbage
 from flagstone.errors import FULL, HELD, LIMIT, ArenaFull, FlagstoneError, GroupLimitExceeded
-from flagstone.names import text
+from flagstone.names import shown, text
 from flagstone.notices import tell, tell_of_lock, tell_of_waiting
 from flagstone.rcu import SLICE
 from flagstone.sizes import FOREVER, parse_seconds, to_nanoseconds
@@ -268,7 +268,11 @@ def _explained(
     behind = attachment.held_up  # a batch, maybe
     if behind is None or behind in str(error):
         behind = ""
-    parts = (str(error), why, collected, behind, attachment.describe_usage())
+    held = attachment.describe_usage()
+    where = shown(attachment.path) if attachment.path else "(anonymous)"
+    if where in str(error):
+        held = held.removeprefix(f"arena {where}: ")
+    parts = (str(error), why, collected, behind, held)
     sentence = "; ".join(part for part in parts if part)
     if isinstance(error, GroupLimitExceeded):
         name, limit, usage = _tightest(attachment, group)

@@ -64,6 +64,21 @@ def called(path: str | None) -> str:
     return arena_name(path) or "(anonymous)"
 
 
+def named(kind: str, name: str | None, path: str | None) -> str:
+    """What an error calls something of the arena at this path that may have a name."""
+    what = f"{kind} {name!r}" if name else f"a nameless {kind}"
+    return f"{what} of arena {shown(called(path))}"
+
+
+def no_arena(name: str, path: str) -> str:
+    """The sentence for a name that stands for this path, where no arena is: what was written, and
+    the path where that says more.
+    """
+    said = "" if name == path else f"{shown(name)!r} "
+    where = f"({shown(path)})" if said else shown(path)
+    return f"there is no arena {said}{where}{slash_hint(path)}"
+
+
 def shown(path: str) -> str:
     r"""The path for people: bytes that are not UTF-8 come as `\xff`, so that it can be printed."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

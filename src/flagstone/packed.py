@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 import pickle
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex, overload
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from flagstone._core import Block
 from flagstone.part import Part
+from flagstone.sizes import parse_seconds
 from flagstone.values import array_of
 
 if TYPE_CHECKING:
@@ -157,7 +159,7 @@ def pack(
             allocated; a Block among them is refused by what it does: its pickle is good for one
             load.
         group: who is charged.
-        wait: seconds to wait for memory.
+        wait: seconds to wait for memory, for all of it together.
 
     Returns:
         A sequence of equal objects, which keeps the memory for as long as anybody has it.
@@ -169,8 +171,7 @@ def pack(
     pickles = [_pickled(item) for item in items]
     starts = np.zeros(len(pickles) + 1, "i8")
     np.cumsum([len(one) for one in pickles], out=starts[1:])
-    index = arena.put(starts, group=group, wait=wait)
-    data = arena.alloc(max(1, int(starts[-1])), group=group, wait=wait)
+    index, data = _two(arena, starts, int(starts[-1]), group, wait)
     target = memoryview(data).cast("B")
     for start, one in zip(starts.tolist(), pickles, strict=False):
         target[start : start + len(one)] = one
@@ -186,7 +187,7 @@ def pack_arrays(
         arena: where they are to lie.
         arrays: arrays or buffers of the same dtype and number of dimensions, each of its own shape.
         group: who is charged.
-        wait: seconds to wait for memory.
+        wait: seconds to wait for memory, for all of it together.
 
     Returns:
         A sequence of views of them, in C order.
@@ -212,12 +213,21 @@ def pack_arrays(
     shapes[:, 1:] = [one.shape for one in found]
     sizes = [one.size for one in found]
     np.cumsum(sizes[:-1], out=shapes[1:, 0])
-    index = arena.put(shapes, group=group, wait=wait)
-    data = arena.alloc(max(1, sum(sizes) * dtype.itemsize), group=group, wait=wait)
+    index, data = _two(arena, shapes, sum(sizes) * dtype.itemsize, group, wait)
     packed = PackedArrays((index, data, dtype, ndim), range(len(found)))
     for number, one in enumerate(found):
         packed[number][...] = one
     return packed
+
+
+def _two(
+    arena: Arena, index: np.ndarray[Any, Any], nbytes: int, group: Group | None, wait: float | None
+) -> tuple[Block, Block]:
+    """The Block of where each begins, and one for their bytes, with one `wait` for both."""
+    deadline = None if wait is None else time.monotonic() + parse_seconds(wait, "wait")
+    first = arena.put(index, group=group, wait=wait)
+    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+    return first, arena.alloc(max(1, nbytes), group=group, wait=left)
 
 
 def _pickled(item: Any) -> bytes:

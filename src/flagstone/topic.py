@@ -11,7 +11,7 @@ from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelEmpty, ChannelMismatch, Closed
 from flagstone.group import Group, group_id, look
 from flagstone.letter import NO_FORMATS, Formats, Letters
-from flagstone.names import object_name
+from flagstone.names import named, object_name
 from flagstone.observe import SLOW, topic_info
 from flagstone.snapshot import TopicInfo
 from flagstone.states import CHANNEL_LASTING, CHANNEL_TOPIC
@@ -92,7 +92,7 @@ class Topic(Letters, TopicBase):
         return subscription
 
     def _called(self) -> str:
-        return f"topic {self._name!r}" if self._name else "the topic"
+        return named("topic", self._name, self._link_of().attachment.path)
 
     def _held(self) -> str:
         slow = {f"{one.pid} ({one.command})": one.lag for one in self.info.subscribers if one.holds}

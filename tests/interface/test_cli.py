@@ -561,6 +561,14 @@ class TestRm:
     def test_missing(self, arena_name):
         assert_error(run("rm", arena_name), 1, "there is no arena", arena_name)
 
+    @pytest.mark.parametrize("command", ["rm", "info", "check"])
+    def test_missing_at_a_path(self, command, arena_name):
+        path = f"/dev/shm/{arena_name}: 'x'"
+        ran = run(command, path)
+        assert_error(ran, 1, f"there is no arena {path}")
+        assert ran.stderr.count(arena_name) == 1
+        assert_error(run(command, f"/{arena_name}"), 1, f"write {arena_name!r}")
+
     def test_what_is_no_arena_stays(self, arena_name):
         path = Path(f"/dev/shm/flagstone.{arena_name}")
         path.write_bytes(b"precious" * 1000)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pickle
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,6 +59,28 @@ class TestPack:
         for index in ("a", None, 1.0, [1]):
             with pytest.raises(TypeError, match="integer or a slice"):
                 packed[index]
+
+    @pytest.mark.parametrize("pack", [flagstone.pack, flagstone.pack_arrays])
+    def test_one_wait_for_both_blocks(self, arena, pack):
+        waits = []
+
+        class Slow:
+            def put(self, value, *, group, wait):
+                waits.append(wait)
+                time.sleep(0.25)
+                return arena.put(value, group=group)
+
+            def alloc(self, nbytes, *, group, wait):
+                waits.append(wait)
+                return arena.alloc(nbytes, group=group)
+
+        assert len(pack(Slow(), [np.zeros(3)], wait=10)) == 1
+        assert waits[0] == 10
+        assert 0 <= waits[1] <= 9.75
+        pack(Slow(), [np.zeros(3)], wait=0.1)
+        assert waits[3] == 0
+        pack(Slow(), [np.zeros(3)])
+        assert waits[5] is None
 
     @pytest.mark.parametrize("items", [[], [None], [b""], ["", "é", "x" * 100_000]])
     def test_odd_items(self, arena, items):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import flagstone
+from flagstone.names import shown
 
 
 class Table:
@@ -119,6 +120,75 @@ class Table:
         self.arena.barrier()
         pickle.loads(message)
 
+    def freed(self):
+        block = self.cache.alloc(group=self.group)
+        block.free()
+        block.array
+
+    def freed_without_a_cache(self):
+        block = self.arena.alloc("100KiB")
+        keep = block.array
+        block.free()
+        block.free()
+        del keep
+
+    def channel_left(self):
+        self.channel.leave()
+        self.channel.get()
+
+    def channel_destroyed(self):
+        self.channel.destroy()
+        self.channel.get()
+
+    def topic_empty(self):
+        self.arena.topic("news").latest()
+
+    def topic_left(self):
+        with self.arena.topic("news") as topic:
+            pass
+        topic.latest()
+
+    def topic_destroyed(self):
+        topic = self.arena.topic("news")
+        topic.destroy()
+        topic.publish(b"x")
+
+    def subscription_left(self):
+        topic = self.arena.topic("news")
+        with topic.subscribe() as subscription:
+            pass
+        subscription.get(wait=0)
+
+    def lock_left(self):
+        lock = self.arena.lock("door")
+        lock.leave()
+        lock.acquire()
+
+    def lock_destroyed(self):
+        lock = self.arena.lock("door")
+        lock.destroy()
+        lock.acquire()
+
+    def store_left(self):
+        store = self.arena.store("models")
+        store.leave()
+        store["x"]
+
+    def store_destroyed(self):
+        store = self.arena.store("models")
+        store.destroy()
+        store["x"] = b"x"
+
+    def group_that_was_destroyed_here(self):
+        self.group.destroy()
+        self.group.limit
+
+    def group_exists(self):
+        self.arena.group("job", create=True)
+
+    def group_missing(self):
+        self.arena.group("other", create=False)
+
     def arena_closed(self):
         self.arena.close()
         self.arena.alloc(10)
@@ -180,6 +250,24 @@ CALLS = {
         "another one has its name",
         "open it again",
     ),
+    "put_into_full": (flagstone.ChannelFull, "'jobs'", "1 messages wait"),
+    "get_from_empty": (flagstone.ChannelEmpty, "'jobs'", "empty"),
+    "cache_destroyed_before": (flagstone.Closed, "'frame'", "open it again"),
+    "freed": (flagstone.Closed, "'frame'", "'job'", "float32", "was freed", "keep its bytes"),
+    "freed_without_a_cache": (flagstone.Closed, "100 KiB", "was freed"),
+    "channel_left": (flagstone.Closed, "channel 'jobs'", "open it again"),
+    "channel_destroyed": (flagstone.Closed, "channel 'jobs'", "destroyed"),
+    "topic_empty": (flagstone.ChannelEmpty, "topic 'news'", "no message yet"),
+    "topic_left": (flagstone.Closed, "topic 'news'", "open it again"),
+    "topic_destroyed": (flagstone.Closed, "topic 'news'", "destroyed"),
+    "subscription_left": (flagstone.Closed, "topic 'news'", "subscribe"),
+    "lock_left": (flagstone.Closed, "lock 'door'", "open it again"),
+    "lock_destroyed": (flagstone.Closed, "lock 'door'", "destroyed"),
+    "store_left": (flagstone.Closed, "store 'models'", "open it again"),
+    "store_destroyed": (flagstone.Closed, "store 'models'", "destroyed"),
+    "group_that_was_destroyed_here": (flagstone.Closed, "'job'", "open it again"),
+    "group_exists": (FileExistsError, "'job'", "exists already"),
+    "group_missing": (FileNotFoundError, "there is no group 'other'"),
     "handle_of_nothing": (flagstone.StaleHandle, "freed, or nobody held"),
     "message_read_twice": (flagstone.StaleHandle, "good for one load", "while somebody holds"),
     "message_dropped": (flagstone.StaleHandle, "drop_in_flight"),
@@ -192,28 +280,32 @@ CALLS = {
     ),
     "arena_closed_and_cache": (flagstone.Closed, "stays attached by 2 ", "open the arena again"),
 }
-# These cannot say which arena, or need not: the caller has it in hand.
-SHORT = {
-    "put_into_full": (flagstone.ChannelFull, "'jobs'", "1 messages wait"),
-    "get_from_empty": (flagstone.ChannelEmpty, "'jobs'", "empty"),
-    "cache_destroyed_before": (flagstone.Closed, "'frame'", "open it again"),
-}
 
 
-@pytest.mark.parametrize("call", [*CALLS, *SHORT])
+@pytest.mark.parametrize("call", CALLS)
 def test_says_which_how_much_and_what_to_do(call, arena_name):
     with flagstone.open(arena_name, capacity="4MiB") as arena:
         table = Table(arena)
-        kind, *words = {**CALLS, **SHORT}[call]
+        kind, *words = CALLS[call]
         with pytest.raises(kind) as caught:
             getattr(table, call)()
         said = str(caught.value)
         for word in words:
             assert re.search(word, said, re.DOTALL), f"no {word!r} in: {said}"
-        assert call in SHORT or arena_name in said, said
+        assert said.count(arena_name) == 1, said
         for number in re.findall(r"\d{5,}", said.replace(arena_name, "")):
             # Bytes are said in units; what is long else is a pid, or a count of things.
             assert re.search(rf"pid {number}\b|\b{number} objects", said), said
+
+
+@pytest.mark.parametrize("odd", ["two words", "colon: dot. 'quoted'", "\udcff\u00e4"])
+@pytest.mark.parametrize("call", ["fill", "over_the_limit_at_once", "wait", "freed", "topic_left"])
+def test_says_an_odd_path_once(call, odd, shm_folder):
+    path = f"{shm_folder}/{odd}"
+    with flagstone.open(path, capacity="4MiB") as arena:
+        with pytest.raises(CALLS[call][0]) as caught:
+            getattr(Table(arena), call)()
+        assert str(caught.value).count(shown(path)) == 1
 
 
 def test_says_that_the_event_loop_stood_still(arena_name):

@@ -51,6 +51,9 @@ cdef class Block:
     # object, and goes on looking at the bytes.
     cdef uint32_t life
     cdef uint32_t freed
+    # Whose it was, for the error after free(): nothing that could be asked is left then.
+    cdef uint64_t freed_cache
+    cdef uint64_t freed_group
     cdef object __weakref__
 
     def __init__(self):
@@ -88,9 +91,13 @@ cdef class Block:
         if leave(&self.life):
             fst_drop((<Attachment>self._attachment).ptr, &self.ref)
 
+    cdef object gone(self):
+        return _hooks.freed(self.attachment(), self.format(), self.ref.nbytes, self.freed_cache,
+                            self.freed_group)
+
     cdef int use(self) except -1:
         if load(&self.freed) or not life_of(&self.life):
-            raise Closed("this Block was freed")
+            raise self.gone()
         if fst_unusable:  # nearly never
             _check(fst_arena_refused((<Attachment>self._attachment).ptr))
         return 0
@@ -99,7 +106,7 @@ cdef class Block:
         # Until leave(): another thread's free() must not take the reference away meanwhile.
         self.use()
         if not enter(&self.life):
-            raise Closed("this Block was freed")
+            raise self.gone()
         return 0
 
     cdef inline uint64_t size(self) noexcept:
@@ -296,9 +303,12 @@ cdef class Block:
             ReadOnly: attached with `readonly=True`.
         """
         cdef int status
+        cdef uint64_t cache = 0, group = 0
         self.use()
+        fst_object_owner((<Attachment>self._attachment).ptr, &self.ref, &cache, &group)
         if swap(&self.freed, 1):
-            raise Closed("this Block was freed")
+            raise self.gone()
+        self.freed_cache, self.freed_group = cache, group
         status = fst_free((<Attachment>self._attachment).ptr, &self.ref)
         if status != FST_OK:
             swap(&self.freed, 0)

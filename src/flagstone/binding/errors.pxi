@@ -17,6 +17,14 @@ cdef object _error(int status, object mismatch=ValueError):
     return exception_of(status, _text(fst_last_error()), fst_last_errno(), mismatch)
 
 
+cdef object _error_of(int status, object attachment, str kind, object name):
+    """The same for a channel, topic, lock or store: says which, where the core's sentence does not."""
+    cdef str why = _text(fst_last_error())
+    if " arena " not in why:
+        why = f"{_hooks.named(attachment, kind, name)}: {why}"
+    return exception_of(status, why, fst_last_errno())
+
+
 cdef int _check(int status) except -1:
     if status != FST_OK:
         raise _error(status)

@@ -40,7 +40,7 @@ cdef class LockBase(NamedBase):
         if status == FST_BUSY:
             raise RuntimeError(
                 f"this thread owns {self._called()} already: a Lock cannot be acquired twice")
-        _check(status)
+        self.sure(status)
         self.taken_over = inherited
         return True
 
@@ -58,7 +58,7 @@ cdef class LockBase(NamedBase):
         if status == FST_INVALID:
             raise RuntimeError(f"{self._called()} is not owned by this process, and cannot be "
                                "released")
-        _check(status)
+        self.sure(status)
 
     def _owner(self):
         cdef fst_named_lock_owner owner

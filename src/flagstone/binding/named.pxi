@@ -25,8 +25,15 @@ cdef class NamedBase:
 
     cdef inline int usable(self) except -1:
         if self.ended or self.link.box[0] is None:
-            raise Closed(f"the {type(self).__name__.lower()} is closed here: leave() or "
-                         "Arena.close() was called")
+            raise _hooks.left(self.attachment, type(self).__name__, self._name)
+        return 0
+
+    cdef object error(self, int status):
+        return _error_of(status, self.attachment, type(self).__name__, self._name)
+
+    cdef int sure(self, int status) except -1:
+        if status != FST_OK:
+            raise self.error(status)
         return 0
 
     def _open(self, Link link not None, bytes name, uint32_t capacity, uint32_t inline,
@@ -65,7 +72,7 @@ cdef class NamedBase:
                 fst_patience(_SLICE)
                 status = fst_channel_join(self.attachment.ptr, &value, &self.use)
                 fst_patience_default()
-        _check(status)
+        self.sure(status)
         self.learn()
 
     cdef int learn(self) except -1:
@@ -83,13 +90,13 @@ cdef class NamedBase:
         cdef int status = fst_channel_share(self.use, &message)
         if status == FST_FULL:
             return _hooks.once_more(self.attachment, _error(status), self._share)
-        _check(status)
+        self.sure(status)
         return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
 
     def _info(self):
         cdef fst_channel_info info
         self.usable()
-        _check(fst_channel_get_info(self.attachment.ptr, fst_channel_id(self.use), &info))
+        self.sure(fst_channel_get_info(self.attachment.ptr, fst_channel_id(self.use), &info))
         return info
 
     def _link_of(self):
@@ -115,7 +122,7 @@ cdef class NamedBase:
                 fst_patience(_SLICE)
                 status = fst_channel_destroy(self.use)
                 fst_patience_default()
-        _check(status)
+        self.sure(status)
 
     def leave(self):
         """Let go of it here. The last process to do so ends it, unless it is lasting. Again

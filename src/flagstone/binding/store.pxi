@@ -35,7 +35,15 @@ cdef class StoreBase:
 
     cdef inline int usable(self) except -1:
         if self.ended or self.link.box[0] is None:
-            raise Closed("the store is closed here: leave() or Arena.close() was called")
+            raise _hooks.left(self.attachment, "Store", self._name)
+        return 0
+
+    cdef object error(self, int status):
+        return _error_of(status, self.attachment, "Store", self._name)
+
+    cdef int sure(self, int status) except -1:
+        if status != FST_OK:
+            raise self.error(status)
         return 0
 
     cdef inline int key_of(self, object key, fst_key *out) except -1:
@@ -83,8 +91,8 @@ cdef class StoreBase:
                 fst_patience_default()
             if status != FST_HELD or not _again(status, self.attachment, &began):
                 break
-        _check(status)
-        _check(fst_store_get_info(self.attachment.ptr, fst_store_id(self.use), &info))
+        self.sure(status)
+        self.sure(fst_store_get_info(self.attachment.ptr, fst_store_id(self.use), &info))
         self._group_id = info.group
         self._evicts = info.flags & FST_STORE_EVICTS
         return bool(created)
@@ -117,7 +125,7 @@ cdef class StoreBase:
         if status != FST_OK:
             if status == FST_MISSING:
                 return None
-            raise _error(status)
+            raise self.error(status)
         block.ref = got.ref
         block.life = 1
         if got.kind == _VALUE_ARRAY:
@@ -168,7 +176,7 @@ cdef class StoreBase:
         status = fst_store_key_version(self.use, &k, &version)
         if status == FST_MISSING:
             return 0
-        _check(status)
+        self.sure(status)
         return version
 
     def __contains__(self, key):
@@ -195,7 +203,7 @@ cdef class StoreBase:
                 continue
             if status == FST_MISSING:
                 return found
-            _check(status)
+            self.sure(status)
             key = PyBytes_FromStringAndSize(<char *>listed.bytes, listed.nbytes)
             if listed.kind == 0:
                 key = key.decode("utf-8", "replace")
@@ -224,7 +232,7 @@ cdef class StoreBase:
             block.leave()
         if status == FST_MISMATCH:
             return None
-        _check(status)
+        self.sure(status)
         return version
 
     def _remove(self, key, uint64_t if_version):
@@ -242,7 +250,7 @@ cdef class StoreBase:
                 fst_patience_default()
         if status == FST_MISSING or status == FST_MISMATCH:
             return False
-        _check(status)
+        self.sure(status)
         return True
 
     def _claim(self, key):
@@ -260,7 +268,7 @@ cdef class StoreBase:
                 fst_patience_default()
         if status == FST_EXISTS or status == FST_WAIT:
             return None
-        _check(status)
+        self.sure(status)
         claim.store = self
         return claim
 
@@ -284,7 +292,7 @@ cdef class StoreBase:
             block.leave()
         if status == FST_STALE:
             return None
-        _check(status)
+        self.sure(status)
         claim.store = None
         return version
 
@@ -301,7 +309,7 @@ cdef class StoreBase:
                 fst_patience_default()
         if status == FST_MISSING:
             return 0
-        _check(status)
+        self.sure(status)
         return max(freed, 1)
 
     # ---- the rest
@@ -333,7 +341,7 @@ cdef class StoreBase:
                 fst_patience(_SLICE)
                 status = fst_store_destroy(self.use)
                 fst_patience_default()
-        _check(status)
+        self.sure(status)
 
     def leave(self):
         """Let go of the store here; it goes on. Again is fine."""

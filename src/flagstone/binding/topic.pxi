@@ -61,7 +61,7 @@ cdef class TopicBase(LetterBase):
                 now = fst_now()
         if status == FST_WAIT:
             raise ChannelFull(self._held())
-        _check(status)
+        self.sure(status)
         return reached
 
     def latest(self):
@@ -78,7 +78,7 @@ cdef class TopicBase(LetterBase):
         status = fst_topic_latest(self.use, data, &r)
         if status == FST_WAIT:
             raise ChannelEmpty(f"{self._called()} has no message yet")
-        _check(status)
+        self.sure(status)
         return self.item(data, &r)
 
     cdef object item(self, char *data, fst_received *r):
@@ -97,7 +97,7 @@ cdef class TopicBase(LetterBase):
         subscriptions read what is there, and then raise it, too. Again is fine.
         """
         self.usable()
-        _check(fst_channel_close(self.use))
+        self.sure(fst_channel_close(self.use))
 
 
 # The collector may not take the topic away from under it.
@@ -122,13 +122,13 @@ cdef class SubscriptionBase:
 
     cdef int usable(self) except -1:
         if self.ended:
-            raise Closed("the subscription was closed")
+            raise _hooks.left(self.topic.attachment, "Topic", self.topic._name, True)
         return self.topic.usable()
 
     def _begin(self, TopicBase topic not None, int slow, uint32_t history):
         topic.usable()
         self.topic = topic
-        _check(fst_topic_subscribe(topic.use, <fst_slow>slow, history, &self.sub))
+        topic.sure(fst_topic_subscribe(topic.use, <fst_slow>slow, history, &self.sub))
         self.begun = True
 
     cdef object received(self, int *status):
@@ -171,7 +171,7 @@ cdef class SubscriptionBase:
             return item
         if status == FST_WAIT:
             raise ChannelEmpty(f"{self.topic._called()} has no new message")
-        raise _error(status)
+        raise self.topic.error(status)
 
     def latest(self):
         """`topic.latest()`: nothing of this subscription changes."""

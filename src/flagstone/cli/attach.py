@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import flagstone
-from flagstone.names import arena_path, shown
+from flagstone.names import arena_path, no_arena
 
 
 def find(name: str) -> flagstone.ArenaInfo | None:
@@ -30,6 +30,6 @@ def attached(name: str, *, readonly: bool = True) -> Iterator[flagstone.Arena]:
     try:
         arena = flagstone.open(name, create=False, readonly=readonly)
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no arena {name!r} ({shown(arena_path(name))})") from None
+        raise FileNotFoundError(no_arena(name, arena_path(name))) from None
     with arena:
         yield arena

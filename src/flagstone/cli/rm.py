@@ -8,7 +8,7 @@ import flagstone
 from flagstone.cli.attach import attached, find
 from flagstone.cli.screen import Screen, many
 from flagstone.cli.usage import UsageError, add_arena, add_key, add_store
-from flagstone.names import arena_path, shown
+from flagstone.names import arena_path, no_arena
 
 NAME = "rm"
 HELP = "remove an arena, or a key of a store"
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
     try:
         flagstone.unlink(name, missing_ok=False)
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no arena {name!r} ({shown(path)})") from None
+        raise FileNotFoundError(no_arena(name, path)) from None
     if arguments.json:
         screen.json({"removed": path})
     else:
