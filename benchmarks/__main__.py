@@ -22,6 +22,7 @@ PARTS = (
     "batch",
     "handover",
     "share",
+    "arrow",
     "teardown",
     "memory",
     "fork",

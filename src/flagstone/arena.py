@@ -311,6 +311,7 @@ class Arena:
         value: Any,
         *,
         order: str = "K",
+        strings: str | None = None,
         group: Group | None = None,
         wait: float | None = None,
     ) -> Block:
@@ -318,34 +319,41 @@ class Arena:
         the bytes are copied. As `Cache.aalloc`.
         """
         attachment = self._link.attachment
-        return await aput(attachment, value, order, wait, group_id(self._link, attachment, group))
+        owner = group_id(self._link, attachment, group)
+        return await aput(attachment, value, order, strings, wait, owner)
 
     def put(
         self,
         value: Any,
         *,
         order: str = "K",
+        strings: str | None = None,
         group: Group | None = None,
         wait: float | None = None,
     ) -> Block:
         """A Block with a copy of an array or buffer: its bytes, dtype, shape and order, which
-        travel in the pickle.
+        travel in the pickle; or with a table, which is `Block.table`.
 
         Args:
             value: a NumPy array, a tensor of another library that lies in the CPU's memory (with
-                `__dlpack__` or `__array_interface__`), or anything with the buffer protocol.
+                `__dlpack__` or `__array_interface__`), or anything with the buffer protocol; or
+                a table with `__arrow_c_stream__` (pyarrow, polars, pandas), which needs pyarrow.
             order: as in `numpy.copy`: "K" and "A" keep C or Fortran order, "C" and "F" make it.
+            strings: of a table: "view" (as polars has them), "large" (as pandas has them), None:
+                as they are.
             group: what it is charged to; None is the arena itself.
             wait: as in `Cache.alloc`.
 
         Raises:
             TypeError: neither array nor buffer; or what it means beyond its elements would be
-                lost: masked arrays, subclasses of ndarray (but memmap and Part), Series and
-                DataFrames, metadata of a dtype, Python objects. The text says what to do.
+                lost: masked arrays, subclasses of ndarray (but memmap and Part), Series,
+                metadata of a dtype, Python objects. The text says what to do.
+            ModuleNotFoundError: it is a table, and pyarrow is not installed.
             ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
         """
         attachment = self._link.attachment
-        return put(attachment, value, order, wait, group_id(self._link, attachment, group))
+        owner = group_id(self._link, attachment, group)
+        return put(attachment, value, order, strings, wait, owner)
 
     def get(self, handle: Handle) -> Block:
         """The object that a handle names. (Of a size class: bytes.)

@@ -36,6 +36,7 @@ from flagstone.part import item, make_part
 from flagstone.sizes import format_size
 from flagstone.snapshot import Holder
 from flagstone.states import CACHE_SIZE_CLASS
+from flagstone.tables import encode, is_table, table_of
 from flagstone.values import array_of
 from flagstone.weak import make_weak
 
@@ -70,10 +71,22 @@ async def aalloc_bytes(
     )
 
 
-def put(attachment: Attachment, value: Any, order: str, wait: float | None, group: int) -> Block:
+def put(
+    attachment: Attachment,
+    value: Any,
+    order: str,
+    strings: str | None,
+    wait: float | None,
+    group: int,
+) -> Block:
     """An object of a size class with a copy of an array's or buffer's content, dtype, shape and
-    order.
+    order; or with a table.
     """
+    if _holds_table(value, strings):
+        table = encode(value, strings)
+        block = alloc_bytes(attachment, table.nbytes, None, wait, group)
+        table.write(block.array)
+        return block
     source = array_of(value)
     order = order_of(source, order)
     form = make_format(source.dtype, source.shape, order=order, travels=True)
@@ -83,15 +96,29 @@ def put(attachment: Attachment, value: Any, order: str, wait: float | None, grou
 
 
 async def aput(
-    attachment: Attachment, value: Any, order: str, wait: float | None, group: int
+    attachment: Attachment,
+    value: Any,
+    order: str,
+    strings: str | None,
+    wait: float | None,
+    group: int,
 ) -> Block:
     """The same, for a coroutine; copies when there is memory, in one go."""
+    if _holds_table(value, strings):
+        table = encode(value, strings)
+        block = await aalloc_bytes(attachment, table.nbytes, None, wait, group)
+        table.write(block.array)
+        return block
     source = array_of(value)
     order = order_of(source, order)
     form = make_format(source.dtype, source.shape, order=order, travels=True)
     block = await aalloc_bytes(attachment, form.nbytes, form, wait, group)
     block.array[...] = source
     return block
+
+
+def _holds_table(value: Any, strings: str | None) -> bool:
+    return strings is not None or (type(value) is not np.ndarray and is_table(value))
 
 
 def _reduce(block: Block) -> tuple[Any, ...]:
@@ -292,6 +319,7 @@ class Hooks:
     repr_bound = staticmethod(repr_bound)
     repr_of = staticmethod(_repr)
     html_of = staticmethod(_repr_html)
+    table_of = staticmethod(table_of)
     weak = staticmethod(make_weak)
 
 

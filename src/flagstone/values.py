@@ -53,7 +53,7 @@ def array_of(value: Any, what: str = "put()") -> NDArray[Any]:
         raise TypeError(
             f"{what} cannot know what a {_name(type(value))} means beyond its elements (labels,"
             " units, categories, what is missing), and that would be lost:"
-            " np.asarray(value) gives the elements alone"
+            " np.asarray(value) gives the elements alone, .to_frame() of a Series a table"
         )
     return _from_buffer(value, what)
 

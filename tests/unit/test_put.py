@@ -454,7 +454,6 @@ def test_pandas_and_xarray(arena):
         pandas.Series([1, 2]),
         pandas.Categorical(["a", "b", "a"]),
         pandas.Categorical([1, 2]),
-        pandas.DataFrame({"a": [1.0]}),
         pandas.Index([1]),
         pandas.array([1, None], dtype="Int64"),
     ]

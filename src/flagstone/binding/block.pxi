@@ -288,6 +288,21 @@ cdef class Block:
     def __dlpack_device__(self):
         return self.array.__dlpack_device__()
 
+    @property
+    def table(self):
+        """The `pyarrow.Table` that was put here: its columns look at the bytes, cannot be written,
+        and keep them, as views do.
+
+        Raises:
+            TypeError: there is no table in here.
+            Closed: after `free()`.
+            ModuleNotFoundError: pyarrow is not installed.
+        """
+        return _hooks.table_of(self)
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return _hooks.table_of(self).__arrow_c_stream__(requested_schema)
+
     def free(self):
         """Free the object for everyone.
 
