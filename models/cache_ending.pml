@@ -1,22 +1,26 @@
-/* destroy() of a cache looks for users, while others allocate from it, or give its name to another cache.
+/* destroy() of a cache looks for users, while others allocate from it, or give its name to another
+ * cache.
  *
- * Code: fst_cache_destroy(), unused(), finish() (core/arena/destroy.c); fst_children_suspend(), fst_child_resumed()
- * (core/alloc/child.c); fst_cache_lock_ending(), finish_ending(), fst_cache_resumed_for() (core/alloc/cache.c); undone(), try_get()
- * (core/arena/object.c).
+ * Code: fst_cache_destroy(), unused(), finish() (core/arena/destroy.c); fst_children_suspend(),
+ * fst_child_resumed() (core/alloc/child.c); fst_cache_lock_ending(), finish_ending(),
+ * fst_cache_resumed_for() (core/alloc/cache.c); undone(), try_get() (core/arena/object.c).
  *
- * One cache with two children, and a worker for each, which allocates (or resolves: the same to this) and drops. A destroyer takes the
- * cache's lock `ending`, suspends the children one after the other, looks at the entries of the living, and ends the cache or lets the
- * children go on. All of them may be killed between any two steps, KILLS times in all; a killed destroyer is replaced. Memory is sequentially
- * consistent: worker and destroyer both have a full barrier between their store and their look (PAIR(cache-ending)); when the names' lock
- * is held between two steps of the destroyer makes no difference here.
+ * One cache with two children, and a worker for each, which allocates (or resolves: the same to
+ * this) and drops. A destroyer takes the cache's lock `ending`, suspends the children one after the
+ * other, looks at the entries of the living, and ends the cache or lets the children go on. All of
+ * them may be killed between any two steps, KILLS times in all; a killed destroyer is replaced.
+ * Memory is sequentially consistent: worker and destroyer both have a full barrier between their
+ * store and their look (PAIR(cache-ending)); when the names' lock is held between two steps of the
+ * destroyer makes no difference here.
  *
- * Safety: who has an object finds the cache not ended; who is told that it has ended, finds it so; who has the lock finds no child
- * suspended by somebody else.
+ * Safety: who has an object finds the cache not ended; who is told that it has ended, finds it so;
+ * who has the lock finds no child suspended by somebody else.
  *
- * -DREPLACE: a replacer takes the lock, makes the cache RETIRED, and its children go OFFLINE (retire(), end_retired(), core/alloc/cache.c); a
- * batch looks at all children after a death (due_state(), core/alloc/registry.c), and releases the cache when no child is left. Nothing is
- * allocated once replacing has returned; who is told that a child is OFFLINE finds the cache retired, who has an object finds it not
- * released, and in the end it is.
+ * -DREPLACE: a replacer takes the lock, makes the cache RETIRED, and its children go OFFLINE
+ * (retire(), end_retired(), core/alloc/cache.c); a batch looks at all children after a death
+ * (due_state(), core/alloc/registry.c), and releases the cache when no child is left. Nothing is
+ * allocated once replacing has returned; who is told that a child is OFFLINE finds the cache
+ * retired, who has an object finds it not released, and in the end it is.
  *
  *  holds:
  *  holds: -DTRIES=3 -DOPS=3
@@ -64,7 +68,8 @@ byte child[2] = LIVE;
 byte cache = LIVE;              /* itself: LIVE, ENDED or RETIRED */
 #define ended (cache==ENDED)
 bit replaced, released;         /* a call that replaced it has returned; it was given back */
-bit unburied;                   /* somebody has died, and no batch has looked at the children since */
+/* somebody has died, and no batch has looked at the children since */
+bit unburied;
 bit entry[2];                   /* a worker's entry is LIVE */
 byte lock = NOBODY;             /* `ending` */
 bit dead[9];
@@ -111,7 +116,8 @@ begin:
      used=USED(0); KILL; used=used||USED(1); KILL;
 #endif
 #ifndef M_NOSUSPEND             /* nobody is told that it looks */
-     SUSPEND(0); KILL; SUSPEND(1); KILL;                                  /* fst_children_suspend() */
+     /* fst_children_suspend() */
+     SUSPEND(0); KILL; SUSPEND(1); KILL;
 #endif
 #ifndef M_SCANFIRST
      used=USED(0); KILL; used=used||USED(1); KILL;                        /* count_users() */
@@ -155,7 +161,8 @@ proctype replacer() {
 #endif
   UNLOCK; KILL;
   if :: mine -> replaced=1 :: else fi;
-out: mine=0                     /* the name is free, or still the cache's: nobody need begin again */
+/* the name is free, or still the cache's: nobody need begin again */
+out: mine=0
 }
 
 /* What a cache's state means for its children. */
@@ -194,7 +201,8 @@ again:
 #ifdef M_NOWAIT                 /* suspended is taken for ended */
         :: child[me]==ENDING -> assert(ended); break
 #else
-        :: child[me]==ENDING -> LOCK; assert(child[me]!=ENDING); UNLOCK; goto again    /* fst_child_resumed() */
+        /* fst_child_resumed() */
+        :: child[me]==ENDING -> LOCK; assert(child[me]!=ENDING); UNLOCK; goto again
 #endif
         :: child[me]==OFFLINE -> assert(cache==RETIRED); break
         :: child[me]==LIVE
@@ -206,10 +214,12 @@ again:
      entry[me]=1; KILL;
 #else
      entry[me]=1; KILL;
-     if :: child[me]==LIVE                    :: atomic{ child[me]!=LIVE -> entry[me]=0; goto again } fi;   /* undone(), look() */
+     /* undone(), look() */
+     if :: child[me]==LIVE                    :: atomic{ child[me]!=LIVE -> entry[me]=0; goto again } fi;
 #endif
      KILL;
-     assert(!ended && !released && !late); KILL;                                                /* use */
+     /* use */
+     assert(!ended && !released && !late); KILL;
      entry[me]=0; KILL
   :: else -> break
   od;

@@ -1,16 +1,19 @@
 /* A channel: a bounded queue that no kill and no stop can hold up (core/channel/queue.c).
  *
- * Cells of a ring and nodes that carry messages. A cell is a position and a node; a node is FREE, OWNED by a process, or QUEUED at a position.
- * Two putters put PUTS messages each, takers take, perhaps somebody closes; KILLS of them are killed between any two steps. A mender, which
- * may itself be broken off and begun again, frees what the dead had; with -DACK it puts back what a dead taker had not acknowledged.
- * Positions wrap around at P, and begin just below it. Everything is sequentially consistent: each write that others decide by is a
- * compare-and-swap.
+ * Cells of a ring and nodes that carry messages. A cell is a position and a node; a node is FREE,
+ * OWNED by a process, or QUEUED at a position. Two putters put PUTS messages each, takers take,
+ * perhaps somebody closes; KILLS of them are killed between any two steps. A mender, which may
+ * itself be broken off and begun again, frees what the dead had; with -DACK it puts back what a
+ * dead taker had not acknowledged. Positions wrap around at P, and begin just below it. Everything
+ * is sequentially consistent: each write that others decide by is a compare-and-swap.
  *
- * Nobody waits: whoever goes round again has helped, or something has moved meanwhile. Waiting on purpose is waiting.pml.
+ * Nobody waits: whoever goes round again has helped, or something has moved meanwhile. Waiting on
+ * purpose is waiting.pml.
  *
- * Safety: no message is taken twice; those of one putter are taken in order; what put() said is in the queue was taken, is in it, or (without
- * -DACK) was taken by somebody who was killed; never more than CAP are queued, at a put; nothing is put after the end. In the end each
- * node is FREE or QUEUED in its cell.
+ * Safety: no message is taken twice; those of one putter are taken in order; what put() said is in
+ * the queue was taken, is in it, or (without -DACK) was taken by somebody who was killed; never
+ * more than CAP are queued, at a put; nothing is put after the end. In the end each node is FREE or
+ * QUEUED in its cell.
  *
  *  holds:
  *  holds: -DPATIENCE -DKILLS=0
@@ -101,7 +104,8 @@ bit dead[4], done[4];
 byte kills = KILLS;
 byte said[2*PUTS+1], taken[2*PUTS+1], lost;   /* by message */
 byte last[2];                   /* the last message taken of each putter */
-byte moved;                     /* by process: something that it decides by has moved since it last went round */
+/* by process: something that it decides by has moved since it last went round */
+byte moved;
 
 /* After each write: between two reads it would be the same kill. */
 /* Is the message CAP before t still there to be taken? */
@@ -162,14 +166,16 @@ again: skip;
 #endif
         atomic{ if :: tail==t -> MOVED; tail=NEXT(t) :: else fi; n++ }; KILL
      :: c==CELL(t,CLOSED) -> atomic{ word[k]=WORD(FREE,0,AT(word[k])); end=1 }
-     :: POS(c)==BACK(t,N) && NODE(c)!=0 ->                              /* its taker has not come to the cell yet */
+     /* its taker has not come to the cell yet */
+     :: POS(c)==BACK(t,N) && NODE(c)!=0 ->
 #ifdef M_NOHELPCELL
         skip;
 #else
         if :: atomic{ !IS_QUEUED(word[NODE(c)],BACK(t,N)) && cell[t%N]==c -> MOVED; cell[t%N]=CELL(t,0) } :: else fi; KILL;
 #endif
         goto again
-     :: else ->                                                         /* t was put to, and maybe taken: its putter has not come to the tail yet */
+     /* t was put to, and maybe taken: its putter has not come to the tail yet */
+     :: else ->
 #if defined(M_NOHELPTAIL)
         skip;
 #elif defined(M_HELPTAILQUEUED) /* only while it is there */
@@ -227,12 +233,14 @@ again: skip;
         atomic{ if :: head==h -> MOVED; head=NEXT(h) :: else fi }; KILL;
         if :: !got -> goto again :: else fi;
 #ifdef ACK
-        atomic{ taken[load[k]]++; assert(taken[load[k]]==1); load[k]=0; word[k]=WORD(FREE,0,h) }; KILL;       /* acknowledged */
+        /* acknowledged */
+        atomic{ taken[load[k]]++; assert(taken[load[k]]==1); load[k]=0; word[k]=WORD(FREE,0,h) }; KILL;
 #else
         atomic{ load[k]=0; word[k]=WORD(FREE,0,h) }; KILL;
 #endif
         got=0
-     :: else ->                                                         /* its taker has not come to the head yet, or h is old */
+     /* its taker has not come to the head yet, or h is old */
+     :: else ->
         atomic{ if :: POS(c)==(h+N)%P && head==h -> MOVED; head=NEXT(h) :: else fi }; KILL;
         goto again
      fi;
@@ -276,7 +284,8 @@ out: skip
 bit mended;
 #define DEATH ((dead[0] && done[0]) || (dead[1] && done[1]) || (dead[2] && done[2]) || (dead[3] && done[3]))
 
-inline put_back(k) {                       /* -DACK: what was taken and not acknowledged goes to the end */
+/* -DACK: what was taken and not acknowledged goes to the end */
+inline put_back(k) {
   do
   :: t=tail; c=cell[t%N];
      if
@@ -302,7 +311,8 @@ begin:
         do
         :: k<=M ->
            v=word[k];
-           if :: broken<1 -> broken++; goto begin :: skip fi;             /* the batch is killed: the next one begins again */
+           /* the batch is killed: the next one begins again */
+           if :: broken<1 -> broken++; goto begin :: skip fi;
            if
            :: STATE(v)==OWNED && OWNER(v)==d ->
 #ifdef ACK
@@ -320,7 +330,8 @@ begin:
 #else
               if :: c==CELL(AT(v),k) -> skip
 #if defined(ACK) && !defined(M_NOAGAIN)
-                 :: c!=CELL(AT(v),k) && d>=2 -> put_back(k)                /* of a mender that was killed half way */
+                 /* of a mender that was killed half way */
+                 :: c!=CELL(AT(v),k) && d>=2 -> put_back(k)
                  :: c!=CELL(AT(v),k) && d<2 ->
 #else
                  :: c!=CELL(AT(v),k) ->
@@ -352,7 +363,8 @@ begin:
 #ifndef M_NOPOSITION
        assert(STATE(word[i])==FREE || (STATE(word[i])==QUEUED && cell[AT(word[i])%N]==CELL(AT(word[i]),i)));
 #endif
-       if :: STATE(word[i])==QUEUED -> q++; taken[load[i]]++ :: else fi;   /* it is there to be taken */
+       /* it is there to be taken */
+       if :: STATE(word[i])==QUEUED -> q++; taken[load[i]]++ :: else fi;
        i++
     :: else -> break
     od;

@@ -1,14 +1,17 @@
 /* When messages expire, and who knows that they will.
  *
- * Code: fst_message_expire(), fst_message_will_expire() (core/reclaim/message.c), run() (core/reclaim/batch.c), fst_inflight_date()
- * (core/refs/inflight.c).
+ * Code: fst_message_expire(), fst_message_will_expire() (core/reclaim/message.c), run()
+ * (core/reclaim/batch.c), fst_inflight_date() (core/refs/inflight.c).
  *
- * Two senders with one message each, a batch that gives up what has expired, and somebody else who does when asked. `at` is sb->expire_at, of which only
- * matters whether it is "never": nobody looks then, until somebody dies. Whether a message that is looked at has expired is anybody's
- * guess, but one that does not say when it was sent has not. KILLS of all of them are killed between any two steps; an expirer that was
- * killed is replaced. How a message is given up, so that nothing of it is lost, is in references.pml (-DEXPIRY).
+ * Two senders with one message each, a batch that gives up what has expired, and somebody else who
+ * does when asked. `at` is sb->expire_at, of which only matters whether it is "never": nobody looks
+ * then, until somebody dies. Whether a message that is looked at has expired is anybody's guess,
+ * but one that does not say when it was sent has not. KILLS of all of them are killed between any
+ * two steps; an expirer that was killed is replaced. How a message is given up, so that nothing of
+ * it is lost, is in references.pml (-DEXPIRY).
  *
- * Nothing lost: when all have sent or were killed, nobody has died whom nobody has buried, and `at` is never, no message is left.
+ * Nothing lost: when all have sent or were killed, nobody has died whom nobody has buried, and `at`
+ * is never, no message is left.
  *
  *  holds:
  *  fails: -DM_NEVERLAST
@@ -58,7 +61,8 @@ out: sent[i]=1
         :: !live[i]                                                                      \
      fi
 
-proctype expirer(bit batch) {   /* only a batch buries, and there is one at a time; others come when they are asked to */
+/* only a batch buries, and there is one at a time; others come when they are asked to */
+proctype expirer(bit batch) {
   bit rest; byte buried;
 again:
 end: do

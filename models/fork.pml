@@ -1,20 +1,25 @@
 /* What a forked child inherits (core/arena/fork.c, core/process/bury.c, core/teardown/finish.c).
  *
- * One object; the parent has a reference, private or shared with a third process that may drop its own. The parent's
- * forking thread claims a slot for the child through a new lock description, copies the parent's LIVE entry into it, and forks;
- * another thread of the parent may drop the parent's reference at any time (a private drop takes no mutex, and frees the word with a
- * store that knows nothing of the fork; every other change of the table waits for it). The child uses what it inherited, may drop it, may stay for ever. Parent and child may be
- * killed anywhere, the fork may fail, and a batch may run at any time and be killed RKILLS times.
+ * One object; the parent has a reference, private or shared with a third process that may drop its
+ * own. The parent's forking thread claims a slot for the child through a new lock description,
+ * copies the parent's LIVE entry into it, and forks; another thread of the parent may drop the
+ * parent's reference at any time (a private drop takes no mutex, and frees the word with a store
+ * that knows nothing of the fork; every other change of the table waits for it). The child uses
+ * what it inherited, may drop it, may stay for ever. Parent and child may be killed anywhere, the
+ * fork may fail, and a batch may run at any time and be killed RKILLS times.
  *
- * Or the child gets no place (NOPLACE): then the parent keeps what it inherits, as one owner more of its own entry, and the child has the page
- * of the parent's description for heirs. The parent asks now and then whether it is gone: it lets go of its own page first. It may die before
- * the child: then its slot is DEAD, and its LIVE entry stays while the child has the page. The child may fork a grandchild and end.
+ * Or the child gets no place (NOPLACE): then the parent keeps what it inherits, as one owner more
+ * of its own entry, and the child has the page of the parent's description for heirs. The parent
+ * asks now and then whether it is gone: it lets go of its own page first. It may die before the
+ * child: then its slot is DEAD, and its LIVE entry stays while the child has the page. The child
+ * may fork a grandchild and end.
  *
- * A slot's owner is alive while a living process has the slot's lock description open. Memory is sequentially consistent.
+ * A slot's owner is alive while a living process has the slot's lock description open. Memory is
+ * sequentially consistent.
  *
- * Safety: whoever has a reference finds the object allocated, in its generation. A slot is claimed with an empty table.
- * Nothing lost: in the end a slot without a living owner is FREE and empty, the object is free unless a living process refers to it,
- * and a free word has no flags.
+ * Safety: whoever has a reference finds the object allocated, in its generation. A slot is claimed
+ * with an empty table. Nothing lost: in the end a slot without a living owner is FREE and empty,
+ * the object is free unless a living process refers to it, and a free word has no flags.
  *
  *  holds:
  *  holds: -DV_SKIPJOINING
@@ -74,7 +79,8 @@ bit mutex;                      /* the parent's table is still: the fork's handl
 bit done[5];
 bit heirs[3];                   /* the parent, the child, the grandchild have the page for heirs */
 bit kept;                       /* the parent's entry has the child as an owner, too */
-byte cgen;                      /* what a child without a place has inherited, in which generation */
+/* what a child without a place has inherited, in which generation */
+byte cgen;
 byte reaper_kills = RKILLS;
 
 #define OPENED(p,s) (living[p] && opened[(p)*2+(s)])
@@ -120,9 +126,11 @@ out: done[1]=1
 #define HEIRS (heirs[0] || heirs[1] || heirs[2])
 #define LOOKS(i) if :: heirs[i] -> assert((w&A)!=0 && GEN(w)==cgen) :: !heirs[i] fi
 
-proctype placeless() {                     /* a forked child without a place: it only looks, by views made before */
+/* a forked child without a place: it only looks, by views made before */
+proctype placeless() {
   if :: atomic{ has[CHILD] -> LOOKS(1) } :: else fi;
-  if :: atomic{ heirs[1] -> heirs[2]=1 } :: skip fi;                          /* forks another one */
+  /* forks another one */
+  if :: atomic{ heirs[1] -> heirs[2]=1 } :: skip fi;
   if :: atomic{ has[CHILD] -> LOOKS(1) } :: else fi;
   atomic{ heirs[1]=0; living[CHILD]=0; has[CHILD]=0 };                        /* ends */
   atomic{ LOOKS(2); heirs[2]=0 };

@@ -1,14 +1,18 @@
 /* A grace period (core/rcu/thread.h, core/rcu/grace.c).
  *
- * One or two readers, each its own processor with a first-in-first-out store buffer that empties whenever it likes; two updaters that run
- * their grace periods at the same time without a lock. Each updater unlinks an object of its own, takes a cookie, then
- * waits, polls, or is served by the other, and releases. A reader notes gp_seq in its slot, fences, finds an object or not, uses it, leaves.
+ * One or two readers, each its own processor with a first-in-first-out store buffer that empties
+ * whenever it likes; two updaters that run their grace periods at the same time without a lock.
+ * Each updater unlinks an object of its own, takes a cookie, then waits, polls, or is served by the
+ * other, and releases. A reader notes gp_seq in its slot, fences, finds an object or not, uses it,
+ * leaves.
  *
- * With -DLIGHT readers have a compiler barrier in place of the fence, and the updater passes a heavy
- * barrier (membarrier), which reaches one processor after the other, empties the store buffer and finishes loads that are late. That would
- * hold, if it reached every processor: Linux's does not (M_FORGETS; docs/design/README.md), so the code does without it.
+ * With -DLIGHT readers have a compiler barrier in place of the fence, and the updater passes a
+ * heavy barrier (membarrier), which reaches one processor after the other, empties the store buffer
+ * and finishes loads that are late. That would hold, if it reached every processor: Linux's does
+ * not (M_FORGETS; docs/design/README.md), so the code does without it.
  *
- * Safety: an object is not released while a reader that found it is in its section; gp_completed never goes back.
+ * Safety: an object is not released while a reader that found it is in its section; gp_completed
+ * never goes back.
  *
  *  holds:
  *  holds: -DREADERS=2 -DSECTIONS=1
@@ -45,7 +49,8 @@
 
 byte gp_seq = 1, gp_completed;
 byte slot[2];                   /* as memory has it */
-byte buf[6], n[2];              /* the readers' store buffers, all stores to their slot: ROOM each, oldest first */
+/* the readers' store buffers, all stores to their slot: ROOM each, oldest first */
+byte buf[6], n[2];
 bit linked[2] = 1, freed[2];    /* an updater's object, as memory has it */
 bit ubuf[2];                    /* an updater's unlinking store is still in its buffer */
 bit late[2]; bit which[2];      /* a use of the object done late, and the object */
@@ -79,7 +84,8 @@ proctype reader(bit id) {
      h=linked[x];
 #endif
      if :: h -> assert(!freed[x]) :: else fi;
-#ifdef M_PLAINLEAVE             /* a weak processor finishes the section's last load after a leaving store that is no release */
+/* a weak processor finishes the section's last load after a leaving store that is no release */
+#ifdef M_PLAINLEAVE
      if :: atomic{ h && !late[id] -> late[id]=1; which[id]=x; h=0; x=0 }
         :: atomic{ if :: h -> assert(!freed[x]) :: else fi; h=0; x=0 } fi;
 #else
@@ -96,7 +102,8 @@ proctype reader(bit id) {
 #else
 #define PASSES(k) (slot[k]==0 || slot[k]>=seq)
 #endif
-#ifdef M_COOKIE                 /* a grace period that began before the cookie was taken is enough */
+/* a grace period that began before the cookie was taken is enough */
+#ifdef M_COOKIE
 #define SERVED (gp_completed>=cookie)
 #else
 #define SERVED (gp_completed>cookie)
@@ -118,16 +125,19 @@ proctype updater(bit id) {
   byte cookie, seq;
   ubuf[id]=1;                                                             /* unlink: a store */
 #ifndef M_COOKIEFENCE
-  UBARRIER(id);                                                           /* a fence, or the unlink is a compare-and-swap */
+  /* a fence, or the unlink is a compare-and-swap */
+  UBARRIER(id);
 #endif
   cookie=gp_seq;
   if
-  :: SERVED                                                               /* polled: somebody else's will do */
+  /* polled: somebody else's will do */
+  :: SERVED
   :: skip ->
 #ifdef M_BEFOREADD              /* the slots are looked at before gp_seq is advanced */
      atomic{ d_step{ seq=gp_seq+1 }; (PASSES(0) || SERVED) };
 #endif
-     atomic{ d_step{ UBARRIER(id); gp_seq++; seq=gp_seq } };              /* an atomic addition fences the caller */
+     /* an atomic addition fences the caller */
+     atomic{ d_step{ UBARRIER(id); gp_seq++; seq=gp_seq } };
 #ifdef M_EARLY                  /* completed before anybody was waited for */
      gp_completed=seq;
 #endif

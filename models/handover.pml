@@ -1,15 +1,20 @@
-/* A reference that moves through a channel: from the putter's entry to the node, from the node to the taker's entry, and nobody else ever
- * knows of the object (core/arena/channel.c, core/reclaim/letters.c).
+/* A reference that moves through a channel: from the putter's entry to the node, from the node to
+ * the taker's entry, and nobody else ever knows of the object (core/arena/channel.c,
+ * core/reclaim/letters.c).
  *
- * One object, one node. The putter writes the node's reference, looks at the object's word, empties its entry, and publishes; the taker
- * owns the node, writes its entry, swings the node's reference to none, and drops the object with a plain store. Somebody else has an entry
- * of a withdrawn attempt at the object, so that a batch has reason to look at it at any time; the object's group may be destroyed; whoever
- * comes after allocates the object anew. KILLS of putter and taker, and RKILLS batches, are killed between any two steps.
+ * One object, one node. The putter writes the node's reference, looks at the object's word, empties
+ * its entry, and publishes; the taker owns the node, writes its entry, swings the node's reference
+ * to none, and drops the object with a plain store. Somebody else has an entry of a withdrawn
+ * attempt at the object, so that a batch has reason to look at it at any time; the object's group
+ * may be destroyed; whoever comes after allocates the object anew. KILLS of putter and taker, and
+ * RKILLS batches, are killed between any two steps.
  *
- * The scan looks at nodes before tables. A node counts while it is QUEUED or its owner lives; what a dead one owns is asked for.
+ * The scan looks at nodes before tables. A node counts while it is QUEUED or its owner lives; what
+ * a dead one owns is asked for.
  *
- * Safety: who holds the object finds it allocated, in its generation. Nothing lost: when all are done and one batch is over, the object is free or
- * in the channel, no entry is in use, and the node is FREE or QUEUED.
+ * Safety: who holds the object finds it allocated, in its generation. Nothing lost: when all are
+ * done and one batch is over, the object is free or in the channel, no entry is in use, and the
+ * node is FREE or QUEUED.
  *
  *  holds:
  *  holds: -DKEEP
@@ -49,7 +54,8 @@
 #define NEXT(x) (((x)&~7)+8)
 
 byte w = A;                                /* allocated by the putter, in generation 0 */
-bit ended, gone;                           /* its group was destroyed; a batch has found it free then */
+/* its group was destroyed; a batch has found it free then */
+bit ended, gone;
 byte est[3], egen[3];                      /* entries: putter, taker, somebody else */
 byte node = FREE, owner; bit ref;          /* the node: state and owner are one word, ref another */
 bit dead[2], done[4];
@@ -77,7 +83,8 @@ proctype putter() {
 #if !defined(M_NOLOOK) && !defined(M_LOOKFIRST)
   atomic{ if :: (w&(A|C))==(A|C) -> w=w&~C :: else fi }; KILL;
 #endif
-                                           /* the batch that ends the group has seen the node's reference, or the end is seen here */
+                                           /* the batch that ends the group has seen the node's
+                                            * reference, or the end is seen here */
   if :: ended -> KILL; est[0]=DROPPED; KILL; ref=0; KILL; node=FREE; goto out
      :: else
   fi;
@@ -182,7 +189,8 @@ next:
      fi; DIES;
      atomic{ e=(ended && !gone) };
      if :: e -> atomic{ if :: (w&A) -> w=w|C :: else fi }; DIES;
-                if :: ref -> ref=0 :: else fi; DIES       /* references in nodes to what has ended go */
+                /* references in nodes to what has ended go */
+                if :: ref -> ref=0 :: else fi; DIES
         :: else
      fi;
 #ifndef M_SCAN
@@ -195,7 +203,8 @@ next:
      RELEASE(0); DIES; RELEASE(1); DIES; RELEASE(2); DIES;
      if :: d -> atomic{ if :: ref && (w&(A|C))==(A|C) -> w=NEXT(w) :: else fi }; DIES; ref=0; DIES; node=FREE; DIES :: else fi;
      if :: e -> atomic{ if :: (w&(A|C))==(A|C) -> w=NEXT(w) :: else fi }; DIES;
-                atomic{ if :: (w&A)==0 -> gone=1; w=w|C :: else fi }     /* its word is closed first */
+                /* its word is closed first */
+                atomic{ if :: (w&A)==0 -> gone=1; w=w|C :: else fi }
         :: else
      fi;
      atomic{ assert(!quiet || !WORK); v=0; e=0; d=0 }

@@ -1,13 +1,16 @@
 /* A lock in shared memory whose owner may be killed (core/region/lock.c).
  *
- * Three processes, each on a slot with a generation, lock and unlock ROUNDS times each; KILLS of them are killed anywhere, and
- * another process may come to a dead one's slot with the next generation. The lock protects two words that are equal outside of it.
+ * Three processes, each on a slot with a generation, lock and unlock ROUNDS times each; KILLS of
+ * them are killed anywhere, and another process may come to a dead one's slot with the next
+ * generation. The lock protects two words that are equal outside of it.
  *
- * A sleeper's bounded wait ends by itself; the model lets it end only when that makes a difference (the word changed, or its owner
- * is dead), so that a process which would try again for ever without success is a deadlock that the search reports. With -DFOREVER
- * nobody's wait is bounded: without kills the wake-ups alone must do.
+ * A sleeper's bounded wait ends by itself; the model lets it end only when that makes a difference
+ * (the word changed, or its owner is dead), so that a process which would try again for ever
+ * without success is a deadlock that the search reports. With -DFOREVER nobody's wait is bounded:
+ * without kills the wake-ups alone must do.
  *
- * Safety: one living process at a time inside; whoever gets in finds the two words equal. Nobody waits for ever.
+ * Safety: one living process at a time inside; whoever gets in finds the two words equal. Nobody
+ * waits for ever.
  *
  *  holds:
  *  holds: -DKILLS=2 -DPROCESSES=2

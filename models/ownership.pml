@@ -1,15 +1,18 @@
-/* Who may change the free words of a slab: its owner with plain stores, others once it is revoked (core/alloc/revoke.c).
+/* Who may change the free words of a slab: its owner with plain stores, others once it is revoked
+ * (core/alloc/revoke.c).
  *
- * One slab with one object. An owner allocates and drops, OPS times, with plain loads and stores that go through a store buffer, and with no
- * fence; it finds out by itself that the slab was taken away, and owns it again when it can. Somebody else takes the slab away, ROUNDS
- * times, and allocates from it, or gives it back and carves it anew. Each may be killed once, between any two steps; what the owner's
- * buffer holds gets there all the same.
+ * One slab with one object. An owner allocates and drops, OPS times, with plain loads and stores
+ * that go through a store buffer, and with no fence; it finds out by itself that the slab was taken
+ * away, and owns it again when it can. Somebody else takes the slab away, ROUNDS times, and
+ * allocates from it, or gives it back and carves it anew. Each may be killed once, between any two
+ * steps; what the owner's buffer holds gets there all the same.
  *
- * The barrier is what membarrier(2) gives: at one moment between its beginning and its end, nobody knows which, the owner's buffer is empty.
- * What is done under the child's lock is one step here, and the lock empties the buffer of who takes it.
+ * The barrier is what membarrier(2) gives: at one moment between its beginning and its end, nobody
+ * knows which, the owner's buffer is empty. What is done under the child's lock is one step here,
+ * and the lock empties the buffer of who takes it.
  *
- * Safety: no two have the object; what is closed is free.
- * Nothing lost: in the end nobody owns the slab, the object is free, and the slab is where the next one finds it.
+ * Safety: no two have the object; what is closed is free. Nothing lost: in the end nobody owns the
+ * slab, the object is free, and the slab is where the next one finds it.
  *
  *  holds:
  *  holds: -DFENCED
@@ -51,7 +54,8 @@
 
 byte word, owner = ME;
 bit say;                        /* the owner is allocating from the slab */
-bit partial;                    /* on the list where somebody who looks for a free object finds it */
+/* on the list where somebody who looks for a free object finds it */
+bit partial;
 bit ended;                      /* the child */
 bit has[2];
 bit killed, killed_other, owner_done, other_done;
@@ -91,9 +95,11 @@ end:
 #endif
 
 proctype owning() {
-  byte ops = OPS, seen; bit books = 1, free = 1, ok;   /* it owns the slab, as far as it knows; believes the object free */
+  /* it owns the slab, as far as it knows; believes the object free */
+  byte ops = OPS, seen; bit books = 1, free = 1, ok;
   do
-  :: ops>0 && books && free -> ops--;                                                   /* try_active() */
+  /* try_active() */
+  :: ops>0 && books && free -> ops--;
 #ifdef M_SAYLATE                /* the look comes first */
      ok=OURS; DIES;
      STORE_SAY(1); DIES; FENCE;
@@ -115,7 +121,8 @@ proctype owning() {
            STORE_SAY(0); DIES;
 #endif
            atomic{ assert(!has[1] && (LOADED&A)); has[0]=1 };                           /* use */
-           atomic{ assert(!has[1] && (LOADED&A)); has[0]=0; seen=LOADED };              /* fst_drop() */
+           /* fst_drop() */
+           atomic{ assert(!has[1] && (LOADED&A)); has[0]=0; seen=LOADED };
            DIES;
            STORE_WORD(NEXT(seen)); DIES;
 #ifdef M_KEEPBIT                /* it does not look whether the slab is still its own */
@@ -127,28 +134,33 @@ proctype owning() {
 #endif
            DIES;
            if :: ok
-              :: !ok -> free=0;                                                         /* fst_slab_freed() */
+              /* fst_slab_freed() */
+              :: !ok -> free=0;
                  atomic{ DRAINED -> if :: owner==NOBODY && FREE(word) -> partial=1 :: else fi } ; DIES
            fi
         :: else -> STORE_SAY(0); DIES; free=0
         fi
      fi;
      seen=0; ok=0
-  :: atomic{ books && !free && DRAINED ->                                               /* use_owned(), disown() */
+  /* use_owned(), disown() */
+  :: atomic{ books && !free && DRAINED ->
        if :: owner==ME && FREE(word) && !ended -> free=1
           :: else -> books=0;
              if :: owner==ME || owner==REVOKED -> owner=NOBODY; partial=(partial || FREE(word)) :: else fi
        fi }; DIES
-  :: atomic{ ops>0 && !books && DRAINED ->                                              /* take_partial() */
+  /* take_partial() */
+  :: atomic{ ops>0 && !books && DRAINED ->
        if :: owner==NOBODY && partial && !ended -> owner=ME; partial=0; books=1; free=FREE(word)
           :: else -> ops-- fi }; DIES
-  :: atomic{ ops==0 && DRAINED ->                                                       /* the thread ends */
+  /* the thread ends */
+  :: atomic{ ops==0 && DRAINED ->
        if :: owner==ME || owner==REVOKED -> owner=NOBODY; partial=(partial || FREE(word)) :: else fi;
        break }
   od;
   goto done;
 dead:
-  atomic{ DRAINED -> has[0]=0 };                                                        /* a batch finds what it left */
+  /* a batch finds what it left */
+  atomic{ DRAINED -> has[0]=0 };
   atomic{ if :: (word&A) && !has[1] -> word=NEXT(word) :: else fi; say=0;
           if :: owner==ME || owner==REVOKED -> owner=NOBODY :: else fi;
           if :: owner==NOBODY && FREE(word) -> partial=1 :: else fi };
@@ -169,10 +181,12 @@ done: atomic{ seen=0; ok=0; owner_done=1 }
 #define OUT (say==0)
 #endif
 
-#if defined(ENDED) || defined(M_NOMARK) || defined(M_ANYMARK)      /* ANYMARK: it is not asked whether the mark is still there */
+/* ANYMARK: it is not asked whether the mark is still there */
+#if defined(ENDED) || defined(M_NOMARK) || defined(M_ANYMARK)
 #define TAKEABLE (owner==ME || owner==REVOKED)
 #else
-#define TAKEABLE (owner==REVOKED)       /* as long as it is the mark from before the barrier: who owns the slab anew has none */
+/* as long as it is the mark from before the barrier: who owns the slab anew has none */
+#define TAKEABLE (owner==REVOKED)
 #endif
 
 proctype other() {
@@ -181,23 +195,28 @@ again:
   do
   :: rounds>0 -> rounds--; x=0; v=0; out=0;
 #ifdef ENDED
-     atomic{ ended=1 }; OTHER_DIES;                                                     /* the child's end is mark enough */
+     /* the child's end is mark enough */
+     atomic{ ended=1 }; OTHER_DIES;
 #elif defined(M_NOMARK)
      skip;
 #else
-     atomic{ if :: owner==ME -> owner=REVOKED :: else fi }; OTHER_DIES;                 /* fst_revoke() */
+     /* fst_revoke() */
+     atomic{ if :: owner==ME -> owner=REVOKED :: else fi }; OTHER_DIES;
 #endif
      out=(say==0);
      BARRIER; OTHER_DIES;
      if
-     :: atomic{ TAKEABLE && OUT && FREE(word) ->                   /* try_close(): it goes, and is carved anew */
+     /* try_close(): it goes, and is carved anew */
+     :: atomic{ TAKEABLE && OUT && FREE(word) ->
           assert(!has[0]); word=word|C; owner=OTHER; partial=0 };
         atomic{ assert(!has[0] && word==((word&252)|C)) };
         atomic{ word=NEXT(word); owner=NOBODY; partial=1 }
-     :: atomic{ TAKEABLE && OUT && FREE(word) ->                   /* take_owned(), and allocate from it */
+     /* take_owned(), and allocate from it */
+     :: atomic{ TAKEABLE && OUT && FREE(word) ->
           owner=OTHER; partial=0; assert(!has[0]); word=word|A; has[1]=1 };
         atomic{ assert(!has[0] && (word&A)); has[1]=0; word=NEXT(word); owner=NOBODY; partial=1 }
-     :: atomic{ TAKEABLE && OUT && !FREE(word) ->                  /* in use: nobody's from now on */
+     /* in use: nobody's from now on */
+     :: atomic{ TAKEABLE && OUT && !FREE(word) ->
 #ifndef M_NOUNDO
           owner=NOBODY
 #else
@@ -210,6 +229,7 @@ again:
   od;
   atomic{ x=0; v=0; out=0; other_done=1 };
   (owner_done && DRAINED) ->
-  assert(owner==NOBODY && FREE(word) && partial && !say)                                /* nothing lost */
+  /* nothing lost */
+  assert(owner==NOBODY && FREE(word) && partial && !say)
 }
 init { atomic{ run drain(); run owning(); run other() } }

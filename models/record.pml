@@ -1,10 +1,12 @@
-/* A record that one writes again and again and anybody reads without a lock: a batch's, a burial's, a process slot's, who sent a message
- * (core/reclaim/batch.c, core/process/burial.c, core/process/slot.c, core/refs/inflight.c).
+/* A record that one writes again and again and anybody reads without a lock: a batch's, a burial's,
+ * a process slot's, who sent a message (core/reclaim/batch.c, core/process/burial.c,
+ * core/process/slot.c, core/refs/inflight.c).
  *
- * The writer sets the number to 0, writes two fields, and sets the number of the next record. A reader that finds the same number before
- * and after it has read the fields believes them. Stores may arrive in any order but those to the same word, and loads may be made in any
- * order: a fence, or the ordering of the last store and of the first load, is what forbids some of them. A *release store* orders what came
- * before it, and nothing that comes after: that is the trap.
+ * The writer sets the number to 0, writes two fields, and sets the number of the next record. A
+ * reader that finds the same number before and after it has read the fields believes them. Stores
+ * may arrive in any order but those to the same word, and loads may be made in any order: a fence,
+ * or the ordering of the last store and of the first load, is what forbids some of them. A *release
+ * store* orders what came before it, and nothing that comes after: that is the trap.
  *
  * Safety: what a reader believes is of one writing, and of the number that it says.
  *
@@ -50,7 +52,8 @@ active proctype writer()
 #endif
         toFirst!n;
         toSecond!n;
-#ifndef M_NUMBERPLAIN           /* the number is no release store: it may arrive before the fields */
+/* the number is no release store: it may arrive before the fields */
+#ifndef M_NUMBERPLAIN
         DRAINED;
 #endif
         toNumber!n;

@@ -1,22 +1,27 @@
 /* References as entries; deaths batched by one scan.
  *
- * One object, two workers with one reference entry each, one in-flight entry, two pickles that anybody may read as often as
- * they like (the newest and the one before it), one bare handle that can be guessed from the moment of allocation, one group that
- * may be destroyed, one reaper. KILLS workers and RKILLS reapers are killed between any two steps; a killed reaper is
- * replaced by one that knows nothing but shared memory. With -DEXPIRY, whoever begins a batch may give up the message first, as expired
- * (who knows that it has is in expiry.pml); workers give it up, too, as drop_in_flight() does.
+ * One object, two workers with one reference entry each, one in-flight entry, two pickles that
+ * anybody may read as often as they like (the newest and the one before it), one bare handle that
+ * can be guessed from the moment of allocation, one group that may be destroyed, one reaper. KILLS
+ * workers and RKILLS reapers are killed between any two steps; a killed reaper is replaced by one
+ * that knows nothing but shared memory. With -DEXPIRY, whoever begins a batch may give up the
+ * message first, as expired (who knows that it has is in expiry.pml); workers give it up, too, as
+ * drop_in_flight() does.
  *
- * Memory is sequentially consistent except where a fence is what the code relies on: a resolve whose word needs no change has a
- * store (its entry) followed by a plain load, and without the fence between them the store may still sit in a store buffer
- * (`pend`). Every other pair has a compare-and-swap between the two, which drains the buffer. References need no grace period: that
+ * Memory is sequentially consistent except where a fence is what the code relies on: a resolve
+ * whose word needs no change has a store (its entry) followed by a plain load, and without the
+ * fence between them the store may still sit in a store buffer (`pend`). Every other pair has a
+ * compare-and-swap between the two, which drains the buffer. References need no grace period: that
  * is for what users look at in read-side sections of their own (grace_period.pml).
  *
- * Safety: whoever holds a reference finds the object allocated, in its generation, on a slab that was not given back; a
- * pickle that was never read finds its reference; a freed handle does not resolve.
- * Nothing lost: one undisturbed batch after everybody is gone leaves the object free, unless it is in flight in a living
- * group, no entry in use, nothing CONDEMNED, and the slab of an ended group given back.
+ * Safety: whoever holds a reference finds the object allocated, in its generation, on a slab that
+ * was not given back; a pickle that was never read finds its reference; a freed handle does not
+ * resolve. Nothing lost: one undisturbed batch after everybody is gone leaves the object free,
+ * unless it is in flight in a living group, no entry in use, nothing CONDEMNED, and the slab of an
+ * ended group given back.
  *
- * -DM_... takes one rule away and must fail; -DV_... is a relaxation that must not. README.md says what each is.
+ * -DM_... takes one rule away and must fail; -DV_... is a relaxation that must not. README.md says
+ * what each is.
  *
  *  holds: -DOPS=4
  *  holds: -DOPS=3 -DV_PRIVATE
@@ -78,7 +83,8 @@
 #define DROPPED 2
 #define TAKEN 3
 
-/* The object's word: five bits below the generation. One variable, because every rule is about one compare-and-swap. */
+/* The object's word: five bits below the generation. One variable, because every rule is about
+ * one compare-and-swap. */
 #define A 1                     /* ALLOCATED */
 #define C 2                     /* CONDEMNED */
 #define S 4                     /* SHARED */
@@ -120,7 +126,8 @@
 #elif defined(M_PRIVATESHARED)  /* a private drop ignores SHARED */
 #define ALONE ((w&(A|C))==A)
 #define AFTER_ALONE(x) NEXT(x)
-#else                           /* nobody else has the object; FREED makes no difference to its only holder */
+/* nobody else has the object; FREED makes no difference to its only holder */
+#else
 #define ALONE ((w&(A|C|S))==A)
 #define AFTER_ALONE(x) NEXT(x)
 #endif
@@ -142,7 +149,8 @@
 #if defined(M_NOGEN)            /* the scan compares no generation */
 #define SCANGEN(x) true
 #define ASKGEN(x) (GEN(w)==(x))
-#elif defined(M_LOWBITS)        /* an entry has so few bits of the generation that they always match */
+/* an entry has so few bits of the generation that they always match */
+#elif defined(M_LOWBITS)
 #define SCANGEN(x) true
 #define ASKGEN(x) true
 #else
@@ -159,8 +167,9 @@
 #else
 #define TAKEABLE(t) (ist==LIVE && MINE(t))
 #endif
-/* Direct release: a TAKEN entry whose object nobody else can know is released without grace period and scan. Off unless asked
- * for; then `own` says that the entry's process allocated that generation. */
+/* Direct release: a TAKEN entry whose object nobody else can know is released without grace
+ * period and scan. Off unless asked for; then `own` says that the entry's process allocated that
+ * generation. */
 #if defined(M_DIRECTANY)        /* for any TAKEN entry */
 #define DIRECT(k) (est[k]==TAKEN)
 #define DIRECTLY ((w&(A|C|S|F|H))==A)
@@ -176,7 +185,8 @@
 #else
 #define SIGN(x) skip
 #endif
-#ifdef V_CONDEMNFREE            /* an ended group's free words are condemned too, and un-condemned in the end */
+/* an ended group's free words are condemned too, and un-condemned in the end */
+#ifdef V_CONDEMNFREE
 #define ENDWORD(x) true
 #else
 #define ENDWORD(x) (((x)&A)!=0)
@@ -189,11 +199,15 @@ bit ended, gone;                           /* its group was destroyed; its slab 
 #else
 #define ENTRIES 2
 #endif
-byte est[ENTRIES], egen[ENTRIES]; bit own[ENTRIES];    /* one entry for each worker, one for who gives up messages; own: see SIGN */
+/* one entry for each worker, one for who gives up messages; own: see SIGN */
+byte est[ENTRIES], egen[ENTRIES]; bit own[ENTRIES];
 bit pend[2];                               /* the entry's store is still in the buffer */
-byte itag; bit ist;                        /* one in-flight entry: EMPTY or LIVE, and its tag; no generation */
-byte ptag[2], pgen[2];                     /* pickles: [1] the newest, [0] the one before; tag 0: none */
-bit owed;                                  /* the newest pickle was never read: its reference must be there */
+/* one in-flight entry: EMPTY or LIVE, and its tag; no generation */
+byte itag; bit ist;
+/* pickles: [1] the newest, [0] the one before; tag 0: none */
+byte ptag[2], pgen[2];
+/* the newest pickle was never read: its reference must be there */
+bit owed;
 bit known; byte hgen;                      /* a bare handle that somebody wrote down */
 bit dead[2], done[2];
 byte ops = OPS, kills = KILLS, reaper_kills = RKILLS;
@@ -208,17 +222,19 @@ byte ops = OPS, kills = KILLS, reaper_kills = RKILLS;
 #define AGAIN(x) ((est[id]==DROPPED || est[id]==TAKEN) && egen[id]==(x))
 #define CHECK assert((w&A)!=0 && GEN(w)==g && !gone)
 
-/* The last part of take (when it came too late) and of resolve: one RMW of the word, or a plain load. */
+/* The last part of take (when it came too late) and of resolve: one RMW of the word, or a plain
+ * load, with which the buffer stays as it is. */
 #define BARE                                                                                                      \
      if :: atomic{ RESOLVABLE && !ended && ((w&S)==0 || (w&C)!=0) -> d_step{ DRAIN(id); assert((w&F)==0); w=RESCUED(w); have=1 } } \
-        :: atomic{ RESOLVABLE && (w&(S|C))==S -> assert((w&F)==0); have=1 }   /* plain load: the buffer stays as it is */        \
+        :: atomic{ RESOLVABLE && (w&(S|C))==S -> assert((w&F)==0); have=1 }                                                 \
         :: atomic{ (!RESOLVABLE || ended) -> d_step{ DRAIN(id); WITHDRAW; g=0 } }                                   \
      fi
 
 proctype worker(bit id) {
   byte g, v; bit have, i;
   do
-  :: atomic{ ops>0 && !have && !ended && est[id]==EMPTY && !pend[id] && (w&A)==0 -> ops-- }               /* allocate, in no section */
+  /* allocate, in no section */
+  :: atomic{ ops>0 && !have && !ended && est[id]==EMPTY && !pend[id] && (w&A)==0 -> ops-- }
 #ifdef M_ALLOCORDER             /* the word first, the entry after it */
      if :: atomic{ FLAGS(w)==0 -> g=GEN(w); w=w|A; have=1; known=1; hgen=g; assert(!gone); v=0 }; KILL;
            atomic{ est[id]=LIVE; egen[id]=g; SIGN(1) }; KILL
@@ -237,7 +253,8 @@ proctype worker(bit id) {
         :: FLAGS(w)!=0
      fi
 #endif
-  :: atomic{ ops>0 && !have && !pend[id] && ptag[1]!=0 ->                                       /* take */
+  /* take */
+  :: atomic{ ops>0 && !have && !pend[id] && ptag[1]!=0 ->
        ops--; if :: i=1 :: ptag[0]!=0 -> i=0 fi;
        g=pgen[i]; v=ptag[i]; i=0;
        if :: est[id]==EMPTY || AGAIN(g) -> est[id]=LIVE; egen[id]=g; SIGN(0)
@@ -249,51 +266,63 @@ proctype worker(bit id) {
            BARE
      fi; KILL;
 no:  skip
-  :: atomic{ ops>0 && !have && !ended && known && est[id]==EMPTY && !pend[id] -> ops--; g=hgen; pend[id]=1; egen[id]=g }; KILL; /* resolve */
+  /* resolve */
+  :: atomic{ ops>0 && !have && !ended && known && est[id]==EMPTY && !pend[id] -> ops--; g=hgen; pend[id]=1; egen[id]=g }; KILL;
      FENCE; BARE; KILL; atomic{ d_step{ DRAIN(id) } }; KILL
-  :: atomic{ ops>0 && !have && !ended && known && !pend[id] && AGAIN(hgen) -> ops--; g=hgen; est[id]=LIVE }; KILL;   /* resolve again */
+  /* resolve again */
+  :: atomic{ ops>0 && !have && !ended && known && !pend[id] && AGAIN(hgen) -> ops--; g=hgen; est[id]=LIVE }; KILL;
      BARE; KILL
-  :: atomic{ have && ops>0 -> CHECK; ops-- }                                                    /* use */
+  /* use */
+  :: atomic{ have && ops>0 -> CHECK; ops-- }
 #ifdef M_SHAREORDER             /* in flight first, SHARED after it */
   :: atomic{ have && ops>0 && ist==EMPTY && !ended -> ops--; CHECK;
        d_step{ ist=LIVE; itag++; ptag[0]=ptag[1]; pgen[0]=pgen[1]; ptag[1]=itag; pgen[1]=g; owed=!ended } }; KILL;
      atomic{ CHECK; w=w|S }; KILL
 #else
-  :: atomic{ have && ops>0 && ist==EMPTY && !ended -> ops--; CHECK; w=w|S }; KILL;              /* share */
+  /* share */
+  :: atomic{ have && ops>0 && ist==EMPTY && !ended -> ops--; CHECK; w=w|S }; KILL;
      if :: atomic{ ist==EMPTY -> CHECK;
              d_step{ ist=LIVE; itag++; ptag[0]=ptag[1]; pgen[0]=pgen[1]; ptag[1]=itag; pgen[1]=g; owed=!ended } }
         :: atomic{ ist!=EMPTY }
      fi; KILL
 #endif
-  :: atomic{ have && ops>0 && (w&H)==0 -> ops--; CHECK; w=w|H }; KILL                           /* give a handle */
+  /* give a handle */
+  :: atomic{ have && ops>0 && (w&H)==0 -> ops--; CHECK; w=w|H }; KILL
 #ifdef M_FREENOW                /* free() by a holder releases at once */
   :: atomic{ have && ops>0 && (w&F)==0 -> ops--; CHECK; w=NEXT(w); est[id]=EMPTY; SIGN(0); have=0; g=0 }; KILL
 #else
-  :: atomic{ have && ops>0 && (w&F)==0 -> ops--; CHECK; w=w|F }; KILL                           /* free() for everyone */
+  /* free() for everyone */
+  :: atomic{ have && ops>0 && (w&F)==0 -> ops--; CHECK; w=w|F }; KILL
 #endif
 #ifdef M_EMPTYFIRST             /* a private drop empties its entry before it frees the word */
   :: atomic{ have && ALONE -> est[id]=EMPTY; SIGN(0) }; KILL;
      if :: atomic{ ALONE && GEN(w)==g -> w=AFTER_ALONE(w) } :: atomic{ !(ALONE && GEN(w)==g) -> est[id]=DROPPED } fi;
      have=0; g=0; KILL
 #else
-  :: atomic{ have && ALONE && UNKNOWN(w) -> CHECK; v=w; have=0 }; KILL;                         /* drop, private: a look, then a store */
+  /* drop, private: a look, then a store */
+  :: atomic{ have && ALONE && UNKNOWN(w) -> CHECK; v=w; have=0 }; KILL;
      atomic{ w=AFTER_ALONE(v); v=0 }; KILL;
      atomic{ est[id]=EMPTY; SIGN(0); g=0 }
-  :: atomic{ have && ALONE && !UNKNOWN(w) -> CHECK; w=AFTER_ALONE(w); have=0 }; KILL;           /* of an object with a handle: a swing */
+  /* of an object with a handle: a swing */
+  :: atomic{ have && ALONE && !UNKNOWN(w) -> CHECK; w=AFTER_ALONE(w); have=0 }; KILL;
      atomic{ est[id]=EMPTY; SIGN(0); g=0 }
 #endif
-  :: atomic{ have -> CHECK; est[id]=DROPPED; have=0; g=0 }; KILL                                /* drop, shared: always allowed */
-#ifdef M_FLIGHTDROP             /* the user's drop of an in-flight reference just empties the entry */
+  /* drop, shared: always allowed */
+  :: atomic{ have -> CHECK; est[id]=DROPPED; have=0; g=0 }; KILL
+/* the user's drop of an in-flight reference just empties the entry */
+#ifdef M_FLIGHTDROP
   :: atomic{ ops>0 && ist==LIVE -> ops--; ist=EMPTY; owed=0 }
 #else                           /* it is taken and dropped, so that somebody asks for the object */
-  :: atomic{ ops>0 && !have && est[id]==EMPTY && !pend[id] && ist==LIVE -> ops--; v=itag };    /* drop the in-flight reference */
+  /* drop the in-flight reference */
+  :: atomic{ ops>0 && !have && est[id]==EMPTY && !pend[id] && ist==LIVE -> ops--; v=itag };
      atomic{ g=GEN(w); est[id]=LIVE; egen[id]=g; SIGN(0) }; KILL;
      if :: atomic{ TAKEABLE(v) -> ist=EMPTY; if :: v==ptag[1] -> owed=0 :: else fi; v=0 }
         :: atomic{ !TAKEABLE(v) -> v=0 }
      fi; KILL;
      atomic{ WITHDRAW; g=0 }; KILL
 #endif
-  :: atomic{ ops>0 && !ended && known -> ops--; ended=1; owed=0 }                               /* destroy the group */
+  /* destroy the group */
+  :: atomic{ ops>0 && !ended && known -> ops--; ended=1; owed=0 }
   :: atomic{ (ops==0 || gone) && !have -> break }
   od;
 out: atomic{ DRAIN(id); g=0; v=0; i=0; have=0; done[id]=1 }
@@ -301,7 +330,8 @@ out: atomic{ DRAIN(id); g=0; v=0; i=0; have=0; done[id]=1 }
 
 #define HELD(k) (est[k]==LIVE && !dead[k] && egen[k]==GEN(w))
 #define ASKED(k) (est[k]==DROPPED || est[k]==TAKEN || (dead[k] && est[k]!=EMPTY))
-#ifdef EXPIRY                   /* a reaper that was killed while it gave a message up has an entry, like any of the dead */
+/* a reaper that was killed while it gave a message up has an entry, like any of the dead */
+#ifdef EXPIRY
 #define WORK (ASKED(0) || ASKED(1) || est[2]!=EMPTY || (ended && !gone && !HELD(0) && !HELD(1)))
 #define DUE (ist==LIVE)
 #else
@@ -312,7 +342,8 @@ out: atomic{ DRAIN(id); g=0; v=0; i=0; have=0; done[id]=1 }
 #define DIES if :: skip :: atomic{ reaper_kills>0 -> reaper_kills--; FORGET; goto next } fi
 
 #define SPLICE(k) if :: atomic{ est[k]==DROPPED || (dead[k] && done[k] && est[k]==LIVE) -> est[k]=TAKEN } :: else fi
-/* Everything about an entry is done for the entry as it was loaded: its owner may be swinging it back meanwhile. */
+/* Everything about an entry is done for the entry as it was loaded: its owner may be swinging it
+ * back meanwhile. */
 #ifdef DIRECT
 #define RELEASE_DIRECTLY(k) if :: atomic{ DIRECT(k) && GEN(w)==egen[k] && DIRECTLY -> v=egen[k] }; DIES;          \
                                if :: atomic{ GEN(w)==v && DIRECTLY -> w=NEXT(w) } :: else fi; v=0; DIES :: else fi
@@ -321,7 +352,8 @@ out: atomic{ DRAIN(id); g=0; v=0; i=0; have=0; done[id]=1 }
 #endif
 #define CONDEMN(k) if :: atomic{ est[k]==TAKEN -> v=egen[k] }; DIES;                                               \
                       if :: atomic{ (w&A)!=0 && ASKGEN(v) -> w=w|C } :: else fi; v=0; DIES :: else fi
-#ifdef M_ONCE                   /* the scan's compare-and-swap is not tried again when another bit changed meanwhile */
+/* the scan's compare-and-swap is not tried again when another bit changed meanwhile */
+#ifdef M_ONCE
 #define CLEAR(cond) if :: atomic{ (w&(A|C))==(A|C) && cond -> v=w }; DIES; \
                         if :: atomic{ w==v -> w=w&~C; v=0 } :: else -> v=0 fi :: else -> v=0 fi
 #else
@@ -412,8 +444,10 @@ next:
 #ifdef EXPIRY
   assert(est[2]==EMPTY);
 #endif
-  assert((w&A)==0 || (ist==LIVE && !ended));                                                    /* nothing lost */
-  assert((w&C)==0 || gone);                                 /* a word that is closed stays so until it is carved */
+  /* nothing lost */
+  assert((w&A)==0 || (ist==LIVE && !ended));
+  /* a word that is closed stays so until it is carved */
+  assert((w&C)==0 || gone);
   assert(est[0]==EMPTY && est[1]==EMPTY)
 }
 init { atomic{ run worker(0); run worker(1); run reaper() } }

@@ -1,15 +1,20 @@
-/* A slab with several objects is given back and becomes another type's, while others allocate from what they remember of it.
+/* A slab with several objects is given back and becomes another type's, while others allocate from
+ * what they remember of it.
  *
- * Code: alloc_large(), take_shared(), swing() (core/arena/object.c); close_words(), reopen_words(), try_close(), carve(), fst_slab_recover()
- * (core/alloc/slab.c); fst_run_release_closed() (core/alloc/run.c); fst_finish_burials() (core/teardown/finish.c).
+ * Code: alloc_large(), take_shared(), swing() (core/arena/object.c); close_words(), reopen_words(),
+ * try_close(), carve(), fst_slab_recover() (core/alloc/slab.c); fst_run_release_closed()
+ * (core/alloc/run.c); fst_finish_burials() (core/teardown/finish.c).
  *
- * One descriptor with two objects, which nobody owns (who owns a slab: ownership.pml). Two workers remember the slab as it was in some life of
- * it, and allocate and drop, privately, OPS times each; a worker that finds the slab in another life remembers that one. A closer closes the words one after the other: all
- * were free, then the slab is released and carved anew for the other type; one was not, then it opens them again. The closer may be killed
- * between any two steps, KILLS times: the batch that buries it puts right what it finds, under the same lock, and the next closer goes on.
+ * One descriptor with two objects, which nobody owns (who owns a slab: ownership.pml). Two workers
+ * remember the slab as it was in some life of it, and allocate and drop, privately, OPS times each;
+ * a worker that finds the slab in another life remembers that one. A closer closes the words one
+ * after the other: all were free, then the slab is released and carved anew for the other type; one
+ * was not, then it opens them again. The closer may be killed between any two steps, KILLS times:
+ * the batch that buries it puts right what it finds, under the same lock, and the next closer goes
+ * on.
  *
- * Safety: who has an object finds the slab of the type it asked for, and not released; no two have the same object.
- * Nothing lost: in the end the slab is LIVE, and both objects can be had.
+ * Safety: who has an object finds the slab of the type it asked for, and not released; no two have
+ * the same object. Nothing lost: in the end the slab is LIVE, and both objects can be had.
  *
  *  holds:
  *  holds: -DOPS=1 -DROUNDS=3 -DKILLS=2
@@ -69,14 +74,17 @@ proctype worker(bit id) {
 #endif
 #endif
      if
-     :: !ok -> atomic{ if :: IS(state)==LIVE -> mine=state; my_type=type :: else fi }    /* it remembers another life */
+     /* it remembers another life */
+     :: !ok -> atomic{ if :: IS(state)==LIVE -> mine=state; my_type=type :: else fi }
      :: ok && FLAGS(seen)!=0
      :: ok && FLAGS(seen)==0 ->
         if
-        :: atomic{ word[i]==seen -> word[i]=seen|A; assert(!has[i]); has[i]=1 };         /* swing() */
+        /* swing() */
+        :: atomic{ word[i]==seen -> word[i]=seen|A; assert(!has[i]); has[i]=1 };
            assert(type==my_type && !released);                                          /* use */
            assert(type==my_type && !released);
-           atomic{ has[i]=0; word[i]=NEXT(word[i]) }                                     /* drop, private */
+           /* drop, private */
+           atomic{ has[i]=0; word[i]=NEXT(word[i]) }
         :: atomic{ word[i]!=seen }
         fi
      fi;
@@ -88,7 +96,8 @@ proctype worker(bit id) {
 
 #define DIE if :: skip :: atomic{ kills>0 -> kills--; closer_dead=1; goto dead } fi
 
-/* fst_slab_recover(), under the lock that the dead closer had: what is closed is open again, unless the slab went further. */
+/* fst_slab_recover(), under the lock that the dead closer had: what is closed is open again,
+ * unless the slab went further. */
 #ifdef M_NORECOVER              /* nobody looks at what it left */
 #define RECOVER skip
 #else
@@ -110,7 +119,8 @@ begin:
      if :: FLAGS(word[0])==0 -> n++ :: else fi; DIE;
      if :: FLAGS(word[1])==0 -> n++ :: else fi; DIE;
 #else
-     if :: atomic{ FLAGS(word[0])==0 -> word[0]=word[0]|C; n++ } :: atomic{ FLAGS(word[0])!=0 } fi; DIE;    /* close_words() */
+     /* close_words() */
+     if :: atomic{ FLAGS(word[0])==0 -> word[0]=word[0]|C; n++ } :: atomic{ FLAGS(word[0])!=0 } fi; DIE;
      if :: atomic{ n==1 && FLAGS(word[1])==0 -> word[1]=word[1]|C; n++ } :: atomic{ n!=1 || FLAGS(word[1])!=0 } fi; DIE;
 #endif
      if
@@ -120,10 +130,13 @@ begin:
      :: n<2 -> DIE
 #endif
      :: n==2 ->
-        state=STATE(CLOSING); DIE;                                                       /* try_close() */
-give:   released=1; DIE;                                                                 /* fst_run_release_closed() */
+        /* try_close() */
+        state=STATE(CLOSING); DIE;
+/* fst_run_release_closed() */
+give:   released=1; DIE;
         state=STATE(CARVING); DIE;
-        atomic{ type=1-type; released=0 }; DIE;                                          /* carve() */
+        /* carve() */
+        atomic{ type=1-type; released=0 }; DIE;
 #ifdef M_NOADVANCE              /* words keep their generation into the next life */
         word[0]=word[0]&~C; DIE; word[1]=word[1]&~C; DIE;
 #else
@@ -134,7 +147,8 @@ give:   released=1; DIE;                                                        
   :: else -> break
   od;
   (!working[0] && !working[1]);
-  assert(IS(state)==LIVE && FLAGS(word[0])==0 && FLAGS(word[1])==0);                     /* nothing lost */
+  /* nothing lost */
+  assert(IS(state)==LIVE && FLAGS(word[0])==0 && FLAGS(word[1])==0);
   goto over;
 dead: closer_dead=0; RECOVER; goto begin;
 over: skip

@@ -1,14 +1,19 @@
-/* Taking a lock from an owner that is stopped, not killed (docs/design/README.md says why the core does not).
+/* Taking a lock from an owner that is stopped, not killed (docs/design/README.md says why the core
+ * does not).
  *
- * The owner changes two words under the lock, and may be stopped and continued between any two steps. Before each store it announces it,
- * looks whether the lock is still its own, stores, and takes the announcement back. When it finds its lock gone, it leaves the section, says
- * so, and begins again. The thief swings the lock; it is its own when the owner says that it has left, or is stopped *now* and announces no
- * store. Then it rebuilds, and changes the words as any owner does.
+ * The owner changes two words under the lock, and may be stopped and continued between any two
+ * steps. Before each store it announces it, looks whether the lock is still its own, stores, and
+ * takes the announcement back. When it finds its lock gone, it leaves the section, says so, and
+ * begins again. The thief swings the lock; it is its own when the owner says that it has left, or
+ * is stopped *now* and announces no store. Then it rebuilds, and changes the words as any owner
+ * does.
  *
- * Neither side fences: what an owner stored before it was stopped is seen by who saw it stopped, and what was stored before it was
- * continued it sees. In the model the owner's announcement lies in a store buffer, which a stop empties.
+ * Neither side fences: what an owner stored before it was stopped is seen by who saw it stopped,
+ * and what was stored before it was continued it sees. In the model the owner's announcement lies
+ * in a store buffer, which a stop empties.
  *
- * Safety: while the thief is inside, no store of the owner's arrives; whoever gets in finds the two words equal. Nobody waits for ever.
+ * Safety: while the thief is inside, no store of the owner's arrives; whoever gets in finds the two
+ * words equal. Nobody waits for ever.
  *
  *  holds:
  *  holds: -DSTOPS=3

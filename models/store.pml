@@ -1,16 +1,21 @@
 /* A store's entry: the third kind of holder (core/store/, core/reclaim/shelves.c).
  *
- * One object, one entry of a store, two writers, one process that looks up, one batch at a time. The entry has a key and one word, its
- * *hold*: FREE, OWNED by a process that makes it (a put under way, a builder), or HELD: by our object, or by some other one (OTHER). Each change
- * of the hold counts its tag on. Writers put (with or without a pause between claim and publication, as get_or_put does), replace,
- * delete; the same entry is used for one key after the other, and at once. A lookup takes no lock and no section: it reads the hold,
- * compares the key, writes LIVE into its own table, and looks whether the hold is still the same. The object is allocated again and
- * again; its group may be destroyed. KILLS processes and RKILLS batches are killed between any two steps; the lock is taken over.
+ * One object, one entry of a store, two writers, one process that looks up, one batch at a time.
+ * The entry has a key and one word, its *hold*: FREE, OWNED by a process that makes it (a put under
+ * way, a builder), or HELD: by our object, or by some other one (OTHER). Each change of the hold
+ * counts its tag on. Writers put (with or without a pause between claim and publication, as
+ * get_or_put does), replace, delete; the same entry is used for one key after the other, and at
+ * once. A lookup takes no lock and no section: it reads the hold, compares the key, writes LIVE
+ * into its own table, and looks whether the hold is still the same. The object is allocated again
+ * and again; its group may be destroyed. KILLS processes and RKILLS batches are killed between any
+ * two steps; the lock is taken over.
  *
- * Memory is sequentially consistent, but that a lookup's LIVE may still sit in its store buffer (`pend`) without a fence.
+ * Memory is sequentially consistent, but that a lookup's LIVE may still sit in its store buffer
+ * (`pend`) without a fence.
  *
- * Safety: whoever looked up key 0 holds an object that was put under key 0, allocated, in its generation. Nothing lost: when all are
- * done and one batch is over, the object is free or HELD, no reference entry is in use, nothing CONDEMNED, and the store's is FREE or HELD.
+ * Safety: whoever looked up key 0 holds an object that was put under key 0, allocated, in its
+ * generation. Nothing lost: when all are done and one batch is over, the object is free or HELD, no
+ * reference entry is in use, nothing CONDEMNED, and the store's is FREE or HELD.
  *
  *  holds: -DKILLS=0 -DRKILLS=0
  *  holds: -DPUTS=1 -DRKILLS=0
@@ -100,28 +105,34 @@ proctype putter() {
 #ifdef M_UNSHARED
        w=w|A;
 #else
-       w=w|A|S;                                                                            /* others will know it */
+       /* others will know it */
+       w=w|A|S;
 #endif
        if :: k=0 :: k=1 fi }; KILL;
 #ifdef M_DROPFIRST              /* the putter's own reference goes before the store's is there */
      est[0]=DROPPED; KILL;
 #endif
      LOCK;
-     if :: atomic{ CLAIMABLE -> hold=OWNED; owner=0; tag++; t=tag }; KILL;                 /* a key that is not there */
+     /* a key that is not there */
+     if :: atomic{ CLAIMABLE -> hold=OWNED; owner=0; tag++; t=tag }; KILL;
 #ifdef M_KEYLATE                /* the key is written when the hold says that it is there */
            atomic{ hold=HELD; tag++; t=tag; under=k }; KILL;
            key=k; KILL;
 #else
            key=k; KILL;
-           if :: UNLOCK; KILL; LOCK                                                        /* a builder builds without the lock */
+           /* a builder builds without the lock */
+           if :: UNLOCK; KILL; LOCK
               :: skip
            fi;
            atomic{ if :: hold==OWNED && tag==t -> hold=HELD; tag++; t=tag; under=k :: else -> t=0 fi }; KILL
 #endif
-        :: atomic{ hold==OTHER && key==k -> hold=HELD; tag++; t=tag; under=k }; KILL       /* one that is: its object is another's matter */
-        :: atomic{ !CLAIMABLE && !(hold==OTHER && key==k) -> t=0 }                         /* not now */
+        /* one that is: its object is another's matter */
+        :: atomic{ hold==OTHER && key==k -> hold=HELD; tag++; t=tag; under=k }; KILL
+        /* not now */
+        :: atomic{ !CLAIMABLE && !(hold==OTHER && key==k) -> t=0 }
      fi;
-#ifndef M_NOLOOK                /* the batch that ended the group has seen the hold, or its end is seen here */
+/* the batch that ended the group has seen the hold, or its end is seen here */
+#ifndef M_NOLOOK
      if :: ended -> atomic{ if :: hold==HELD && tag==t -> hold=FREE; tag++ :: else fi }; KILL :: else fi;
 #endif
      UNLOCK; KILL;
@@ -140,10 +151,12 @@ proctype replacer() {
   byte id, g, t; bit k;
   id=1;
   do
-  :: atomic{ swings>0 && est[1]==EMPTY && hold==HELD -> swings--; if :: k=0 :: k=1 fi };   /* replace it by another, or delete it */
+  /* replace it by another, or delete it */
+  :: atomic{ swings>0 && est[1]==EMPTY && hold==HELD -> swings--; if :: k=0 :: k=1 fi };
      LOCK;
      if :: atomic{ hold==HELD -> t=tag; g=GEN(w) };
-#ifdef M_SWINGFIRST             /* the hold goes before there is an entry that asks for the object */
+/* the hold goes before there is an entry that asks for the object */
+#ifdef M_SWINGFIRST
            atomic{ if :: hold==HELD && tag==t -> hold=(k -> OTHER : FREE); tag++ :: else fi }; KILL;
            atomic{ est[1]=LIVE; egen[1]=g }; KILL;
 #else

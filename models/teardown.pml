@@ -1,21 +1,25 @@
-/* How groups and caches end: the queue of ended groups, their children, a cache with two names, and a batch that takes so many at a time.
+/* How groups and caches end: the queue of ended groups, their children, a cache with two names, and
+ * a batch that takes so many at a time.
  *
  * Code: fst_registry_queue_group(), fst_registry_queue_cache(), rebuild() (core/alloc/registry.c);
- * fst_cache_end_name(), fst_cache_end() (core/alloc/cache.c); fst_end_group() (core/teardown/end.c);
- * fst_queue_splice(), fst_queue_group_done(), fst_queue_all_groups_done() (core/teardown/queue.c);
- * release_cache(), fst_release_group(), fst_release_children(), fst_release_ended()
- * (core/teardown/release.c). Each inline below is called like its function.
+ * fst_cache_end_name(), fst_cache_end() (core/alloc/cache.c); fst_end_group()
+ * (core/teardown/end.c); fst_queue_splice(), fst_queue_group_done(), fst_queue_all_groups_done()
+ * (core/teardown/queue.c); release_cache(), fst_release_group(), fst_release_children(),
+ * fst_release_ended() (core/teardown/release.c). Each inline below is called like its function.
  *
- * Two groups, each with one child of the same cache, which has a name of its own and an alias. Each child has one object, which a user has
- * and drops, or sends away: in flight, it stays until its group is destroyed. An ender closes or destroys groups and destroys names, OPS
- * times; a batch takes one group off the queue. The ender, a user and the reaper may be killed between any two steps, KILLS and RKILLS
- * times, the first two being replaced; who finds the lock of a dead owner takes it over and rebuilds.
- * What an object's release needs is models/references.pml; here an object without a user is released in one step by the batch that looks
- * at its child. Memory is sequentially consistent: everything but the drop happens under the lock.
+ * Two groups, each with one child of the same cache, which has a name of its own and an alias. Each
+ * child has one object, which a user has and drops, or sends away: in flight, it stays until its
+ * group is destroyed. An ender closes or destroys groups and destroys names, OPS times; a batch
+ * takes one group off the queue. The ender, a user and the reaper may be killed between any two
+ * steps, KILLS and RKILLS times, the first two being replaced; who finds the lock of a dead owner
+ * takes it over and rebuilds. What an object's release needs is models/references.pml; here an
+ * object without a user is released in one step by the batch that looks at its child. Memory is
+ * sequentially consistent: everything but the drop happens under the lock.
  *
- * Safety: nothing is released twice, a group not before its child, a cache not before its children, none while it is on the queue or taken
- * off it by a batch under way; nothing is linked twice.
- * Nothing lost: when nobody has anything to do, whatever ended and is not used is FREE, and no flag is left.
+ * Safety: nothing is released twice, a group not before its child, a cache not before its children,
+ * none while it is on the queue or taken off it by a batch under way; nothing is linked twice.
+ * Nothing lost: when nobody has anything to do, whatever ended and is not used is FREE, and no flag
+ * is left.
  *
  *  holds: -DOPS=1
  *  holds: -DKILLS=0 -DRKILLS=0
@@ -55,7 +59,8 @@
 #define ENDED 3
 #define NONE 2
 
-/* Who may have the lock: an ender, a user for each object, reapers one after the other, the ender after the killed one. */
+/* Who may have the lock: an ender, a user for each object, reapers one after the other, the
+ * ender after the killed one. */
 #define ENDER 0
 #define USER 1
 #define REAPER 3
@@ -70,7 +75,8 @@ byte head = NONE, tail = NONE;
 byte cs[2] = LIVE;
 bit obj[2] = 1; byte used[2] = 1;
 byte ks = LIVE;
-bit alias = 1, kq, kqueued;     /* the second name; the cache is on its own queue; that, or a batch has it */
+/* the second name; the cache is on its own queue; that, or a batch has it */
+bit alias = 1, kq, kqueued;
 bit walk, dirty, started;
 byte lock = NOBODY;
 bit dead[7], buried[7], done[3];
@@ -79,7 +85,8 @@ byte kills = KILLS, reaper_kills = RKILLS;
 #define KILL(p) if :: skip :: atomic{ kills>0 -> kills--; dead[p]=1; goto out } fi
 #define DIES(p) if :: skip :: atomic{ reaper_kills>0 -> reaper_kills--; dead[me]=1; goto dead_reaper } fi
 
-/* rebuild() of core/alloc/registry.c: children from their group and cache, the queues empty, and a batch that looks at everything. */
+/* rebuild() of core/alloc/registry.c: children from their group and cache, the queues empty, and
+ * a batch that looks at everything. */
 inline rebuild() {
   d_step{
     if :: gs[0]==DESTROYED || (ks==ENDED && cs[0]!=FREE) -> if :: cs[0]!=FREE -> cs[0]=DESTROYED :: else fi :: else fi;
@@ -90,7 +97,8 @@ inline rebuild() {
 #ifndef M_KEEPHEAD              /* a queue that a dead owner left half linked is kept */
     head=NONE; kq=0;
 #endif
-#ifndef V_NOREBUILDWALK         /* the batch that buries the dead owner looks at everything anyway */
+/* the batch that buries the dead owner looks at everything anyway */
+#ifndef V_NOREBUILDWALK
     walk=1
 #endif
   }
@@ -108,7 +116,8 @@ inline rebuild() {
         atomic{ if :: head==NONE -> head=g :: else -> next[tail]=g fi }; STEP;             \
         tail=g                                                                             \
   fi
-#ifdef M_NOAGAIN                /* ended further while a batch has it, which may be past it: not queued once more */
+/* ended further while a batch has it, which may be past it: not queued once more */
+#ifdef M_NOAGAIN
 #define AGAIN(g) skip
 #else
 #define AGAIN(g) again[g]=1
@@ -124,7 +133,8 @@ inline rebuild() {
 #else
 #define CHILDLESS(g) (cs[g]==FREE)
 #endif
-#ifdef M_KEEPAGAIN              /* what a killed batch left half said about a group is kept beyond its release */
+/* what a killed batch left half said about a group is kept beyond its release */
+#ifdef M_KEEPAGAIN
 #define FORGET_AGAIN(g) skip
 #else
 #define FORGET_AGAIN(g) again[g]=0
@@ -150,9 +160,12 @@ inline rebuild() {
      :: else fi
 
 proctype user(bit i) {
-  if :: used[i]=0                                                             /* drop, shared: the next batch releases the object */
-     :: atomic{ gs[i]==LIVE && ks<ENDED -> used[i]=FLIGHT }                   /* send, and drop: nobody asks for it */
-     :: atomic{ used[i]=0; obj[i]=0 }; KILL(USER+i); RELEASE_CHILD(USER+i, i, KILL(USER+i))  /* drop, private */
+  /* drop, shared: the next batch releases the object */
+  if :: used[i]=0
+     /* send, and drop: nobody asks for it */
+     :: atomic{ gs[i]==LIVE && ks<ENDED -> used[i]=FLIGHT }
+     /* drop, private */
+     :: atomic{ used[i]=0; obj[i]=0 }; KILL(USER+i); RELEASE_CHILD(USER+i, i, KILL(USER+i))
      :: skip                                                                  /* it stays */
   fi;
 out: atomic{ done[USER+i]=1 }
@@ -167,7 +180,8 @@ inline end_group(g, to) {                                                  /* fs
   LEAVE_LOCK(me)
 }
 
-/* fst_cache_destroy(): of the alias, or of the cache's own name. The last name to go ends the body, if nobody uses an object. */
+/* fst_cache_destroy(): of the alias, or of the cache's own name. The last name to go ends the
+ * body, if nobody uses an object. */
 #ifdef M_ALIASENDS              /* any name ends the body */
 #define LAST(a) true
 #else
@@ -188,7 +202,8 @@ inline destroy_name(a) {
         TAKE_LOCK(me); atomic{ if :: cs[1]!=FREE -> cs[1]=DESTROYED :: else fi }; LEAVE_LOCK(me); KILL(me);
         TAKE_LOCK(me); KILL(me);
 #ifndef M_QUEUEFIRST
-        QUEUE_CACHE; KILL(me)                                           /* fst_registry_queue_cache() */
+        /* fst_registry_queue_cache() */
+        QUEUE_CACHE; KILL(me)
 #endif
      :: else fi;
   LEAVE_LOCK(me); KILL(me)
@@ -210,7 +225,8 @@ over: atomic{ done[ENDER]=1; g=0 }
 #define UNBURIED(p) (dead[p] && !buried[p])
 #define ASKED(i) (obj[i] && (!used[i] || (dead[USER+i] && used[i]==1)))
 #define WORK (head!=NONE || kq || walk || dirty || UNBURIED(0) || UNBURIED(1) || UNBURIED(2) || UNBURIED(6) || ASKED(0) || ASKED(1))
-/* fst_finish_deaths(): what the dead had is asked for; and it may have been killed between the end of one thing and that of the next. */
+/* fst_finish_deaths(): what the dead had is asked for; and it may have been killed between the
+ * end of one thing and that of the next. */
 #if defined(M_NOWALK)           /* nobody looks at everything after a death */
 #define BURY(p) if :: atomic{ UNBURIED(p) -> buried[p]=1 } :: else fi
 #else
@@ -236,9 +252,11 @@ begin:
        dirty=1; started=1 }; DIES(me);
      BURY(0); BURY(1); BURY(2); BURY(6);
      if :: all -> BURY(3); BURY(4) :: else fi;
-     TAKE_LOCK(me); DIES(me);                                              /* fst_queue_splice(): one group at a time */
+     /* fst_queue_splice(): one group at a time */
+     TAKE_LOCK(me); DIES(me);
      atomic{ all=all||walk; walk=0; k=kq; kq=0 }; DIES(me);
-#ifndef M_NOFINISH              /* a destroyer that was killed between the body's end and its children's */
+/* a destroyer that was killed between the body's end and its children's */
+#ifndef M_NOFINISH
      atomic{ if :: all && ks==ENDED -> if :: cs[0]!=FREE -> cs[0]=DESTROYED :: else fi; if :: cs[1]!=FREE -> cs[1]=DESTROYED :: else fi :: else fi };
 #endif
      DIES(me);
@@ -247,11 +265,13 @@ begin:
      atomic{ if :: g!=NONE -> queued[g]=0 :: else fi };
 #endif
      DIES(me); LEAVE_LOCK(me); DIES(me);
-     FREE_OBJECT(0); DIES(me); FREE_OBJECT(1); DIES(me);                    /* fst_release_ended() */
+     /* fst_release_ended() */
+     FREE_OBJECT(0); DIES(me); FREE_OBJECT(1); DIES(me);
      if :: all || k || g==0 || cs[0]>=CLOSED && !obj[0] -> RELEASE_CHILD(me, 0, DIES(me)) :: else fi; DIES(me);
      if :: all || k || g==1 || cs[1]>=CLOSED && !obj[1] -> RELEASE_CHILD(me, 1, DIES(me)) :: else fi; DIES(me);
      if :: k || all -> TAKE_LOCK(me); DIES(me); kqueued=kq; TRY_CACHE; DIES(me); LEAVE_LOCK(me) :: else fi; DIES(me);
-     if :: all -> TAKE_LOCK(me); DIES(me);                                 /* fst_queue_all_groups_done() */
+     /* fst_queue_all_groups_done() */
+     if :: all -> TAKE_LOCK(me); DIES(me);
            atomic{ queued[0]=0; queued[1]=0;
                    if :: head!=NONE -> queued[head]=1; if :: next[head]!=NONE -> queued[next[head]]=1 :: else fi :: else fi }; DIES(me);
            if :: !queued[0] -> TAKEN(0) :: else fi;
@@ -263,7 +283,8 @@ begin:
      atomic{ g=NONE; all=0; k=0; a=0; dirty=0; started=0 }
   :: atomic{ done[0] && done[1] && done[2] && !WORK -> break }
   od;
-  assert(gs[0]<=LIVE || (used[0]==1 && !dead[USER]) || (used[0]==FLIGHT && gs[0]==CLOSED) || (gs[0]==FREE && cs[0]==FREE));   /* nothing lost */
+  /* nothing lost */
+  assert(gs[0]<=LIVE || (used[0]==1 && !dead[USER]) || (used[0]==FLIGHT && gs[0]==CLOSED) || (gs[0]==FREE && cs[0]==FREE));
   assert(gs[1]<=LIVE || (used[1]==1 && !dead[USER+1]) || (used[1]==FLIGHT && gs[1]==CLOSED) || (gs[1]==FREE && cs[1]==FREE));
   assert(ks!=ENDED);
   assert(!queued[0] && !queued[1] && !kqueued && (ks!=FREE || !alias));

@@ -1,12 +1,16 @@
-/* A topic: every subscriber reads every message, and only those that wait hold a publisher back (core/channel/topic.c).
+/* A topic: every subscriber reads every message, and only those that wait hold a publisher back
+ * (core/channel/topic.c).
  *
- * The queue of channel.pml, in which publishers take what is oldest themselves, to make room, unless a subscriber that blocks has not read it:
- * QUEUED -> OWNED by the publisher, so that of two one has it, and of exactly that position. Subscribers take nothing: they copy, and look
- * whether the node still says QUEUED at their position; then the copy is good. Each has a cursor of its own. One blocks, one may be lapped.
- * PUBLISHERS publish PUTS messages each; KILLS of all are killed between any two steps, and a mender frees what they had. Positions wrap.
+ * The queue of channel.pml, in which publishers take what is oldest themselves, to make room,
+ * unless a subscriber that blocks has not read it: QUEUED -> OWNED by the publisher, so that of two
+ * one has it, and of exactly that position. Subscribers take nothing: they copy, and look whether
+ * the node still says QUEUED at their position; then the copy is good. Each has a cursor of its
+ * own. One blocks, one may be lapped. PUBLISHERS publish PUTS messages each; KILLS of all are
+ * killed between any two steps, and a mender frees what they had. Positions wrap.
  *
- * Safety: what is read at a position is what was published there; a subscriber that blocks misses nothing after it came; one that is lapped reads
- * in order. In the end each node is FREE or QUEUED in its cell, and no dead subscriber holds anybody back.
+ * Safety: what is read at a position is what was published there; a subscriber that blocks misses
+ * nothing after it came; one that is lapped reads in order. In the end each node is FREE or QUEUED
+ * in its cell, and no dead subscriber holds anybody back.
  *
  *  holds: -DPUBLISHERS=1
  *  holds: -DPUTS=1 -DREADERS=1
@@ -59,7 +63,8 @@
 #define IS_QUEUED(w,pos) (STATE(w)==QUEUED && AT(w)==(pos))
 
 byte cell[N], word[8], load[8];
-byte at[P];                     /* what was published at a position: 1 + publisher * PUTS + number */
+/* what was published at a position: 1 + publisher * PUTS + number */
+byte at[P];
 byte tail = START, head = START;
 bit there[2]; byte cursor[2];  /* the subscribers: 0 blocks, 1 may be lapped */
 bit dead[4], done[4];           /* publishers 0 and 1, subscribers 2 and 3 */
@@ -85,7 +90,8 @@ again: skip;
         h=BACK(t,CAP);
         d=cell[h%N];
         if
-        :: POS(d)==h && NODE(d)!=0 && IS_QUEUED(word[NODE(d)],h) && tail==t ->                 /* full */
+        /* full */
+        :: POS(d)==h && NODE(d)!=0 && IS_QUEUED(word[NODE(d)],h) && tail==t ->
 #ifndef M_NOHOLD
            if :: BEHIND(h) -> atomic{ word[k]=WORD(FREE,0,AT(word[k])); n++ }; KILL; goto next :: else fi;
 #endif
@@ -126,7 +132,8 @@ proctype subscriber(byte id) {
   s=id-2;
   r=tail; KILL;
   atomic{ cursor[s]=r; there[s]=1 }; KILL;
-#ifndef M_JOINBLIND             /* a publisher that did not see it may have made room for others meanwhile */
+/* a publisher that did not see it may have made room for others meanwhile */
+#ifndef M_JOINBLIND
 look:
   r=tail;
   if :: (r+P-cursor[s])%P >= CAP -> cursor[s]=r; KILL; goto look :: else fi;

@@ -1,10 +1,12 @@
 /* Waiting at a channel: nobody sleeps while there is something to take (core/channel/wait.c).
  *
- * One wait word: a count and a bit that says that somebody may sleep. PUTTERS put an item each, takers take one each, and sleep while there is
- * none. KILLS of them are killed between any two steps; a woken taker may be killed, too, and with it the wake-up is lost.
+ * One wait word: a count and a bit that says that somebody may sleep. PUTTERS put an item each,
+ * takers take one each, and sleep while there is none. KILLS of them are killed between any two
+ * steps; a woken taker may be killed, too, and with it the wake-up is lost.
  *
- * A sleeper's bounded wait ends by itself; the model lets it end only when there is something to take, so that who would sleep for ever beside
- * an item is a deadlock that the search reports. With -DFOREVER nobody's wait is bounded: without kills the wake-ups alone must do.
+ * A sleeper's bounded wait ends by itself; the model lets it end only when there is something to
+ * take, so that who would sleep for ever beside an item is a deadlock that the search reports. With
+ * -DFOREVER nobody's wait is bounded: without kills the wake-ups alone must do.
  *
  *  holds: -DPUTTERS=1
  *  holds: -DFOREVER -DKILLS=0
@@ -74,7 +76,8 @@ again:
   :: seen&1 ->
      if :: atomic{ word==seen -> word=WAKING(seen); seen=WAKING(seen) } :: atomic{ word!=seen -> seen=word }; goto again fi; KILL;
      atomic{ wake_one() }; KILL;
-#ifdef M_CLEARWOKEN             /* the bit is cleared although somebody was woken: others may sleep */
+/* the bit is cleared although somebody was woken: others may sleep */
+#ifdef M_CLEARWOKEN
      if :: true ->
 #else
      if :: n==0 ->

@@ -16,6 +16,7 @@ from pathlib import Path
 # Headers that say what words in shared memory mean, and nothing else.
 WHOLE = [
     "region/layout.h",
+    "region/descriptors.h",
     "region/processes.h",
     "region/bits.h",
     "region/rings.h",

@@ -1,9 +1,11 @@
 /* core.c - the core's hot paths, or malloc's, from C. Prints JSON: nanoseconds by name.
  *
  *   core flagstone THREADS SECONDS    pairs, sections, grace periods
- *   core malloc THREADS SECONDS       pairs of the C library's allocator, whichever LD_PRELOAD chose
+ *   core malloc THREADS SECONDS       pairs of the C library's allocator, whichever LD_PRELOAD
+ *                                     chose
  *
- * SECONDS is how long one figure takes. The pairs touch the object's first word, so that no allocator may be lazy.
+ * SECONDS is how long one figure takes. The pairs touch the object's first word, so that no
+ * allocator may be lazy.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -182,7 +184,8 @@ static void synchronize(void)
     must(fst_synchronize(arena, FST_FOREVER), "fst_synchronize");
 }
 
-/* A waiter that is woken on the reader's core takes it from the reader between two sections, and would measure that. */
+/* A waiter that is woken on the reader's core takes it from the reader between two sections, and
+ * would measure that. */
 static void stay_on(int core)
 {
     cpu_set_t set;

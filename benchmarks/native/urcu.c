@@ -1,4 +1,5 @@
-/* urcu.c - liburcu's memb flavour doing what core.c does with sections and grace periods. Prints JSON: nanoseconds by name. */
+/* urcu.c - liburcu's memb flavour doing what core.c does with sections and grace periods. Prints
+ * JSON: nanoseconds by name. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,11 @@
-/* active.h - the slabs that a thread owns, and those that it allocates from: its books, in its own memory.
+/* active.h - the slabs that a thread owns, and those that it allocates from: its books, in its own
+ * memory.
  *
- * A thread owns up to FST_OWNED_MAX slabs of a child, a MiB at most, and allocates from them with plain stores. A bitmap says which of a
- * slab's objects it believes free. One of them, the *active* one, is allocated from; what the thread itself drops in any of them is free
- * again by setting a bit. When no bit is left, the oldest is let go for another one. The books may be wrong in one way: a slab may have been
- * revoked (alloc/revoke.h), which its owner word tells.
+ * A thread owns up to FST_OWNED_MAX slabs of a child, a MiB at most, and allocates from them with
+ * plain stores. A bitmap says which of a slab's objects it believes free. One of them, the *active*
+ * one, is allocated from; what the thread itself drops in any of them is free again by setting a
+ * bit. When no bit is left, the oldest is let go for another one. The books may be wrong in one
+ * way: a slab may have been revoked (alloc/revoke.h), which its owner word tells.
  */
 #ifndef FST_ALLOC_ACTIVE_H
 #define FST_ALLOC_ACTIVE_H
@@ -12,13 +14,15 @@
 #include "rcu/thread.h"
 #include "region/region.h"
 
-#define FST_ACTIVES   64u  /* children that a thread allocates from at once, direct-mapped by index */
+/* children that a thread allocates from at once, direct-mapped by index */
+#define FST_ACTIVES   64u
 #define FST_OWNED     128u /* slabs that a thread owns, direct-mapped by id */
 #define FST_OWNED_MAX 16u  /* of one child */
 
 /* A slab that the thread owns. */
 struct fst_owned {
-    uint64_t owner; /* the slab's owner word while it is ours; FST_OWNER_NEVER: we have to fence before we look */
+    /* the slab's owner word while it is ours; FST_OWNER_NEVER: we have to fence before we look */
+    uint64_t owner;
     struct fst_slab *slab;
     uint8_t *data;
     uint32_t id1; /* slab id + 1; 0: none */
@@ -32,11 +36,14 @@ struct fst_owned {
 };
 static_assert(sizeof(struct fst_owned) == 128, "two lines");
 
-/* A child that the thread allocates from: one word of one owned slab's bitmap, with all that an allocation needs beside it. */
+/* A child that the thread allocates from: one word of one owned slab's bitmap, with all that an
+ * allocation needs beside it. */
 struct fst_active {
     uint64_t child_id; /* as given to fst_alloc: index | generation << 32; 0: none */
-    uint64_t fast_id;  /* the same; no child's, if there is none, or an allocation has more to do: to fence, to construct */
-    uint64_t *bits;    /* into `free` of the current slab; a word that is 0 if there is none */
+    /* the same; no child's, if there is none, or an allocation has more to do: to fence, to
+     * construct */
+    uint64_t fast_id;
+    uint64_t *bits; /* into `free` of the current slab; a word that is 0 if there is none */
     /* of the current slab, moved on to the objects of *bits: */
     uint64_t owner;
     const struct fst_slab *slab;
@@ -87,8 +94,9 @@ static inline uint64_t *fst_active_word(const struct fst_active *act, uint64_t b
     return (uint64_t *)(void *)(act->words + bit * act->word_bytes);
 }
 
-/* After we have said what we do, in the thread slot or by a free word: is the slab still ours? PAIR(revoke): whoever revokes it marks it,
- * has us pass a barrier, and then looks. Where we cannot be made to pass one, our books hold FST_OWNER_NEVER, so that one comparison says that
+/* After we have said what we do, in the thread slot or by a free word: is the slab still ours?
+ * PAIR(revoke): whoever revokes it marks it, has us pass a barrier, and then looks. Where we
+ * cannot be made to pass one, our books hold FST_OWNER_NEVER, so that one comparison says that
  * all is as usual, and the fence is behind it. */
 static inline bool fst_still_ours(const struct fst_slab *slab, uint64_t owner)
 {
@@ -113,11 +121,13 @@ void fst_actives_release(struct fst_thread *t);
 bool fst_active_is(const struct fst_thread *t, uint32_t child);
 void fst_active_let_go(struct fst_thread *t, uint32_t child);
 
-/* Make the thread's active slab of this child one that has free objects: another one that it owns, a partial one; then *(*out)->bits is not 0,
- * as far as anybody knows. FST_BUSY: there is none; FST_CLOSED. Takes the child's lock. */
+/* Make the thread's active slab of this child one that has free objects: another one that it
+ * owns, a partial one; then *(*out)->bits is not 0, as far as anybody knows. FST_BUSY: there is
+ * none; FST_CLOSED. Takes the child's lock. */
 int fst_active_find(struct fst_thread *t, uint64_t child_id, struct fst_active **out);
 
-/* The same, or a new slab. FST_FULL, FST_LIMIT, FST_CLOSED. Commits memory: never inside a section. */
+/* The same, or a new slab. FST_FULL, FST_LIMIT, FST_CLOSED. Commits memory: never inside a
+ * section. */
 int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active **out);
 
 /* Wait until those allocations of this process from the cache are over that may not have seen that

@@ -75,8 +75,8 @@ uint32_t fst_group_last_entry(const struct fst_arena *a, uint64_t id)
     return last.arena == a && last.group == id ? last.entry : FST_NONE;
 }
 
-/* A group without its word has ended: a batch has released it and is about to close it, or was stopped or killed before that. Nobody waits for
- * it; its name is another group's already. */
+/* A group without its word has ended: a batch has released it and is about to close it, or was
+ * stopped or killed before that. Nobody waits for it; its name is another group's already. */
 static uint32_t find_name(struct fst_arena *a, const char *name, uint32_t parent)
 {
     uint32_t steps;
@@ -90,13 +90,15 @@ static uint32_t find_name(struct fst_arena *a, const char *name, uint32_t parent
     return FST_NONE;
 }
 
-/* The entry comes first, then the word, then the state: killed anywhere, the entry asks a batch to look, or speaks of nothing. In this process
- * nobody can have one of this life; ours is not to be found by others yet, because that takes a mutex of this process (fst_refs_index). */
+/* The entry comes first, then the word, then the state: killed anywhere, the entry asks a batch
+ * to look, or speaks of nothing. In this process nobody can have one of this life; ours is not
+ * to be found by others yet, because that takes a mutex of this process (fst_refs_index). */
 static void make(struct fst_arena *a, uint32_t index, const struct fst_group_spec *spec, uint32_t parent, uint32_t entry)
 {
     struct fst_group *g = fst_group_at(a, index);
     uint64_t generation = fst_word_gen(g->word) + 1;
-    /* PAIR(reference): either a batch's scan sees this entry, or it has seen nothing of the group. */
+    /* PAIR(reference): either a batch's scan sees this entry, or it has seen nothing of the
+     * group. */
     fst_store_fence(&a->entries[entry], fst_entry(fst_oid_group(index), generation, FST_ENTRY_LIVE));
     fill(a, g, spec, parent);
     fst_store_release(&g->word, FST_WORD_ALLOCATED | FST_WORD_SHARED | generation << FST_WORD_GEN_SHIFT);
@@ -200,7 +202,8 @@ int fst_group_claim(struct fst_thread *t, uint64_t id, uint32_t *entry)
         return fst_group_ended(a, id);
     int rc =
         fst_claim(t, fst_oid_group(index), fst_word_gen(fst_load_acquire(&fst_group_at(a, index)->word)), false, entry, &dropped);
-    /* The word may have gone on to another life of the descriptor in between: then the id is not its state's any more. */
+    /* The word may have gone on to another life of the descriptor in between: then the id is not
+     * its state's any more. */
     if (rc == FST_OK && (!fst_group_find(a, id, &index) || fst_state(fst_group_at(a, index)->state) != FST_GROUP_LIVE)) {
         dropped |= fst_refs_drop(a, *entry);
         fst_group_again(a, index);

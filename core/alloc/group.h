@@ -2,10 +2,12 @@
  *
  * state                        by whom
  *   FREE -> LIVE               fst_group_open
- *   LIVE -> CLOSED             close(), or a batch when no process refers to the group any more (its word is released)
+ *   LIVE -> CLOSED             close(), or a batch when no process refers to the group any more
+ *                              (its word is released)
  *   LIVE, CLOSED -> DESTROYED  destroy()
- *   CLOSED, DESTROYED -> FREE  a batch, when no child cache, no group below and no reference is left; a process that has a DESTROYED group
- *                              open does not count (refs/scan.c)
+ *   CLOSED, DESTROYED -> FREE  a batch, when no child cache, no group below and no reference is
+ *                              left; a process that has a DESTROYED group open does not count
+ *                              (refs/scan.c)
  * Group 0 is the root group, LIVE as long as the arena is, with its word ALLOCATED for ever.
  */
 #ifndef FST_ALLOC_GROUP_H

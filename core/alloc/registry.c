@@ -261,14 +261,16 @@ static bool below_destroyed(struct fst_arena *a, uint32_t group)
     return false;
 }
 
-/* Is somebody looking for users of the cache? Then its children are ENDING rightly, and the lock's owner goes on. */
+/* Is somebody looking for users of the cache? Then its children are ENDING rightly, and the
+ * lock's owner goes on. */
 static bool being_ended(struct fst_arena *a, const struct fst_cache *c)
 {
     uint32_t word = fst_load_acquire(&c->ending);
     return word && fst_slot_alive(a, fst_lock_owner(word), word >> FST_LOCK_GEN_SHIFT);
 }
 
-/* What a group's or cache's end means for this child; ENDING without a destroyer goes back to LIVE. */
+/* What a group's or cache's end means for this child; ENDING without a destroyer goes back to
+ * LIVE. */
 static uint32_t due_state(struct fst_arena *a, const struct fst_child *c)
 {
     uint32_t state = fst_state(c->state), group = fst_state(fst_group_at(a, c->group)->state);
@@ -312,7 +314,8 @@ void fst_registry_finish_endings(struct fst_arena *a)
     }
 }
 
-/* An ALIAS of what has ended is nothing any more: its destroyer was killed between the two (fst_cache_end). */
+/* An ALIAS of what has ended is nothing any more: its destroyer was killed between the two
+ * (fst_cache_end). */
 static void finish_names(struct fst_arena *a)
 {
     for (uint32_t i = 0; i < fst_cache_top(a); i++) {
@@ -384,7 +387,8 @@ static void rebuild(struct fst_arena *a)
     rebuild_groups(a);
     rebuild_children(a);
     fst_registry_finish_endings(a);
-    fst_store_relaxed(&a->sb->ended_head, FST_NONE); /* a batch that looks at everything misses none of them */
+    /* a batch that looks at everything misses none of them */
+    fst_store_relaxed(&a->sb->ended_head, FST_NONE);
     fst_store_relaxed(&a->sb->ended_caches, FST_NONE);
     fst_store_relaxed(&a->sb->ended_spliced, a->sb->ended_groups);
     fst_store_relaxed(&a->sb->ended_walk, 1);

@@ -1,9 +1,11 @@
-/* registry.h - descriptors of caches, children and groups, and the lists between them, under superblock.names_lock.
+/* registry.h - descriptors of caches, children and groups, and the lists between them, under
+ * superblock.names_lock.
  *
- * The descriptors' states, names and parameters are the truth. Derived from them, and rebuilt by whoever gets the lock from a dead
- * owner: free descriptors, the tables of names, each cache's list of aliases, each cache's and each group's list of children, each
- * group's list of groups, counts. A child is on the list of its cache and of its group from its creation until it is released, so neither
- * descriptor is reused before; the same for a group and its parent.
+ * The descriptors' states, names and parameters are the truth. Derived from them, and rebuilt by
+ * whoever gets the lock from a dead owner: free descriptors, the tables of names, each cache's list
+ * of aliases, each cache's and each group's list of children, each group's list of groups, counts.
+ * A child is on the list of its cache and of its group from its creation until it is released, so
+ * neither descriptor is reused before; the same for a group and its parent.
  */
 #ifndef FST_ALLOC_REGISTRY_H
 #define FST_ALLOC_REGISTRY_H
@@ -15,7 +17,8 @@
 bool fst_registry_lock(struct fst_arena *a) FST_TO_BE_HEEDED;
 void fst_registry_unlock(struct fst_arena *a);
 
-/* An unused descriptor of the table (FST_T_CACHE, FST_T_CHILD, FST_T_GROUP), still FREE; FST_NONE: commit more and try again. */
+/* An unused descriptor of the table (FST_T_CACHE, FST_T_CHILD, FST_T_GROUP), still FREE;
+ * FST_NONE: commit more and try again. */
 uint32_t fst_registry_new(struct fst_arena *a, enum fst_table_kind kind);
 /* It will be wanted in a moment, under the lock: have it in the cache by then. Without locks. */
 void fst_registry_expect(struct fst_arena *a, enum fst_table_kind kind);
@@ -25,7 +28,8 @@ int fst_registry_grow(struct fst_arena *a, enum fst_table_kind kind);
 /* The descriptor's state became FREE: reusable from now on. */
 void fst_registry_put(struct fst_arena *a, enum fst_table_kind kind, uint32_t index);
 
-/* All of these under the lock. A cache, a group: into the tables of names and the lists that its state says. */
+/* All of these under the lock. A cache, a group: into the tables of names and the lists that its
+ * state says. */
 void fst_registry_link_child(struct fst_arena *a, uint32_t child);
 void fst_registry_unlink_child(struct fst_arena *a, uint32_t child);
 void fst_registry_link_cache(struct fst_arena *a, uint32_t cache);
@@ -48,8 +52,8 @@ int fst_registry_check_child(struct fst_arena *a, uint64_t child, uint64_t *stat
 /* Cache and group of a child, by its index: ids. FST_INVALID when it is gone. */
 int fst_child_owner(struct fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group);
 
-/* Put a group that has ended on the queue for a batch, behind the others; where a batch has it in hand just now, it is queued again when that is
- * over. */
+/* Put a group that has ended on the queue for a batch, behind the others; where a batch has it
+ * in hand just now, it is queued again when that is over. */
 void fst_registry_queue_group(struct fst_arena *a, uint32_t group);
 
 /* Put a cache that has ended, in this state, on the queue, when its children have ended too: a
@@ -57,9 +61,11 @@ void fst_registry_queue_group(struct fst_arena *a, uint32_t group);
  * Killed before: the batch that buries the destroyer looks at everything. */
 void fst_registry_queue_cache(struct fst_arena *a, uint32_t body, uint64_t state);
 
-/* Finish what a killed close() or destroy() has begun: the states of groups and caches are the truth. Under the lock. */
+/* Finish what a killed close() or destroy() has begun: the states of groups and caches are the
+ * truth. Under the lock. */
 void fst_registry_finish_endings(struct fst_arena *a);
-/* The lock could not be had to go on with an end that has begun: the next batch goes on, as after a kill. Under no lock. */
+/* The lock could not be had to go on with an end that has begun: the next batch goes on, as
+ * after a kill. Under no lock. */
 void fst_registry_finish_later(struct fst_arena *a);
 
 /* ---- ids given out: index | low generation << 32 ---- */

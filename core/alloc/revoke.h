@@ -35,7 +35,8 @@
 #define FST_OWNER_CLOSING (1ull << 31) /* the thread gives it back */
 #define FST_OWNER_FLAGS   (FST_OWNER_REVOKED | FST_OWNER_CLOSING)
 #define FST_OWNER_NEVER   FST_OWNER_FLAGS /* what no owner word is: flags without a thread */
-#define FST_OWNER_NOBODY  UINT64_MAX      /* as good as a dead thread's: of a slab that nobody will finish */
+/* as good as a dead thread's: of a slab that nobody will finish */
+#define FST_OWNER_NOBODY UINT64_MAX
 
 /* Somebody who takes slabs from their owners. Zero but for what is said. */
 struct fst_revoke {

@@ -132,7 +132,8 @@ void fst_run_unlock(struct fst_arena *a)
 
 /* ---- reserving and giving back ---- */
 
-#define HOLE_NS (50 * FST_MS) /* how long to wait for pages on their way back to the system: who gives them back may be stopped */
+/* how long to wait for pages on their way back to the system: who gives them back may be stopped */
+#define HOLE_NS (50 * FST_MS)
 
 enum attempt { DONE, ENDED, OVER_LIMIT, NO_PAGES, NO_DESCRIPTOR };
 
@@ -164,7 +165,8 @@ static enum attempt try_reserve(struct fst_arena *a, uint32_t child, uint32_t cl
     fst_store_relaxed(&s->owner, owner);
     fst_store_relaxed(&s->list, FST_LIST_NONE);
     fst_store_relaxed(&s->frees, 0);
-    fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_CARVING)); /* from here on the run is owned */
+    /* from here on the run is owned */
+    fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_CARVING));
     charge(a, child, pages);
     *slab_id = id;
     return DONE;
@@ -212,7 +214,8 @@ int fst_run_reserve(struct fst_arena *a, uint32_t child, uint64_t child_state, u
             continue; /* somebody else has brought more into use */
         int more = fst_pages_grow(a, pages, align_order);
         if (more < 0 && fst_zones(a) == zones) {
-            /* Free pages are missing for the moment in which their memory goes back to the system. */
+            /* Free pages are missing for the moment in which their memory goes back to the
+             * system. */
             began = began ? began : fst_now();
             if (!holes || fst_now() - began >= HOLE_NS)
                 return more;
@@ -239,7 +242,9 @@ static void release(struct fst_arena *a, uint32_t slab_id, uint64_t state)
     }
     fst_store_release(&s->state, fst_state_moved(state, FST_SLAB_FREE) + (1ull << FST_STATE_GEN_SHIFT));
     fst_store_relaxed(&s->owner,
-                      0); /* after the state, as CLOSING is never nobody's; and no thread takes it for one that it owned before */
+                      /* after the state, as CLOSING is never nobody's; and no thread takes it
+                       * for one that it owned before */
+                      0);
     fst_pages_give(a, page, pages);
     if (fst_state(state) == FST_SLAB_HOLE)
         fst_store_relaxed(&a->sb->holes, a->sb->holes - 1);
@@ -313,9 +318,11 @@ bool fst_run_set_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
 
 /* ---- giving memory back to the system ---- */
 
-#define PUNCH_EXTENTS 16u /* at most 4 MiB at a time, so that a run is not missing from the free pages for long */
+/* at most 4 MiB at a time, so that a run is not missing from the free pages for long */
+#define PUNCH_EXTENTS 16u
 
-/* Own the next idle extents through a descriptor in state HOLE, so that a kill leaves them findable. */
+/* Own the next idle extents through a descriptor in state HOLE, so that a kill leaves them
+ * findable. */
 static uint32_t reserve_hole(struct fst_arena *a, uint64_t *extent, bool idle_only, uint64_t owner, uint32_t *slab_id)
 {
     if (!fst_run_lock(a))
@@ -329,7 +336,8 @@ static uint32_t reserve_hole(struct fst_arena *a, uint64_t *extent, bool idle_on
             fst_store_relaxed(&s->page, (uint32_t)(*extent * FST_EXTENT_PAGES));
             fst_store_relaxed(&s->pages, count * FST_EXTENT_PAGES);
             fst_store_relaxed(&s->owner, owner);
-            fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_HOLE)); /* free memory: charged to nobody */
+            /* free memory: charged to nobody */
+            fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_HOLE));
             fst_store_relaxed(&a->sb->holes, a->sb->holes + 1);
             *slab_id = id;
         } else {
@@ -348,7 +356,8 @@ uint64_t fst_run_punch(struct fst_arena *a, bool idle_only, uint64_t owner)
         return 0;
     while ((count = reserve_hole(a, &extent, idle_only, owner, &id)) > 0) {
         uint64_t length = (uint64_t)count * FST_EXTENT_PAGES * FST_PAGE;
-        /* Unmark first: a kill in between leaves memory that is committed and not marked, and is committed again at no harm. */
+        /* Unmark first: a kill in between leaves memory that is committed and not marked, and is
+         * committed again at no harm. */
         fst_pages_uncommitted(a, extent, count);
         if (fst_file_punch(a, a->known.data_offset + extent * FST_EXTENT_PAGES * FST_PAGE, length) == 0)
             bytes += length;

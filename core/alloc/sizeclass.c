@@ -17,7 +17,8 @@ uint32_t fst_size_class_of(uint64_t bytes)
 {
     if (bytes <= 64)
         return bytes <= 8 ? 0 : (uint32_t)((bytes + 7) / 8 - 1);
-    uint32_t doubling = 63u - (uint32_t)__builtin_clzll(bytes - 1) - 6u; /* 64 << doubling < bytes <= 128 << doubling */
+    /* 64 << doubling < bytes <= 128 << doubling */
+    uint32_t doubling = 63u - (uint32_t)__builtin_clzll(bytes - 1) - 6u;
     uint64_t above = bytes - (64ull << doubling);
     uint64_t step = 16ull << doubling;
     return 8 + doubling * 4 + (uint32_t)((above + step - 1) / step) - 1;

@@ -1,4 +1,5 @@
-/* sizeclass.h - caches behind fst_alloc_bytes: four classes to a doubling from 8 bytes to 64 KiB, and one for all that is larger. */
+/* sizeclass.h - caches behind fst_alloc_bytes: four classes to a doubling from 8 bytes to 64
+ * KiB, and one for all that is larger. */
 #ifndef FST_ALLOC_SIZECLASS_H
 #define FST_ALLOC_SIZECLASS_H
 

@@ -18,7 +18,8 @@
 
 /* ---- carving ---- */
 
-/* Advance every word to free in a new generation: whatever the slab's last life left, no handle and no entry of it matches. */
+/* Advance every word to free in a new generation: whatever the slab's last life left, no handle
+ * and no entry of it matches. */
 static void carve(struct fst_arena *a, uint32_t id, uint32_t objects, const struct fst_child *c)
 {
     struct fst_slab *s = fst_slab_at(a, id);
@@ -26,7 +27,8 @@ static void carve(struct fst_arena *a, uint32_t id, uint32_t objects, const stru
     fst_store_relaxed(&s->objects, (uint16_t)objects);
     for (uint32_t i = 0; i < objects; i++) {
         uint64_t *word = fst_slab_word(s, class, i);
-        uint64_t next = fst_word_free(fst_load_relaxed(word)); /* a batch may try its old life's, and fail */
+        /* a batch may try its old life's, and fail */
+        uint64_t next = fst_word_free(fst_load_relaxed(word));
         /* Release: who sees this word sees that the slab's state has gone on. */
         fst_store_release(word, (next & ~FST_WORD_CHECK) | fst_word_check(fst_oid(id, i)));
     }
@@ -50,8 +52,9 @@ static void set_fenced(const struct fst_child *c, struct fst_slab *s)
     fst_store_relaxed(&s->fenced, fst_load_relaxed(&c->shared) || !fst_membarrier_usable());
 }
 
-/* Put a carved slab into the child's lists, unless the child has ended meanwhile. *state: its state word while it lives, which nobody
- * may read later: once unlocked, it can be closed, released and carved again for another child. */
+/* Put a carved slab into the child's lists, unless the child has ended meanwhile. *state: its
+ * state word while it lives, which nobody may read later: once unlocked, it can be closed,
+ * released and carved again for another child. */
 static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t id, bool keep, uint64_t *state)
 {
     struct fst_child *c = fst_child_at(a, child);
@@ -129,12 +132,14 @@ int fst_slab_new(struct fst_thread *t, uint32_t child, uint64_t child_state, uin
 
 /* ---- slabs for owners ---- */
 
-/* The lock cannot be had: the slab is nobody's in a way that the next batch finds, if it is still the owner's. Whoever holds the lock may mark
- * the word at the same time, and then takes the slab itself. */
+/* The lock cannot be had: the slab is nobody's in a way that the next batch finds, if it is
+ * still the owner's. Whoever holds the lock may mark the word at the same time, and then takes
+ * the slab itself. */
 static void leave_slab(struct fst_arena *a, struct fst_slab *s, uint64_t owner)
 {
     uint64_t seen = owner;
-    fst_swap32(&a->sb->loose, 1); /* before, for who looks; and after, for the batch that began between */
+    /* before, for who looks; and after, for the batch that began between */
+    fst_swap32(&a->sb->loose, 1);
     if (owner && !fst_cas64(&s->owner, &seen, FST_OWNER_NOBODY) && seen == (owner | FST_OWNER_REVOKED))
         fst_cas64(&s->owner, &seen, FST_OWNER_NOBODY);
     fst_swap32(&a->sb->loose, 1);
@@ -174,7 +179,9 @@ uint32_t fst_slab_adopt_partial(struct fst_thread *t, uint32_t child, bool *held
             continue;
         }
         fst_lists_move(a, c, id, FST_LIST_FULL);
-        fst_full_fence(); /* PAIR(let-go): who frees from here on sees FULL without an owner, or we see the free word */
+        /* PAIR(let-go): who frees from here on sees FULL without an owner, or we see the free
+         * word */
+        fst_full_fence();
         if (fst_slab_has_free(s, FST_SLAB_ID_CLASS(id))) {
             fst_store_relaxed(&s->frees, 0);
             set_fenced(c, s);
@@ -210,7 +217,8 @@ bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_st
     return found;
 }
 
-/* One pass over what others own of the child, as far as the barriers go that were passed. True: something of it is free now. */
+/* One pass over what others own of the child, as far as the barriers go that were passed. True:
+ * something of it is free now. */
 static bool revoke_owned(struct fst_revoke *r, uint32_t child, uint64_t child_state)
 {
     struct fst_arena *a = r->a;
@@ -294,7 +302,8 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     }
     bool closed = false, waits = false;
     uint64_t state = 0;
-    if (!fst_lists_lock_briefly(a, child)) { /* a drop waits for nobody: a batch finds the slab (fst_slab_recover) */
+    /* a drop waits for nobody: a batch finds the slab (fst_slab_recover) */
+    if (!fst_lists_lock_briefly(a, child)) {
         if (!live)
             fst_store_relaxed(&a->sb->ended_slabs, FST_ENDED_SLABS_NOW);
 #ifndef FST_MUTANT_LOOSE_DROP
@@ -320,7 +329,8 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     return waits;
 }
 
-/* The slab with a cache's initial content or the rest of its format, whose maker was killed before it had said so. */
+/* The slab with a cache's initial content or the rest of its format, whose maker was killed
+ * before it had said so. */
 static bool recover_init(struct fst_arena *a, uint32_t slab_id)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);
@@ -352,7 +362,8 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id, uint64_t me)
     if (is == FST_SLAB_LIVE && fst_is_child(a, s->child))
         fst_slab_let_go(a, s->child, slab_id, owner);
     else if (is == FST_SLAB_CLOSING && fst_is_child(a, s->child) && (fst_child_at(a, s->child)->flags & FST_CACHE_TYPESAFE_BY_RCU))
-        fst_close_undo(a, slab_id, state); /* its grace period may not be over: whoever shrinks next waits for one */
+        /* its grace period may not be over: whoever shrinks next waits for one */
+        fst_close_undo(a, slab_id, state);
     else
         fst_run_release(a, slab_id, state);
 }

@@ -5,7 +5,8 @@
 #include "refs/reftable.h"
 #include "refs/word.h"
 
-/* Does the entry speak of an object that has this address? Then *out is the reference, which is nobody's yet. */
+/* Does the entry speak of an object that has this address? Then *out is the reference, which is
+ * nobody's yet. */
 static bool reaches(struct fst_arena *a, uint32_t entry, const uint8_t *address, struct fst_ref *out)
 {
     uint64_t e = fst_load_acquire(&a->entries[entry]), oid = fst_entry_oid(e);

@@ -32,13 +32,15 @@
 #include "region/table.h"
 
 #define DEFAULT_CAPACITY (1ull << 30)
-#define TRIES            1000          /* at opening a name that others remove and create at the same time, a millisecond apart */
-#define LEAVE_NS         (50 * FST_MS) /* for the last batch of a process that leaves */
+/* at opening a name that others remove and create at the same time, a millisecond apart */
+#define TRIES    1000
+#define LEAVE_NS (50 * FST_MS) /* for the last batch of a process that leaves */
 
 pthread_mutex_t fst_open_mutex = PTHREAD_MUTEX_INITIALIZER;
 struct fst_arena *fst_attachments;
 
-/* Under fst_local_mutex, which other threads of this process need: so a batch takes what a lock that is held keeps us from giving back. */
+/* Under fst_local_mutex, which other threads of this process need: so a batch takes what a lock
+ * that is held keeps us from giving back. */
 static void let_go_of_slabs(struct fst_thread *t)
 {
     struct fst_waits before = fst_wait_for((struct fst_waits){.own = true, .patience = 0});
@@ -238,7 +240,8 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
                               "%s has no room for an arena's first page", fst_commit_refused_by());
     if (pwrite(a->handed.fd, sb, sizeof *sb, 0) != (ssize_t)sizeof *sb)
         return fst_fail_errno(FST_OS, errno, "cannot write the superblock");
-    /* Whoever cut the file would have every process that touches what is missing killed by SIGBUS. */
+    /* Whoever cut the file would have every process that touches what is missing killed by
+     * SIGBUS. */
     if (!o->path && fcntl(a->handed.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
         return fst_fail_errno(FST_OS, errno, "cannot keep an anonymous arena from being cut");
     return FST_OK;
@@ -325,7 +328,8 @@ static int attach(int fd, const struct stat *st, const struct fst_open_options *
         return rc;
     }
     if (sb.state == FST_ARENA_REMOVED) {
-        fst_folder_remove(fd, FST_NONE, o->path ? o->path : "", st); /* its remover may have been killed */
+        /* its remover may have been killed */
+        fst_folder_remove(fd, FST_NONE, o->path ? o->path : "", st);
         close(fd);
         return fst_fail(FST_CLOSED, "%s is being removed", name);
     }
@@ -457,15 +461,16 @@ void fst_arena_leave(struct fst_arena *a)
             fst_folder_remove(fd, FST_NONE, a->path, &st);
         return;
     }
-    /* Only the mapping keeps our locks, so PRESENT cannot be let go of alone: it counts until we are gone, for others, and not for us. */
+    /* Only the mapping keeps our locks, so PRESENT cannot be let go of alone: it counts until we
+     * are gone, for others, and not for us. */
     fd = ours ? fst_file_get(a) : -1;
     if (fd >= 0)
         fst_folder_remove(fd, a->slot, a->path, &st);
     fst_file_put(a, fd);
 }
 
-/* Every entry of ours that is still LIVE: groups, and objects whose owners are gone without a word. Not what forked children without a
- * place of their own may look at. */
+/* Every entry of ours that is still LIVE: groups, and objects whose owners are gone without a
+ * word. Not what forked children without a place of their own may look at. */
 static void drop_all(struct fst_arena *a)
 {
     uint64_t *entries = a->entries;
@@ -499,7 +504,8 @@ static void forget_threads(struct fst_arena *a)
     pthread_mutex_unlock(&fst_local_mutex);
 }
 
-/* Our slot becomes FREE if nothing of ours is left; otherwise it stays LIVE without its lock, and a batch buries it. */
+/* Our slot becomes FREE if nothing of ours is left; otherwise it stays LIVE without its lock,
+ * and a batch buries it. */
 static void detach(struct fst_arena *a)
 {
     fst_reaper_stop(a, true);

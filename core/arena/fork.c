@@ -1,16 +1,19 @@
 /* fork.c - what a forked child inherits, without an instant in which nobody owns it.
  *
- * before, in the parent   the reaper threads stop; who died is buried; every mutex of this process is taken; for each attachment a slot for
- *                         the child is claimed through a new lock description, which both processes will have; the parent's LIVE entries
- *                         are copied into it at the same indexes, each object becoming SHARED first; the forking thread's section is copied.
- *                         Where the child can get no place, what it inherits is kept by the parent until it is gone (refs/heirs.h)
- * after, in the parent    its copy of the child's lock description is closed, also when fork failed: then nobody holds it, and a batch
- *                         buries the slot
- * after, in the child     the parent's lock description is closed, so that the parent's death shows (the page that keeps it does not come
- *                         along); the slot is the child's
+ * before, in the parent   the reaper threads stop; who died is buried; every mutex of this process
+ *                         is taken; for each attachment a slot for the child is claimed through a
+ *                         new lock description, which both processes will have; the parent's LIVE
+ *                         entries are copied into it at the same indexes, each object becoming
+ *                         SHARED first; the forking thread's section is copied. Where the child can
+ *                         get no place, what it inherits is kept by the parent until it is gone
+ *                         (refs/heirs.h)
+ * after, in the parent    its copy of the child's lock description is closed, also when fork
+ *                         failed: then nobody holds it, and a batch buries the slot
+ * after, in the child     the parent's lock description is closed, so that the parent's death shows
+ *                         (the page that keeps it does not come along); the slot is the child's
  *
- * Killed anywhere: the copied entries belong to a LIVE slot from before the fork until the last holder of its lock is gone. The model is
- * models/fork.pml.
+ * Killed anywhere: the copied entries belong to a LIVE slot from before the fork until the last
+ * holder of its lock is gone. The model is models/fork.pml.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -69,15 +72,16 @@ static int copy_entries(struct fst_arena *a, uint32_t slot, uint64_t *to)
         uint64_t entry = fst_load_acquire(&from[i]);
         if (fst_entry_state(entry) != FST_ENTRY_LIVE || fst_refs_own_owners(a, i) == 0)
             continue;
-        /* Another thread may have dropped the object meanwhile, or be about to: then no Block of the child's speaks for the copied
-         * entry, and it goes with the child. */
+        /* Another thread may have dropped the object meanwhile, or be about to: then no Block of
+         * the child's speaks for the copied entry, and it goes with the child. */
         if (fst_refs_mark_shared(a, entry))
             fst_store_release(&to[i], entry);
     }
     return FST_OK;
 }
 
-/* A lock and a page for heirs of the child's own, a slot, and in it what we hold. FST_OK, or why not. */
+/* A lock and a page for heirs of the child's own, a slot, and in it what we hold. FST_OK, or why
+ * not. */
 static int give_place(struct carried *c)
 {
     struct fst_arena *a = c->arena;
@@ -115,7 +119,8 @@ static void carry(struct carried *c)
         return;
     }
     fst_process_publish(a, c->slot, a->readonly);
-    fst_store_relaxed(&fst_process_at(a, c->slot)->pid, 0); /* the child says who it is; when the fork fails, nobody has died */
+    /* the child says who it is; when the fork fails, nobody has died */
+    fst_store_relaxed(&fst_process_at(a, c->slot)->pid, 0);
     c->thread = forking_thread(a);
     if (c->thread && fst_thread_slot_claim(a, c->slot, &c->thread_slot) == FST_OK) {
         c->has_thread_slot = true;
@@ -176,7 +181,8 @@ static void in_parent(void)
     pthread_mutex_unlock(&fst_open_mutex);
 }
 
-/* The other threads are not here; ours goes on with its new slot, without the parent's slabs and free entries. */
+/* The other threads are not here; ours goes on with its new slot, without the parent's slabs and
+ * free entries. */
 static void adopt_threads(struct fst_arena *a, const struct carried *c)
 {
     struct fst_thread *mine = forking_thread(a);
@@ -209,10 +215,13 @@ static void adopt(struct fst_arena *a, struct carried *c)
     fst_file_forked(a);
     if (c)
         a->lock = c->lock;
-    pthread_mutex_unlock(&a->refs->mutex); /* by the thread that took it before the fork, as are the other two */
+    /* by the thread that took it before the fork, as are the other two */
+    pthread_mutex_unlock(&a->refs->mutex);
     fst_reaper_forked(a);
     a->usable = a->lock.fd >= 0;
-    if (a->usable) /* it is a mapping of its own, so this cannot fail; if it did, we would look alive for as long as our children */
+    /* it is a mapping of its own, so this cannot fail; if it did, we would look alive for as
+     * long as our children */
+    if (a->usable)
         fst_description_private(&a->lock);
     if (!a->usable) { /* the page for heirs stays: it says that we are here */
         if (had) {

@@ -28,16 +28,17 @@ static void withdraw(struct fst_thread *t, uint32_t entry)
         fst_add32(&t->arena->self->dropped, 1);
 }
 
-/* Entry LIVE, then the word from free to ALLOCATED, in a slab that nobody owns. Needs no section: the swing is a full barrier, so whoever
- * finds the word ALLOCATED finds the entry; and a slab is given back only when each of its words was swung away from what we saw. */
+/* Entry LIVE, then the word from free to ALLOCATED, in a slab that nobody owns. Needs no
+ * section: the swing is a full barrier, so whoever finds the word ALLOCATED finds the entry; and
+ * a slab is given back only when each of its words was swung away from what we saw. */
 static inline bool swing(struct fst_arena *a, uint64_t oid, uint64_t *word, uint64_t seen, uint64_t slack, uint32_t entry)
 {
     fst_store_release(&a->entries[entry], fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
     return fst_cas64(word, &seen, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
 }
 
-/* One attempt at an object of the active slab. While we say that we allocate from it, and it is ours, nobody else changes its free words: so
- * plain stores do. `fence`: where that is needed. */
+/* One attempt at an object of the active slab. While we say that we allocate from it, and it is
+ * ours, nobody else changes its free words: so plain stores do. `fence`: where that is needed. */
 static inline __attribute__((always_inline)) enum attempt try_active(struct fst_thread *t, struct fst_active *act, uint64_t slack,
                                                                      bool fence, struct fst_ref *out)
 {
@@ -69,7 +70,8 @@ static inline __attribute__((always_inline)) enum attempt try_active(struct fst_
     fst_store_release(word, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
 #endif
     fst_store_release(&t->table[entry], fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
-    fst_store_release(word, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT); /* who finds it finds the entry */
+    /* who finds it finds the entry */
+    fst_store_release(word, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
     fst_store_release(&t->slot->allocating, 0);
     out->nbytes = act->size - slack;
     return GOT;
@@ -84,7 +86,8 @@ static bool undone(struct fst_thread *t, uint64_t child, uint64_t child_state, s
     return true;
 }
 
-/* `init` of a cache whose objects are not reused under readers: at each allocation. Others get it when their slab is carved. */
+/* `init` of a cache whose objects are not reused under readers: at each allocation. Others get
+ * it when their slab is carved. */
 static void construct(struct fst_arena *a, uint64_t child, const struct fst_ref *ref)
 {
     const struct fst_child *c = fst_child_at(a, (uint32_t)child);
@@ -107,8 +110,8 @@ static int child_resumed(struct fst_arena *a, uint64_t child)
     return fst_owner_ended(a);
 }
 
-/* A free object of a slab that nobody owns, because processes have to share it. The swing is made under the child's lock: whoever adopts
- * the slab holds that, too. */
+/* A free object of a slab that nobody owns, because processes have to share it. The swing is
+ * made under the child's lock: whoever adopts the slab holds that, too. */
 static enum attempt alloc_unowned(struct fst_thread *t, uint64_t child, uint64_t child_state, uint64_t slack, struct fst_ref *out)
 {
     struct fst_arena *a = t->arena;
@@ -155,7 +158,8 @@ static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, 
     return got;
 }
 
-/* There is no memory, so others' was asked for: was it for want of a lock, or of leave to wait, that none was found? */
+/* There is no memory, so others' was asked for: was it for want of a lock, or of leave to wait,
+ * that none was found? */
 static int verdict_on_need(struct fst_arena *a, bool section, uint32_t given_up, int rc)
 {
     if (fst_lock_given_up() != given_up)
@@ -187,7 +191,8 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
             rc = child_resumed(t->arena, child);
             if (rc == FST_OK && !fst_is_damaged(t->arena))
                 continue;
-            if (rc != FST_HELD && fst_active_is(t, (uint32_t)child)) /* nobody may be able to take its slabs from us */
+            /* nobody may be able to take its slabs from us */
+            if (rc != FST_HELD && fst_active_is(t, (uint32_t)child))
                 fst_active_let_go(t, (uint32_t)child);
         }
         if (rc || fst_is_damaged(t->arena))
@@ -252,8 +257,9 @@ static __attribute__((noinline)) int rest_at_once(struct fst_arena *a, uint64_t 
 
 typedef int alloc_rest(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out);
 
-/* The fast path: no call, no loop. What is left to do when that does not give an object is in `rest`, which gets arena and child from where
- * they are found again: keeping them would take two registers. */
+/* The fast path: no call, no loop. What is left to do when that does not give an object is in
+ * `rest`, which gets arena and child from where they are found again: keeping them would take
+ * two registers. */
 static inline int alloc_object(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out, alloc_rest *rest)
 {
     struct fst_thread *t = fst_thread_current;
@@ -309,7 +315,8 @@ int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, 
         struct fst_slab *s = fst_slab_at(a, id);
         uint64_t *word = fst_slab_word(s, FST_SLAB_ID_CLASS(id), 0), seen = fst_load_acquire(word), oid = fst_oid(id, 0);
         /* The state after the word, as in try_active. */
-        if (fst_load_acquire(&s->state) != slab_state || (seen & FST_WORD_FLAGS)) { /* somebody gave the still empty slab back */
+        /* somebody gave the still empty slab back */
+        if (fst_load_acquire(&s->state) != slab_state || (seen & FST_WORD_FLAGS)) {
             fst_refs_give(t, entry);
             continue;
         }

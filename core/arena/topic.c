@@ -117,7 +117,8 @@ static bool copy(struct fst_ring_view *v, struct fst_thread *t, uint32_t node, u
         if (entry == FST_NONE && *rc != FST_STALE)
             return true;
     }
-    fst_full_fence(); /* PAIR(reference): the entry, before the look whether the node still holds it */
+    /* PAIR(reference): the entry, before the look whether the node still holds it */
+    fst_full_fence();
 #ifdef FST_MUTANT_READ_BLIND
     bool there = true;
 #else

@@ -28,7 +28,8 @@
 #include "region/region.h"
 #include "region/rings.h"
 
-#define FST_RING_SLACK       64u /* nodes more than messages: for those who are putting and taking */
+/* nodes more than messages: for those who are putting and taking */
+#define FST_RING_SLACK       64u
 #define FST_RING_CAPACITY    (1u << 20)
 #define FST_RING_INLINE_MOST 4000u
 

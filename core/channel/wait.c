@@ -2,7 +2,8 @@
 #include "channel/ring.h"
 #include "platform/futex.h"
 
-#define BOUND (10 * FST_MS) /* the kernel counts who is stopped, or killed, as woken: so nobody sleeps for longer */
+/* the kernel counts who is stopped, or killed, as woken: so nobody sleeps for longer */
+#define BOUND (10 * FST_MS)
 
 bool fst_ring_say_asleep(uint32_t *word, uint32_t *mine)
 {

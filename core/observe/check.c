@@ -1,4 +1,5 @@
-/* check.c - validate every structure of an arena: the superblock, who is attached, references; the rest is in check_*.c. */
+/* check.c - validate every structure of an arena: the superblock, who is attached, references;
+ * the rest is in check_*.c. */
 #include "observe/check.h"
 
 #include <stdarg.h>
@@ -44,7 +45,8 @@ void fst_check_lock(struct fst_check *c, const char *what, uint32_t index, const
     if (!word || (word & ~FST_LOCK_WAITERS) == FST_LOCK_ABANDONED)
         return;
     uint64_t state = owner < fst_process_top(c->a) ? fst_load_acquire(&fst_process_at(c->a, owner)->state) : 0;
-    uint64_t lives = state >> FST_STATE_GEN_SHIFT, life = word >> FST_LOCK_GEN_SHIFT; /* whose low bits these are; the first is 1 */
+    /* whose low bits these are; the first is 1 */
+    uint64_t lives = state >> FST_STATE_GEN_SHIFT, life = word >> FST_LOCK_GEN_SHIFT;
     bool was = lives > FST_LOCK_GEN_MASK || (life && life <= lives);
     if (!was && fst_load_acquire(lock) == word)
         fst_check_say(c, "%s %u: its lock says %x, which no process ever wrote", what, index, word);
@@ -214,8 +216,8 @@ size_t fst_check(fst_arena *a, void (*found)(void *context, const char *text), v
 {
     struct fst_check c = {.a = a, .found = found, .context = context};
     check_superblock(&c);
-    /* Each part hangs on those before it: when one is wrong, the next would say the same in other words. Looking at references writes our own
-     * thread's slot, so threads come before. */
+    /* Each part hangs on those before it: when one is wrong, the next would say the same in
+     * other words. Looking at references writes our own thread's slot, so threads come before. */
     size_t before = c.findings;
     void (*const parts[])(struct fst_check *) = {fst_check_registry, fst_check_pages, fst_check_slabs,    check_threads,
                                                  check_processes,    check_inflight,  fst_check_channels, fst_check_stores};

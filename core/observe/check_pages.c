@@ -21,7 +21,8 @@ struct sums {
     uint32_t n_children, n_groups;
     uint64_t pages;
     uint32_t holes;
-    uint32_t overlaps; /* descriptors that name a page of another one: once is said, it may be one that is wrong */
+    /* descriptors that name a page of another one: once is said, it may be one that is wrong */
+    uint32_t overlaps;
 };
 
 static bool check_run(struct fst_check *c, uint32_t id, struct sums *sums)
@@ -31,7 +32,8 @@ static bool check_run(struct fst_check *c, uint32_t id, struct sums *sums)
     uint64_t pages = (uint64_t)fst_zones(a) * FST_ZONE_PAGES, state = fst_load_acquire(&s->state);
     if (!fst_check_state(c, "slab", id, state, FST_SLAB_HOLE))
         return false;
-    /* Whoever ends it is found by the owner: without one, nobody would. State last: reopened, it is LIVE before it is nobody's. */
+    /* Whoever ends it is found by the owner: without one, nobody would. State last: reopened, it
+     * is LIVE before it is nobody's. */
     uint64_t owner = fst_load_acquire(&s->owner);
     uint32_t is = fst_state(fst_load_acquire(&s->state));
     if ((is == FST_SLAB_CARVING || is == FST_SLAB_CLOSING || is == FST_SLAB_HOLE) && !owner) {
@@ -153,8 +155,10 @@ static void check_charges(struct fst_check *c, const struct sums *sums)
 void fst_check_pages(struct fst_check *c)
 {
     struct fst_arena *a = c->a;
-    struct sums sums = {.owned = calloc(1, a->capacity_pages / 8 + 1)}; /* zones may be added until we have the lock */
-    /* So may children and groups: those that are there later have no pages yet, or some that are not looked at. */
+    /* zones may be added until we have the lock */
+    struct sums sums = {.owned = calloc(1, a->capacity_pages / 8 + 1)};
+    /* So may children and groups: those that are there later have no pages yet, or some that are
+     * not looked at. */
     bool again = false;
     do {
         sums.n_children = fst_child_top(a);
@@ -220,7 +224,8 @@ static bool check_owner(struct fst_check *c, uint32_t id, const struct fst_slab 
     uint32_t index = (uint32_t)(owner & ~FST_OWNER_FLAGS) - 1;
     if (!owner)
         return true;
-    /* Let go by somebody who could not have the child's lock in time: a batch's, that runs or will. */
+    /* Let go by somebody who could not have the child's lock in time: a batch's, that runs or
+     * will. */
     const struct fst_superblock *sb = c->a->sb;
     if (s->list != FST_LIST_PARTIAL && owner == FST_OWNER_NOBODY &&
         (fst_load_acquire(&sb->loose) || fst_load_acquire(&sb->batch_started) || fst_load_acquire(&sb->batch_dirty)))
@@ -257,7 +262,8 @@ static bool check_list(struct fst_check *c, uint32_t child, uint32_t head, uint8
     return true;
 }
 
-/* LIVE, and a child's: then it is on one of its lists. Under that child's lock, or not any more as it was. */
+/* LIVE, and a child's: then it is on one of its lists. Under that child's lock, or not any more
+ * as it was. */
 static void check_listed(struct fst_check *c, uint32_t id)
 {
     struct fst_arena *a = c->a;

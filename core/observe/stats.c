@@ -1,4 +1,5 @@
-/* stats.c - what people and tools see of an arena. Nothing here changes anything; numbers may be a moment old. */
+/* stats.c - what people and tools see of an arena. Nothing here changes anything; numbers may be
+ * a moment old. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,7 +19,8 @@
 #include "region/file.h"
 #include "region/lock.h"
 
-#define STALL_NS (1000 * FST_MS) /* a section that holds up a grace period for so long is reported */
+/* a section that holds up a grace period for so long is reported */
+#define STALL_NS (1000 * FST_MS)
 
 /* False: there is no way to the file any more. */
 static bool file_status(struct fst_arena *a, struct stat *st)
@@ -83,7 +85,8 @@ static void batch_info(const struct fst_arena *a, struct fst_arena_info *out)
         return;
     uint64_t now = fst_now();
     out->batch_pid = (uint64_t)fst_process_at(a, slot)->pid;
-    out->batch_ns = began && now > began ? now - began : 0; /* it has only just begun, or is about to end */
+    /* it has only just begun, or is about to end */
+    out->batch_ns = began && now > began ? now - began : 0;
 }
 
 static const char *lock_name(uint32_t offset)
@@ -326,7 +329,8 @@ size_t fst_inflight_list(fst_arena *a, struct fst_inflight_info *out, size_t max
         uint32_t sender;
         if (!inflight_info(a, i, &info, &sender))
             continue;
-        if (sender && sender != asked) /* mostly the same as before: a message's neighbours are its sender's */
+        /* mostly the same as before: a message's neighbours are its sender's */
+        if (sender && sender != asked)
             alive = fst_slot_alive(a, fst_lock_owner(sender), sender >> FST_LOCK_GEN_SHIFT);
         asked = sender ? sender : asked;
         info.sender_alive = sender && alive;
@@ -339,7 +343,8 @@ size_t fst_inflight_list(fst_arena *a, struct fst_inflight_info *out, size_t max
 
 /* ---- what keeps what has ended ---- */
 
-/* The group, the child cache that an object is in, both FST_NONE for what is neither. A destroyed group is held by nobody who has it open. */
+/* The group, the child cache that an object is in, both FST_NONE for what is neither. A
+ * destroyed group is held by nobody who has it open. */
 static uint32_t place_of(struct fst_arena *a, uint64_t oid, uint32_t *child)
 {
     uint32_t group;

@@ -1,7 +1,8 @@
 /* atomics.h - the only atomic operations of the core, named by their ordering.
  *
- * Words in shared memory are plain integers accessed only through these. Release and acquire sides that belong together
- * carry the same PAIR(name) comment at both ends, so that a search finds partners.
+ * Words in shared memory are plain integers accessed only through these. Release and acquire sides
+ * that belong together carry the same PAIR(name) comment at both ends, so that a search finds
+ * partners.
  */
 #ifndef FST_PLATFORM_ATOMICS_H
 #define FST_PLATFORM_ATOMICS_H
@@ -39,7 +40,8 @@ static inline void fst_acquire_fence(void)
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
 }
 
-/* No store that comes after is seen before what came before. A release *store* does not say that: what follows it may overtake it. */
+/* No store that comes after is seen before what came before. A release *store* does not say
+ * that: what follows it may overtake it. */
 static inline void fst_release_fence(void)
 {
     __atomic_thread_fence(__ATOMIC_RELEASE);
@@ -50,7 +52,8 @@ static inline void fst_full_fence(void)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-/* Store, then let no later load come before everybody can see it: one instruction on x86. It releases what came before, too. */
+/* Store, then let no later load come before everybody can see it: one instruction on x86. It
+ * releases what came before, too. */
 static inline void fst_store_fence(uint64_t *p, uint64_t v)
 {
 #if defined(__x86_64__)
@@ -113,7 +116,8 @@ static inline void fst_max64(uint64_t *p, uint64_t v)
 #define fst_own_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define fst_own_store_seq_cst(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
 
-/* A pointer of a table of them: it is set once. False: *to has another one already, which is put into *seen. */
+/* A pointer of a table of them: it is set once. False: *to has another one already, which is put
+ * into *seen. */
 #define fst_own_set_once(to, seen, desired) \
     __atomic_compare_exchange_n((to), (seen), (desired), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
 
@@ -149,7 +153,8 @@ static inline uint32_t fst_own_count_down32(uint32_t *p)
     return __atomic_sub_fetch(p, 1, __ATOMIC_RELEASE);
 }
 
-/* Keep this pointer in a register: compilers like to compute it anew from its base and index, at each use. */
+/* Keep this pointer in a register: compilers like to compute it anew from its base and index, at
+ * each use. */
 #define FST_IN_REGISTER(p) __asm__("" : "+r"(p))
 
 static inline void fst_pause(void)

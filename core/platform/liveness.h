@@ -24,7 +24,8 @@
 #define FST_LOCK_PRESENT (((off_t)1 << 60) + (1 << 20))
 #define FST_LOCK_HEIRS   (((off_t)1 << 60) + (2 << 20)) /* see refs/heirs.h: some for each slot */
 #define FST_HEIRS_BYTES  64
-#define FST_LOCK_MARK    ((off_t)1 << 61) /* a byte that a description is told by, far from all others */
+/* a byte that a description is told by, far from all others */
+#define FST_LOCK_MARK ((off_t)1 << 61)
 
 /* A new open file description of the same file, close-on-exec, so that its locks are nobody
  * else's. -1 and errno on failure. */

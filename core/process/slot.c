@@ -58,7 +58,8 @@ static int claim_at(struct fst_arena *a, int lock_fd, uint32_t slot)
     }
     uint64_t seen = fst_load_acquire(&p->state);
     if (fst_state(seen) == FST_PROCESS_FREE && fst_cas64(&p->state, &seen, fst_state_next(seen, FST_PROCESS_JOINING))) {
-        fst_release_fence(); /* PAIR(record): whoever reads what is written from here on sees the new generation */
+        /* PAIR(record): whoever reads what is written from here on sees the new generation */
+        fst_release_fence();
         return FST_OK;
     }
     fst_liveness_release(lock_fd, FST_LOCK_PRESENT + slot, 1);
@@ -73,7 +74,8 @@ int fst_process_claim(struct fst_arena *a, int lock_fd, uint32_t *slot)
         if (i >= top) {
             int rc = fst_table_commit(a, FST_T_PROCESS, i + 1);
             if (rc == FST_OK)
-                rc = fst_entries_extend(a, i); /* before the bound: the file always has all tables below it */
+                /* before the bound: the file always has all tables below it */
+                rc = fst_entries_extend(a, i);
             if (rc)
                 return rc;
             fst_cas32(&a->sb->process_top, &top, i + 1);
@@ -102,7 +104,8 @@ void fst_process_leave(struct fst_arena *a, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(a, slot);
     uint64_t state = fst_load_relaxed(&p->state);
-    /* Nobody to name, should we be killed here, or who claims the slot next before it says its name. */
+    /* Nobody to name, should we be killed here, or who claims the slot next before it says its
+     * name. */
     fst_store_relaxed(&p->pid, 0);
     fst_store_release(&p->state, fst_state_moved(state, FST_PROCESS_FREE));
 }

@@ -6,8 +6,9 @@
 #include "process/slot.h"
 #include "rcu/thread.h"
 
-#define SPIN_NS  30000ull     /* a short section ends sooner than a sleeper would wake up */
-#define SLEEP_NS (5 * FST_MS) /* a killed reader wakes nobody, and one that is leaving may not have seen that we sleep */
+#define SPIN_NS 30000ull /* a short section ends sooner than a sleeper would wake up */
+/* a killed reader wakes nobody, and one that is leaving may not have seen that we sleep */
+#define SLEEP_NS (5 * FST_MS)
 
 struct wait {
     struct fst_arena *a;

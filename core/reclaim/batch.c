@@ -24,13 +24,15 @@
 #include "teardown/finish.h"
 #include "teardown/release.h"
 
-#define TAKEN_FEW 1024u /* TAKEN entries that a batch remembers, so that it need not look for them again */
+/* TAKEN entries that a batch remembers, so that it need not look for them again */
+#define TAKEN_FEW 1024u
 
 struct fst_taken {
     uint32_t slot, entry;
 };
 
-/* One for each attachment, used by who holds the reaper's lock: too large for the stack of any thread that may be short of memory. */
+/* One for each attachment, used by who holds the reaper's lock: too large for the stack of any
+ * thread that may be short of memory. */
 struct fst_batch {
     struct fst_thread *t;
     struct fst_arena *a;
@@ -61,7 +63,8 @@ static bool lasts(struct fst_arena *a, uint64_t oid)
            fst_state(fst_load_acquire(&g->state)) == FST_GROUP_LIVE;
 }
 
-/* Free the object of an entry, if it is still CONDEMNED in this generation, and see to what becomes empty with it. */
+/* Free the object of an entry, if it is still CONDEMNED in this generation, and see to what
+ * becomes empty with it. */
 static void release(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t seen)
 {
     uint64_t bytes;
@@ -83,8 +86,9 @@ static void release(struct fst_batch *b, uint64_t oid, uint64_t *word, uint64_t 
 
 /* ---- splice and condemn ---- */
 
-/* The request of one TAKEN entry. A word that was never SHARED is condemned like any other: the entry may be a withdrawn attempt at an
- * object that somebody else allocated, and is using (mutant M_DIRECTANY of models/references.pml). */
+/* The request of one TAKEN entry. A word that was never SHARED is condemned like any other: the
+ * entry may be a withdrawn attempt at an object that somebody else allocated, and is using
+ * (mutant M_DIRECTANY of models/references.pml). */
 static void consider(struct fst_batch *b, uint64_t entry)
 {
     uint64_t oid = fst_entry_oid(entry), *word = fst_word_of(b->a, oid);
@@ -160,7 +164,8 @@ static int finish(struct fst_batch *b)
         if (slot != last)
             begin_finish(b, slot);
         last = slot;
-        finish_entry(b, fst_entries_of(b->a, slot, b->taken[i].entry + 1) + b->taken[i].entry); /* mapped since the splice */
+        /* mapped since the splice */
+        finish_entry(b, fst_entries_of(b->a, slot, b->taken[i].entry + 1) + b->taken[i].entry);
     }
     for (uint32_t slot = 0; slot < FST_MAX_PROCESSES && b->n_taken > TAKEN_FEW; slot++) {
         if (!(b->spliced[slot / 64] >> (slot % 64) & 1))
@@ -204,7 +209,8 @@ static int run(struct fst_batch *b)
     uint32_t buried = b->options->deaths || b->everything ? fst_finish_deaths(a) : 0;
     if (b->options->deaths)
         fst_cgroup_probe(a);
-    /* Before the splice, which takes what that drops. Who was buried may have been killed before it said when its message expires. */
+    /* Before the splice, which takes what that drops. Who was buried may have been killed before
+     * it said when its message expires. */
     bool dropped = false;
 #ifdef FST_MUTANT_EXPIRY_UNSAID
     buried = 0;
@@ -228,12 +234,15 @@ static int run(struct fst_batch *b)
     b->condemned += fst_shelves_condemn(a, &b->shelves, ended || buried || b->everything, b->everything, &b->scan);
     if (b->condemned) {
         uint64_t began = fst_now();
-        fst_full_fence(); /* PAIR(reference): the scan sees the entry of whoever has looked at a word before it was condemned */
+        /* PAIR(reference): the scan sees the entry of whoever has looked at a word before it was
+         * condemned */
+        fst_full_fence();
         int rc = fst_grace_wait(a, fst_load_seq_cst(&a->sb->gp_seq), b->options->timeout, b->options->stop);
         if (rc)
             return rc;
         b->grace_ns = fst_now() - began;
-        fst_shelves_scan(a, &b->shelves, &b->scan); /* before the tables, to which references move */
+        /* before the tables, to which references move */
+        fst_shelves_scan(a, &b->shelves, &b->scan);
         fst_letters_scan(a, &b->letters, &b->scan); /* the same */
         if (!fst_scan(a, &b->scan))
             return FST_OS; /* who holds what is not known: nothing is released */
@@ -244,8 +253,10 @@ static int run(struct fst_batch *b)
     if (sane)
         return sane;
     fst_shelves_finish(b->t, &b->shelves, &b->scan, &b->released);
-    fst_letters_finish(b->t, &b->letters, &b->scan, &b->released); /* before the slots of the dead are anybody's again */
-    fst_finish_burials(a, b->t->name); /* slabs that the dead were closing go before their children are looked at */
+    /* before the slots of the dead are anybody's again */
+    fst_letters_finish(b->t, &b->letters, &b->scan, &b->released);
+    /* slabs that the dead were closing go before their children are looked at */
+    fst_finish_burials(a, b->t->name);
     if (ended && b->ended.walk)
         fst_finish_unreferenced(a);
     if (ended)
@@ -268,7 +279,8 @@ void fst_batch_destroy(struct fst_arena *a)
     a->batch = NULL;
 }
 
-/* For people: what the batch did, under its number. Killed in here, the record says 0, and is none. models/record.pml. */
+/* For people: what the batch did, under its number. Killed in here, the record says 0, and is
+ * none. models/record.pml. */
 static void log_batch(const struct fst_batch *b, uint32_t number, uint64_t began)
 {
     struct fst_superblock *sb = b->a->sb;
@@ -314,8 +326,11 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     bool numbered = !options->drops_only;
     if (numbered)
         fst_store_release(&sb->batches_begun, fst_load_relaxed(&sb->batches) + 1);
-    fst_full_fence(); /* PAIR(batch-number): whoever took the number before this sees its drop spliced by the next batch */
-    /* At locks no longer than for readers: a batch may be broken off anywhere, as it may be killed. */
+    /* PAIR(batch-number): whoever took the number before this sees its drop spliced by the next
+     * batch */
+    fst_full_fence();
+    /* At locks no longer than for readers: a batch may be broken off anywhere, as it may be
+     * killed. */
     struct fst_waits before = fst_wait_for((struct fst_waits){.own = true, .patience = options->timeout, .stop = options->stop});
     int rc = fst_verdict(a, run(b));
     fst_wait_for(before);
@@ -367,7 +382,8 @@ int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch
     for (;;) {
         uint32_t done = fst_load_acquire(&sb->batches);
         if ((int32_t)(done - cookie) > 0) {
-            if (!mine && options->give_back) /* whoever ran it may keep empty slabs for the next objects */
+            /* whoever ran it may keep empty slabs for the next objects */
+            if (!mine && options->give_back)
                 fst_release_empty(t, options->others, options->timeout, options->stop);
             return FST_OK;
         }

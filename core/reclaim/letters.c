@@ -256,5 +256,6 @@ bool fst_letters_owns(struct fst_arena *a)
             any = subscribes(&me, &v, k);
         fst_channel_looked(a, &v);
     }
-    return any || fst_lock_given_up() != given_up; /* one that could not be looked into may have some */
+    /* one that could not be looked into may have some */
+    return any || fst_lock_given_up() != given_up;
 }

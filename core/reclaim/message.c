@@ -24,7 +24,8 @@ static bool give_up(struct fst_thread *t, uint32_t index, uint64_t word, enum fs
 #endif
     *dropped |= fst_refs_drop(a, entry);
     if (fst_oid_is_group(oid))
-        fst_group_again(a, fst_oid_group_index(oid)); /* our reference may have kept it from a batch */
+        /* our reference may have kept it from a batch */
+        fst_group_again(a, fst_oid_group_index(oid));
     return took;
 }
 

@@ -22,19 +22,26 @@
 #include "teardown/cgroup.h"
 #include "teardown/queue.h"
 
-#define ENOUGH       1024u        /* entries that a batch is worth */
-#define ENOUGH_BYTES (4u << 20)   /* so that objects go round in the processor's cache */
-#define REUSED       16u          /* large ones count a sixteenth: allocators take them without us (reclaim/reuse.h) */
-#define GATHER_NS    (3 * FST_MS) /* after a first drop: wait so long for more, */
-#define GATHER_MOST  (200 * FST_MS)
-#define ENTRY_NS     8u  /* and so much longer for each entry that a batch looks at: an eighth of one processor's time at most */
-#define ENTRY_DROPS  4u  /* so many entries put off a batch by a drop, */
-#define ENTRY_BYTES  64u /* and each by so many bytes dropped: what a batch costs is shared by as many drops */
-#define TICK_NS      (400 * FST_MS) /* between two looks for deaths */
-#define GREET_NS     20000u /* for each slot: looking takes one of it, so a twentieth of the time of who forks all the time */
-#define GRACE_NS     (200 * FST_MS) /* for a grace period, before the thread breaks off and tries again */
-#define OVERDUE_NS   (20 * FST_MS)  /* between two attempts to give up messages that have expired */
-#define IDLE_TICKS   5u             /* ticks without a batch before memory is given back to the system */
+#define ENOUGH       1024u      /* entries that a batch is worth */
+#define ENOUGH_BYTES (4u << 20) /* so that objects go round in the processor's cache */
+/* large ones count a sixteenth: allocators take them without us (reclaim/reuse.h) */
+#define REUSED      16u
+#define GATHER_NS   (3 * FST_MS) /* after a first drop: wait so long for more, */
+#define GATHER_MOST (200 * FST_MS)
+/* and so much longer for each entry that a batch looks at: an eighth of one processor's time at
+ * most */
+#define ENTRY_NS    8u
+#define ENTRY_DROPS 4u /* so many entries put off a batch by a drop, */
+/* and each by so many bytes dropped: what a batch costs is shared by as many drops */
+#define ENTRY_BYTES 64u
+#define TICK_NS     (400 * FST_MS) /* between two looks for deaths */
+/* for each slot: looking takes one of it, so a twentieth of the time of who forks all the time */
+#define GREET_NS 20000u
+/* for a grace period, before the thread breaks off and tries again */
+#define GRACE_NS   (200 * FST_MS)
+#define OVERDUE_NS (20 * FST_MS) /* between two attempts to give up messages that have expired */
+/* ticks without a batch before memory is given back to the system */
+#define IDLE_TICKS 5u
 
 enum { KICK_NONE = 0, KICK_GATHER = 1, KICK_NOW = 2 };
 

@@ -7,9 +7,12 @@
 #include "reclaim/reaper.h"
 #include "refs/word.h"
 
-#define LOOKS_A_PAGE 32u /* entries and slots that a batch may look at for each page: ns each, where writing to a page takes 200 */
+/* entries and slots that a batch may look at for each page: ns each, where writing to a page
+ * takes 200 */
+#define LOOKS_A_PAGE 32u
 #define LOOKS_A_DROP 16u /* as many as it counts for: its object is condemned, and released */
-#define OWN_CACHE    (2u << 20) /* bytes of a processor's own cache, where the system does not say */
+/* bytes of a processor's own cache, where the system does not say */
+#define OWN_CACHE (2u << 20)
 
 /* Has a slab that the thread owns a free object? May be wrong: then there is a batch for
  * nothing, or a new slab. */

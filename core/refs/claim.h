@@ -1,12 +1,17 @@
 /* claim.h - how a process comes to a reference: the protocol of entries and words.
  *
- *   allocate       entry LIVE with the generation to be; swing the word from free to ALLOCATED           arena/object.c
- *   give           set HANDED before anybody is given a handle, SHARED before a message                 arena/object.c
- *   hold           set HANDED, then one owner more                                                      arena/object.c
- *   resolve        entry LIVE; swing the word, HANDED or SHARED, to SHARED without CONDEMNED              fst_claim
- *   take           entry LIVE; swing the in-flight entry to empty, else as resolve                       fst_claim_message
- *   drop, private  exactly ALLOCATED: store free, generation + 1; with HANDED: swing it; entry EMPTY     arena/object.c
- *   drop, shared   entry DROPPED                                                                         fst_refs_drop
+ *   allocate       entry LIVE with the generation to be; swing the word from free to ALLOCATED:
+ *                  arena/object.c
+ *   give           set HANDED before anybody is given a handle, SHARED before a message:
+ *                  arena/object.c
+ *   hold           set HANDED, then one owner more: arena/object.c
+ *   resolve        entry LIVE; swing the word, HANDED or SHARED, to SHARED without CONDEMNED:
+ *                  fst_claim
+ *   take           entry LIVE; swing the in-flight entry to empty, else as resolve:
+ *                  fst_claim_message
+ *   drop, private  exactly ALLOCATED: store free, generation + 1; with HANDED: swing it; entry
+ *                  EMPTY: arena/object.c
+ *   drop, shared   entry DROPPED: fst_refs_drop
  *
  * The entry comes first, always: whoever is killed between the two leaves an entry that speaks of
  * nothing, never an object that nobody speaks for. An attempt that failed is withdrawn to DROPPED

@@ -30,11 +30,13 @@ static inline bool try_put(struct fst_arena *a, struct fst_inflight *e, uint32_t
     uint64_t empty = fst_load_relaxed(&e->word);
     if (empty & FST_INFLIGHT_LIVE)
         return false;
-    /* An empty word keeps the tag of its next use, so that claiming it and choosing the tag are one operation. */
+    /* An empty word keeps the tag of its next use, so that claiming it and choosing the tag are
+     * one operation. */
     uint32_t use = fst_inflight_tag(empty);
     if (!fst_cas64(&e->word, &empty, fst_inflight_word(p->oid, use)))
         return false;
-    fst_release_fence(); /* PAIR(record): whoever reads what follows sees that the entry has gone on */
+    /* PAIR(record): whoever reads what follows sees that the entry has gone on */
+    fst_release_fence();
     fst_store_relaxed(&e->generation, p->generation);
     fst_store_relaxed(&e->sent_at, fst_now());
     fst_store_relaxed(&e->pid, a->self->pid);
@@ -121,7 +123,8 @@ bool fst_inflight_end(struct fst_arena *a, uint32_t entry, uint64_t word)
 
 bool fst_inflight_give_up(struct fst_arena *a, uint32_t entry, uint64_t word, enum fst_inflight_why why)
 {
-    /* Killed after this, or too late because somebody takes it: it is read only where a message cannot be taken any more. */
+    /* Killed after this, or too late because somebody takes it: it is read only where a message
+     * cannot be taken any more. */
     fst_store_relaxed(&fst_inflight_at(a, entry)->ended, fst_inflight_tag(word) | (uint32_t)why << 24);
     return fst_inflight_end(a, entry, word);
 }

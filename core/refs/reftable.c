@@ -150,7 +150,8 @@ static void count_live(struct fst_refs *r, int more)
     fst_own_store_relaxed(&r->live, r->live + (uint32_t)more);
 }
 
-/* Take up to `max` entries that the reaper has emptied out of the queue; stops at the first that it has not. */
+/* Take up to `max` entries that the reaper has emptied out of the queue; stops at the first that
+ * it has not. */
 static void harvest(struct fst_arena *a, uint32_t max)
 {
     struct fst_refs *r = a->refs;
@@ -206,7 +207,8 @@ int fst_refs_refill(struct fst_thread *t)
     while (rc == FST_OK && r->pool_count == 0) {
         uint32_t top = r->top;
         uint32_t more = a->max_entries - top < REFILL ? a->max_entries - top : REFILL;
-        /* The system may take its time, and others wait for the mutex with a lock held that all processes share. */
+        /* The system may take its time, and others wait for the mutex with a lock held that all
+         * processes share. */
         pthread_mutex_unlock(&r->mutex);
         rc = fst_table_commit_entries(a, a->slot, more ? top + more : a->max_entries + 1);
         pthread_mutex_lock(&r->mutex);
@@ -259,7 +261,8 @@ static bool same_object(uint64_t word, uint64_t live)
     return word && (word & ~FST_ENTRY_STATE) == (live & ~FST_ENTRY_STATE);
 }
 
-/* Make the entry LIVE again if it still speaks of our object. The reaper may be moving it on at the same time. */
+/* Make the entry LIVE again if it still speaks of our object. The reaper may be moving it on at
+ * the same time. */
 static bool revive(struct fst_arena *a, uint32_t entry, uint64_t live)
 {
     uint64_t *word = entry_at(a, entry);
@@ -290,12 +293,14 @@ int fst_refs_get(struct fst_arena *a, struct fst_thread *t, uint64_t oid, uint64
 {
     struct fst_refs *r = a->refs;
     uint64_t live = fst_entry(oid, generation, FST_ENTRY_LIVE);
-    /* Before the mutex, which this may need. FST_NONE does no harm if we have the object already. */
+    /* Before the mutex, which this may need. FST_NONE does no harm if we have the object
+     * already. */
     uint32_t fresh = fst_refs_reserve(t);
     pthread_mutex_lock(&r->mutex);
     bool found = get_own(a, oid, live, entry);
     if (!found && fresh != FST_NONE) {
-        /* PAIR(reference): either a batch's scan sees this entry, or what the caller looks at next shows what the batch did. */
+        /* PAIR(reference): either a batch's scan sees this entry, or what the caller looks at
+         * next shows what the batch did. */
         fst_store_fence(entry_at(a, fresh), live);
         index_add(a, fresh, oid);
         *entry = fresh;
@@ -340,7 +345,8 @@ bool fst_refs_drop(struct fst_arena *a, uint32_t entry)
 {
     struct fst_refs *r = a->refs;
     pthread_mutex_lock(&r->mutex);
-    /* PAIR(last-owner): what this owner did with the object comes before what the last one does with it. */
+    /* PAIR(last-owner): what this owner did with the object comes before what the last one does
+     * with it. */
     bool last = (fst_own_count_down32(&a->counts[entry]) & ~FST_COUNT_FLAGS) == 0;
     if (last) {
         drop_entry(a, entry);

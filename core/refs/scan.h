@@ -16,7 +16,8 @@
 #include "region/region.h"
 
 #define FST_SCAN_WORDS 1024u /* of the filter: 8 KiB, a quarter of the nearest cache */
-#define FST_SCAN_FEW   64u   /* words of it that are cleared one by one: all of it is more than a small batch looks at */
+/* words of it that are cleared one by one: all of it is more than a small batch looks at */
+#define FST_SCAN_FEW 64u
 
 struct fst_scan {
     /* bit: a slab of which an object is looked for has this low part of its id */

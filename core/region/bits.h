@@ -24,11 +24,13 @@
 
 #include <stdint.h>
 
-#define FST_WORD_ALLOCATED   1ull
-#define FST_WORD_SHARED      2ull  /* somebody else may have, or have had, a reference */
-#define FST_WORD_CONDEMNED   4ull  /* a batch will release it, or (on a free word) its slab is being given back */
-#define FST_WORD_FREED       8ull  /* free() was called: handles fail, references keep the bytes */
-#define FST_WORD_HANDED      16ull /* somebody was given a handle: without this or SHARED, none resolves */
+#define FST_WORD_ALLOCATED 1ull
+#define FST_WORD_SHARED    2ull /* somebody else may have, or have had, a reference */
+/* a batch will release it, or (on a free word) its slab is being given back */
+#define FST_WORD_CONDEMNED 4ull
+#define FST_WORD_FREED     8ull /* free() was called: handles fail, references keep the bytes */
+/* somebody was given a handle: without this or SHARED, none resolves */
+#define FST_WORD_HANDED      16ull
 #define FST_WORD_FLAGS       31ull
 #define FST_WORD_CHECK_SHIFT 5
 #define FST_WORD_CHECK       (31ull << FST_WORD_CHECK_SHIFT)

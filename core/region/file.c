@@ -111,7 +111,8 @@ void fst_file_put(struct fst_arena *a, int fd)
 {
     if (fd < 0 || fd == fst_load_relaxed(&a->lock.fd) || fd == fst_load_acquire(&a->handed.fd))
         return;
-    if (is_file(a, fd)) /* another thread may have closed all that it did not know, and opened its own */
+    /* another thread may have closed all that it did not know, and opened its own */
+    if (is_file(a, fd))
         close(fd);
 }
 
@@ -208,7 +209,8 @@ int64_t fst_file_find(struct fst_arena *a, off_t start, off_t count)
         if (fd < 0)
             return 0; /* nobody can be asked: somebody is there */
         int64_t found = fst_liveness_find(fd, start, count);
-        bool sure = found >= 0 || is_file(a, fd); /* it may have become another file's number before we asked */
+        /* it may have become another file's number before we asked */
+        bool sure = found >= 0 || is_file(a, fd);
         fst_file_put(a, fd);
         if (sure)
             return found;

@@ -1,23 +1,28 @@
 /* layout.h - every byte of an arena's file.
  *
- * From big to small: an *arena* is one file, mapped by every process that attaches. Its *control region* holds the superblock and
- * the tables below; its *data region* holds pages of user bytes and nothing else. A *page* is 4 KiB of the data region. A *slab*
- * is a run of pages cut into equal *objects*, described by a slab descriptor with one *word* for each object. A *cache* is a
- * named type of object; a *child* is a cache's private part for one *group*, and slabs belong to children. A *process slot* stands
- * for an attached process, with a table of *reference entries*; a *thread slot* for one of its threads.
+ * From big to small: an *arena* is one file, mapped by every process that attaches. Its *control
+ * region* holds the superblock and the tables below; its *data region* holds pages of user bytes
+ * and nothing else. A *page* is 4 KiB of the data region. A *slab* is a run of pages cut into equal
+ * *objects*, described by a slab descriptor with one *word* for each object. A *cache* is a named
+ * type of object; a *child* is a cache's private part for one *group*, and slabs belong to
+ * children. A *process slot* stands for an attached process, with a table of *reference entries*; a
+ * *thread slot* for one of its threads.
  *
- *     file   0            4 KiB       tables, each page-aligned, sparse, committed by prefix     data_offset               file size
- *            | superblock | processes | threads | in flight | caches | children | groups | ... |  | data pages | references |
+ *   file   0            4 KiB                                    data_offset              file size
+ *          | superblock | processes | threads | in flight | ... | data pages | references |
  *
- * The tables of references come last, one for each process slot that was ever used: the file grows with them, and each process maps
- * those that it needs (region/entries.h).
+ * From 4 KiB on lie the tables, each page-aligned, sparse, and committed by prefix.
  *
- * Nothing here is a pointer: ids are indexes into tables. An id of a descriptor that may be reused carries a generation, and a
- * descriptor is reused only as the same kind of thing.
+ * The tables of references come last, one for each process slot that was ever used: the file grows
+ * with them, and each process maps those that it needs (region/entries.h).
  *
- * Authoritative (one atomic operation each; everything else is derived from them and can be rebuilt): the superblock's constant
- * part and its state; slab states with page and pages; object words; reference and in-flight entries; state words of caches,
- * children, groups, processes; their names and parameters, written before the state that publishes them.
+ * Nothing here is a pointer: ids are indexes into tables. An id of a descriptor that may be reused
+ * carries a generation, and a descriptor is reused only as the same kind of thing.
+ *
+ * Authoritative (one atomic operation each; everything else is derived from them and can be
+ * rebuilt): the superblock's constant part and its state; slab states with page and pages; object
+ * words; reference and in-flight entries; state words of caches, children, groups, processes; their
+ * names and parameters, written before the state that publishes them.
  */
 #ifndef FST_REGION_LAYOUT_H
 #define FST_REGION_LAYOUT_H
@@ -35,15 +40,16 @@
 #define FST_EXTENT_PAGES  64u /* memory is committed and given back in extents of 256 KiB */
 #define FST_MAX_PROCESSES 1024u
 #define FST_MAX_THREADS   4096u
-#define FST_MAX_ENTRIES   (1u << 20) /* reference entries of one process; here and below: of a large arena (shape_tables) */
-#define FST_MIN_ENTRIES   (1u << 16) /* of a small one */
-#define FST_MAX_INFLIGHT  (1u << 21)
-#define FST_MIN_INFLIGHT  (1u << 16)
-#define FST_MAX_CACHES    (1u << 17)
-#define FST_MIN_CACHES    (1u << 12)
-#define FST_MAX_CHILDREN  (1u << 21)
-#define FST_MAX_GROUPS    (1u << 21)
-#define FST_MIN_GROUPS    (1u << 14) /* and children */
+/* reference entries of one process; here and below: of a large arena (shape_tables) */
+#define FST_MAX_ENTRIES  (1u << 20)
+#define FST_MIN_ENTRIES  (1u << 16) /* of a small one */
+#define FST_MAX_INFLIGHT (1u << 21)
+#define FST_MIN_INFLIGHT (1u << 16)
+#define FST_MAX_CACHES   (1u << 17)
+#define FST_MIN_CACHES   (1u << 12)
+#define FST_MAX_CHILDREN (1u << 21)
+#define FST_MAX_GROUPS   (1u << 21)
+#define FST_MIN_GROUPS   (1u << 14) /* and children */
 /* There is one for so many bytes of capacity. */
 #define FST_BYTES_FOR_ENTRY    32u
 #define FST_BYTES_FOR_INFLIGHT 128u
@@ -60,16 +66,19 @@
 #define FST_ZONE_EXTENTS       64u /* bookkeeping of pages comes in zones of 16 MiB */
 #define FST_ZONE_PAGES         (FST_ZONE_EXTENTS * FST_EXTENT_PAGES)
 #define FST_ZONE_CLASSES       7u
-#define FST_ALIGN_MAX          (2u << 20)                     /* the data region lies at a multiple of it in every process */
-#define FST_MAX_CAPACITY       ((1ull << 44) - FST_ALIGN_MAX) /* numbers of pages have 32 bits, and FST_NONE is none */
-#define FST_NONE               UINT32_MAX                     /* "no such index" */
+/* the data region lies at a multiple of it in every process */
+#define FST_ALIGN_MAX (2u << 20)
+/* numbers of pages have 32 bits, and FST_NONE is none */
+#define FST_MAX_CAPACITY ((1ull << 44) - FST_ALIGN_MAX)
+#define FST_NONE         UINT32_MAX /* "no such index" */
 
-/* ---- tables -------------------------------------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 enum fst_table_kind {
     FST_T_PROCESS,
     FST_T_THREAD,
-    FST_T_ENTRY, /* as many for each process slot, committed process by process; behind the data region */
+    /* as many for each process slot, committed process by process; behind the data region */
+    FST_T_ENTRY,
     FST_T_INFLIGHT,
     FST_T_CACHE,
     FST_T_CHILD,
@@ -86,14 +95,16 @@ enum fst_table_kind {
     FST_T_SLOT, /* of indexes of stores */
     FST_T_ITEM, /* FST_ITEM_CLASSES tables of items, and as many of what they hold */
     FST_T_HOLD = FST_T_ITEM + 3,
-    FST_T_SLAB = FST_T_HOLD + 3, /* FST_SLAB_CLASSES tables of slab descriptors, by the number of words they carry */
+    /* FST_SLAB_CLASSES tables of slab descriptors, by the number of words they carry */
+    FST_T_SLAB = FST_T_HOLD + 3,
     FST_T_COUNT = FST_T_SLAB + 7
 };
 
 /* struct fst_table
  *      0        8       16     20    24          32
  *      | offset | count | size | pad | committed |
- * offset, count, size are constant. committed: bytes of the table taken from the system, from its start; only grows. */
+ * offset, count, size are constant. committed: bytes of the table taken from the system, from
+ * its start; only grows. */
 struct fst_table {
     uint64_t offset;
     uint64_t count;
@@ -103,27 +114,31 @@ struct fst_table {
 };
 static_assert(sizeof(struct fst_table) == 32, "layout");
 
-/* ---- superblock ------------------------------------------------------------------------------------------------------------ */
+/* ---- superblock ------------------------------------------------------------------------------ */
 
 #define FST_MAGIC 0x454e4f5453474c46ull /* "FLGSTONE", also the byte-order mark */
 
-/* Has an ended child an empty slab that only a batch can give back? Then the next one looks at all children. A hint. */
+/* Has an ended child an empty slab that only a batch can give back? Then the next one looks at
+ * all children. A hint. */
 enum fst_ended_slabs {
     FST_ENDED_SLABS_NONE = 0,
     FST_ENDED_SLABS_NOW = 1,
-    FST_ENDED_SLABS_LATER = 2, /* its owner was left alone, and may be for long: the next batch, but none is asked for */
+    /* its owner was left alone, and may be for long: the next batch, but none is asked for */
+    FST_ENDED_SLABS_LATER = 2,
 };
 
 /* Life of an arena, in superblock.state. A file is linked to its name only in state READY. */
 enum fst_arena_state {
     FST_ARENA_READY = 1,
-    FST_ARENA_REMOVED = 2, /* the last one out is unlinking it, or was killed doing so: never attach */
+    /* the last one out is unlinking it, or was killed doing so: never attach */
+    FST_ARENA_REMOVED = 2,
 };
 
 /* What a batch did. Written by who runs it, `number` last; 0 while it is being written.
  * struct fst_batch_record
  *      0        4        8          12    16        24      32      40         48         56    64
- *      | number | groups | children | pad | objects | bytes | began | duration | grace_ns | pad | */
+ *      | number | groups | children | pad | objects | bytes | began | duration | grace_ns | pad |
+ */
 struct fst_batch_record {
     uint32_t number;
     uint32_t groups;   /* taken: closed, destroyed or no more referenced */
@@ -153,7 +168,8 @@ struct fst_buckets {
  *      | created_at | tables | ... */
 struct fst_superblock {
     uint64_t magic;
-    uint64_t fingerprint; /* of this file's structures: two builds that disagree refuse each other */
+    /* of this file's structures: two builds that disagree refuse each other */
+    uint64_t fingerprint;
     uint8_t uuid[16];
     uint32_t version;  /* FST_LAYOUT_VERSION, for people */
     uint32_t flags;    /* FST_ARENA_* */
@@ -175,7 +191,8 @@ struct fst_superblock {
     uint32_t zones;        /* zones in use, from 0; only grows */
     uint64_t used_pages;   /* in runs that somebody owns */
     uint32_t slab_free[7]; /* first free descriptor of each class */
-    uint32_t slab_top[7];  /* descriptors ever used of each class: authoritative bound, only grows */
+    /* descriptors ever used of each class: authoritative bound, only grows */
+    uint32_t slab_top[7];
 
     /* names of caches and groups (alloc/names.c, alloc/registry.c) */
     alignas(64) uint32_t names_lock;
@@ -188,48 +205,67 @@ struct fst_superblock {
     struct fst_buckets buckets[3]; /* by enum fst_names; derived */
     uint32_t cgroup_top;           /* records ever used: authoritative bound, only grows */
     uint32_t channel_top;          /* the same */
-    uint32_t channel_look;         /* 1: a channel has ended, or lost its last user: a batch is asked for. A hint */
-    uint32_t store_top;            /* descriptors ever used: authoritative bounds, only grow, */
-    uint32_t item_top[3];          /* and items of each class */
-    uint32_t store_look;           /* 1: a store has ended: a batch is asked for. A hint */
-    uint32_t teardown_lock;        /* serializes the synchronous way of ending (arena/destroy.c) */
+    /* 1: a channel has ended, or lost its last user: a batch is asked for. A hint */
+    uint32_t channel_look;
+    /* descriptors ever used, and items of each class: authoritative bounds, only grow */
+    uint32_t store_top;
+    uint32_t item_top[3];
+    uint32_t store_look;    /* 1: a store has ended: a batch is asked for. A hint */
+    uint32_t teardown_lock; /* serializes the synchronous way of ending (arena/destroy.c) */
 
     /* the reaper (reclaim/batch.c) */
     alignas(64) uint32_t reaper_lock;
-    uint32_t batches;       /* futex: number of batches completed; whoever waits for memory sleeps on it */
+    /* futex: number of batches completed; whoever waits for memory sleeps on it */
+    uint32_t batches;
     uint32_t batches_begun; /* the running batch's number, or the last one's */
-    uint32_t batch_dirty;   /* 1: a batch is under way, or was broken off: the next one looks at everything */
-    uint32_t waiters;       /* how many wait for memory: a drop that sees one asks for a batch at once */
-    uint32_t
-        ended_head; /* groups that wait for a batch, first come first, linked by next_ended; FST_NONE: none. Derived, as all these, */
-    uint32_t ended_tail;    /* under names_lock */
-    uint32_t ended_groups;  /* how many groups have been queued so far; the difference to the next are waiting */
+    /* 1: a batch is under way, or was broken off: the next one looks at everything */
+    uint32_t batch_dirty;
+    /* how many wait for memory: a drop that sees one asks for a batch at once */
+    uint32_t waiters;
+    /* first and last of the groups that wait for a batch, first come first, linked by next_ended;
+     * FST_NONE: none. Derived, as all these, under names_lock */
+    uint32_t ended_head;
+    uint32_t ended_tail;
+    /* how many groups have been queued so far; the difference to the next are waiting */
+    uint32_t ended_groups;
     uint32_t ended_spliced; /* how many of them batches have spliced */
-    uint32_t ended_caches;  /* first cache that waits for a batch, linked by next_ended; FST_NONE: none */
-    uint32_t ended_walk;    /* 1: the lists may miss some (somebody was killed): look at all groups and caches */
-    uint32_t ended_slabs;   /* enum fst_ended_slabs */
-    uint32_t batch_groups;  /* taken by the running batch */
-    uint32_t
-        loose; /* 1: slabs were left as a dead process leaves them, because a lock was held: the next batch looks at all. A hint */
+    /* first cache that waits for a batch, linked by next_ended; FST_NONE: none */
+    uint32_t ended_caches;
+    /* 1: the lists may miss some (somebody was killed): look at all groups and caches */
+    uint32_t ended_walk;
+    uint32_t ended_slabs;  /* enum fst_ended_slabs */
+    uint32_t batch_groups; /* taken by the running batch */
+    /* 1: slabs were left as a dead process leaves them, because a lock was held: the next batch
+     * looks at all. A hint */
+    uint32_t loose;
     uint64_t batch_started;                /* ns since boot, 0 while none runs */
     struct fst_batch_record batch_log[16]; /* of the last batches, by number; for people */
     uint64_t released_objects;
     uint64_t released_bytes;
     uint64_t grace_periods;
-    uint64_t deaths;       /* processes buried */
-    uint64_t burials;      /* number of the newest record in the ring of burials, or the one before it */
-    uint32_t hold_lock[2]; /* which lock was held for longest (offset in the superblock; 1: a child's), in wall and in CPU time, */
-    uint64_t hold_ns[2];   /* and how long. Sampled (region/lock.h); for people */
-    uint32_t stalled_thread; /* slot + 1 of the reader that a grace period waits for, 0: none; stale when its seq has gone on */
-    uint32_t holes;          /* futex: runs that are being given back to the system, free in a moment; under pages_lock, derived */
-    uint64_t stalled_seq;    /* the reader's seq */
-    uint64_t stalled_since;  /* when somebody first waited for it */
-    uint64_t barriers;       /* over other threads begun so far (alloc/revoke.h) */
+    uint64_t deaths; /* processes buried */
+    /* number of the newest record in the ring of burials, or the one before it */
+    uint64_t burials;
+    /* which lock was held for longest (offset in the superblock; 1: a child's), in wall and in CPU
+     * time, and how long. Sampled (region/lock.h); for people */
+    uint32_t hold_lock[2];
+    uint64_t hold_ns[2];
+    /* slot + 1 of the reader that a grace period waits for, 0: none; stale when its seq has gone
+     * on */
+    uint32_t stalled_thread;
+    /* futex: runs that are being given back to the system, free in a moment; under pages_lock,
+     * derived */
+    uint32_t holes;
+    uint64_t stalled_seq;   /* the reader's seq */
+    uint64_t stalled_since; /* when somebody first waited for it */
+    uint64_t barriers;      /* over other threads begun so far (alloc/revoke.h) */
 
     /* in-flight entries (refs/inflight.c) */
     alignas(64) uint32_t inflight_top; /* entries ever used: authoritative bound, only grows */
     uint64_t item_expires_at;          /* the same for keys of stores */
-    uint64_t expire_at; /* ns since boot: no message expires before; UINT64_MAX: none will. A hint (reclaim/message.h) */
+    /* ns since boot: no message expires before; UINT64_MAX: none will. A hint
+     * (reclaim/message.h) */
+    uint64_t expire_at;
 
     alignas(64) uint32_t process_top; /* process slots ever used */
     uint32_t thread_top;
@@ -241,13 +277,15 @@ static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");
 #define FST_ARENA_HUGE_PAGES 2u
 #define FST_LAYOUT_VERSION   4u
 
-/* ---- in-flight entries ------------------------------------------------------------------------------------------------------
+/* ---- in-flight entries --------------------------------------------------------------------------
  * struct fst_inflight
  *      0      8            16        24    28    32        48       52      56      60    64
  *      | word | generation | sent_at | pid | use | command | sender | group | ended | pad |
- * word: authoritative; while not live it keeps the tag of the entry's next use. The rest is written after it, `use` last: it speaks of the
- * use with tag use - 1, and of nothing when that is not the word's tag. It is for people, for who counts and for who drops. `ended` is
- * written before a use is ended by somebody who does not take it: the tag of that use | why << 24 (enum fst_inflight_why). */
+ * word: authoritative; while not live it keeps the tag of the entry's next use. The rest is
+ * written after it, `use` last: it speaks of the use with tag use - 1, and of nothing when that
+ * is not the word's tag. It is for people, for who counts and for who drops. `ended` is written
+ * before a use is ended by somebody who does not take it: the tag of that use | why << 24 (enum
+ * fst_inflight_why). */
 enum fst_inflight_why {
     FST_INFLIGHT_LOADED = 0,    /* by somebody; or it was never said */
     FST_INFLIGHT_DROPPED = 1,   /* fst_inflight_drop_from */
@@ -262,73 +300,84 @@ struct fst_inflight {
     int32_t pid;         /* the sender's, in its own pid namespace */
     uint32_t use;
     char command[16];
-    uint32_t sender; /* process slot and generation, as in a lock's word (region/lock.h): whether it lives is asked of the kernel */
-    uint32_t group;  /* index of the object's group */
+    /* process slot and generation, as in a lock's word (region/lock.h): whether it lives is
+     * asked of the kernel */
+    uint32_t sender;
+    uint32_t group; /* index of the object's group */
     uint32_t ended;
     uint32_t pad;
 };
 static_assert(offsetof(struct fst_inflight, sender) == 48, "layout");
 static_assert(sizeof(struct fst_inflight) == 64, "layout");
 
-/* Who may use which of `count` entries (refs/quota.h): those below OPEN are anybody's. Of the others, a sender takes one while it has fewer than MOST in
- * flight, and its object's group, too (but for the root group), and while as many are left as all processes' SHAREs; or while it has less than its
- * SHARE. */
+/* Who may use which of `count` entries (refs/quota.h): those below OPEN are anybody's. Of the
+ * others, a sender takes one while it has fewer than MOST in flight, and its object's group, too
+ * (but for the root group), and while as many are left as all processes' SHAREs; or while it has
+ * less than its SHARE. */
 #define FST_INFLIGHT_OPEN(count)  ((count) / 2)
 #define FST_INFLIGHT_MOST(count)  ((count) / 2)
 #define FST_INFLIGHT_SHARE(count) ((count) / 8192)
 static_assert(FST_INFLIGHT_OPEN(8192u) + 2 * FST_INFLIGHT_SHARE(8192u) * FST_MAX_PROCESSES < 8192u, "a share for everybody");
 static_assert(FST_INFLIGHT_SHARE(FST_MIN_INFLIGHT) > 0, "a share for everybody");
 
-/* ---- pages ------------------------------------------------------------------------------------------------------------------
+/* ---- pages --------------------------------------------------------------------------------------
  *
  * What check() proves of them, under pages_lock (observe/check_pages.c):
- *   - each page of the zones in use is free, or named by exactly one slab descriptor that is not FREE
+ *   - each page of the zones in use is free, or named by exactly one slab descriptor that is not
+ *     FREE
  *   - superblock.used_pages = the sum of `pages` of all descriptors that are not FREE
  *   - superblock.holes = how many descriptors are HOLE
  *   - a child's used_pages = the sum of `pages` of its slabs; those without a child are the root's
- *   - a group's usage = the sum of used_pages of its children + the sum of `usage` of the groups below it
+ *   - a group's usage = the sum of used_pages of its children + the sum of `usage` of the groups
+ *     below it
  *   - a class's list slab_free has each FREE descriptor below slab_top once, and no other
  *
- * Derived, all of it, but `committed`. An extent belongs to exactly one class: the largest order of an aligned free block in it
- * (0 to 5), 6 when it is wholly free, none when it has no free page.
+ * Derived, all of it, but `committed`. An extent belongs to exactly one class: the largest order
+ * of an aligned free block in it (0 to 5), 6 when it is wholly free, none when it has no free
+ * page.
  * struct fst_zone
  *      0         56          64     576    584   640
  *      | classes | committed | free | idle | pad |
- * class[k]: bit e: extent e is of class k. committed: bit e: its memory was taken from the system as a whole.
- * free[e]: bit p: page p of extent e is free. */
+ * class[k]: bit e: extent e is of class k. committed: bit e: its memory was taken from the
+ * system as a whole. free[e]: bit p: page p of extent e is free. */
 struct fst_zone {
     uint64_t classes[FST_ZONE_CLASSES];
     uint64_t committed;
     uint64_t free[FST_ZONE_EXTENTS];
-    uint64_t idle; /* bit e: extent e was wholly free and committed at the last look of shrink: see pages.c */
+    /* bit e: extent e was wholly free and committed at the last look of shrink: see pages.c */
+    uint64_t idle;
     uint64_t pad[7];
 };
 static_assert(sizeof(struct fst_zone) == 640, "layout");
 
 #define FST_STATE_GEN_SHIFT 16 /* in the state word of every descriptor */
 
-/* ---- slabs ------------------------------------------------------------------------------------------------------------------
+/* ---- slabs --------------------------------------------------------------------------------------
  *
  * state word: state:4 | class check:12 | generation:48. Who may move it on:
  *   FREE     -> CARVING   under pages_lock, by who takes the run
- *   CARVING  -> LIVE      by the same thread, which `owner` names; a batch finishes what a dead thread left
+ *   CARVING  -> LIVE      by the same thread, which `owner` names; a batch finishes what a dead
+ *                         thread left
  *   LIVE     -> CLOSING   under the child's lock, every word closed; `owner` names who does it
  *   CLOSING  -> FREE      under pages_lock, run given back, generation + 1
- *   FREE     -> HOLE -> FREE   a run whose memory is being given back to the system (region/pages.c)
+ *   FREE     -> HOLE -> FREE   a run whose memory is being given back to the system
+ *                         (region/pages.c)
  *
- * A run of pages belongs to the descriptor that is not FREE and names it: that is the whole truth about pages.
+ * A run of pages belongs to the descriptor that is not FREE and names it: that is the whole
+ * truth about pages.
  *
- * What check() proves of them, under their child's lock: a LIVE slab of a child is on exactly one of
- * its lists; the child's `slabs` = how many are on both; an owned slab is on FULL; each word has its
- * check bits, and nothing but CONDEMNED where it is free.
+ * What check() proves of them, under their child's lock: a LIVE slab of a child is on exactly
+ * one of its lists; the child's `slabs` = how many are on both; an owned slab is on FULL; each
+ * word has its check bits, and nothing but CONDEMNED where it is free.
  *
  * struct fst_slab
  *      0       8       12     16      20        22    24      32      40     44     48     49
  *      | state | child | page | pages | objects | pad | owner | asked | next | prev | list |
  *      49       50      52       53    56        64
  *      | shared | frees | fenced | pad | revoked |
- * then the words. In classes 0 and 1 (few, large objects) each word has a cache line of its own: two processes that use
- * neighbouring objects would otherwise pay for each other (3 against 40 ns). */
+ * then the words. In classes 0 and 1 (few, large objects) each word has a cache line of its own:
+ * two processes that use neighbouring objects would otherwise pay for each other (3 against 40
+ * ns). */
 enum fst_slab_state {
     FST_SLAB_FREE = 0,
     FST_SLAB_CARVING = 1,
@@ -346,16 +395,25 @@ struct fst_slab {
     uint32_t pages;
     uint16_t objects;
     uint16_t pad0;
-    uint64_t owner; /* thread that allocates from it, carves or closes it: slot + 1 | FST_OWNER_* | generation << 32; 0: nobody */
+    /* thread that allocates from it, carves or closes it: slot + 1 | FST_OWNER_* | generation <<
+     * 32; 0: nobody */
+    uint64_t owner;
     uint64_t asked; /* one-object slabs of a size class: bytes asked for */
     uint32_t next;  /* slab ids; on the child's list, or the next free descriptor. Derived. */
     uint32_t prev;
-    uint8_t list;   /* enum fst_slab_list, under the child's lock; FULL is also read by who frees */
-    uint8_t shared; /* not 0: taken from another process's thread, for many to allocate from: owned again when it has come to 0 */
-    uint16_t frees; /* frees by others than the owner since the last recount; a hint that it may be empty */
-    uint8_t fenced; /* 1: its owner fences after it has said that it allocates from it: who revokes passes no barrier */
+    uint8_t list; /* enum fst_slab_list, under the child's lock; FULL is also read by who frees */
+    /* not 0: taken from another process's thread, for many to allocate from: owned again when it
+     * has come to 0 */
+    uint8_t shared;
+    /* frees by others than the owner since the last recount; a hint that it may be empty */
+    uint16_t frees;
+    /* 1: its owner fences after it has said that it allocates from it: who revokes passes no
+     * barrier */
+    uint8_t fenced;
     uint8_t pad1[3];
-    uint64_t revoked; /* with FST_OWNER_REVOKED: the first barrier after which the owner is out of the way (alloc/revoke.h) */
+    /* with FST_OWNER_REVOKED: the first barrier after which the owner is out of the way
+     * (alloc/revoke.h) */
+    uint64_t revoked;
 };
 static_assert(sizeof(struct fst_slab) == 64, "layout");
 
@@ -368,188 +426,5 @@ static_assert(sizeof(struct fst_slab) == 64, "layout");
 /* words of a descriptor, and the distance between two of them, by class */
 static const uint16_t fst_slab_class_words[FST_SLAB_CLASSES] = {1, 8, 32, 64, 128, 256, 512};
 static const uint8_t fst_slab_class_shift[FST_SLAB_CLASSES] = {6, 6, 3, 3, 3, 3, 3};
-
-/* How a descriptor hangs in a hash table of names (alloc/names.h). Derived, under names_lock. */
-struct fst_name_link {
-    uint32_t next; /* descriptor + 1 of the same bucket, 0: the last */
-    uint32_t hash;
-};
-
-/* ---- caches -----------------------------------------------------------------------------------------------------------------
- *
- * state words of caches, children, groups and processes: state:4 | pad:12 | generation:48, as for slabs.
- *
- * A cache that others are merged with is a *body* with several *names*: its own, and the ALIAS descriptors that point to it.
- *
- * What check() proves of caches, children and groups, under names_lock (observe/check_registry.c):
- *   - a body's `aliases` = the number of ALIAS descriptors whose `merged` it is, all on its list
- *   - a child is on the list of its cache and on that of its group, and on no other
- *   - a group's `children` = the number of groups whose parent it is, all on its list
- *   - no group is above itself: the parents of each lead to the root
- *   - ended_groups - ended_spliced = the length of the queue of ended groups, whose last is ended_tail
- *   - a table's `entries` = the number of descriptors that have to be in it, and it leads to each
- *   - the lists of free descriptors have each FREE one once, and no other
- *
- * struct fst_cache
- *      0       8      16      24      28        32      36       40          44           48
- *      | state | size | align | flags | aliases | first | merged | init_slab | init_bytes |
- *      48     112      1136        1140         1144     1148          1152         1156
- *      | name | format | next_free | root_child | ending | first_alias | next_alias |
- *      1156         1160      1168       1176         1180     1184      1192         1196  1216
- *      | prev_alias | by_name | by_shape | next_ended | queued | retired | rest_bytes | pad |
- */
-enum fst_cache_state {
-    FST_CACHE_FREE = 0,
-    FST_CACHE_LIVE = 1,
-    FST_CACHE_ENDED = 3,    /* unlinked: its names are free; a batch releases it */
-    FST_CACHE_ALIAS = 4,    /* a second name for cache `merged`, and nothing else */
-    FST_CACHE_NAMELESS = 5, /* its own name was destroyed, and it lives on by its aliases */
-    FST_CACHE_RETIRED = 6,  /* replaced: its names are free, nothing is allocated from it, and it goes with its last object */
-};
-
-struct fst_cache {
-    uint64_t state;
-    uint64_t size;      /* bytes of an object as asked for */
-    uint64_t align;     /* bytes, a power of two */
-    uint32_t flags;     /* FST_CACHE_* of flagstone.h */
-    uint32_t aliases;   /* ALIAS descriptors that stand for it; derived from them */
-    uint32_t first;     /* first child, linked by next_in_cache; derived; under names_lock */
-    uint32_t merged;    /* ALIAS: the cache it stands for */
-    uint32_t init_slab; /* id of a one-object slab: the initial content, and behind it the rest of the format; FST_NONE: neither */
-    uint32_t init_bytes;
-    char name[FST_NAME_MAX];
-    char format[FST_FORMAT_MAX]; /* what the language binding keeps with it, dtype and shape: as much as there is room for */
-    uint32_t next_free;
-    uint32_t root_child; /* its child for the root group, FST_NONE: none yet; derived */
-    uint32_t ending; /* lock: held by destroy() while it looks for users, and by who replaces it; outlives the descriptor's lives */
-    uint32_t first_alias; /* derived, under names_lock, as the two below */
-    uint32_t next_alias;  /* ALIAS: of the same body */
-    uint32_t prev_alias;
-    struct fst_name_link by_name;
-    struct fst_name_link by_shape; /* bodies that others may be merged with */
-    uint32_t next_ended;
-    uint32_t queued;     /* 1: on the list of ended caches, or taken off it by a batch under way: not to be released */
-    uint64_t retired;    /* id of the last cache of this descriptor whose name was given to another; it may have gone since */
-    uint32_t rest_bytes; /* of the format: how many more lie in init_slab. Of an ALIAS 0: see its body */
-    uint32_t pad[5];
-};
-static_assert(offsetof(struct fst_cache, name) == 48, "layout");
-static_assert(offsetof(struct fst_cache, by_name) == 1160, "layout");
-static_assert(sizeof(struct fst_cache) == 1216, "layout");
-
-/* A child: the part of a cache that belongs to one group. Line 0 is read by every allocation and written once while it lives, `shared`.
- * struct fst_child
- *      0       8       12      16     24       32        36      40            44      48
- *      | state | cache | group | size | stride | objects | pages | align_order | flags |
- *      48           52       56    64
- *      | slab_class | shared | pad |
- *      64     68        72     76      80          84              88              92
- *      | lock | partial | full | slabs | next_free | next_in_cache | prev_in_cache |
- *      92              96              100   104          112   128
- *      | next_in_group | prev_in_group | pad | used_pages | pad | */
-enum fst_child_state {
-    FST_CHILD_FREE = 0,
-    FST_CHILD_LIVE = 1,
-    FST_CHILD_OFFLINE = 2, /* its group was closed or its cache replaced: no more allocations, slabs go as they empty */
-    FST_CHILD_ENDED = 3,   /* its group or cache was destroyed */
-    FST_CHILD_ENDING = 4,  /* its cache's destroy() looks for users, holding the cache's lock `ending` */
-};
-
-#define FST_CHILD_HAS_INIT (1u << 16) /* beside the cache's flags: it has initial content */
-
-struct fst_child {
-    uint64_t state;
-    uint32_t cache;
-    uint32_t group;
-    uint64_t size;        /* bytes a user may use of an object */
-    uint64_t stride;      /* bytes from one object to the next */
-    uint32_t objects;     /* in a slab */
-    uint32_t pages;       /* of a slab; 0: as many as are asked for (objects above 64 KiB of the size classes) */
-    uint32_t align_order; /* its runs start at a multiple of 2^this pages */
-    uint32_t flags;
-    uint32_t slab_class;
-    uint32_t shared; /* 1: somebody was given a handle or a message of an object: other processes will free some */
-    uint32_t pad0[2];
-
-    alignas(64) uint32_t lock;
-    uint32_t partial; /* first slab that may have a free object and that no thread owns */
-    uint32_t full;    /* first of all others */
-    uint32_t slabs;   /* on both lists; derived */
-    uint32_t next_free;
-    uint32_t next_in_cache; /* under names_lock, derived */
-    uint32_t prev_in_cache;
-    uint32_t next_in_group;
-    uint32_t prev_in_group;
-    uint32_t pad1;
-    uint64_t used_pages; /* under pages_lock, derived */
-    uint32_t pad2[4];
-};
-static_assert(offsetof(struct fst_child, lock) == 64, "layout");
-static_assert(sizeof(struct fst_child) == 128, "layout");
-
-/* ---- groups -----------------------------------------------------------------------------------------------------------------
- *
- * A group has two authoritative words. `word` has the form of an object's word, so that processes refer to a group by an entry like
- * to any object: the release of that word closes the group. `state` is what the owner of the group has done to it.
- *
- * struct fst_group
- *      0      8       16       20      24      28         32      40      48     56           64
- *      | word | state | parent | first | flags | children | limit | usage | peak | limit_hits |
- *      64       72         80     144         148          152        160       168           172
- *      | failed | reclaims | name | next_free | next_ended | ended_at | by_name | first_group |
- *      172            176            180   184               192   256
- *      | next_sibling | prev_sibling | pad | messages_expire | pad | */
-enum fst_group_state {
-    FST_GROUP_FREE = 0,
-    FST_GROUP_LIVE = 1,
-    FST_GROUP_CLOSED = 2,    /* offline: no more allocations */
-    FST_GROUP_DESTROYED = 3, /* everything in it is freed */
-};
-
-#define FST_GROUP_QUEUED (1u << 31) /* on the list of ended groups, or taken off it by a batch under way: not to be reused */
-#define FST_GROUP_AGAIN  (1u << 30) /* ended further while QUEUED and a batch ran, which may be past it: to be queued once more */
-
-struct fst_group {
-    uint64_t word;
-    uint64_t state;
-    uint32_t parent;   /* index; FST_NONE for the root group, which is group 0 */
-    uint32_t first;    /* first child cache, linked by next_in_group; derived; under names_lock */
-    uint32_t flags;    /* FST_GROUP_* of flagstone.h, and those above */
-    uint32_t children; /* how many groups are below it; derived */
-    uint64_t limit;    /* pages, UINT64_MAX: none */
-    uint64_t usage;    /* pages charged, descendants included; derived; under pages_lock */
-    uint64_t peak;
-    uint64_t limit_hits;
-    uint64_t failed;
-    uint64_t reclaims;
-    char name[FST_NAME_MAX];
-    uint32_t next_free;
-    uint32_t next_ended;
-    uint64_t ended_at;            /* ns since boot, of the first close() or destroy(); for people */
-    struct fst_name_link by_name; /* LIVE and with a name */
-    uint32_t first_group;         /* groups below it; derived, under names_lock, as the two below */
-    uint32_t next_sibling;
-    uint32_t prev_sibling;
-    uint32_t pad0;
-    uint64_t messages_expire; /* ns after which a message of it that nobody took is given up; 0: never. Constant while it lives */
-    uint32_t pad[16];
-};
-static_assert(offsetof(struct fst_group, ended_at) == 152, "layout");
-static_assert(offsetof(struct fst_group, messages_expire) == 184, "layout");
-static_assert(sizeof(struct fst_group) == 256, "layout");
-
-/* Which group ends with which cgroup. `group` is the truth; a record whose group is gone is free.
- * struct fst_cgroup
- *      0       8        16      24     32           40     1024
- *      | group | device | inode | view | root_inode | path | */
-struct fst_cgroup {
-    uint64_t group;  /* id; 0: never used */
-    uint64_t device; /* of the cgroup's folder when the group was bound */
-    uint64_t inode;
-    uint64_t view;       /* inode of the mount namespace in which the path means the cgroup */
-    uint64_t root_inode; /* of the root folder there: a process that was given another sees another path */
-    char path[984];
-};
-static_assert(sizeof(struct fst_cgroup) == 1024, "layout");
 
 #endif

@@ -7,8 +7,9 @@
 
 #include <time.h>
 
-#define SPINS    100
-#define PATIENCE (4 * FST_MS) /* how long a waiter believes in the owner before it asks the kernel */
+#define SPINS 100
+/* how long a waiter believes in the owner before it asks the kernel */
+#define PATIENCE (4 * FST_MS)
 
 bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low)
 {

@@ -28,7 +28,8 @@
  *   2  store.lock                keys of one store: store/store.c
  *   3  superblock.names_lock     names; cache, child and group descriptors and their lists:
  *                                alloc/registry.c
- *   4  child.lock                the lists of slabs of one child, one child at a time: alloc/lists.c
+ *   4  child.lock                the lists of slabs of one child, one child at a time:
+ *                                alloc/lists.c
  *   5  superblock.pages_lock     free pages, slab descriptors, charges: alloc/run.c
  */
 #ifndef FST_REGION_LOCK_H

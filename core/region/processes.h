@@ -43,7 +43,8 @@ static_assert(sizeof(struct fst_process) == 256, "layout");
 #define FST_PROCESS_READONLY 1u
 #define FST_PROCESS_REAPER   2u /* its reaper thread runs */
 #define FST_PROCESS_LEFT     4u /* it is ending in good order: no death when its lock goes */
-#define FST_PROCESS_FORKED   8u /* it was forked, and has not used the arena yet: maybe it goes on to exec */
+/* it was forked, and has not used the arena yet: maybe it goes on to exec */
+#define FST_PROCESS_FORKED 8u
 
 /* What was reclaimed from a process that died, for people (process/burial.c). Under reaper_lock;
  * read without it: `number` is 0 while the rest is being filled in.

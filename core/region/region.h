@@ -14,13 +14,15 @@
 
 #include "platform/atomics.h"
 #include "region/damage.h"
+#include "region/descriptors.h"
 #include "region/layout.h"
 #include "region/processes.h"
 #include "region/rings.h"
 #include "region/stores.h"
 #include "region/view.h"
 
-/* ---- state words of slabs, caches, children, groups and processes: state:4 | 12 bits | generation:48 (layout.h) ---- */
+/* ---- state words of slabs, caches, children, groups and processes: state:4 | 12 bits |
+ * generation:48 (layout.h) ---- */
 
 static inline uint32_t fst_state(uint64_t word)
 {
@@ -55,8 +57,8 @@ static inline int fst_verdict(const struct fst_arena *a, int rc)
 /* What the descriptors of a table are called, for people. */
 const char *fst_table_name(enum fst_table_kind kind);
 
-/* What a table's descriptor is when the index is not among those that were known to be committed: more may be by now. Otherwise the arena
- * is damaged, and this is a stand-in. */
+/* What a table's descriptor is when the index is not among those that were known to be
+ * committed: more may be by now. Otherwise the arena is damaged, and this is a stand-in. */
 void *fst_beyond(const struct fst_arena *a, uint32_t kind, uint32_t index);
 
 static inline uint32_t fst_room(const struct fst_arena *a, uint32_t kind)
@@ -270,7 +272,8 @@ uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot);
 
 /* ---- walks along links ---- */
 
-/* A step of a walk through descriptors of a table: to this index, after so many others. False: FST_NONE, or nowhere, or in a circle. */
+/* A step of a walk through descriptors of a table: to this index, after so many others. False:
+ * FST_NONE, or nowhere, or in a circle. */
 bool fst_lost(const struct fst_arena *a, uint32_t kind, uint32_t index, uint32_t steps);
 
 static inline bool fst_step(const struct fst_arena *a, uint32_t kind, uint32_t index, uint32_t *steps)

@@ -56,7 +56,8 @@ struct fst_ring {
     uint64_t pad1[7];
     uint64_t head; /* position of the next one to be taken: the same */
     uint64_t pad2[7];
-    uint32_t takers;          /* futex: count << 1 | somebody may sleep: until there is something to take */
+    /* futex: count << 1 | somebody may sleep: until there is something to take */
+    uint32_t takers;
     uint32_t putters;         /* the same: until there is room */
     uint32_t subscribers_top; /* of a topic: records ever used; only grows */
     uint32_t pad3[13];

@@ -9,7 +9,8 @@
 #include "region/rings.h"
 #include "region/stores.h"
 
-/* FNV-1a, 64 bits (Fowler, Noll, Vo): enough to find damage and to tell layouts apart; not meant against malice. */
+/* FNV-1a, 64 bits (Fowler, Noll, Vo): enough to find damage and to tell layouts apart; not meant
+ * against malice. */
 static uint64_t hash(uint64_t h, const void *bytes, size_t n)
 {
     const uint8_t *p = bytes;
@@ -19,8 +20,8 @@ static uint64_t hash(uint64_t h, const void *bytes, size_t n)
 }
 #define HASH_START 0xcbf29ce484222325ull
 
-/* Of every declaration of what lies in shared memory, as text: each field, each state's number (tools/layout_text.py). And what the compiler
- * made of it. */
+/* Of every declaration of what lies in shared memory, as text: each field, each state's number
+ * (tools/layout_text.py). And what the compiler made of it. */
 uint64_t fst_layout_fingerprint(void)
 {
     static const uint64_t facts[] = {
@@ -64,8 +65,9 @@ static uint64_t min64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* A descriptor for so many bytes of capacity: a power of two, because tables of names are, between the least and the most. What a
- * small arena does not need would count for its processes' limits on address space and on the size of files. */
+/* A descriptor for so many bytes of capacity: a power of two, because tables of names are,
+ * between the least and the most. What a small arena does not need would count for its
+ * processes' limits on address space and on the size of files. */
 static uint64_t one_for(uint64_t bytes, uint64_t pages, uint64_t least, uint64_t most)
 {
     uint64_t count = least;
@@ -104,8 +106,8 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         [FST_T_ZONE_SUMMARY] = {FST_ZONE_CLASSES * ((zones + 63) / 64), sizeof(uint64_t)},
     };
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
-        /* One more than can own a page: a descriptor is chosen before its pages are. Slabs of two to eight objects have eleven pages at
-         * least (alloc/shape.c). */
+        /* One more than can own a page: a descriptor is chosen before its pages are. Slabs of
+         * two to eight objects have eleven pages at least (alloc/shape.c). */
         shape[FST_T_SLAB + class].count = min64((class == 1 ? pages / 8 : pages) + 1, 1u << 24);
         shape[FST_T_SLAB + class].size = fst_slab_bytes(class);
     }
@@ -128,7 +130,8 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
             offset += page_up(shape[k].count * shape[k].size);
     }
     sb->control_size = offset;
-    sb->data_offset = (offset + FST_ALIGN_MAX - 1) & ~(uint64_t)(FST_ALIGN_MAX - 1); /* also for huge pages */
+    /* also for huge pages */
+    sb->data_offset = (offset + FST_ALIGN_MAX - 1) & ~(uint64_t)(FST_ALIGN_MAX - 1);
     sb->tables[FST_T_ENTRY].offset = sb->data_offset + (pages << FST_PAGE_SHIFT);
 }
 
@@ -163,7 +166,8 @@ uint64_t fst_superblock_file_size(const struct fst_superblock *sb, uint32_t proc
     return sb->tables[FST_T_ENTRY].offset + processes * entry_bytes(sb);
 }
 
-/* Has the file the tables of references of all slots that were ever used, and of whole slots? It grows before the bound is raised. */
+/* Has the file the tables of references of all slots that were ever used, and of whole slots? It
+ * grows before the bound is raised. */
 static bool has_size(const struct fst_superblock *sb, uint64_t file_size)
 {
     uint64_t least = fst_superblock_file_size(sb, fst_load_relaxed(&sb->process_top));
@@ -171,7 +175,8 @@ static bool has_size(const struct fst_superblock *sb, uint64_t file_size)
            (file_size - least) % entry_bytes(sb) == 0;
 }
 
-/* Does the constant part lay out the file as we do for this capacity? A checksum is no proof: anybody can make one. */
+/* Does the constant part lay out the file as we do for this capacity? A checksum is no proof:
+ * anybody can make one. */
 static bool shaped(const struct fst_superblock *sb, struct fst_superblock *expect)
 {
     if (sb->capacity == 0 || sb->capacity > FST_MAX_CAPACITY || sb->capacity % FST_PAGE)
@@ -229,7 +234,8 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
     return FST_OK;
 }
 
-/* The bound is raised after the memory is there: the load of the memory comes after that of the bound. PAIR(bound) */
+/* The bound is raised after the memory is there: the load of the memory comes after that of the
+ * bound. PAIR(bound) */
 static bool committed(const struct fst_table *t, const uint32_t *top)
 {
     uint64_t bytes = (uint64_t)fst_load_acquire(top) * t->size;

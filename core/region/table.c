@@ -8,7 +8,8 @@
 #include "region/entries.h"
 #include "region/file.h"
 
-/* Bytes to commit when `need` are needed and `have` are there: an eighth more, between a page and 128 KiB at a time. */
+/* Bytes to commit when `need` are needed and `have` are there: an eighth more, between a page
+ * and 128 KiB at a time. */
 static uint64_t growth(uint64_t have, uint64_t need, uint64_t total)
 {
     uint64_t step = have / 8;
@@ -38,7 +39,8 @@ static int commit(struct fst_arena *a, uint64_t offset, uint64_t *committed, uin
         return fst_fail_errno(FST_FULL, error, "%s has no room for more %s", fst_commit_refused_by(), name);
     if (error)
         return fst_fail_errno(FST_OS, error, "cannot commit memory for %s", name);
-    /* Two processes may commit the same bytes: harmless. A kill before this line only repeats the call. */
+    /* Two processes may commit the same bytes: harmless. A kill before this line only repeats
+     * the call. */
     fst_max64(committed, want);
     return FST_OK;
 }

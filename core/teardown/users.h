@@ -10,8 +10,9 @@
 
 struct fst_users {
     uint32_t processes, references, own, in_flight;
-    char names[256];  /* of the processes, with pids and counts, for people */
-    char unseen[300]; /* why one's references could not be looked at: then there may be some. Empty: all were */
+    char names[256]; /* of the processes, with pids and counts, for people */
+    /* why one's references could not be looked at: then there may be some. Empty: all were */
+    char unseen[300];
 };
 
 /* Who uses objects of the cache `body` now. In-flight references that the next batch ends do not

@@ -1,11 +1,14 @@
-/* clobber_fields.h - every field of every structure in an arena's file, and what damage to it means. For test_clobber.c.
+/* clobber_fields.h - every field of every structure in an arena's file, and what damage to it
+ * means. For test_clobber.c.
  *
- * A row is FIELD(struct, field, bytes of one element, kind). The rows of a structure have to cover it without a gap: a field added to
- * region/layout.h or region/processes.h and not here is a failure of the test's first case.
+ * A row is FIELD(struct, field, bytes of one element, kind). The rows of a structure have to cover
+ * it without a gap: a field added to one of these headers and not here is a
+ * failure of the test's first case.
  */
 #ifndef FST_TEST_CLOBBER_FIELDS_H
 #define FST_TEST_CLOBBER_FIELDS_H
 
+#include "region/descriptors.h"
 #include "region/layout.h"
 #include "region/processes.h"
 #include "region/rings.h"
@@ -444,14 +447,15 @@ enum { ZERO, ONES, PLUS, MINUS, FLIP, BEYOND, SELF, VALUES };
 #define V(v) (1u << (v))
 #define ALL  (V(VALUES) - 1)
 
-/* A value that may be right: nothing says which of the legal ones it was. Of every other value of a word that is TRUTH, DERIVED or a LOCK,
- * check() says exactly one thing. */
+/* A value that may be right: nothing says which of the legal ones it was. Of every other value
+ * of a word that is TRUTH, DERIVED or a LOCK, check() says exactly one thing. */
 static const struct legal {
     const char *field, *spot; /* NULL: any */
     uint32_t values;
     const char *why;
 } legal[] = {
-    /* descriptors that are free: only that they are, and where the next free one is, means anything */
+    /* descriptors that are free: only that they are, and where the next free one is, means
+     * anything */
     {"fst_cache", "gone", ALL, "free"},
     {"fst_child", "gone", ALL, "free"},
     {"fst_group", "ended", ALL, "free"},

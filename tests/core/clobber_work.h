@@ -1,4 +1,5 @@
-/* clobber_work.h - the arena that test_clobber.c damages, and everything that is done with it afterwards. */
+/* clobber_work.h - the arena that test_clobber.c damages, and everything that is done with it
+ * afterwards. */
 #ifndef FST_TEST_CLOBBER_WORK_H
 #define FST_TEST_CLOBBER_WORK_H
 
@@ -15,7 +16,8 @@
 #include "region/table.h"
 #include "support.h"
 
-#define PATIENCE (getenv("FST_CLOBBER_PATIENCE") ? (unsigned)atoi(getenv("FST_CLOBBER_PATIENCE")) : 30u) /* seconds */
+/* seconds */
+#define PATIENCE (getenv("FST_CLOBBER_PATIENCE") ? (unsigned)atoi(getenv("FST_CLOBBER_PATIENCE")) : 30u)
 
 enum phase { PHASE_CHECK, PHASE_GO_ON };
 

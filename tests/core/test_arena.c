@@ -1,4 +1,5 @@
-/* Attaching, creating, leaving and removing arenas; files that are no arenas; what crashed processes leave in a folder. */
+/* Attaching, creating, leaving and removing arenas; files that are no arenas; what crashed
+ * processes leave in a folder. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -232,7 +233,8 @@ static void leftovers(void)
         }
     }
     char *removed = NULL;
-    CHECK_EQ(1, fst_gc(folder(), &removed)); /* the last one: opening it had removed the one before */
+    /* the last one: opening it had removed the one before */
+    CHECK_EQ(1, fst_gc(folder(), &removed));
     CHECK(removed && strcmp(removed, path[3]) == 0 && removed[strlen(removed) + 1] == 0);
     free(removed);
     CHECK(!exists(path[2]) && !exists(path[3]));

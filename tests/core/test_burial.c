@@ -54,7 +54,8 @@ static void says_what_was_reclaimed(void)
     peer_kill(&p);
     CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
     CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
-    /* Its parent's slot, which it was forked with, and its own: that of the arena it opened by itself is the same. */
+    /* Its parent's slot, which it was forked with, and its own: that of the arena it opened by
+     * itself is the same. */
     CHECK_EQ(1, fst_burial_count(a));
     REQUIRE(fst_burial_list(a, b, 4) == 1);
     CHECK_EQ(p.pid, b[0].pid);
@@ -120,7 +121,8 @@ static void says_nothing_of_who_left(void)
     struct fst_burial_info b[4];
     size_t n = fst_burial_list(a, b, 4);
     for (size_t i = 0; i < n; i++)
-        CHECK(b[i].objects == 0 && b[i].groups == 0); /* the attachment it was forked with has died with it */
+        /* the attachment it was forked with has died with it */
+        CHECK(b[i].objects == 0 && b[i].groups == 0);
     fst_arena_unref(a);
 }
 
@@ -229,7 +231,8 @@ static void look_for_ever(struct peer *parent, void *context)
     fst_drop(a, &mine);
 }
 
-/* A hole that somebody reads is memory again, and SIGBUS where the file system is full: so nobody reads what is given back. */
+/* A hole that somebody reads is memory again, and SIGBUS where the file system is full: so
+ * nobody reads what is given back. */
 static void nobody_reads_what_was_given_back(void)
 {
     fst_arena *a = fresh();

@@ -1,12 +1,15 @@
-/* Every word of an arena overwritten, one at a time: check() names what was hit, and neither who uses the arena already nor who attaches
- * crashes or hangs.
+/* Every word of an arena overwritten, one at a time: check() names what was hit, and neither who
+ * uses the arena already nor who attaches crashes or hangs.
  *
- * A base process attaches and fills an arena. For each case the file is as the base left it, and children of the base, which have it
- * attached from the start, damage one word: one child then looks (check), another goes on with every kind of operation. A third process,
- * which has never seen the arena, attaches to it with the damage done. What each value of each field means is in clobber_fields.h.
+ * A base process attaches and fills an arena. For each case the file is as the base left it, and
+ * children of the base, which have it attached from the start, damage one word: one child then
+ * looks (check), another goes on with every kind of operation. A third process, which has never
+ * seen the arena, attaches to it with the damage done. What each value of each field means is in
+ * clobber_fields.h.
  *
- * FST_TEST_SOAK=1 runs all cases, FST_TEST_SEED=n other bits and samples, FST_CLOBBER_ONLY=word those whose field or structure has the word
- * in its name; FST_CLOBBER_SHOW=1 prints what check() said, FST_CLOBBER_PATIENCE=n is how many seconds a wait may take.
+ * FST_TEST_SOAK=1 runs all cases, FST_TEST_SEED=n other bits and samples, FST_CLOBBER_ONLY=word
+ * those whose field or structure has the word in its name; FST_CLOBBER_SHOW=1 prints what check()
+ * said, FST_CLOBBER_PATIENCE=n is how many seconds a wait may take.
  */
 #include <fcntl.h>
 #include <sys/stat.h>

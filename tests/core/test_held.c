@@ -142,7 +142,8 @@ static void beside(const struct held_lock *lock, const struct operation *o, bool
         CHECK(strstr(fst_last_error(), "held by process") != NULL);
         fst_patience(SHORT);
         again = o->act();
-        CHECK(again == FST_HELD || o->act == shrink_cache); /* which has left what it found to a batch */
+        /* which has left what it found to a batch */
+        CHECK(again == FST_HELD || o->act == shrink_cache);
         snprintf(held + strlen(held), size - strlen(held), "%s%s", held[0] ? ", " : "", o->name);
     }
     fst_patience(FST_FOREVER);
@@ -255,7 +256,8 @@ static void leave(struct peer *parent, void *context)
     fst_drop(a, &some[2]);
     peer_say(parent, 'r');
     peer_hear(parent);
-    fst_group_destroy(a, make_group(a, "of who leaves", root, FST_NO_LIMIT, 0)); /* the reaper has something to do */
+    /* the reaper has something to do */
+    fst_group_destroy(a, make_group(a, "of who leaves", root, FST_NO_LIMIT, 0));
     peer_say(parent, 'd');
     peer_hear(parent);
     fst_arena_unref(a);
@@ -534,7 +536,8 @@ static void held_now_and_then(void)
     struct peer p = peer_start(hold_now_and_then, NULL);
     PEER_WAIT(&p, 'r');
     fst_patience(0);
-    for (int round = 0; round < 12 || !turned_away; round++) { /* on a busy machine it may take longer to meet */
+    /* on a busy machine it may take longer to meet */
+    for (int round = 0; round < 12 || !turned_away; round++) {
         for (size_t k = 0; k < sizeof operations / sizeof *operations; k++) {
             const struct operation *o = &operations[k];
             fst_patience(FST_FOREVER);

@@ -1,7 +1,7 @@
 /* More than one kill: for each operation of kill_operations.h
  *
- *   a second kill   a victim is killed at a point of it, and then a process that puts things right - a batch, the locks, an attach, a
- *                   shrink - at a point of that
+ *   a second kill   a victim is killed at a point of it, and then a process that puts things right
+ *                   - a batch, the locks, an attach, a shrink - at a point of that
  *   two at once     two victims, each in an operation of its own, killed at a point of it
  *
  * The survivor must find everything as after a single kill. Points are chosen at random (SEED=n

@@ -369,7 +369,8 @@ static void root_group(void)
     CHECK_EQ(FST_INFLIGHT_MOST(fst_count(a, FST_T_INFLIGHT)), send_many(&ref));
     struct peer other = peer_start(send_until_full, sent);
     PEER_WAIT(&other, 'f');
-    CHECK(*sent > FST_INFLIGHT_MOST(fst_count(a, FST_T_INFLIGHT)) / 4); /* and not its share alone */
+    /* and not its share alone */
+    CHECK(*sent > FST_INFLIGHT_MOST(fst_count(a, FST_T_INFLIGHT)) / 4);
     struct peer late = peer_start(send_the_share, NULL);
     PEER_WAIT(&late, 'f');
     peer_end(&late);
@@ -400,13 +401,15 @@ static void shares(void)
     }
     CHECK(all <= fst_count(a, FST_T_INFLIGHT) - FST_INFLIGHT_SHARE(fst_count(a, FST_T_INFLIGHT)) * (FST_MAX_PROCESSES - 3));
     CHECK(all > FST_INFLIGHT_OPEN(fst_count(a, FST_T_INFLIGHT)) +
-                    FST_INFLIGHT_MOST(fst_count(a, FST_T_INFLIGHT)) / 4); /* the second one had a good part of what is beyond */
+                    /* the second one had a good part of what is beyond */
+                    FST_INFLIGHT_MOST(fst_count(a, FST_T_INFLIGHT)) / 4);
     struct peer late[2];
     for (int i = 0; i < 2; i++) {
         late[i] = peer_start(send_the_share, NULL);
         PEER_WAIT(&late[i], 'f');
     }
-    for (int i = 2; i > 0; i--) /* the last one first: it has inherited the pipes of those before it */
+    /* the last one first: it has inherited the pipes of those before it */
+    for (int i = 2; i > 0; i--)
         peer_end(&late[i - 1]);
     for (int i = 3; i > 0; i--)
         peer_end(&p[i - 1]);

@@ -118,7 +118,8 @@ static void full_in_flight(void)
     uint32_t n = 0;
     while (fst_share(a, &ref, &m) == FST_OK)
         n++;
-    CHECK_EQ(FST_INFLIGHT_OPEN(fst_count(a, FST_T_INFLIGHT)), n); /* more than its share, so that is all that one sender has */
+    /* more than its share, so that is all that one sender has */
+    CHECK_EQ(FST_INFLIGHT_OPEN(fst_count(a, FST_T_INFLIGHT)), n);
     CHECK(strstr(fst_last_error(), "in-flight") != NULL);
     struct fst_ref out;
     CHECK_EQ(FST_OK, fst_take(a, &m, &out));

@@ -98,7 +98,7 @@ static void put_get_replace_remove(void)
     CHECK_EQ(FST_OK, holds(a, u, "a", 3));
     CHECK(filled(old.ref.data, old.ref.nbytes, 1)); /* who has the old value keeps it */
     fst_drop(a, &old.ref);
-    CHECK_EQ(FST_OK, put_new(a, u, "b", 4)); /* nobody has the old one: it is asked for all the same */
+    CHECK_EQ(FST_OK, put_new(a, u, "b", 4)); /* nobody has the old one: still asked for */
     CHECK_EQ(2, keys_of(a, u));
     CHECK_CLEAN(a);
     CHECK_EQ(FST_OK, take_away(u, "a"));

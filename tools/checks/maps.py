@@ -62,7 +62,9 @@ class Struct(NamedTuple):
     size: int
 
 
-LAYOUT = ("core/region/layout.h", "core/region/processes.h", "core/region/rings.h")
+LAYOUT = tuple(
+    f"core/region/{name}.h" for name in ("layout", "descriptors", "processes", "rings", "stores")
+)
 
 
 def check(tree: Tree, known: Known) -> Iterator[Finding]:

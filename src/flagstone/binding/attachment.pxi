@@ -27,7 +27,8 @@ cdef class Attachment:
     cdef readonly bint readonly
     cdef readonly bytes uuid
     cdef readonly str path       # None: anonymous
-    cdef readonly tuple locator  # how others find a named arena (flagstone.attach.Locator); None: anonymous
+    # how others find a named arena (flagstone.attach.Locator); None: anonymous
+    cdef readonly tuple locator
     cdef readonly dict formats   # cache id -> Format or None, for Blocks that arrive as handles
     cdef list last               # of one: the Known of the last of them; ids are never used again
     cdef readonly bint synchronous  # destroying waits: see fst_destroy_synchronously
@@ -133,8 +134,10 @@ cdef class Attachment:
 
     def cache_open(self, bytes name, uint64_t size, uint64_t align, uint32_t flags, bytes format,
                    bytes init, bint replace, object mismatch):
-        """The id of the cache of this name, made if there is none; `mismatch(id, text)` is the exception when there is
-        one with other parameters, and it is not to be replaced.
+        """The id of the cache of this name, made if there is none.
+
+        `mismatch(id, text)` is the exception when there is one with other parameters, and it is not
+        to be replaced.
         """
         cdef fst_cache_spec spec
         cdef uint64_t cache = 0, began = 0
@@ -153,8 +156,8 @@ cdef class Attachment:
         if status == FST_MISMATCH:
             raise mismatch(cache, _text(fst_last_error()))
         if status == FST_FULL:
-            return _hooks.once_more(self, _error(status), self.cache_open, name, size, align, flags, format, init,
-                                    replace, mismatch)
+            return _hooks.once_more(self, _error(status), self.cache_open, name, size, align, flags,
+                                    format, init, replace, mismatch)
         _check(status)
         return cache
 
@@ -242,8 +245,10 @@ cdef class Attachment:
 
     def group_open(self, Link link not None, bytes name, uint64_t parent, object limit,
                    bint lasting, int create, bytes cgroup, object mismatch, object messages_expire):
-        """(GroupRef, whether it was created); `limit` None keeps what there is, `create` is an `enum fst_create`,
-        `cgroup` the folder of the one that it ends with, or None; `messages_expire`: ns, or None, as with `limit`.
+        """(GroupRef, whether it was created).
+
+        `limit` None keeps what there is, `create` is an `enum fst_create`, `cgroup` the folder of
+        the one that it ends with, or None; `messages_expire`: ns, or None, as with `limit`.
         """
         cdef GroupRef ref = GroupRef.__new__(GroupRef)
         cdef fst_group_spec spec
@@ -273,8 +278,8 @@ cdef class Attachment:
                     status = fst_group_open_cgroup(self.ptr, &spec, folder, &ref.node.id, &created)
                 fst_patience_default()
         if status == FST_FULL:
-            return _hooks.once_more(self, _error(status), self.group_open, link, name, parent, limit, lasting, create,
-                                    cgroup, mismatch, messages_expire)
+            return _hooks.once_more(self, _error(status), self.group_open, link, name, parent,
+                                    limit, lasting, create, cgroup, mismatch, messages_expire)
         if status != FST_OK:
             raise _error(status, mismatch)
         ref.hold(link, self)
@@ -636,9 +641,9 @@ cdef class Attachment:
     def in_flight(self, uint64_t older_than, type kind, object cache_name, object group_name):
         """(What is in flight and at least so many ns old, the oldest first; who sent it).
 
-        The first is a list of `kind`, which has the slots of `flagstone.snapshot.InFlight`; there may be a million,
-        so they are filled here, and names are asked for once. The second is {(pid, command, alive): [messages,
-        bytes]}.
+        The first is a list of `kind`, which has the slots of `flagstone.snapshot.InFlight`; there
+        may be a million, so they are filled here, and names are asked for once. The second is
+        {(pid, command, alive): [messages, bytes]}.
         """
         return _in_flight_of(self.ptr, older_than, kind, cache_name, group_name)
 

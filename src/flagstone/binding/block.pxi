@@ -41,14 +41,15 @@ cdef class Block:
     coordinate.
     """
 
-    # Own references, each written once, in plain pointers: fields that Cython knows begin as None, whose count is
-    # then what a loop of allocations waits for.
+    # Own references, each written once, in plain pointers: fields that Cython knows begin as None,
+    # whose count is then what a loop of allocations waits for.
     cdef PyObject *_attachment  # NULL: never filled
     cdef PyObject *_format      # NULL: plain bytes
     cdef fst_ref ref
-    # 1 for the Block itself until free(), and 1 for each view; at 0 the reference is dropped. Once a buffer was given out it
-    # stays until the end of this object: `np.ndarray(shape, dtype, buffer=block)` gives the buffer back at once, keeps the
-    # object, and goes on looking at the bytes.
+    # 1 for the Block itself until free(), and 1 for each view; at 0 the reference is dropped. Once
+    # a buffer was given out it stays until the end of this object: `np.ndarray(shape, dtype,
+    # buffer=block)` gives the buffer back at once, keeps the object, and goes on looking at the
+    # bytes.
     cdef uint32_t life
     cdef uint32_t freed
     # Whose it was, for the error after free(): nothing that could be asked is left then.
@@ -417,7 +418,9 @@ cdef class Block:
 
 
 def reduce_block(Block block not None):
-    """`Block.__reduce__`. A message is some dozen of calls into Python, most of them with code and data that the message's
+    """`Block.__reduce__`.
+
+    A message is some dozen of calls into Python, most of them with code and data that the message's
     own bytes have pushed out of the processor's caches: so the usual pickle is made here.
     """
     cdef tuple locator = None

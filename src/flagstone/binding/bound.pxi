@@ -6,8 +6,8 @@ cdef class GroupCache:
     """One cache for one group: the fastest way to allocate. Made by `Cache.bind(group)`; safe to
     use from any thread.
 
-    Holds the group open, as the `Group` does that it was bound to. Pickles as its cache and a reference in flight to the
-    group: good for one load, as a pickled Group is.
+    Holds the group open, as the `Group` does that it was bound to. Pickles as its cache and a
+    reference in flight to the group: good for one load, as a pickled Group is.
     """
 
     cdef Link link
@@ -27,8 +27,8 @@ cdef class GroupCache:
         self._size = size
         self._cache_id = cache_id
         self._group_id = group_id
-        # Where that would have to wait, the first allocation does it, which knows for how long; until
-        # then the id is that of no child.
+        # Where that would have to wait, the first allocation does it, which knows for how long;
+        # until then the id is that of no child.
         self.child = UINT64_MAX
         cdef int status = self._reopen(0)
         if status == FST_FULL or status == FST_LIMIT:

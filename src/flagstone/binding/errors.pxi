@@ -1,8 +1,8 @@
 # What the core answers, as exceptions; and calls that are made again while a lock is held.
 
 cdef str _text(const char *text):
-    # The core's texts are for people, and hold paths and names that came from shared memory: never trust
-    # them to be UTF-8, and give nothing that cannot be printed.
+    # The core's texts are for people, and hold paths and names that came from shared memory: never
+    # trust them to be UTF-8, and give nothing that cannot be printed.
     cdef bytes raw = text
     return raw.decode("utf-8", "backslashreplace")
 

@@ -61,7 +61,8 @@ cdef tuple _in_flight(fst_inflight_info *infos, in_flight_age *order, size_t cou
         last = one
         total[0] += 1
         total[1] += one.nbytes
-        # A dataclass that is frozen is filled as its own __init__ does it, without its detour through Python.
+        # A dataclass that is frozen is filled as its own __init__ does it, without its detour
+        # through Python.
         if name is None or one.cache != cache:
             cache = one.cache
             name = _named(names, (False, cache), cache_name) if cache else ""

@@ -1,0 +1,223 @@
+/* descriptors.h - every byte of the descriptors of caches, children and groups.
+ *
+ * They lie in tables of the control region (region/layout.h), and alloc/registry.h has their lists.
+ */
+#ifndef FST_REGION_DESCRIPTORS_H
+#define FST_REGION_DESCRIPTORS_H
+
+#include <assert.h>
+#include <stdalign.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "flagstone.h"
+
+/* How a descriptor hangs in a hash table of names (alloc/names.h). Derived, under names_lock. */
+struct fst_name_link {
+    uint32_t next; /* descriptor + 1 of the same bucket, 0: the last */
+    uint32_t hash;
+};
+
+/* ---- caches -------------------------------------------------------------------------------------
+ *
+ * state words of caches, children, groups and processes: state:4 | pad:12 | generation:48, as for
+ * slabs.
+ *
+ * A cache that others are merged with is a *body* with several *names*: its own, and the ALIAS
+ * descriptors that point to it.
+ *
+ * What check() proves of caches, children and groups, under names_lock (observe/check_registry.c):
+ *   - a body's `aliases` = the number of ALIAS descriptors whose `merged` it is, all on its list
+ *   - a child is on the list of its cache and on that of its group, and on no other
+ *   - a group's `children` = the number of groups whose parent it is, all on its list
+ *   - no group is above itself: the parents of each lead to the root
+ *   - ended_groups - ended_spliced = the length of the queue of ended groups, whose last is
+ *     ended_tail
+ *   - a table's `entries` = the number of descriptors that have to be in it, and it leads to each
+ *   - the lists of free descriptors have each FREE one once, and no other
+ *
+ * struct fst_cache
+ *      0       8      16      24      28        32      36       40          44           48
+ *      | state | size | align | flags | aliases | first | merged | init_slab | init_bytes |
+ *      48     112      1136        1140         1144     1148          1152         1156
+ *      | name | format | next_free | root_child | ending | first_alias | next_alias |
+ *      1156         1160      1168       1176         1180     1184      1192         1196  1216
+ *      | prev_alias | by_name | by_shape | next_ended | queued | retired | rest_bytes | pad |
+ */
+enum fst_cache_state {
+    FST_CACHE_FREE = 0,
+    FST_CACHE_LIVE = 1,
+    FST_CACHE_ENDED = 3,    /* unlinked: its names are free; a batch releases it */
+    FST_CACHE_ALIAS = 4,    /* a second name for cache `merged`, and nothing else */
+    FST_CACHE_NAMELESS = 5, /* its own name was destroyed, and it lives on by its aliases */
+    /* replaced: its names are free, nothing is allocated from it, and it goes with its last
+     * object */
+    FST_CACHE_RETIRED = 6,
+};
+
+struct fst_cache {
+    uint64_t state;
+    uint64_t size;    /* bytes of an object as asked for */
+    uint64_t align;   /* bytes, a power of two */
+    uint32_t flags;   /* FST_CACHE_* of flagstone.h */
+    uint32_t aliases; /* ALIAS descriptors that stand for it; derived from them */
+    uint32_t first;   /* first child, linked by next_in_cache; derived; under names_lock */
+    uint32_t merged;  /* ALIAS: the cache it stands for */
+    /* id of a one-object slab: the initial content, and behind it the rest of the format;
+     * FST_NONE: neither */
+    uint32_t init_slab;
+    uint32_t init_bytes;
+    char name[FST_NAME_MAX];
+    /* what the language binding keeps with it, dtype and shape: as much as there is room for */
+    char format[FST_FORMAT_MAX];
+    uint32_t next_free;
+    uint32_t root_child; /* its child for the root group, FST_NONE: none yet; derived */
+    /* lock: held by destroy() while it looks for users, and by who replaces it; outlives the
+     * descriptor's lives */
+    uint32_t ending;
+    uint32_t first_alias; /* derived, under names_lock, as the two below */
+    uint32_t next_alias;  /* ALIAS: of the same body */
+    uint32_t prev_alias;
+    struct fst_name_link by_name;
+    struct fst_name_link by_shape; /* bodies that others may be merged with */
+    uint32_t next_ended;
+    /* 1: on the list of ended caches, or taken off it by a batch under way: not to be released */
+    uint32_t queued;
+    /* id of the last cache of this descriptor whose name was given to another; it may have gone
+     * since */
+    uint64_t retired;
+    /* of the format: how many more lie in init_slab. Of an ALIAS 0: see its body */
+    uint32_t rest_bytes;
+    uint32_t pad[5];
+};
+static_assert(offsetof(struct fst_cache, name) == 48, "layout");
+static_assert(offsetof(struct fst_cache, by_name) == 1160, "layout");
+static_assert(sizeof(struct fst_cache) == 1216, "layout");
+
+/* A child: the part of a cache that belongs to one group. Line 0 is read by every allocation and
+ * written once while it lives, `shared`.
+ * struct fst_child
+ *      0       8       12      16     24       32        36      40            44      48
+ *      | state | cache | group | size | stride | objects | pages | align_order | flags |
+ *      48           52       56    64
+ *      | slab_class | shared | pad |
+ *      64     68        72     76      80          84              88              92
+ *      | lock | partial | full | slabs | next_free | next_in_cache | prev_in_cache |
+ *      92              96              100   104          112   128
+ *      | next_in_group | prev_in_group | pad | used_pages | pad | */
+enum fst_child_state {
+    FST_CHILD_FREE = 0,
+    FST_CHILD_LIVE = 1,
+    /* its group was closed or its cache replaced: no more allocations, slabs go as they empty */
+    FST_CHILD_OFFLINE = 2,
+    FST_CHILD_ENDED = 3, /* its group or cache was destroyed */
+    /* its cache's destroy() looks for users, holding the cache's lock `ending` */
+    FST_CHILD_ENDING = 4,
+};
+
+#define FST_CHILD_HAS_INIT (1u << 16) /* beside the cache's flags: it has initial content */
+
+struct fst_child {
+    uint64_t state;
+    uint32_t cache;
+    uint32_t group;
+    uint64_t size;    /* bytes a user may use of an object */
+    uint64_t stride;  /* bytes from one object to the next */
+    uint32_t objects; /* in a slab */
+    /* of a slab; 0: as many as are asked for (objects above 64 KiB of the size classes) */
+    uint32_t pages;
+    uint32_t align_order; /* its runs start at a multiple of 2^this pages */
+    uint32_t flags;
+    uint32_t slab_class;
+    /* 1: somebody was given a handle or a message of an object: other processes will free some */
+    uint32_t shared;
+    uint32_t pad0[2];
+
+    alignas(64) uint32_t lock;
+    uint32_t partial; /* first slab that may have a free object and that no thread owns */
+    uint32_t full;    /* first of all others */
+    uint32_t slabs;   /* on both lists; derived */
+    uint32_t next_free;
+    uint32_t next_in_cache; /* under names_lock, derived */
+    uint32_t prev_in_cache;
+    uint32_t next_in_group;
+    uint32_t prev_in_group;
+    uint32_t pad1;
+    uint64_t used_pages; /* under pages_lock, derived */
+    uint32_t pad2[4];
+};
+static_assert(offsetof(struct fst_child, lock) == 64, "layout");
+static_assert(sizeof(struct fst_child) == 128, "layout");
+
+/* ---- groups -------------------------------------------------------------------------------------
+ *
+ * A group has two authoritative words. `word` has the form of an object's word, so that
+ * processes refer to a group by an entry like to any object: the release of that word closes the
+ * group. `state` is what the owner of the group has done to it.
+ *
+ * struct fst_group
+ *      0      8       16       20      24      28         32      40      48     56           64
+ *      | word | state | parent | first | flags | children | limit | usage | peak | limit_hits |
+ *      64       72         80     144         148          152        160       168           172
+ *      | failed | reclaims | name | next_free | next_ended | ended_at | by_name | first_group |
+ *      172            176            180   184               192   256
+ *      | next_sibling | prev_sibling | pad | messages_expire | pad | */
+enum fst_group_state {
+    FST_GROUP_FREE = 0,
+    FST_GROUP_LIVE = 1,
+    FST_GROUP_CLOSED = 2,    /* offline: no more allocations */
+    FST_GROUP_DESTROYED = 3, /* everything in it is freed */
+};
+
+/* on the list of ended groups, or taken off it by a batch under way: not to be reused */
+#define FST_GROUP_QUEUED (1u << 31)
+/* ended further while QUEUED and a batch ran, which may be past it: to be queued once more */
+#define FST_GROUP_AGAIN (1u << 30)
+
+struct fst_group {
+    uint64_t word;
+    uint64_t state;
+    uint32_t parent;   /* index; FST_NONE for the root group, which is group 0 */
+    uint32_t first;    /* first child cache, linked by next_in_group; derived; under names_lock */
+    uint32_t flags;    /* FST_GROUP_* of flagstone.h, and those above */
+    uint32_t children; /* how many groups are below it; derived */
+    uint64_t limit;    /* pages, UINT64_MAX: none */
+    uint64_t usage;    /* pages charged, descendants included; derived; under pages_lock */
+    uint64_t peak;
+    uint64_t limit_hits;
+    uint64_t failed;
+    uint64_t reclaims;
+    char name[FST_NAME_MAX];
+    uint32_t next_free;
+    uint32_t next_ended;
+    uint64_t ended_at;            /* ns since boot, of the first close() or destroy(); for people */
+    struct fst_name_link by_name; /* LIVE and with a name */
+    uint32_t first_group;         /* groups below it; derived, under names_lock, as the two below */
+    uint32_t next_sibling;
+    uint32_t prev_sibling;
+    uint32_t pad0;
+    /* ns after which a message of it that nobody took is given up; 0: never. Constant while it
+     * lives */
+    uint64_t messages_expire;
+    uint32_t pad[16];
+};
+static_assert(offsetof(struct fst_group, ended_at) == 152, "layout");
+static_assert(offsetof(struct fst_group, messages_expire) == 184, "layout");
+static_assert(sizeof(struct fst_group) == 256, "layout");
+
+/* Which group ends with which cgroup. `group` is the truth; a record whose group is gone is free.
+ * struct fst_cgroup
+ *      0       8        16      24     32           40     1024
+ *      | group | device | inode | view | root_inode | path | */
+struct fst_cgroup {
+    uint64_t group;  /* id; 0: never used */
+    uint64_t device; /* of the cgroup's folder when the group was bound */
+    uint64_t inode;
+    uint64_t view; /* inode of the mount namespace in which the path means the cgroup */
+    /* of the root folder there: a process that was given another sees another path */
+    uint64_t root_inode;
+    char path[984];
+};
+static_assert(sizeof(struct fst_cgroup) == 1024, "layout");
+
+#endif
