@@ -132,15 +132,10 @@ def fingerprint_of_build(core):
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 def test_a_build_with_two_fields_swapped_has_another_one(copy):
     before = fingerprint_of_build(copy)
-    first = "    uint32_t init_slab; /* id of a one-object slab"
-    text = (copy / "region/layout.h").read_text()
-    start = text.index(first)
-    end = text.index("\n", start)
-    line = text[start:end]
     change(
         copy,
-        "region/layout.h",
-        f"{line}\n    uint32_t init_bytes;",
-        f"    uint32_t init_bytes;\n{line}",
+        "region/descriptors.h",
+        "    uint32_t init_slab;\n    uint32_t init_bytes;\n",
+        "    uint32_t init_bytes;\n    uint32_t init_slab;\n",
     )
     assert fingerprint_of_build(copy) != before

@@ -37,7 +37,7 @@ def test_one_at_a_time(arena):
         assert same is lock
         assert lock.locked()
         assert arena.lock("one").info.pid == os.getpid()
-        with pytest.raises(RuntimeError, match="'one' of arena .* already"):
+        with pytest.raises(RuntimeError, match=r"'one' of arena .* already"):
             arena.lock("one").acquire(0)
         found = []
         thread = threading.Thread(target=lambda: found.append(arena.lock("one").acquire(0.01)))
