@@ -18,7 +18,7 @@ cdef object _error(int status, object mismatch=ValueError):
 
 
 cdef object _error_of(int status, object attachment, str kind, object name):
-    """The same for a channel, topic, lock or store: says which, where the core's sentence does not."""
+    """The same for a channel, topic, lock or store: says which where the core does not."""
     cdef str why = _text(fst_last_error())
     if " arena " not in why:
         why = f"{_hooks.named(attachment, kind, name)}: {why}"
