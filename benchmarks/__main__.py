@@ -23,6 +23,7 @@ PARTS = (
     "handover",
     "share",
     "arrow",
+    "shared_memory",
     "teardown",
     "memory",
     "fork",
