@@ -20,12 +20,13 @@ WHOLE = [
     "region/processes.h",
     "region/bits.h",
     "region/rings.h",
+    "region/forms.h",
     "region/stores.h",
     "refs/word.h",
 ]
 # Of others, the macros whose names match, and enums.
 MACROS = {
-    "include/flagstone_types.h": r"FST_(?:NAME_MAX|FORMAT_MAX)",
+    "include/flagstone_types.h": r"FST_(?:NAME_MAX|FORMAT_MAX|FORM_OWN)",
     "include/flagstone.h": r"FST_(?:CACHE_\w+|GROUP_\w+)",
     "include/flagstone_channel.h": r"FST_CHANNEL_\w+",
     "include/flagstone_store.h": r"FST_STORE_\w+",

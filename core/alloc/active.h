@@ -18,6 +18,7 @@
 #define FST_ACTIVES   64u
 #define FST_OWNED     128u /* slabs that a thread owns, direct-mapped by id */
 #define FST_OWNED_MAX 16u  /* of one child */
+#define FST_SIZED     128u /* size classes of groups that it remembers, direct-mapped */
 
 /* A slab that the thread owns. */
 struct fst_owned {
@@ -62,9 +63,17 @@ struct fst_active {
 };
 static_assert(sizeof(struct fst_active) == 128, "two lines");
 
+/* Which child is a size class of a group (alloc/sizeclass.h). */
+struct fst_sized {
+    uint64_t group, child; /* ids; child 0: none */
+    uint32_t class;
+    uint32_t pad;
+};
+
 struct fst_actives {
     struct fst_active slot[FST_ACTIVES];
     struct fst_owned owned[FST_OWNED];
+    struct fst_sized sized[FST_SIZED];
 };
 
 static inline struct fst_actives *fst_actives_of(const struct fst_thread *t)

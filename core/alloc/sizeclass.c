@@ -15,6 +15,8 @@ uint64_t fst_size_class_bytes(uint32_t class)
 
 uint32_t fst_size_class_of(uint64_t bytes)
 {
+    if (bytes > FST_SIZE_CLASS_MAX)
+        return FST_SIZE_CLASS_LARGE;
     if (bytes <= 64)
         return bytes <= 8 ? 0 : (uint32_t)((bytes + 7) / 8 - 1);
     /* 64 << doubling < bytes <= 128 << doubling */
@@ -24,12 +26,12 @@ uint32_t fst_size_class_of(uint64_t bytes)
     return 8 + doubling * 4 + (uint32_t)((above + step - 1) / step) - 1;
 }
 
-int fst_size_class_child(struct fst_arena *a, uint64_t group, uint64_t bytes, uint64_t *child)
+int fst_size_class_child(struct fst_arena *a, uint64_t group, uint32_t class, struct fst_sized *out)
 {
     char name[FST_NAME_MAX];
-    bool large = bytes > FST_SIZE_CLASS_MAX;
+    bool large = class == FST_SIZE_CLASS_LARGE;
     struct fst_cache_spec spec = {.name = name, .flags = FST_CACHE_SIZE_CLASS};
-    spec.size = large ? a->known.capacity : fst_size_class_bytes(fst_size_class_of(bytes));
+    spec.size = large ? a->known.capacity : fst_size_class_bytes(class);
     spec.align = large ? FST_PAGE : 0;
     if (large)
         snprintf(name, sizeof name, "size-large");
@@ -42,5 +44,10 @@ int fst_size_class_child(struct fst_arena *a, uint64_t group, uint64_t bytes, ui
         fst_damaged(a, "the cache %s of the size classes is not what it was made as", name);
         rc = fst_damage(a);
     }
-    return rc ? rc : fst_child_open(a, cache, group, child);
+    uint64_t child = 0;
+    if (rc == FST_OK)
+        rc = fst_child_open(a, cache, group, &child);
+    if (rc == FST_OK)
+        *out = (struct fst_sized){group, child, class, 0};
+    return rc;
 }

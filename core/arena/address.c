@@ -1,4 +1,5 @@
 /* address.c - which object do these bytes belong to, of those that this process uses? */
+#include "alloc/form.h"
 #include "alloc/slab.h"
 #include "platform/error.h"
 #include "rcu/thread.h"
@@ -19,11 +20,14 @@ static bool reaches(struct fst_arena *a, uint32_t entry, const uint8_t *address,
     if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(e, w) || !fst_is_child(a, s->child))
         return false;
     const struct fst_child *c = fst_child_at(a, s->child);
-    uint64_t nbytes = s->asked ? s->asked : c->size - fst_word_slack(w);
+    uint64_t whole = s->asked ? s->asked : c->size, nbytes = s->asked ? whole : fst_form_asked(whole, fst_word_slack(w));
     uint8_t *data = fst_slab_data(a, s, id, fst_oid_object(oid) * c->stride, nbytes);
     if (!data || address < data || address >= data + nbytes)
         return false;
-    *out = (struct fst_ref){.data = data, .nbytes = nbytes, .oid = oid, .entry = entry};
+    /* Behind its own bytes there may be the text of what it means. */
+    if ((w & FST_WORD_FORMED) && (fst_form_nbytes(a, w, data, whole, &nbytes) != FST_OK || address >= data + nbytes))
+        return false;
+    *out = (struct fst_ref){.data = data, .nbytes = nbytes, .oid = oid, .entry = entry, .form = fst_form_in(w)};
     return true;
 }
 

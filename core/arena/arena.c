@@ -253,6 +253,8 @@ static int populate(struct fst_arena *a)
     if (rc == FST_OK)
         rc = fst_table_commit(a, FST_T_BURIAL, FST_MAX_BURIALS);
     if (rc == FST_OK)
+        rc = fst_table_commit(a, FST_T_FORM_NAMES, FST_FORM_BUCKETS);
+    if (rc == FST_OK)
         rc = join(a);
     return rc == FST_OK ? fst_group_make_root(a) : rc;
 }

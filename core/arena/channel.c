@@ -52,7 +52,7 @@ static int make_ring(struct fst_thread *t, const struct fst_channel_spec *s, str
     int rc = fst_cache_find_or_make(a, &spec, &cache, &retired);
     if (rc == FST_OK)
         rc = fst_child_open(a, cache, s->group, &child);
-    return rc ? rc : fst_object_alloc_run(t, child, fst_ring_bytes(s->capacity, s->inline_bytes, s->flags), ring);
+    return rc ? rc : fst_object_alloc_run(t, child, fst_ring_bytes(s->capacity, s->inline_bytes, s->flags), 0, ring);
 }
 
 /* Under names_lock. The state is last: killed before it, there is a ring that only its maker refers

@@ -2,6 +2,7 @@
  * lays it down. */
 #include "alloc/active.h"
 #include "alloc/child.h"
+#include "alloc/form.h"
 #include "alloc/shape.h"
 #include "alloc/slab.h"
 #include "arena/object.h"
@@ -94,11 +95,18 @@ static inline int fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct
     /* its life is over no sooner than our object's */
     if (__builtin_expect(!fst_shape_sized(a, c), 0))
         return fst_shape_check(a, s->child, fst_load_relaxed(&c->state), 0, 0);
-    out->nbytes = s->asked ? s->asked : c->size - fst_word_slack(fst_load_relaxed(word));
+    uint64_t seen = fst_load_relaxed(word), whole = s->asked ? s->asked : c->size;
+    out->form = 0;
+    out->nbytes = s->asked ? whole : fst_form_asked(whole, fst_word_slack(seen));
     out->data = fst_slab_data(a, s, id, fst_oid_object(oid) * c->stride, out->nbytes);
     out->oid = oid;
     out->entry = entry;
-    return out->data ? FST_OK : fst_damage(a);
+    if (__builtin_expect(!out->data, 0))
+        return fst_damage(a);
+    if (__builtin_expect(!(seen & FST_WORD_FORMED), 1))
+        return FST_OK;
+    out->form = fst_form_in(seen);
+    return fst_form_nbytes(a, seen, out->data, whole, &out->nbytes);
 }
 
 int fst_object_fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fst_ref *out)
@@ -112,7 +120,7 @@ uint64_t fst_object_bytes(struct fst_arena *a, uint64_t oid)
     const struct fst_slab *s = fst_slab_at(a, id);
     const uint64_t *word = fst_word_of(a, oid);
     uint64_t size = fst_child_at(a, fst_load_relaxed(&s->child))->size, asked = fst_load_relaxed(&s->asked);
-    return !word ? 0 : asked ? asked : size - fst_word_slack(fst_load_relaxed(word));
+    return !word ? 0 : asked ? asked : fst_form_counted(a, size, fst_load_relaxed(word));
 }
 
 /* One attempt at a reference: from the message, or (message NULL) from the bare handle.
@@ -239,4 +247,25 @@ size_t fst_inflight_expire(fst_arena *a)
     if (dropped)
         fst_reaper_dropped(a, 0);
     return n;
+}
+
+/* ---- what it means ---- */
+
+int fst_form_text(fst_arena *a, const struct fst_ref *ref, char *out, size_t room, size_t *text_bytes)
+{
+    int rc = a->usable ? FST_OK : fst_thread_usable(a);
+    if (rc)
+        return rc;
+    const uint64_t *word = fst_word_of(a, ref->oid);
+    if (!word)
+        return fst_object_gone(a, ref->oid);
+    uint32_t id = fst_oid_slab(ref->oid);
+    const struct fst_slab *s = fst_slab_known(a, id);
+    uint64_t whole = s->asked ? s->asked : fst_child_at(a, s->child)->size;
+    *text_bytes = 0;
+    if (!fst_form_in(fst_load_relaxed(word)))
+        return FST_OK;
+    uint64_t offset = (uint64_t)((uint8_t *)ref->data - a->data) - ((uint64_t)s->page << FST_PAGE_SHIFT);
+    const uint8_t *data = fst_slab_data(a, s, id, offset, whole);
+    return data ? fst_form_text_of(a, fst_load_relaxed(word), data, whole, out, room, text_bytes) : fst_damage(a);
 }

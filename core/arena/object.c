@@ -6,6 +6,7 @@
 
 #include "alloc/active.h"
 #include "alloc/child.h"
+#include "alloc/form.h"
 #include "alloc/lists.h"
 #include "alloc/run.h"
 #include "alloc/shape.h"
@@ -93,7 +94,7 @@ static void construct(struct fst_arena *a, uint64_t child, const struct fst_ref 
     const struct fst_child *c = fst_child_at(a, (uint32_t)child);
     uint64_t bytes;
     const uint8_t *init = fst_slab_init(a, c->cache, &bytes);
-    if (!init || bytes > ref->nbytes)
+    if (!init || bytes > ref->nbytes || ref->nbytes > c->size)
         return;
     memcpy(ref->data, init, bytes);
     memset((uint8_t *)ref->data + bytes, 0, ref->nbytes - bytes);
@@ -131,7 +132,7 @@ static enum attempt alloc_unowned(struct fst_thread *t, uint64_t child, uint64_t
         withdraw(t, entry);
         return LOST;
     }
-    out->nbytes = (s->asked ? s->asked : c->size) - slack;
+    out->nbytes = fst_form_asked(s->asked ? s->asked : c->size, slack);
     out->data = fst_slab_data(a, s, id, object * c->stride, out->nbytes);
     out->oid = oid;
     out->entry = entry;
@@ -294,7 +295,7 @@ int fst_alloc_many(fst_arena *a, uint64_t child, size_t n, struct fst_ref *out, 
     return rc;
 }
 
-int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, struct fst_ref *out)
+int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, uint64_t slack, struct fst_ref *out)
 {
     struct fst_arena *a = t->arena;
     for (;;) {
@@ -320,7 +321,7 @@ int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, 
             fst_refs_give(t, entry);
             continue;
         }
-        if (!swing(a, oid, word, seen, 0, entry)) {
+        if (!swing(a, oid, word, seen, slack, entry)) {
             withdraw(t, entry);
             continue;
         }
@@ -334,19 +335,53 @@ int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, 
     }
 }
 
-int fst_alloc_bytes(fst_arena *a, uint64_t group, uint64_t nbytes, struct fst_ref *out)
+/* An object of a size class of at least so many bytes, or of a run of its own; `mark`: of its form,
+ * 0: none. */
+static int alloc_sized(fst_arena *a, uint64_t group, uint64_t nbytes, uint64_t mark, struct fst_ref *out)
 {
     struct fst_thread *t = NULL;
-    uint64_t child;
     int rc = prepare(a, &t);
     if (rc)
         return rc;
     if (nbytes > a->known.capacity)
         return fst_fail(FST_FULL, "%s asked for, the arena's capacity is %s", fst_exact(nbytes), fst_exact(a->known.capacity));
-    rc = fst_size_class_child(a, group, nbytes, &child);
+    uint32_t class = fst_size_class_of(nbytes);
+    struct fst_sized *known = fst_sized_of(t, group, class);
+    for (;;) {
+        bool had = fst_sized_is(known, group, class);
+        if (!had && (rc = fst_size_class_child(a, group, class, known)) != FST_OK)
+            return rc;
+        if (class == FST_SIZE_CLASS_LARGE)
+            rc = fst_object_alloc_run(t, known->child, nbytes, mark, out);
+        else
+            rc = alloc_object(a, known->child, mark ? mark : fst_size_class_bytes(class) - nbytes, out, rest_of_alloc);
+        if (rc != FST_CLOSED)
+            return rc;
+        known->child = 0; /* it may have been released, and its group be alive */
+        if (!had)
+            return rc;
+    }
+}
+
+int fst_alloc_bytes(fst_arena *a, uint64_t group, uint64_t nbytes, struct fst_ref *out)
+{
+    return alloc_sized(a, group, nbytes, 0, out);
+}
+
+int fst_alloc_form(fst_arena *a, uint64_t group, uint64_t nbytes, const struct fst_form_spec *form, struct fst_ref *out)
+{
+    uint64_t whole = nbytes + (form->form ? 0 : fst_form_behind_bytes(form->text_bytes));
+    if (whole < nbytes || form->form > FST_MAX_FORMS)
+        return fst_fail(FST_INVALID, "no such form, or no such number of bytes");
+    int rc = alloc_sized(a, group, whole, fst_form_mark(form->form), out);
     if (rc)
         return rc;
-    if (nbytes > FST_SIZE_CLASS_MAX)
-        return fst_object_alloc_run(t, child, nbytes, out);
-    return alloc_object(a, child, fst_size_class_bytes(fst_size_class_of(nbytes)) - nbytes, out, rest_of_alloc);
+    uint32_t class = fst_size_class_of(whole);
+    if (class != FST_SIZE_CLASS_LARGE)
+        whole = fst_size_class_bytes(class);
+    out->nbytes = nbytes;
+    out->form = form->form ? form->form : FST_FORM_OWN;
+    if (!form->form) /* nobody else knows the object yet */
+        fst_form_put_behind(out->data, whole, nbytes, form->text, form->text_bytes);
+    return FST_OK;
 }

@@ -13,8 +13,9 @@ static inline bool fst_object_only_owner(const struct fst_arena *a, uint32_t ent
     return fst_load_acquire(&a->counts[entry]) == 1;
 }
 
-/* An object in a run of pages of its own, of a child without a common size. */
-int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, struct fst_ref *out);
+/* An object in a run of pages of its own, of a child without a common size. `slack`: for its word,
+ * which says by it whether it has a form. */
+int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, uint64_t slack, struct fst_ref *out);
 
 /* The reference that this entry, which is ours, stands for. */
 int fst_object_fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fst_ref *out);

@@ -199,6 +199,23 @@ int fst_alloc_many(fst_arena *arena, uint64_t child, size_t n, struct fst_ref *o
  * bytes. */
 int fst_alloc_bytes(fst_arena *arena, uint64_t group, uint64_t nbytes, struct fst_ref *out);
 
+/* What an object without a cache of its own means: a text of the caller's, kept beside it. Texts
+ * are interned: the arena keeps each once, for as long as it lives, and numbers it from 1 on. */
+struct fst_form_spec {
+    uint32_t form; /* its number; 0: the text is kept behind the object's own bytes */
+    const char *text;
+    size_t text_bytes;
+};
+/* The number of the text among those of objects with so many bytes; made if there is none. 0: it
+ * has none and gets none, because it is longer than 480 bytes, or all 8,190 are in use, or half of
+ * them are and the caller has not used it before (`again`). */
+int fst_form_intern(fst_arena *arena, const char *text, size_t text_bytes, uint64_t nbytes, bool again, uint32_t *form);
+/* As fst_alloc_bytes, with a form, which everybody who gets the object finds. */
+int fst_alloc_form(fst_arena *arena, uint64_t group, uint64_t nbytes, const struct fst_form_spec *form, struct fst_ref *out);
+/* The text of the object's form: as much of it as there is room for, and its
+ * length. FST_CORRUPTED: it was overwritten. */
+int fst_form_text(fst_arena *arena, const struct fst_ref *ref, char *out, size_t room, size_t *text_bytes);
+
 /* Free what can be freed without waiting for others: run a batch, give back empty slabs. Counted
  * for the group that is short of memory (UINT64_MAX: none). Returns FST_OK when something may
  * have become free. FST_IN_SECTION inside a read-side section, FST_TIMEOUT. May wait: one grace

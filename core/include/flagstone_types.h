@@ -73,7 +73,11 @@ struct fst_ref {
     uint64_t nbytes; /* what was asked for */
     uint64_t oid;    /* object id */
     uint32_t entry;  /* in this process's reference table */
+    /* of a reference that was resolved, taken or found, or of fst_alloc_form: the object's form
+     * (fst_form_intern), the same in every process; 0: it has none; FST_FORM_OWN: its own text */
+    uint32_t form;
 };
+#define FST_FORM_OWN 8191u
 
 /* 16 bytes that name an object for ever and guarantee nothing. */
 struct fst_handle {

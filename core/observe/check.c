@@ -219,8 +219,9 @@ size_t fst_check(fst_arena *a, void (*found)(void *context, const char *text), v
     /* Each part hangs on those before it: when one is wrong, the next would say the same in
      * other words. Looking at references writes our own thread's slot, so threads come before. */
     size_t before = c.findings;
-    void (*const parts[])(struct fst_check *) = {fst_check_registry, fst_check_pages, fst_check_slabs,    check_threads,
-                                                 check_processes,    check_inflight,  fst_check_channels, fst_check_stores};
+    void (*const parts[])(struct fst_check *) = {fst_check_registry, fst_check_pages,  fst_check_slabs,
+                                                 check_threads,      check_processes,  check_inflight,
+                                                 fst_check_channels, fst_check_stores, fst_check_forms};
     for (size_t i = 0; i < sizeof parts / sizeof *parts && c.findings == before && !c.held && !fst_is_damaged(a); i++)
         parts[i](&c);
     if (c.held && !c.findings) {

@@ -37,5 +37,6 @@ void fst_check_registry(struct fst_check *c);
 void fst_check_channels(struct fst_check *c); /* and their rings */
 /* their indexes under their locks, and what they hold */
 void fst_check_stores(struct fst_check *c);
+void fst_check_forms(struct fst_check *c);
 
 #endif

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "alloc/child.h"
+#include "alloc/form.h"
 #include "alloc/lists.h"
 #include "alloc/revoke.h"
 #include "alloc/run.h"
@@ -200,6 +201,8 @@ static bool check_word(struct fst_check *c, uint32_t id, uint32_t object, uint64
         fst_check_say(c, "slab %u object %u: word %016llx fails its check", id, object, (unsigned long long)word);
     else if (!(flags & FST_WORD_ALLOCATED) && ((flags & ~FST_WORD_CONDEMNED) || fst_word_slack(word)))
         fst_check_say(c, "slab %u object %u: free, but its word is %016llx", id, object, (unsigned long long)word);
+    else if (fst_form_in(word) != FST_FORM_OWN && fst_form_in(word) > fst_form_top(c->a))
+        fst_check_say(c, "slab %u object %u: of form %u, which there is not", id, object, fst_form_in(word));
     else
         return true;
     return false;

@@ -6,6 +6,7 @@
 #include <sys/vfs.h>
 
 #include "alloc/child.h"
+#include "alloc/form.h"
 #include "alloc/registry.h"
 #include "alloc/run.h"
 #include "platform/atomics.h"
@@ -181,11 +182,10 @@ static bool entry_counts(struct fst_arena *a, uint64_t entry)
     return fst_entry_state(entry) == FST_ENTRY_LIVE && (seen & FST_WORD_ALLOCATED) && fst_entry_matches(entry, seen);
 }
 
-/* What was asked for. A damaged size is less than what the word says is missing of it. */
-static uint64_t object_bytes(const struct fst_slab *s, const struct fst_child *c, uint64_t word)
+/* What was asked for. */
+static uint64_t object_bytes(const struct fst_arena *a, const struct fst_slab *s, const struct fst_child *c, uint64_t word)
 {
-    uint64_t slack = fst_word_slack(word), size = c->size;
-    return s->asked ? s->asked : size > slack ? size - slack : 0;
+    return s->asked ? s->asked : fst_form_counted(a, c->size, word);
 }
 
 /* Bytes of the object an entry speaks of, 0 when it is not there any more. */
@@ -198,7 +198,7 @@ static uint64_t entry_bytes(struct fst_arena *a, uint64_t entry)
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
     if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(entry, w) || !fst_is_child(a, s->child))
         return 0;
-    return object_bytes(s, fst_child_at(a, s->child), w);
+    return object_bytes(a, s, fst_child_at(a, s->child), w);
 }
 
 static void count_entries(struct fst_arena *a, uint32_t slot, struct fst_process_info *out)
@@ -304,7 +304,7 @@ static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflig
     out->handle.oid_slab |= (fst_load_relaxed(&s->state) >> FST_STATE_GEN_SHIFT) << FST_HANDLE_SLAB_SHIFT;
     if (fst_is_child(a, s->child)) {
         const struct fst_child *c = fst_child_at(a, s->child);
-        out->nbytes = object_bytes(s, c, fst_load_relaxed(object));
+        out->nbytes = object_bytes(a, s, c, fst_load_relaxed(object));
         fst_child_owner(a, s->child, &out->cache, &out->group);
     }
     return true;

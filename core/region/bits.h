@@ -7,7 +7,8 @@
  * object word (64 bits, atomic, one for each object, in its slab's descriptor)
  *      0       5       10      24           64
  *      | flags | check | slack | generation |
- * slack: size of the object minus what was asked for (size classes)
+ * slack: size of the object minus what was asked for (size classes); or, with FST_WORD_FORMED, the
+ * number of its form (alloc/form.h), which says both what was asked for and what it means
  *
  * reference entry (64 bits, atomic)
  *      0       2           41               64
@@ -36,6 +37,7 @@
 #define FST_WORD_CHECK       (31ull << FST_WORD_CHECK_SHIFT)
 #define FST_WORD_SLACK_SHIFT 10
 #define FST_WORD_SLACK       (16383ull << FST_WORD_SLACK_SHIFT)
+#define FST_WORD_FORMED      (8192ull << FST_WORD_SLACK_SHIFT)
 #define FST_WORD_GEN_SHIFT   24
 #define FST_WORD_GEN1        (1ull << FST_WORD_GEN_SHIFT)
 

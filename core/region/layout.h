@@ -91,6 +91,8 @@ enum fst_table_kind {
     FST_T_ZONE_SUMMARY, /* FST_ZONE_CLASSES bitmaps of zones, committed whole */
     FST_T_BURIAL,       /* a ring of the last deaths, committed whole */
     FST_T_CHANNEL,
+    FST_T_FORM,
+    FST_T_FORM_NAMES, /* FST_FORM_BUCKETS: first form of each, + 1 (alloc/form.h); committed whole */
     FST_T_STORE,
     FST_T_SLOT, /* of indexes of stores */
     FST_T_ITEM, /* FST_ITEM_CLASSES tables of items, and as many of what they hold */
@@ -164,7 +166,7 @@ struct fst_buckets {
  * struct fst_superblock
  *      0       8             16     32        36      40         48             56            64
  *      | magic | fingerprint | uuid | version | flags | capacity | control_size | data_offset |
- *      64           72       1032
+ *      64           72       1096
  *      | created_at | tables | ... */
 struct fst_superblock {
     uint64_t magic;
@@ -269,6 +271,7 @@ struct fst_superblock {
 
     alignas(64) uint32_t process_top; /* process slots ever used */
     uint32_t thread_top;
+    uint32_t form_top; /* the same of forms */
 };
 static_assert(sizeof(struct fst_superblock) <= FST_PAGE, "layout");
 static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");

@@ -23,6 +23,8 @@ const char *fst_table_name(enum fst_table_kind kind)
         [FST_T_ZONE_SUMMARY] = "zone summaries",
         [FST_T_BURIAL] = "burials",
         [FST_T_CHANNEL] = "channels",
+        [FST_T_FORM] = "forms",
+        [FST_T_FORM_NAMES] = "buckets of forms",
         [FST_T_STORE] = "stores",
         [FST_T_SLOT] = "slots of stores' indexes",
         [FST_T_ITEM] = "items of stores",
@@ -114,7 +116,7 @@ uint32_t fst_top_of(const struct fst_arena *a, uint32_t kind)
         [FST_T_CACHE] = &sb->cache_top,      [FST_T_CHILD] = &sb->child_top,   [FST_T_GROUP] = &sb->group_top,
         [FST_T_CGROUP] = &sb->cgroup_top,    [FST_T_ZONE] = &sb->zones,        [FST_T_CHANNEL] = &sb->channel_top,
         [FST_T_STORE] = &sb->store_top,      [FST_T_ITEM] = &sb->item_top[0],  [FST_T_ITEM + 1] = &sb->item_top[1],
-        [FST_T_ITEM + 2] = &sb->item_top[2],
+        [FST_T_ITEM + 2] = &sb->item_top[2], [FST_T_FORM] = &sb->form_top,
     };
     if (kind >= FST_T_COUNT)
         return 0;
@@ -132,7 +134,7 @@ bool fst_used_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top)
     else if (kind == FST_T_GROUP)
         beyond = &fst_group_at(a, top)->state;
     else if (kind >= FST_T_SLAB || kind == FST_T_PROCESS || kind == FST_T_INFLIGHT || kind == FST_T_CACHE || kind == FST_T_CHILD ||
-             kind == FST_T_CGROUP || kind == FST_T_CHANNEL || kind == FST_T_STORE)
+             kind == FST_T_CGROUP || kind == FST_T_CHANNEL || kind == FST_T_STORE || kind == FST_T_FORM)
         /* its first word */
         beyond = (const uint64_t *)(const void *)(a->table[kind] + (uint64_t)top * a->known.tables[kind].size);
     return beyond && fst_load_acquire(beyond) && fst_top_of(a, kind) == top;

@@ -15,6 +15,7 @@
 #include "platform/atomics.h"
 #include "region/damage.h"
 #include "region/descriptors.h"
+#include "region/forms.h"
 #include "region/layout.h"
 #include "region/processes.h"
 #include "region/rings.h"
@@ -122,6 +123,11 @@ static inline struct fst_channel *fst_channel_at(const struct fst_arena *a, uint
 static inline struct fst_store *fst_store_at(const struct fst_arena *a, uint32_t index)
 {
     return (struct fst_store *)fst_at(a, FST_T_STORE, index, sizeof(struct fst_store));
+}
+
+static inline struct fst_form *fst_form_at(const struct fst_arena *a, uint32_t index)
+{
+    return (struct fst_form *)fst_at(a, FST_T_FORM, index, sizeof(struct fst_form));
 }
 
 static inline struct fst_zone *fst_zone_at(const struct fst_arena *a, uint32_t index)
@@ -242,6 +248,11 @@ static inline uint32_t fst_store_top(const struct fst_arena *a)
 static inline uint32_t fst_item_top(const struct fst_arena *a, uint32_t class)
 {
     return fst_top(a, FST_T_ITEM + class, &a->sb->item_top[class]);
+}
+
+static inline uint32_t fst_form_top(const struct fst_arena *a)
+{
+    return fst_top(a, FST_T_FORM, &a->sb->form_top);
 }
 
 static inline uint32_t fst_zones(const struct fst_arena *a)

@@ -6,6 +6,7 @@
 
 #include "platform/atomics.h"
 #include "platform/error.h"
+#include "region/forms.h"
 #include "region/rings.h"
 #include "region/stores.h"
 
@@ -42,6 +43,7 @@ uint64_t fst_layout_fingerprint(void)
         sizeof(struct fst_thread_slot),
         sizeof(struct fst_store),
         sizeof(struct fst_item),
+        sizeof(struct fst_form),
         offsetof(struct fst_superblock, process_top),
     };
     return hash(HASH_START, facts, sizeof facts);
@@ -102,6 +104,8 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         [FST_T_BURIAL] = {FST_MAX_BURIALS, sizeof(struct fst_burial)},
         [FST_T_CHANNEL] = {FST_MAX_CHANNELS, sizeof(struct fst_channel)},
         [FST_T_STORE] = {FST_MAX_STORES, sizeof(struct fst_store)},
+        [FST_T_FORM] = {FST_MAX_FORMS, sizeof(struct fst_form)},
+        [FST_T_FORM_NAMES] = {FST_FORM_BUCKETS, sizeof(uint32_t)},
         [FST_T_ZONE] = {zones, sizeof(struct fst_zone)},
         [FST_T_ZONE_SUMMARY] = {FST_ZONE_CLASSES * ((zones + 63) / 64), sizeof(uint64_t)},
     };
@@ -221,7 +225,7 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
         fst_load_relaxed(&sb->cache_top) <= t[FST_T_CACHE].count && fst_load_relaxed(&sb->child_top) <= t[FST_T_CHILD].count &&
         fst_load_relaxed(&sb->group_top) <= t[FST_T_GROUP].count && fst_load_relaxed(&sb->cgroup_top) <= FST_MAX_CGROUPS &&
         fst_load_relaxed(&sb->channel_top) <= FST_MAX_CHANNELS && fst_load_relaxed(&sb->store_top) <= FST_MAX_STORES &&
-        fst_load_relaxed(&sb->zones) <= expect.tables[FST_T_ZONE].count;
+        fst_load_relaxed(&sb->form_top) <= FST_MAX_FORMS && fst_load_relaxed(&sb->zones) <= expect.tables[FST_T_ZONE].count;
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
         bounds = bounds && fst_load_relaxed(&sb->slab_top[class]) <= expect.tables[FST_T_SLAB + class].count;
     for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++)
@@ -251,7 +255,7 @@ int fst_superblock_validate_bounds(const struct fst_superblock *sb, const char *
         {&sb->process_top, FST_T_PROCESS}, {&sb->thread_top, FST_T_THREAD}, {&sb->inflight_top, FST_T_INFLIGHT},
         {&sb->cache_top, FST_T_CACHE},     {&sb->child_top, FST_T_CHILD},   {&sb->group_top, FST_T_GROUP},
         {&sb->cgroup_top, FST_T_CGROUP},   {&sb->zones, FST_T_ZONE},        {&sb->channel_top, FST_T_CHANNEL},
-        {&sb->store_top, FST_T_STORE},
+        {&sb->store_top, FST_T_STORE},     {&sb->form_top, FST_T_FORM},
     };
     bool good = true;
     for (size_t i = 0; i < sizeof bound / sizeof *bound; i++)

@@ -162,7 +162,14 @@ cdef extern from "flagstone.h" nogil:
     struct fst_ref:
         void *data
         uint64_t nbytes, oid
-        uint32_t entry
+        uint32_t entry, form
+
+    enum: FST_FORM_OWN
+
+    struct fst_form_spec:
+        uint32_t form
+        const char *text
+        size_t text_bytes
 
     struct fst_handle:
         uint64_t generation_tag, oid_slab
@@ -175,6 +182,12 @@ cdef extern from "flagstone.h" nogil:
     int fst_alloc_at_once(fst_arena *arena, uint64_t child, fst_ref *out)
     int fst_alloc_many(fst_arena *arena, uint64_t child, size_t n, fst_ref *out, size_t *got)
     int fst_alloc_bytes(fst_arena *arena, uint64_t group, uint64_t nbytes, fst_ref *out)
+    int fst_alloc_form(fst_arena *arena, uint64_t group, uint64_t nbytes,
+                       const fst_form_spec *form, fst_ref *out)
+    int fst_form_intern(fst_arena *arena, const char *text, size_t text_bytes, uint64_t nbytes,
+                        fst_bool again, uint32_t *form)
+    int fst_form_text(fst_arena *arena, const fst_ref *ref, char *out, size_t room,
+                      size_t *text_bytes)
     int fst_reclaim(fst_arena *arena, uint64_t group, uint64_t timeout)
     void fst_group_note_failed(fst_arena *arena, uint64_t group)
     void fst_wait_for_memory(fst_arena *arena, uint64_t timeout)

@@ -10,14 +10,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 from flagstone import _core, attach, notices, observe, rcu
-from flagstone._core import Attachment, Block, Handle, Link, ReadSection
-from flagstone.block import aalloc_bytes, alloc_bytes, aput, put
+from flagstone._core import Attachment, Link, ReadSection
 from flagstone.cache import Cache, caches_of, open_cache
 from flagstone.channel import Channel, open_channel
 from flagstone.errors import Closed, FlagstoneError
 from flagstone.group import Group, group_id, groups_of, look, open_group
 from flagstone.lock import Lock, open_lock
 from flagstone.names import Name, arena_name, arena_path, slash_hint
+from flagstone.objects import Objects
 from flagstone.observe import channels_of, locks_of, stores_of, topics_of
 from flagstone.sizes import (
     FOREVER,
@@ -49,7 +49,7 @@ _READERS: Final = 5.0
 """Seconds for which shrink() waits for readers."""
 
 
-class Arena:
+class Arena(Objects):
     """One shared mapping that processes attach to, and this process's way into it.
 
     Made by `flagstone.open()`. Context manager: leaving it closes it. Pickles: unpickling attaches
@@ -58,10 +58,10 @@ class Arena:
     arena share this process's attachment.
     """
 
-    __slots__ = ("__weakref__", "_capacity", "_link", "_path", "_readonly")
+    __slots__ = ("__weakref__", "_capacity", "_path", "_readonly")
 
     def __init__(self, attachment: Attachment) -> None:
-        self._link = Link(attachment)
+        super().__init__(Link(attachment))
         self._path = attachment.path
         self._capacity: int = attachment.info()["capacity"]
         self._readonly = attachment.readonly
@@ -278,90 +278,6 @@ class Arena:
         if lasting and not self._link.attachment.info()["lasting"]:
             raise ValueError("a store lasts as long as its arena, and this one is not lasting")
         return open_store(self._link, name, limit, evict, group, create)
-
-    def alloc(
-        self, nbytes: Size, *, group: Group | None = None, wait: float | None = None
-    ) -> Block:
-        """A Block of any number of bytes (0 too), through size classes.
-
-        Args:
-            nbytes: bytes; every process sees this number, whatever was rounded up.
-            group: what it is charged to; None is the arena itself.
-            wait: as in `Cache.alloc`.
-
-        Raises:
-            ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
-        """
-        attachment = self._link.attachment
-        size = parse_size(nbytes, "nbytes", 0)
-        owner = group_id(self._link, attachment, group)
-        return alloc_bytes(attachment, size, None, wait, owner)
-
-    async def aalloc(
-        self, nbytes: Size, *, group: Group | None = None, wait: float | None = None
-    ) -> Block:
-        """`alloc` for a coroutine: the event loop goes on while it waits. As `Cache.aalloc`."""
-        attachment = self._link.attachment
-        size = parse_size(nbytes, "nbytes", 0)
-        owner = group_id(self._link, attachment, group)
-        return await aalloc_bytes(attachment, size, None, wait, owner)
-
-    async def aput(
-        self,
-        value: Any,
-        *,
-        order: str = "K",
-        strings: str | None = None,
-        group: Group | None = None,
-        wait: float | None = None,
-    ) -> Block:
-        """`put` for a coroutine: the event loop goes on while it waits for memory, and not while
-        the bytes are copied. As `Cache.aalloc`.
-        """
-        attachment = self._link.attachment
-        owner = group_id(self._link, attachment, group)
-        return await aput(attachment, value, order, strings, wait, owner)
-
-    def put(
-        self,
-        value: Any,
-        *,
-        order: str = "K",
-        strings: str | None = None,
-        group: Group | None = None,
-        wait: float | None = None,
-    ) -> Block:
-        """A Block with a copy of an array or buffer: its bytes, dtype, shape and order, which
-        travel in the pickle; or with a table, which is `Block.table`.
-
-        Args:
-            value: a NumPy array, a tensor of another library that lies in the CPU's memory (with
-                `__dlpack__` or `__array_interface__`), or anything with the buffer protocol; or
-                a table with `__arrow_c_stream__` (pyarrow, polars, pandas), which needs pyarrow.
-            order: as in `numpy.copy`: "K" and "A" keep C or Fortran order, "C" and "F" make it.
-            strings: of a table: "view" (as polars has them), "large" (as pandas has them), None:
-                as they are.
-            group: what it is charged to; None is the arena itself.
-            wait: as in `Cache.alloc`.
-
-        Raises:
-            TypeError: neither array nor buffer; or what it means beyond its elements would be
-                lost: masked arrays, subclasses of ndarray (but memmap and Part), Series,
-                metadata of a dtype, Python objects. The text says what to do.
-            ModuleNotFoundError: it is a table, and pyarrow is not installed.
-            ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
-        """
-        attachment = self._link.attachment
-        owner = group_id(self._link, attachment, group)
-        return put(attachment, value, order, strings, wait, owner)
-
-    def get(self, handle: Handle) -> Block:
-        """The object that a handle names. (Of a size class: bytes.)
-
-        Raises:
-            StaleHandle: it is gone, or never was one of this arena.
-        """
-        return self._link.resolve(handle)
 
     def in_flight(self, older_than: float = 0.0) -> list[InFlight]:
         """What was pickled at least `older_than` seconds ago and never taken, the oldest first."""

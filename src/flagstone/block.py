@@ -27,7 +27,7 @@ from flagstone.cache import (
     repr_bound,
 )
 from flagstone.errors import Closed, FlagstoneError
-from flagstone.format import descr_of, make_format, order_of
+from flagstone.format import form_of, format_text, order_of, parse_format
 from flagstone.group import Group, load_group, look
 from flagstone.memory import aallocate, allocate, once_more
 from flagstone.names import arena_name, called, named, shown, text
@@ -88,8 +88,7 @@ def put(
         table.write(block.array)
         return block
     source = array_of(value)
-    order = order_of(source, order)
-    form = make_format(source.dtype, source.shape, order=order, travels=True)
+    form = form_of(source.dtype, source.shape, order_of(source, order))
     block = alloc_bytes(attachment, form.nbytes, form, wait, group)
     block.array[...] = source
     return block
@@ -110,8 +109,7 @@ async def aput(
         table.write(block.array)
         return block
     source = array_of(value)
-    order = order_of(source, order)
-    form = make_format(source.dtype, source.shape, order=order, travels=True)
+    form = form_of(source.dtype, source.shape, order_of(source, order))
     block = await aalloc_bytes(attachment, form.nbytes, form, wait, group)
     block.array[...] = source
     return block
@@ -122,23 +120,17 @@ def _holds_table(value: Any, strings: str | None) -> bool:
 
 
 def _reduce(block: Block) -> tuple[Any, ...]:
-    """The pickle of a Block whose arena is anonymous, or whose dtype and shape travel with it."""
-    attachment, form = block._parts
+    """The pickle of a Block whose arena is anonymous."""
+    attachment, _ = block._parts
     locator = locate(attachment)
-    what: tuple[Any, ...] = ()
-    if form is not None and form.travels:
-        what = (descr_of(form.dtype), form.shape, form.order)
     message = block._share()
-    return _load, (attachment.ticket(message), locator, message, *what)
+    return _load, (attachment.ticket(message), locator, message)
 
 
 def _load(
     ticket: None = None,
     locator: Locator | None = None,
     message: bytes = b"",
-    descr: Any = None,
-    shape: tuple[int, ...] | None = None,
-    order: str = "C",
 ) -> Block | None:
     """Unpickle: attaches by itself, and takes the reference that is in flight. The ticket is for
     who pickles, and is nothing here: this, called without arguments. It comes first, so that the
@@ -146,11 +138,7 @@ def _load(
     """
     if locator is None:
         return None
-    form = None
-    if shape is not None:
-        dtype = np.lib.format.descr_to_dtype(descr)
-        form = make_format(dtype, shape, order=order, travels=True)
-    return attach(locator).take(message, form)
+    return attach(locator).take(message)
 
 
 def _reduce_bound(bound: GroupCache) -> tuple[Any, ...]:
@@ -305,6 +293,7 @@ class Hooks:
     closed = staticmethod(closed)
     deepcopy = staticmethod(_deepcopy)
     format_of = staticmethod(format_of)
+    format_text = staticmethod(format_text)
     freed = staticmethod(_freed)
     held = staticmethod(tell_of_lock)
     holders_of = staticmethod(_holders)
@@ -313,6 +302,7 @@ class Hooks:
     load = staticmethod(_load)
     named = staticmethod(_named)
     once_more = staticmethod(once_more)
+    parse_format = staticmethod(parse_format)
     part = staticmethod(make_part)
     reduce = staticmethod(_reduce)
     reduce_bound = staticmethod(_reduce_bound)

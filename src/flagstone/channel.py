@@ -10,7 +10,7 @@ from flagstone._core import ChannelBase, Delivery, Link
 from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
 from flagstone.group import Group, group_id, look
-from flagstone.letter import NO_FORMATS, Letters
+from flagstone.letter import Letters
 from flagstone.names import named, object_name
 from flagstone.observe import channel_info
 from flagstone.snapshot import ChannelInfo
@@ -33,7 +33,7 @@ class Channel(Letters, ChannelBase):
     context manager it is left at the end.
     """
 
-    __slots__ = ("__weakref__", "_formats", "_name", "_watches")
+    __slots__ = ("__weakref__", "_name", "_watches")
 
     _name: str | None
     _watches: dict[bool, Watch]
@@ -186,7 +186,6 @@ def _made(name: str | None) -> Channel:
     channel = Channel.__new__(Channel)
     channel._name = name
     channel._watches = {}
-    channel._formats = NO_FORMATS
     return channel
 
 

@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 
     Order = Literal["C", "F"]
 
-__all__ = ["descr_of", "format_text", "make_format", "order_of", "parse_format"]
+__all__ = [
+    "descr_of",
+    "form_of",
+    "format_text",
+    "make_format",
+    "order_of",
+    "parse_format",
+    "shape_of",
+]
 
 # Of a text, with the dtype of some hundred thousand fields. The core says it for itself.
 _MAX_TEXT: Final = 2**24 - 1
@@ -40,7 +48,6 @@ def make_format(
     shape: int | Iterable[int],
     *,
     order: str = "C",
-    travels: bool = False,
 ) -> Format:
     """A checked Format.
 
@@ -48,14 +55,13 @@ def make_format(
         dtype: of the elements; one with a shape of its own adds that to `shape`.
         shape: of the array.
         order: "C" or "F"; where both are the same, it becomes "C".
-        travels: it belongs to one Block, and not to its cache.
 
     Raises:
         TypeError: no dtype, or one that means more, or nothing, in another process.
         ValueError: a shape or an order that makes no sense.
     """
     real = np.dtype(dtype)
-    dims = _shape(shape)
+    dims = shape_of(shape)
     if order not in ("C", "F"):
         raise ValueError(f"order must be 'C' or 'F', not {order!r}")
     if real.subdtype is not None:
@@ -67,7 +73,24 @@ def make_format(
     _, code = _describe(real)
     if order == "F" and (0 in dims or sum(dim != 1 for dim in dims) < 2):
         order = "C"
-    return Format(real, dims, code, order == "F", travels)
+    return Format(real, dims, code, order == "F")
+
+
+def form_of(dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> Format:
+    """The Format of an array that has no cache: the same object for the same thing.
+
+    Raises:
+        TypeError, ValueError: as `make_format`.
+    """
+    if dtype.names is not None or dtype.metadata is not None:
+        return make_format(dtype, shape, order=order)
+    return _simple_form(dtype, shape, order)
+
+
+# Equal ones are the same thing: see _describe_simple.
+@functools.lru_cache(maxsize=1024)
+def _simple_form(dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> Format:
+    return make_format(dtype, shape, order=order)
 
 
 def order_of(array: np.ndarray[Any, Any], order: str) -> Order:
@@ -206,8 +229,8 @@ def format_text(form: Format | None) -> str:
     return text
 
 
-def parse_format(text: str) -> Format | None:
-    """The Format of a cache's text; None for plain bytes.
+def parse_format(text: str | bytes) -> Format | None:
+    """The Format of a cache's or an object's text; None for plain bytes.
 
     Raises:
         ArenaCorrupted: the text is none that `format_text` writes.
@@ -215,10 +238,11 @@ def parse_format(text: str) -> Format | None:
     if not text:
         return None
     try:
+        text = text if isinstance(text, str) else text.decode()
         descr, shape, *order = ast.literal_eval(text)
         return make_format(npy.descr_to_dtype(descr), shape, order=_order(order))
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, KeyError) as error:
-        raise ArenaCorrupted(f"the format of a cache is unreadable: {text!r:.200}") from error
+        raise ArenaCorrupted(f"the format of an object is unreadable: {text!r:.200}") from error
 
 
 def _order(rest: list[Any]) -> str:
@@ -227,7 +251,8 @@ def _order(rest: list[Any]) -> str:
     return "F" if rest else "C"
 
 
-def _shape(shape: int | Iterable[int]) -> tuple[int, ...]:
+def shape_of(shape: int | Iterable[int]) -> tuple[int, ...]:
+    """A checked shape."""
     if isinstance(shape, (str, bytes)):
         raise TypeError(f"shape must be integers, not {shape!r}")
     try:

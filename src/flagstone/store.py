@@ -16,9 +16,9 @@ from flagstone._core import Block, Link, StoreBase
 from flagstone.attach import Locator, attach, how_to_open, locate
 from flagstone.block import alloc_bytes
 from flagstone.errors import ArenaFull, Closed, GroupLimitExceeded
-from flagstone.format import format_text, make_format, order_of, parse_format
+from flagstone.format import form_of, order_of
 from flagstone.group import Group, group_id, look, open_group
-from flagstone.names import object_name, text
+from flagstone.names import object_name
 from flagstone.observe import store_info, stores_of
 from flagstone.sizes import FOREVER, Size, parse_seconds, to_nanoseconds
 from flagstone.snapshot import StoreInfo
@@ -34,7 +34,6 @@ Key = str | bytes
 
 
 _BLOCK: Final = 0
-_ARRAY: Final = 1
 _OBJECT: Final = 2
 _ANY: Final = FOREVER
 _ALIGN: Final = 64
@@ -76,10 +75,6 @@ class Store(StoreBase, MutableMapping[Key, Any]):
 
     # ---- what is in a value
 
-    @staticmethod
-    def _parse(raw: bytes) -> Format | None:
-        return parse_format(text(raw))
-
     def _attachment(self) -> Attachment:
         return self._link_of().attachment
 
@@ -101,9 +96,7 @@ class Store(StoreBase, MutableMapping[Key, Any]):
     def _packed(self, value: Any) -> tuple[Block, int]:
         """An object for this value, and what kind it is."""
         if type(value) is Block and value._parts[0] is self._attachment():
-            form = value._parts[1]
-            if form is None or not form.travels:
-                return value, _BLOCK
+            return value, _BLOCK
         try:
             source = value if type(value) is np.ndarray else array_of(value)
         except TypeError:
@@ -112,16 +105,10 @@ class Store(StoreBase, MutableMapping[Key, Any]):
             block = self._alloc(source.size, None)
             block.array[:] = source
             return block, _BLOCK
-        order = order_of(source, "K")
-        form = make_format(source.dtype, source.shape, order=order, travels=True)
-        says = format_text(form).encode()
-        block = self._alloc(form.nbytes + len(says) + 4, None)
-        raw = block.array
-        raw[form.nbytes :] = np.frombuffer(says + struct.pack("=I", len(says)), np.uint8)
-        if form.nbytes:
-            into = np.ndarray(form.shape, form.dtype, raw[: form.nbytes], order=order)
-            into[...] = source
-        return block, _ARRAY
+        form = form_of(source.dtype, source.shape, order_of(source, "K"))
+        block = self._alloc(form.nbytes, form)
+        block.array[...] = source
+        return block, _BLOCK
 
     def _pickled(self, value: Any) -> Block:
         """One object for all of it: its pickle, and its large buffers beside that."""

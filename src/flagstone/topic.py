@@ -10,7 +10,7 @@ from flagstone._core import Link, SubscriptionBase, TopicBase
 from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelEmpty, ChannelMismatch, Closed
 from flagstone.group import Group, group_id, look
-from flagstone.letter import NO_FORMATS, Formats, Letters
+from flagstone.letter import Letters
 from flagstone.names import named, object_name
 from flagstone.observe import SLOW, topic_info
 from flagstone.snapshot import TopicInfo
@@ -35,11 +35,10 @@ class Topic(Letters, TopicBase):
     end.
     """
 
-    __slots__ = ("__weakref__", "_formats", "_history", "_name")
+    __slots__ = ("__weakref__", "_history", "_name")
 
     _name: str | None
     _history: int
-    _formats: Formats
 
     @property
     def name(self) -> str | None:
@@ -217,7 +216,6 @@ def _made(name: str | None, history: int) -> Topic:
     topic = Topic.__new__(Topic)
     topic._name = name
     topic._history = history
-    topic._formats = NO_FORMATS
     return topic
 
 

@@ -36,14 +36,13 @@ class WeakBlock:
     """
 
     __module__ = "flagstone"
-    __slots__ = ("_descr", "_handle", "_order", "_path", "_shape", "_travels", "_uuid")
+    __slots__ = ("_descr", "_handle", "_order", "_path", "_shape", "_uuid")
 
     _descr: Any
     _handle: bytes
     _order: str
     _path: bytes | None
     _shape: tuple[int, ...]
-    _travels: bool
     _uuid: bytes
 
     def __init__(self) -> None:
@@ -59,9 +58,8 @@ class WeakBlock:
             FlagstoneError: its arena is anonymous and has not come to this process.
         """
         attachment = attach((self._uuid, self._path, None))
-        form = self._form() if self._travels else None
         try:
-            return attachment.resolve(Handle(self._handle), form)
+            return attachment.resolve(Handle(self._handle))
         except StaleHandle as error:
             where = "an anonymous arena" if self._path is None else _shown(self._path)
             raise StaleHandle(
@@ -90,7 +88,7 @@ class WeakBlock:
         return self._form().nbytes
 
     def _form(self) -> Format:
-        return make_format(self.dtype, self._shape, order=self._order, travels=True)
+        return make_format(self.dtype, self._shape, order=self._order)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WeakBlock):
@@ -102,7 +100,7 @@ class WeakBlock:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # One text, so that no pickler can tell equal ones apart by what parts they share.
-        text = repr((self._path, self._travels, self._descr, self._shape, self._order))
+        text = repr((self._path, self._descr, self._shape, self._order))
         packed = self._handle + self._uuid + text.encode()
         descriptor = _descriptor_for(self)
         return (_load, (packed,)) if descriptor is None else (_load, (packed, descriptor))
@@ -125,14 +123,13 @@ def _make(
     handle: bytes,
     uuid: bytes,
     path: bytes | None,
-    travels: bool,
     descr: Any,
     shape: tuple[int, ...],
     order: str,
 ) -> WeakBlock:
     weak = object.__new__(WeakBlock)
     weak._handle, weak._uuid, weak._path = handle, uuid, path
-    weak._travels, weak._descr, weak._shape, weak._order = travels, descr, shape, order
+    weak._descr, weak._shape, weak._order = descr, shape, order
     return weak
 
 
@@ -143,10 +140,10 @@ def _descriptor_for(weak: WeakBlock) -> Any:
 
 def _load(packed: bytes, descriptor: Any = None) -> WeakBlock:
     handle, uuid = packed[:_HANDLE], packed[_HANDLE : _HANDLE + _UUID]
-    path, travels, descr, shape, order = ast.literal_eval(packed[_HANDLE + _UUID :].decode())
+    path, descr, shape, order = ast.literal_eval(packed[_HANDLE + _UUID :].decode())
     if descriptor is not None:
         attach((uuid, path, descriptor))
-    return _make(handle, uuid, path, travels, descr, shape, order)
+    return _make(handle, uuid, path, descr, shape, order)
 
 
 def make_weak(block: Block) -> WeakBlock:
@@ -155,6 +152,6 @@ def make_weak(block: Block) -> WeakBlock:
     path = None if attachment.path is None else os.fsencode(attachment.path)
     handle = bytes(block.handle)
     if form is None:
-        return _make(handle, attachment.uuid, path, False, "|u1", (block.nbytes,), "C")
+        return _make(handle, attachment.uuid, path, "|u1", (block.nbytes,), "C")
     what = (descr_of(form.dtype), form.shape, form.order)
-    return _make(handle, attachment.uuid, path, form.travels, *what)
+    return _make(handle, attachment.uuid, path, *what)

@@ -42,6 +42,7 @@ enum structure {
     S_ITEM,
     S_HOLD, /* what an item holds */
     S_SLOT, /* of a store's index */
+    S_FORM,
     S_COUNT
 };
 
@@ -84,6 +85,7 @@ struct field {
 #define BURIAL(field, element, k) ROW(S_BURIAL, fst_burial, field, element, k)
 #define THREAD(field, element, k) ROW(S_THREAD, fst_thread_slot, field, element, k)
 #define RECORD(field, element, k) ROW(S_RECORD, fst_batch_record, field, element, k)
+#define FORM(field, element, k)   ROW(S_FORM, fst_form, field, element, k)
 #define CGROUP(field, element, k) ROW(S_CGROUP, fst_cgroup, field, element, k)
 
 #define CHANNEL(field, element, k)    ROW(S_CHANNEL, fst_channel, field, element, k)
@@ -120,6 +122,7 @@ static const uint32_t structure_sizes[S_COUNT] = {
     [S_ITEM] = sizeof(struct fst_item),
     [S_HOLD] = 8,
     [S_SLOT] = 8,
+    [S_FORM] = sizeof(struct fst_form),
 };
 
 static const struct field fields[] = {
@@ -198,7 +201,8 @@ static const struct field fields[] = {
     SB_HOLE(expire_at, process_top),
     SB(process_top, 4, TRUTH),
     SB(thread_top, 4, TRUTH),
-    HOLE(S_SUPERBLOCK, fst_superblock, thread_top, sizeof(struct fst_superblock)),
+    SB(form_top, 4, TRUTH),
+    HOLE(S_SUPERBLOCK, fst_superblock, form_top, sizeof(struct fst_superblock)),
 
     ROW(S_TABLE, fst_table, offset, 8, CONSTANT),
     ROW(S_TABLE, fst_table, count, 8, CONSTANT),
@@ -369,6 +373,14 @@ static const struct field fields[] = {
     THREAD(generation, 4, TRUTH),
     THREAD(pad, 8, UNUSED),
 
+    FORM(state, 4, TRUTH),
+    FORM(next, 4, DERIVED),
+    FORM(nbytes, 8, TRUTH),
+    FORM(hash, 4, TRUTH),
+    FORM(text_bytes, 4, TRUTH),
+    FORM(pad, 8, UNUSED),
+    FORM(text, 8, TRUTH),
+
     {S_WORD, "object word", 0, 8, 8, TRUTH},
     {S_ENTRY, "reference entry", 0, 8, 8, TRUTH},
     {S_BUCKET, "bucket", 0, 4, 4, DERIVED},
@@ -522,11 +534,14 @@ static const struct legal {
     {"fst_superblock.batches_begun", NULL, V(PLUS) | V(FLIP), "a batch was broken off"},
     {"fst_superblock.gp_seq", NULL, V(PLUS) | V(FLIP) | V(BEYOND), "others have begun and are not over"},
     {"fst_superblock.gp_completed", NULL, V(ZERO) | V(MINUS) | V(FLIP) | V(SELF), "the next one says what is over"},
-    {"fst_superblock.lasting", NULL, V(ZERO) | V(MINUS) | V(SELF), "both are legal"},
+    {"fst_superblock.lasting", NULL, V(ZERO) | V(MINUS) | V(FLIP) | V(SELF), "both are legal"},
     {"fst_superblock.state", NULL, V(PLUS), "about to be removed"},
     {"fst_superblock.process_top", NULL, V(PLUS) | V(FLIP), "slots that were not used yet"},
     {"fst_superblock.thread_top", NULL, V(PLUS) | V(FLIP), "the same"},
     {"fst_superblock.cgroup_top", NULL, V(PLUS) | V(FLIP), "the same"},
+    {"fst_superblock.form_top", NULL, V(PLUS) | V(FLIP), "the same"},
+    {"fst_form.state", NULL, V(ZERO) | V(MINUS) | V(FLIP) | V(SELF), "its maker was killed, or as it was"},
+    {"fst_form.text", NULL, ALL, "what is behind the end of the text"},
     {"fst_superblock.channel_top", NULL, V(PLUS) | V(FLIP), "the same"},
     {"fst_superblock.store_top", NULL, V(PLUS) | V(FLIP), "the same"},
     {"fst_superblock.item_top", NULL, V(PLUS) | V(FLIP), "the same"},

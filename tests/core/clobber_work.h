@@ -170,6 +170,10 @@ static void make_everything(fst_arena *a)
     held[n_held++] = alloc_bytes(a, 100);
     unsigned large = n_held;
     held[n_held++] = alloc_bytes(a, 300000);
+    struct fst_form_spec form = {.text = "a text of a form", .text_bytes = 16};
+    for (uint64_t nbytes = 99; nbytes <= 100; nbytes++) /* number 1, and one with an object */
+        REQUIRE(fst_form_intern(a, form.text, form.text_bytes, nbytes, false, &form.form) == FST_OK);
+    REQUIRE(fst_alloc_form(a, fst_group_root(a), 100, &form, &held[n_held++]) == FST_OK);
     struct fst_ref passing = alloc_bytes(a, 700000);
     fst_drop(a, &passing);
     for (unsigned i = 0; i < 5; i++)
@@ -248,6 +252,7 @@ static void make_everything(fst_arena *a)
         place(S_BUCKET, names[k], bucket, *bucket);
     }
     make_named(a);
+    place(S_FORM, "form", fst_form_at(a, 1), 2);
     place(S_SUMMARY, "partly free zones", a->table[FST_T_ZONE_SUMMARY], 0);
     place(S_SUMMARY, "zones with free extents",
           (uint64_t *)(void *)a->table[FST_T_ZONE_SUMMARY] + 6 * sb->tables[FST_T_ZONE_SUMMARY].count / FST_ZONE_CLASSES, 0);
@@ -271,6 +276,18 @@ static void work_with_objects(fst_arena *a)
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (DO(fst_alloc_bytes(a, i % 2 ? fst_group_root(a) : outer, sizes[i], &got[n])) == FST_OK)
             use(a, &got[n++]);
+    struct fst_form_spec form = {.text = "a text of a form", .text_bytes = 16};
+    DO(fst_form_intern(a, form.text, form.text_bytes, 100, false, &form.form));
+    if (DO(fst_alloc_form(a, outer, 100, &form, &got[n])) == FST_OK)
+        use(a, &got[n++]);
+    form.form = 0;
+    if (DO(fst_alloc_form(a, outer, 100, &form, &got[n])) == FST_OK)
+        use(a, &got[n++]);
+    for (unsigned i = 0; i < n_held; i++) {
+        char text[64];
+        size_t text_bytes;
+        DO(fst_form_text(a, &held[i], text, sizeof text, &text_bytes));
+    }
     for (unsigned i = 0; i < n; i += 3) {
         struct fst_message m;
         struct fst_handle h;

@@ -153,6 +153,35 @@ static void alloc_and_drop_many(void)
         alloc_forty();
 }
 
+/* A text that nobody has had, and an object of it. */
+static void intern_form(void)
+{
+    char text[64];
+    struct fst_form_spec spec = {.text = text};
+    spec.text_bytes = (size_t)snprintf(text, sizeof text, "%s at %llu", named("form"), (unsigned long long)w->point);
+    MUST(fst_form_intern(a, text, spec.text_bytes, 100, true, &spec.form));
+    CHECK(spec.form != 0);
+    MUST(fst_alloc_form(a, root, 100, &spec, &w->ref));
+}
+
+/* The survivor finds it, or makes it. */
+static void intern_too(void)
+{
+    intern_form();
+    uint32_t again = 0;
+    char text[64];
+    size_t bytes = (size_t)snprintf(text, sizeof text, "%s at %llu", named("form"), (unsigned long long)w->point);
+    MUST(fst_form_intern(a, text, bytes, 100, true, &again));
+    CHECK_EQ(again, w->ref.form);
+    drop_ref();
+}
+
+static void form_behind(void)
+{
+    struct fst_form_spec spec = {.text = "what it means", .text_bytes = 13};
+    MUST(fst_alloc_form(a, root, 100, &spec, &w->ref));
+}
+
 static void size_class_new(void)
 {
     MUST(fst_alloc_bytes(a, root, 777, &w->ref));

@@ -28,6 +28,8 @@ HELPER const struct operation operations[] = {
     {"free", alloc_pool, NULL, free_ref, drop_ref, false},
     {"free private and drop", NULL, alloc_pool, free_and_drop, NULL, false},
     {"size class", NULL, NULL, size_class_new, NULL, false},
+    {"form", NULL, NULL, intern_form, intern_too, false},
+    {"form behind the bytes", NULL, NULL, form_behind, NULL, false},
     {"large", NULL, NULL, large, NULL, false},
     {"very large", NULL, NULL, very_large, NULL, false},
     {"large and drop", NULL, NULL, large_drop, NULL, false},

@@ -72,7 +72,9 @@ static void damaged_child_is_noticed(void)
                 struct fst_handle handles[2];
                 uint64_t child, nbytes = way == BY_BYTES ? 990 : 1000;
                 if (way == BY_BYTES) {
-                    CHECK_EQ(FST_OK, fst_size_class_child(a, fst_group_root(a), nbytes, &child));
+                    struct fst_sized sized;
+                    CHECK_EQ(FST_OK, fst_size_class_child(a, fst_group_root(a), fst_size_class_of(nbytes), &sized));
+                    child = sized.child;
                 } else {
                     child = root_child(a, "c", 1000, FST_CACHE_TYPESAFE_BY_RCU);
                 }

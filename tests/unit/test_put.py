@@ -168,7 +168,8 @@ def test_a_buffer_means_to_numpy_what_the_array_means(arena, name):
     block = arena.put(source)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        if block._parts[1].code is None:
+        form = block._parts[1]  # None: bytes
+        if form is not None and form.code is None:
             with pytest.raises(BufferError, match=r"use \.array"):
                 memoryview(block)
         else:

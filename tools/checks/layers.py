@@ -43,7 +43,7 @@ PYTHON_LAYERS = [
     ["watch"],
     ["block"],
     ["letter"],
-    ["channel", "lock", "store", "topic"],
+    ["channel", "lock", "objects", "store", "topic"],
     ["arena"],
     ["arrow", "mapping", "packed", "segment", "sharing"],
     ["shm"],

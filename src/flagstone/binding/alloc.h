@@ -1,4 +1,4 @@
-/* alloc.h - an allocation that may take long, without the GIL. */
+/* alloc.h - an allocation that may take long, without the GIL; one of a form, or of none. */
 #ifndef FST_BINDING_ALLOC_H
 #define FST_BINDING_ALLOC_H
 
@@ -15,6 +15,13 @@ static __attribute__((noinline)) int fst_py_alloc_long(fst_arena *arena, uint64_
         Py_END_ALLOW_THREADS
     }
     return status;
+}
+
+/* By number of bytes; `form` NULL: bytes. */
+static inline int fst_py_alloc_sized(fst_arena *arena, uint64_t group, uint64_t nbytes, const struct fst_form_spec *form,
+                                     struct fst_ref *out)
+{
+    return form == NULL ? fst_alloc_bytes(arena, group, nbytes, out) : fst_alloc_form(arena, group, nbytes, form, out);
 }
 
 #endif

@@ -2,18 +2,6 @@
 
 @cython.final
 @cython.no_gc
-cdef class Known:
-    """A cache and its Format: what the last object that arrived was of. Never changes."""
-
-    cdef uint64_t cache
-    cdef Format format
-
-    def __init__(self):
-        raise TypeError("a Known is made by Attachment")
-
-
-@cython.final
-@cython.no_gc
 cdef class Attachment:
     """This process's attachment to an arena: one reference of the core's, let go when the last user
     of this object is gone.
@@ -30,6 +18,7 @@ cdef class Attachment:
     # how others find a named arena (flagstone.attach.Locator); None: anonymous
     cdef readonly tuple locator
     cdef readonly dict formats   # cache id -> Format or None, for Blocks that arrive as handles
+    cdef Forms forms
     cdef list last               # of one: the Known of the last of them; ids are never used again
     cdef readonly bint synchronous  # destroying waits: see fst_destroy_synchronously
     cdef readonly list noticed   # of one: what flagstone.notices has told of it, and when
@@ -54,6 +43,7 @@ cdef class Attachment:
         self.locator = None if info.anonymous else (self.uuid, <bytes>info.path, None)
         self.readonly = info.readonly
         self.formats = {}
+        self.forms = Forms.__new__(Forms)
         self.last = [None]
         self.noticed = [None]
         self.told = fst_burial_count(self.ptr)
@@ -403,25 +393,38 @@ cdef class Attachment:
     # try again
 
     def alloc_bytes(self, uint64_t group, uint64_t nbytes, Format format, uint64_t patience=0):
-        """Waits for locks at most `patience` ns; 0 does not wait."""
+        """An object of so many bytes, or (`format` not None) of that Format. Waits for locks at
+        most `patience` ns; 0 does not wait.
+        """
         cdef Block block = _begin_block()
+        cdef fst_form_spec form
+        cdef fst_form_spec *means = NULL
+        cdef bytes text
         cdef int status
         block.of(self)
-        block.shape(<PyObject *>format)
+        if format is not None and format.plain:
+            nbytes, format = format.size, None
+        if format is not None:
+            nbytes = format.size
+            form.form = self.forms.number(self.ptr, format)
+            text = format.text()
+            form.text, form.text_bytes = PyBytes_AS_STRING(text), len(text)
+            means = &form
+            block.shape(<PyObject *>format)
         if nbytes < _LONG and not patience:
-            status = fst_alloc_bytes(self.ptr, group, nbytes, &block.ref)
+            status = alloc_sized(self.ptr, group, nbytes, means, &block.ref)
         else:
             with nogil:
                 fst_patience(patience)
-                status = fst_alloc_bytes(self.ptr, group, nbytes, &block.ref)
+                status = alloc_sized(self.ptr, group, nbytes, means, &block.ref)
                 fst_patience_default()
         if status != FST_OK:
             return status
         block.life = 1
         return block
 
-    def take(self, bytes message not None, Format format):
-        """The Block of a pickled message; `format` None is the cache's."""
+    def take(self, bytes message not None):
+        """The Block of a pickled message."""
         cdef Block block = _begin_block()
         cdef fst_message value
         cdef int status
@@ -431,12 +434,12 @@ cdef class Attachment:
         if status == FST_HELD:
             status = self.get_patiently(NULL, &value, &block.ref)
         if status == FST_FULL:
-            return _hooks.once_more(self, _error(status), self.take, message, format)
+            return _hooks.once_more(self, _error(status), self.take, message)
         _check(status)
-        return self.arrived(block, format)
+        return self.arrived(block)
 
-    cpdef Block resolve(self, Handle handle, Format format=None):
-        """The Block of a bare handle; `format` None is the cache's."""
+    cpdef Block resolve(self, Handle handle):
+        """The Block of a bare handle."""
         cdef Block block = _begin_block()
         cdef int status
         block.of(self)
@@ -446,9 +449,9 @@ cdef class Attachment:
         if status == FST_INVALID or status == FST_FOREIGN:
             raise StaleHandle(_text(fst_last_error()) or "the handle names no object of this arena")
         if status == FST_FULL:
-            return _hooks.once_more(self, _error(status), self.resolve, handle, format)
+            return _hooks.once_more(self, _error(status), self.resolve, handle)
         _check(status)
-        return self.arrived(block, format)
+        return self.arrived(block)
 
     cdef int get_patiently(self, fst_handle *handle, fst_message *message, fst_ref *ref) except? 1:
         # Its cache's destroy() is looking for users: wait until it has decided.
@@ -475,13 +478,16 @@ cdef class Attachment:
         if status == FST_FULL:
             return _hooks.once_more(self, _error(status), self.hold_at, address)
         _check(status)
-        return self.arrived(block, None)
+        return self.arrived(block)
 
-    cdef Block arrived(self, Block block, Format format):
+    cdef Block arrived(self, Block block):
         cdef uint64_t cache = 0, group = 0
+        cdef Format format
         cdef object last
         block.life = 1
-        if format is None:
+        if block.ref.form:
+            format = self.forms.of(self.ptr, &block.ref)
+        else:
             _check(fst_object_owner(self.ptr, &block.ref, &cache, &group))
             last = self.last[0]
             if last is not None and (<Known>last).cache == cache:

@@ -381,6 +381,11 @@ cdef class Block:
             self.leave()
         return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
 
+    def _clear(self):
+        """Zeros, in a Block that was just made."""
+        self.use()
+        _zero(&self.ref)
+
     def _copy_from(self, Block source not None):
         """Copy the bytes of a Block of the same size: all of them, whatever they mean."""
         cdef uint64_t count = min(self.ref.nbytes, source.ref.nbytes)
@@ -423,11 +428,10 @@ def reduce_block(Block block not None):
     A message is some dozen of calls into Python, most of them with code and data that the message's
     own bytes have pushed out of the processor's caches: so the usual pickle is made here.
     """
-    cdef tuple locator = None
+    cdef tuple locator
     cdef bytes message
     block.use()
-    if block._format == NULL or not (<Format>block._format).travels:
-        locator = (<Attachment>block._attachment).locator
+    locator = (<Attachment>block._attachment).locator
     if locator is None:
         return _hooks.reduce(block)
     message = block._share()

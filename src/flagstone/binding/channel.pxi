@@ -128,7 +128,7 @@ cdef class ChannelBase(LetterBase):
             block.of(self.attachment)
             block.ref = r.ref
             block.life = 1
-            item = self.unpack(block, PyBytes_FromStringAndSize(data, r.nbytes), r.kind)
+            item = self.unpack(block, r.kind)
         else:
             item = PyBytes_FromStringAndSize(data, r.nbytes)
             if r.kind == _KIND_PICKLE:

@@ -3,15 +3,11 @@
 @cython.final
 @cython.no_gc
 cdef class Format:
-    """What the bytes of an object mean: a dtype, a shape and an order. Immutable.
-
-    `travels`: belongs to one Block (`put`) and not to its cache, so it goes into the pickle.
-    """
+    """What the bytes of an object mean: a dtype, a shape and an order. Immutable."""
 
     cdef readonly cnp.dtype dtype
     cdef readonly tuple shape
     cdef readonly object nbytes
-    cdef readonly bint travels
     cdef uint64_t size
     cdef int ndim
     cdef int flags        # of the array: in which order its elements lie
@@ -19,11 +15,13 @@ cdef class Format:
     cdef Py_ssize_t item
     cdef readonly bytes code  # PEP 3118, or None where it has no word for the dtype
     cdef char *code_text      # into `code`
+    cdef bint plain           # bytes, in one dimension: what an object without any Format is
+    cdef bytes written        # the text of it that an arena keeps; None: not asked for yet
     cdef Py_ssize_t dims[64]
     cdef Py_ssize_t strides[64]
 
     def __cinit__(self, cnp.dtype dtype not None, tuple shape not None, bytes code=None,
-                  bint fortran=False, bint travels=False):
+                  bint fortran=False):
         if dtype.hasobject:
             raise TypeError(f"{dtype!r} holds Python objects: they mean nothing elsewhere")
         if len(shape) > 64:
@@ -32,9 +30,9 @@ cdef class Format:
         self.shape = shape
         self.nbytes = math.prod(shape, start=dtype.itemsize)
         self.size = self.nbytes
-        self.travels = travels
         self.item = dtype.itemsize
         self.ndim = len(shape)
+        self.plain = dtype.type_num == cnp.NPY_UBYTE and self.ndim == 1
         self.flags = cnp.NPY_ARRAY_F_CONTIGUOUS if fortran else cnp.NPY_ARRAY_C_CONTIGUOUS
         cdef Py_ssize_t stride = self.item
         cdef int i, at, long = 0
@@ -51,7 +49,78 @@ cdef class Format:
         if code is not None:
             self.code_text = PyBytes_AS_STRING(code)
 
+    cdef bytes text(self):
+        if self.written is None:
+            self.written = _hooks.format_text(self).encode()
+        return self.written
+
     @property
     def order(self):
         """"C" or "F"."""
         return "F" if self.flags == cnp.NPY_ARRAY_F_CONTIGUOUS else "C"
+
+
+@cython.final
+@cython.no_gc
+cdef class Forms:
+    """The Formats of objects without a cache, as this process knows them of one arena: the arena
+    keeps their texts, and numbers most of them.
+    """
+
+    cdef dict numbers  # Format -> its number; 0: it had none at its first use; -1: it gets none
+    cdef dict formats  # the other way round
+
+    def __cinit__(self):
+        self.numbers = {}
+        self.formats = {}
+
+    cdef int number(self, fst_arena *arena, Format format) except -1:
+        """The number of the Format; 0: none, its text goes with the object."""
+        cdef object known = self.numbers.get(format)
+        cdef uint32_t form = 0
+        cdef bytes text
+        if known:
+            return max(<int>known, 0)
+        text = format.text()
+        _check(fst_form_intern(arena, PyBytes_AS_STRING(text), len(text), format.size,
+                               known is not None, &form))
+        if len(self.numbers) >= 8192:  # shapes come and go
+            self.numbers.clear()
+        self.numbers[format] = form if form else 0 if known is None else -1
+        if form:
+            self.formats[form] = format
+        return form
+
+    cdef Format of(self, fst_arena *arena, const fst_ref *ref):
+        """The Format of an object that has one."""
+        cdef Format format
+        cdef object known = self.formats.get(ref.form)
+        cdef size_t room = 512, length = 0
+        cdef char *text
+        if known is not None:
+            return <Format>known
+        while True:
+            text = <char *>_allocate(room, 1)
+            try:
+                _check(fst_form_text(arena, ref, text, room, &length))
+                if length <= room:
+                    format = _hooks.parse_format(text[:length])
+                    break
+            finally:
+                PyMem_Free(text)
+            room = length
+        if ref.form != FST_FORM_OWN:
+            self.formats[ref.form] = format
+        return format
+
+
+@cython.final
+@cython.no_gc
+cdef class Known:
+    """A cache and its Format: what the last object that arrived was of. Never changes."""
+
+    cdef uint64_t cache
+    cdef Format format
+
+    def __init__(self):
+        raise TypeError("a Known is made by Attachment")

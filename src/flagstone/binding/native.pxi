@@ -20,6 +20,8 @@ cdef extern from "binding/spare.h":
 
 cdef extern from "binding/alloc.h":
     int alloc_long "fst_py_alloc_long"(fst_arena *arena, uint64_t child, fst_ref *out)
+    int alloc_sized "fst_py_alloc_sized"(fst_arena *arena, uint64_t group, uint64_t nbytes,
+                                         const fst_form_spec *form, fst_ref *out) nogil
 
 cdef extern from "binding/item.h":
     PyObject *only_item "fst_py_only_item"(PyObject *list)

@@ -2,7 +2,6 @@
 
 cdef enum:
     _KEY_MOST = 255
-    _VALUE_ARRAY = 1    # the object ends with the text of its Format, and how long that is
 
 
 def store_ids(Attachment attachment not None):
@@ -23,7 +22,6 @@ cdef class StoreBase:
     cdef Link link
     cdef readonly object _group_id
     cdef readonly bint _evicts
-    cdef dict formats           # text -> Format, of values that say it themselves
     cdef bint ended             # left: nothing of it is used any more
 
     def __init__(self):
@@ -81,7 +79,6 @@ cdef class StoreBase:
         cdef int status
         self.link = link
         self.attachment = link.attachment
-        self.formats = {}
         spec.name, spec.flags, spec.group = PyBytes_AS_STRING(name), flags, group
         while True:
             with nogil:
@@ -114,7 +111,6 @@ cdef class StoreBase:
         # None: nothing.
         cdef fst_key k
         cdef Block block
-        cdef Format format = None
         cdef int status
         self.usable()
         if self.key_of(key, &k):
@@ -128,24 +124,7 @@ cdef class StoreBase:
             raise self.error(status)
         block.ref = got.ref
         block.life = 1
-        if got.kind == _VALUE_ARRAY:
-            format = self.format_in(&got.ref)
-        return self.attachment.arrived(block, format)
-
-    cdef Format format_in(self, fst_ref *ref):
-        cdef uint32_t n = 0
-        cdef const char *end = <const char *>ref.data + ref.nbytes
-        if ref.nbytes >= 4:
-            memcpy(&n, end - 4, 4)
-        if n == 0 or <uint64_t>n + 4 > ref.nbytes:
-            raise ArenaCorrupted("a value of a store does not end with what it is")
-        text = PyBytes_FromStringAndSize(end - 4 - n, n)
-        format = self.formats.get(text)
-        if format is None:
-            format = self._parse(text)
-            if len(self.formats) < 1000:
-                self.formats[text] = format
-        return format
+        return self.attachment.arrived(block)
 
     def block(self, key):
         """The Block that a key holds.

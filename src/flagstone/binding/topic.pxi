@@ -88,7 +88,7 @@ cdef class TopicBase(LetterBase):
             block.of(self.attachment)
             block.ref = r.ref
             block.life = 1
-            return self.unpack(block, PyBytes_FromStringAndSize(data, r.nbytes), r.kind)
+            return self.unpack(block, r.kind)
         item = PyBytes_FromStringAndSize(data, r.nbytes)
         return self._unpickle(item) if r.kind == _KIND_PICKLE else item
 

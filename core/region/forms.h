@@ -1,0 +1,48 @@
+/* forms.h - what objects mean that have no cache of their own, as it lies in shared memory
+ * (alloc/form.h says what for).
+ */
+#ifndef FST_REGION_FORMS_H
+#define FST_REGION_FORMS_H
+
+#include "region/layout.h"
+
+/* An object's word has 13 bits for one of them, for none, and for FST_FORM_OWN. */
+#define FST_MAX_FORMS    8190u
+#define FST_FORM_BUCKETS 1024u
+
+/* A text, written once, before `state` says so, and never changed or freed again. Objects' words
+ * have its index + 1 (FST_WORD_FORMED).
+ *
+ * struct fst_form
+ *      0       4      8        16     20           24    32     512
+ *      | state | next | nbytes | hash | text_bytes | pad | text | */
+enum fst_form_state {
+    FST_FORM_FREE = 0, /* or its maker was killed: nobody's */
+    FST_FORM_READY = 1,
+};
+
+#define FST_FORM_TEXT 480u /* bytes of a text that has a place in the table */
+
+struct fst_form {
+    uint32_t state;
+    uint32_t next;   /* form + 1 of the same bucket, 0: the last. Written before it is in there, and then constant */
+    uint64_t nbytes; /* of an object of it */
+    uint32_t hash;   /* of text and nbytes */
+    uint32_t text_bytes;
+    uint64_t pad;
+    char text[FST_FORM_TEXT];
+};
+static_assert(sizeof(struct fst_form) == 512, "layout");
+
+/* What lies behind an object's bytes, at the end of its memory: the text, and then this.
+ * struct fst_form_behind
+ *      0        8            12     16
+ *      | nbytes | text_bytes | hash | */
+struct fst_form_behind {
+    uint64_t nbytes; /* of the object's own */
+    uint32_t text_bytes;
+    uint32_t hash;
+};
+static_assert(sizeof(struct fst_form_behind) == 16, "layout");
+
+#endif

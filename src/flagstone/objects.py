@@ -1,0 +1,228 @@
+"""Objects in an arena that have no cache of their own: bytes, arrays, copies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flagstone.block import aalloc_bytes, alloc_bytes, aput, put
+from flagstone.format import form_of, order_of, shape_of
+from flagstone.group import group_id
+from flagstone.sizes import parse_size
+from flagstone.values import array_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import DTypeLike
+
+    from flagstone._core import Attachment, Block, Format, Handle, Link
+    from flagstone.group import Group
+    from flagstone.sizes import Size
+
+__all__ = ["Objects"]
+
+
+class Objects:
+    """The part of an `Arena` that makes objects without a cache, and finds any."""
+
+    __slots__ = ("_link",)
+
+    _link: Link
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def alloc(
+        self, nbytes: Size, *, group: Group | None = None, wait: float | None = None
+    ) -> Block:
+        """A Block of any number of bytes (0 too), through size classes.
+
+        Args:
+            nbytes: bytes; every process sees this number, whatever was rounded up.
+            group: what it is charged to; None is the arena itself.
+            wait: as in `Cache.alloc`.
+
+        Raises:
+            ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
+        """
+        attachment = self._link.attachment
+        size = parse_size(nbytes, "nbytes", 0)
+        owner = group_id(self._link, attachment, group)
+        return alloc_bytes(attachment, size, None, wait, owner)
+
+    async def aalloc(
+        self, nbytes: Size, *, group: Group | None = None, wait: float | None = None
+    ) -> Block:
+        """`alloc` for a coroutine: the event loop goes on while it waits. As `Cache.aalloc`."""
+        attachment = self._link.attachment
+        size = parse_size(nbytes, "nbytes", 0)
+        owner = group_id(self._link, attachment, group)
+        return await aalloc_bytes(attachment, size, None, wait, owner)
+
+    async def aput(
+        self,
+        value: Any,
+        *,
+        order: str = "K",
+        strings: str | None = None,
+        group: Group | None = None,
+        wait: float | None = None,
+    ) -> Block:
+        """`put` for a coroutine: the event loop goes on while it waits for memory, and not while
+        the bytes are copied. As `Cache.aalloc`.
+        """
+        attachment = self._link.attachment
+        owner = group_id(self._link, attachment, group)
+        return await aput(attachment, value, order, strings, wait, owner)
+
+    def put(
+        self,
+        value: Any,
+        *,
+        order: str = "K",
+        strings: str | None = None,
+        group: Group | None = None,
+        wait: float | None = None,
+    ) -> Block:
+        """A Block with a copy of an array or buffer: its bytes, dtype, shape and order, which
+        every process finds with it; or with a table, which is `Block.table`.
+
+        Args:
+            value: a NumPy array, a tensor of another library that lies in the CPU's memory (with
+                `__dlpack__` or `__array_interface__`), or anything with the buffer protocol; or
+                a table with `__arrow_c_stream__` (pyarrow, polars, pandas), which needs pyarrow.
+            order: as in `numpy.copy`: "K" and "A" keep C or Fortran order, "C" and "F" make it.
+            strings: of a table: "view" (as polars has them), "large" (as pandas has them), None:
+                as they are.
+            group: what it is charged to; None is the arena itself.
+            wait: as in `Cache.alloc`.
+
+        Raises:
+            TypeError: neither array nor buffer; or what it means beyond its elements would be
+                lost: masked arrays, subclasses of ndarray (but memmap and Part), Series,
+                metadata of a dtype, Python objects. The text says what to do.
+            ModuleNotFoundError: it is a table, and pyarrow is not installed.
+            ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
+        """
+        attachment = self._link.attachment
+        owner = group_id(self._link, attachment, group)
+        return put(attachment, value, order, strings, wait, owner)
+
+    def empty(
+        self,
+        shape: int | Iterable[int],
+        dtype: DTypeLike = "f8",
+        *,
+        order: str = "C",
+        group: Group | None = None,
+        wait: float | None = None,
+    ) -> Block:
+        """A Block of an array's shape and dtype, without a cache: they lie beside the object in the
+        arena, and every process finds them there. Its bytes are whatever was there before.
+
+        Args:
+            shape: of its array.
+            dtype: of its elements, as for a cache.
+            order: "C" or "F".
+            group: what it is charged to; None is the arena itself.
+            wait: as in `Cache.alloc`.
+
+        Raises:
+            TypeError, ValueError: shape, dtype or order make no sense, or the dtype means more than
+                its bytes (Python objects, metadata).
+            ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
+        """
+        attachment = self._link.attachment
+        form = _form_for(shape, dtype, order)
+        return _empty(attachment, form, False, wait, group_id(self._link, attachment, group))
+
+    def zeros(
+        self,
+        shape: int | Iterable[int],
+        dtype: DTypeLike = "f8",
+        *,
+        order: str = "C",
+        group: Group | None = None,
+        wait: float | None = None,
+    ) -> Block:
+        """`empty`, with all bytes zero."""
+        attachment = self._link.attachment
+        form = _form_for(shape, dtype, order)
+        return _empty(attachment, form, True, wait, group_id(self._link, attachment, group))
+
+    def empty_like(
+        self,
+        array: Any,
+        dtype: DTypeLike | None = None,
+        *,
+        order: str = "K",
+        group: Group | None = None,
+        wait: float | None = None,
+    ) -> Block:
+        """`empty` with the shape of an array (whatever `put` takes), and its dtype and order
+        unless others are given.
+        """
+        attachment = self._link.attachment
+        form = _form_like(array, dtype, order)
+        return _empty(attachment, form, False, wait, group_id(self._link, attachment, group))
+
+    async def aempty(
+        self,
+        shape: int | Iterable[int],
+        dtype: DTypeLike = "f8",
+        *,
+        order: str = "C",
+        zero: bool = False,
+        group: Group | None = None,
+        wait: float | None = None,
+    ) -> Block:
+        """`empty`, or with `zero` `zeros`, for a coroutine. As `Cache.aalloc`."""
+        attachment = self._link.attachment
+        form = _form_for(shape, dtype, order)
+        return await _aempty(attachment, form, zero, wait, group_id(self._link, attachment, group))
+
+    def get(self, handle: Handle) -> Block:
+        """The object that a handle names, with the dtype, shape and order that it was made with.
+
+        Raises:
+            StaleHandle: it is gone, or never was one of this arena.
+        """
+        return self._link.resolve(handle)
+
+
+def _form_for(shape: int | Iterable[int], dtype: DTypeLike, order: str) -> Format:
+    """The Format of an array that is to be made.
+
+    Raises:
+        TypeError, ValueError: the parameters make no sense; the dtype means more than bytes.
+    """
+    return form_of(np.dtype(dtype), shape_of(shape), order)
+
+
+def _form_like(value: Any, dtype: DTypeLike | None, order: str) -> Format:
+    """The Format of an array like this one; `dtype` None is its own."""
+    array = array_of(value, "empty_like()")
+    real = array.dtype if dtype is None else np.dtype(dtype)
+    return form_of(real, array.shape, order_of(array, order))
+
+
+def _empty(
+    attachment: Attachment, form: Format, zero: bool, wait: float | None, group: int
+) -> Block:
+    """An object of the Format, of zeros or of whatever was there before."""
+    block = alloc_bytes(attachment, form.nbytes, form, wait, group)
+    if zero:
+        block._clear()
+    return block
+
+
+async def _aempty(
+    attachment: Attachment, form: Format, zero: bool, wait: float | None, group: int
+) -> Block:
+    """The same, for a coroutine."""
+    block = await aalloc_bytes(attachment, form.nbytes, form, wait, group)
+    if zero:
+        block._clear()
+    return block
