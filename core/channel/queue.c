@@ -17,6 +17,19 @@ static inline void move_on(uint64_t *word, uint64_t position)
     fst_cas64(word, &seen, (position + 1) & FST_POSITION_MASK);
 }
 
+/* Behind this position, wherever it was: who was killed after taking has not moved it on. */
+static inline void move_behind(uint64_t *word, uint64_t position)
+{
+    uint64_t seen = fst_load_acquire(word), behind = (position + 1) & FST_POSITION_MASK;
+#ifdef FST_MUTANT_HEAD_STAYS
+    seen = position;
+    fst_cas64(word, &seen, behind);
+#else
+    while (fst_position_before(seen, behind) && !fst_cas64(word, &seen, behind)) {
+    }
+#endif
+}
+
 static bool for_ever(const struct fst_ring_view *v, uint32_t *rounds)
 {
     if (++*rounds < ROUNDS)
@@ -145,7 +158,7 @@ bool fst_ring_evict(const struct fst_ring_view *v, uint64_t position, uint32_t *
     got = got && fst_cas64(&n->word, &word, fst_node_word(FST_NODE_OWNED, v->a->slot, position));
 #endif
     fst_cas64(fst_cell_at(v, position), &seen, fst_cell(position + v->mask + 1, FST_CELL_EMPTY));
-    move_on(&v->ring->head, position);
+    move_behind(&v->ring->head, position);
     *node = (uint32_t)(c >> FST_CELL_NODE_SHIFT) - 1;
     return got;
 }

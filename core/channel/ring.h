@@ -104,6 +104,11 @@ static inline uint64_t fst_node_oid(uint64_t ref)
 /* Is the node, QUEUED as it says, in the queue? */
 bool fst_node_in_cell(const struct fst_ring_view *v, uint32_t node, uint64_t word);
 
+static inline bool fst_position_before(uint64_t position, uint64_t other)
+{
+    return ((position - other) & FST_POSITION_MASK) >> (FST_POSITION_BITS - 1);
+}
+
 static inline uint64_t *fst_cell_at(const struct fst_ring_view *v, uint64_t position)
 {
     return &v->cells[position & v->mask];

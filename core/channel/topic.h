@@ -18,11 +18,6 @@
 
 #include "channel/ring.h"
 
-static inline bool fst_position_before(uint64_t position, uint64_t other)
-{
-    return ((position - other) & FST_POSITION_MASK) >> (FST_POSITION_BITS - 1);
-}
-
 static inline struct fst_subscriber *fst_subscriber_at(const struct fst_ring_view *v, uint32_t index)
 {
     return &v->subscribers[index < FST_SUBSCRIBERS ? index : 0];
