@@ -19,6 +19,7 @@ PARTS = (
     "core",
     "resolve",
     "store",
+    "channel",
     "batch",
     "handover",
     "share",

@@ -41,6 +41,12 @@ cdef class ChannelBase(LetterBase):
                 block.leave()
         return status
 
+    cdef inline bint put_small(self, object item) except? -1:
+        # Bytes that lie in line, where there is room: else False, and put() says what is the
+        # matter.
+        return (type(item) is bytes and len(<bytes>item) <= self._inline
+                and self.put_bytes(<bytes>item, _KIND_BYTES) == FST_OK)
+
     cdef int attempt(self, object item, bytes payload, uint32_t kind, bint keep) except? -100:
         if payload is not None and item is None:
             return self.put_bytes(payload, kind)
@@ -85,7 +91,9 @@ cdef class ChannelBase(LetterBase):
 
     def put_nowait(self, item):
         """`put(item, block=False)`."""
-        self.put(item, False)
+        self.usable()
+        if not self.put_small(item):
+            self.put(item, False)
 
     def put_many(self, items, *, wait=None):
         """Put each of these, in order; waits for room as `put` does, for all of them together.
@@ -99,6 +107,9 @@ cdef class ChannelBase(LetterBase):
         cdef Py_ssize_t count = 0
         self.usable()
         for item in items:
+            if self.put_small(item):
+                count += 1
+                continue
             letter = self.prepare(item, False)
             status = self.attempt(letter[0], letter[1], letter[2], letter[3])
             while status == FST_WAIT and self.sleep(False, until):
@@ -168,7 +179,12 @@ cdef class ChannelBase(LetterBase):
 
     def get_nowait(self):
         """`get(block=False)`."""
-        return self.get(False)
+        cdef int status
+        self.usable()
+        item = self.received(&status)
+        if status != FST_OK:
+            raise self.refused(status, True)
+        return item
 
     def get_many(self, Py_ssize_t n, *, wait=None):
         """Up to n messages: waits for the first as `get` does, and takes what is there.
@@ -180,7 +196,9 @@ cdef class ChannelBase(LetterBase):
         cdef list items = []
         if n < 1:
             raise ValueError(f"get_many() takes at least one message, not {n}")
-        items.append(self.get(wait=wait))
+        self.usable()
+        item = self.received(&status)
+        items.append(item if status == FST_OK else self.get(wait=wait))
         while len(items) < n:
             item = self.received(&status)
             if status != FST_OK:

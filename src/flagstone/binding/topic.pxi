@@ -45,10 +45,13 @@ cdef class TopicBase(LetterBase):
         cdef tuple letter
         self.usable()
         if type(item) is bytes and len(<bytes>item) <= self._inline:
+            status = self.attempt(None, <bytes>item, _KIND_BYTES, &reached)
+            if status == FST_OK:
+                return reached
             letter = (None, item, _KIND_BYTES, False)
         else:
             letter = self.prepare(item, True)
-        status = self.attempt(letter[0], letter[1], letter[2], &reached)
+            status = self.attempt(letter[0], letter[1], letter[2], &reached)
         if status == FST_WAIT:
             until = _until(True, None, wait)
             now = fst_now()
