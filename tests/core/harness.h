@@ -60,35 +60,57 @@ __attribute__((unused)) static pid_t test_wait(pid_t pid, int *status)
             TEST_FAIL("child %s ended with status 0x%x", #pid, (unsigned)status_); \
     } while (0)
 
-__attribute__((unused)) static int test_main(const struct test_case *cases, int count, int argc, char **argv)
+/* Cases by number: what the i-th is called, why it cannot run (NULL: it can), and how it runs. */
+struct test_cases {
+    int count;
+    const char *(*name)(int i);
+    const char *(*unable)(int i); /* NULL: they all can */
+    void (*run)(int i);
+};
+
+__attribute__((unused)) static int test_each(const struct test_cases *cases, int argc, char **argv)
 {
     int failed = 0;
     setvbuf(stdout, NULL, _IOLBF, 0); /* a child must not print its parent's lines again */
-    printf("1..%d\n", count);
+    printf("1..%d\n", cases->count);
     stopped_early_tell();
-    for (int i = 0; i < count; i++) {
-        stopped_case = cases[i].name;
+    for (int i = 0; i < cases->count; i++) {
+        stopped_case = cases->name(i);
         int wanted = argc < 2;
-        for (int a = 1; a < argc; a++)
-            wanted |= strstr(cases[i].name, argv[a]) != NULL;
+        for (int k = 1; k < argc; k++)
+            wanted |= strstr(stopped_case, argv[k]) != NULL;
         atomic_store(&test_failures, 0);
-        test_skipped = wanted ? NULL : "not asked for";
-        if (wanted)
-            cases[i].run();
+        test_skipped = !wanted ? "not asked for" : cases->unable ? cases->unable(i) : NULL;
+        if (!test_skipped)
+            cases->run(i);
         int bad = atomic_load(&test_failures) != 0;
         failed += bad;
-        printf("%s %d - %s%s%s\n", bad ? "not ok" : "ok", i + 1, cases[i].name, test_skipped ? " # SKIP " : "",
+        printf("%s %d - %s%s%s\n", bad ? "not ok" : "ok", i + 1, stopped_case, test_skipped ? " # SKIP " : "",
                test_skipped ? test_skipped : "");
     }
     return failed != 0;
 }
 
+static const struct test_case *test_listed;
+
+__attribute__((unused)) static const char *test_listed_name(int i)
+{
+    return test_listed[i].name;
+}
+
+__attribute__((unused)) static void test_listed_run(int i)
+{
+    test_listed[i].run();
+}
+
 #define CASE(function) ((struct test_case){#function, function})
-#define TEST_MAIN(...)                                                            \
-    int main(int argc, char **argv)                                               \
-    {                                                                             \
-        const struct test_case cases[] = {__VA_ARGS__};                           \
-        return test_main(cases, (int)(sizeof cases / sizeof *cases), argc, argv); \
+#define TEST_MAIN(...)                                                                                                         \
+    int main(int argc, char **argv)                                                                                            \
+    {                                                                                                                          \
+        const struct test_case listed[] = {__VA_ARGS__};                                                                       \
+        test_listed = listed;                                                                                                  \
+        return test_each(&(struct test_cases){(int)(sizeof listed / sizeof *listed), test_listed_name, NULL, test_listed_run}, \
+                         argc, argv);                                                                                          \
     }
 
 #endif

@@ -3,92 +3,32 @@
  * left behind. Then storms, with counts.
  */
 #include "channel_operations.h"
+#include "kill_runs.h"
 
-#ifdef __SANITIZE_ADDRESS__
-#define STRIDE 5
-#else
-#define STRIDE 1
-#endif
-
-static bool kill_at(const struct operation *o, uint64_t n)
+static void look_at_channels(void)
 {
-    snprintf(doing, sizeof doing, "%s, point %llu", o->name, (unsigned long long)n);
-    alarm(PATIENCE);
-    before_victim(o, 0, n);
-    bool killed = end_victim(start_victim(o, 0, NULL), 0);
-    reap_victims_children();
-    look(&o, 1);
     CHECK_EQ(base_channels, fst_channel_list(a, NULL, 0));
-    alarm(0);
-    return killed;
-}
-
-static void run_kills(const struct operation *o)
-{
-    uint64_t n = 1;
-    while (kill_at(o, n)) {
-        if (atomic_load(&test_failures)) {
-            TEST_FAIL("%s: killed at point %llu", o->name, (unsigned long long)n);
-            return;
-        }
-        n += STRIDE;
-    }
-    if (atomic_load(&test_failures))
-        TEST_FAIL("%s: not killed, after %llu points", o->name, (unsigned long long)n - 1);
-    else
-        printf("# %s: %llu points\n", o->name, (unsigned long long)n - 1);
 }
 
 /* ---- stopped ---- */
 
-/* The victim is stopped at its n-th write. Everybody else goes on, without a batch. False: it has
- * fewer. */
-static bool stop_at(const struct operation *o, uint64_t n)
+/* Everybody else goes on, without a batch. */
+static void drain_all(void)
 {
-    snprintf(doing, sizeof doing, "%s, stopped at %llu", o->name, (unsigned long long)n);
-    alarm(PATIENCE);
-    before_victim(o, 0, 0);
-    fflush(NULL);
-    pid_t pid = fork();
-    REQUIRE(pid >= 0);
-    if (pid == 0) {
-        fst_reaper_stop(a, true);
-        if (o->prepare)
-            o->prepare();
-        may_give_way = true; /* others may take what it wanted */
-        fst_fault_stop(n);
-        o->run();
-        _exit(0);
-    }
-    int status;
-    REQUIRE(waitpid(pid, &status, WUNTRACED) == pid);
-    bool stopped = WIFSTOPPED(status);
-    if (stopped) {
-        drain(kept, false);
-        drain(jobs, true);
-        kill(pid, SIGCONT);
-        REQUIRE(waitpid(pid, &status, 0) == pid);
-    }
-    CHECK_EQ(0, status);
-    settle(a);
     drain(kept, false);
     drain(jobs, true);
-    remove_leftovers();
-    settle(a);
-    settle(a);
-    CHECK_STATE(base, state_of(a));
-    CHECK_CLEAN(a);
-    alarm(0);
-    return stopped;
 }
 
-static void run_stops(const struct operation *o)
+static bool channel_stop_at(const struct operation *o, uint64_t n)
 {
-    uint64_t n = 1;
-    while (stop_at(o, n) && !atomic_load(&test_failures))
-        n += STRIDE;
-    if (atomic_load(&test_failures))
-        TEST_FAIL("%s: stopped at point %llu", o->name, (unsigned long long)n);
+    alarm(PATIENCE);
+    bool stopped = stop_at(o, n, drain_all);
+    settle(a);
+    drain_all();
+    remove_leftovers();
+    nothing_is_left();
+    alarm(0);
+    return stopped;
 }
 
 static const char *const stoppable[] = {
@@ -96,10 +36,7 @@ static const char *const stoppable[] = {
 
 static void stops(void)
 {
-    for (size_t i = 0; i < sizeof stoppable / sizeof *stoppable; i++)
-        for (int k = 0; k < COUNT; k++)
-            if (strcmp(channel_operations[k].name, stoppable[i]) == 0)
-                run_stops(&channel_operations[k]);
+    run_stops(channel_operations, COUNT, stoppable, sizeof stoppable / sizeof *stoppable, channel_stop_at);
 }
 
 /* ---- storms ---- */
@@ -220,38 +157,33 @@ static void storms(void)
     printf("# %u producers and %u consumers killed: %u missing, %u twice\n", killed[0], killed[1], missing, twice);
     CHECK(missing <= killed[1]); /* what a killed consumer had taken */
     CHECK(twice <= killed[0]);   /* what a killed producer had put, and could not know */
-    settle(a);
-    settle(a);
-    CHECK_STATE(base, state_of(a));
-    CHECK_CLEAN(a);
+    nothing_is_left();
     drain(kept, false);
+}
+
+static const char *name_of(int i)
+{
+    return i < COUNT ? channel_operations[i].name : i == COUNT ? "stopped anywhere" : "storms";
+}
+
+static const char *unable(int i)
+{
+    return i <= COUNT ? without_fault_points(i) : NULL;
+}
+
+static void run(int i)
+{
+    begin();
+    if (i < COUNT)
+        run_kills(&channel_operations[i], &(struct kill_run){.stride = 5, .look = look_at_channels});
+    else if (i == COUNT)
+        stops();
+    else
+        storms();
+    end();
 }
 
 int main(int argc, char **argv)
 {
-    int failed = 0;
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    printf("1..%d\n", COUNT + 2);
-    for (int i = 0; i < COUNT + 2; i++) {
-        const char *name = i < COUNT ? channel_operations[i].name : i == COUNT ? "stopped anywhere" : "storms";
-        bool wanted = argc < 2;
-        for (int k = 1; k < argc; k++)
-            wanted |= strstr(name, argv[k]) != NULL;
-        const char *skip = !wanted ? "not asked for" : i <= COUNT && !fst_has_fault_points() ? "built without fault points" : NULL;
-        atomic_store(&test_failures, 0);
-        if (!skip) {
-            begin();
-            if (i < COUNT)
-                run_kills(&channel_operations[i]);
-            else if (i == COUNT)
-                stops();
-            else
-                storms();
-            end();
-        }
-        bool bad = atomic_load(&test_failures) != 0;
-        failed += bad;
-        printf("%s %d - %s%s%s\n", bad ? "not ok" : "ok", i + 1, name, skip ? " # SKIP " : "", skip ? skip : "");
-    }
-    return failed != 0;
+    return test_each(&(struct test_cases){COUNT + 2, name_of, unable, run}, argc, argv);
 }

@@ -9,6 +9,7 @@
  * victim's.
  */
 #include "kill_operations.h"
+#include "kill_runs.h"
 
 #define SOME_POINTS 3
 #define RECOVERIES  3 /* kills in the recovery from one point */
@@ -169,45 +170,32 @@ static uint64_t measure(const struct operation *o)
     return report[0].passed;
 }
 
-static bool wanted(const char *name, int argc, char **argv)
+static const char *name_of(int i)
 {
-    for (int k = 1; k < argc; k++)
-        if (strstr(name, argv[k]))
-            return true;
-    return argc < 2;
+    return operations[i].name;
+}
+
+static void run(int i)
+{
+    start();
+    if (second_kills(&operations[i], points_of[i]))
+        two_at_once(i);
+    fst_arena_unref(a);
 }
 
 /* One case for each operation, named as it is. */
 int main(int argc, char **argv)
 {
-    int failed = 0, done = 0;
     const char *number = getenv("SEED");
     uint64_t seed = number && *number ? strtoull(number, NULL, 0) : 1;
     soak = getenv("FST_TEST_SOAK") != NULL;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    printf("1..%d\n# SEED=%llu\n", OPERATIONS, (unsigned long long)seed);
+    printf("# SEED=%llu\n", (unsigned long long)seed);
     seed_state = seed * 0x9e3779b97f4a7c15ull | 1;
     for (int i = 0; i < OPERATIONS && fst_has_fault_points(); i++) {
         start();
         points_of[i] = measure(&operations[i]);
         fst_arena_unref(a);
     }
-    for (int i = 0; i < OPERATIONS; i++) {
-        const char *skip = !fst_has_fault_points()                   ? "built without fault points"
-                           : !wanted(operations[i].name, argc, argv) ? "not asked for"
-                                                                     : NULL;
-        atomic_store(&test_failures, 0);
-        if (!skip) {
-            start();
-            if (second_kills(&operations[i], points_of[i]))
-                two_at_once(i);
-            fst_arena_unref(a);
-            done++;
-        }
-        bool bad = atomic_load(&test_failures) != 0;
-        failed += bad;
-        printf("%s %d - %s%s%s\n", bad ? "not ok" : "ok", i + 1, operations[i].name, skip ? " # SKIP " : "", skip ? skip : "");
-    }
-    printf("# %d operations, %d tried, %d failed\n", OPERATIONS, done, failed);
-    return failed != 0;
+    return test_each(&(struct test_cases){OPERATIONS, name_of, without_fault_points, run}, argc, argv);
 }

@@ -6,9 +6,8 @@
  * Some of the instructions, evenly, from a start that SEED=n moves; all of them with
  * FST_TEST_SOAK=1.
  */
-#include <sys/ptrace.h>
-
 #include "kill_operations.h"
+#include "traced.h"
 
 #define SOME_KILLS 40
 
@@ -19,7 +18,7 @@ static const bool released = false;
 static const bool released = true;
 #endif
 
-static bool soak;
+static bool soak, can;
 static uint64_t offset;
 
 static void use_new_slab(void)
@@ -51,43 +50,11 @@ static const struct operation stepped[] = {
 
 static const struct operation *stepping;
 
-static void stop_for_the_tracer(void)
-{
-    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
-        _exit(2);
-    raise(SIGSTOP);
-}
-
 static void prepare_and_stop(void)
 {
     if (stepping->prepare)
         stepping->prepare();
     stop_for_the_tracer();
-}
-
-/* Let the victim go n instructions (0: to its end). Returns how many it went before it was done. */
-static uint64_t step(pid_t pid, uint64_t n)
-{
-    int status = 0;
-    REQUIRE(waitpid(pid, &status, 0) == pid);
-    if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGSTOP) {
-        TEST_FAIL("the victim's status before its first step is 0x%x", (unsigned)status);
-        return 0;
-    }
-    for (uint64_t i = 0; n == 0 || i < n; i++) {
-        int signal = 0;
-        do {
-            if (ptrace(PTRACE_SINGLESTEP, pid, NULL, (void *)(intptr_t)signal) || waitpid(pid, &status, 0) != pid ||
-                !WIFSTOPPED(status)) {
-                TEST_FAIL("the victim's status after %llu steps is 0x%x", (unsigned long long)i, (unsigned)status);
-                return i;
-            }
-            signal = WSTOPSIG(status);
-        } while (signal != SIGTRAP);
-        if (__atomic_load_n(&report[0].done, __ATOMIC_RELAXED))
-            return i;
-    }
-    return n;
 }
 
 /* Kill the victim after n instructions, n = 0: at its end. */
@@ -99,7 +66,7 @@ static uint64_t kill_after(const struct operation *o, uint64_t n)
     before_victim(o, 0, UINT64_MAX); /* no fault point */
     struct operation stopped = {o->name, NULL, prepare_and_stop, o->run, NULL, false};
     pid_t pid = start_victim(&stopped, 0, NULL);
-    uint64_t went = step(pid, n);
+    uint64_t went = step(pid, n, &report[0].done);
     int status;
     kill(pid, SIGKILL);
     CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -121,49 +88,34 @@ static void run(const struct operation *o)
         printf("# %s: %llu instructions, %llu kills\n", o->name, (unsigned long long)length, (unsigned long long)kills);
 }
 
-static bool can_trace(void)
+static const char *name_of(int i)
 {
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0) {
-        stop_for_the_tracer();
-        _exit(0);
-    }
-    int status;
-    bool stopped = waitpid(pid, &status, 0) == pid && WIFSTOPPED(status);
-    bool can = stopped && ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0 && waitpid(pid, &status, 0) == pid && WIFSTOPPED(status);
-    kill(pid, SIGKILL);
-    if (stopped)
-        waitpid(pid, NULL, 0);
-    return can;
+    return stepped[i].name;
+}
+
+static const char *unable(int i)
+{
+    const char *ci = getenv("CI");
+    bool must = ci && strcmp(ci, "true") == 0;
+    (void)i;
+    return !released ? "not a release build" : !can && !must ? "no ptrace here" : NULL;
+}
+
+static void run_one(int i)
+{
+    start();
+    CHECK(can);
+    if (can)
+        run(&stepped[i]);
+    fst_arena_unref(a);
 }
 
 /* One case for each operation, named as it is. */
 int main(int argc, char **argv)
 {
-    int failed = 0;
-    const char *number = getenv("SEED"), *ci = getenv("CI");
+    const char *number = getenv("SEED");
     offset = number ? strtoull(number, NULL, 0) : 0;
     soak = getenv("FST_TEST_SOAK") != NULL;
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    printf("1..%d\n", STEPPED);
-    bool can = can_trace(), must = ci && strcmp(ci, "true") == 0;
-    for (int i = 0; i < STEPPED; i++) {
-        bool wanted = argc < 2;
-        for (int k = 1; k < argc; k++)
-            wanted |= strstr(stepped[i].name, argv[k]) != NULL;
-        const char *skip = !wanted ? "not asked for" : !released ? "not a release build" : !can && !must ? "no ptrace here" : NULL;
-        atomic_store(&test_failures, 0);
-        if (!skip) {
-            start();
-            CHECK(can);
-            if (can)
-                run(&stepped[i]);
-            fst_arena_unref(a);
-        }
-        bool bad = atomic_load(&test_failures) != 0;
-        failed += bad;
-        printf("%s %d - %s%s%s\n", bad ? "not ok" : "ok", i + 1, stepped[i].name, skip ? " # SKIP " : "", skip ? skip : "");
-    }
-    return failed != 0;
+    can = can_trace();
+    return test_each(&(struct test_cases){STEPPED, name_of, unable, run_one}, argc, argv);
 }

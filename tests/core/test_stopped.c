@@ -120,7 +120,7 @@ static bool waits_for_lock(pid_t pid, const uint32_t *word)
     }
 }
 
-static void run(const struct held_lock *lock, const struct operation *o, int signal, char *found, size_t size)
+static void stop_in(const struct held_lock *lock, const struct operation *o, int signal, char *found, size_t size)
 {
     static uint32_t *go;
     int status = 0;
@@ -171,33 +171,28 @@ static void barrier_behind_a_stopped_reaper(void)
     alarm(0);
 }
 
+static const char *name_of(int i)
+{
+    return locks[i].name;
+}
+
+static void run(int i)
+{
+    char found[2][1024] = {"", ""};
+    start();
+    for (int k = 0; k < 2 * MEANWHILE && !atomic_load(&test_failures); k++)
+        stop_in(&locks[i], &done_meanwhile[k / 2], k % 2 ? SIGKILL : SIGCONT, found[k % 2], sizeof found[0]);
+    if (i == 0)
+        barrier_behind_a_stopped_reaper();
+    for (int k = 0; k < 2; k++)
+        if (strcmp(found[k], locks[i].waits) != 0)
+            TEST_FAIL("%s: these wait: %s", locks[i].name, found[k]);
+    if (atomic_load(&test_failures))
+        fprintf(stderr, "# in: %s\n", doing);
+    fst_arena_unref(a);
+}
+
 int main(int argc, char **argv)
 {
-    int count = (int)(sizeof locks / sizeof *locks), failed = 0;
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    printf("1..%d\n", count);
-    for (int i = 0; i < count; i++) {
-        bool wanted = argc < 2;
-        for (int k = 1; k < argc; k++)
-            wanted |= strstr(locks[i].name, argv[k]) != NULL;
-        atomic_store(&test_failures, 0);
-        if (wanted) {
-            char found[2][1024] = {"", ""};
-            start();
-            for (int k = 0; k < 2 * MEANWHILE && !atomic_load(&test_failures); k++)
-                run(&locks[i], &done_meanwhile[k / 2], k % 2 ? SIGKILL : SIGCONT, found[k % 2], sizeof found[0]);
-            if (i == 0)
-                barrier_behind_a_stopped_reaper();
-            for (int k = 0; k < 2; k++)
-                if (strcmp(found[k], locks[i].waits) != 0)
-                    TEST_FAIL("%s: these wait: %s", locks[i].name, found[k]);
-            if (atomic_load(&test_failures))
-                fprintf(stderr, "# in: %s\n", doing);
-            fst_arena_unref(a);
-        }
-        bool bad = atomic_load(&test_failures) != 0;
-        failed += bad;
-        printf("%s %d - %s%s\n", bad ? "not ok" : "ok", i + 1, locks[i].name, wanted ? "" : " # SKIP not asked for");
-    }
-    return failed != 0;
+    return test_each(&(struct test_cases){(int)(sizeof locks / sizeof *locks), name_of, NULL, run}, argc, argv);
 }

@@ -8,8 +8,7 @@
 #include "store/item.h"
 #include "store/store.h"
 #include "support.h"
-
-#include <sys/ptrace.h>
+#include "traced.h"
 
 static fst_store_use *open_store(fst_arena *a, const char *name, uint64_t group)
 {
@@ -506,16 +505,9 @@ static void replaced_while_read(void)
     fst_arena_unref(a);
 }
 
-/* ---- replaced at any instruction of who looks up, in runs so many (APART) apart ---- */
+/* ---- replaced at any instruction of who looks up: at so many of them ---- */
 
-#ifndef __has_feature
-#define __has_feature(x) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-#define APART 1009
-#else
-#define APART 41
-#endif
+#define STOPS 40
 
 static int put_numbered(fst_arena *a, fst_store_use *u, uint64_t n)
 {
@@ -528,8 +520,9 @@ static int put_numbered(fst_arena *a, fst_store_use *u, uint64_t n)
     return rc;
 }
 
-static pid_t traced_reader(fst_arena *a, fst_store_use *u)
+static pid_t traced_reader(fst_arena *a, fst_store_use *u, uint32_t *done)
 {
+    *done = 0;
     fflush(NULL);
     pid_t pid = fork();
     REQUIRE(pid >= 0);
@@ -537,62 +530,58 @@ static pid_t traced_reader(fst_arena *a, fst_store_use *u)
         return pid;
     struct fst_looked_up got;
     atomic_store(&test_failures, 0);
+    fst_reaper_stop(a, true);              /* a batch of its own would wait for what it has locked */
     CHECK_EQ(FST_OK, get(u, "key", &got)); /* it has its thread's slot, and entries */
     fst_drop(a, &got.ref);
-    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
-        _exit(9);
-    raise(SIGSTOP);
-    CHECK_EQ(FST_OK, get(u, "key", &got));
+    stop_for_the_tracer();
+    int rc = get(u, "key", &got);
+    __atomic_store_n(done, 1, __ATOMIC_RELAXED);
+    CHECK_EQ(FST_OK, rc);
     CHECK(filled(got.ref.data, got.ref.nbytes, got.kind));
     CHILD_EXIT();
 }
 
-/* True: it was stopped after so many instructions, and not over before. */
-static bool step(pid_t pid, uint64_t n)
+/* Stop a reader after n instructions (0: at the end of its look), and replace, release and use for
+ * something else what it was about to look up. Returns how many it went. */
+static uint64_t replace_after(fst_arena *a, fst_store_use *u, uint64_t n, uint32_t *done)
 {
-    int status = 0;
-    while (n--) {
-        if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) || test_wait(pid, &status) != pid || !WIFSTOPPED(status))
-            return false;
+    struct fst_ref other[4];
+    pid_t pid = traced_reader(a, u, done);
+    uint64_t went = step(pid, n, done);
+    CHECK_EQ(FST_OK, put_numbered(a, u, 2 + n % 200));
+    settle(a);
+    for (int i = 0; i < 4; i++) {
+        other[i] = alloc_bytes(a, 300);
+        memset(other[i].data, 0xee, 300);
     }
-    return true;
+    CHECK(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
+    CHECK_CHILD(pid);
+    for (int i = 0; i < 4; i++)
+        fst_drop(a, &other[i]);
+    settle(a);
+    return went;
 }
 
-/* What it was about to look up is replaced, released, and used for something else. */
 static void replaced_at_any_instruction(void)
 {
+    if (!can_trace()) {
+        SKIP("may not trace");
+        return;
+    }
     fst_arena *a = anonymous(64 * MIB);
     fst_store_use *u = open_store(a, "things", fst_group_root(a));
+    uint32_t *done = shared_memory(sizeof *done);
     fst_reaper_stop(a, true);
     CHECK_EQ(FST_OK, put_numbered(a, u, 1));
-    bool stopped = true;
-    for (uint64_t n = 1; stopped && !atomic_load(&test_failures); n += APART) {
-        int status = 0;
-        pid_t pid = traced_reader(a, u);
-        REQUIRE(test_wait(pid, &status) == pid);
-        if (WIFEXITED(status) && WEXITSTATUS(status) == 9) {
-            SKIP("may not trace");
-            break;
-        }
-        stopped = step(pid, n);
-        if (!stopped)
-            break;
-        struct fst_ref other[4];
-        CHECK_EQ(FST_OK, put_numbered(a, u, 2 + n % 200));
-        settle(a);
-        for (int i = 0; i < 4; i++) {
-            other[i] = alloc_bytes(a, 300);
-            memset(other[i].data, 0xee, 300);
-        }
-        CHECK(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
-        CHECK_CHILD(pid);
-        for (int i = 0; i < 4; i++)
-            fst_drop(a, &other[i]);
-        settle(a);
-    }
+    uint64_t length = replace_after(a, u, 0, done), stride = length / STOPS + 1, stops = 0;
+    CHECK(length > STOPS);
+    for (uint64_t n = 1; n <= length && !atomic_load(&test_failures); n += stride, stops++)
+        replace_after(a, u, n, done);
+    printf("# a look of %llu instructions, stopped %llu times\n", (unsigned long long)length, (unsigned long long)stops);
     CHECK_CLEAN(a);
     fst_store_leave(u);
     fst_arena_unref(a);
+    munmap(done, sizeof *done);
 }
 
 TEST_MAIN(CASE(put_get_replace_remove), CASE(versions), CASE(any_bytes), CASE(same_slot), CASE(many_keys), CASE(ends), CASE(busy),

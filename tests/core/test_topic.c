@@ -2,7 +2,7 @@
 #include <unistd.h>
 
 #include "channel/topic.h"
-#include "kill.h"
+#include "kill_runs.h"
 
 #define CAPACITY 3u
 
@@ -271,28 +271,6 @@ static const struct operation operations[] = {
 };
 #define KILLED ((int)(sizeof operations / sizeof *operations))
 
-static bool kill_at(const struct operation *o, uint64_t n)
-{
-    snprintf(doing, sizeof doing, "%s, point %llu", o->name, (unsigned long long)n);
-    alarm(PATIENCE);
-    before_victim(o, 0, n);
-    bool killed = end_victim(start_victim(o, 0, NULL), 0);
-    look(&o, 1);
-    alarm(0);
-    return killed;
-}
-
-static void run_kills(const struct operation *o)
-{
-    uint64_t n = 1;
-    while (kill_at(o, n) && !atomic_load(&test_failures))
-        n++;
-    if (atomic_load(&test_failures))
-        TEST_FAIL("%s: killed at point %llu", o->name, (unsigned long long)n);
-    else
-        printf("# %s: %llu points\n", o->name, (unsigned long long)n - 1);
-}
-
 /* ---- a storm ---- */
 
 #define PUBLISHERS 2
@@ -420,38 +398,35 @@ static void begin(void)
     fst_cache_list(a, base_caches, 16);
 }
 
+static const struct test_case cases[] = {{"each sees what it asked for", each_sees_what_it_asked_for},
+                                         {"positions wrap", positions_wrap},
+                                         {"of one process", of_one_process},
+                                         {"a storm", storms}};
+#define CASES ((int)(sizeof cases / sizeof *cases))
+
+static const char *name_of(int i)
+{
+    return i < CASES ? cases[i].name : operations[i - CASES].name;
+}
+
+static const char *unable(int i)
+{
+    return i < CASES ? NULL : without_fault_points(i);
+}
+
+static void run(int i)
+{
+    begin();
+    if (i < CASES)
+        cases[i].run();
+    else
+        run_kills(&operations[i - CASES], &(struct kill_run){.stride = 1});
+    fst_topic_unsubscribe(topic, &mine);
+    fst_channel_leave(topic);
+    fst_arena_unref(a);
+}
+
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*run)(void);
-    } cases[] = {{"each sees what it asked for", each_sees_what_it_asked_for},
-                 {"positions wrap", positions_wrap},
-                 {"of one process", of_one_process},
-                 {"a storm", storms}};
-    int failed = 0, count = (int)(sizeof cases / sizeof *cases);
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    printf("1..%d\n", count + KILLED);
-    for (int i = 0; i < count + KILLED; i++) {
-        const char *name = i < count ? cases[i].name : operations[i - count].name;
-        bool wanted = argc < 2;
-        for (int k = 1; k < argc; k++)
-            wanted |= strstr(name, argv[k]) != NULL;
-        const char *skip = !wanted ? "not asked for" : i >= count && !fst_has_fault_points() ? "built without fault points" : NULL;
-        atomic_store(&test_failures, 0);
-        if (!skip) {
-            begin();
-            if (i < count)
-                cases[i].run();
-            else
-                run_kills(&operations[i - count]);
-            fst_topic_unsubscribe(topic, &mine);
-            fst_channel_leave(topic);
-            fst_arena_unref(a);
-        }
-        bool bad = atomic_load(&test_failures) != 0;
-        failed += bad;
-        printf("%s %d - %s%s%s\n", bad ? "not ok" : "ok", i + 1, name, skip ? " # SKIP " : "", skip ? skip : "");
-    }
-    return failed != 0;
+    return test_each(&(struct test_cases){CASES + KILLED, name_of, unable, run}, argc, argv);
 }
