@@ -24,6 +24,7 @@ PARTS = (
     "handover",
     "share",
     "arrow",
+    "joblib",
     "shared_memory",
     "teardown",
     "memory",

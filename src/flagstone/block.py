@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flagstone import _core
+from flagstone import _core, hashes
 from flagstone._core import Attachment, Block, Format, GroupCache, Handle, Link
 from flagstone.attach import Locator, attach, closed, locate
 from flagstone.cache import (
@@ -315,4 +315,5 @@ class Hooks:
 
 _core.install(Hooks)
 copyreg.pickle(Block, _core.reduce_block)  # found sooner than __reduce__
+hashes.install()
 copyreg.pickle(_core.Ticket, _core.reduce_ticket)

@@ -5,7 +5,7 @@ A message is pickled by protocol 5, which hands large buffers over instead of co
 pickle (PEP 574). Those that lie in an arena already are sent as they are; the others, and the rest
 of the pickle if that is large too, are copied into one Block, once the pickle has succeeded. What
 goes through the pipe is the small rest and the Block's own pickle. Whoever receives it needs
-nothing but this package: the message is an ordinary pickle, whose loading ends in `_load` here.
+nothing but this package: the message is an ordinary pickle, whose loading ends in `load_message`.
 
 `ForkingPickler.dumps` is what Queue, SimpleQueue, Pipe, Pool, ProcessPoolExecutor and Manager call
 for each object that they send, so it is what is replaced.
@@ -19,7 +19,7 @@ import io
 import os
 import pickle
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -35,7 +35,18 @@ if TYPE_CHECKING:
     from flagstone.arena import Arena
     from flagstone.group import Group
 
-__all__ = ["ShareStats", "Sharing", "share"]
+__all__ = [
+    "Collector",
+    "Message",
+    "ShareStats",
+    "Sharing",
+    "can_be_sent",
+    "load_message",
+    "plainly",
+    "reduce_array",
+    "share",
+    "through_arena",
+]
 
 _ALIGN: Final = 64
 _CONFIG: Final = "flagstone.share"
@@ -169,64 +180,87 @@ class Sharing:
 
     def dumps(self, obj: Any) -> Any:
         """The pickle of one message: `ForkingPickler.dumps` while this is in force."""
-        collector = _Collector(self._threshold)
+        collector = Collector(self._threshold)
         body = _pickle(obj, collector)
         if not collector.buffers and len(body) < self._threshold:
             return body
         try:
-            return self._through_arena(body, collector)
+            message = through_arena(body, collector, self._alloc)
+            pickled = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         except (FlagstoneError, OSError) as error:
-            _counts.fell_back(error)
-            message = _Message(bytes(body), None, [], [bytearray(one) for one in collector.buffers])
-        return pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+            return pickle.dumps(plainly(body, collector, error), pickle.HIGHEST_PROTOCOL)
+        message.count()
+        return pickled
 
-    def _through_arena(self, body: Any, collector: _Collector) -> bytes:
-        blocks: list[Block] = []
-        spans: list[tuple[int, int, int]] = []  # which Block, where, how many bytes
-        copies: list[tuple[int, Any]] = []
-        end = 0
-        known: dict[int, int] = {}
-        in_place = 0
-        for buffer in collector.buffers:
-            block = base_of(buffer)
-            if block is not None and _can_be_sent(block):
-                at = known.setdefault(id(block), len(blocks) + 1)
-                if at > len(blocks):
-                    blocks.append(block)
-                spans.append((at, _address(buffer) - block._address, buffer.nbytes))
-                in_place += 1
-                continue
-            spans.append((0, end, buffer.nbytes))
-            copies.append((end, buffer))
-            end += -(-buffer.nbytes // _ALIGN) * _ALIGN
-        rest: Any = bytes(body) if len(body) < self._threshold else (end, len(body))
-        if isinstance(rest, tuple):
-            copies.append((end, body))
-            end += len(body)
-        own = None
-        if copies:
-            own = self._arena.alloc(end, group=self.group, wait=self._wait)
-            target = own.array
-            for at, buffer in copies:
-                target[at : at + len(buffer)] = np.frombuffer(buffer, np.uint8)
-        message = pickle.dumps(_Message(rest, own, blocks, spans), pickle.HIGHEST_PROTOCOL)
-        _counts.sent(end, len(copies), in_place)
-        return message
+    def _alloc(self, nbytes: int) -> Block:
+        return self._arena.alloc(nbytes, group=self.group, wait=self._wait)
 
 
-class _Message:
-    """A message in its pickle: what its parts are is known to `_load`."""
+def through_arena(body: Any, collector: Collector, alloc: Callable[[int], Block]) -> Message:
+    """What a pickle and its buffers become: one new Block, and those that the buffers lie in.
 
-    __slots__ = ("parts",)
+    Args:
+        body: the pickle without its buffers.
+        collector: took the buffers.
+        alloc: makes a Block of so many bytes, and raises what `Arena.alloc` raises.
+    """
+    blocks: list[Block] = []
+    spans: list[tuple[int, int, int]] = []  # which Block, where, how many bytes
+    copies: list[tuple[int, Any]] = []
+    end = 0
+    known: dict[int, int] = {}
+    in_place = 0
+    for buffer in collector.buffers:
+        block = base_of(buffer)
+        if block is not None and can_be_sent(block):
+            at = known.setdefault(id(block), len(blocks) + 1)
+            if at > len(blocks):
+                blocks.append(block)
+            spans.append((at, _address(buffer) - block._address, buffer.nbytes))
+            in_place += 1
+            continue
+        spans.append((0, end, buffer.nbytes))
+        copies.append((end, buffer))
+        end += -(-buffer.nbytes // _ALIGN) * _ALIGN
+    rest: Any = bytes(body) if len(body) < collector.threshold else (end, len(body))
+    if isinstance(rest, tuple):
+        copies.append((end, body))
+        end += len(body)
+    own = None
+    if copies:
+        own = alloc(end)
+        target = own.array
+        for at, buffer in copies:
+            target[at : at + len(buffer)] = np.frombuffer(buffer, np.uint8)
+    return Message((rest, own, blocks, spans), (end, len(copies), in_place))
 
-    def __init__(self, *parts: Any) -> None:
+
+def plainly(body: Any, collector: Collector, error: BaseException) -> Message:
+    """The message that goes through the pipe, because of this error."""
+    _counts.fell_back(error)
+    buffers = [bytearray(one) for one in collector.buffers]
+    return Message((bytes(body), None, [], buffers), None)
+
+
+class Message:
+    """A message in its pickle: what its parts are is known to `load_message`."""
+
+    __slots__ = ("_counted", "parts")
+
+    def __init__(self, parts: tuple[Any, ...], counted: tuple[int, int, int] | None) -> None:
         self.parts = parts
+        self._counted = counted
+
+    def count(self) -> None:
+        """Once it is pickled: `share.stats`."""
+        if self._counted is not None:
+            _counts.sent(*self._counted)
 
     def __reduce__(self) -> Any:
-        return _load, self.parts
+        return load_message, self.parts
 
 
-def _load(body: Any, own: Block | None, blocks: list[Block], spans: list[Any]) -> Any:
+def load_message(body: Any, own: Block | None, blocks: list[Block], spans: list[Any]) -> Any:
     """Unpickle a message.
 
     Args:
@@ -247,7 +281,7 @@ def _load(body: Any, own: Block | None, blocks: list[Block], spans: list[Any]) -
     return pickle.loads(body, buffers=buffers)
 
 
-class _Collector:
+class Collector:
     """Takes the large buffers of one pickle, in the order in which it refers to them."""
 
     __slots__ = ("buffers", "threshold")
@@ -268,12 +302,12 @@ class _Collector:
 class _Pickler(pickle.Pickler):
     """As a ForkingPickler, with a way for arrays where nobody has registered another."""
 
-    def __init__(self, file: io.BytesIO, collector: _Collector) -> None:
+    def __init__(self, file: io.BytesIO, collector: Collector) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL, buffer_callback=collector)
-        self.dispatch_table = {np.ndarray: _reduce_array, **copyreg.dispatch_table, **_reducers}
+        self.dispatch_table = {np.ndarray: reduce_array, **copyreg.dispatch_table, **_reducers}
 
 
-def _pickle(obj: Any, collector: _Collector) -> memoryview:
+def _pickle(obj: Any, collector: Collector) -> memoryview:
     """All of it but what the collector takes."""
     file = io.BytesIO()
     # In no variable: where it raises, it goes at once, and takes back the messages it has made.
@@ -281,11 +315,11 @@ def _pickle(obj: Any, collector: _Collector) -> memoryview:
     return file.getbuffer()
 
 
-def _reduce_array(array: np.ndarray[Any, np.dtype[Any]]) -> Any:
+def reduce_array(array: np.ndarray[Any, np.dtype[Any]]) -> Any:
     """How an array is pickled: a view of a Block as a view, whatever its strides."""
     if array.base is not None and array.size:
         block = base_of(array)
-        if block is not None and not array.dtype.hasobject and _can_be_sent(block):
+        if block is not None and not array.dtype.hasobject and can_be_sent(block):
             before, after = _extent(array)
             first = _address(array) - block._address
             span = pickle.PickleBuffer(bytes_of(block)[first - before : first + after].data)
@@ -330,7 +364,8 @@ def _address(buffer: Any) -> int:
     return address
 
 
-def _can_be_sent(block: Block) -> bool:
+def can_be_sent(block: Block) -> bool:
+    """Whether this process can put it into a message."""
     attachment = block._parts[0]
     return attachment.usable and not attachment.readonly
 
