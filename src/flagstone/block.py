@@ -26,6 +26,8 @@ from flagstone.cache import (
     parts_of,
     repr_bound,
 )
+from flagstone.dumped import dumped
+from flagstone.dumped import load as load_dumped
 from flagstone.errors import Closed, FlagstoneError
 from flagstone.format import form_of, format_text, order_of, parse_format
 from flagstone.group import Group, load_group, look
@@ -112,6 +114,30 @@ async def aput(
     form = form_of(source.dtype, source.shape, order_of(source, order))
     block = await aalloc_bytes(attachment, form.nbytes, form, wait, group)
     block.array[...] = source
+    return block
+
+
+def dump(attachment: Attachment, value: Any, wait: float | None, group: int) -> Block:
+    """An object of a size class with the pickle of a value, and its buffers."""
+    what = dumped(value)
+    try:
+        block = alloc_bytes(attachment, what.nbytes, None, wait, group)
+    except BaseException:
+        what.discard()
+        raise
+    what.write(block)
+    return block
+
+
+async def adump(attachment: Attachment, value: Any, wait: float | None, group: int) -> Block:
+    """The same, for a coroutine."""
+    what = dumped(value)
+    try:
+        block = await aalloc_bytes(attachment, what.nbytes, None, wait, group)
+    except BaseException:
+        what.discard()
+        raise
+    what.write(block)
     return block
 
 
@@ -300,6 +326,7 @@ class Hooks:
     item = staticmethod(item)
     left = staticmethod(_left)
     load = staticmethod(_load)
+    load_dumped = staticmethod(load_dumped)
     named = staticmethod(_named)
     once_more = staticmethod(once_more)
     parse_format = staticmethod(parse_format)

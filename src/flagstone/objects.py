@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flagstone.block import aalloc_bytes, alloc_bytes, aput, put
+from flagstone.block import aalloc_bytes, adump, alloc_bytes, aput, dump, put
 from flagstone.format import form_of, order_of, shape_of
 from flagstone.group import group_id
 from flagstone.sizes import parse_size
@@ -109,6 +109,33 @@ class Objects:
         attachment = self._link.attachment
         owner = group_id(self._link, attachment, group)
         return put(attachment, value, order, strings, wait, owner)
+
+    def dump(self, value: Any, *, group: Group | None = None, wait: float | None = None) -> Block:
+        """A Block with any object that can be pickled; `Block.load()` gives it back, in every
+        process. What it hands over as buffers (pickle protocol 5: arrays, DataFrames of them) lies
+        beside the pickle, aligned to 64 bytes, and is not copied by loading. Nothing is allocated
+        before the pickle has succeeded.
+
+        Blocks and groups in it go along as in a message: held until the first who loads it.
+
+        Args:
+            value: any object.
+            group: what it is charged to; None is the arena itself.
+            wait: as in `Cache.alloc`.
+
+        Raises:
+            Exception: whatever pickling it raises.
+            ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
+        """
+        attachment = self._link.attachment
+        return dump(attachment, value, wait, group_id(self._link, attachment, group))
+
+    async def adump(
+        self, value: Any, *, group: Group | None = None, wait: float | None = None
+    ) -> Block:
+        """`dump` for a coroutine. As `aput`."""
+        attachment = self._link.attachment
+        return await adump(attachment, value, wait, group_id(self._link, attachment, group))
 
     def empty(
         self,

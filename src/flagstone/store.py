@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
-import struct
 import time
 from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
 from types import TracebackType
@@ -15,6 +13,7 @@ import numpy as np
 from flagstone._core import Block, Link, StoreBase
 from flagstone.attach import Locator, attach, how_to_open, locate
 from flagstone.block import alloc_bytes
+from flagstone.dumped import dumped, load
 from flagstone.errors import ArenaFull, Closed, GroupLimitExceeded
 from flagstone.format import form_of, order_of
 from flagstone.group import Group, group_id, look, open_group
@@ -36,7 +35,6 @@ Key = str | bytes
 _BLOCK: Final = 0
 _OBJECT: Final = 2
 _ANY: Final = FOREVER
-_ALIGN: Final = 64
 _BYTE: Final = np.dtype(np.uint8)
 _SLICE: Final = 1.0
 
@@ -111,50 +109,18 @@ class Store(StoreBase, MutableMapping[Key, Any]):
         return block, _BLOCK
 
     def _pickled(self, value: Any) -> Block:
-        """One object for all of it: its pickle, and its large buffers beside that."""
-        buffers: list[pickle.PickleBuffer] = []
-
-        def beside(buffer: pickle.PickleBuffer) -> bool:
-            try:
-                if buffer.raw().nbytes < 1024:
-                    return True
-            except BufferError:
-                return True
-            buffers.append(buffer)
-            return False
-
-        body = pickle.dumps(value, protocol=5, buffer_callback=beside)
-        parts: list[Any] = [body, *(buffer.raw() for buffer in buffers)]
-        spans = []
-        at = 8 + 16 * len(parts)
-        for part in parts:
-            at = -(-at // _ALIGN) * _ALIGN
-            size = len(part) if isinstance(part, bytes) else part.nbytes
-            spans += [at, size]
-            at += size
-        block = self._alloc(at, None)
-        raw = block.array
-        head = struct.pack(f"={1 + len(spans)}Q", len(parts), *spans)
-        raw[: len(head)] = np.frombuffer(head, np.uint8)
-        for part, start, size in zip(parts, spans[::2], spans[1::2], strict=True):
-            raw[start : start + size] = np.frombuffer(part, np.uint8)
+        what = dumped(value)
+        try:
+            block = self._alloc(what.nbytes, None)
+        except BaseException:
+            what.discard()
+            raise
+        what.write(block)
         return block
-
-    @staticmethod
-    def _unpickled(block: Block) -> Any:
-        view = memoryview(block)
-        (count,) = struct.unpack_from("=Q", view)
-        spans = struct.unpack_from(f"={2 * count}Q", view, 8)
-        body = view[spans[0] : spans[0] + spans[1]]
-        if count == 1:
-            return pickle.loads(body)
-        raw = block.array
-        starts = zip(spans[2::2], spans[3::2], strict=True)
-        return pickle.loads(body, buffers=[raw[start : start + size] for start, size in starts])
 
     def _value(self, found: tuple[Block, int, int]) -> Any:
         block, kind, _ = found
-        return self._unpickled(block) if kind == _OBJECT else block.array
+        return load(block, None) if kind == _OBJECT else block.array
 
     # ---- the mapping
 

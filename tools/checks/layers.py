@@ -36,7 +36,7 @@ PYTHON_LAYERS = [
     ["folder", "format", "hashes", "picture", "rcu"],
     ["attach", "bound", "memory", "observe", "snapshot", "teardown"],
     ["part"],
-    ["tables", "values"],
+    ["dumped", "tables", "values"],
     ["cache"],
     ["group"],
     ["weak"],

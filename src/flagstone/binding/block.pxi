@@ -301,6 +301,20 @@ cdef class Block:
         """
         return _hooks.table_of(self)
 
+    def load(self, *, bint writable=False):
+        """The object that `Arena.dump` put here, loaded: its buffers look at the bytes, and keep
+        them, as views do. Runs what its pickle says, as unpickling anything does.
+
+        Args:
+            writable: let the buffers be written, which everybody sees who loads it.
+
+        Raises:
+            TypeError: nothing was dumped in here.
+            ReadOnly: `writable`, of an arena attached with `readonly=True`.
+            Closed: after `free()`.
+        """
+        return _hooks.load_dumped(self, bool(writable))
+
     def __arrow_c_stream__(self, requested_schema=None):
         return _hooks.table_of(self).__arrow_c_stream__(requested_schema)
 
