@@ -103,7 +103,7 @@ class _Place:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.path = ""
+        self.path = self.lasting = ""
         self.arena: Arena | None = None
         self.names: Store | None = None
         self.own: _Home | None = None
@@ -129,6 +129,7 @@ class _Place:
         self.own = self.family = None
         self.homes = {}
         self.path = arena_path(place())
+        self.lasting = _lasting_path(self.path)
         arena = _opened(self.path, lasting=False)
         names = arena.store(_NAMES)
         self.arena, self.names = arena, names
@@ -159,6 +160,9 @@ class _Place:
     def home(self) -> _Home:
         """This process's own."""
         self.open()
+        own = self.own
+        if own is not None:
+            return own
         with self.lock:
             if self.own is None:
                 self.own = self._new_home()
@@ -204,21 +208,22 @@ class _Place:
 
     def record(self, key: bytes) -> tuple[bytes, str, _Owner, int] | None:
         """What a name stands for: handle, home, maker, and the version of all that."""
-        self.open()
-        assert self.names is not None
+        if self.names is None:
+            self.open()
+            assert self.names is not None
         found = self.names._get(key)
         if found is None:
             return None
-        handle, home, *owner = _RECORD.unpack(memoryview(found[0])[: _RECORD.size])
-        return handle, home.rstrip(b"\0").decode(), _Owner(*owner), found[2]
+        handle, home, slot, pid, started = _RECORD.unpack_from(found[0])
+        return handle, home.rstrip(b"\0").decode(), _Owner(slot, pid, started), found[2]
 
     def write(self, key: bytes, handle: bytes, home: _Home, version: int) -> bool:
         """Let a name stand for an object, unless it has another version."""
         arena = self.open()
         assert self.names is not None
-        block = arena.alloc(_RECORD.size)
-        raw = _RECORD.pack(handle, home.name.encode(), *home.owner)
-        memoryview(block)[:] = raw
+        attachment = arena._link.attachment
+        block = alloc_bytes(attachment, _RECORD.size, None, None, attachment.root_group)
+        _RECORD.pack_into(block, 0, handle, home.name.encode(), *home.owner)
         return self.names._put(key, block, 0, 0, version) is not None
 
     def look(self, key: bytes) -> tuple[Block, bytes] | None:
@@ -368,7 +373,7 @@ def key_of(name: str) -> bytes:
     Raises:
         OSError: it is none that the standard library takes.
     """
-    raw = os.fsencode(name).lstrip(b"/")
+    raw = name.encode("utf-8", "surrogateescape").lstrip(b"/")
     if b"\0" in raw:
         raise ValueError("embedded null byte")
     if not raw or b"/" in raw:
@@ -391,7 +396,8 @@ def create(name: str, size: int, lasting: bool) -> Segment:
     key = key_of(name)
     try:
         home = _place.home()
-        if _exists(key):
+        # Before its memory is made. What comes between is seen when it gets its name.
+        if _place.names is not None and key in _place.names and _place.look(key) is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         make = _create_lasting if lasting else _create
         return make(name, key, size, home)
@@ -460,10 +466,6 @@ def adopt(pid: int) -> None:
     _place.adopt(pid)
 
 
-def _exists(key: bytes) -> bool:
-    return _place.look(key) is not None or _find_lasting(key) is not None
-
-
 def _zeroed(arena: Arena, size: int) -> Block:
     if size > arena.capacity:
         raise SegmentFull(
@@ -527,7 +529,7 @@ def _create_lasting(name: str, key: bytes, size: int, home: _Home) -> Segment:
 
 
 def _find_lasting(key: bytes) -> Block | None:
-    if not os.path.exists(_lasting_path(_place.path)):
+    if not os.access(_place.lasting, os.F_OK):
         return None
     with _lasting_arena(False) as arena:
         if arena is None:
