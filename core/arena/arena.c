@@ -448,6 +448,12 @@ void fst_arena_watch(fst_arena *a)
     fst_reaper_expect(a);
 }
 
+void fst_arena_tended(fst_arena *a)
+{
+    if (a->usable)
+        fst_process_set_flags(a->self, 0, FST_PROCESS_TENDED);
+}
+
 /* ---- leaving ---- */
 
 void fst_arena_leave(struct fst_arena *a)

@@ -12,8 +12,10 @@
 
 /* ---- the synchronous way ---- */
 
-void fst_destroy_synchronously(fst_arena *a, bool on)
+void fst_destroy_synchronously(fst_arena *a, bool on, fst_go_on *go_on, void *context)
 {
+    a->go_on = go_on;
+    a->go_on_context = context;
     a->synchronous = on;
 }
 
@@ -29,19 +31,29 @@ static int begin_synchronous(struct fst_arena *a, struct fst_thread **t)
     return fst_lock_in_time(a, &a->sb->teardown_lock) == FST_TRY_BUSY ? fst_lock_held(a) : FST_OK;
 }
 
+#define ASK (100 * FST_MS) /* so often the caller is asked whether to go on waiting */
+
+static bool may_go_on(struct fst_arena *a, uint64_t began)
+{
+    return !a->go_on || a->go_on(a->go_on_context, fst_now() - began);
+}
+
 /* As kmem_cache_destroy() did before "slab: remove synchronous rcu_barrier() call in memcg cache
  * release path" (Linux 4.11): a grace period for each child cache, waited for with the lock held
  * that every destroyer needs; then the release. */
 static void end_synchronous(struct fst_thread *t, uint32_t children)
 {
     struct fst_arena *a = t->arena;
-    bool more = false;
-    struct fst_batch_options options = {.timeout = FST_FOREVER, .more = &more};
-    for (uint32_t i = 0; i < children; i++)
-        fst_grace_wait(a, fst_gp_cookie(a), FST_FOREVER, NULL);
-    fst_batch_wait(t, fst_batch_begun(a), &options);
+    bool more = false, go_on = true;
+    uint64_t began = fst_now();
+    struct fst_batch_options options = {.timeout = ASK, .more = &more};
+    for (uint32_t i = 0; i < children && go_on; i++)
+        for (uint64_t cookie = fst_gp_cookie(a); go_on && fst_grace_wait(a, cookie, ASK, NULL) == FST_TIMEOUT;)
+            go_on = may_go_on(a, began);
+    for (uint32_t batch = fst_batch_begun(a); go_on && fst_batch_wait(t, batch, &options) == FST_TIMEOUT;)
+        go_on = may_go_on(a, began);
     fst_unlock(a, &a->sb->teardown_lock);
-    if (more)
+    if (more || !go_on)
         fst_reaper_ended(a);
 }
 

@@ -65,6 +65,10 @@ fst_arena *fst_arena_find(const uint8_t uuid[16]);
  * nothing itself: starts a thread. */
 void fst_arena_watch(fst_arena *arena);
 
+/* In good order this process is ended by a signal of whoever started it: a pool's worker. Its
+ * burial says so, for whoever tells people of the dead. */
+void fst_arena_tended(fst_arena *arena);
+
 /* Let go of one reference. The last one detaches: this process's references to objects are
  * dropped, and the last process to leave removes a named arena that is not lasting. Never fails.
  * May wait: for the reaper thread of this process to stop. */
@@ -174,8 +178,11 @@ int fst_group_destroy(fst_arena *arena, uint64_t group);
 /* From now on, whoever destroys a group or a cache through this attachment waits until it is
  * released: one grace period for each child cache of it, one destroyer at a time in the whole
  * arena. It is how the kernel did it before 4.11, to compare with; nobody should want it. Then
- * both may wait, and fail with FST_IN_SECTION. */
-void fst_destroy_synchronously(fst_arena *arena, bool on);
+ * both may wait, and fail with FST_IN_SECTION. There is no timeout: while it waits, `go_on` (may
+ * be NULL) is asked every now and then, with the nanoseconds that it has waited; false, and the
+ * call returns, and what is left is released like anything else. */
+typedef bool fst_go_on(void *context, uint64_t waited);
+void fst_destroy_synchronously(fst_arena *arena, bool on, fst_go_on *go_on, void *context);
 int fst_group_set_limit(fst_arena *arena, uint64_t group, uint64_t limit);
 
 /* The part of a cache that belongs to a group, made when it is first asked for. What fst_alloc

@@ -157,6 +157,7 @@ struct fst_burial_info {
     char command[16];
     uint64_t noticed_at, finished_at; /* ns since boot; finished_at 0: under way */
     uint64_t objects, bytes, groups;  /* that nobody else used: released with it */
+    bool tended;                      /* see fst_arena_tended */
 };
 /* Of the last burials, newest first, up to max; returns how many. */
 size_t fst_burial_list(fst_arena *arena, struct fst_burial_info *out, size_t max);
@@ -193,13 +194,15 @@ bool fst_section_in_the_way(fst_arena *arena, int32_t *pid, uint32_t *tid);
 
 /* Who keeps something that has ended from being released: references of a process (or in flight:
  * pid 0) to objects of a group that was closed or destroyed, or to a closed group itself. Who
- * has a destroyed group open keeps nothing. */
+ * has a destroyed group open keeps nothing. What forked children inherited that could be given
+ * no place in the arena is kept by the process that forked them, also after its death. */
 struct fst_keeper {
     uint64_t group; /* id */
     int32_t pid;
     char command[16];
     uint64_t references, bytes;
     uint64_t ended_ns; /* how long ago the group ended */
+    bool for_children; /* such children of it live: these may be theirs alone */
 };
 /* Up to max of them; returns how many were found, at most max. Looks at every reference. */
 size_t fst_keeper_list(fst_arena *arena, struct fst_keeper *out, size_t max);

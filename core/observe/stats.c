@@ -397,6 +397,7 @@ static void add_keeper(struct fst_arena *a, struct keepers *k, const struct fst_
         new->ended_ns = ended &&now > ended ? now - ended : 0;
         if (p)
             memcpy(new->command, p->command, sizeof new->command - 1);
+        new->for_children = p &&fst_process_keeps_for_children(a, (uint32_t)(p - fst_process_at(a, 0)));
         i = k->n;
     }
     k->out[i - 1].references++;
@@ -407,7 +408,7 @@ static size_t list_keepers(struct fst_arena *a, struct keepers *k)
 {
     for (uint32_t slot = 0; slot < fst_process_top(a); slot++) {
         const struct fst_process *p = fst_process_at(a, slot);
-        if (fst_state(fst_load_acquire(&p->state)) != FST_PROCESS_LIVE)
+        if (!fst_process_keeps(a, slot))
             continue;
         struct fst_table_look look;
         if (!fst_refs_look(a, slot, &look))

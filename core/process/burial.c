@@ -57,6 +57,7 @@ struct fst_burial *fst_burial_of(struct fst_arena *a, uint32_t slot)
     fst_store_relaxed(&b->objects, 0);
     fst_store_relaxed(&b->bytes, 0);
     fst_store_relaxed(&b->groups, 0);
+    fst_store_relaxed(&b->flags, fst_load_relaxed(&p->flags));
     fst_store_relaxed(&b->reaper, a->self->pid);
     memcpy(b->command, p->command, sizeof b->command);
     fst_store_release(&b->number, number); /* PAIR(record) */
@@ -110,6 +111,7 @@ static bool read_record(const struct fst_burial *b, uint64_t number, struct fst_
     out->bytes = fst_load_relaxed(&b->bytes);
     out->groups = fst_load_relaxed(&b->groups);
     out->reaper = fst_load_relaxed(&b->reaper);
+    out->tended = fst_load_relaxed(&b->flags) & FST_PROCESS_TENDED;
     fst_acquire_fence(); /* PAIR(record) */
     return fst_load_relaxed(&b->number) == number;
 }

@@ -142,6 +142,26 @@ bool fst_process_has_heirs(struct fst_arena *a, uint32_t slot)
     return fst_file_find(a, FST_LOCK_HEIRS + (off_t)slot * FST_HEIRS_BYTES, FST_HEIRS_BYTES) >= 0;
 }
 
+void fst_process_set_flags(struct fst_process *self, uint32_t clear, uint32_t set)
+{
+    uint32_t seen = fst_load_relaxed(&self->flags);
+    while (seen != ((seen & ~clear) | set) && !fst_cas32(&self->flags, &seen, (seen & ~clear) | set)) {
+    }
+}
+
+bool fst_process_keeps_for_children(struct fst_arena *a, uint32_t slot)
+{
+    if (!fst_process_alive(a, slot))
+        return fst_process_has_heirs(a, slot);
+    return fst_load_relaxed(&fst_process_at(a, slot)->flags) & FST_PROCESS_HEIRS;
+}
+
+bool fst_process_keeps(struct fst_arena *a, uint32_t slot)
+{
+    enum fst_process_state state = (enum fst_process_state)fst_state(fst_load_acquire(&fst_process_at(a, slot)->state));
+    return state == FST_PROCESS_LIVE || (state == FST_PROCESS_DEAD && fst_process_has_heirs(a, slot));
+}
+
 bool fst_process_any_dead(struct fst_arena *a)
 {
     uint32_t top = fst_process_top(a);

@@ -39,9 +39,18 @@ bool fst_process_is_still(const struct fst_arena *a, uint32_t slot, uint64_t sta
  * the arena: then it has probably gone on to exec, which looks like a death to the kernel. */
 bool fst_process_unmissed(const struct fst_process *p);
 
-/* Do forked children of the slot's process live that have no place of their own (refs/heirs.h)?
- * It may be dead itself. */
+/* Clear and set flags of our own slot in one step. Those that matter to others change in two
+ * (FST_PROCESS_LEFT), and may undo what a thread sets meanwhile: so only what is for people. */
+void fst_process_set_flags(struct fst_process *self, uint32_t clear, uint32_t set);
+
+/* Do forked children of the slot's process, which is dead, live that have no place of their own
+ * (refs/heirs.h)? */
 bool fst_process_has_heirs(struct fst_arena *a, uint32_t slot);
+/* Does it, dead or alive, keep something for such children? For people. */
+bool fst_process_keeps_for_children(struct fst_arena *a, uint32_t slot);
+/* Do the LIVE entries of this slot keep what they refer to? Those of a process that lives, or of
+ * one that is dead and has such children. */
+bool fst_process_keeps(struct fst_arena *a, uint32_t slot);
 
 /* Is there a slot whose owner is dead, and that nobody has buried yet? Asks the kernel for each,
  * a microsecond. */

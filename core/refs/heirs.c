@@ -5,6 +5,7 @@
 
 #include "platform/atomics.h"
 #include "platform/error.h"
+#include "process/slot.h"
 #include "refs/claim.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
@@ -35,6 +36,12 @@ int fst_heirs_prepare(struct fst_arena *a, uint32_t slot, struct fst_description
     return good ? FST_OK : fst_fail_errno(FST_OS, error, "cannot prepare for forked children");
 }
 
+/* For people who look from other processes. */
+static void say(struct fst_arena *a)
+{
+    fst_process_set_flags(a->self, FST_PROCESS_HEIRS, fst_heirs_any(a) ? FST_PROCESS_HEIRS : 0);
+}
+
 void fst_heirs_keep(struct fst_arena *a)
 {
     struct fst_heirs *h = &a->heirs;
@@ -42,6 +49,7 @@ void fst_heirs_keep(struct fst_arena *a)
     return;
 #endif
     h->kept[h->turn] += fst_refs_keep(a, h->turn);
+    say(a);
 }
 
 bool fst_heirs_any(const struct fst_arena *a)
@@ -94,6 +102,7 @@ bool fst_heirs_ask(struct fst_arena *a)
         if (!h->kept[h->turn] || !renew(a))
             break;
     }
+    say(a);
     fst_store_release(&h->asking, 0);
     return any;
 }

@@ -45,14 +45,17 @@ static_assert(sizeof(struct fst_process) == 256, "layout");
 #define FST_PROCESS_LEFT     4u /* it is ending in good order: no death when its lock goes */
 /* it was forked, and has not used the arena yet: maybe it goes on to exec */
 #define FST_PROCESS_FORKED 8u
+/* it keeps something for forked children that have no place: refs/heirs.h */
+#define FST_PROCESS_HEIRS  16u
+#define FST_PROCESS_TENDED 32u /* see fst_arena_tended */
 
 /* What was reclaimed from a process that died, for people (process/burial.c). Under reaper_lock;
  * read without it: `number` is 0 while the rest is being filled in.
  * struct fst_burial
  *      0        8            16            24    28    32     36       40           48      56
  *      | number | noticed_at | finished_at | pid | uid | slot | reaper | generation | bytes |
- *      56        64        80       88    128
- *      | objects | command | groups | pad | */
+ *      56        64        80       88      96    128
+ *      | objects | command | groups | flags | pad | */
 struct fst_burial {
     uint64_t number;      /* of the burial, from 1; it lies at this number modulo FST_MAX_BURIALS */
     uint64_t noticed_at;  /* ns since boot */
@@ -66,7 +69,8 @@ struct fst_burial {
     uint64_t objects;    /* released with it: nobody else used them */
     char command[16];
     uint64_t groups; /* closed with it: nobody else had them open */
-    uint64_t pad[5];
+    uint64_t flags;  /* of the process slot */
+    uint64_t pad[4];
 };
 static_assert(offsetof(struct fst_burial, command) == 64, "layout");
 static_assert(sizeof(struct fst_burial) == 128, "layout");

@@ -46,7 +46,9 @@ struct fst_arena {
     struct fst_description handed;
     uint32_t handing; /* somebody makes it */
     bool readonly;
-    bool synchronous;  /* see fst_destroy_synchronously */
+    bool synchronous; /* see fst_destroy_synchronously, for the next two, too */
+    bool (*go_on)(void *context, uint64_t waited);
+    void *go_on_context;
     bool usable;       /* false in a forked child that could not be given a slot */
     char refused[200]; /* why it could not */
     struct fst_heirs heirs;

@@ -52,11 +52,14 @@ static void count_process(struct fst_arena *a, uint32_t slot, uint32_t cache, st
     for (uint32_t i = 0; i < look.top; i++)
         n += counts(a, fst_load_acquire(&look.entries[i]), cache);
     fst_refs_looked(&look);
-    if (!n || !fst_process_alive(a, slot))
+    bool heirs = n && fst_process_keeps_for_children(a, slot);
+    if (!n || (!heirs && !fst_process_alive(a, slot)))
         return;
     size_t at = strlen(u->names);
-    snprintf(u->names + at, sizeof u->names - at, "%s%u by %spid %d (%.15s)", at ? ", " : "", n,
-             slot == a->slot ? "this process itself, " : "", p->pid, p->command);
+    snprintf(u->names + at, sizeof u->names - at, "%s%u by %spid %d (%.15s)%s", at ? ", " : "", n,
+             slot == a->slot ? "this process itself, " : "", p->pid, p->command,
+             heirs ? ", or forked children of it that have no place in the arena" : "");
+    u->own_heirs |= heirs && slot == a->slot;
     u->own += slot == a->slot ? n : 0;
     u->references += n;
     u->processes++;
@@ -105,7 +108,7 @@ struct fst_users fst_users_count(struct fst_arena *a, uint32_t cache)
     u.in_flight += count_waiting(a, cache) + count_held(a, cache);
     top = fst_process_top(a);
     for (uint32_t slot = 0; slot < top; slot++)
-        if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) == FST_PROCESS_LIVE)
+        if (fst_process_keeps(a, slot))
             count_process(a, slot, cache, &u);
     return u;
 }
@@ -118,8 +121,9 @@ int fst_users_busy(const struct fst_arena *a, const char *name, const struct fst
         return fst_fail(
             FST_BUSY,
             "cache %s of arena %s is in use by this process itself: %u references (Blocks, arrays and views of them that "
-            "are still alive here); drop them and try again",
-            name, fst_arena_called(a), u->own);
+            "are still alive here%s); drop them and try again",
+            name, fst_arena_called(a), u->own,
+            u->own_heirs ? ", or in forked children of it that have no place in the arena, until these end" : "");
     return fst_fail(FST_BUSY,
                     "cache %s of arena %s is in use: %u references of %u processes (%s), %u in flight; try again when they are "
                     "dropped, and the "

@@ -10,6 +10,7 @@
 
 struct fst_users {
     uint32_t processes, references, own, in_flight;
+    bool own_heirs;  /* some may be kept for forked children of this process (refs/heirs.h) */
     char names[256]; /* of the processes, with pids and counts, for people */
     /* why one's references could not be looked at: then there may be some. Empty: all were */
     char unseen[300];

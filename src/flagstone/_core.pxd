@@ -140,7 +140,8 @@ cdef extern from "flagstone.h" nogil:
     void fst_group_unref_at(fst_arena *arena, uint64_t group, uint32_t entry)
     int fst_group_close(fst_arena *arena, uint64_t group)
     int fst_group_destroy(fst_arena *arena, uint64_t group)
-    void fst_destroy_synchronously(fst_arena *arena, bint on)
+    ctypedef fst_bool fst_go_on(void *context, uint64_t waited) noexcept
+    void fst_destroy_synchronously(fst_arena *arena, bint on, fst_go_on *go_on, void *context)
     int fst_group_set_limit(fst_arena *arena, uint64_t group, uint64_t limit)
 
     struct fst_group_info:
@@ -216,6 +217,7 @@ cdef extern from "flagstone.h" nogil:
         uint64_t age
 
     void fst_arena_watch(fst_arena *arena)
+    void fst_arena_tended(fst_arena *arena)
     size_t fst_inflight_count(fst_arena *arena)
     size_t fst_inflight_list(fst_arena *arena, fst_inflight_info *out, size_t max)
     size_t fst_inflight_expire(fst_arena *arena)
@@ -264,6 +266,7 @@ cdef extern from "flagstone.h" nogil:
         int32_t pid
         char command[16]
         uint64_t references, bytes, ended_ns
+        fst_bool for_children
 
     size_t fst_keeper_list(fst_arena *arena, fst_keeper *out, size_t max)
     fst_bool fst_held_up(fst_arena *arena)
@@ -277,6 +280,7 @@ cdef extern from "flagstone.h" nogil:
         uint32_t uid
         char command[16]
         uint64_t noticed_at, finished_at, objects, bytes, groups
+        fst_bool tended
 
     size_t fst_burial_list(fst_arena *arena, fst_burial_info *out, size_t max)
     uint64_t fst_burial_count(fst_arena *arena)

@@ -101,6 +101,7 @@ class _Keeper(TypedDict):
     references: int
     bytes: int
     ended_ns: int
+    for_children: bool
 
 class _Burial(TypedDict):
     number: int
@@ -113,6 +114,7 @@ class _Burial(TypedDict):
     objects: int
     bytes: int
     groups: int
+    tended: bool
 
 class _Process(TypedDict):
     slot: int
@@ -347,6 +349,7 @@ class Attachment:
         group_name: Callable[[int], str],
     ) -> tuple[list[InFlight], dict[tuple[int, str, bool], list[int]]]: ...
     def drop_in_flight(self, older_than: int, group: int, pid: int, dead: bool) -> int: ...
+    def tended(self) -> None: ...
     def watch(self) -> None: ...
     def check(self) -> list[str]: ...
 

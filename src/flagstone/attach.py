@@ -203,6 +203,8 @@ def _remember(attachment: Attachment) -> Attachment:
         if known is not None and known.address == attachment.address:
             return known
         _known[attachment.uuid] = attachment
+        if _is_tended():
+            attachment.tended()
         if os.environ.get("FLAGSTONE_TEARDOWN") == "sync":
             attachment.destroy_synchronously(True)
         return attachment
@@ -275,7 +277,18 @@ def _finalize_with_multiprocessing() -> None:
 
     # After everything else: queues are flushed and joined at -5.
     util.Finalize(None, _core.leave_all, exitpriority=-100)
+    if _is_tended():
+        for attachment in list(_known.values()):
+            attachment.tended()
     _finalizer_pid = os.getpid()
+
+
+def _is_tended() -> bool:
+    """Whether this is a daemon of multiprocessing, a pool's worker for example: in good order its
+    parent ends it by a signal.
+    """
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.current_process().daemon
 
 
 def _call(function: Any) -> None:

@@ -33,7 +33,7 @@ from flagstone.format import form_of, format_text, order_of, parse_format
 from flagstone.group import Group, load_group, look
 from flagstone.memory import aallocate, allocate, once_more
 from flagstone.names import arena_name, called, named, shown, text
-from flagstone.notices import tell_of_lock
+from flagstone.notices import tell_of_lock, tell_of_waiting
 from flagstone.part import item, make_part
 from flagstone.sizes import format_size
 from flagstone.snapshot import Holder
@@ -337,6 +337,7 @@ class Hooks:
     repr_of = staticmethod(_repr)
     html_of = staticmethod(_repr_html)
     table_of = staticmethod(table_of)
+    waiting = staticmethod(tell_of_waiting)
     weak = staticmethod(make_weak)
 
 

@@ -1,6 +1,8 @@
 """What an arena's users should hear of, through the logger "flagstone", as warnings:
 
-- a process died, and what was reclaimed from it (at level INFO where that is nothing);
+- a process died, and what was reclaimed from it (at level INFO where that is nothing, at level
+  DEBUG where it was a daemon of multiprocessing, as pools' workers are: they are ended by a
+  signal in good order);
 - memory waits behind a read-side section that does not end, or behind a batch that does not;
 - a call waits for a lock whose owner does not give it back, stopped maybe.
 
@@ -56,10 +58,12 @@ def tell(attachment: Attachment) -> None:
     if unseen > 0:
         _warn("%s: %d more processes died", _name(attachment), unseen)
     for one in finished:
-        # Workers of a pool that was terminated, and the like: nobody has lost anything.
-        held = one["objects"] or one["groups"]
+        level = logging.WARNING
+        if not (one["objects"] or one["groups"]):
+            # Nobody has lost anything. Pools end their workers by a signal, in good order.
+            level = logging.DEBUG if one["tended"] else logging.INFO
         _logger.log(
-            logging.WARNING if held else logging.INFO,
+            level,
             "%s: process %d (%s) died without leaving; reclaimed: %d objects, %s, %d groups",
             _name(attachment),
             one["pid"],

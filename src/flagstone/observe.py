@@ -172,6 +172,7 @@ def _keeper(attachment: Attachment, one: Mapping[str, Any]) -> Keeper:
         references=one["references"],
         bytes=one["bytes"],
         seconds=one["ended_ns"] / 1e9,
+        for_children=bool(one["for_children"]),
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         CacheInfo,
         ChildCounts,
         GroupInfo,
+        Keeper,
     )
 
 __all__ = ["BAD", "GOOD", "Page", "duration", "many", "number", "printable", "share", "show"]
@@ -181,6 +182,11 @@ def _hold(snapshot: ArenaSnapshot) -> str:
     )
 
 
+def _keeping(keeper: Keeper) -> str:
+    children = ", or children without a place" if keeper.for_children else ""
+    return keeper.command + children
+
+
 def _keepers(snapshot: ArenaSnapshot, page: Page) -> None:
     page.table(
         "ended, and kept by",
@@ -189,7 +195,7 @@ def _keepers(snapshot: ArenaSnapshot, page: Page) -> None:
             [
                 one.group or "(no name)",
                 "" if one.pid is None else str(one.pid),
-                "in flight" if one.pid is None else one.command,
+                "in flight" if one.pid is None else _keeping(one),
                 number(one.references),
                 format_size(one.bytes),
                 duration(one.seconds),

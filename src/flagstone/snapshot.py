@@ -322,6 +322,8 @@ class Keeper:
             group open keeps nothing.
         bytes: of these objects.
         seconds: since the group ended.
+        for_children: the process, which may be dead, has forked children that could be given no
+            place in the arena, and keeps what these inherited until they end.
     """
 
     group: str
@@ -330,6 +332,7 @@ class Keeper:
     references: int
     bytes: int
     seconds: float
+    for_children: bool = False
 
 
 class LockHold(NamedTuple):

@@ -144,7 +144,8 @@ class Teardown:
 def _kept_by(found: list[Keeper]) -> str:
     """Who, of what group, how much."""
     parts = [
-        f"{'in flight' if one.pid is None else f'process {one.pid} ({one.command})'}:"
+        f"{'in flight' if one.pid is None else f'process {one.pid} ({one.command})'}"
+        f"{', or forked children of it that have no place in the arena' * one.for_children}:"
         f" {format_size(one.bytes)} in {one.references} references"
         f"{f' of group {one.group!r}' if one.group else ''}"
         for one in found[:_MOST]

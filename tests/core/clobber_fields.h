@@ -363,6 +363,7 @@ static const struct field fields[] = {
     BURIAL(objects, 8, PEOPLE),
     BURIAL(command, 8, PEOPLE),
     BURIAL(groups, 8, PEOPLE),
+    BURIAL(flags, 8, PEOPLE),
     BURIAL(pad, 8, UNUSED),
 
     THREAD(seq, 8, TRUTH),

@@ -226,7 +226,7 @@ static void synchronous(void)
     struct fst_ref ref = alloc_one(a, child_of(a, one, group)), other = alloc_one(a, child_of(a, two, group));
     fst_drop(a, &ref);
     fst_drop(a, &other);
-    fst_destroy_synchronously(a, true);
+    fst_destroy_synchronously(a, true, NULL, NULL);
     CHECK_EQ(FST_OK, fst_read_lock(a));
     CHECK_EQ(FST_IN_SECTION, fst_group_destroy(a, group));
     CHECK_EQ(FST_IN_SECTION, fst_cache_destroy(a, two, NULL));
@@ -242,10 +242,59 @@ static void synchronous(void)
     CHECK_EQ(FST_OK, fst_cache_destroy(a, two, NULL));
     struct fst_cache_info gone;
     CHECK_EQ(FST_CLOSED, fst_cache_get_info(a, two, &gone));
-    fst_destroy_synchronously(a, false);
+    fst_destroy_synchronously(a, false, NULL, NULL);
     CHECK_CLEAN(a);
     fst_arena_unref(a);
 }
 
-TEST_MAIN(CASE(recycled_children), CASE(synchronous), CASE(many_lives), CASE(many_caches), CASE(churn_of_groups),
-          CASE(limit_of_a_group_that_goes))
+static void *reads(void *arg)
+{
+    struct {
+        uint32_t entered, over;
+    } *x = arg;
+    CHECK_EQ(FST_OK, fst_read_lock(a));
+    fst_store_release(&x->entered, 1);
+    while (!fst_load_acquire(&x->over))
+        usleep(1000);
+    fst_read_unlock(a);
+    return NULL;
+}
+
+static bool three_times(void *asked, uint64_t waited)
+{
+    CHECK(waited > 0);
+    return ++*(uint32_t *)asked < 3;
+}
+
+/* A reader does not end: whoever destroys is asked whether to go on, and the lock is free again
+ * when it does not. */
+static void synchronous_beside_a_reader(void)
+{
+    struct {
+        uint32_t entered, over;
+    } x = {0};
+    uint32_t asked = 0;
+    pthread_t thread;
+    a = anonymous(16 * MIB);
+    uint64_t root = fst_group_root(a), group = make_group(a, "g", root, FST_NO_LIMIT, 0);
+    uint64_t one = make_cache(a, "one", 64, 0);
+    struct fst_ref ref = alloc_one(a, child_of(a, one, group));
+    fst_drop(a, &ref);
+    CHECK_EQ(0, pthread_create(&thread, NULL, reads, &x));
+    while (!fst_load_acquire(&x.entered))
+        usleep(1000);
+    fst_destroy_synchronously(a, true, three_times, &asked);
+    fst_group_unref(a, group);
+    CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+    CHECK_EQ(3, asked);
+    CHECK_EQ(0, fst_load_acquire(&a->sb->teardown_lock));
+    fst_store_release(&x.over, 1);
+    CHECK_EQ(0, pthread_join(thread, NULL));
+    CHECK_EQ(FST_OK, fst_cache_destroy(a, one, NULL));
+    CHECK_EQ(0, used_bytes(a));
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+}
+
+TEST_MAIN(CASE(recycled_children), CASE(synchronous), CASE(synchronous_beside_a_reader), CASE(many_lives), CASE(many_caches),
+          CASE(churn_of_groups), CASE(limit_of_a_group_that_goes))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import resource
+import signal
 
 import numpy as np
 import pytest
@@ -153,6 +154,78 @@ def test_old_views_keep_their_bytes(arena):
         assert block.array.min() == 3
     del block, mine
     assert_all_given_back(arena)
+
+
+def test_whoever_waits_hears_of_such_children(arena):
+    cache = arena.cache("thing", size=SIZE)
+    group = arena.group("job")
+    block = cache.alloc(group=group)
+    views = [block.array]
+
+    def child():
+        ready.say()
+        go.hear()
+        assert views
+
+    who = "forked children of it that have no place"
+    with Line() as ready, Line() as go, forked_without_a_place(child):
+        ready.hear()
+        with pytest.raises(flagstone.CacheBusy, match=who):
+            cache.destroy()
+        del block
+        views.clear()
+        with pytest.raises(flagstone.CacheBusy, match=who):
+            cache.destroy()
+        ticket = group.destroy()
+        with pytest.raises(TimeoutError, match=rf"process {os.getpid()} .*{who}") as caught:
+            ticket.wait(0.1)
+        assert [one.for_children for one in caught.value.keepers] == [True]
+        assert "or children without a place" in str(arena.snapshot())
+        go.say()
+    ticket.wait(PATIENCE)
+    block = cache.alloc()
+    with pytest.raises(flagstone.CacheBusy) as refused:
+        cache.destroy()
+    assert "children" not in str(refused.value)
+    del block
+    assert_all_given_back(arena)
+
+
+def test_such_children_of_the_dead(arena_name):
+    with flagstone.open(arena_name, capacity="16MiB") as arena:
+        cache = arena.cache("thing", size=SIZE)
+        group = arena.group("job")
+
+        def parent():
+            block = cache.alloc(group=group)
+
+            def child():
+                ready.say()
+                go.hear()
+                assert block
+                over.say()
+
+            with forked_without_a_place(child):
+                ready.hear()
+                died.say()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        with Line() as ready, Line() as died, Line() as go, Line() as over:
+            pid = os.fork()
+            if pid == 0:
+                parent()
+            died.hear()
+            assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+            arena.barrier(PATIENCE)
+            with pytest.raises(flagstone.CacheBusy, match=rf"pid {pid} .*forked children of it"):
+                cache.destroy()
+            ticket = group.destroy()
+            with pytest.raises(TimeoutError, match=rf"process {pid} .*forked children"):
+                ticket.wait(0.1)
+            go.say()
+            over.hear()
+        ticket.wait(PATIENCE)
+        assert_all_given_back(arena)
 
 
 def test_its_own_children_too(arena):

@@ -1,5 +1,6 @@
 """What one hears of the dead, and of those whom memory waits for: snapshot, info, log."""
 
+import concurrent.futures
 import json
 import logging
 import multiprocessing
@@ -253,6 +254,45 @@ def levels(caplog):
     return [one.levelname for one in caplog.records if "died without leaving" in one.getMessage()]
 
 
+class TestDestroyingSynchronously:
+    """It waits for readers, by design; who waits hears of it, and can end it."""
+
+    @pytest.mark.parametrize("what", ["group", "cache"])
+    def test_says_whom_it_waits_for_and_hears_a_signal(self, arena, worker, log, what):
+        worker(attach, arena.name)
+        cache = arena.cache("frame", size=100)
+        group = arena.group("job")
+        cache.alloc(group)
+        worker(enter)
+
+        class Enough(Exception):
+            pass
+
+        def enough(*_):
+            if log():
+                raise Enough
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+
+        before = signal.signal(signal.SIGALRM, enough)
+        arena._link.attachment.destroy_synchronously(True)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(Enough):
+                (group if what == "group" else cache).destroy()
+        finally:
+            arena._link.attachment.destroy_synchronously(False)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert f"section of process {worker.pid} " in log()[0]
+        # The lock is free, what was to end has ended, and is released like anything else.
+        with flagstone.testing.holding(arena, "destroying"):
+            pass
+        worker(leave)
+        arena.barrier(PATIENCE)
+        group.destroy() if what == "cache" else cache.destroy()
+        assert_all_given_back(arena)
+
+
 class TestNothingLost:
     def test_who_held_nothing_is_news_for_the_curious(self, arena, worker, caplog):
         worker(attach, arena.name)
@@ -271,6 +311,26 @@ class TestNothingLost:
             arena.barrier(PATIENCE)
             arena.barrier(PATIENCE)
         assert "WARNING" not in levels(caplog)
+
+    @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+    @pytest.mark.parametrize("how", ["Pool", "executor"])
+    def test_a_pool_that_ended_in_order_is_no_news(self, arena, caplog, method, how):
+        context = multiprocessing.get_context(method)
+        if how == "Pool":
+            with context.Pool(2) as pool:  # ends its workers by SIGTERM
+                assert pool.map(length, [arena.alloc(1000) for _ in range(20)]) == [1000] * 20
+                # The results are here before the workers have let go of the arguments.
+                wait_until(lambda: sum(one.references for one in arena.processes) == 0)
+        else:
+            with concurrent.futures.ProcessPoolExecutor(2, context) as executor:
+                assert (
+                    list(executor.map(length, [arena.alloc(1000) for _ in range(4)])) == [1000] * 4
+                )
+        with caplog.at_level(logging.DEBUG, "flagstone"):
+            arena.barrier(PATIENCE)
+            arena.barrier(PATIENCE)
+        assert set(levels(caplog)) <= {"DEBUG"}
+        assert len(arena.processes) == 1
 
     @pytest.mark.parametrize("how", ["fork", "Popen", "setsid"])
     def test_a_fork_that_goes_on_to_exec_is_no_death(self, arena, caplog, how):

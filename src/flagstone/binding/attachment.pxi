@@ -1,5 +1,17 @@
 # The attachment: the core's functions as methods.
 
+cdef fst_bool _go_on(void *context, uint64_t waited) noexcept with gil:
+    # Destroying synchronously has waited so long: tell of whom, and hear signals.
+    cdef Attachment attachment = <Attachment>context
+    try:
+        PyErr_CheckSignals()
+        _hooks.waiting(attachment, waited / 1e9)
+    except BaseException as error:
+        attachment.gave_up[PyThread_get_thread_ident()] = error
+        return False
+    return True
+
+
 @cython.final
 @cython.no_gc
 cdef class Attachment:
@@ -21,6 +33,7 @@ cdef class Attachment:
     cdef Forms forms
     cdef list last               # of one: the Known of the last of them; ids are never used again
     cdef readonly bint synchronous  # destroying waits: see fst_destroy_synchronously
+    cdef dict gave_up            # thread -> exception that ended its waiting, where destroying does
     cdef readonly list noticed   # of one: what flagstone.notices has told of it, and when
     cdef public uint64_t told    # burials up to this number were told of
     cdef object __weakref__
@@ -45,6 +58,7 @@ cdef class Attachment:
         self.formats = {}
         self.forms = Forms.__new__(Forms)
         self.last = [None]
+        self.gave_up = {}
         self.noticed = [None]
         self.told = fst_burial_count(self.ptr)
         return 0
@@ -163,6 +177,7 @@ cdef class Attachment:
                 fst_patience_default()
             if status != FST_HELD or not _again(status, self, &began):
                 break
+        self.waited()
         _check(status)
         if not name_only:
             self.formats.pop(cache, None)
@@ -327,6 +342,7 @@ cdef class Attachment:
                 fst_patience(_SLICE)
                 status = fst_group_destroy(self.ptr, group)
                 fst_patience_default()
+        self.waited()
         _check(status)
         return info.usage, info.peak, info.limit_hits, info.failed, info.reclaims
 
@@ -354,7 +370,16 @@ cdef class Attachment:
     def destroy_synchronously(self, bint on):
         """From now on, destroying waits until everything is released."""
         self.synchronous = on
-        fst_destroy_synchronously(self.ptr, on)
+        fst_destroy_synchronously(self.ptr, on, _go_on, <void *>self)
+
+    cdef int waited(self) except -1:
+        # After what may have destroyed synchronously.
+        cdef object why
+        if self.gave_up:
+            why = self.gave_up.pop(PyThread_get_thread_ident(), None)
+            if why is not None:
+                raise why
+        return 0
 
     def group_ids(self):
         return _ids(self, fst_group_list, 0)
@@ -663,6 +688,10 @@ cdef class Attachment:
         """Look for deaths, and messages that expire, from now on: a thread."""
         with nogil:
             fst_arena_watch(self.ptr)
+
+    def tended(self):
+        """In good order this process is ended by a signal."""
+        fst_arena_tended(self.ptr)
 
     def check(self):
         """What fst_check found, as texts."""
