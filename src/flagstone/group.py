@@ -71,8 +71,8 @@ class Group(Binder):
 
         With `FLAGSTONE_TEARDOWN=sync` in the process's environment it waits until everything is
         released, with a grace period for each cache: the way of before Linux 4.11, to compare
-        with. It says by `logging` after a second whom it waits for, and a signal's exception ends the wait:
-        the group is ended then, and released as usual.
+        with. It says by `logging` after a second whom it waits for, and a signal's exception ends
+        the wait: the group is ended then, and released as usual.
 
         Raises:
             Closed: somebody else has destroyed it.
