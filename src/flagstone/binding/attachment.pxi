@@ -1,17 +1,5 @@
 # The attachment: the core's functions as methods.
 
-cdef fst_bool _go_on(void *context, uint64_t waited) noexcept with gil:
-    # Destroying synchronously has waited so long: tell of whom, and hear signals.
-    cdef Attachment attachment = <Attachment>context
-    try:
-        PyErr_CheckSignals()
-        _hooks.waiting(attachment, waited / 1e9)
-    except BaseException as error:
-        attachment.gave_up[PyThread_get_thread_ident()] = error
-        return False
-    return True
-
-
 @cython.final
 @cython.no_gc
 cdef class Attachment:

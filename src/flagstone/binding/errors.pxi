@@ -54,6 +54,18 @@ cdef int _again(int status, Attachment attachment, uint64_t *began) except -1:
     return 1
 
 
+cdef fst_bool _go_on(void *context, uint64_t waited) noexcept with gil:
+    # Destroying synchronously has waited so long: tell of whom, and hear signals.
+    cdef Attachment attachment = <Attachment>context
+    try:
+        PyErr_CheckSignals()
+        _hooks.waiting(attachment, waited / 1e9)
+    except BaseException as error:
+        attachment.gave_up[PyThread_get_thread_ident()] = error
+        return False
+    return True
+
+
 cdef bint _gone(int status) except -1:
     if status == FST_CLOSED or status == FST_STALE:
         return True
