@@ -131,6 +131,7 @@ class Arena(Objects):
         lasting: bool = False,
         create: bool | None = None,
         messages_expire: float | None = None,
+        wait: float | None = None,
     ) -> Group:
         """Open the live group of this name under this parent, or create one.
 
@@ -150,9 +151,12 @@ class Arena(Objects):
                 group itself) that nobody took is dropped, as by `drop_in_flight`, by any process
                 that runs batches; inf is never. None keeps what there is, the parent's for a
                 new one.
+            wait: seconds to wait, to a twentieth of one, where a process that is stopped holds the
+                lock of the names; None is for ever (the log says after a second whom it waits for).
 
         Raises:
             FileExistsError, FileNotFoundError: as `create` says.
+            TimeoutError: the lock was not free in time; names who holds it.
             GroupMismatch: the live group has another limit, another cgroup, or another
                 `messages_expire`. `group.limit = ...` changes the limit of a group that is there.
             FileNotFoundError, ValueError: there is no such cgroup; the path is not one's.
@@ -160,7 +164,9 @@ class Arena(Objects):
             ArenaFull: no room for one more group.
         """
         how = attach.how_to_open(create)
-        return open_group(self._link, name, parent, limit, lasting, cgroup, how, messages_expire)
+        return open_group(
+            self._link, name, parent, limit, lasting, cgroup, how, messages_expire, wait
+        )
 
     def channel(
         self,

@@ -245,6 +245,7 @@ def open_group(
     cgroup: Name | None,
     create: int,
     messages_expire: float | None,
+    wait: float | None = None,
 ) -> Group:
     """What `Arena.group` does: everything is checked before anything changes."""
     attachment = link.attachment
@@ -274,7 +275,16 @@ def open_group(
         )
 
     ref, created = attachment.group_open(
-        link, raw_name, above, bound, lasting, create, folder, mismatch, expire
+        link,
+        raw_name,
+        above,
+        bound,
+        lasting,
+        create,
+        folder,
+        mismatch,
+        expire,
+        None if wait is None else to_nanoseconds(parse_seconds(wait, "wait")),
     )
     return Group(link, ref.id, ref, name or "", created)
 

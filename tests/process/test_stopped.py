@@ -265,6 +265,22 @@ def wait_for_pages(name):
     return repr(error), interrupter.told, said
 
 
+@pytest.mark.parametrize("wait", [0, 0.1])
+def test_a_group_is_waited_for_as_long_as_one_says(wait, arena_name):
+    """`group(wait=)`; without it, the test above hears the log and Ctrl-C."""
+    with flagstone.open(arena_name, capacity="16MiB") as arena, Stopped(arena_name) as holder:
+        with arena.group("there"):
+            with holder.stopped("names"):
+                for name in ("there", "other", None):
+                    with pytest.raises(TimeoutError, match=f"held by process {holder.pid} ") as no:
+                        arena.group(name, wait=wait)
+                    assert "the lock of the names" in str(no.value)
+            with arena.group("there", wait=wait) as there:
+                assert there.name == "there"
+        holder(support.forget)
+        assert_sound(arena)
+
+
 def test_whoever_waits_says_so_after_a_second(worker, arena_name):
     arena = flagstone.open(arena_name, capacity="64MiB")
     with Stopped(arena_name) as holder, holder.stopped("pages"):

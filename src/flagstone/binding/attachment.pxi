@@ -237,11 +237,11 @@ cdef class Attachment:
         return fst_group_root(self.ptr)
 
     def group_open(self, Link link not None, bytes name, uint64_t parent, object limit,
-                   bint lasting, int create, bytes cgroup, object mismatch, object messages_expire):
-        """(GroupRef, whether it was created).
-
-        `limit` None keeps what there is, `create` is an `enum fst_create`, `cgroup` the folder of
-        the one that it ends with, or None; `messages_expire`: ns, or None, as with `limit`.
+                   bint lasting, int create, bytes cgroup, object mismatch, object messages_expire,
+                   object wait):
+        """(GroupRef, whether it was created). `limit` None keeps what there is, `create` is an
+        `enum fst_create`, `cgroup` the folder of the one that it ends with, or None;
+        `messages_expire`: ns, or None, as with `limit`; `wait`: ns for a lock, or None.
         """
         cdef GroupRef ref = GroupRef.__new__(GroupRef)
         cdef fst_group_spec spec
@@ -262,7 +262,7 @@ cdef class Attachment:
         else:
             folder = PyBytes_AS_STRING(cgroup)
             status = FST_HELD
-        while status == FST_HELD and _again(status, self, &began):
+        while status == FST_HELD and _again(status, self, &began, wait):
             with nogil:
                 fst_patience(_SLICE)
                 if folder == NULL:
@@ -272,7 +272,7 @@ cdef class Attachment:
                 fst_patience_default()
         if status == FST_FULL:
             return _hooks.once_more(self, _error(status), self.group_open, link, name, parent,
-                                    limit, lasting, create, cgroup, mismatch, messages_expire)
+                                    limit, lasting, create, cgroup, mismatch, messages_expire, wait)
         if status != FST_OK:
             raise _error(status, mismatch)
         ref.hold(link, self)
@@ -362,11 +362,9 @@ cdef class Attachment:
 
     cdef int waited(self) except -1:
         # After what may have destroyed synchronously.
-        cdef object why
-        if self.gave_up:
-            why = self.gave_up.pop(PyThread_get_thread_ident(), None)
-            if why is not None:
-                raise why
+        cdef object why = self.gave_up.pop(PyThread_get_thread_ident(), None)
+        if why is not None:
+            raise why
         return 0
 
     def group_ids(self):

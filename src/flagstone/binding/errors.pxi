@@ -38,10 +38,11 @@ cdef enum: _SLICE = 50000000
 fst_patience_of_all(0)
 
 
-cdef int _again(int status, Attachment attachment, uint64_t *began) except -1:
+cdef int _again(int status, Attachment attachment, uint64_t *began, object wait=None) except -1:
     """Whether a call that was just made is to be made again without the GIL: it waits for a lock.
 
-    `began` is the caller's, 0 at first. Raises what a signal's handler raises.
+    `began` is the caller's, 0 at first. Raises what a signal's handler raises, and `TimeoutError`
+    after so many ns.
     """
     cdef str why
     if status != FST_HELD:
@@ -49,6 +50,8 @@ cdef int _again(int status, Attachment attachment, uint64_t *began) except -1:
     why = _text(fst_last_error())
     if not began[0]:
         began[0] = fst_now()
+    if wait is not None and fst_now() - began[0] > wait:
+        raise exception_of(status, why)
     PyErr_CheckSignals()
     _hooks.held(attachment, why, (fst_now() - began[0]) / 1e9)
     return 1
