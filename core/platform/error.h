@@ -5,6 +5,21 @@
 
 #include "flagstone.h"
 
+#define FST_SIZE_TEXTS 8
+
+/* A thread's texts. They lie in memory of their own and not in thread-local variables: those of a
+ * library that is loaded later have to find room in what the C library keeps for all of them, and
+ * that is little more than these are. PyTorch's OpenMP would find none after us. */
+struct fst_texts {
+    char last[512];       /* fst_last_error() */
+    char refused_by[512]; /* fst_commit_refused_by() */
+    char sizes[FST_SIZE_TEXTS][48];
+    unsigned next; /* of sizes */
+};
+
+/* This thread's; without memory for them, some that all such threads share. */
+struct fst_texts *fst_texts(void);
+
 /* Remember the text (printf form) and return code, so that `return fst_fail(FST_FULL, "...")`
  * reads as what it is. */
 int fst_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include "platform/error.h"
 #include "platform/memlimit.h"
 
 static void *map_at(void *where, int flags, int fd, uint64_t offset, uint64_t length, bool writable, bool huge_pages)
@@ -62,18 +63,18 @@ void *fst_map_more(void *base, uint64_t length, uint64_t more)
     return at == MAP_FAILED ? NULL : at;
 }
 
-static _Thread_local char refused_by[512];
-
 const char *fst_commit_refused_by(void)
 {
-    return refused_by[0] ? refused_by : "the file system";
+    const char *text = fst_texts()->refused_by;
+    return text[0] ? text : "the file system";
 }
 
 bool fst_commit_allowed(uint64_t length)
 {
-    if (!fst_memlimit_room(length, refused_by, sizeof refused_by))
+    struct fst_texts *texts = fst_texts();
+    if (!fst_memlimit_room(length, texts->refused_by, sizeof texts->refused_by))
         return false;
-    refused_by[0] = 0;
+    texts->refused_by[0] = 0;
     return true;
 }
 

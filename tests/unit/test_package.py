@@ -1,5 +1,6 @@
 """What `import flagstone` gives, and what it leaves alone."""
 
+import struct
 import subprocess
 import sys
 import tomllib
@@ -84,3 +85,16 @@ def test_importing_leaves_no_file(own_shm):
     make = "import flagstone; flagstone.open('x', lasting=True).close()"
     subprocess.run([*alone, sys.executable, "-c", make], check=True)
     assert [path.name for path in folder.iterdir()] == ["flagstone.x"]
+
+
+def test_room_is_left_for_the_thread_local_variables_of_others():
+    """The C library keeps about 1,600 bytes for those of libraries that are loaded later and want
+    them at a fixed place, as ours do, and PyTorch's OpenMP: who comes first must leave some.
+    """
+    data = Path(flagstone._core.__file__).read_bytes()
+    assert data[:5] == b"\x7fELF\x02"
+    (table,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    headers = [struct.unpack_from("<IIQQQQQQ", data, table + size * n) for n in range(count)]
+    (length,) = [header[6] for header in headers if header[0] == 7]  # PT_TLS
+    assert length <= 256
