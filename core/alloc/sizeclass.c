@@ -22,8 +22,8 @@ uint32_t fst_size_class_of(uint64_t bytes)
     /* 64 << doubling < bytes <= 128 << doubling */
     uint32_t doubling = 63u - (uint32_t)__builtin_clzll(bytes - 1) - 6u;
     uint64_t above = bytes - (64ull << doubling);
-    uint64_t step = 16ull << doubling;
-    return 8 + doubling * 4 + (uint32_t)((above + step - 1) / step) - 1;
+    uint32_t shift = 4 + doubling; /* of the steps */
+    return 8 + doubling * 4 + (uint32_t)((above + (1ull << shift) - 1) >> shift) - 1;
 }
 
 int fst_size_class_child(struct fst_arena *a, uint64_t group, uint32_t class, struct fst_sized *out)

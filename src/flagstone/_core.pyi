@@ -366,6 +366,23 @@ class Link:
     def resolve(self, handle: Handle) -> Block: ...
     def close(self) -> None: ...
 
+class ObjectsBase:
+    _link: Link
+    def _begin(self, link: Link) -> None: ...
+    def alloc(
+        self, nbytes: int | str, *, group: Group | None = None, wait: float | None = None
+    ) -> Block: ...
+    def put(
+        self,
+        value: Any,
+        *,
+        order: str = "K",
+        strings: str | None = None,
+        group: Group | None = None,
+        wait: float | None = None,
+    ) -> Block: ...
+    def get(self, handle: Handle) -> Block: ...
+
 @final
 class _ChannelFacts(TypedDict):
     id: int

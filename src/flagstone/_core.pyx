@@ -55,7 +55,10 @@ cnp.import_array()
 include "binding/native.pxi"
 
 cdef object _hooks = None
+cdef object _form_of = None     # flagstone.format.form_of
+cdef object _group_type = None  # flagstone.group.Group
 cdef object _load = None  # what a Block's pickle calls
+cdef object np_ndarray = np.ndarray
 cdef cnp.dtype _BYTE = np.dtype(np.uint8)
 cdef Py_ssize_t _ONE = 1
 # From so many bytes on, the GIL is released while an object is allocated or zeroed: the system has
@@ -65,9 +68,11 @@ cdef enum: _LONG = 262144
 
 def install(hooks):
     """Hand in what the modules above decide: see `flagstone.block.Hooks`."""
-    global _hooks, _load
+    global _form_of, _group_type, _hooks, _load
     _hooks = hooks
     _load = hooks.load
+    _form_of = hooks.form_of
+    _group_type = hooks.group_type
 
 
 include "binding/errors.pxi"
@@ -80,6 +85,7 @@ include "binding/attachment.pxi"
 include "binding/in_flight.pxi"
 include "binding/link.pxi"
 include "binding/bound.pxi"
+include "binding/objects.pxi"
 include "binding/section.pxi"
 include "binding/named.pxi"
 include "binding/lock.pxi"

@@ -61,7 +61,7 @@ class Arena(Objects):
     __slots__ = ("__weakref__", "_capacity", "_path", "_readonly")
 
     def __init__(self, attachment: Attachment) -> None:
-        super().__init__(Link(attachment))
+        self._begin(Link(attachment))
         self._path = attachment.path
         self._capacity: int = attachment.info()["capacity"]
         self._readonly = attachment.readonly

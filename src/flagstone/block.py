@@ -318,9 +318,11 @@ class Hooks:
     alloc_many = staticmethod(alloc_many)
     closed = staticmethod(closed)
     deepcopy = staticmethod(_deepcopy)
+    form_of = staticmethod(form_of)
     format_of = staticmethod(format_of)
     format_text = staticmethod(format_text)
     freed = staticmethod(_freed)
+    group_type = Group
     held = staticmethod(tell_of_lock)
     holders_of = staticmethod(_holders)
     item = staticmethod(item)

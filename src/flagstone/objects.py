@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flagstone._core import ObjectsBase
 from flagstone.block import aalloc_bytes, adump, alloc_bytes, aput, dump, put
 from flagstone.format import form_of, order_of, shape_of
 from flagstone.group import group_id
@@ -17,36 +18,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from flagstone._core import Attachment, Block, Format, Handle, Link
+    from flagstone._core import Attachment, Block, Format
     from flagstone.group import Group
     from flagstone.sizes import Size
 
 __all__ = ["Objects"]
 
 
-class Objects:
+class Objects(ObjectsBase):
     """The part of an `Arena` that makes objects without a cache, and finds any."""
 
-    __slots__ = ("_link",)
+    __slots__ = ()
 
-    _link: Link
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-
-    def alloc(
-        self, nbytes: Size, *, group: Group | None = None, wait: float | None = None
-    ) -> Block:
-        """A Block of any number of bytes (0 too), through size classes.
-
-        Args:
-            nbytes: bytes; every process sees this number, whatever was rounded up.
-            group: what it is charged to; None is the arena itself.
-            wait: as in `Cache.alloc`.
-
-        Raises:
-            ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
-        """
+    def _alloc(self, nbytes: Size, group: Group | None, wait: float | None) -> Block:
         attachment = self._link.attachment
         size = parse_size(nbytes, "nbytes", 0)
         owner = group_id(self._link, attachment, group)
@@ -77,35 +61,9 @@ class Objects:
         owner = group_id(self._link, attachment, group)
         return await aput(attachment, value, order, strings, wait, owner)
 
-    def put(
-        self,
-        value: Any,
-        *,
-        order: str = "K",
-        strings: str | None = None,
-        group: Group | None = None,
-        wait: float | None = None,
+    def _put(
+        self, value: Any, order: str, strings: str | None, group: Group | None, wait: float | None
     ) -> Block:
-        """A Block with a copy of an array or buffer: its bytes, dtype, shape and order, which
-        every process finds with it; or with a table, which is `Block.table`.
-
-        Args:
-            value: a NumPy array, a tensor of another library that lies in the CPU's memory (with
-                `__dlpack__` or `__array_interface__`), or anything with the buffer protocol; or
-                a table with `__arrow_c_stream__` (pyarrow, polars, pandas), which needs pyarrow.
-            order: as in `numpy.copy`: "K" and "A" keep C or Fortran order, "C" and "F" make it.
-            strings: of a table: "view" (as polars has them), "large" (as pandas has them), None:
-                as they are.
-            group: what it is charged to; None is the arena itself.
-            wait: as in `Cache.alloc`.
-
-        Raises:
-            TypeError: neither array nor buffer; or what it means beyond its elements would be
-                lost: masked arrays, subclasses of ndarray (but memmap and Part), Series,
-                metadata of a dtype, Python objects. The text says what to do.
-            ModuleNotFoundError: it is a table, and pyarrow is not installed.
-            ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
-        """
         attachment = self._link.attachment
         owner = group_id(self._link, attachment, group)
         return put(attachment, value, order, strings, wait, owner)
@@ -209,14 +167,6 @@ class Objects:
         attachment = self._link.attachment
         form = _form_for(shape, dtype, order)
         return await _aempty(attachment, form, zero, wait, group_id(self._link, attachment, group))
-
-    def get(self, handle: Handle) -> Block:
-        """The object that a handle names, with the dtype, shape and order that it was made with.
-
-        Raises:
-            StaleHandle: it is gone, or never was one of this arena.
-        """
-        return self._link.resolve(handle)
 
 
 def _form_for(shape: int | Iterable[int], dtype: DTypeLike, order: str) -> Format:

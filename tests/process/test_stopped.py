@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 import flagstone
@@ -51,9 +52,15 @@ NAMES = {
 }
 SIZES = {
     "Arena.aalloc",
+    "Arena.adump",
+    "Arena.aempty",
     "Arena.alloc",
     "Arena.aput",
+    "Arena.dump",
+    "Arena.empty",
+    "Arena.empty_like",
     "Arena.put",
+    "Arena.zeros",
     "Block.__deepcopy__",
     "Store.__setitem__",
     "Store.get_or_put",
@@ -290,6 +297,33 @@ def test_whoever_waits_says_so_after_a_second(worker, arena_name):
     assert f"the lock of the pages is held by process {holder.pid}" in told[0]
     assert seconds[0] >= 1
     worker(support.forget)
+    assert_sound(arena)
+
+
+def use_sizes(arena, group):
+    """Objects without a cache, each of a size that the thread has used in that group."""
+    for owner in (None, group):
+        arena.alloc(100, group=owner)
+        arena.put(bytes(16), group=owner)
+        arena.put(np.zeros((3, 4)), group=owner)
+        arena.put(np.zeros((3, 4), order="F"), group=owner)
+        arena.zeros((5, 5), "i4", group=owner)
+        arena.dump({"a": 1}, group=owner)
+
+
+def use_sizes_beside_a_holder(name):
+    """In a `Worker`: the error, and what was told."""
+    interrupter = Interrupter()
+    with flagstone.open(name) as arena, arena.group() as group:
+        use_sizes(arena, group)
+        with Stopped(name) as holder, holder.stopped("names"):
+            error = interrupter(functools.partial(use_sizes, arena, group))
+    return repr(error), interrupter.told
+
+
+def test_a_size_that_was_used_takes_no_lock_of_names(worker, arena_name):
+    arena = flagstone.open(arena_name, capacity="64MiB")
+    assert worker(use_sizes_beside_a_holder, arena_name) == ("None", [])
     assert_sound(arena)
 
 

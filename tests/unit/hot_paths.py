@@ -18,7 +18,11 @@ def main(path="", count="0"):
             "python-pair": alloc,
             "python-array": lambda: held.array,
             "python-get": lambda: get(handle),
+            "python-alloc": lambda: by_size(100),
+            "python-put": lambda: put(small),
+            "python-put-array": lambda: put(array),
         }
+        by_size, put, small, array = arena.alloc, arena.put, bytes(16), held.array.copy()
         if not path:
             print(*paths)
             return

@@ -19,6 +19,7 @@ cdef class Attachment:
     cdef readonly tuple locator
     cdef readonly dict formats   # cache id -> Format or None, for Blocks that arrive as handles
     cdef Forms forms
+    cdef uint64_t root           # id of the root group
     cdef list last               # of one: the Known of the last of them; ids are never used again
     cdef readonly bint synchronous  # destroying waits: see fst_destroy_synchronously
     cdef dict gave_up            # thread -> exception that ended its waiting, where destroying does
@@ -45,6 +46,7 @@ cdef class Attachment:
         self.readonly = info.readonly
         self.formats = {}
         self.forms = Forms.__new__(Forms)
+        self.root = fst_group_root(self.ptr)
         self.last = [None]
         self.gave_up = {}
         self.noticed = [None]

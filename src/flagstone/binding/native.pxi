@@ -43,6 +43,7 @@ cdef extern from "binding/ticket.h":
     bint ticket_pickled "fst_ticket_pickled"(object ticket) except False
 
 cdef extern from "Python.h":
+    long long PyLong_AsLongLongAndOverflow(object number, int *overflow) except? -1
     object PyType_GenericAlloc(PyTypeObject *kind, Py_ssize_t count)
     void PyObject_GC_UnTrack(void *item)
 

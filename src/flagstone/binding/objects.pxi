@@ -1,0 +1,129 @@
+# Objects without a cache: the part that a loop calls. Where anything is out of the ordinary, or
+# goes wrong, the same call is made again by the class above, which says what, or waits.
+
+cdef class ObjectsBase:
+    """What `flagstone.objects.Objects` is made of."""
+
+    cdef readonly Link _link
+
+    def _begin(self, Link link not None):
+        self._link = link
+
+    cdef inline bint of_group(self, object group, Attachment attachment, uint64_t *ident) except -1:
+        # Is it one that needs no second look? Then *ident.
+        if group is None:
+            ident[0] = attachment.root
+            return True
+        if type(group) is not _group_type or group._link is not self._link:
+            return False
+        ident[0] = group._id
+        return True
+
+    cdef inline Block plain(self, uint64_t nbytes, object group):
+        # An object of so many bytes, or None.
+        cdef Block block = _begin_block()
+        cdef uint64_t ident = 0
+        block._attachment = self._link.own()
+        if not self.of_group(group, <Attachment>block._attachment, &ident):
+            return None
+        if fst_alloc_bytes((<Attachment>block._attachment).ptr, ident, nbytes,
+                           &block.ref) != FST_OK:
+            return None
+        block.life = 1
+        return block
+
+    cdef inline Block formed(self, Format format, object group):
+        # An object of the Format, or None.
+        cdef Block block
+        cdef Attachment attachment
+        cdef fst_form_spec form
+        cdef uint64_t ident = 0
+        if format.plain:
+            return self.plain(format.size, group)
+        attachment = self._link.get()
+        form.form = attachment.forms.number(attachment.ptr, format)
+        if not form.form or not self.of_group(group, attachment, &ident):
+            return None
+        form.text, form.text_bytes = NULL, 0
+        block = _begin_block()
+        block.of(attachment)
+        block.shape(<PyObject *>format)
+        if fst_alloc_form(attachment.ptr, ident, format.size, &form, &block.ref) != FST_OK:
+            return None
+        block.life = 1
+        return block
+
+    def alloc(self, nbytes, *, group=None, wait=None):
+        """A Block of any number of bytes (0 too), through size classes.
+
+        Args:
+            nbytes: bytes; every process sees this number, whatever was rounded up.
+            group: what it is charged to; None is the arena itself.
+            wait: as in `Cache.alloc`.
+
+        Raises:
+            ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
+        """
+        cdef Block block = None
+        cdef int overflow = 0
+        cdef long long n
+        if type(nbytes) is int and wait is None:
+            n = PyLong_AsLongLongAndOverflow(nbytes, &overflow)
+            if 0 <= n < _LONG and not overflow:
+                block = self.plain(<uint64_t>n, group)
+        return self._alloc(nbytes, group, wait) if block is None else block
+
+    def put(self, value, *, order="K", strings=None, group=None, wait=None):
+        """A Block with a copy of an array or buffer: its bytes, dtype, shape and order, which
+        every process finds with it; or with a table, which is `Block.table`.
+
+        Args:
+            value: a NumPy array, a tensor of another library that lies in the CPU's memory (with
+                `__dlpack__` or `__array_interface__`), or anything with the buffer protocol; or
+                a table with `__arrow_c_stream__` (pyarrow, polars, pandas), which needs pyarrow.
+            order: as in `numpy.copy`: "K" and "A" keep C or Fortran order, "C" and "F" make it.
+            strings: of a table: "view" (as polars has them), "large" (as pandas has them), None:
+                as they are.
+            group: what it is charged to; None is the arena itself.
+            wait: as in `Cache.alloc`.
+
+        Raises:
+            TypeError: neither array nor buffer; or what it means beyond its elements would be
+                lost: masked arrays, subclasses of ndarray (but memmap and Part), Series,
+                metadata of a dtype, Python objects. The text says what to do.
+            ModuleNotFoundError: it is a table, and pyarrow is not installed.
+            ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
+        """
+        cdef Block block = None
+        cdef const void *bytes_of = NULL
+        cdef cnp.ndarray array
+        cdef bint fortran
+        if strings is None and wait is None and order == "K":
+            if type(value) is bytes:
+                if len(<bytes>value) < _LONG:
+                    block = self.plain(len(<bytes>value), group)
+                    bytes_of = PyBytes_AS_STRING(<bytes>value)
+            elif type(value) is np_ndarray:
+                array = <cnp.ndarray>value
+                fortran = not cnp.PyArray_IS_C_CONTIGUOUS(array)
+                if (cnp.PyArray_NBYTES(array) < _LONG
+                        and (not fortran or cnp.PyArray_IS_F_CONTIGUOUS(array))):
+                    if (not fortran and cnp.PyArray_NDIM(array) == 1
+                            and array.dtype is _BYTE):
+                        block = self.plain(cnp.PyArray_NBYTES(array), group)
+                    else:
+                        block = self.formed(_form_of(array.dtype, (<object>value).shape,
+                                                     "F" if fortran else "C"), group)
+                    bytes_of = cnp.PyArray_DATA(array)
+        if block is None:
+            return self._put(value, order, strings, group, wait)
+        memcpy(block.ref.data, bytes_of, block.ref.nbytes)
+        return block
+
+    def get(self, handle):
+        """The object that a handle names, with the dtype, shape and order that it was made with.
+
+        Raises:
+            StaleHandle: it is gone, or never was one of this arena.
+        """
+        return self._link.resolve(handle)
