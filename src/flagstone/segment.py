@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from flagstone.group import Group
     from flagstone.store import Store
 
-__all__ = ["Segment", "SegmentFull", "adopt", "create", "find", "remove"]
+__all__ = ["Segment", "SegmentFull", "adopt", "create", "find", "remove", "remove_named"]
 
 ARENA: Final = "FLAGSTONE_SHARED_MEMORY"
 CAPACITY: Final = "FLAGSTONE_SHARED_MEMORY_CAPACITY"
@@ -459,6 +459,16 @@ def remove(key: bytes, handle: bytes, lasting: bool) -> bool:
                 home._remove(handle, _ANY)
         return True
     return False
+
+
+def remove_named(name: str) -> bool:
+    """The same for whatever segment has this name."""
+    key = key_of(name)
+    found = _place.look(key)
+    if found is not None:
+        return remove(key, found[1], False)
+    block = _find_lasting(key)
+    return block is not None and _remove_lasting(key, bytes(block.handle))
 
 
 def adopt(pid: int) -> None:

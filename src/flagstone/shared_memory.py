@@ -126,6 +126,7 @@ def _put_in_place() -> None:
         places: list[tuple[Any, str, Any]] = [
             (_standard, "SharedMemory", SharedMemory),
             (_standard, "ShareableList", ShareableList),
+            (_standard, "_posixshmem", _PosixNames()),
             (standard_managers, "SharedMemoryManager", managers.SharedMemoryManager),
             (standard_managers, "SharedMemoryServer", managers.SharedMemoryServer),
             (resource_tracker, "register", _register(resource_tracker.register)),
@@ -139,6 +140,21 @@ def _put_in_place() -> None:
         ]
         for place, name, value in places:
             setattr(place, name, value)
+
+
+class _PosixNames:
+    """In the place of `_posixshmem` in the standard module, where programs unlink by name."""
+
+    def __init__(self) -> None:
+        self._others: Any = getattr(_standard, "_posixshmem")  # noqa: B009
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._others, name)
+
+    def shm_unlink(self, path: str) -> None:
+        """Of an arena's segment, or else of a file."""
+        if not segment.remove_named(path):
+            self._others.shm_unlink(path)
 
 
 _tracked: Final[set[str]] = set()

@@ -198,6 +198,22 @@ def test_install_alone(arena_name, tmp_path, method):
     assert (done.stdout, done.stderr) == ("0 7 flagstone.shared_memory\n", "")
 
 
+def test_an_unlink_by_name(arena_name):
+    code = """
+from multiprocessing import shared_memory
+for name, arguments in (("ours", {}), ("ours too", {"track": False})):
+    made = shared_memory.SharedMemory(name, create=True, size=10, **arguments)
+    shared_memory._posixshmem.shm_unlink("/" + name)
+    for again in (made.unlink, lambda: shared_memory._posixshmem.shm_unlink("/" + name)):
+        try:
+            again()
+        except FileNotFoundError:
+            print("gone")
+"""
+    done = run(arena_name, "-c", code)
+    assert (done.stdout, done.stderr) == ("gone\n" * 4, "")
+
+
 def test_another_sitecustomize_goes_on(arena_name, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.other_one = True")
     done = run(
