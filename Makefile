@@ -25,7 +25,7 @@ SOURCES := $(shell find core src -name '*.[ch]' -o -name '*.py' -o -name '*.py[i
 C_FILES = $(shell find core src tests/core tests/fuzz -name '*.[ch]')
 PYTHON_PATHS = $(wildcard src tests tools benchmarks examples)
 
-.PHONY: help setup demo test lint test-core hot-paths test-python test-twice sanitize mutants fuzz model soak bench format clean
+.PHONY: help setup demo test lint test-core hot-paths test-python pythons test-pythons test-twice sanitize mutants fuzz model soak bench format clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,8 +35,8 @@ setup: $(S)/package $(S)/tools ## make .venv, install the tools and the package
 demo: $(S)/package ## show what Flagstone does
 	@$(BIN)/flagstone demo
 
-test: ## everything: lint, core tests, hot paths, sanitizers, models, Python tests
-	@for part in lint test-core hot-paths sanitize model test-python; do \
+test: ## everything: lint, core tests, hot paths, sanitizers, models, Python tests on every interpreter
+	@for part in lint test-core hot-paths sanitize model pythons test-pythons test-python; do \
 		printf '\n== %s\n' $$part; $(MAKE) --no-print-directory $$part; done
 
 lint: $(S)/tools ## formatting, style, types, and the checks of tools/checks
@@ -79,6 +79,12 @@ model: $(S)/tools ## check the models with spin
 
 test-python: $(S)/package $(S)/tools ## the Python tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+pythons: ## bring a free-threaded Python, built from Debian's source package, if none is here
+	@tools/pythons bring
+
+test-pythons: $(S)/package ## tests/unit on every other interpreter that is here: ARGS=tests/process for others
+	@tools/pythons test $(ARGS)
 
 test-twice: $(S)/package $(S)/tools ## two runs of Python tests at the same time, beside a busy neighbour: ARGS="tests/unit"
 	@$(BIN)/python tools/test-twice $(ARGS)

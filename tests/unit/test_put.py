@@ -293,6 +293,7 @@ SUBCLASSES = {
 
 @pytest.mark.parametrize("name", SUBCLASSES)
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The chararray class:DeprecationWarning")
 def test_subclasses_that_mean_more_are_refused(arena, name):
     value = SUBCLASSES[name]()
     with pytest.raises(TypeError, match=r"would lose .*: store"):
