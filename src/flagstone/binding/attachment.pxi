@@ -412,18 +412,13 @@ cdef class Attachment:
         cdef Block block = _begin_block()
         cdef fst_form_spec form
         cdef fst_form_spec *means = NULL
-        cdef bytes text
         cdef int status
         block.of(self)
-        if format is not None and format.plain:
-            nbytes, format = format.size, None
         if format is not None:
             nbytes = format.size
-            form.form = self.forms.number(self.ptr, format)
-            text = format.text()
-            form.text, form.text_bytes = PyBytes_AS_STRING(text), len(text)
-            means = &form
-            block.shape(<PyObject *>format)
+            if not format.plain:
+                means = self.forms.say(self.ptr, format, &form)
+                block.shape(<PyObject *>format)
         if nbytes < _LONG and not patience:
             status = alloc_sized(self.ptr, group, nbytes, means, &block.ref)
         else:

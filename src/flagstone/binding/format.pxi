@@ -91,6 +91,13 @@ cdef class Forms:
             self.formats[form] = format
         return form
 
+    cdef fst_form_spec *say(self, fst_arena *arena, Format format, fst_form_spec *out) except NULL:
+        """What the core is told of an object of the Format, which has to live as long."""
+        cdef bytes text = format.text()
+        out.form = self.number(arena, format)
+        out.text, out.text_bytes = PyBytes_AS_STRING(text), len(text)
+        return out
+
     cdef Format of(self, fst_arena *arena, const fst_ref *ref):
         """The Format of an object that has one."""
         cdef Format format
