@@ -5,11 +5,13 @@ import gc
 import multiprocessing
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from multiprocessing import shared_memory as standard
 
 import numpy as np
@@ -491,3 +493,59 @@ def test_a_killed_managers_segments_are_its_clients():
     manager._process.join()
     assert SharedMemory(made.name).size == 100
     made.unlink()
+
+
+# ---- storms
+
+CHURN = """
+import random, sys
+from flagstone.shared_memory import SharedMemory
+chosen = random.Random(sys.argv[1])
+print("ready", flush=True)
+kept = []
+while True:
+    name = f"n{chosen.randrange(6)}"
+    try:
+        if chosen.random() < 0.6:
+            one = SharedMemory(name, create=True, size=chosen.choice((10, 5000, 300_000)))
+            one.buf[0] = 1
+        else:
+            one = SharedMemory(name)
+            assert one.size in (10, 5000, 300_000)
+            if chosen.random() < 0.5:
+                one.unlink()
+        kept.append(one)
+    except (FileExistsError, FileNotFoundError):
+        pass
+    if len(kept) > 3:
+        kept.pop(0).close()
+"""
+
+
+def test_killed_in_the_middle_of_everything():
+    first = SharedMemory("first", create=True, size=10)
+    chosen = random.Random(int(os.environ.get("FLAGSTONE_TEST_SEED", "1")))
+    churning = [started(CHURN, number)[0] for number in range(3)]
+    try:
+        for number in range(3, 9):
+            time.sleep(chosen.random() * 0.1)
+            victim = churning.pop(chosen.randrange(len(churning)))
+            killed(victim)
+            churning.append(started(CHURN, number)[0])
+    finally:
+        for one in churning:
+            killed(one)
+    for name in [f"n{number}" for number in range(6)]:
+        assert is_gone(name)
+        made = SharedMemory(name, create=True, size=10)  # and free
+        made.unlink()
+        del made
+    first.unlink()
+    first.close()
+    gc.collect()
+    arena = segment._place.arena
+    arena.barrier(PATIENCE)
+    arena.barrier(PATIENCE)
+    assert segment._place.keys() == []
+    assert arena.check() == []
+    assert arena.used == 0
