@@ -6,6 +6,7 @@ with colours where somebody watches.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -70,18 +71,18 @@ class Page:
             if empty:
                 self.line(f"{title}: {empty}" if title else empty)
             return
-        rows = [[printable(cell) for cell in row] for row in rows]
+        # There may be a million: rows that are lists are what the garbage collector looks at.
+        rows = [row if "".join(row).isprintable() else tuple(map(printable, row)) for row in rows]
         if title:
             self.line(title)
         names = [name.removeprefix(">") for name in columns]
         widths = [max(map(len, cells)) for cells in zip(names, *rows, strict=True)]
+        line = ("  " if title else "") + "  ".join(
+            f"{{:{'>' if name.startswith('>') else '<'}{width}}}"
+            for name, width in zip(columns, widths, strict=True)
+        )
         for row in [names, *rows]:
-            cells = [
-                f"{cell:>{width}}" if name.startswith(">") else f"{cell:<{width}}"
-                for name, cell, width in zip(columns, row, widths, strict=True)
-            ]
-            indent = "  " if title else ""
-            self.line((indent + "  ".join(cells)).rstrip())
+            self.line(line.format(*row).rstrip())
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
@@ -502,19 +503,20 @@ def _in_flight(snapshot: ArenaSnapshot, page: Page, everything: bool) -> None:
     found = snapshot.in_flight
     shown = found if everything else found[:_MOST_IN_FLIGHT]
     total = sum(one.nbytes for one in found)
+    size = functools.lru_cache(1000)(format_size)
     page.table(
         f"in flight: {number(len(found))}, {format_size(total)}" if found else "in flight",
         ["what", ">bytes", "cache", "group", ">sender", "command", ">age"],
         [
-            [
+            (
                 "group" if one.is_group else "object",
-                format_size(one.nbytes),
+                size(one.nbytes),
                 one.cache,
                 one.group,
                 str(one.pid),
                 one.command,
                 duration(one.age),
-            ]
+            )
             for one in shown
         ],
         empty="nothing",
