@@ -25,6 +25,7 @@ PARTS = (
     "share",
     "arrow",
     "joblib",
+    "torch",
     "shared_memory",
     "teardown",
     "memory",

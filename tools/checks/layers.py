@@ -51,7 +51,7 @@ PYTHON_LAYERS = [
     ["shared_memory"],
     ["installed"],
     ["run", "site"],
-    ["joblib"],
+    ["joblib", "torch"],
     ["__init__"],
     ["testing", "demo"],
     ["cli"],

@@ -1,0 +1,370 @@
+"""PyTorch: tensors over Blocks, their way between processes, and batches of a DataLoader.
+
+    import flagstone.torch
+
+    loader = DataLoader(images, 64, num_workers=8, collate_fn=flagstone.torch.Collate(arena))
+
+torch sends a tensor through a queue as a file of its own. A tensor that looks into a Block travels
+as that Block once this module is imported: through torch's and `multiprocessing`'s queues, pipes
+and pools, and from the workers of a DataLoader.
+
+Importing it also makes `torch.asarray(block)`, which would take the bytes for float32, and
+`default_collate([block, ...])` right. Needs torch (`pip install flagstone[torch]`).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from multiprocessing import util
+from multiprocessing.reduction import ForkingPickler
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch.multiprocessing.reductions import reduce_tensor
+from torch.utils.data import get_worker_info
+from torch.utils.data._utils.collate import collate, default_collate_fn_map
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from flagstone._core import Block
+from flagstone.attach import known
+from flagstone.block import alloc_bytes
+from flagstone.errors import FlagstoneError, ReadOnly
+from flagstone.group import group_id, look
+from flagstone.part import bytes_of
+from flagstone.sharing import can_be_sent
+
+if TYPE_CHECKING:
+    from flagstone.arena import Arena
+    from flagstone.group import Group
+
+__all__ = ["Collate", "empty", "from_block", "pin"]
+
+_LOST: Final = 600.0
+"""Seconds after which a batch is dropped that nobody took, where all who could tell were killed."""
+
+
+# ---- tensors
+
+
+def empty(
+    arena: Arena,
+    shape: int | Iterable[int],
+    dtype: Any = None,
+    *,
+    group: Group | None = None,
+    wait: float | None = None,
+) -> Any:
+    """A tensor over a new Block; its elements are whatever was there before.
+
+    The Block lives for as long as the tensor, or any view of it, in any process. Safe to use from
+    any thread.
+
+    Args:
+        arena: where it is to lie.
+        shape: of the tensor.
+        dtype: torch's; None is torch's default.
+        group: what it is charged to; None is the arena itself.
+        wait: seconds to wait for memory.
+
+    Raises:
+        ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Arena.alloc`.
+    """
+    size = torch.Size([shape] if isinstance(shape, int) else shape)
+    kind = torch.get_default_dtype() if dtype is None else dtype
+    block = arena.alloc(size.numel() * kind.itemsize, group=group, wait=wait)
+    return _tensor_over(block, size, kind)
+
+
+def from_block(block: Block) -> Any:
+    """A tensor over a Block's array, of its dtype and shape, which keeps its bytes.
+
+    Raises:
+        TypeError: torch has no such dtype.
+        ReadOnly: the arena is attached read-only, and torch has no tensors that refuse writes.
+        Closed: the Block was freed.
+    """
+    if block.readonly:
+        raise ReadOnly(
+            "torch has no tensors that refuse writes, and this Block's arena is attached with"
+            " readonly=True: torch.from_numpy(block.array.copy()) is a copy"
+        )
+    return torch.from_numpy(block.array)
+
+
+def pin(arena: Arena) -> None:
+    """Lock an arena's memory for a device, so that copies to it need no copy before.
+
+    Raises:
+        RuntimeError: there is no such device here; nothing is done.
+        NotImplementedError: there is one. An arena's memory is committed as it is used, and
+            pinning would commit all of it: `DataLoader(pin_memory=True)` copies each batch instead.
+    """
+    if not torch.cuda.is_available():
+        raise RuntimeError(
+            f"there is no CUDA device in this process, so there is nothing to pin {arena!r} for"
+        )
+    raise NotImplementedError(
+        "pinning an arena would commit all of its capacity: use DataLoader(pin_memory=True), or"
+        " tensor.pin_memory(), which copies"
+    )
+
+
+def _tensor_over(block: Block, size: Any, dtype: Any) -> Any:
+    if not block.nbytes:
+        return torch.empty(size, dtype=dtype)
+    return torch.from_numpy(bytes_of(block)).view(dtype).view(size)
+
+
+# ---- between processes
+
+
+def _reduce_tensor(tensor: Any) -> Any:
+    block = _block_under(tensor)
+    if block is None:
+        return reduce_tensor(tensor)
+    offset = tensor.data_ptr() - block._address
+    return _load_tensor, (block, offset, tensor.dtype, tuple(tensor.shape), tensor.stride())
+
+
+def _load_tensor(
+    block: Block, offset: int, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> Any:
+    """Unpickle. torch refuses what would reach beyond the Block."""
+    raw = torch.from_numpy(bytes_of(block)[offset:])
+    return torch.empty(0, dtype=dtype).set_(raw.untyped_storage(), 0, shape, strides)
+
+
+def _block_under(tensor: Any) -> Block | None:
+    """The Block of a plain tensor that looks into one."""
+    if (
+        type(tensor) is not torch.Tensor
+        or tensor.layout != torch.strided
+        or tensor.device.type != "cpu"
+        or tensor.requires_grad
+        or tensor.is_conj()
+        or tensor.is_neg()
+        or not tensor.numel()
+    ):
+        return None
+    address = tensor.data_ptr()
+    for attachment in known():
+        if attachment.usable:
+            block = attachment.hold_at(address)
+            if block is not None:
+                return block if can_be_sent(block) else None
+    return None
+
+
+# ---- batches
+
+
+class Collate:
+    """A DataLoader's `collate_fn` whose batches lie in an arena, and travel as Blocks.
+
+    As torch's `default_collate`: dicts, tuples, lists and named tuples of tensors, arrays and
+    numbers, nested as they like. Each tensor of a batch is a Block. Where there is no room the
+    tensor is torch's own, in a file, as by default.
+
+    Each iterator over a loader has a group of its own. When it ends (to its end, by `break`, by an
+    exception, with its workers killed) what nobody has taken is dropped; batches that were taken
+    stay for as long as somebody has them. Persistent workers go with their loader.
+
+    Args:
+        arena: where batches lie; under spawn and forkserver it needs a name only if other programs
+            are to find it.
+        group: iterators' groups are below this one; None is the arena itself.
+        wait: seconds for which a worker waits for memory, before torch's way.
+    """
+
+    def __init__(
+        self, arena: Arena, group: Group | None = None, *, wait: float | None = None
+    ) -> None:
+        self._arena = arena
+        self._under = group
+        self._wait = wait
+        self._iterators: weakref.WeakKeyDictionary[Any, Group] = weakref.WeakKeyDictionary()
+        self._group: int | None = None  # of the iterator whose workers are being started
+        self._own: Group | None = None
+        self._pid = 0
+        _collates.add(self)
+
+    def __call__(self, batch: Any) -> Any:
+        """The samples as one batch."""
+        return collate(batch, collate_fn_map=self._functions())
+
+    def __repr__(self) -> str:
+        return f"<Collate into {self._arena!r}>"
+
+    def __reduce__(self) -> Any:
+        # To a worker that is being started: its iterator's group, which needs no message.
+        if _begin_iterator() is self:
+            return _load_collate, (self._arena, None, self._wait, self._group)
+        return _load_collate, (self._arena, self._under, self._wait, None)
+
+    def begin(self, iterator: Any) -> None:
+        """An iterator is starting its workers."""
+        group = self._iterators.get(iterator)
+        if group is None:
+            group = _new_group(self._arena, self._under)
+            self._iterators[iterator] = group
+            weakref.finalize(iterator, _end, self._arena, group, os.getpid())
+        self._group = group_id(self._arena._link, self._arena._link.attachment, group)
+
+    def _functions(self) -> dict[Any, Any]:
+        functions = dict(default_collate_fn_map)
+        functions[torch.Tensor] = self._stack
+        for kind, function in default_collate_fn_map.items():
+            if kind in (int, float) or isinstance(kind, tuple):  # numbers, NumPy's too
+                functions[kind] = functools.partial(self._numbers, function)
+        return functions
+
+    def _empty(self, size: Any, dtype: Any) -> Any:
+        attachment = self._arena._link.attachment
+        nbytes = size.numel() * dtype.itemsize
+        block = alloc_bytes(attachment, nbytes, None, self._wait, self._charged())
+        return _tensor_over(block, size, dtype)
+
+    def _charged(self) -> int:
+        """The group of this process's batches."""
+        arena = self._arena
+        attachment = arena._link.attachment
+        if get_worker_info() is None:
+            return group_id(arena._link, attachment, self._under)
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            if self._group is None:  # it came here inside of something else
+                self._own = _new_group(arena, self._under)
+                self._group = group_id(arena._link, attachment, self._own)
+            # After queues are flushed, before the arena is left.
+            ends = (arena, self._group, self._own)
+            util.Finalize(None, _worker_ends, ends, exitpriority=-50)
+        assert self._group is not None
+        return self._group
+
+    def _stack(self, batch: Any, *, collate_fn_map: Any = None) -> Any:
+        first = batch[0]
+        plain = all(
+            type(one) is torch.Tensor
+            and one.layout == torch.strided
+            and one.device.type == "cpu"
+            and not one.is_nested
+            and not one.requires_grad
+            and one.shape == first.shape
+            and one.dtype == first.dtype
+            for one in batch
+        )
+        if plain:
+            try:
+                out = self._empty(torch.Size((len(batch), *first.shape)), first.dtype)
+                return torch.stack(batch, 0, out=out)
+            except FlagstoneError:
+                pass  # no room: in torch's own way
+        return default_collate_fn_map[torch.Tensor](batch, collate_fn_map=collate_fn_map)
+
+    def _numbers(
+        self, function: Callable[..., Any], batch: Any, *, collate_fn_map: Any = None
+    ) -> Any:
+        tensor = function(batch, collate_fn_map=collate_fn_map)
+        try:
+            return self._empty(tensor.shape, tensor.dtype).copy_(tensor)
+        except FlagstoneError:
+            return tensor
+
+
+_collates: weakref.WeakSet[Collate] = weakref.WeakSet()
+"""Those of this process: a fork looks for an iterator only where there is one."""
+
+
+def _load_collate(
+    arena: Arena, under: Group | None, wait: float | None, group: int | None
+) -> Collate:
+    loaded = Collate(arena, under, wait=wait)
+    loaded._group = group
+    return loaded
+
+
+def _new_group(arena: Arena, under: Group | None) -> Group:
+    name = f"loader-{os.getpid()}-{os.urandom(4).hex()}"
+    return arena.group(name, parent=under, messages_expire=_LOST)
+
+
+def _begin_iterator() -> Collate | None:
+    """The Collate of the loader's iterator that is starting a worker in this thread, if any.
+
+    torch tells nobody that an iterator begins, but it is there on the stack, and keeps the Collate.
+    """
+    frame: Any = sys._getframe(1)
+    for _ in range(32):
+        if frame is None:
+            return None
+        iterator = frame.f_locals.get("self") if frame.f_code.co_name == "__init__" else None
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            found = getattr(iterator, "_collate_fn", None)
+            if isinstance(found, Collate):
+                found.begin(iterator)
+                return found
+            return None
+        frame = frame.f_back
+    return None
+
+
+def _before_fork() -> None:
+    if _collates:
+        try:
+            _begin_iterator()
+        except FlagstoneError:
+            pass  # its workers make groups of their own, or find no room
+
+
+def _end(arena: Arena, group: Group, pid: int) -> None:
+    """An iterator has ended, and with it its workers."""
+    if pid != os.getpid():
+        return
+    try:
+        arena.drop_in_flight(group=group)
+        group.close()
+    except FlagstoneError:
+        pass  # the group or the arena has ended, and with it all of this
+
+
+def _worker_ends(arena: Arena, group: int, own: Group | None) -> None:
+    """A worker ends in order: what it has sent was taken, or never will be.
+
+    The thread of its queue may be sending still. What comes after this is dropped at the end of the
+    iterator; of a group of the worker's own, nothing is in flight once that is destroyed.
+    """
+    try:
+        if own is not None:
+            own.destroy()
+            return
+        charged = look(arena._link, group)
+        arena.drop_in_flight(group=charged, sender=os.getpid())
+        arena.drop_in_flight(group=charged, sender="dead")
+    except FlagstoneError:
+        pass
+
+
+# ---- what torch is told
+
+
+def _collate_blocks(batch: Any, *, collate_fn_map: Any = None) -> Any:
+    tensors = [torch.as_tensor(block.array) for block in batch]
+    return collate(tensors, collate_fn_map=collate_fn_map)
+
+
+_asarray = torch.asarray
+
+
+@functools.wraps(_asarray)
+def _asarray_of(obj: Any, *args: Any, **options: Any) -> Any:
+    return _asarray(obj.array if isinstance(obj, Block) else obj, *args, **options)
+
+
+torch.asarray = _asarray_of
+default_collate_fn_map[Block] = _collate_blocks
+ForkingPickler.register(torch.Tensor, _reduce_tensor)
+os.register_at_fork(before=_before_fork)
