@@ -2,10 +2,11 @@
 #ifndef FST_TEST_CHANNEL_OPERATIONS_H
 #define FST_TEST_CHANNEL_OPERATIONS_H
 
+#include "arena/channel.h"
 #include "channel/ring.h"
 #include "kill.h"
 
-static fst_channel_use *kept, *jobs; /* the survivor's; victims inherit them */
+static fst_channel_use *kept, *jobs, *guard; /* the survivor's; victims inherit them */
 static size_t base_channels;
 
 static fst_channel_use *open_channel(const char *name, uint32_t capacity, uint32_t flags)
@@ -21,11 +22,21 @@ static fst_channel_use *open_channel(const char *name, uint32_t capacity, uint32
     return u;
 }
 
+static fst_channel_use *open_lock(const char *name)
+{
+    struct fst_channel_spec spec = {.name = name, .capacity = 1, .flags = FST_CHANNEL_LOCK, .group = root};
+    fst_channel_use *u = NULL;
+    bool created;
+    REQUIRE(fst_channel_open(a, &spec, FST_OPEN_OR_CREATE, &u, &created) == FST_OK);
+    return u;
+}
+
 static void begin(void)
 {
     start();
     kept = open_channel("kept", 3, 0);
     jobs = open_channel("jobs", 3, FST_CHANNEL_ACK);
+    guard = open_lock("guard");
     settle(a);
     base = state_of(a);
     fst_cache_list(a, base_caches, 16);
@@ -36,6 +47,7 @@ static void end(void)
 {
     fst_channel_leave(kept);
     fst_channel_leave(jobs);
+    fst_channel_leave(guard);
     fst_arena_unref(a);
 }
 
@@ -331,7 +343,39 @@ static void barrier(void)
     MUST(fst_barrier(a, FST_FOREVER));
 }
 
+static void acquire(void)
+{
+    bool inherited;
+    MUST(fst_named_lock_acquire(guard, FST_FOREVER, &inherited));
+}
+
+static void give_back(void)
+{
+    MUST(fst_named_lock_release(guard));
+}
+
+static void acquire_and_give_back(void)
+{
+    acquire();
+    give_back();
+}
+
+/* Whoever had it, the next one has it, and knows whether it was left. */
+static void after_lock(void)
+{
+    bool inherited, left = ((struct fst_channel_use *)guard)->v.ring->lock != 0;
+    CHECK_EQ(FST_OK, fst_named_lock_acquire(guard, 0, &inherited));
+    CHECK_EQ(left, inherited);
+    CHECK_EQ(FST_OK, fst_named_lock_release(guard));
+    CHECK_EQ(FST_OK, fst_named_lock_acquire(guard, 0, &inherited));
+    CHECK(!inherited);
+    CHECK_EQ(FST_OK, fst_named_lock_release(guard));
+}
+
 static const struct operation channel_operations[] = {
+    {"acquire a lock", NULL, NULL, acquire, after_lock, false},
+    {"acquire a lock and give it back", NULL, NULL, acquire_and_give_back, after_lock, false},
+    {"give a lock back", NULL, acquire, give_back, after_lock, false},
     {"put", NULL, NULL, put_number, after_put, false},
     {"put and wake", NULL, NULL, wake_sleepers, after_put, false},
     {"put an object", NULL, make_ref, put_moved, after_put, false},

@@ -3,7 +3,9 @@
  * left behind. Then storms, with counts.
  */
 #include "channel_operations.h"
-#include "kill_runs.h"
+
+#include "kill_again.h"
+#include "stepping.h"
 
 static void look_at_channels(void)
 {
@@ -168,14 +170,14 @@ static const char *name_of(int i)
 
 static const char *unable(int i)
 {
-    return i <= COUNT ? without_fault_points(i) : NULL;
+    return i < COUNT ? cannot_kill(i) : i == COUNT ? without_fault_points(i) : NULL;
 }
 
 static void run(int i)
 {
     begin();
     if (i < COUNT)
-        run_kills(&channel_operations[i], &(struct kill_run){.stride = 5, .look = look_at_channels});
+        kill_anywhere(&channel_operations[i], &(struct kill_run){5, look_at_channels, kill_some_batches});
     else if (i == COUNT)
         stops();
     else

@@ -4,45 +4,12 @@
  */
 #include "store_operations.h"
 
-#include "kill_runs.h"
+#include "kill_again.h"
+#include "stepping.h"
 
 static void look_at_stores(void)
 {
     CHECK_EQ(base_stores, fst_store_list(a, NULL, 0));
-}
-
-/* And whose batch puts it right, at its m-th. */
-static const struct operation batch = {"batch", NULL, NULL, barrier, NULL, false};
-
-static bool kill_twice(const struct operation *o, uint64_t n, uint64_t m)
-{
-    static uint32_t *go;
-    if (!go)
-        go = shared_memory(sizeof *go);
-    *go = 0;
-    snprintf(doing, sizeof doing, "%s, point %llu, then %s, point %llu", o->name, (unsigned long long)n, batch.name,
-             (unsigned long long)m);
-    alarm(PATIENCE);
-    before_victim(o, 0, n);
-    before_victim(&batch, 1, m);
-    pid_t second = start_victim(&batch, 1, go);
-    w = &work[0];
-    end_victim(start_victim(o, 0, NULL), 0);
-    __atomic_store_n(go, 1, __ATOMIC_SEQ_CST);
-    bool killed = end_victim(second, 1);
-    reap_victims_children();
-    w = &work[0];
-    look(&o, 1);
-    look_at_stores();
-    alarm(0);
-    return killed;
-}
-
-static void kill_some_batches(const struct operation *o, uint64_t n)
-{
-    static uint64_t seed = 99;
-    for (int k = 0; k < 2 && !atomic_load(&test_failures); k++)
-        kill_twice(o, n, 1 + next_random(&seed) % 80);
 }
 
 /* ---- stopped ---- */
@@ -92,13 +59,18 @@ static void run(int i)
 {
     begin();
     if (i < COUNT)
-        run_kills(&store_operations[i], &(struct kill_run){5, look_at_stores, kill_some_batches});
+        kill_anywhere(&store_operations[i], &(struct kill_run){5, look_at_stores, kill_some_batches});
     else
         stops();
     end();
 }
 
+static const char *unable(int i)
+{
+    return i < COUNT ? cannot_kill(i) : without_fault_points(i);
+}
+
 int main(int argc, char **argv)
 {
-    return test_each(&(struct test_cases){COUNT + 1, name_of, without_fault_points, run}, argc, argv);
+    return test_each(&(struct test_cases){COUNT + 1, name_of, unable, run}, argc, argv);
 }

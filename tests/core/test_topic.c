@@ -2,7 +2,8 @@
 #include <unistd.h>
 
 #include "channel/topic.h"
-#include "kill_runs.h"
+#include "kill_again.h"
+#include "stepping.h"
 
 #define CAPACITY 3u
 
@@ -411,7 +412,7 @@ static const char *name_of(int i)
 
 static const char *unable(int i)
 {
-    return i < CASES ? NULL : without_fault_points(i);
+    return i < CASES ? NULL : cannot_kill(i);
 }
 
 static void run(int i)
@@ -420,7 +421,7 @@ static void run(int i)
     if (i < CASES)
         cases[i].run();
     else
-        run_kills(&operations[i - CASES], &(struct kill_run){.stride = 1});
+        kill_anywhere(&operations[i - CASES], &(struct kill_run){1, NULL, kill_some_batches});
     fst_topic_unsubscribe(topic, &mine);
     fst_channel_leave(topic);
     fst_arena_unref(a);
