@@ -135,18 +135,14 @@ cdef class Attachment:
         """
         cdef fst_cache_spec spec
         cdef uint64_t cache = 0, began = 0
-        cdef int status
+        cdef int status = FST_HELD
         spec.name, spec.size, spec.align, spec.flags, spec.format = name, size, align, flags, format
         spec.init = NULL if init is None else PyBytes_AS_STRING(init)
         spec.init_bytes = 0 if init is None else <uint32_t>len(init)
         spec.replace = replace
-        while True:
+        while _again(status, self, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_cache_open(self.ptr, &spec, &cache)
-                fst_patience_default()
-            if status != FST_HELD or not _again(status, self, &began):
-                break
         if status == FST_MISMATCH:
             raise mismatch(cache, _text(fst_last_error()))
         if status == FST_FULL:
@@ -159,14 +155,10 @@ cdef class Attachment:
         """Whether only the name went: the cache lives on by others."""
         cdef fst_bool name_only = 0
         cdef uint64_t began = 0
-        cdef int status
-        while True:
+        cdef int status = FST_HELD
+        while _again(status, self, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_cache_destroy(self.ptr, cache, &name_only)
-                fst_patience_default()
-            if status != FST_HELD or not _again(status, self, &began):
-                break
         self.waited()
         _check(status)
         if not name_only:
@@ -175,16 +167,12 @@ cdef class Attachment:
 
     def cache_shrink(self, uint64_t cache):
         cdef uint64_t count = 0, began = 0
-        cdef int status
+        cdef int status = FST_HELD
         total = 0
-        while True:
+        while _again(status, self, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_cache_shrink(self.ptr, cache, &count)
-                fst_patience_default()
             total += count
-            if status != FST_HELD or not _again(status, self, &began):
-                break
         _check(status)
         return total
 
@@ -199,11 +187,9 @@ cdef class Attachment:
         cdef uint64_t began = 0
         cdef int status
         status = fst_cache_get_info(self.ptr, cache, &info)
-        while status == FST_HELD and _again(status, self, &began):
+        while _again(status, self, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_cache_get_info(self.ptr, cache, &info)
-                fst_patience_default()
         _check(status)
         return self.described(&info)
 
@@ -213,18 +199,14 @@ cdef class Attachment:
         cdef size_t room = <size_t>info.format_bytes + 1
         cdef uint64_t began = 0
         cdef char *text
-        cdef int status
+        cdef int status = FST_HELD
         if strlen(info.format) == info.format_bytes or room > FST_FORMAT_LONGEST:
             return facts
         text = <char *>_allocate(room, 1)
         try:
-            while True:
+            while _again(status, self, &began):
                 with nogil:
-                    fst_patience(_SLICE)
                     status = fst_cache_format(self.ptr, info.id, text, room)
-                    fst_patience_default()
-                if status != FST_HELD or not _again(status, self, &began):
-                    break
             _check(status)
             facts["format"] = <bytes>text
         finally:
@@ -264,14 +246,12 @@ cdef class Attachment:
         else:
             folder = PyBytes_AS_STRING(cgroup)
             status = FST_HELD
-        while status == FST_HELD and _again(status, self, &began, wait):
+        while _again(status, self, &began, wait):
             with nogil:
-                fst_patience(_SLICE)
                 if folder == NULL:
                     status = fst_group_open(self.ptr, &spec, &ref.node.id, &created)
                 else:
                     status = fst_group_open_cgroup(self.ptr, &spec, folder, &ref.node.id, &created)
-                fst_patience_default()
         if status == FST_FULL:
             return _hooks.once_more(self, _error(status), self.group_open, link, name, parent,
                                     limit, lasting, create, cgroup, mismatch, messages_expire, wait)
@@ -313,11 +293,9 @@ cdef class Attachment:
         cdef uint64_t began = 0
         cdef int status
         status = fst_group_close(self.ptr, group)
-        while status == FST_HELD and _again(status, self, &began):
+        while _again(status, self, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_group_close(self.ptr, group)
-                fst_patience_default()
         _check(status)
 
     def group_destroy(self, uint64_t group):
@@ -327,11 +305,9 @@ cdef class Attachment:
         cdef int status
         _check(fst_group_get_info(self.ptr, group, &info))
         status = FST_HELD if self.synchronous else fst_group_destroy(self.ptr, group)
-        while status == FST_HELD and _again(status, self, &began):
+        while _again(status, self, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_group_destroy(self.ptr, group)
-                fst_patience_default()
         self.waited()
         _check(status)
         return info.usage, info.peak, info.limit_hits, info.failed, info.reclaims
@@ -340,11 +316,9 @@ cdef class Attachment:
         cdef uint64_t began = 0
         cdef int status
         status = fst_group_set_limit(self.ptr, group, limit)
-        while status == FST_HELD and _again(status, self, &began):
+        while _again(status, self, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_group_set_limit(self.ptr, group, limit)
-                fst_patience_default()
         _check(status)
 
     def group_info(self, uint64_t group):
@@ -465,14 +439,12 @@ cdef class Attachment:
         # Its cache's destroy() is looking for users: wait until it has decided.
         cdef uint64_t began = 0
         cdef int status = FST_HELD
-        while status == FST_HELD and _again(status, self, &began):
+        while _again(status, self, &began):
             with nogil:
-                fst_patience(_SLICE)
                 if message != NULL:
                     status = fst_take(self.ptr, message, ref)
                 else:
                     status = fst_resolve(self.ptr, handle, ref)
-                fst_patience_default()
         return status
 
     def hold_at(self, size_t address):
@@ -599,18 +571,13 @@ cdef class Attachment:
         return [infos[i] for i in range(count)]
 
     def processes(self):
-        cdef size_t room = 64, count, i
-        cdef fst_process_info *infos
-        while True:
-            infos = <fst_process_info *>_allocate(room, sizeof(fst_process_info))
-            try:
-                with nogil:
-                    count = fst_process_list(self.ptr, infos, room)
-                if count <= room:
-                    return [infos[i] for i in range(count)]
-            finally:
-                PyMem_Free(infos)
-            room = count + 64
+        cdef size_t count = 0, i
+        cdef fst_process_info *infos = <fst_process_info *>_listed(
+            self.ptr, _fill_processes, NULL, sizeof(fst_process_info), 64, &count)
+        try:
+            return [infos[i] for i in range(count)]
+        finally:
+            PyMem_Free(infos)
 
     def batches(self):
         """The last batches, newest first."""
@@ -682,14 +649,10 @@ cdef class Attachment:
         texts.bytes = NULL
         texts.size = 0
         cdef uint64_t began = 0
-        cdef size_t found
-        while True:
+        cdef size_t found = FST_CHECK_HELD
+        while _again(FST_HELD if found == FST_CHECK_HELD else FST_OK, self, &began):
             with nogil:
-                fst_patience(_SLICE)
                 found = fst_check(self.ptr, fst_texts_add, &texts)
-                fst_patience_default()
-            if found != FST_CHECK_HELD or not _again(FST_HELD, self, &began):
-                break
         try:
             # Each text ends with a zero, so the last piece of the split would be empty.
             return _texts(texts.bytes, texts.size - 1) if texts.size else []

@@ -38,23 +38,44 @@ cdef enum: _SLICE = 50000000
 fst_patience_of_all(0)
 
 
-cdef int _again(int status, Attachment attachment, uint64_t *began, object wait=None) except -1:
-    """Whether a call that was just made is to be made again without the GIL: it waits for a lock.
+cdef inline bint _again(int status, Attachment attachment, uint64_t *began,
+                        object wait=None) except -1:
+    """Whether to make a call (again) without the GIL, because it waits for a lock:
 
-    `began` is the caller's, 0 at first. Raises what a signal's handler raises, and `TimeoutError`
-    after so many ns.
+        status = fst_...()      # or FST_HELD, if even the first call is to be made without the GIL
+        while _again(status, attachment, &began):
+            with nogil:
+                status = fst_...()
+
+    `began` is the caller's, 0 at first. Until it says no, this thread's calls wait for a slice of
+    time each. Raises what a signal's handler raises, and `TimeoutError` after `wait` ns.
     """
+    if status != FST_HELD and not began[0]:
+        return False
+    return _once_more(status, attachment, began, wait)
+
+
+cdef bint _once_more(int status, Attachment attachment, uint64_t *began, object wait) except -1:
     cdef str why
-    if status != FST_HELD:
-        return 0
-    why = _text(fst_last_error())
-    if not began[0]:
+    cdef uint64_t waited, patience = _SLICE
+    if began[0]:
+        fst_patience_default()
+        if status != FST_HELD:
+            return False
+        waited = fst_now() - began[0]
+        why = _text(fst_last_error())
+        if wait is not None and waited > wait:
+            raise exception_of(status, why)
+        PyErr_CheckSignals()
+        # The first slice does not count: a lock that one waits for so long is often held by
+        # somebody who waits for another one.
+        _hooks.held(attachment, why, (waited - min(waited, patience)) / 1e9)
+    else:
         began[0] = fst_now()
-    if wait is not None and fst_now() - began[0] > wait:
-        raise exception_of(status, why)
-    PyErr_CheckSignals()
-    _hooks.held(attachment, why, (fst_now() - began[0]) / 1e9)
-    return 1
+        if wait is not None:
+            patience = min(patience, <uint64_t>wait)
+    fst_patience(patience)
+    return True
 
 
 cdef fst_bool _go_on(void *context, uint64_t waited) noexcept with gil:

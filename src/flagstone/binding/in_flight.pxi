@@ -12,32 +12,26 @@ cdef int _older(const void *a, const void *b) noexcept nogil:
 
 cdef tuple _in_flight_of(fst_arena *ptr, uint64_t older_than, type kind, object cache_name,
                          object group_name):
-    cdef size_t room, count, i
+    cdef size_t count = 0, old = 0, i
     cdef fst_inflight_info *infos
-    cdef in_flight_age *order
-    while True:
+    cdef in_flight_age *order = NULL
+    with nogil:
+        fst_inflight_expire(ptr)
+        count = fst_inflight_count(ptr)
+    infos = <fst_inflight_info *>_listed(
+        ptr, _fill_in_flight, NULL, sizeof(fst_inflight_info), count + 256, &count)
+    try:
+        order = <in_flight_age *>_allocate(count + 1, sizeof(in_flight_age))
         with nogil:
-            fst_inflight_expire(ptr)
-            room = fst_inflight_count(ptr) + 256
-        infos = <fst_inflight_info *>_allocate(room, sizeof(fst_inflight_info))
-        order = NULL
-        try:
-            with nogil:
-                count = fst_inflight_list(ptr, infos, room)
-            if count > room:
-                continue
-            order = <in_flight_age *>_allocate(count + 1, sizeof(in_flight_age))
-            room = 0
-            with nogil:
-                for i in range(count):
-                    if infos[i].age >= older_than:
-                        order[room].age, order[room].index = infos[i].age, i
-                        room += 1
-                qsort(order, room, sizeof(in_flight_age), _older)
-            return _in_flight(infos, order, room, kind, cache_name, group_name)
-        finally:
-            PyMem_Free(order)
-            PyMem_Free(infos)
+            for i in range(count):
+                if infos[i].age >= older_than:
+                    order[old].age, order[old].index = infos[i].age, i
+                    old += 1
+            qsort(order, old, sizeof(in_flight_age), _older)
+        return _in_flight(infos, order, old, kind, cache_name, group_name)
+    finally:
+        PyMem_Free(order)
+        PyMem_Free(infos)
 
 
 cdef tuple _in_flight(fst_inflight_info *infos, in_flight_age *order, size_t count, type kind,

@@ -41,19 +41,15 @@ cdef class NamedBase:
         cdef fst_channel_spec spec
         cdef fst_bool created = 0
         cdef uint64_t began = 0
-        cdef int status
+        cdef int status = FST_HELD
         self.link = link
         self.attachment = link.attachment
         spec.name = NULL if name is None else PyBytes_AS_STRING(name)
         spec.capacity, spec.inline_bytes, spec.flags, spec.group = capacity, inline, flags, group
-        while True:
+        while _again(status, self.attachment, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_channel_open(self.attachment.ptr, &spec, <fst_create>create, &self.use,
                                           &created)
-                fst_patience_default()
-            if status != FST_HELD or not _again(status, self.attachment, &began):
-                break
         if status != FST_OK:
             raise _error(status, mismatch)
         self.learn()
@@ -67,11 +63,9 @@ cdef class NamedBase:
         self.attachment = link.attachment
         _message(message, &value)
         status = fst_channel_join(self.attachment.ptr, &value, &self.use)
-        while status == FST_HELD and _again(status, self.attachment, &began):
+        while _again(status, self.attachment, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_channel_join(self.attachment.ptr, &value, &self.use)
-                fst_patience_default()
         self.sure(status)
         self.learn()
 
@@ -117,11 +111,9 @@ cdef class NamedBase:
         cdef int status
         self.usable()
         status = fst_channel_destroy(self.use)
-        while status == FST_HELD and _again(status, self.attachment, &began):
+        while _again(status, self.attachment, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_channel_destroy(self.use)
-                fst_patience_default()
         self.sure(status)
 
     def leave(self):

@@ -76,18 +76,14 @@ cdef class StoreBase:
         cdef fst_store_info info
         cdef fst_bool created = 0
         cdef uint64_t began = 0
-        cdef int status
+        cdef int status = FST_HELD
         self.link = link
         self.attachment = link.attachment
         spec.name, spec.flags, spec.group = PyBytes_AS_STRING(name), flags, group
-        while True:
+        while _again(status, self.attachment, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_store_open(self.attachment.ptr, &spec, <fst_create>create, &self.use,
                                         &created)
-                fst_patience_default()
-            if status != FST_HELD or not _again(status, self.attachment, &began):
-                break
         self.sure(status)
         self.sure(fst_store_get_info(self.attachment.ptr, fst_store_id(self.use), &info))
         self._group_id = info.group
@@ -202,11 +198,9 @@ cdef class StoreBase:
         try:
             value.ref, value.kind, value.ttl = &block.ref, kind, ttl
             status = fst_store_put(self.use, &k, &value, if_version, &version)
-            while status == FST_HELD and _again(status, self.attachment, &began):
+            while _again(status, self.attachment, &began):
                 with nogil:
-                    fst_patience(_SLICE)
                     status = fst_store_put(self.use, &k, &value, if_version, &version)
-                    fst_patience_default()
         finally:
             block.leave()
         if status == FST_MISMATCH:
@@ -222,11 +216,9 @@ cdef class StoreBase:
         if self.key_of(key, &k):
             return False
         status = fst_store_remove(self.use, &k, if_version)
-        while status == FST_HELD and _again(status, self.attachment, &began):
+        while _again(status, self.attachment, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_store_remove(self.use, &k, if_version)
-                fst_patience_default()
         if status == FST_MISSING or status == FST_MISMATCH:
             return False
         self.sure(status)
@@ -240,11 +232,9 @@ cdef class StoreBase:
         cdef int status
         self.key_to_put(key, &k)
         status = fst_store_claim_key(self.use, &k, &claim.value)
-        while status == FST_HELD and _again(status, self.attachment, &began):
+        while _again(status, self.attachment, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_store_claim_key(self.use, &k, &claim.value)
-                fst_patience_default()
         if status == FST_EXISTS or status == FST_WAIT:
             return None
         self.sure(status)
@@ -262,11 +252,9 @@ cdef class StoreBase:
         try:
             value.ref, value.kind, value.ttl = &block.ref, kind, ttl
             status = fst_store_publish(self.use, &claim.value, &value, &version)
-            while status == FST_HELD and _again(status, self.attachment, &began):
+            while _again(status, self.attachment, &began):
                 with nogil:
-                    fst_patience(_SLICE)
                     status = fst_store_publish(self.use, &claim.value, &value, &version)
-                    fst_patience_default()
         finally:
             block.leave()
         if status == FST_STALE:
@@ -281,11 +269,9 @@ cdef class StoreBase:
         cdef int status
         self.usable()
         status = fst_store_evict(self.use, &freed)
-        while status == FST_HELD and _again(status, self.attachment, &began):
+        while _again(status, self.attachment, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_store_evict(self.use, &freed)
-                fst_patience_default()
         if status == FST_MISSING:
             return 0
         self.sure(status)
@@ -315,11 +301,9 @@ cdef class StoreBase:
         cdef int status
         self.usable()
         status = fst_store_destroy(self.use)
-        while status == FST_HELD and _again(status, self.attachment, &began):
+        while _again(status, self.attachment, &began):
             with nogil:
-                fst_patience(_SLICE)
                 status = fst_store_destroy(self.use)
-                fst_patience_default()
         self.sure(status)
 
     def leave(self):
