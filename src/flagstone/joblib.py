@@ -40,7 +40,7 @@ from flagstone._core import Attachment, Block
 from flagstone.arena import open as open_arena
 from flagstone.attach import Locator, attach, locate
 from flagstone.block import alloc_bytes
-from flagstone.errors import FlagstoneError
+from flagstone.errors import Closed, FlagstoneError
 from flagstone.group import group_id
 from flagstone.part import base_of
 from flagstone.sharing import Collector, Message, load_message, plainly, reduce_array, through_arena
@@ -302,6 +302,10 @@ class _Result:
         message: Message
         try:
             message = through_arena(body, collector, where.alloc)
+        except Closed:
+            # The Parallel call is over, or its process was killed: nobody reads the pipe, and a
+            # worker that filled it would stand there for ever. Its end is all that is sent.
+            raise
         except (FlagstoneError, OSError) as error:
             message = plainly(body, collector, error)
         message.count()
