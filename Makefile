@@ -126,7 +126,7 @@ $(S)/package: $(S)/requirements $(SOURCES) pyproject.toml
 $(S)/tools: $(S)/requirements tools/setup-system
 	@PYTHON="$(PYTHON)" tools/setup-system test
 	@echo "installing what the tests need"
-	@$(BIN)/python tools/requirements.py dev >$@.txt
+	@$(BIN)/python tools/requirements.py $(if $(filter true,$(CI)),ci,dev) >$@.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $@.txt
 	@touch $@
 
