@@ -202,13 +202,18 @@ struct fst_thing_info {
     path: bytes
 """
 
-    def said(self, found, pxd=PXD, pyi=PYI):
+    SHOWN = "".join(
+        f'{name} = one["{name}"]\n' for name in ("id", "parent", "name", "alive", "path")
+    )
+
+    def said(self, found, pxd=PXD, pyi=PYI, shown=SHOWN):
         return found(
             "fields",
             {
                 "core/include/flagstone.h": self.HEADER,
                 "src/flagstone/_core.pxd": pxd,
                 "src/flagstone/_core.pyi": pyi,
+                "src/flagstone/observe.py": shown,
             },
         )
 
@@ -254,6 +259,14 @@ struct fst_thing_info {
     )
     def test_wrong_for_python(self, found, old, new, said):
         assert said in self.said(found, pyi=self.PYI.replace(old, new))
+
+    def test_a_field_that_nobody_sees(self, found):
+        shown = self.SHOWN.replace('alive = one["alive"]\n', "")
+        assert "nobody reads Thing's alive" in self.said(found, shown=shown)
+
+    def test_a_dataclass_that_takes_the_whole(self, found):
+        fields = self.PYI.replace("class _Thing(TypedDict):\n", "")
+        assert self.said(found, shown=f"class Thing:\n{fields}") == "fields: fine\n"
 
 
 class TestMaps:

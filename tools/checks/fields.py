@@ -2,9 +2,12 @@
 
 The header has the truth. `_core.pxd` repeats the structs that the binding uses, field by field, and
 `_core.pyi` those that become a dict: a TypedDict has the name of its struct, without "info".
-states.py repeats the numbers of states and flags.
+states.py repeats the numbers of states and flags. What becomes a dict is shown to the user: each of
+its fields is read by name somewhere in the package, or by a dataclass of the dict's name that has
+the same fields. mypy sees the rest: a field that is read is there, and of the type that is wanted.
 """
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,16 @@ from .tree import Finding, Known, Tree, line_at, parts_of, text_of
 PXD = "src/flagstone/_core.pxd"
 PYI = "src/flagstone/_core.pyi"
 STATES = "src/flagstone/states.py"
+PACKAGE = "src/flagstone"
+
+# Read by nobody, and why.
+_UNSHOWN = {
+    ("ArenaInfo", "path"): "the attachment has it",
+    ("ArenaInfo", "anonymous"): "the attachment has it",
+    ("CacheInfo", "format_bytes"): "the format itself is asked for",
+    ("GroupInfo", "released"): "a Teardown asks without the rest",
+    ("StoreFacts", "slots"): "of C programs: how full the index is",
+}
 
 _STRUCT = re.compile(r"^struct (fst_\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
 _PXD_STRUCT = re.compile(r"^    struct (fst_\w+):\n((?:(?:        .*)?\n)+)", re.MULTILINE)
@@ -49,6 +62,26 @@ def check(tree: Tree, known: Known) -> Iterator[Finding]:
                 wanted = [(field, _python(kind)) for field, kind in wanted]
             yield from _differences(path, name, said, wanted)
     yield from _states(tree)
+    yield from _unshown(tree)
+
+
+def _unshown(tree: Tree) -> Iterator[Finding]:
+    read: set[str] = set()
+    classes: dict[str, list[str]] = {}
+    for source in tree.files(PACKAGE, ".py"):
+        for node in ast.walk(ast.parse(text_of(source))):
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+                read.add(str(node.slice.value))
+            elif isinstance(node, ast.ClassDef):
+                targets = [one.target for one in node.body if isinstance(one, ast.AnnAssign)]
+                classes[node.name] = [one.id for one in targets if isinstance(one, ast.Name)]
+    path = tree.root / PYI
+    text = text_of(path) if path.exists() else ""
+    for match in _DICT.finditer(text):
+        name, fields = match[1], re.findall(r"^    (\w+):", match[2], re.MULTILINE)
+        for field in fields if classes.get(name) != fields else ():
+            if field not in read and (name, field) not in _UNSHOWN:
+                yield Finding(PYI, line_at(text, match.start()), f"nobody reads {name}'s {field}")
 
 
 def _states(tree: Tree) -> Iterator[Finding]:
