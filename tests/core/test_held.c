@@ -161,8 +161,8 @@ static void beside(const struct held_lock *lock, const struct operation *o, bool
 
 static const struct held_lock locks[] = {
     {"names", names_word,
-     "alloc a size, alloc large, open cache, open alias, destroy cache, open group, destroy group, close group, limit group, "
-     "open child, count cache, shrink cache, check"},
+     "open cache, open alias, destroy cache, open group, destroy group, close group, limit group, open child, "
+     "count cache, shrink cache, check"},
     {"pool", pool_word, "alloc many, shrink cache, check"},
     {"pages", pages_word, "alloc many, alloc large, open cache, limit group, shrink cache, check"},
     {"ending", ending_word, "open child"},
