@@ -112,6 +112,7 @@ class _Place:
         self.homes: dict[str, Store] = {}
         self.made = 0
         self.ending = False
+        self.dormant = False  # as if nobody had imported this module
 
     # ---- the arena
 
@@ -126,6 +127,7 @@ class _Place:
             return self.arena
 
     def _open(self) -> None:
+        self.dormant = False
         self.own = self.family = None
         self.homes = {}
         self.path = arena_path(place())
@@ -583,17 +585,22 @@ def join(where: str, path: str, name: str, owner: Any) -> None:
         _place.join(path, name, _Owner(*owner))
 
 
-def forget() -> None:
-    """Let go of the arena, and of what this process has made. For tests."""
+def forget(*, imported: bool = True) -> None:
+    """Let go of the arena, and of what this process has made: as if this module had just been
+    imported, or had not. For tests.
+    """
     global _place
     arena = _place.arena
     _place = _Place()
+    _place.dormant = not imported
     if arena is not None:
         arena.close()
 
 
 def _before_fork() -> None:
     # The family has to be there before its members are.
+    if _place.dormant:
+        return
     with contextlib.suppress(FlagstoneError, OSError, MemoryError, ValueError):
         _place.kin()
 

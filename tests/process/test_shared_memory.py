@@ -24,6 +24,9 @@ from flagstone.shared_memory import SegmentFull, ShareableList, SharedMemory
 
 from .support import METHODS, PATIENCE, program
 
+if multiprocessing.current_process().name == "MainProcess":
+    segment.forget(imported=False)  # no fork of another test's is to make a family
+
 MAKER = """
 import os, sys, time
 from flagstone.shared_memory import SharedMemory
@@ -42,7 +45,7 @@ def place(arena_name, monkeypatch):
     monkeypatch.setenv(segment.CAPACITY, "64MiB")
     yield arena_name
     gc.collect()
-    segment.forget()
+    segment.forget(imported=False)
 
 
 def started(source, *arguments):
