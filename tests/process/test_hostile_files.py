@@ -19,7 +19,7 @@ from flagstone.folder import gc
 
 random.seed(3)
 SUPERBLOCK = 4096  # its page; what stands in it is shorter
-TABLES, TABLE, COUNT, CONSTANT = 72, 32, 30, 24
+TABLES, TABLE, COUNT, CONSTANT = 72, 32, 32, 24
 CHECKSUM = TABLES + TABLE * COUNT
 FILES = (flagstone.LayoutMismatch, flagstone.ArenaCorrupted)
 
