@@ -86,6 +86,26 @@ static void forget(struct fst_arena *a, struct fst_channel *c, uint64_t state)
     fst_registry_unlock(a);
 }
 
+/* Its ring is CONDEMNED before this batch condemns any: the batch that did could not have the lock
+ * of the names (fst_channel_unreferenced), and no entry asks for it any more. Or an entry of this
+ * batch has condemned it, and says so itself. */
+static bool left_condemned(struct fst_arena *a, const struct fst_channel *c)
+{
+    uint64_t *word = fst_word_of(a, c->oid_slab & FST_OID_MASK), seen = word ? fst_load_acquire(word) : 0;
+#ifdef FST_MUTANT_CHANNEL_UNSAID
+    return false;
+#endif
+    return (seen & (FST_WORD_ALLOCATED | FST_WORD_CONDEMNED | FST_WORD_FREED)) == (FST_WORD_ALLOCATED | FST_WORD_CONDEMNED);
+}
+
+/* After the scan: still nobody refers to it. */
+static void say_unreferenced(struct fst_arena *a, const struct fst_channel *c)
+{
+    uint64_t oid = c->oid_slab & FST_OID_MASK, *word = fst_word_of(a, oid);
+    if (word && left_condemned(a, c))
+        fst_channel_unreferenced(a, oid, word);
+}
+
 uint64_t fst_letters_condemn(struct fst_arena *a, struct fst_letters *l, struct fst_scan *scan)
 {
     uint32_t top = fst_channel_top(a);
@@ -113,6 +133,9 @@ uint64_t fst_letters_condemn(struct fst_arena *a, struct fst_letters *l, struct 
             fst_full_fence(); /* PAIR(channel-end) */
             n += condemn(a, scan, c->oid_slab & FST_OID_MASK);
             l->ended[i / 64] |= 1ull << (i % 64);
+        } else if (left_condemned(a, c)) {
+            n += condemn(a, scan, c->oid_slab & FST_OID_MASK);
+            l->unsaid[i / 64] |= 1ull << (i % 64);
         }
         n += condemn_nodes(a, l, scan, &v, ended);
         fst_ring_unmap(&v);
@@ -230,6 +253,8 @@ void fst_letters_finish(struct fst_thread *t, const struct fst_letters *l, const
         struct fst_channel *c = fst_channel_at(a, i);
         struct fst_ring_view v;
         bool ended = has_ended(l, i);
+        if (l->unsaid[i / 64] >> (i % 64) & 1)
+            say_unreferenced(a, c);
         if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_FREE || (!ended && !l->any) || fst_ring_map(a, c, &v))
             continue;
         if (ended)

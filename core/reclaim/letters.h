@@ -21,6 +21,8 @@ struct fst_letters {
     uint64_t dead[FST_MAX_PROCESSES / 64]; /* by slot */
     /* by descriptor: those whose objects were condemned. Others may end meanwhile */
     uint64_t ended[FST_MAX_CHANNELS / 64];
+    /* by descriptor: an earlier batch found their rings unreferenced, and could not say so */
+    uint64_t unsaid[FST_MAX_CHANNELS / 64];
 };
 
 /* Step 2 of a batch, after what has ended was condemned. Returns how many words the scan has to

@@ -217,6 +217,31 @@ static void drops(void)
     }
 }
 
+/* Nobody refers to the channel any more, and the batch that finds it may not say so. */
+static void a_channel_is_left(void)
+{
+    start();
+    struct peer p = holder_of(&locks[0]);
+    struct fst_channel_spec spec = {.name = "left", .group = root, .capacity = 8, .inline_bytes = 64};
+    fst_channel_use *u = NULL;
+    bool created;
+    CHECK_EQ(FST_OK, fst_channel_open(a, &spec, FST_CREATE_NEW, &u, &created));
+    fst_reaper_stop(a, true);
+    stop(&p);
+    fst_patience(0);
+    if (u)
+        fst_channel_leave(u);
+    fst_barrier(a, SHORT);
+    fst_patience(FST_FOREVER);
+    CHECK_EQ(1, fst_channel_list(a, NULL, 0));
+    go_on(&p);
+    settle(a);
+    settle(a);
+    CHECK_EQ(0, fst_channel_list(a, NULL, 0));
+    before.caches++; /* of rings */
+    finish();
+}
+
 static struct peer holder;
 
 static void *allocate_and_end(void *context)
@@ -559,4 +584,4 @@ static void held_now_and_then(void)
 }
 
 TEST_MAIN(CASE(every_operation), CASE(drops), CASE(end_of_a_thread), CASE(leaving), CASE(forking), CASE(exiting),
-          CASE(a_slab_is_left), CASE(a_drop_is_left), CASE(a_close_is_left), CASE(held_now_and_then))
+          CASE(a_slab_is_left), CASE(a_drop_is_left), CASE(a_close_is_left), CASE(a_channel_is_left), CASE(held_now_and_then))

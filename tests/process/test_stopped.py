@@ -234,6 +234,7 @@ def call_everything(name, lock):
                 wrong.append(f"{key}({argument}=0.1): {error!r}")
             del call
             world.clean()
+        error = None  # its traceback has what the last call was about
         assert_sound(arena)
         for cache in (world.cache, calls.ended_cache(arena)):
             cache.destroy().wait(PATIENCE)
