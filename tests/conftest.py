@@ -18,6 +18,11 @@ import pytest
 
 pytest.register_assert_rewrite("tests.process.support")
 
+# The allocators of polars and of Arrow have threads that come and go as they like, at forks too:
+# those are nobody's leftovers. Read when the libraries are loaded.
+for _name in ("_RJEM_MALLOC_CONF", "JE_ARROW_MALLOC_CONF"):
+    os.environ.setdefault(_name, "background_thread:false")
+
 SHM = Path("/dev/shm")
 SETTLE_SECONDS = 3.0  # how long an exiting thread or process may take to be gone
 
