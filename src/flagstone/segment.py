@@ -572,8 +572,10 @@ def _remove_if_empty(arena: Arena, store: Store) -> None:
 # ---- processes
 
 
-def family() -> tuple[str, str, _Owner]:
+def family() -> tuple[str, str, _Owner] | None:
     """What a process being started joins: the arena, the home's name, whose it is."""
+    if _place.dormant:
+        return None
     home = _place.kin()
     return _place.path, home.name, home.owner
 
