@@ -95,11 +95,11 @@ static void begin(struct fst_thread *t, struct fst_active *act, uint64_t child_i
     act->child = c;
     act->stride = c->stride;
     act->size = c->size;
-    /* Large objects go round in as little memory as they can: what is in the cache is worth more
-     * than a lock saved. */
+    /* A thread owns fewer slabs of large objects: memory that is used again and again stays in the
+     * processor's cache, which is worth more than a lock saved. */
     act->most = c->objects <= 1 ? 1 : bytes * FST_OWNED_MAX > OWNED_BYTES ? (uint8_t)(OWNED_BYTES / bytes) : FST_OWNED_MAX;
     act->child_id = child_id;
-    act->constructs = (c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU);
+    act->constructs = fst_child_constructs(c);
 }
 
 static bool fill_free(struct fst_owned *own)
@@ -171,10 +171,12 @@ static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id)
     while (act->owned >= act->most)
         disown(t, owned_at(t, act, 0));
     own->id1 = id + 1;
-    own->owner = s->fenced ? FST_OWNER_NEVER : t->name;
+    /* Another thread may have revoked it already, and whoever has it then writes what is read here:
+     * the owner's name, which is looked at before each use, says that it is not ours. */
+    own->owner = fst_load_relaxed(&s->fenced) ? FST_OWNER_NEVER : t->name;
     own->slab = s;
     own->word_bytes = (uint16_t)(1u << fst_slab_class_shift[class]);
-    own->data = a->data + ((uint64_t)s->page << FST_PAGE_SHIFT);
+    own->data = a->data + ((uint64_t)fst_load_relaxed(&s->page) << FST_PAGE_SHIFT);
     own->objects = (uint16_t)fst_slab_objects(s, class);
     own->child_state = act->child_state;
     own->child = act->child;
@@ -221,8 +223,8 @@ int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active *
         return rc;
     struct fst_active *act = *out;
     if (!act->child->pages) {
-        /* Unless it ended since fst_registry_check_child, and the descriptor has gone on to the
-         * life of another cache. */
+        /* The child may have ended since fst_registry_check_child, and its descriptor may be
+         * another cache's by now. */
         if (fst_load_acquire(&act->child->state) != act->child_state)
             return fst_owner_ended(t->arena);
         return fst_fail(FST_INVALID, "objects of this cache have no common size: allocate by number of bytes");
@@ -242,8 +244,8 @@ static bool of_cache(struct fst_arena *a, uint32_t slab1, uint32_t cache)
     return fst_is_child(a, child) && fst_load_relaxed(&fst_child_at(a, child)->cache) == cache;
 }
 
-/* Has this process other threads that may allocate? Who registers later sees what has been
- * suspended. */
+/* Has this process other threads that may allocate? A thread that registers later sees that the
+ * children are suspended. */
 static bool others_allocate(struct fst_arena *a)
 {
     bool any = false;

@@ -57,7 +57,7 @@ struct fst_active {
     uint16_t word_bytes;
     uint8_t owned;                /* slabs of the child that the thread owns */
     uint8_t most : 7;             /* that it may own */
-    uint8_t constructs : 1;       /* each object begins with the cache's initial content */
+    uint8_t constructs : 1;       /* fst_child_constructs: not on the fast path */
     uint32_t id1;                 /* of the current slab, + 1 */
     uint8_t place[FST_OWNED_MAX]; /* where they are, oldest first */
 };

@@ -4,6 +4,7 @@
 
 #include "alloc/children.h"
 #include "alloc/close.h"
+#include "alloc/debug.h"
 #include "alloc/format.h"
 #include "alloc/lists.h"
 #include "alloc/names.h"
@@ -93,7 +94,7 @@ static uint32_t find_name(struct fst_arena *a, const struct fst_cache_spec *spec
 static uint32_t find_alike(struct fst_arena *a, const struct fst_cache_spec *spec, uint64_t align)
 {
     const char *format = spec->format ? spec->format : "";
-    if (spec->init || (spec->flags & (FST_CACHE_NO_MERGE | FST_CACHE_TYPESAFE_BY_RCU | FST_CACHE_SIZE_CLASS)))
+    if (spec->init || (fst_debug_flags(spec) & (FST_CACHE_NO_MERGE | FST_CACHE_TYPESAFE_BY_RCU | FST_CACHE_SIZE_CLASS)))
         return FST_NONE;
     uint32_t steps, i = fst_names_first(a, FST_NAMES_SHAPE, fst_registry_hash_shape(spec->size, align, format), &steps);
     for (; i != FST_NONE && in_table(a, i, FST_CACHE_LIVE, FST_CACHE_NAMELESS); i = fst_names_next(a, FST_NAMES_SHAPE, i, &steps)) {
@@ -117,13 +118,14 @@ static bool same_init(struct fst_arena *a, const struct fst_cache *c, const stru
 
 static int compare(struct fst_arena *a, const struct fst_cache *c, const struct fst_cache_spec *spec, uint64_t align)
 {
-    if (c->size != spec->size || c->align != align)
+    uint64_t size = c->size - fst_debug_behind(c->flags);
+    if (size != spec->size || c->align != align)
         return fst_fail(FST_MISMATCH, "cache %s exists with objects of %s aligned to %s, not %s aligned to %s", spec->name,
-                        fst_exact(c->size), fst_exact(c->align), fst_exact(spec->size), fst_exact(align));
+                        fst_exact(size), fst_exact(c->align), fst_exact(spec->size), fst_exact(align));
     if (!fst_format_same(a, c, spec))
         return fst_fail(FST_MISMATCH, "cache %s exists with type %.*s, not %s", spec->name, FST_FORMAT_MAX - 1, c->format,
                         spec->format ? spec->format : "");
-    if ((c->flags ^ spec->flags) & ~FST_CACHE_NO_MERGE)
+    if ((c->flags ^ spec->flags) & ~(FST_CACHE_NO_MERGE | FST_CACHE_DEBUG))
         return fst_fail(FST_MISMATCH, "cache %s exists %s TYPESAFE_BY_RCU", spec->name,
                         c->flags & FST_CACHE_TYPESAFE_BY_RCU ? "with" : "without");
     if (!same_init(a, c, spec))
@@ -137,9 +139,10 @@ static void make(struct fst_arena *a, uint32_t index, const struct fst_cache_spe
 {
     struct fst_cache *c = fst_cache_at(a, index);
     const char *rest;
-    fst_store_relaxed(&c->size, spec->size);
+    uint32_t flags = fst_debug_flags(spec);
+    fst_store_relaxed(&c->size, spec->size + fst_debug_behind(flags));
     fst_store_relaxed(&c->align, align);
-    fst_store_relaxed(&c->flags, spec->flags);
+    fst_store_relaxed(&c->flags, flags);
     fst_store_relaxed(&c->aliases, 0);
     fst_store_relaxed(&c->first, FST_NONE);
     fst_store_relaxed(&c->root_child, FST_NONE);
@@ -225,8 +228,8 @@ struct opening {
     uint64_t retired_state;
 };
 
-/* What has the name goes before the new one gets it: killed in between, the name is free. Under
- * names_lock, and the body's lock `ending` where its last name goes. */
+/* The cache that has the name loses it before the new one gets it: a kill in between leaves the
+ * name free. Under names_lock, and the body's lock `ending` where its last name goes. */
 static void retire(struct fst_arena *a, struct opening *o, uint32_t index)
 {
     struct fst_cache *c = fst_cache_at(a, index);
@@ -451,8 +454,8 @@ bool fst_cache_end_name(struct fst_arena *a, uint32_t index)
     return true;
 }
 
-/* The body first: killed before the alias is FREE, it is an alias of something that has ended,
- * and nothing to anybody. */
+/* The body ends first: a kill before the alias is FREE leaves an alias of a body that has ended,
+ * which means nothing to anybody. */
 void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body, enum fst_cache_state state)
 {
     struct fst_cache *c = fst_cache_at(a, body);

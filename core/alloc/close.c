@@ -26,8 +26,9 @@ static bool close_words(struct fst_slab *s, uint32_t class)
     return true;
 }
 
-/* Close the slab if it is empty: off its list, CLOSING, ours. Under the child's lock; the caller
- * then releases the run. A slab in use is left to its owner without a mark. */
+/* Close the slab if it is empty: it goes off its list, becomes CLOSING, and is ours. Under the
+ * child's lock; the caller then releases the run. A slab in use is left to its owner without a
+ * mark. */
 bool fst_close_try(struct fst_revoke *r, struct fst_child *c, uint32_t id)
 {
     struct fst_arena *a = r->a;
@@ -65,7 +66,8 @@ static uint32_t close_some(struct fst_revoke *r, uint32_t child, bool typesafe, 
     return n;
 }
 
-/* Undo a close: back to PARTIAL. Of an ended child, the next batch tries again. */
+/* Undo a close: the slab goes back to PARTIAL. If its child has ended, the next batch tries to
+ * close it again. */
 void fst_close_undo(struct fst_arena *a, uint32_t id, uint64_t state)
 {
     struct fst_slab *s = fst_slab_at(a, id);
@@ -79,8 +81,9 @@ void fst_close_undo(struct fst_arena *a, uint32_t id, uint64_t state)
         return;
     }
     if (fst_load_acquire(&s->state) == state) {
-        /* The owner last: killed in between, the slab is LIVE with a dead owner. CLOSING without
-         * an owner would be nobody's. */
+        /* The owner is written last: a kill in between leaves a slab that is LIVE with a dead
+         * owner, and is recovered. One that is CLOSING without an owner would be found by
+         * nobody. */
         fst_store_release(&s->state, fst_state_moved(state, FST_SLAB_LIVE));
         fst_store_relaxed(&s->owner, 0);
         fst_slab_reopen_words(s, FST_SLAB_ID_CLASS(id), fst_slab_objects(s, FST_SLAB_ID_CLASS(id)));

@@ -74,7 +74,8 @@ int fst_form_intern(fst_arena *a, const char *text, size_t text_bytes, uint64_t 
             made = claim(a, top);
             if (!made && fst_form_top(a) == top)
                 return fst_verdict(a, FST_OK); /* no room */
-            continue;                          /* looked for again: somebody may just have made it */
+            /* It is looked for again, because somebody may just have made it. */
+            continue;
         }
         struct fst_form *f = fst_form_at(a, made - 1);
         if (fst_load_relaxed(&f->state) == FST_FORM_FREE) {
@@ -164,7 +165,8 @@ int fst_form_text_of(struct fst_arena *a, uint64_t word, const uint8_t *data, ui
         nbytes = f->nbytes;
     }
     memcpy(out, text, *text_bytes < room ? *text_bytes : room);
-    if (*text_bytes > room || hash_of(out, *text_bytes, nbytes) == hash) /* of the copy: users may be writing */
+    /* The copy is hashed, because users may be writing. */
+    if (*text_bytes > room || hash_of(out, *text_bytes, nbytes) == hash)
         return FST_OK;
     return form == FST_FORM_OWN ? overwritten(whole) : damaged(a, word, "whose text was overwritten");
 }

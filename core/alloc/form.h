@@ -52,9 +52,12 @@ const struct fst_form *fst_form_find(const struct fst_arena *a, uint32_t form);
 /* Is what it says what was written? */
 bool fst_form_sound(const struct fst_form *f);
 
-/* The same by its word, for who counts: what lies behind the bytes is counted, too. */
-static inline uint64_t fst_form_counted(const struct fst_arena *a, uint64_t whole, uint64_t word)
+/* The same by its word, for who counts: what lies behind the bytes is counted, too, and of a slab
+ * that says it (`asked`) what it says. */
+static inline uint64_t fst_form_counted(const struct fst_arena *a, uint64_t asked, uint64_t whole, uint64_t word)
 {
+    if (asked)
+        return asked;
     uint32_t form = fst_form_in(word);
     const struct fst_form *f = form && form != FST_FORM_OWN ? fst_form_find(a, form) : NULL;
     return f && f->nbytes < whole ? f->nbytes : fst_form_asked(whole, fst_word_slack(word));

@@ -23,7 +23,7 @@ uint64_t fst_group_root(fst_arena *a)
     return fst_id(0, fst_load_acquire(&fst_group_at(a, 0)->state));
 }
 
-/* Everything but word and state. Under names_lock. */
+/* Fill in the descriptor, all but its word and its state. Under names_lock. */
 static void fill(const struct fst_arena *a, struct fst_group *g, const struct fst_group_spec *spec, uint32_t parent)
 {
     fst_release_fence(); /* PAIR(record): whoever reads what follows sees the last life's end */

@@ -140,7 +140,7 @@ void fst_lists_unlock(struct fst_arena *a, uint32_t child)
     fst_unlock(a, &fst_child_at(a, child)->lock);
 }
 
-/* For what must not wait: a batch does it instead. */
+/* For callers that must not wait for the lock: what they leave undone, a batch does. */
 bool fst_lists_lock_briefly(struct fst_arena *a, uint32_t child)
 {
     struct fst_waits before = fst_wait_briefly();
@@ -155,7 +155,8 @@ bool fst_lists_still(const struct fst_slab *s, uint32_t child)
     return fst_state(fst_load_acquire(&s->state)) == FST_SLAB_LIVE && s->child == child;
 }
 
-/* Nobody's any more, and so on PARTIAL if anything in it is free. Under the child's lock. */
+/* The slab has no owner from now on, and so it goes to PARTIAL if anything in it is free. Under the
+ * child's lock. */
 void fst_lists_unown(struct fst_arena *a, struct fst_child *c, uint32_t id)
 {
     struct fst_slab *s = fst_slab_at(a, id);

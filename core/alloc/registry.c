@@ -78,6 +78,9 @@ void fst_registry_expect(struct fst_arena *a, enum fst_table_kind kind)
     const uint8_t *d = (const uint8_t *)a->table[kind] + index * a->known.tables[kind].size;
     for (uint64_t at = 0; at < a->known.tables[kind].size; at += FST_LINE)
         __builtin_prefetch(d + at, 1);
+    /* and here by the time that the lock is taken, which waits for loads before it */
+    for (uint64_t at = 0; at < a->known.tables[kind].size; at += FST_LINE)
+        fst_load_relaxed((const uint64_t *)(const void *)(d + at));
 }
 
 int fst_registry_grow(struct fst_arena *a, enum fst_table_kind kind)
@@ -314,8 +317,8 @@ void fst_registry_finish_endings(struct fst_arena *a)
     }
 }
 
-/* An ALIAS of what has ended is nothing any more: its destroyer was killed between the two
- * (fst_cache_end). */
+/* An ALIAS of a body that has ended names nothing any more: its destroyer was killed between the
+ * two steps of fst_cache_end. */
 static void finish_names(struct fst_arena *a)
 {
     for (uint32_t i = 0; i < fst_cache_top(a); i++) {

@@ -49,7 +49,7 @@ bool fst_revoke(struct fst_revoke *r, uint32_t id)
 #ifdef FST_MUTANT_REVOKE_AT_ONCE
     passed = needed;
 #endif
-    if (s->fenced) {
+    if (fst_load_relaxed(&s->fenced)) {
         fst_full_fence(); /* PAIR(revoke) */
     } else if (passed < needed) {
         r->want_near |= near;

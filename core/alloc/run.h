@@ -36,6 +36,8 @@ bool fst_run_set_limit(struct fst_arena *a, uint32_t group, uint64_t pages);
 /* Hold pages_lock around a look at what it protects. Rebuilds when taken over. False: not in
  * time. */
 bool fst_run_lock(struct fst_arena *a) FST_TO_BE_HEEDED;
+/* The same for what must not wait, or holds what others wait for: a batch does it later. */
+bool fst_run_lock_briefly(struct fst_arena *a) FST_TO_BE_HEEDED;
 void fst_run_unlock(struct fst_arena *a);
 
 #endif

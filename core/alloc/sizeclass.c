@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "alloc/cache.h"
+#include "alloc/debug.h"
 
 /* 8, 16, 24, ... 64, then 80, 96, 112, 128, 160, ...: a quarter of the last power of two apart. */
 uint64_t fst_size_class_bytes(uint32_t class)
@@ -30,7 +31,7 @@ int fst_size_class_child(struct fst_arena *a, uint64_t group, uint32_t class, st
 {
     char name[FST_NAME_MAX];
     bool large = class == FST_SIZE_CLASS_LARGE;
-    struct fst_cache_spec spec = {.name = name, .flags = FST_CACHE_SIZE_CLASS};
+    struct fst_cache_spec spec = {.name = name, .flags = FST_CACHE_SIZE_CLASS | fst_arena_debug(a)};
     spec.size = large ? a->known.capacity : fst_size_class_bytes(class);
     spec.align = large ? FST_PAGE : 0;
     if (large)

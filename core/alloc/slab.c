@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "alloc/close.h"
+#include "alloc/debug.h"
 #include "alloc/lists.h"
 #include "alloc/registry.h"
 #include "alloc/run.h"
@@ -20,7 +21,7 @@
 
 /* Advance every word to free in a new generation: whatever the slab's last life left, no handle
  * and no entry of it matches. */
-static void carve(struct fst_arena *a, uint32_t id, uint32_t objects, const struct fst_child *c)
+static void carve_words(struct fst_arena *a, uint32_t id, uint32_t objects, const struct fst_child *c)
 {
     struct fst_slab *s = fst_slab_at(a, id);
     uint32_t class = FST_SLAB_ID_CLASS(id);
@@ -46,7 +47,14 @@ static void carve(struct fst_arena *a, uint32_t id, uint32_t objects, const stru
     }
 }
 
-/* The slab's next owner is going to fence, or not. Before anybody can see that it owns the slab. */
+static void carve(struct fst_arena *a, uint32_t id, uint32_t objects, const struct fst_child *c)
+{
+    carve_words(a, id, objects, c);
+    fst_debug_carve(a, id, objects, c);
+}
+
+/* Say whether the slab's next owner has to fence when it allocates. Before anybody can see that it
+ * owns the slab. */
 static void set_fenced(const struct fst_child *c, struct fst_slab *s)
 {
     fst_store_relaxed(&s->fenced, fst_load_relaxed(&c->shared) || !fst_membarrier_usable());
@@ -132,9 +140,9 @@ int fst_slab_new(struct fst_thread *t, uint32_t child, uint64_t child_state, uin
 
 /* ---- slabs for owners ---- */
 
-/* The lock cannot be had: the slab is nobody's in a way that the next batch finds, if it is
- * still the owner's. Whoever holds the lock may mark the word at the same time, and then takes
- * the slab itself. */
+/* The child's lock cannot be had: leave the slab without an owner, in a way that the next batch
+ * finds, if it is still `owner`'s. Whoever holds the lock may mark the owner word at the same time,
+ * and then makes the slab its own. */
 static void leave_slab(struct fst_arena *a, struct fst_slab *s, uint64_t owner)
 {
     uint64_t seen = owner;
@@ -155,7 +163,8 @@ void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t 
         leave_slab(a, s, owner);
         return;
     }
-    /* Revoked meanwhile, it may be anybody's. What is the owner's is in the life that it knows. */
+    /* A slab that was revoked meanwhile may be anybody's by now. One whose owner word still names
+     * `owner` is in the life that the owner knows. */
     if (fst_lists_still(s, child) && !((fst_load_relaxed(&s->owner) ^ owner) & ~FST_OWNER_REVOKED))
         fst_lists_unown(a, fst_child_at(a, child), id);
     fst_lists_unlock(a, child);
@@ -217,8 +226,8 @@ bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_st
     return found;
 }
 
-/* One pass over what others own of the child, as far as the barriers go that were passed. True:
- * something of it is free now. */
+/* Revoke those slabs of the child that others own and that have free objects, as far as the
+ * barriers that were passed allow. True: one of them has no owner now. */
 static bool revoke_owned(struct fst_revoke *r, uint32_t child, uint64_t child_state)
 {
     struct fst_arena *a = r->a;
@@ -259,7 +268,8 @@ int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint
     int rc = fst_registry_check_child(t->arena, child_id, &state);
     if (rc)
         return rc;
-    return fst_slab_new(t, (uint32_t)child_id, state, (uint32_t)fst_pages_of(asked), 1, asked, false, slab_id, slab_state);
+    uint64_t whole = asked + fst_slab_behind(fst_child_at(t->arena, (uint32_t)child_id));
+    return fst_slab_new(t, (uint32_t)child_id, state, (uint32_t)fst_pages_of(whole), 1, asked, false, slab_id, slab_state);
 }
 
 /* ---- frees from outside ---- */
@@ -329,8 +339,8 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     return waits;
 }
 
-/* The slab with a cache's initial content or the rest of its format, whose maker was killed
- * before it had said so. */
+/* Is this the slab with a cache's initial content, or the rest of its format, whose maker was
+ * killed before it had said so? Then make it LIVE. */
 static bool recover_init(struct fst_arena *a, uint32_t slab_id)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);

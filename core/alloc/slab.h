@@ -12,6 +12,7 @@
 #include "alloc/revoke.h"
 #include "rcu/thread.h"
 #include "region/lock.h"
+#include "region/records.h"
 #include "region/region.h"
 
 /* Adopt a slab of the child's partial list with a free object, for the calling thread to allocate
@@ -50,13 +51,34 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner);
  * because a lock could not be had: finish, or let go. `me`: name of the calling thread. */
 void fst_slab_recover(struct fst_arena *a, uint32_t slab_id, uint64_t me);
 
+/* Bytes of memory of each of its objects: of a slab of one large object, what was asked for. */
+static inline uint64_t fst_slab_whole(const struct fst_slab *s, const struct fst_child *c)
+{
+    uint64_t asked = fst_load_relaxed(&s->asked);
+    return asked ? asked : c->size;
+}
+
+/* Of a child whose slabs are of any length: what they have behind what was asked for. */
+static inline uint64_t fst_slab_behind(const struct fst_child *c)
+{
+    return c->flags & FST_CACHE_DEBUG ? FST_DEBUG_BEHIND : 0;
+}
+
+/* Is something written into each object that is allocated: initial content, or what debugging has
+ * around it? */
+static inline bool fst_child_constructs(const struct fst_child *c)
+{
+    bool init = (c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU);
+    return init || (c->flags & FST_CACHE_DEBUG);
+}
+
 /* Where bytes of the slab's data lie, if they are inside of its pages and these inside of the
  * arena; else NULL: damage. */
 uint8_t *fst_slab_outside(const struct fst_arena *a, uint32_t id, uint64_t offset, uint64_t bytes);
 static inline uint8_t *fst_slab_data(const struct fst_arena *a, const struct fst_slab *s, uint32_t id, uint64_t offset,
                                      uint64_t bytes)
 {
-    uint64_t page = s->page, pages = s->pages, length = pages << FST_PAGE_SHIFT;
+    uint64_t page = fst_load_relaxed(&s->page), pages = fst_load_relaxed(&s->pages), length = pages << FST_PAGE_SHIFT;
     if (__builtin_expect(page + pages > a->capacity_pages || bytes > length || offset > length - bytes, 0))
         return fst_slab_outside(a, id, offset, bytes);
     return a->data + (page << FST_PAGE_SHIFT) + offset;

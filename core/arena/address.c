@@ -6,8 +6,8 @@
 #include "refs/reftable.h"
 #include "refs/word.h"
 
-/* Does the entry speak of an object that has this address? Then *out is the reference, which is
- * nobody's yet. */
+/* Does the entry speak of an object that has this address? Then *out becomes a reference that
+ * nobody counts yet. */
 static bool reaches(struct fst_arena *a, uint32_t entry, const uint8_t *address, struct fst_ref *out)
 {
     uint64_t e = fst_load_acquire(&a->entries[entry]), oid = fst_entry_oid(e);
@@ -17,10 +17,13 @@ static bool reaches(struct fst_arena *a, uint32_t entry, const uint8_t *address,
     uint64_t w = word ? fst_load_acquire(word) : 0;
     uint32_t id = fst_oid_slab(oid);
     const struct fst_slab *s = word ? fst_slab_known(a, id) : NULL;
-    if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(e, w) || !fst_is_child(a, s->child))
+    /* read once: another thread may drop the object meanwhile, and its slab go */
+    uint32_t child = s ? fst_load_relaxed(&s->child) : FST_NONE;
+    if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(e, w) || !fst_is_child(a, child))
         return false;
-    const struct fst_child *c = fst_child_at(a, s->child);
-    uint64_t whole = s->asked ? s->asked : c->size, nbytes = s->asked ? whole : fst_form_asked(whole, fst_word_slack(w));
+    const struct fst_child *c = fst_child_at(a, child);
+    uint64_t whole = fst_slab_whole(s, c);
+    uint64_t nbytes = fst_load_relaxed(&s->asked) ? whole : fst_form_asked(whole, fst_word_slack(w));
     uint8_t *data = fst_slab_data(a, s, id, fst_oid_object(oid) * c->stride, nbytes);
     if (!data || address < data || address >= data + nbytes)
         return false;

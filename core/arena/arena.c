@@ -13,13 +13,11 @@
 #include "arena/attach.h"
 #include "arena/folder.h"
 #include "platform/error.h"
-#include "platform/futex.h"
 #include "platform/liveness.h"
 #include "platform/mapping.h"
 #include "process/slot.h"
 #include "rcu/thread.h"
 #include "reclaim/batch.h"
-#include "reclaim/letters.h"
 #include "reclaim/message.h"
 #include "reclaim/reaper.h"
 #include "reclaim/shelves.h"
@@ -33,20 +31,10 @@
 
 #define DEFAULT_CAPACITY (1ull << 30)
 /* at opening a name that others remove and create at the same time, a millisecond apart */
-#define TRIES    1000
-#define LEAVE_NS (50 * FST_MS) /* for the last batch of a process that leaves */
+#define TRIES 1000
 
 pthread_mutex_t fst_open_mutex = PTHREAD_MUTEX_INITIALIZER;
 struct fst_arena *fst_attachments;
-
-/* Under fst_local_mutex, which other threads of this process need: so a batch takes what a lock
- * that is held keeps us from giving back. */
-static void let_go_of_slabs(struct fst_thread *t)
-{
-    struct fst_waits before = fst_wait_for((struct fst_waits){.own = true, .patience = 0});
-    fst_actives_release(t);
-    fst_wait_for(before);
-}
 
 /* A thread ends: its free entries and its slabs go back. Under fst_local_mutex. */
 static void at_thread_exit(struct fst_thread *t)
@@ -54,7 +42,7 @@ static void at_thread_exit(struct fst_thread *t)
     if (!t->arena->usable)
         return;
     t->nest = 0;
-    let_go_of_slabs(t);
+    fst_arena_disown(t);
     fst_refs_flush(t);
 }
 
@@ -133,8 +121,13 @@ static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readon
     a->lock.fd = fst_file_reopen(a);
     if (a->lock.fd < 0)
         return fst_fail_errno(FST_OS, errno, "cannot open the arena's file a second time: %s", fst_file_lost(a, errno));
+    int error = fst_liveness_missing(a->lock.fd);
+    if (error)
+        return fst_fail_errno(FST_OS, error,
+                              "this kernel, or a sandbox, has no locks of open files (fcntl, F_OFD_SETLK), and an arena "
+                              "could not ask who is alive");
     if (!fst_description_keep(&a->lock, false))
-        return fst_cannot_map(errno, FST_PAGE);
+        return fst_fail_errno(FST_OS, errno, "cannot map a page that stays with this process alone (mmap, madvise MADV_DONTFORK)");
     int rc = fst_entries_create(a);
     if (rc == FST_OK)
         rc = fst_refs_create(a);
@@ -143,7 +136,7 @@ static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readon
     return rc ? rc : fst_reaper_create(a);
 }
 
-/* Take a process slot: from here on this process is attached. */
+/* Claim a process slot: from here on this process is attached. */
 static int join(struct fst_arena *a)
 {
     int rc = fst_process_claim(a, a->lock.fd, &a->slot);
@@ -169,6 +162,7 @@ static int join(struct fst_arena *a)
     a->entries = entries;
     a->slot_low = fst_lock_generation(a->self->state);
     a->usable = true;
+    a->plain = !(a->known.flags & FST_CACHE_DEBUG);
     return FST_OK;
 }
 
@@ -194,20 +188,26 @@ static int make_file(const struct fst_open_options *o, const char *folder)
 {
     if (!o->path) {
         int fd = memfd_create("flagstone", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        return fd >= 0 ? fd : fst_fail_errno(FST_OS, errno, "cannot create an anonymous arena");
+        return fd >= 0 ? fd
+                       : fst_fail_errno(FST_OS, errno,
+                                        "cannot create an anonymous arena (memfd_create); one with a name needs no such file");
     }
     if (!fst_folder_is_tmpfs(folder))
         return access(folder, F_OK) == 0
                    ? fst_fail(FST_REFUSED,
                               "%s is not on a tmpfs: an arena would be written to disk; a name without a slash lies in /dev/shm",
                               folder)
-                   : fst_fail_errno(FST_OS, errno, "cannot create an arena in %s", folder);
+                   : fst_fail_errno(FST_OS, errno,
+                                    "cannot create an arena in %s: mount a tmpfs there, or have an anonymous one, without a "
+                                    "name, which needs no folder",
+                                    folder);
     int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0)
         return fst_fail_errno(errno == ENOSPC   ? FST_FULL
                               : errno == EACCES ? FST_REFUSED
                                                 : FST_OS,
-                              errno, "cannot create a file in %s", folder);
+                              errno, "cannot create a file without a name in %s (open, O_TMPFILE)%s", folder,
+                              errno == ENOSPC || errno == EACCES ? "" : "; an anonymous arena needs none");
     if (fchmod(fd, (mode_t)o->mode) == 0)
         return fd;
     int error = errno;
@@ -224,8 +224,10 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
     uint64_t capacity = o->capacity ? o->capacity : DEFAULT_CAPACITY;
     if (capacity > FST_MAX_CAPACITY)
         return fst_fail(FST_INVALID, "a capacity of %s: the most is %s", fst_exact(o->capacity), fst_exact(FST_MAX_CAPACITY));
-    capacity = (capacity + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
-    uint32_t flags = (o->path ? 0 : FST_ARENA_ANONYMOUS) | (o->huge_pages ? FST_ARENA_HUGE_PAGES : 0);
+    uint64_t page = fst_system_page(); /* what lies behind the data is mapped, too */
+    capacity = (capacity + page - 1) & ~(page - 1);
+    uint32_t flags =
+        (o->path ? 0 : FST_ARENA_ANONYMOUS) | (o->huge_pages ? FST_ARENA_HUGE_PAGES : 0) | (o->debug & FST_CACHE_DEBUG);
     fst_superblock_format(sb, capacity, flags, uuid);
     sb->lasting = o->lasting;
     uint64_t length = fst_superblock_file_size(sb, 1);
@@ -235,9 +237,12 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
     if (ftruncate(a->handed.fd, (off_t)length) != 0)
         return fst_fail_errno(FST_OS, errno, "cannot make a file of %s", fst_size(length));
     int error = fst_commit_allowed(FST_PAGE) ? fst_commit(a->handed.fd, 0, FST_PAGE) : ENOMEM;
+    if (error && error != ENOSPC && error != ENOMEM)
+        return fst_fail_errno(FST_OS, error,
+                              "this kernel, or a sandbox, lets nobody commit memory of a file (fallocate), and an arena that "
+                              "finds none later would end in SIGBUS");
     if (error)
-        return fst_fail_errno(error == ENOSPC || error == ENOMEM ? FST_FULL : FST_OS, error,
-                              "%s has no room for an arena's first page", fst_commit_refused_by());
+        return fst_fail_errno(FST_FULL, error, "%s has no room for an arena's first page", fst_commit_refused_by());
     if (pwrite(a->handed.fd, sb, sizeof *sb, 0) != (ssize_t)sizeof *sb)
         return fst_fail_errno(FST_OS, errno, "cannot write the superblock");
     /* Whoever cut the file would have every process that touches what is missing killed by
@@ -454,86 +459,6 @@ void fst_arena_tended(fst_arena *a)
         fst_process_set_flags(a->self, 0, FST_PROCESS_TENDED);
 }
 
-/* ---- leaving ---- */
-
-void fst_arena_leave(struct fst_arena *a)
-{
-    struct stat st = {.st_dev = a->device, .st_ino = a->inode};
-    if (!a->usable)
-        return;
-    bool ours = a->path[0] && !fst_load_relaxed(&a->sb->lasting);
-    int fd = fst_file_lock(a);
-    if (fd >= 0) {
-        fst_liveness_release(fd, FST_LOCK_PRESENT + a->slot, 1);
-        if (ours)
-            fst_folder_remove(fd, FST_NONE, a->path, &st);
-        return;
-    }
-    /* Only the mapping keeps our locks, so PRESENT cannot be let go of alone: it counts until we
-     * are gone, for others, and not for us. */
-    fd = ours ? fst_file_get(a) : -1;
-    if (fd >= 0)
-        fst_folder_remove(fd, a->slot, a->path, &st);
-    fst_file_put(a, fd);
-}
-
-/* Every entry of ours that is still LIVE: groups, and objects whose owners are gone without a
- * word. Not what forked children without a place of their own may look at. */
-static void drop_all(struct fst_arena *a)
-{
-    uint64_t *entries = a->entries;
-    for (uint32_t i = 0; i < a->refs->top; i++) {
-        uint64_t seen = fst_load_relaxed(&entries[i]);
-        if ((seen & FST_ENTRY_STATE) == FST_ENTRY_LIVE &&
-            !(fst_load_relaxed(&a->counts[i]) & FST_COUNT_FLAGS & ~FST_COUNT_INDEXED)) {
-            fst_store_release(&entries[i], (seen & ~FST_ENTRY_STATE) | FST_ENTRY_DROPPED);
-            fst_store_relaxed(&a->self->dropped, 1);
-        }
-    }
-}
-
-static bool all_empty(const struct fst_arena *a)
-{
-    const uint64_t *entries = a->entries;
-    for (uint32_t i = 0; i < a->refs->top; i++)
-        if (fst_load_relaxed(&entries[i]))
-            return false;
-    return true;
-}
-
-static void forget_threads(struct fst_arena *a)
-{
-    pthread_mutex_lock(&fst_local_mutex);
-    while (a->threads) {
-        struct fst_thread *t = a->threads;
-        let_go_of_slabs(t);
-        fst_thread_forget(t);
-    }
-    pthread_mutex_unlock(&fst_local_mutex);
-}
-
-/* Our slot becomes FREE if nothing of ours is left; otherwise it stays LIVE without its lock,
- * and a batch buries it. */
-static void detach(struct fst_arena *a)
-{
-    fst_reaper_stop(a, true);
-    fst_store_relaxed(&a->self->flags, a->self->flags | FST_PROCESS_LEFT);
-    fst_heirs_ask(a);
-    drop_all(a);
-    struct fst_thread *t = fst_thread_get(a);
-    if (t) {
-        t->nest = 0;
-        struct fst_batch_options options = {.deaths = true, .timeout = LEAVE_NS};
-        fst_batch_run(t, &options);
-    }
-    forget_threads(a);
-    if (all_empty(a) && !fst_letters_owns(a) && !fst_shelves_owns(a)) {
-        fst_store_relaxed(&a->self->entry_top, 0);
-        fst_process_leave(a, a->slot);
-    }
-    fst_arena_leave(a);
-}
-
 void fst_arena_unref(fst_arena *a)
 {
     pthread_mutex_lock(&fst_open_mutex);
@@ -545,7 +470,7 @@ void fst_arena_unref(fst_arena *a)
             }
         }
         if (a->usable)
-            detach(a);
+            fst_arena_detach(a);
         unmap(a);
     }
     pthread_mutex_unlock(&fst_open_mutex);

@@ -18,8 +18,18 @@ extern struct fst_arena *fst_attachments; /* under fst_open_mutex */
 int fst_attach_init(void);
 int fst_fork_init(void);
 
+/* ---- leaving (arena/leave.c) ---- */
+
+/* Let go of the thread's slabs without waiting for a lock: a batch finds what a lock that is held
+ * keeps us from giving back. Under fst_local_mutex, which other threads of this process need. */
+void fst_arena_disown(struct fst_thread *t);
+
 /* Let go of PRESENT; if nobody else is present and the arena is not lasting, remove its name.
  * Idempotent. */
 void fst_arena_leave(struct fst_arena *a);
+
+/* Give back all that this process has of the arena, and leave it. Our slot becomes FREE if nothing
+ * of ours is left; otherwise it stays LIVE without its lock, and a batch buries it. */
+void fst_arena_detach(struct fst_arena *a);
 
 #endif

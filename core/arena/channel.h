@@ -1,22 +1,16 @@
-/* channel.h - what a process has of a channel or a lock that it has open. Its own memory: a kill
- * leaves nothing of it. */
+/* channel.h - what the calls of channels, topics and locks have in common. */
 #ifndef FST_ARENA_CHANNEL_H
 #define FST_ARENA_CHANNEL_H
 
 #include "channel/channel.h"
+#include "channel/use.h"
 #include "platform/error.h"
 #include "rcu/thread.h"
 
-struct fst_channel_use {
-    struct fst_ring_view v; /* first: what put and get need */
-    struct fst_ref ring;    /* keeps it */
-    uint64_t id;
-};
-
-/* FST_CLOSED, and why. */
-static inline int fst_channel_ended(void)
+/* This code (FST_CLOSED, or FST_STALE for who may open another one), and why. */
+static inline int fst_channel_ended(int code)
 {
-    return fst_fail(FST_CLOSED, "it has ended: it was destroyed, or its group was");
+    return fst_fail(code, "it has ended: it was destroyed, or its group was");
 }
 
 /* May the calling thread put and get? Its state, then. */
@@ -25,7 +19,18 @@ static inline int fst_channel_usable(const struct fst_ring_view *v, struct fst_t
     *t = fst_thread_get(v->a);
     if (__builtin_expect(!*t, 0))
         return fst_thread_refused(v->a);
-    return __builtin_expect(fst_load_relaxed(&v->ring->ended), 0) ? fst_channel_ended() : FST_OK;
+    return __builtin_expect(fst_use_has_ended(v), 0) ? fst_channel_ended(FST_CLOSED) : FST_OK;
 }
+
+/* FST_END: the channel was closed, and what follows from that. */
+static inline int fst_channel_closed(const struct fst_channel_use *u, const char *therefore)
+{
+    return fst_fail(FST_END, "channel %.63s of arena %s was closed: %s", fst_channel_at(u->v.a, (uint32_t)u->id)->name,
+                    fst_arena_called(u->v.a), therefore);
+}
+
+/* Let go of the object of a node that is ours, through an entry of our own, so that a batch asks
+ * for it. FST_FULL: no entry is to be had, and the node refers to the object still. */
+int fst_channel_let_go(const struct fst_ring_view *v, struct fst_thread *t, uint32_t node);
 
 #endif

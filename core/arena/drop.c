@@ -1,17 +1,20 @@
 /* drop.c - drop, hold, free: how an object comes to its end, as refs/claim.h lays it down. */
 #include "alloc/active.h"
+#include "alloc/debug.h"
 #include "alloc/slab.h"
-#include "arena/object.h"
+#include "arena/handle.h"
 #include "platform/error.h"
 #include "reclaim/reaper.h"
 #include "refs/claim.h"
 #include "refs/reftable.h"
 #include "refs/word.h"
+#include "region/lock.h"
 #include "teardown/release.h"
 
 /* The object's slab is not ours, or its child has ended: let the slab know. Nothing of the
- * object is touched: it may be somebody else's already. */
-static __attribute__((noinline)) void after_private(struct fst_thread *t, const struct fst_ref *ref)
+ * object is touched: it may be somebody else's already. A drop waits for no lock: what it cannot
+ * have at once is a batch's to do. */
+static void let_slab_know(struct fst_thread *t, const struct fst_ref *ref)
 {
     /* nothing is given back in a section, but the slab must be found again: by an allocation, or
      * by a batch */
@@ -24,6 +27,13 @@ static __attribute__((noinline)) void after_private(struct fst_thread *t, const 
         fst_reaper_watch(t->arena); /* memory worth giving back to the system, if it stays idle */
     if (fst_release_after_free(t, ref->oid))
         fst_reaper_ended(t->arena);
+}
+
+static __attribute__((noinline)) void after_private(struct fst_thread *t, const struct fst_ref *ref)
+{
+    struct fst_waits before = fst_wait_briefly();
+    let_slab_know(t, ref);
+    fst_wait_for(before);
 }
 
 /* The word from exactly ALLOCATED, FREED apart, to free; then the entry to EMPTY. A plain store:
@@ -46,7 +56,7 @@ static inline bool free_word(uint64_t *word)
     return true;
 }
 
-/* The same where somebody was given a handle: a swing decides. */
+/* The same where somebody was given a handle: a compare-and-swap decides who was first. */
 static bool free_handed(uint64_t *word)
 {
     uint64_t seen = fst_load_relaxed(word);
@@ -56,8 +66,8 @@ static bool free_handed(uint64_t *word)
     return true;
 }
 
-/* Where the thread keeps what it knows of the slab, if it has owned it. While we have an object
- * of it, where its words are holds. */
+/* Where the thread keeps what it knows of the slab, if it has owned it. It still says where the
+ * words are, because the slab stays while we have an object of it. */
 static inline struct fst_owned *owned_slab(struct fst_thread *t, uint32_t slab)
 {
     struct fst_owned *own = fst_owned_of(t, slab);
@@ -65,7 +75,8 @@ static inline struct fst_owned *owned_slab(struct fst_thread *t, uint32_t slab)
     return __builtin_expect(own->id1 == slab + 1, 1) ? own : NULL;
 }
 
-/* After the word was freed: the object is found again by its bit. */
+/* After the word was freed: set the bit by which this thread's allocations find the object
+ * again. */
 static inline void give_bit(struct fst_owned *own, uint64_t object)
 {
     uint64_t *free = &own->free[object / 64], bits = *free | 1ull << (object % 64);
@@ -73,9 +84,9 @@ static inline void give_bit(struct fst_owned *own, uint64_t object)
     *free = bits;
 }
 
-/* Unless the slab is not ours any more. PAIR(revoke): whoever has taken it away sees the free
- * word, or we see that it has. Or its child may have ended: then nobody allocates from it any
- * more. */
+/* Does the bit count? Not when the slab is not ours any more. PAIR(revoke): whoever has revoked it
+ * sees the free word, or we see that it has. Nor when its child has ended: then nobody allocates
+ * from it any more. */
 static inline bool bit_counts(const struct fst_owned *own, bool ours)
 {
 #ifdef FST_MUTANT_KEEP_BIT
@@ -93,12 +104,15 @@ static __attribute__((noinline)) void after_bit(struct fst_thread *t, const stru
 
 static __attribute__((noinline)) void drop_slowly(struct fst_arena *a, const struct fst_ref *ref)
 {
-    if (!a->usable)
-        return;
+    if (!a->plain) {
+        if (!a->usable)
+            return;
+        fst_debug_dropped(a, ref->oid);
+    }
     struct fst_thread *t = fst_thread_get(a);
     struct fst_owned *own = t ? owned_slab(t, fst_oid_slab(ref->oid)) : NULL;
     uint64_t *word = t ? fst_word_of(a, ref->oid) : NULL;
-    if (word && fst_object_only_owner(a, ref->entry) && (free_word(word) || free_handed(word))) {
+    if (word && fst_refs_only_owner(a, ref->entry) && (free_word(word) || free_handed(word))) {
         fst_store_release(&a->entries[ref->entry], 0);
         fst_refs_give(t, ref->entry);
         if (own) {
@@ -127,7 +141,7 @@ void fst_drop(fst_arena *a, const struct fst_ref *ref)
                 after_bit(t, own, ref);
             return;
         }
-        a = t->arena; /* not kept until here */
+        a = t->arena; /* loaded anew, so that the fast way need not keep it */
     }
     drop_slowly(a, ref);
 }
@@ -153,7 +167,9 @@ int fst_free(fst_arena *a, const struct fst_ref *ref)
     uint64_t *word = fst_word_of(a, ref->oid);
     if (!word)
         return fst_object_gone(a, ref->oid);
-    if (fst_word_set(word, FST_WORD_FREED) & FST_WORD_FREED)
+    if (fst_word_set(word, FST_WORD_FREED) & FST_WORD_FREED) {
+        fst_debug_freed_before(a, ref->oid);
         return fst_fail(FST_STALE, "the object was freed before");
+    }
     return FST_OK;
 }

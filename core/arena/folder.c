@@ -102,7 +102,8 @@ static bool attached_here(const struct stat *st)
     return false;
 }
 
-/* A path may have any byte in it but a zero: so one ends each, and one more the list. */
+/* A path may have any byte in it but a zero: so a zero ends each path, and one more ends the
+ * list. */
 static int append(char **list, const char *path)
 {
     size_t have = 0, more = strlen(path) + 1;

@@ -42,7 +42,7 @@ struct carried {
     struct fst_description lock; /* of the child; fd -1: it gets no slot */
     struct fst_description heirs;
     uint64_t *entries; /* the child's table */
-    char refused[200]; /* why */
+    char refused[200]; /* why the child gets no place */
     uint32_t slot;
     uint32_t thread_slot;
     bool has_thread_slot;
@@ -175,14 +175,14 @@ static void in_parent(void)
     for (struct fst_arena *a = fst_attachments; a; a = a->next) {
         fst_reaper_resume(a);
         if (fst_heirs_any(a))
-            fst_reaper_watch(a); /* it asks whether they are gone */
+            fst_reaper_watch(a); /* the reaper asks whether the children without a place are gone */
     }
     forget();
     pthread_mutex_unlock(&fst_open_mutex);
 }
 
-/* The other threads are not here; ours goes on with its new slot, without the parent's slabs and
- * free entries. */
+/* The parent's other threads do not exist in the child; the one that forked goes on with a new
+ * slot, without the parent's slabs and free entries. */
 static void adopt_threads(struct fst_arena *a, const struct carried *c)
 {
     struct fst_thread *mine = forking_thread(a);
@@ -219,6 +219,7 @@ static void adopt(struct fst_arena *a, struct carried *c)
     pthread_mutex_unlock(&a->refs->mutex);
     fst_reaper_forked(a);
     a->usable = a->lock.fd >= 0;
+    a->plain &= a->usable;
     /* it is a mapping of its own, so this cannot fail; if it did, we would look alive for as
      * long as our children */
     if (a->usable)
@@ -234,7 +235,7 @@ static void adopt(struct fst_arena *a, struct carried *c)
     fst_heirs_forked(a, &c->heirs);
     a->slot = c->slot;
     a->self = fst_process_at(a, c->slot);
-    fst_entries_unmap(a, a->entries); /* our parent's */
+    fst_entries_unmap(a, a->entries); /* these were mapped for the parent */
     a->entries = c->entries;
     a->slot_low = fst_lock_generation(a->self->state);
     fst_store_relaxed(&a->self->flags, a->self->flags | FST_PROCESS_FORKED);

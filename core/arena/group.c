@@ -1,6 +1,6 @@
 /* group.c - references to groups, and messages of them: like those to objects. */
 #include "alloc/group.h"
-#include "arena/object.h"
+#include "arena/handle.h"
 #include "platform/error.h"
 #include "rcu/thread.h"
 #include "reclaim/reaper.h"

@@ -1,11 +1,12 @@
 /* handle.c - handles and messages of objects: how one comes to another process, as refs/claim.h
  * lays it down. */
+#include "arena/handle.h"
+
 #include "alloc/active.h"
 #include "alloc/child.h"
 #include "alloc/form.h"
 #include "alloc/shape.h"
 #include "alloc/slab.h"
-#include "arena/object.h"
 #include "platform/error.h"
 #include "reclaim/message.h"
 #include "reclaim/reaper.h"
@@ -29,8 +30,8 @@ struct fst_handle fst_object_handle(struct fst_arena *a, uint64_t oid, uint64_t 
     return (struct fst_handle){generation | fst_handle_tag(a) << FST_HANDLE_TAG_SHIFT, oid | slab << FST_HANDLE_SLAB_SHIFT};
 }
 
-/* Objects of this child go to other processes from now on: who owns slabs of it begins to fence.
- * Of other threads only what they own next. */
+/* Objects of this child go to other processes from now on, so whoever owns slabs of it has to fence
+ * when it allocates: this thread at once, others from the slabs on that they own next. */
 void fst_object_note_shared(struct fst_arena *a, uint64_t oid)
 {
     uint32_t index = fst_load_relaxed(&fst_slab_known(a, fst_oid_slab(oid))->child);
@@ -67,7 +68,8 @@ int fst_handle_check(struct fst_arena *a, const struct fst_handle *h, bool group
     return FST_OK;
 }
 
-/* Is the object there to be had? WAIT: its cache's destroy() is looking for users right now. */
+/* May a reference be made to the object? WAIT: destroy() of its cache is looking for users right
+ * now. */
 enum look { THERE, GONE, WAIT };
 
 static enum look look(struct fst_arena *a, const struct fst_handle *h)
@@ -95,7 +97,7 @@ static inline int fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct
     /* its life is over no sooner than our object's */
     if (__builtin_expect(!fst_shape_sized(a, c), 0))
         return fst_shape_check(a, s->child, fst_load_relaxed(&c->state), 0, 0);
-    uint64_t seen = fst_load_relaxed(word), whole = s->asked ? s->asked : c->size;
+    uint64_t seen = fst_load_relaxed(word), whole = fst_slab_whole(s, c);
     out->form = 0;
     out->nbytes = s->asked ? whole : fst_form_asked(whole, fst_word_slack(seen));
     out->data = fst_slab_data(a, s, id, fst_oid_object(oid) * c->stride, out->nbytes);
@@ -120,7 +122,7 @@ uint64_t fst_object_bytes(struct fst_arena *a, uint64_t oid)
     const struct fst_slab *s = fst_slab_at(a, id);
     const uint64_t *word = fst_word_of(a, oid);
     uint64_t size = fst_child_at(a, fst_load_relaxed(&s->child))->size, asked = fst_load_relaxed(&s->asked);
-    return !word ? 0 : asked ? asked : fst_form_counted(a, size, fst_load_relaxed(word));
+    return word ? fst_form_counted(a, asked, size, fst_load_relaxed(word)) : 0;
 }
 
 /* One attempt at a reference: from the message, or (message NULL) from the bare handle.
@@ -261,7 +263,7 @@ int fst_form_text(fst_arena *a, const struct fst_ref *ref, char *out, size_t roo
         return fst_object_gone(a, ref->oid);
     uint32_t id = fst_oid_slab(ref->oid);
     const struct fst_slab *s = fst_slab_known(a, id);
-    uint64_t whole = s->asked ? s->asked : fst_child_at(a, s->child)->size;
+    uint64_t whole = fst_slab_whole(s, fst_child_at(a, s->child));
     *text_bytes = 0;
     if (!fst_form_in(fst_load_relaxed(word)))
         return FST_OK;

@@ -23,15 +23,16 @@ static int usable(const struct fst_channel_use *u, struct fst_thread **t)
     *t = fst_thread_get(a);
     if (!*t || fst_is_damaged(a))
         return fst_thread_refused(a);
-    if (fst_load_relaxed(&u->v.ring->ended))
-        return fst_fail(FST_CLOSED, "it has ended: it was destroyed, or its group was");
+    if (fst_use_has_ended(&u->v))
+        return fst_channel_ended(FST_CLOSED);
     return FST_OK;
 }
 
-/* Does a thread of this process own it? */
+/* Does a thread of this process own it? A forked child without a place in the arena has its
+ * parent's slot, and owns nothing. */
 static bool own(const struct fst_arena *a, uint32_t word)
 {
-    return (word & ~FST_LOCK_WAITERS) == fst_lock_own_word(a);
+    return a->usable && (word & ~FST_LOCK_WAITERS) == fst_lock_own_word(a);
 }
 
 int fst_named_lock_acquire(fst_channel_use *u, uint64_t timeout, bool *inherited)
@@ -48,8 +49,7 @@ int fst_named_lock_acquire(fst_channel_use *u, uint64_t timeout, bool *inherited
     enum fst_try got = fst_lock_untimed(a, &r->lock);
     fst_wait_for(before);
     if (got == FST_TRY_BUSY) {
-        rc = usable(u, &t);
-        return fst_verdict(a, rc ? rc : FST_WAIT);
+        return fst_verdict(a, fst_use_has_ended(&u->v) ? fst_channel_ended(FST_CLOSED) : FST_WAIT);
     }
     fst_store_relaxed(&r->holder, t->name);
     *inherited = got == FST_TRY_TAKEN_OVER;
@@ -60,6 +60,11 @@ int fst_named_lock_release(fst_channel_use *u)
 {
     struct fst_ring *r = u->v.ring;
     struct fst_arena *a = u->v.a;
+    int rc = a->usable ? FST_OK : fst_thread_usable(a);
+    if (rc)
+        return rc;
+    if (fst_use_is_over(&u->v))
+        return FST_OK; /* nobody will own it any more */
     if (!own(a, fst_load_relaxed(&r->lock)))
         return fst_fail(FST_INVALID, "no thread of this process owns the lock");
     fst_store_relaxed(&r->holder, 0);
@@ -85,7 +90,7 @@ static void look(struct fst_arena *a, uint32_t word, struct fst_named_lock_owner
 
 void fst_named_lock_look(fst_channel_use *u, struct fst_named_lock_owner *out)
 {
-    look(u->v.a, fst_load_relaxed(&u->v.ring->lock), out);
+    look(u->v.a, fst_use_is_over(&u->v) ? 0 : fst_load_relaxed(&u->v.ring->lock), out);
 }
 
 bool fst_named_lock_look_at(fst_arena *a, uint64_t channel, struct fst_named_lock_owner *out)

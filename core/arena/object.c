@@ -6,6 +6,7 @@
 
 #include "alloc/active.h"
 #include "alloc/child.h"
+#include "alloc/debug.h"
 #include "alloc/form.h"
 #include "alloc/lists.h"
 #include "alloc/run.h"
@@ -22,7 +23,8 @@
 /* What became of an attempt at one object. */
 enum attempt { GOT, NONE_FREE, LOST, ENDED };
 
-/* The entry speaks of an object we did not get. DROPPED and never EMPTY: see refs/claim.h. */
+/* The entry speaks of an object that we did not get. It becomes DROPPED, and never EMPTY at once:
+ * see refs/claim.h. */
 static void withdraw(struct fst_thread *t, uint32_t entry)
 {
     if (fst_refs_drop(t->arena, entry))
@@ -35,7 +37,8 @@ static void withdraw(struct fst_thread *t, uint32_t entry)
 static inline bool swing(struct fst_arena *a, uint64_t oid, uint64_t *word, uint64_t seen, uint64_t slack, uint32_t entry)
 {
     fst_store_release(&a->entries[entry], fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
-    return fst_cas64(word, &seen, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
+    /* PAIR(cache-ending): the look at the child comes after it */
+    return fst_cas_fence(word, &seen, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
 }
 
 /* One attempt at an object of the active slab. While we say that we allocate from it, and it is
@@ -52,7 +55,8 @@ static inline __attribute__((always_inline)) enum attempt try_active(struct fst_
 #ifdef FST_MUTANT_NO_OWNER
     ours = true;
 #endif
-    /* The child, too: whoever ends it counts on the same. PAIR(cache-ending) */
+    /* The child is looked at here, too: whoever ends it relies on that as a revoker does.
+     * PAIR(cache-ending) */
     if (!ours || __builtin_expect(fst_load_acquire(&act->child->state) != act->child_state, 0)) {
         fst_store_release(&t->slot->allocating, 0);
         return NONE_FREE;
@@ -87,12 +91,17 @@ static bool undone(struct fst_thread *t, uint64_t child, uint64_t child_state, s
     return true;
 }
 
-/* `init` of a cache whose objects are not reused under readers: at each allocation. Others get
- * it when their slab is carved. */
+/* Write the initial content of a cache whose objects are not reused under readers, which is done at
+ * each allocation; others get it when their slab is carved. Write what debugging has around an
+ * object, too. */
 static void construct(struct fst_arena *a, uint64_t child, const struct fst_ref *ref)
 {
     const struct fst_child *c = fst_child_at(a, (uint32_t)child);
     uint64_t bytes;
+    if (c->flags & FST_CACHE_DEBUG)
+        fst_debug_allocated(a, ref);
+    if (!(c->flags & FST_CHILD_HAS_INIT) || (c->flags & FST_CACHE_TYPESAFE_BY_RCU))
+        return;
     const uint8_t *init = fst_slab_init(a, c->cache, &bytes);
     if (!init || bytes > ref->nbytes || ref->nbytes > c->size)
         return;
@@ -132,7 +141,7 @@ static enum attempt alloc_unowned(struct fst_thread *t, uint64_t child, uint64_t
         withdraw(t, entry);
         return LOST;
     }
-    out->nbytes = fst_form_asked(s->asked ? s->asked : c->size, slack);
+    out->nbytes = fst_form_asked(fst_slab_whole(s, c), slack);
     out->data = fst_slab_data(a, s, id, object * c->stride, out->nbytes);
     out->oid = oid;
     out->entry = entry;
@@ -142,12 +151,13 @@ static enum attempt alloc_unowned(struct fst_thread *t, uint64_t child, uint64_t
     }
     if (undone(t, child, child_state, out))
         return ENDED;
-    if ((c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU))
+    if (fst_child_constructs(c))
         construct(a, child, out);
     return GOT;
 }
 
-/* There is no slab to be had: what others have of the child that is free. LOST: try again. */
+/* There is no slab to be had: allocate from what others own of the child, and have free. LOST: try
+ * again. */
 static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     uint64_t child_state = fst_load_acquire(&fst_child_at(t->arena, (uint32_t)child)->state);
@@ -175,12 +185,13 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
         if (!fst_is_child(t->arena, (uint32_t)child))
             return fst_owner_ended(t->arena);
         fst_reuse_for_child(t, child);
+        uint64_t less = slack + fst_debug_behind(fst_load_relaxed(&fst_child_at(t->arena, (uint32_t)child)->flags));
         int rc = fst_active_make(t, child, &act);
         if (rc == FST_FULL || rc == FST_LIMIT) {
             if (fst_reuse_at_need(t, fst_child_at(t->arena, (uint32_t)child)->stride))
                 continue;
             uint32_t given_up = fst_lock_given_up();
-            enum attempt got = steal(t, child, slack, out);
+            enum attempt got = steal(t, child, less, out);
             if (got == LOST && !fst_is_damaged(t->arena))
                 continue;
             if (got == GOT)
@@ -200,7 +211,7 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
             return fst_verdict(t->arena, rc);
         if (t->entry_count == 0 && (rc = fst_refs_refill(t)) != FST_OK)
             return rc;
-        if (try_active(t, act, slack, true, out) != GOT)
+        if (try_active(t, act, less, true, out) != GOT)
             continue;
         if (act->constructs)
             construct(t->arena, child, out);
@@ -226,7 +237,7 @@ static __attribute__((noinline)) int alloc_prepared(struct fst_arena *a, uint64_
     return rc ? rc : alloc_slow(t, child, slack, out);
 }
 
-/* Where objects of the child go to other processes. */
+/* The way to allocate where objects of the child go to other processes. */
 static inline enum attempt alloc_fenced(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     struct fst_thread *t = fst_thread_current;
@@ -241,7 +252,7 @@ static __attribute__((noinline)) int rest_of_alloc(struct fst_arena *a, uint64_t
     return alloc_fenced(a, child, slack, out) == GOT ? FST_OK : alloc_prepared(a, child, slack, out);
 }
 
-/* As alloc_slow, as far as the system is not asked for memory. */
+/* As alloc_slow, but only as far as the system need not be asked for memory. */
 static __attribute__((noinline)) int rest_at_once(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     struct fst_thread *t = fst_thread_current;
@@ -330,9 +341,36 @@ int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, 
             fst_drop(a, out);
             return fst_damage(a);
         }
-        if (!undone(t, child, child_state, out))
-            return FST_OK;
+        if (undone(t, child, child_state, out))
+            continue;
+        if (fst_child_at(a, (uint32_t)child)->flags & FST_CACHE_DEBUG)
+            fst_debug_allocated(a, out);
+        return FST_OK;
     }
+}
+
+/* Where size classes are debugged: one with room behind the bytes, of which the word can tell; and
+ * a text behind them lies in a run of its own, which has the end of its memory apart. */
+static uint32_t debugged_class(const struct fst_arena *a, uint64_t nbytes, uint64_t mark)
+{
+    uint32_t class = fst_size_class_of(nbytes + fst_debug_room(a));
+    if (mark)
+        return mark == fst_form_mark(0) ? FST_SIZE_CLASS_LARGE : class;
+    return class != FST_SIZE_CLASS_LARGE && fst_size_class_bytes(class) - nbytes > FST_FORM_OWN ? FST_SIZE_CLASS_LARGE : class;
+}
+
+static __attribute__((noinline)) int alloc_sized_debugged(struct fst_thread *t, uint64_t group, uint64_t nbytes, uint64_t mark,
+                                                          struct fst_ref *out)
+{
+    struct fst_arena *a = t->arena;
+    uint32_t class = debugged_class(a, nbytes, mark);
+    struct fst_sized sized;
+    int rc = fst_size_class_child(a, group, class, &sized);
+    if (rc)
+        return rc;
+    if (class == FST_SIZE_CLASS_LARGE)
+        return fst_object_alloc_run(t, sized.child, nbytes, mark, out);
+    return alloc_slow(t, sized.child, mark ? mark : fst_size_class_bytes(class) - nbytes, out);
 }
 
 /* An object of a size class of at least so many bytes, or of a run of its own; `mark`: of its form,
@@ -349,6 +387,8 @@ static int alloc_sized(fst_arena *a, uint64_t group, uint64_t nbytes, uint64_t m
     struct fst_sized *known = fst_sized_of(t, group, class);
     for (;;) {
         bool had = fst_sized_is(known, group, class);
+        if (!had && fst_debug_room(a)) /* so none is ever known */
+            return alloc_sized_debugged(t, group, nbytes, mark, out);
         if (!had && (rc = fst_size_class_child(a, group, class, known)) != FST_OK)
             return rc;
         if (class == FST_SIZE_CLASS_LARGE)
@@ -376,12 +416,14 @@ int fst_alloc_form(fst_arena *a, uint64_t group, uint64_t nbytes, const struct f
     int rc = alloc_sized(a, group, whole, fst_form_mark(form->form), out);
     if (rc)
         return rc;
-    uint32_t class = fst_size_class_of(whole);
-    if (class != FST_SIZE_CLASS_LARGE)
-        whole = fst_size_class_bytes(class);
     out->nbytes = nbytes;
     out->form = form->form ? form->form : FST_FORM_OWN;
-    if (!form->form) /* nobody else knows the object yet */
-        fst_form_put_behind(out->data, whole, nbytes, form->text, form->text_bytes);
+    if (form->form)
+        return FST_OK;
+    uint32_t class = fst_debug_room(a) ? FST_SIZE_CLASS_LARGE : fst_size_class_of(whole);
+    if (class != FST_SIZE_CLASS_LARGE)
+        whole = fst_size_class_bytes(class);
+    /* nobody else knows the object yet */
+    fst_form_put_behind(out->data, whole, nbytes, form->text, form->text_bytes);
     return FST_OK;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "alloc/group.h"
+#include "arena/handle.h"
 #include "platform/futex.h"
 
 #define BOUND (10 * FST_MS) /* as at channels: nobody sleeps for longer */
@@ -99,7 +100,7 @@ uint64_t fst_store_id(const fst_store_use *u)
 
 /* ---- looking up ---- */
 
-/* The hold as it was while the item was this key's; FREE: it is not. */
+/* Returns the hold as it was while the item was this key's; FREE: the item is not this key's. */
 static inline uint64_t hold_of(const struct fst_store_use *u, uint32_t id, const struct fst_hashed_key *key)
 {
     const uint64_t *at = fst_hold_at(u->a, id);
@@ -114,7 +115,7 @@ static inline uint64_t hold_of(const struct fst_store_use *u, uint32_t id, const
     }
 }
 
-bool fst_store_look(const struct fst_store_use *u, const struct fst_hashed_key *key, struct found *f)
+bool fst_store_look(const struct fst_store_use *u, const struct fst_hashed_key *key, struct fst_found *f)
 {
     do {
         struct fst_search search = {.hash = key->hash};
@@ -138,25 +139,25 @@ int fst_store_get(fst_store_use *u, const struct fst_key *key, struct fst_looked
 {
     struct fst_thread *t = NULL;
     struct fst_hashed_key k;
-    struct found f;
+    struct fst_found f;
     uint32_t entry;
-    int rc = usable(u, &t);
-    if (__builtin_expect(rc != FST_OK, 0) || (rc = hash_key(u, key, &k)) != FST_OK)
+    int rc = fst_use_reads(u, &t);
+    if (__builtin_expect(rc != FST_OK, 0) || (rc = fst_use_hash(u, key, &k)) != FST_OK)
         return rc;
     for (;;) {
-        if (!fst_store_look(u, &k, &f) || !has_value(u, &f))
-            return fst_verdict(u->a, missing());
+        if (!fst_store_look(u, &k, &f) || !fst_found_value(u, &f))
+            return fst_verdict(u->a, fst_use_missing());
         struct fst_item *item = fst_item_at(u->a, f.id);
-        uint64_t version = version_of(u, &f), oid = fst_hold_value(f.hold);
-        if (__builtin_expect((rc = refer(u, t, &f, &entry)) != FST_OK, 0))
+        uint64_t version = fst_found_version(u, &f), oid = fst_hold_value(f.hold);
+        if (__builtin_expect((rc = fst_found_refer(u, t, &f, &entry)) != FST_OK, 0))
             return rc;
-        if (__builtin_expect(!same(u, &f), 0)) {
-            let_go(u->a, entry);
+        if (__builtin_expect(!fst_found_same(u, &f), 0)) {
+            fst_found_let_go(u->a, entry);
             continue;
         }
-        rc = child_state(u->a, oid) == FST_CHILD_ENDED ? missing() : fst_object_fill(u->a, oid, entry, &out->ref);
+        rc = fst_found_child(u->a, oid) == FST_CHILD_ENDED ? fst_use_missing() : fst_object_fill(u->a, oid, entry, &out->ref);
         if (__builtin_expect(rc != FST_OK, 0)) {
-            let_go(u->a, entry);
+            fst_found_let_go(u->a, entry);
             return fst_verdict(u->a, rc);
         }
         out->kind = (uint8_t)version;
@@ -171,16 +172,17 @@ int fst_store_key_version(fst_store_use *u, const struct fst_key *key, uint64_t 
 {
     struct fst_thread *t = NULL;
     struct fst_hashed_key k;
-    struct found f;
-    int rc = usable(u, &t);
-    if (rc || (rc = hash_key(u, key, &k)) != FST_OK)
+    struct fst_found f;
+    int rc = fst_use_reads(u, &t);
+    if (rc || (rc = fst_use_hash(u, key, &k)) != FST_OK)
         return rc;
     do {
-        if (!fst_store_look(u, &k, &f) || !has_value(u, &f) || child_state(u->a, fst_hold_value(f.hold)) == FST_CHILD_ENDED)
-            return fst_verdict(u->a, missing());
-        *version = version_of(u, &f) >> 8;
+        if (!fst_store_look(u, &k, &f) || !fst_found_value(u, &f) ||
+            fst_found_child(u->a, fst_hold_value(f.hold)) == FST_CHILD_ENDED)
+            return fst_verdict(u->a, fst_use_missing());
+        *version = fst_found_version(u, &f) >> 8;
         fst_acquire_fence();
-    } while (!same(u, &f));
+    } while (!fst_found_same(u, &f));
     return FST_OK;
 }
 
@@ -199,20 +201,20 @@ uint64_t fst_store_length(const fst_store_use *u)
 bool fst_store_wait(fst_store_use *u, uint64_t version, uint64_t timeout)
 {
     struct fst_store *s = u->s;
-    if (!u->a->usable || fst_is_damaged(u->a) || !live(u))
-        return true; /* to be told so */
+    if (!u->a->usable || fst_is_damaged(u->a) || !fst_use_live(u))
+        return true; /* the call that follows says what is wrong */
     fst_reaper_watch(u->a);
     fst_swap32(&s->sleepers, 1); /* a full barrier */
     if (fst_load_seq_cst(&s->version) == version)
         fst_futex_wait((const uint32_t *)(const void *)&s->version, (uint32_t)version, timeout < BOUND ? timeout : BOUND);
-    return fst_load_acquire(&s->version) != version || !live(u);
+    return fst_load_acquire(&s->version) != version || !fst_use_live(u);
 }
 
 int fst_store_next(fst_store_use *u, uint64_t *position, struct fst_listed_key *out)
 {
     struct fst_thread *t = NULL;
     struct fst_index x;
-    int rc = usable(u, &t);
+    int rc = fst_use_reads(u, &t);
     if (rc)
         return rc;
     if (!fst_index_see(u->a, u->s, &x))
@@ -225,19 +227,19 @@ int fst_store_next(fst_store_use *u, uint64_t *position, struct fst_listed_key *
         if (id == FST_NONE)
             continue;
         struct fst_item *item = fst_item_at(u->a, id);
-        struct found f = {.id = id, .hold = fst_load_acquire(fst_hold_at(u->a, id))};
+        struct fst_found f = {.id = id, .hold = fst_load_acquire(fst_hold_at(u->a, id))};
         if (fst_hold_kind(f.hold) != FST_HOLD_HELD || item->store != u->store || fst_item_expired(item) ||
             sizeof *item + item->key_bytes > fst_item_class_bytes[fst_item_class(id)])
             continue;
         out->nbytes = item->key_bytes;
         out->kind = item->key_kind;
         memcpy(out->bytes, fst_item_key(item), out->nbytes);
-        out->version = version_of(u, &f) >> 8;
-        out->value_kind = (uint8_t)version_of(u, &f);
+        out->version = fst_found_version(u, &f) >> 8;
+        out->value_kind = (uint8_t)fst_found_version(u, &f);
         out->size = fst_object_bytes(u->a, fst_hold_value(f.hold));
-        bool ends = child_state(u->a, fst_hold_value(f.hold)) == FST_CHILD_ENDED;
+        bool ends = fst_found_child(u->a, fst_hold_value(f.hold)) == FST_CHILD_ENDED;
         fst_acquire_fence();
-        if (!same(u, &f)) {
+        if (!fst_found_same(u, &f)) {
             at--; /* look again */
             continue;
         }

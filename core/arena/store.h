@@ -4,7 +4,6 @@
 #ifndef FST_ARENA_STORE_H
 #define FST_ARENA_STORE_H
 
-#include "arena/object.h"
 #include "platform/error.h"
 #include "rcu/thread.h"
 #include "reclaim/reaper.h"
@@ -22,38 +21,38 @@ struct fst_store_use {
 
 /* ---- what all calls begin with ---- */
 
-static inline int ended(void)
+static inline int fst_use_ended(void)
 {
     return fst_fail(FST_CLOSED, "the store has ended: it was destroyed, or its group was");
 }
 
-static inline bool live(const struct fst_store_use *u)
+static inline bool fst_use_live(const struct fst_store_use *u)
 {
     uint64_t state = fst_load_acquire(&u->s->state);
     return __builtin_expect(fst_state(state) == FST_STORE_LIVE && fst_id_is(u->id, state), 1);
 }
 
-static inline int usable(const struct fst_store_use *u, struct fst_thread **t)
+static inline int fst_use_reads(const struct fst_store_use *u, struct fst_thread **t)
 {
     *t = fst_thread_get(u->a);
     if (__builtin_expect(!*t, 0))
         return fst_thread_refused(u->a);
-    return live(u) ? FST_OK : ended();
+    return fst_use_live(u) ? FST_OK : fst_use_ended();
 }
 
-static inline int writable(const struct fst_store_use *u, struct fst_thread **t)
+static inline int fst_use_writes(const struct fst_store_use *u, struct fst_thread **t)
 {
     if (u->a->readonly)
         return fst_fail(FST_READONLY, "the arena is attached read-only");
-    return usable(u, t);
+    return fst_use_reads(u, t);
 }
 
-static inline int missing(void)
+static inline int fst_use_missing(void)
 {
     return fst_fail(FST_MISSING, "there is no such key");
 }
 
-static inline int hash_key(const struct fst_store_use *u, const struct fst_key *key, struct fst_hashed_key *out)
+static inline int fst_use_hash(const struct fst_store_use *u, const struct fst_key *key, struct fst_hashed_key *out)
 {
     if (__builtin_expect(key->nbytes > FST_KEY_MOST, 0))
         return fst_fail(FST_INVALID, "a key has at most %u bytes, not %u", FST_KEY_MOST, key->nbytes);
@@ -67,26 +66,26 @@ static inline int hash_key(const struct fst_store_use *u, const struct fst_key *
 /* ---- looking up ---- */
 
 /* What was found of a key: the item's id, or FST_NONE; what its hold said; and in which slot. */
-struct found {
+struct fst_found {
     uint32_t id;
     uint64_t hold, at;
     struct fst_index x;
 };
 
 /* What the key holds, or is about to: false: nothing. */
-bool fst_store_look(const struct fst_store_use *u, const struct fst_hashed_key *key, struct found *f);
+bool fst_store_look(const struct fst_store_use *u, const struct fst_hashed_key *key, struct fst_found *f);
 
-static inline bool has_value(const struct fst_store_use *u, const struct found *f)
+static inline bool fst_found_value(const struct fst_store_use *u, const struct fst_found *f)
 {
     return f->id != FST_NONE && fst_hold_kind(f->hold) == FST_HOLD_HELD && !fst_item_expired(fst_item_at(u->a, f->id));
 }
 
-static inline uint64_t version_of(const struct fst_store_use *u, const struct found *f)
+static inline uint64_t fst_found_version(const struct fst_store_use *u, const struct fst_found *f)
 {
     return fst_load_relaxed(&fst_item_at(u->a, f->id)->versions[fst_hold_parity(f->hold)]);
 }
 
-static inline enum fst_child_state child_state(struct fst_arena *a, uint64_t oid)
+static inline enum fst_child_state fst_found_child(struct fst_arena *a, uint64_t oid)
 {
     uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
     return fst_is_child(a, child) ? (enum fst_child_state)fst_state(fst_load_seq_cst(&fst_child_at(a, child)->state))
@@ -94,7 +93,7 @@ static inline enum fst_child_state child_state(struct fst_arena *a, uint64_t oid
 }
 
 /* Does the hold say what it did? */
-static inline bool same(const struct fst_store_use *u, const struct found *f)
+static inline bool fst_found_same(const struct fst_store_use *u, const struct fst_found *f)
 {
 #ifdef FST_MUTANT_HOLD_BLIND
     return true;
@@ -102,14 +101,14 @@ static inline bool same(const struct fst_store_use *u, const struct found *f)
     return fst_load_seq_cst(fst_hold_at(u->a, f->id)) == f->hold;
 }
 
-static inline void let_go(struct fst_arena *a, uint32_t entry)
+static inline void fst_found_let_go(struct fst_arena *a, uint32_t entry)
 {
     if (fst_refs_drop(a, entry))
         fst_reaper_dropped(a, 0);
 }
 
 /* A reference to what the hold said, whether or not it still does. FST_MISSING: nothing. */
-static inline int refer(const struct fst_store_use *u, struct fst_thread *t, const struct found *f, uint32_t *entry)
+static inline int fst_found_refer(const struct fst_store_use *u, struct fst_thread *t, const struct fst_found *f, uint32_t *entry)
 {
     uint64_t oid = fst_hold_value(f->hold), *word = fst_oid_is_group(oid) ? NULL : fst_word_of(u->a, oid);
     if (!word) {

@@ -4,15 +4,16 @@
 #include "arena/store.h"
 
 #include "alloc/child.h"
+#include "arena/handle.h"
 #include "platform/futex.h"
 #include "reclaim/shelves.h"
 #include "refs/claim.h"
 
 /* What has to be done without the lock before a change is tried again. */
 struct need {
-    bool grow; /* the index */
+    bool grow; /* whether the index has to */
     uint64_t slots;
-    uint32_t items; /* of this class; FST_NONE: no */
+    uint32_t items; /* the class that needs more items; FST_NONE: none does */
 };
 
 static int meet(struct fst_store_use *u, const struct need *n)
@@ -29,10 +30,10 @@ static int lock(struct fst_store_use *u)
 {
     if (!fst_store_lock(u->a, u->store))
         return fst_lock_held(u->a);
-    if (live(u) && !fst_is_damaged(u->a))
+    if (fst_use_live(u) && !fst_is_damaged(u->a))
         return FST_OK;
     fst_store_unlock(u->a, u->store);
-    return fst_verdict(u->a, ended());
+    return fst_verdict(u->a, fst_use_ended());
 }
 
 static void count(struct fst_store_use *u, int more)
@@ -43,7 +44,7 @@ static void count(struct fst_store_use *u, int more)
 /* From here on under the store's lock. */
 
 /* An item that is the key's and OWNED by us. FST_WAIT: see to the need, and try again. */
-static int add_item(struct fst_store_use *u, const struct fst_hashed_key *k, struct found *f, struct need *n)
+static int add_item(struct fst_store_use *u, const struct fst_hashed_key *k, struct fst_found *f, struct need *n)
 {
     if (!fst_index_see(u->a, u->s, &f->x))
         return fst_damage(u->a);
@@ -64,10 +65,11 @@ static int add_item(struct fst_store_use *u, const struct fst_hashed_key *k, str
     return FST_OK;
 }
 
-/* May what is held stay there? After the hold says so. PAIR(cache-ending). */
-static int after_put(struct fst_store_use *u, const struct found *f, uint64_t held, uint64_t oid)
+/* May the store go on to hold the object? Its child is looked at after the hold says so; if the
+ * answer is no, the hold is FREE again. PAIR(cache-ending). */
+static int after_put(struct fst_store_use *u, const struct fst_found *f, uint64_t held, uint64_t oid)
 {
-    enum fst_child_state child = child_state(u->a, oid);
+    enum fst_child_state child = fst_found_child(u->a, oid);
     if (child != FST_CHILD_ENDED && child != FST_CHILD_ENDING)
         return FST_OK;
     if (fst_hold_swing(u->a, f->id, held, FST_HOLD_FREE, 0))
@@ -76,7 +78,7 @@ static int after_put(struct fst_store_use *u, const struct found *f, uint64_t he
 }
 
 /* The item holds this from now on. FST_WAIT: its hold has changed. */
-static int hold(struct fst_store_use *u, const struct found *f, const struct fst_value *v, uint64_t *version)
+static int hold(struct fst_store_use *u, const struct fst_found *f, const struct fst_value *v, uint64_t *version)
 {
     struct fst_item *item = fst_item_at(u->a, f->id);
     uint64_t oid = v->ref->oid, held = fst_hold_next(f->hold, FST_HOLD_HELD, oid), now = v->ttl ? fst_now() : 0;
@@ -97,11 +99,11 @@ static int hold(struct fst_store_use *u, const struct found *f, const struct fst
 
 /* `before`: what was found without the lock; if that was a value, there is a reference to it. */
 static int put_locked(struct fst_store_use *u, const struct fst_hashed_key *k, const struct fst_value *v, uint64_t if_version,
-                      const struct found *before, struct need *n, uint64_t *version)
+                      const struct fst_found *before, struct need *n, uint64_t *version)
 {
-    struct found f;
+    struct fst_found f;
     fst_store_look(u, k, &f);
-    uint64_t is = has_value(u, &f) ? version_of(u, &f) >> 8 : FST_NO_VERSION;
+    uint64_t is = fst_found_value(u, &f) ? fst_found_version(u, &f) >> 8 : FST_NO_VERSION;
     if (fst_hold_kind(f.hold) == FST_HOLD_HELD && (f.id != before->id || f.hold != before->hold))
         return FST_WAIT;
     if (if_version != FST_ANY_VERSION && if_version != is)
@@ -129,7 +131,7 @@ static int prepare(struct fst_store_use *u, const struct fst_value *v)
     fst_word_set(word, FST_WORD_SHARED);
 #endif
     fst_refs_index(a, v->ref->entry);
-    return child_state(a, oid) == FST_CHILD_ENDED ? fst_fail(FST_STALE, "the object's group or cache was destroyed") : FST_OK;
+    return fst_found_child(a, oid) == FST_CHILD_ENDED ? fst_fail(FST_STALE, "the object's group or cache was destroyed") : FST_OK;
 }
 
 /* After a try: true to try again. */
@@ -147,17 +149,17 @@ int fst_store_put(fst_store_use *u, const struct fst_key *key, const struct fst_
 {
     struct fst_thread *t = NULL;
     struct fst_hashed_key k;
-    int rc = writable(u, &t);
-    if (rc || (rc = hash_key(u, key, &k)) != FST_OK || (rc = prepare(u, v)) != FST_OK)
+    int rc = fst_use_writes(u, &t);
+    if (rc || (rc = fst_use_hash(u, key, &k)) != FST_OK || (rc = prepare(u, v)) != FST_OK)
         return rc;
     struct need n;
     do {
-        struct found f;
+        struct fst_found f;
         uint32_t old = FST_NONE;
         n = (struct need){.items = FST_NONE};
         fst_store_look(u, &k, &f);
 #ifndef FST_MUTANT_REPLACE_UNASKED
-        if (fst_hold_kind(f.hold) == FST_HOLD_HELD && (rc = refer(u, t, &f, &old)) != FST_OK)
+        if (fst_hold_kind(f.hold) == FST_HOLD_HELD && (rc = fst_found_refer(u, t, &f, &old)) != FST_OK)
             return rc;
 #endif
         if ((rc = lock(u)) == FST_OK) {
@@ -165,32 +167,33 @@ int fst_store_put(fst_store_use *u, const struct fst_key *key, const struct fst_
             fst_store_unlock(u->a, u->store);
         }
         if (old != FST_NONE)
-            let_go(u->a, old);
+            fst_found_let_go(u->a, old);
     } while (again(u, &n, v->ref->oid, &rc));
     if (rc == FST_OK)
         fst_store_wake(u->a, u->store);
     return fst_verdict(u->a, rc);
 }
 
-/* Take the item from its hold, and its slot away. `before` as above. */
-static int remove_locked(struct fst_store_use *u, const struct fst_hashed_key *k, const struct found *before, uint64_t if_version)
+/* Have the item hold nothing, and take its slot away. `before` as above. */
+static int remove_locked(struct fst_store_use *u, const struct fst_hashed_key *k, const struct fst_found *before,
+                         uint64_t if_version)
 {
-    struct found f;
+    struct fst_found f;
     fst_store_look(u, k, &f);
     if (fst_hold_kind(f.hold) != FST_HOLD_HELD)
-        return missing();
+        return fst_use_missing();
     if (f.id != before->id || f.hold != before->hold)
         return FST_WAIT;
-    bool value = has_value(u, &f);
-    if (value && if_version != FST_ANY_VERSION && if_version != version_of(u, &f) >> 8)
+    bool value = fst_found_value(u, &f);
+    if (value && if_version != FST_ANY_VERSION && if_version != fst_found_version(u, &f) >> 8)
         return fst_fail(FST_MISMATCH, "the key's value is another one by now: version %llu",
-                        (unsigned long long)(version_of(u, &f) >> 8));
+                        (unsigned long long)(fst_found_version(u, &f) >> 8));
     if (!fst_hold_swing(u->a, f.id, f.hold, FST_HOLD_FREE, 0))
         return FST_WAIT;
     fst_index_remove(u->s, &f.x, f.at);
     count(u, -1);
     fst_store_tell(u->a, u->store);
-    return value ? FST_OK : missing();
+    return value ? FST_OK : fst_use_missing();
 }
 
 static int remove_key(struct fst_store_use *u, struct fst_thread *t, const struct fst_hashed_key *k, uint64_t if_version)
@@ -198,17 +201,17 @@ static int remove_key(struct fst_store_use *u, struct fst_thread *t, const struc
     struct need n = {.items = FST_NONE};
     int rc;
     do {
-        struct found f;
+        struct fst_found f;
         uint32_t old;
         if (!fst_store_look(u, k, &f) || fst_hold_kind(f.hold) != FST_HOLD_HELD)
-            return fst_verdict(u->a, missing());
-        if ((rc = refer(u, t, &f, &old)) != FST_OK)
+            return fst_verdict(u->a, fst_use_missing());
+        if ((rc = fst_found_refer(u, t, &f, &old)) != FST_OK)
             return rc;
         if ((rc = lock(u)) == FST_OK) {
             rc = remove_locked(u, k, &f, if_version);
             fst_store_unlock(u->a, u->store);
         }
-        let_go(u->a, old);
+        fst_found_let_go(u->a, old);
     } while (again(u, &n, 0, &rc));
     fst_store_wake(u->a, u->store);
     return fst_verdict(u->a, rc);
@@ -218,13 +221,13 @@ int fst_store_remove(fst_store_use *u, const struct fst_key *key, uint64_t if_ve
 {
     struct fst_thread *t = NULL;
     struct fst_hashed_key k;
-    int rc = writable(u, &t);
-    return rc || (rc = hash_key(u, key, &k)) != FST_OK ? rc : remove_key(u, t, &k, if_version);
+    int rc = fst_use_writes(u, &t);
+    return rc || (rc = fst_use_hash(u, key, &k)) != FST_OK ? rc : remove_key(u, t, &k, if_version);
 }
 
 /* ---- making ---- */
 
-static int claim_locked(struct fst_store_use *u, const struct fst_hashed_key *k, struct need *n, struct found *f)
+static int claim_locked(struct fst_store_use *u, const struct fst_hashed_key *k, struct need *n, struct fst_found *f)
 {
     fst_store_look(u, k, f);
     if (f->id == FST_NONE)
@@ -243,19 +246,19 @@ int fst_store_claim(fst_store_use *u, const struct fst_key *key, struct fst_stor
     struct fst_thread *t = NULL;
     struct fst_hashed_key k;
     struct need n;
-    int rc = writable(u, &t);
-    if (rc || (rc = hash_key(u, key, &k)) != FST_OK)
+    int rc = fst_use_writes(u, &t);
+    if (rc || (rc = fst_use_hash(u, key, &k)) != FST_OK)
         return rc;
     do {
-        struct found f;
+        struct fst_found f;
         n = (struct need){.items = FST_NONE};
         if (fst_store_look(u, &k, &f)) {
-            if (has_value(u, &f) && child_state(u->a, fst_hold_value(f.hold)) != FST_CHILD_ENDED)
+            if (fst_found_value(u, &f) && fst_found_child(u->a, fst_hold_value(f.hold)) != FST_CHILD_ENDED)
                 return FST_EXISTS;
             if (fst_hold_kind(f.hold) == FST_HOLD_OWNED && !fst_hold_orphaned(u->a, f.hold))
                 return fst_verdict(u->a, FST_WAIT);
             if (fst_hold_kind(f.hold) == FST_HOLD_HELD) {
-                rc = remove_key(u, t, &k, version_of(u, &f) >> 8);
+                rc = remove_key(u, t, &k, fst_found_version(u, &f) >> 8);
                 if (rc && rc != FST_MISSING && rc != FST_MISMATCH)
                     return rc;
             }
@@ -270,14 +273,22 @@ int fst_store_claim(fst_store_use *u, const struct fst_key *key, struct fst_stor
     return fst_verdict(u->a, rc);
 }
 
+/* Is the claim this process's, and not that of the one that it was forked from? */
+static bool own_claim(const fst_store_use *u, const struct fst_store_claim *claim)
+{
+    return u->a->usable && fst_hold_value(claim->hold) == fst_lock_own_word(u->a);
+}
+
 int fst_store_publish(fst_store_use *u, const struct fst_store_claim *claim, const struct fst_value *v, uint64_t *version)
 {
     struct fst_thread *t = NULL;
-    struct found f = {.id = claim->item, .hold = claim->hold};
-    int rc = writable(u, &t);
+    struct fst_found f = {.id = claim->item, .hold = claim->hold};
+    int rc = fst_use_writes(u, &t);
+    if (rc == FST_OK && !own_claim(u, claim))
+        rc = fst_fail(FST_STALE, "the key is made by the process that this one was forked from");
     if (rc || (rc = prepare(u, v)) != FST_OK || (rc = lock(u)) != FST_OK)
         return rc;
-    rc = same(u, &f) ? hold(u, &f, v, version) : FST_WAIT;
+    rc = fst_found_same(u, &f) ? hold(u, &f, v, version) : FST_WAIT;
     fst_store_unlock(u->a, u->store);
     fst_store_wake(u->a, u->store);
     if (rc == FST_WAIT || rc == FST_BUSY)
@@ -289,7 +300,7 @@ void fst_store_give_up(fst_store_use *u, const struct fst_store_claim *claim)
 {
     struct fst_thread *t = NULL;
     /* Its slot stays, and leads to an item that is nobody's, until the index is moved. */
-    if (usable(u, &t) == FST_OK && !fst_is_damaged(u->a) && fst_item_ok(u->a, claim->item) &&
+    if (fst_use_reads(u, &t) == FST_OK && own_claim(u, claim) && !fst_is_damaged(u->a) && fst_item_ok(u->a, claim->item) &&
         fst_hold_swing(u->a, claim->item, claim->hold, FST_HOLD_FREE, 0)) {
         fst_store_tell(u->a, u->store);
         fst_store_wake(u->a, u->store);
@@ -299,7 +310,7 @@ void fst_store_give_up(fst_store_use *u, const struct fst_store_claim *claim)
 /* ---- eviction ---- */
 
 /* An item that was not looked up since the hand came by last, or has expired. */
-static bool find_victim(struct fst_store_use *u, struct found *f)
+static bool find_victim(struct fst_store_use *u, struct fst_found *f)
 {
     if (!fst_index_see(u->a, u->s, &f->x))
         return false;
@@ -323,17 +334,17 @@ static bool find_victim(struct fst_store_use *u, struct found *f)
 int fst_store_evict(fst_store_use *u, uint64_t *bytes)
 {
     struct fst_thread *t = NULL;
-    struct found f;
+    struct fst_found f;
     uint32_t old;
-    int rc = writable(u, &t);
+    int rc = fst_use_writes(u, &t);
     while (rc == FST_OK) {
         if (!find_victim(u, &f))
-            return fst_verdict(u->a, missing());
-        if ((rc = refer(u, t, &f, &old)) != FST_OK)
+            return fst_verdict(u->a, fst_use_missing());
+        if ((rc = fst_found_refer(u, t, &f, &old)) != FST_OK)
             return rc;
         *bytes = fst_object_bytes(u->a, fst_hold_value(f.hold));
         if ((rc = lock(u)) != FST_OK) {
-            let_go(u->a, old);
+            fst_found_let_go(u->a, old);
             return rc;
         }
         bool got = fst_item_at(u->a, f.id)->store == u->store && fst_hold_swing(u->a, f.id, f.hold, FST_HOLD_FREE, 0);
@@ -344,7 +355,7 @@ int fst_store_evict(fst_store_use *u, uint64_t *bytes)
             fst_store_tell(u->a, u->store);
         }
         fst_store_unlock(u->a, u->store);
-        let_go(u->a, old);
+        fst_found_let_go(u->a, old);
         fst_store_wake(u->a, u->store);
         if (got)
             return FST_OK;

@@ -2,8 +2,10 @@
 #include <string.h>
 
 #include "arena/channel.h"
-#include "arena/object.h"
+#include "arena/handle.h"
+#include "channel/queue.h"
 #include "channel/topic.h"
+#include "channel/wait.h"
 #include "reclaim/reaper.h"
 #include "refs/claim.h"
 #include "refs/reftable.h"
@@ -11,21 +13,6 @@
 #include "region/lock.h"
 
 /* ---- publishing ---- */
-
-/* The node is ours, and its message over: its object is let go of by an entry of our own, so that
- * somebody asks for it. */
-static void let_go(struct fst_ring_view *v, struct fst_thread *t, uint32_t node)
-{
-    struct fst_arena *a = v->a;
-    uint64_t ref = fst_load_acquire(&v->refs[node]), *word = fst_word_of(a, fst_node_oid(ref));
-    uint32_t entry;
-    if ((ref & FST_NODE_HELD) && word && !fst_refs_get(a, t, fst_node_oid(ref), fst_word_gen(fst_load_acquire(word)), &entry)) {
-        fst_cas64(&v->refs[node], &ref, 0);
-        if (fst_refs_drop(a, entry))
-            fst_reaper_dropped(a, 0);
-    }
-    fst_node_free(fst_node_at(v, node));
-}
 
 /* Is there room, or was it made? */
 static int make_room(struct fst_ring_view *v, struct fst_thread *t)
@@ -45,8 +32,10 @@ static int make_room(struct fst_ring_view *v, struct fst_thread *t)
             if (rc)
                 return rc;
         }
-        if (fst_ring_evict(v, position, &node))
-            let_go(v, t, node);
+        if (fst_ring_evict(v, position, &node)) {
+            (void)fst_channel_let_go(v, t, node);
+            fst_node_free(fst_node_at(v, node));
+        }
     }
     return FST_OK;
 }
@@ -78,12 +67,20 @@ int fst_topic_subscribe(fst_channel_use *u, enum fst_slow slow, uint32_t history
     int rc = fst_channel_usable(&u->v, &t);
     if (rc)
         return rc;
-    fst_reaper_watch(u->v.a); /* whoever dies among us */
-    return fst_verdict(u->v.a, fst_subscriber_claim(&u->v, slow, history, out));
+    fst_reaper_watch(u->v.a); /* its thread notices a publisher or subscriber that dies */
+    rc = fst_subscriber_claim(&u->v, slow, history, out);
+    fst_release_fence(); /* PAIR(channel-use): from here on it does not count as a call */
+    if (rc == FST_OK)
+        fst_own_count_up32(&u->subscriptions);
+    return fst_verdict(u->v.a, rc);
 }
 
 void fst_topic_unsubscribe(fst_channel_use *u, const struct fst_subscription *s)
 {
+    fst_own_count_down32(&u->subscriptions); /* from here on it counts as a call */
+    fst_compiler_barrier();                  /* PAIR(channel-use) */
+    if (fst_use_is_over(&u->v))
+        return;
     if (fst_thread_usable(u->v.a) == FST_OK && fst_subscriber_owner(s->word) == fst_lock_own_word(u->v.a))
         fst_subscriber_free(&u->v, s->index, s->word);
 }
@@ -236,8 +233,8 @@ bool fst_topic_wait(fst_channel_use *u, const struct fst_subscription *sub, uint
 {
     const struct fst_ring_view *v = &u->v;
     uint32_t *word = sub ? &v->ring->takers : &v->ring->putters, mine;
-    if (!v->a->usable || fst_is_damaged(v->a))
-        return true; /* to be told so */
+    if (!v->a->usable || fst_is_damaged(v->a) || fst_use_is_over(v))
+        return true; /* the call that follows says what is wrong */
     fst_reaper_watch(v->a);
     if (fst_ring_say_asleep(word, &mine) && !ready(v, sub))
         fst_ring_await(word, mine, timeout);
@@ -246,7 +243,7 @@ bool fst_topic_wait(fst_channel_use *u, const struct fst_subscription *sub, uint
 
 uint64_t fst_topic_lost(fst_channel_use *u, const struct fst_subscription *s)
 {
-    return fst_load_relaxed(&fst_subscriber_at(&u->v, s->index)->lost);
+    return fst_use_is_over(&u->v) ? UINT64_MAX : fst_load_relaxed(&fst_subscriber_at(&u->v, s->index)->lost);
 }
 
 static void describe(const struct fst_ring_view *v, struct fst_subscriber *s, uint64_t word, struct fst_subscriber_info *out)

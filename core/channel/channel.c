@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "channel/wait.h"
 #include "platform/error.h"
 #include "refs/word.h"
 #include "region/table.h"
@@ -53,7 +54,7 @@ void fst_channel_end(struct fst_arena *a, uint32_t index)
     fst_store_release(&c->state, fst_state_moved(c->state, FST_CHANNEL_ENDED));
     fst_store_relaxed(&a->sb->channel_look, 1);
     if (a->readonly || fst_ring_map(a, c, &v))
-        return; /* a batch says it */
+        return; /* a batch tells who has it open */
     /* PAIR(channel-end): who puts a reference into a node looks at this after it; a batch looks at
      * the nodes after this. */
     fst_store_release(&v.ring->ended, 1);

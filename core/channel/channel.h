@@ -1,9 +1,9 @@
 /* channel.h - descriptors of channels: who is found by which name, and when one ends.
  *
- *   FREE  -> LIVE    who opens a name that there is none of, under names_lock, when its ring is
- *         ready LIVE  -> ENDED   destroy(); the destruction of its group; a batch that finds no
- *         process that has it open. Its name is free ENDED -> FREE    a batch, when its nodes refer
- *         to nothing and nobody refers to its ring
+ *   FREE  -> LIVE   who opens a name that there is none of, under names_lock, with its ring ready
+ *   LIVE  -> ENDED  destroy(); a batch that finds its group destroyed, or that no process has it
+ *                   open. Its name is free
+ *   ENDED -> FREE   a batch, when its nodes refer to nothing and nobody refers to its ring
  *
  * Descriptors are few, and looked through: there is no table of names to rebuild. The ring is an
  * object of the cache FST_CACHE_CHANNELS, which a batch frees only here: what is in its nodes has

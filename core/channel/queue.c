@@ -1,6 +1,6 @@
 /* queue.c - putting into a ring and taking from it: channel/ring.h says how, models/channel.pml
  * that it is right. */
-#include "channel/ring.h"
+#include "channel/queue.h"
 
 #define ROUNDS (1u << 24) /* as often nobody is overtaken: the ring's words contradict each other */
 
@@ -9,25 +9,34 @@ static inline uint64_t load_position(uint64_t *word)
     return fst_load_acquire(word) & FST_POSITION_MASK;
 }
 
-/* One further, unless somebody was quicker. The word may have bits beyond a position only by
- * damage: they go. */
-static inline void move_on(uint64_t *word, uint64_t position)
+/* Where to begin to look: where this process came to, unless the shared hint is ahead of that, or
+ * so far behind that positions have been round. */
+static inline uint64_t begin_at(uint64_t *hint, const uint64_t *came_to)
 {
-    uint64_t seen = position;
-    fst_cas64(word, &seen, (position + 1) & FST_POSITION_MASK);
+    uint64_t shared = load_position(hint), own = fst_load_relaxed(came_to);
+    return ((own - shared) & FST_POSITION_MASK) <= FST_RING_BEHIND ? own : shared;
 }
 
-/* Behind this position, wherever it was: who was killed after taking has not moved it on. */
-static inline void move_behind(uint64_t *word, uint64_t position)
+/* Move the hint to behind this position, unless it is there already. Bits beyond those of a
+ * position come only from damage, and go. */
+static inline void move_behind(uint64_t *hint, uint64_t position)
 {
-    uint64_t seen = fst_load_acquire(word), behind = (position + 1) & FST_POSITION_MASK;
+    uint64_t seen = fst_load_acquire(hint), behind = (position + 1) & FST_POSITION_MASK;
 #ifdef FST_MUTANT_HEAD_STAYS
     seen = position;
-    fst_cas64(word, &seen, behind);
+    fst_cas64(hint, &seen, behind);
 #else
-    while (fst_position_before(seen, behind) && !fst_cas64(word, &seen, behind)) {
+    while (fst_position_before(seen, behind) && !fst_cas64(hint, &seen, behind)) {
     }
 #endif
+}
+
+/* The position was used, by whomever: move the hint on to the next one. */
+static inline uint64_t pass(const struct fst_ring_view *v, uint64_t *hint, uint64_t position)
+{
+    if ((position & v->hinted) == v->hinted)
+        move_behind(hint, position);
+    return (position + 1) & FST_POSITION_MASK;
 }
 
 static bool for_ever(const struct fst_ring_view *v, uint32_t *rounds)
@@ -52,8 +61,9 @@ void fst_node_free(struct fst_node *n)
 
 uint32_t fst_ring_claim(const struct fst_ring_view *v)
 {
-    /* They come round as positions do: the one that belongs to the tail was used longest ago. */
-    uint64_t from = fst_load_relaxed(&v->ring->tail);
+    /* Nodes come round as positions do: the one that belongs to the tail was used longest ago, so
+     * the search for a free one begins there. */
+    uint64_t from = begin_at(&v->ring->tail, &v->seen_tail);
     for (uint64_t i = 0; i <= v->mask; i++) {
         uint32_t node = (uint32_t)((from + i) & v->mask);
         struct fst_node *n = fst_node_at(v, node);
@@ -65,6 +75,30 @@ uint32_t fst_ring_claim(const struct fst_ring_view *v)
     return FST_NONE;
 }
 
+/* Is it a cell that nothing was put to for this position? What was put there a round ago has been
+ * taken: there are as many nodes as cells, and one of them is the putter's. */
+static inline bool free_for(const struct fst_ring_view *v, uint64_t c, uint64_t position)
+{
+    uint64_t before = (position - v->mask - 1) & FST_POSITION_MASK;
+    return c == fst_cell(position, FST_CELL_EMPTY) ||
+           (fst_cell_position(c) == before && c >> FST_CELL_NODE_SHIFT != FST_CELL_CLOSED);
+}
+
+/* The position that the next message goes to, from `t` on, and what its cell says: free for it, or
+ * CLOSED. FST_CELL_NOWHERE: there is none. */
+static inline uint64_t find_tail(const struct fst_ring_view *v, uint64_t *t)
+{
+    for (uint32_t rounds = 0; !for_ever(v, &rounds); *t = pass(v, &v->ring->tail, *t)) {
+        uint64_t c = fst_load_seq_cst(fst_cell_at(v, *t));
+        if (free_for(v, c, *t) || c == fst_cell(*t, FST_CELL_CLOSED))
+            return c;
+#ifdef FST_MUTANT_WAITS_FOR_TAIL
+        *t = load_position(&v->ring->tail) - 1;
+#endif
+    }
+    return FST_CELL_NOWHERE;
+}
+
 /* Is the message that has to be taken before this position is put to still there? */
 static inline bool full_at(const struct fst_ring_view *v, uint64_t tail)
 {
@@ -73,62 +107,45 @@ static inline bool full_at(const struct fst_ring_view *v, uint64_t tail)
 #endif
     uint64_t before = (tail - v->capacity) & FST_POSITION_MASK, c = fst_load_acquire(fst_cell_at(v, before));
     struct fst_node *n = fst_cell_position(c) == before ? fst_cell_node(v, c) : NULL;
-    return n && fst_node_queued_at(fst_load_acquire(&n->word), before) && load_position(&v->ring->tail) == tail;
+    /* whoever sleeps until there is room looks here, after it has said that it does */
+    return n && fst_node_queued_at(fst_load_seq_cst(&n->word), before);
 }
 
-/* The tail's cell is not EMPTY for it. */
-static void help_put(const struct fst_ring_view *v, uint64_t tail, uint64_t c)
-{
-    uint64_t before = (tail - v->mask - 1) & FST_POSITION_MASK;
-    struct fst_node *n = fst_cell_position(c) == before ? fst_cell_node(v, c) : NULL;
-    if (!n) {
-        /* put to, and taken perhaps, before its putter came to the tail */
-        move_on(&v->ring->tail, tail);
-        return;
-    }
-    /* taken, before its taker came to the cell */
-    if (!fst_node_queued_at(fst_load_acquire(&n->word), before))
-        fst_cas64(fst_cell_at(v, tail), &c, fst_cell(tail, FST_CELL_EMPTY));
-}
-
-enum fst_ring_result fst_ring_publish(const struct fst_ring_view *v, uint32_t node, uint64_t owned, bool always)
+enum fst_ring_result fst_ring_publish(struct fst_ring_view *v, uint32_t node, uint64_t owned, bool always)
 {
     struct fst_node *n = fst_node_at(v, node);
-    for (uint32_t rounds = 0; !for_ever(v, &rounds);) {
-        uint64_t tail = load_position(&v->ring->tail), c = fst_load_acquire(fst_cell_at(v, tail));
-        if (c == fst_cell(tail, FST_CELL_EMPTY)) {
-            if (!always && full_at(v, tail)) {
-                fst_store_relaxed(&n->word, owned);
-                return FST_RING_WAIT;
-            }
-            uint64_t queued = fst_node_word(FST_NODE_QUEUED, v->a->slot, tail) | (owned & FST_NODE_AGAIN);
-            if (always) { /* by a batch: another one may have done it */
-                uint64_t seen = fst_load_acquire(&n->word);
-                if (seen != owned || !fst_cas64(&n->word, &seen, queued))
-                    return FST_RING_OK;
-                owned = queued;
-            } else {
-                fst_store_release(&n->word, queued);
-            }
-            if (fst_cas64(fst_cell_at(v, tail), &c, fst_cell(tail, node + 1))) {
-                move_on(&v->ring->tail, tail);
-                return FST_RING_OK;
-            }
-        } else if (c == fst_cell(tail, FST_CELL_CLOSED)) {
+    uint64_t tail = begin_at(&v->ring->tail, &v->seen_tail);
+    for (;;) {
+        uint64_t c = find_tail(v, &tail);
+        if (!free_for(v, c, tail)) {
             uint64_t seen = owned;
             if (always) /* for whoever comes to the end: get_orphan */
                 fst_cas64(&n->word, &seen, (owned & ~FST_NODE_STATE) | FST_NODE_QUEUED);
             else
                 fst_store_relaxed(&n->word, owned);
             return FST_RING_CLOSED;
+        }
+        if (!always && full_at(v, tail)) {
+            fst_store_relaxed(&n->word, owned);
+            return FST_RING_WAIT;
+        }
+        uint64_t queued = fst_node_word(FST_NODE_QUEUED, v->a->slot, tail) | (owned & FST_NODE_AGAIN);
+        if (always) { /* by a batch: another one may have done it */
+            uint64_t seen = fst_load_acquire(&n->word);
+            if (seen != owned || !fst_cas64(&n->word, &seen, queued))
+                return FST_RING_OK;
+            owned = queued;
         } else {
-            help_put(v, tail, c);
+            fst_store_release(&n->word, queued);
+        }
+        if (fst_cas64(fst_cell_at(v, tail), &c, fst_cell(tail, node + 1))) {
+            fst_store_relaxed(&v->seen_tail, pass(v, &v->ring->tail, tail));
+            return FST_RING_OK;
         }
     }
-    return FST_RING_CLOSED;
 }
 
-/* Behind the end: what a batch could not put back any more. */
+/* Own a message that a batch could not put back into the queue any more: it lies behind the end. */
 static bool get_orphan(const struct fst_ring_view *v, uint32_t *node)
 {
     for (uint32_t i = 0; i <= v->mask && (v->flags & FST_CHANNEL_ACK); i++) {
@@ -149,7 +166,7 @@ bool fst_ring_evict(const struct fst_ring_view *v, uint64_t position, uint32_t *
     struct fst_node *n = fst_cell_position(c) == position ? fst_cell_node(v, c) : NULL;
     if (!n)
         return false;
-    uint64_t word = fst_load_acquire(&n->word), seen = c;
+    uint64_t word = fst_load_acquire(&n->word);
     bool got = fst_node_queued_at(word, position);
 #ifdef FST_MUTANT_EVICT_BLIND
     if (got)
@@ -157,83 +174,94 @@ bool fst_ring_evict(const struct fst_ring_view *v, uint64_t position, uint32_t *
 #else
     got = got && fst_cas64(&n->word, &word, fst_node_word(FST_NODE_OWNED, v->a->slot, position));
 #endif
-    fst_cas64(fst_cell_at(v, position), &seen, fst_cell(position + v->mask + 1, FST_CELL_EMPTY));
     move_behind(&v->ring->head, position);
     *node = (uint32_t)(c >> FST_CELL_NODE_SHIFT) - 1;
     return got;
 }
 
-enum fst_ring_result fst_ring_get(const struct fst_ring_view *v, uint32_t *node)
+/* What is at the head, from `h` on: the node that is queued there, or NULL and what its cell says:
+ * free for a message, or CLOSED. */
+static inline struct fst_node *find_head(const struct fst_ring_view *v, uint64_t *h, uint64_t *c, uint64_t *word)
 {
-    for (uint32_t rounds = 0; !for_ever(v, &rounds);) {
-        uint64_t head = load_position(&v->ring->head), c = fst_load_acquire(fst_cell_at(v, head));
-        if (fst_cell_position(c) != head) {
-            if (fst_cell_position(c) == ((head + v->mask + 1) & FST_POSITION_MASK))
-                move_on(&v->ring->head, head); /* taken, before its taker came to the head */
-            continue;
-        }
-        struct fst_node *n = fst_cell_node(v, c);
-        if (!n) {
-            if (load_position(&v->ring->head) != head)
-                continue;
-            if (c >> FST_CELL_NODE_SHIFT == FST_CELL_EMPTY)
-                return FST_RING_WAIT;
-            return get_orphan(v, node) ? FST_RING_OK : FST_RING_CLOSED;
-        }
-        uint64_t word = fst_load_acquire(&n->word);
-        bool got = fst_node_queued_at(word, head);
-        if (got) {
-            uint64_t mine = fst_node_word(FST_NODE_OWNED, v->a->slot, head);
-            if (v->flags & FST_CHANNEL_ACK)
-                mine |= FST_NODE_AGAIN;
-            got = fst_cas64(&n->word, &word, mine);
-        }
-        /* Whoever took it, the cell and the head are to be moved on. */
-        uint64_t seen = c;
-        fst_cas64(fst_cell_at(v, head), &seen, fst_cell(head + v->mask + 1, FST_CELL_EMPTY));
-        move_on(&v->ring->head, head);
-        if (got) {
+    for (uint32_t rounds = 0; !for_ever(v, &rounds); *h = pass(v, &v->ring->head, *h)) {
+        *c = fst_load_seq_cst(fst_cell_at(v, *h));
+        if (free_for(v, *c, *h))
+            return NULL;
+        struct fst_node *n = fst_cell_position(*c) == *h ? fst_cell_node(v, *c) : NULL;
+        if (n && fst_node_queued_at(*word = fst_load_acquire(&n->word), *h))
+            return n;
+        if (*c == fst_cell(*h, FST_CELL_CLOSED))
+            return NULL;
+    }
+    *c = FST_CELL_NOWHERE;
+    return NULL;
+}
+
+enum fst_ring_result fst_ring_get(struct fst_ring_view *v, uint32_t *node)
+{
+    uint64_t h = begin_at(&v->ring->head, &v->seen_head), c, word;
+    struct fst_node *n;
+    while ((n = find_head(v, &h, &c, &word))) {
+        uint64_t mine = fst_node_word(FST_NODE_OWNED, v->a->slot, h);
+        if (v->flags & FST_CHANNEL_ACK)
+            mine |= FST_NODE_AGAIN;
+        if (fst_cas64(&n->word, &word, mine)) {
             *node = (uint32_t)(c >> FST_CELL_NODE_SHIFT) - 1;
+            fst_store_relaxed(&v->seen_head, pass(v, &v->ring->head, h));
             return FST_RING_OK;
         }
     }
-    return FST_RING_CLOSED;
+    if (free_for(v, c, h))
+        return FST_RING_WAIT;
+    return get_orphan(v, node) ? FST_RING_OK : FST_RING_CLOSED;
+}
+
+bool fst_ring_full_behind(const struct fst_ring_view *v, uint64_t *position)
+{
+    uint64_t tail = begin_at(&v->ring->tail, &v->seen_tail), c = find_tail(v, &tail);
+    *position = (tail - v->capacity) & FST_POSITION_MASK;
+    return free_for(v, c, tail) && full_at(v, tail);
 }
 
 bool fst_ring_full(const struct fst_ring_view *v)
 {
-    uint64_t tail = load_position(&v->ring->tail);
-    return fst_load_acquire(fst_cell_at(v, tail)) != fst_cell(tail, FST_CELL_CLOSED) && full_at(v, tail);
+    uint64_t position;
+    return fst_ring_full_behind(v, &position);
+}
+
+bool fst_ring_used(const struct fst_ring_view *v, uint64_t position, bool *queued)
+{
+    uint64_t c = fst_load_acquire(fst_cell_at(v, position));
+    struct fst_node *n = fst_cell_position(c) == position ? fst_cell_node(v, c) : NULL;
+    *queued = n && fst_node_queued_at(fst_load_acquire(&n->word), position);
+    return !free_for(v, c, position);
 }
 
 bool fst_ring_empty(const struct fst_ring_view *v)
 {
-    uint64_t head = load_position(&v->ring->head), c = fst_load_seq_cst(fst_cell_at(v, head));
-    return c == fst_cell(head, FST_CELL_EMPTY) && load_position(&v->ring->head) == head;
+    uint64_t head = begin_at(&v->ring->head, &v->seen_head), c, word;
+    return !find_head(v, &head, &c, &word) && free_for(v, c, head);
 }
 
 void fst_ring_close(const struct fst_ring_view *v)
 {
-    for (uint32_t rounds = 0; !for_ever(v, &rounds);) {
-        uint64_t tail = load_position(&v->ring->tail), c = fst_load_acquire(fst_cell_at(v, tail));
-        if (c == fst_cell(tail, FST_CELL_CLOSED))
-            return;
-        if (c != fst_cell(tail, FST_CELL_EMPTY))
-            help_put(v, tail, c);
-        else if (fst_cas64(fst_cell_at(v, tail), &c, fst_cell(tail, FST_CELL_CLOSED)))
-            return;
-    }
+    uint64_t tail = load_position(&v->ring->tail), c;
+    do
+        c = find_tail(v, &tail);
+    while (free_for(v, c, tail) && !fst_cas64(fst_cell_at(v, tail), &c, fst_cell(tail, FST_CELL_CLOSED)));
 }
 
 bool fst_ring_closed(const struct fst_ring_view *v)
 {
-    uint64_t tail = load_position(&v->ring->tail);
-    return fst_load_acquire(fst_cell_at(v, tail)) == fst_cell(tail, FST_CELL_CLOSED);
+    uint64_t tail = begin_at(&v->ring->tail, &v->seen_tail), c = find_tail(v, &tail);
+    return !free_for(v, c, tail);
 }
 
 uint32_t fst_ring_length(const struct fst_ring_view *v)
 {
-    uint64_t head = load_position(&v->ring->head), tail = load_position(&v->ring->tail);
+    uint64_t head = begin_at(&v->ring->head, &v->seen_head), tail = begin_at(&v->ring->tail, &v->seen_tail), c, word;
+    find_head(v, &head, &c, &word);
+    find_tail(v, &tail);
     uint64_t n = (tail - head) & FST_POSITION_MASK;
-    return n <= v->mask + 1 ? (uint32_t)n : 0; /* the tail may be behind by one */
+    return n <= v->mask + 1 ? (uint32_t)n : 0; /* others took from it meanwhile */
 }

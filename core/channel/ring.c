@@ -5,15 +5,13 @@
 
 #include "alloc/slab.h"
 #include "platform/error.h"
-#include "platform/mapping.h"
 #include "refs/word.h"
-#include "region/file.h"
 
 uint32_t fst_ring_cells(uint32_t capacity, uint32_t flags)
 {
     uint32_t cells = 1;
     if (flags & FST_CHANNEL_LOCK)
-        return cells; /* nothing is ever put there */
+        return cells; /* nothing is ever put into the ring of a lock */
     while (cells < capacity + FST_RING_SLACK)
         cells *= 2;
     return cells;
@@ -29,17 +27,6 @@ uint64_t fst_ring_bytes(uint32_t capacity, uint32_t inline_bytes, uint32_t flags
     uint64_t subscribers = flags & FST_CHANNEL_TOPIC ? FST_SUBSCRIBERS * sizeof(struct fst_subscriber) : 0;
     return sizeof(struct fst_ring) + (uint64_t)fst_ring_cells(capacity, flags) * (2 * sizeof(uint64_t) + stride(inline_bytes)) +
            subscribers;
-}
-
-/* Where the data region is mapped read-only, whole pages of it once more. */
-static uint8_t *map_writable(struct fst_arena *a, uint64_t offset, uint64_t bytes, struct fst_ring_view *v)
-{
-    uint64_t from = offset & ~(uint64_t)(FST_PAGE - 1);
-    v->mapped_bytes = (offset + bytes - from + FST_PAGE - 1) & ~(uint64_t)(FST_PAGE - 1);
-    int fd = fst_file_get(a);
-    v->mapped = fd < 0 ? NULL : fst_map(fd, a->known.data_offset + from, v->mapped_bytes, true, false);
-    fst_file_put(a, fd);
-    return v->mapped ? (uint8_t *)v->mapped + (offset - from) : NULL;
 }
 
 bool fst_ring_gone(const struct fst_arena *a, const struct fst_channel *c)
@@ -59,6 +46,10 @@ static int see(struct fst_arena *a, const struct fst_channel *c, bool write, str
                                 .inline_bytes = c->inline_bytes,
                                 .flags = c->flags,
                                 .mask = (uint64_t)c->cells - 1,
+                                /* what only looks gives no hints */
+                                .hinted = !write                         ? UINT64_MAX
+                                          : c->flags & FST_CHANNEL_TOPIC ? 0
+                                                                         : FST_RING_HINTED - 1,
                                 .stride = stride(c->inline_bytes)};
     if (fst_ring_gone(a, c))
         return fst_fail(FST_STALE, "the channel is gone");
@@ -71,9 +62,12 @@ static int see(struct fst_arena *a, const struct fst_channel *c, bool write, str
     uint8_t *base = fst_slab_data(a, s, fst_oid_slab(oid), 0, s->asked);
     if (!base)
         return fst_damage(a);
-    if (write && a->readonly && !(base = map_writable(a, (uint64_t)(base - a->data), s->asked, v)))
+    if (write && a->readonly && !(base = fst_file_map_data(a, (uint64_t)(base - a->data), s->asked, &v->mapped)))
         return fst_fail_errno(FST_OS, errno, "cannot map a channel's ring");
     v->ring = (struct fst_ring *)(void *)base;
+    v->over = &v->ring->ended;
+    v->seen_tail = fst_load_acquire(&v->ring->tail) & FST_POSITION_MASK;
+    v->seen_head = fst_load_acquire(&v->ring->head) & FST_POSITION_MASK;
     v->cells = (uint64_t *)(void *)(base + sizeof *v->ring);
     v->refs = v->cells + v->mask + 1;
     v->nodes = (uint8_t *)(v->refs + v->mask + 1);
@@ -93,9 +87,7 @@ int fst_ring_look(struct fst_arena *a, const struct fst_channel *c, struct fst_r
 
 void fst_ring_unmap(struct fst_ring_view *v)
 {
-    if (v->mapped)
-        fst_unmap(v->mapped, v->mapped_bytes);
-    v->mapped = NULL;
+    fst_file_unmap_data(&v->mapped);
 }
 
 void fst_ring_format(struct fst_ring_view *v)

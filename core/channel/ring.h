@@ -4,15 +4,23 @@
  * is at which position.
  *
  *   put    a node FREE -> OWNED, the message into it, QUEUED at the tail's position; then the cell
- *          of that position from (position, EMPTY) to (position, node): it is in the queue. The
- *          tail is moved on. get    the node that the head's cell leads to QUEUED -> OWNED: taken.
- *          The cell becomes EMPTY for the position one round on, by whoever finds that it was
- *          taken; the head is moved on. The message out of it, then FREE. close  the tail's cell
- *          from EMPTY to CLOSED: it cannot race with a put.
+ *          of that position, which says (position, EMPTY) or what was there a round ago, becomes
+ *          (position, node): it is in the queue.
  *
- * No cell says that somebody is at it, so nobody has to be waited for: who finds tail, head or a
- * cell behind moves it on. Positions have 40 bits and wrap around; a node's word names its own, so
- * that who was stopped in between does not take a later message for its own.
+ *   get    the node that the head's cell leads to QUEUED -> OWNED: taken. The message out of it,
+ *          then FREE. The cell stays as it is.
+ *
+ *   close  the tail's cell becomes (position, CLOSED): it cannot race with a put.
+ *
+ * The tail is the first position that nothing was put to, the head the first that nothing was taken
+ * from. The words `tail` and `head` are hints that lie at most there: a process begins where it
+ * came to itself, or at the hint, and goes on from one used position to the next. Whoever passes
+ * one position in FST_RING_HINTED moves the hint behind it, so that a line which all write is
+ * written rarely; in a topic, whose subscribers go by the hints, each time.
+ *
+ * No cell says that somebody is at it, so nobody has to be waited for. Positions have 40 bits and
+ * wrap around; a node's word names its own, so that who was stopped in between does not take a
+ * later message for its own.
  *
  * Killed anywhere: a node OWNED by the dead process, or one that says QUEUED and is in no cell. The
  * batch that buries it frees these (reclaim/letters.h), before its process slot is used again.
@@ -25,11 +33,14 @@
 #define FST_CHANNEL_RING_H
 
 #include "platform/atomics.h"
-#include "region/region.h"
+#include "region/file.h"
 #include "region/rings.h"
 
 /* nodes more than messages: for those who are putting and taking */
-#define FST_RING_SLACK       64u
+#define FST_RING_SLACK  64u
+#define FST_RING_HINTED 16u /* a power of two */
+/* positions that a process may be ahead of a hint: some were killed before they moved it */
+#define FST_RING_BEHIND      64u
 #define FST_RING_CAPACITY    (1u << 20)
 #define FST_RING_INLINE_MOST 4000u
 
@@ -37,14 +48,16 @@
 struct fst_ring_view {
     struct fst_arena *a;
     struct fst_ring *ring;
+    const uint32_t *over; /* whether it has ended: `ring->ended`, and later channel/use.c's own */
     uint64_t *cells;
     uint64_t *refs;
     uint8_t *nodes;
     struct fst_subscriber *subscribers; /* of a topic */
     uint64_t mask;                      /* cells - 1 */
+    uint64_t hinted;                    /* a hint is moved behind positions with all these bits */
+    uint64_t seen_tail, seen_head;      /* where this process came to */
     uint32_t capacity, stride, inline_bytes, flags;
-    void *mapped; /* where data is mapped read-only: a mapping of its own, to be unmapped */
-    uint64_t mapped_bytes;
+    struct fst_mapped mapped; /* where data is mapped read-only: the ring, to be unmapped */
 };
 
 /* What a ring for so many messages needs. */
@@ -101,9 +114,6 @@ static inline uint64_t fst_node_oid(uint64_t ref)
     return ref >> 1 & FST_OID_MASK;
 }
 
-/* Is the node, QUEUED as it says, in the queue? */
-bool fst_node_in_cell(const struct fst_ring_view *v, uint32_t node, uint64_t word);
-
 static inline bool fst_position_before(uint64_t position, uint64_t other)
 {
     return ((position - other) & FST_POSITION_MASK) >> (FST_POSITION_BITS - 1);
@@ -134,57 +144,6 @@ static inline struct fst_node *fst_cell_node(const struct fst_ring_view *v, uint
 static inline bool fst_node_queued_at(uint64_t word, uint64_t position)
 {
     return (word & FST_NODE_STATE) == FST_NODE_QUEUED && fst_node_position(word) == position;
-}
-
-/* OWNED by us becomes FREE. */
-void fst_node_free(struct fst_node *n);
-
-/* ---- the queue ---- */
-
-/* A FREE node for us to own; FST_NONE: there is none. */
-uint32_t fst_ring_claim(const struct fst_ring_view *v);
-
-enum fst_ring_result { FST_RING_OK, FST_RING_WAIT, FST_RING_CLOSED };
-
-/* Put the node, whose word is `owned`, into the queue. WAIT: it is full. Else the node is OWNED by
- * us still. `always`: it was in the queue before, and the capacity does not count. */
-enum fst_ring_result fst_ring_publish(const struct fst_ring_view *v, uint32_t node, uint64_t owned, bool always);
-
-/* Own the node that is queued at this position, which is the first one, or none: false. */
-bool fst_ring_evict(const struct fst_ring_view *v, uint64_t position, uint32_t *node);
-
-/* Own the first node of the queue. WAIT: there is none; CLOSED: and there will be none. */
-enum fst_ring_result fst_ring_get(const struct fst_ring_view *v, uint32_t *node);
-
-/* Full, or empty, at this moment? CLOSED counts as neither. */
-bool fst_ring_full(const struct fst_ring_view *v);
-bool fst_ring_empty(const struct fst_ring_view *v);
-
-/* Nothing is put any more. Idempotent. */
-void fst_ring_close(const struct fst_ring_view *v);
-
-bool fst_ring_closed(const struct fst_ring_view *v);
-
-/* About how many wait. */
-uint32_t fst_ring_length(const struct fst_ring_view *v);
-
-/* ---- waiting (models/waiting.pml) ---- */
-
-/* Sleep until the ring is, perhaps, not empty (takers), or not full. Some milliseconds at most: who
- * was woken for us may have been killed. */
-void fst_ring_sleep(const struct fst_ring_view *v, bool taker, uint64_t timeout);
-/* In two steps, for who waits for something else: look between them. False: say it again. */
-bool fst_ring_say_asleep(uint32_t *word, uint32_t *mine);
-void fst_ring_await(uint32_t *word, uint32_t mine, uint64_t timeout);
-/* Somebody of those who sleep, or all of them. */
-void fst_ring_wake_all(const struct fst_ring_view *v);
-void fst_ring_wake_slowly(uint32_t *word);
-void fst_ring_wake_sleepers(uint32_t *word); /* all of these */
-static inline void fst_ring_wake(uint32_t *word)
-{
-    /* after the swing that there is something to wake for */
-    if (__builtin_expect(fst_load_seq_cst(word) & 1, 0))
-        fst_ring_wake_slowly(word);
 }
 
 #endif

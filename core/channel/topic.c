@@ -1,5 +1,7 @@
 #include "channel/topic.h"
 
+#include "channel/queue.h"
+#include "channel/wait.h"
 #include "platform/error.h"
 #include "region/lock.h"
 
@@ -32,7 +34,8 @@ static void begin_at(const struct fst_ring_view *v, struct fst_subscriber *s, ui
     fst_store_relaxed(&s->lost, 0);
     fst_store_relaxed(&s->cursor, behind(tail, n));
     uint64_t coming = fst_load_relaxed(&s->word);
-    fst_cas64(&s->word, &coming, live); /* a fence, too */
+    /* This is a full fence, too, before the loop looks at the tail. */
+    fst_cas64(&s->word, &coming, live);
 #ifndef FST_MUTANT_JOIN_BLIND
     while (behind(tail = load_position(&v->ring->tail), fst_load_relaxed(&s->cursor)) >= v->capacity)
         fst_store_fence(&s->cursor, behind(tail, n));
@@ -72,9 +75,7 @@ bool fst_subscriber_free(const struct fst_ring_view *v, uint32_t index, uint64_t
 
 bool fst_topic_full(const struct fst_ring_view *v, uint64_t *position)
 {
-    uint64_t tail = load_position(&v->ring->tail);
-    *position = behind(tail, v->capacity);
-    return fst_ring_full(v) && load_position(&v->ring->tail) == tail;
+    return fst_ring_full_behind(v, position);
 }
 
 uint32_t fst_topic_held(const struct fst_ring_view *v, uint64_t position)

@@ -1,5 +1,6 @@
-/* wait.c - sleeping until a ring has something, or has room: models/waiting.pml. */
-#include "channel/ring.h"
+#include "channel/wait.h"
+
+#include "channel/queue.h"
 #include "platform/futex.h"
 
 /* the kernel counts who is stopped, or killed, as woken: so nobody sleeps for longer */

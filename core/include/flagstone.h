@@ -8,14 +8,15 @@
  *
  * This part is what programs use: arenas, caches and groups, objects, grace periods. It brings the
  * others along: flagstone_types.h (what all of them speak of, and the conventions),
- * flagstone_channel.h (queues between processes), flagstone_store.h (objects found by name), and
- * flagstone_observe.h (numbers, who holds what,
- * check). Only flagstone_test.h, for tests, is apart.
+ * flagstone_channel.h (queues between processes), flagstone_store.h (objects found by name),
+ * flagstone_observe.h (numbers, who holds what, check), and flagstone_debug.h (caches that are
+ * debugged). Only flagstone_test.h, for tests, is apart.
  */
 #ifndef FLAGSTONE_H
 #define FLAGSTONE_H
 
 #include "flagstone_channel.h"
+#include "flagstone_debug.h"
 #include "flagstone_observe.h"
 #include "flagstone_store.h"
 #include "flagstone_types.h"
@@ -45,7 +46,8 @@ struct fst_open_options {
      * too) */
     bool lasting;
     bool huge_pages;
-    uint32_t mode; /* permissions of a file that is created */
+    uint32_t mode;  /* permissions of a file that is created */
+    uint32_t debug; /* FST_CACHE_DEBUG: of the size classes of one that is created */
 };
 
 /* Attach to the arena, or create it. A process has one attachment to an arena: opening it again
@@ -112,7 +114,9 @@ struct fst_cache_spec {
     uint64_t size; /* bytes of an object, 1 to the arena's capacity */
     /* 0: natural (largest power of two that divides size, at most 64), else a power of two */
     uint64_t align;
-    uint32_t flags; /* FST_CACHE_TYPESAFE_BY_RCU, FST_CACHE_NO_MERGE */
+    /* FST_CACHE_TYPESAFE_BY_RCU, FST_CACHE_NO_MERGE; and FST_CACHE_DEBUG, of a new one: whoever
+     * opens it gets it as it was made */
+    uint32_t flags;
     /* kept with the cache, compared on opening; FST_FORMAT_LONGEST - 1 bytes at most */
     const char *format;
     /* initial content of each object, init_bytes <= size; the rest is zero. NULL: none */
@@ -135,7 +139,8 @@ int fst_cache_open(fst_arena *arena, const struct fst_cache_spec *spec, uint64_t
  * the call returns. One of several names of merged caches is just taken away (*name_only; it may
  * be NULL): the others, and all objects, live on. Of a cache that was replaced the name has gone
  * already, and it goes with its last object. Allocations from this cache, and no others, wait
- * while it looks. */
+ * while it looks. May wait: a tenth of a second for a process that is stopped in the middle of an
+ * allocation from it. */
 int fst_cache_destroy(fst_arena *arena, uint64_t cache, bool *name_only);
 
 /* Give the empty slabs of the cache, in all groups, back; *bytes receives how much, also with
@@ -173,7 +178,7 @@ void fst_group_unref(fst_arena *arena, uint64_t group);
 uint32_t fst_group_entry(fst_arena *arena, uint64_t group);
 void fst_group_unref_at(fst_arena *arena, uint64_t group, uint32_t entry);
 int fst_group_close(fst_arena *arena, uint64_t group); /* offline: no more allocations */
-/* and everything in it is freed now; never waits */
+/* and everything in it is freed now: waits for no reader, holder or batch */
 int fst_group_destroy(fst_arena *arena, uint64_t group);
 /* From now on, whoever destroys a group or a cache through this attachment waits until it is
  * released: one grace period for each child cache of it, one destroyer at a time in the whole
@@ -192,9 +197,10 @@ int fst_child_open(fst_arena *arena, uint64_t cache, uint64_t group, uint64_t *c
 /* ---- objects --------------------------------------------------------------------------------- */
 
 /* Allocate an object of the child. The fast path touches no lock and needs no compare-and-swap;
- * when it needs memory it may take locks for microseconds and system calls to commit memory, but
- * it never waits for a grace period. FST_FULL, FST_LIMIT: fst_reclaim() and try again.
- * FST_CLOSED: group or cache has ended. FST_READONLY. */
+ * when it needs memory it may take locks for microseconds and system calls to commit memory, 10
+ * to 20 ms to take slabs from threads of other processes, and a twentieth of a second when the
+ * last free pages are just going back to the system. No grace period is waited for. FST_FULL,
+ * FST_LIMIT: fst_reclaim() and try again. FST_CLOSED: group or cache has ended. FST_READONLY. */
 int fst_alloc(fst_arena *arena, uint64_t child, struct fst_ref *out);
 /* The same if there is a free object in a slab that is there; else FST_BUSY: call fst_alloc.
  * Takes microseconds, and none for memory of the system: for callers that hold what others wait
@@ -232,7 +238,7 @@ int fst_reclaim(fst_arena *arena, uint64_t group, uint64_t timeout);
 void fst_group_note_failed(fst_arena *arena, uint64_t group);
 /* Sleep until memory may have become free, at most timeout. May wait. */
 void fst_wait_for_memory(fst_arena *arena, uint64_t timeout);
-/* Drop this reference. Never fails, never waits. */
+/* Drop this reference. Never fails, and waits for each lock a fifth of a millisecond at most. */
 void fst_drop(fst_arena *arena, const struct fst_ref *ref);
 /* One more reference of this process to the same object, for a second owner of *ref; drop both. */
 void fst_hold(fst_arena *arena, const struct fst_ref *ref);

@@ -44,6 +44,11 @@ int fst_channel_join(fst_arena *arena, const struct fst_message *message, fst_ch
 /* Let go of it; nobody uses it meanwhile. The last process to do so ends it, unless it is
  * lasting. */
 void fst_channel_leave(fst_channel_use *use);
+/* Count the calls that are in it, for it to be let go of when it has ended and there are none:
+ * `calls` is `idle`, and one more for each call and each subscription, counted up before it and
+ * down after it, and lies there until fst_channel_leave(). Uncounted, it keeps its memory, also
+ * that of a destroyed group, until that. */
+void fst_channel_count(fst_channel_use *use, const uint32_t *calls, uint32_t idle);
 uint64_t fst_channel_id(const fst_channel_use *use);
 /* About how many messages wait. */
 uint32_t fst_channel_length(const fst_channel_use *use);
@@ -114,7 +119,7 @@ struct fst_subscription {
 int fst_topic_publish(fst_channel_use *use, const struct fst_letter *letter, uint32_t *reached);
 /* Begin with the last `history` of what is there. FST_FULL: too many subscribers. */
 int fst_topic_subscribe(fst_channel_use *use, enum fst_slow slow, uint32_t history, struct fst_subscription *out);
-/* Again is fine. */
+/* Again is fine, unless calls are counted. */
 void fst_topic_unsubscribe(fst_channel_use *use, const struct fst_subscription *s);
 /* As fst_channel_get. FST_LAPPED: see FST_SLOW_ENDS. FST_CLOSED: also for a forked child. */
 int fst_topic_get(fst_channel_use *use, const struct fst_subscription *s, void *bytes, struct fst_received *out);
@@ -135,7 +140,7 @@ struct fst_subscriber_info {
 };
 /* Up to max of them; returns their number. */
 size_t fst_topic_list(fst_arena *arena, uint64_t channel, struct fst_subscriber_info *out, size_t max);
-/* What a subscription has lost so far. */
+/* What a subscription has lost so far. UINT64_MAX: the topic has ended, and nobody knows. */
 uint64_t fst_topic_lost(fst_channel_use *use, const struct fst_subscription *s);
 
 /* ---- locks: for programs, found by name, opened and left as channels with FST_CHANNEL_LOCK
@@ -148,7 +153,7 @@ uint64_t fst_topic_lost(fst_channel_use *use, const struct fst_subscription *s);
  * thread does. FST_CLOSED: it was destroyed, or its group was. `inherited`: its last owner has gone
  * without giving it back. */
 int fst_named_lock_acquire(fst_channel_use *use, uint64_t timeout, bool *inherited);
-/* FST_INVALID: no thread of this process owns it. */
+/* FST_INVALID: no thread of this process owns it. One that has ended may say FST_OK. */
 int fst_named_lock_release(fst_channel_use *use);
 
 struct fst_named_lock_owner {

@@ -209,6 +209,16 @@ size_t fst_keeper_list(fst_arena *arena, struct fst_keeper *out, size_t max);
 /* The same of the objects of one cache, whatever their groups. */
 size_t fst_cache_keepers(fst_arena *arena, uint64_t cache, struct fst_keeper *out, size_t max);
 
+/* Objects that a process refers to, by cache and group: one row for each three of them. */
+struct fst_use {
+    uint32_t slot;         /* of the process; UINT32_MAX: what there was no row for, all together */
+    uint64_t cache, group; /* ids */
+    uint64_t objects, bytes;
+};
+/* Up to max rows, in no order; returns how many. Looks at every reference once, in bounded time,
+ * and needs no memory but `out`: what finds no row near its place is counted in the last one. */
+size_t fst_use_list(fst_arena *arena, struct fst_use *out, size_t max);
+
 /* ---- do the structures agree? ---------------------------------------------------------------- */
 
 /* Validate every structure. Calls found(context, text) for each contradiction; returns their

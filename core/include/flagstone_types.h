@@ -6,11 +6,13 @@
  *     so.
  *   - Every function may be called from any thread, and processes need no coordination of their
  *     own, unless a line says otherwise.
- *   - No function calls back into its caller. Some take locks that all processes share, for
+ *   - No function calls back into its caller, but for fst_debug_ask and the lists that are given a
+ *     function to tell. Some take locks that all processes share, for
  *     microseconds; a process that is stopped in there keeps the lock, and then they answer
  *     FST_HELD when the thread's patience is over (fst_patience), with nothing changed. What cannot
- *     be put off (a drop, letting go, the end of a thread) never waits for such a lock: a batch
- *     does it later. Those marked "may wait" wait for something else, too.
+ *     be put off (a drop, letting go, the end of a thread) waits for such a lock no longer than a
+ *     fifth of a millisecond: a batch does it later. Those marked "may wait" wait for something
+ *     else, too.
  *   - Sizes are bytes, times are nanoseconds; FST_FOREVER never ends, 0 does not wait.
  *   - Indexes (cache, group, child, process) are small integers into tables of the arena; an index
  *     of something that is gone is found out and refused, because the `uint64_t` ids carry a

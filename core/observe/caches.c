@@ -3,6 +3,7 @@
 
 #include "alloc/cache.h"
 #include "alloc/children.h"
+#include "alloc/debug.h"
 #include "alloc/format.h"
 #include "alloc/lists.h"
 #include "alloc/shape.h"
@@ -74,7 +75,7 @@ static uint32_t describe(struct fst_arena *a, uint32_t index, struct fst_cache_i
     memcpy(out->name, c->name, sizeof out->name - 1);
     memcpy(out->format, c->format, sizeof out->format - 1);
     out->format_bytes = (uint32_t)strlen(out->format) + fst_cache_at(a, body)->rest_bytes;
-    out->size = c->size;
+    out->size = c->size - fst_debug_behind(c->flags);
     out->align = c->align;
     out->flags = c->flags;
     out->state = speaks == index && state == FST_CACHE_ALIAS ? (uint32_t)FST_CACHE_LIVE : state;
@@ -131,6 +132,8 @@ int fst_cache_look(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
     bool found = fst_cache_find(a, cache, &index);
     if (found)
         describe(a, index, out);
+    if (out->flags & FST_CACHE_DEBUG)
+        a->plain = false; /* this process is about to have an object of it */
     fst_acquire_fence();
     found = found && fst_cache_find(a, cache, &index);
     return fst_verdict(a, found ? FST_OK : fst_cache_ended(a, cache));

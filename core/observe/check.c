@@ -1,10 +1,6 @@
 /* check.c - validate every structure of an arena: the superblock, who is attached, references;
  * the rest is in check_*.c. */
-#include "observe/check.h"
-
-#include <stdarg.h>
-#include <stdio.h>
-
+#include "observe/parts.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "process/slot.h"
@@ -18,39 +14,6 @@
 #include "region/lock.h"
 #include "region/superblock.h"
 #include "region/table.h"
-
-void fst_check_say(struct fst_check *c, const char *format, ...)
-{
-    char text[256];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    c->findings++;
-    if (c->found)
-        c->found(c->context, text);
-}
-
-bool fst_check_state(struct fst_check *c, const char *what, uint32_t index, uint64_t state, uint32_t most)
-{
-    if (fst_state(state) <= most && !(state >> 4 & 0xfff))
-        return true;
-    fst_check_say(c, "%s %u: state %llx is none", what, index, (unsigned long long)state);
-    return false;
-}
-
-void fst_check_lock(struct fst_check *c, const char *what, uint32_t index, const uint32_t *lock)
-{
-    uint32_t word = fst_load_acquire(lock), owner = fst_lock_owner(word);
-    if (!word || (word & ~FST_LOCK_WAITERS) == FST_LOCK_ABANDONED)
-        return;
-    uint64_t state = owner < fst_process_top(c->a) ? fst_load_acquire(&fst_process_at(c->a, owner)->state) : 0;
-    /* whose low bits these are; the first is 1 */
-    uint64_t lives = state >> FST_STATE_GEN_SHIFT, life = word >> FST_LOCK_GEN_SHIFT;
-    bool was = lives > FST_LOCK_GEN_MASK || (life && life <= lives);
-    if (!was && fst_load_acquire(lock) == word)
-        fst_check_say(c, "%s %u: its lock says %x, which no process ever wrote", what, index, word);
-}
 
 /* ---- the superblock ---- */
 
@@ -219,9 +182,9 @@ size_t fst_check(fst_arena *a, void (*found)(void *context, const char *text), v
     /* Each part hangs on those before it: when one is wrong, the next would say the same in
      * other words. Looking at references writes our own thread's slot, so threads come before. */
     size_t before = c.findings;
-    void (*const parts[])(struct fst_check *) = {fst_check_registry, fst_check_pages,  fst_check_slabs,
-                                                 check_threads,      check_processes,  check_inflight,
-                                                 fst_check_channels, fst_check_stores, fst_check_forms};
+    void (*const parts[])(struct fst_check *) = {fst_check_registry, fst_check_pages, fst_check_slabs,    check_threads,
+                                                 check_processes,    check_inflight,  fst_check_channels, fst_check_stores,
+                                                 fst_check_forms,    fst_check_debug};
     for (size_t i = 0; i < sizeof parts / sizeof *parts && c.findings == before && !c.held && !fst_is_damaged(a); i++)
         parts[i](&c);
     if (c.held && !c.findings) {

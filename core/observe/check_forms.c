@@ -1,7 +1,7 @@
 /* check_forms.c - forms and their buckets. No lock: what is written here is never changed again,
  * once it is READY. One that is in no bucket is what a kill leaves, or about to be put there. */
 #include "alloc/form.h"
-#include "observe/check.h"
+#include "observe/parts.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
 

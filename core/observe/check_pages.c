@@ -5,7 +5,8 @@
 #include "alloc/lists.h"
 #include "alloc/revoke.h"
 #include "alloc/run.h"
-#include "observe/check.h"
+#include "alloc/slab.h"
+#include "observe/parts.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "refs/word.h"
@@ -33,8 +34,8 @@ static bool check_run(struct fst_check *c, uint32_t id, struct sums *sums)
     uint64_t pages = (uint64_t)fst_zones(a) * FST_ZONE_PAGES, state = fst_load_acquire(&s->state);
     if (!fst_check_state(c, "slab", id, state, FST_SLAB_HOLE))
         return false;
-    /* Whoever ends it is found by the owner: without one, nobody would. State last: reopened, it
-     * is LIVE before it is nobody's. */
+    /* Who is to finish a run is said by its owner: without one, nobody would. The state is read
+     * last, because a slab that is reopened becomes LIVE before it loses its owner. */
     uint64_t owner = fst_load_acquire(&s->owner);
     uint32_t is = fst_state(fst_load_acquire(&s->state));
     if ((is == FST_SLAB_CARVING || is == FST_SLAB_CLOSING || is == FST_SLAB_HOLE) && !owner) {
@@ -212,7 +213,7 @@ static bool check_word(struct fst_check *c, uint32_t id, uint32_t object, uint64
 static bool check_numbers(struct fst_check *c, uint32_t id, const struct fst_slab *s, const struct fst_child *child)
 {
     bool any = child->pages == 0;
-    uint32_t pages = any ? (uint32_t)fst_pages_of(s->asked) : child->pages;
+    uint32_t pages = any ? (uint32_t)fst_pages_of(s->asked + fst_slab_behind(child)) : child->pages;
     if (FST_SLAB_ID_CLASS(id) == child->slab_class && s->objects == child->objects && s->pages == (pages ? pages : 1) &&
         (any || s->asked == 0))
         return true;

@@ -3,7 +3,7 @@
 #include "alloc/names.h"
 #include "alloc/registry.h"
 #include "alloc/shape.h"
-#include "observe/check.h"
+#include "observe/parts.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "region/table.h"
@@ -39,7 +39,7 @@ static bool said(struct fst_arena *a, uint32_t i)
     return fst_state(state) == 2 || fst_state(state) > FST_CACHE_RETIRED || (state >> 4 & 0xfff);
 }
 
-/* Was an alias of the same thing, which is none, found before? It is one mistake. */
+/* Was another alias of the same body, which is none, found before? Then it is the same mistake. */
 static bool a_body_before(struct fst_arena *a, uint32_t alias)
 {
     for (uint32_t i = 0; i < alias; i++)
@@ -71,7 +71,7 @@ static bool check_cache(struct fst_check *c, uint32_t i)
     struct fst_arena *a = c->a;
     const struct fst_cache *cache = fst_cache_at(a, i);
     uint32_t state = fst_state(cache->state),
-             known = FST_CACHE_TYPESAFE_BY_RCU | FST_CACHE_NO_MERGE | FST_CACHE_SIZE_CLASS | FST_CACHE_CHANNELS;
+             known = FST_CACHE_TYPESAFE_BY_RCU | FST_CACHE_NO_MERGE | FST_CACHE_SIZE_CLASS | FST_CACHE_CHANNELS | FST_CACHE_DEBUG;
     if (!fst_check_state(c, "cache", i, cache->state, FST_CACHE_RETIRED))
         return false;
     if (state == 2) {
@@ -279,7 +279,7 @@ static uint32_t count_free(struct fst_arena *a, uint32_t kind, bool (*is_free)(s
     return n;
 }
 
-/* Of a child, an alias, a group below: it is on the list of whom it names. Its neighbours know
+/* A child, an alias, or a group below another is on the list of whom it names: its neighbours know
  * it, or the list begins with it. */
 static void check_linked(struct fst_check *c, uint32_t kind, const char *what, uint32_t i, uint32_t head, uint32_t prev,
                          uint32_t next, uint32_t (*next_of)(struct fst_arena *, uint32_t),

@@ -1,7 +1,7 @@
 /* check_stores.c - descriptors of stores, their indexes, and what items hold. Holds change without
  * a lock: each is looked at alone.
  */
-#include "observe/check.h"
+#include "observe/parts.h"
 #include "platform/atomics.h"
 #include "refs/word.h"
 #include "region/lock.h"

@@ -182,12 +182,6 @@ static bool entry_counts(struct fst_arena *a, uint64_t entry)
     return fst_entry_state(entry) == FST_ENTRY_LIVE && (seen & FST_WORD_ALLOCATED) && fst_entry_matches(entry, seen);
 }
 
-/* What was asked for. */
-static uint64_t object_bytes(const struct fst_arena *a, const struct fst_slab *s, const struct fst_child *c, uint64_t word)
-{
-    return s->asked ? s->asked : fst_form_counted(a, c->size, word);
-}
-
 /* Bytes of the object an entry speaks of, 0 when it is not there any more. */
 static uint64_t entry_bytes(struct fst_arena *a, uint64_t entry)
 {
@@ -196,9 +190,10 @@ static uint64_t entry_bytes(struct fst_arena *a, uint64_t entry)
         return 0;
     uint64_t w = fst_load_acquire(word);
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
-    if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(entry, w) || !fst_is_child(a, s->child))
+    uint32_t child = fst_load_relaxed(&s->child);
+    if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(entry, w) || !fst_is_child(a, child))
         return 0;
-    return object_bytes(a, s, fst_child_at(a, s->child), w);
+    return fst_form_counted(a, fst_load_relaxed(&s->asked), fst_child_at(a, child)->size, w);
 }
 
 static void count_entries(struct fst_arena *a, uint32_t slot, struct fst_process_info *out)
@@ -254,27 +249,7 @@ size_t fst_process_list(fst_arena *a, struct fst_process_info *out, size_t max)
 
 size_t fst_holders(fst_arena *a, const struct fst_ref *ref, uint32_t *processes, size_t max)
 {
-    const uint64_t *word = fst_word_of(a, ref->oid);
-    uint64_t live = fst_entry(ref->oid, word ? fst_word_gen(fst_load_acquire(word)) : 0, FST_ENTRY_LIVE);
-    size_t n = 0;
-    uint32_t slots = word ? fst_process_top(a) : 0;
-    for (uint32_t slot = 0; slot < slots; slot++) {
-        if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) != FST_PROCESS_LIVE)
-            continue;
-        struct fst_table_look look;
-        uint32_t i = 0;
-        if (!fst_refs_look(a, slot, &look))
-            continue;
-        while (i < look.top && fst_load_acquire(&look.entries[i]) != live)
-            i++;
-        fst_refs_looked(&look);
-        if (i == look.top || !fst_process_alive(a, slot))
-            continue;
-        if (n < max)
-            processes[n] = slot;
-        n++;
-    }
-    return n;
+    return fst_refs_holders(a, ref->oid, processes, max);
 }
 
 /* ---- in flight ---- */
@@ -302,10 +277,10 @@ static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflig
     }
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
     out->handle.oid_slab |= (fst_load_relaxed(&s->state) >> FST_STATE_GEN_SHIFT) << FST_HANDLE_SLAB_SHIFT;
-    if (fst_is_child(a, s->child)) {
-        const struct fst_child *c = fst_child_at(a, s->child);
-        out->nbytes = object_bytes(a, s, c, fst_load_relaxed(object));
-        fst_child_owner(a, s->child, &out->cache, &out->group);
+    uint32_t child = fst_load_relaxed(&s->child);
+    if (fst_is_child(a, child)) {
+        out->nbytes = fst_form_counted(a, fst_load_relaxed(&s->asked), fst_child_at(a, child)->size, fst_load_relaxed(object));
+        fst_child_owner(a, child, &out->cache, &out->group);
     }
     return true;
 }
@@ -437,6 +412,67 @@ size_t fst_keeper_list(fst_arena *a, struct fst_keeper *out, size_t max)
 size_t fst_cache_keepers(fst_arena *a, uint64_t cache, struct fst_keeper *out, size_t max)
 {
     return list_keepers(a, &(struct keepers){.out = out, .max = max, .cache = (uint32_t)cache});
+}
+
+/* ---- what processes use, by cache and group ---- */
+
+#define USE_PROBES 8u
+
+/* The row of these two in a table of `room` rows, whose `cache` is the child's index + 1 until all
+ * is counted. NULL: it and the rows beside it are others'. */
+static struct fst_use *use_row(struct fst_use *rows, size_t room, uint32_t slot, uint32_t child)
+{
+    uint64_t at = (slot * 0x9E3779B97F4A7C15u ^ child) * 0xD6E8FEB86659FD93u >> 32;
+    for (uint32_t i = 0; i < USE_PROBES && i < room; i++) {
+        struct fst_use *row = &rows[(at + i) % room];
+        if (!row->objects)
+            *row = (struct fst_use){.slot = slot, .cache = (uint64_t)child + 1};
+        if (row->slot == slot && row->cache == (uint64_t)child + 1)
+            return row;
+    }
+    return NULL;
+}
+
+static void count_use(struct fst_arena *a, struct fst_use *rows, size_t room, struct fst_use *rest, uint32_t slot, uint64_t entry)
+{
+    uint64_t oid = fst_entry_oid(entry);
+    if (!entry_counts(a, entry) || fst_oid_is_group(oid))
+        return;
+    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
+    struct fst_use *row = room && fst_is_child(a, child) ? use_row(rows, room, slot, child) : NULL;
+    row = row ? row : rest;
+    row->objects++;
+    row->bytes += entry_bytes(a, entry);
+}
+
+size_t fst_use_list(fst_arena *a, struct fst_use *out, size_t max)
+{
+    struct fst_use rest = {.slot = UINT32_MAX};
+    size_t n = 0, room = max ? max - 1 : 0; /* the last one is for the rest */
+    for (size_t i = 0; i < room; i++)
+        out[i].objects = 0;
+    for (uint32_t slot = 0; slot < fst_process_top(a); slot++) {
+        struct fst_table_look look;
+        if (!fst_process_keeps(a, slot) || !fst_refs_look(a, slot, &look))
+            continue;
+        for (uint32_t i = 0; i < look.top; i++)
+            count_use(a, out, room, &rest, slot, fst_load_acquire(&look.entries[i]));
+        fst_refs_looked(&look);
+    }
+    for (size_t i = 0; i < room; i++) {
+        struct fst_use row = out[i];
+        if (!row.objects)
+            continue;
+        if (fst_child_owner(a, (uint32_t)(row.cache - 1), &row.cache, &row.group) == FST_OK) {
+            out[n++] = row;
+        } else { /* released meanwhile */
+            rest.objects += row.objects;
+            rest.bytes += row.bytes;
+        }
+    }
+    if (rest.objects && max)
+        out[n++] = rest;
+    return n;
 }
 
 /* ---- who holds the memory ---- */

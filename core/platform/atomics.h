@@ -73,6 +73,17 @@ static inline bool fst_cas64(uint64_t *p, uint64_t *expected, uint64_t desired)
     return ok;
 }
 
+/* The same, and no later load comes before everybody can see it: the swap alone says so on x86, and
+ * neither in C nor on other processors. */
+static inline bool fst_cas_fence(uint64_t *p, uint64_t *expected, uint64_t desired)
+{
+    bool ok = fst_cas64(p, expected, desired);
+#if !defined(__x86_64__)
+    fst_full_fence();
+#endif
+    return ok;
+}
+
 static inline bool fst_cas32(uint32_t *p, uint32_t *expected, uint32_t desired)
 {
     bool ok = __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);

@@ -60,6 +60,12 @@ static int lock_command(int fd, int command, short type, off_t start, off_t coun
     return rc;
 }
 
+int fst_liveness_missing(int lock_fd)
+{
+    struct flock found;
+    return lock_command(lock_fd, F_OFD_GETLK, F_WRLCK, 0, 1, &found) == 0 ? 0 : errno;
+}
+
 bool fst_liveness_try(int lock_fd, off_t start, off_t count)
 {
     return lock_command(lock_fd, F_OFD_SETLK, F_WRLCK, start, count, NULL) == 0;

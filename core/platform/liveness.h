@@ -57,6 +57,9 @@ bool fst_description_inherit(const struct fst_description *d);
 /* Let go of the page, and with it of the locks, if no number is left. */
 void fst_description_unmap(struct fst_description *d);
 
+/* 0: locks of open file descriptions can be had; otherwise why not. */
+int fst_liveness_missing(int lock_fd);
+
 /* Lock bytes [start, start + count) for writing without waiting; false when somebody holds one
  * of them. */
 bool fst_liveness_try(int lock_fd, off_t start, off_t count);

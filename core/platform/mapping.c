@@ -2,14 +2,31 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "platform/error.h"
 #include "platform/memlimit.h"
 
+uint64_t fst_system_page(void)
+{
+#ifdef FST_SYSTEM_PAGE
+    return FST_SYSTEM_PAGE;
+#else
+    return (uint64_t)sysconf(_SC_PAGESIZE);
+#endif
+}
+
 static void *map_at(void *where, int flags, int fd, uint64_t offset, uint64_t length, bool writable, bool huge_pages)
 {
     int prot = PROT_READ | (writable ? PROT_WRITE : 0);
+#ifdef FST_SYSTEM_PAGE
+    if (offset % FST_SYSTEM_PAGE) {
+        errno = EINVAL; /* as a system with such pages says */
+        return NULL;
+    }
+#endif
     void *base = mmap(where, length, prot, MAP_SHARED | MAP_NORESERVE | flags, fd, (off_t)offset);
     if (base == MAP_FAILED)
         return NULL;
@@ -100,6 +117,10 @@ int fst_append(int fd, uint64_t offset, uint64_t length)
 
 int fst_populate(void *base, uint64_t length)
 {
+    /* pages that lie there in part are populated, too */
+    uint64_t before = (uintptr_t)base % fst_system_page();
+    base = (uint8_t *)base - before;
+    length += before;
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* older than Linux 5.14: EINVAL */
 #endif
@@ -112,7 +133,19 @@ int fst_populate(void *base, uint64_t length)
 
 int fst_remove(void *base, uint64_t length)
 {
-    return madvise(base, length, MADV_REMOVE) == 0 ? 0 : errno;
+    /* Of pages that lie there in part only the bytes are gone. */
+    uint64_t page = fst_system_page();
+    uint8_t *from = base, *end = from + length;
+    uint64_t before = (page - (uintptr_t)from % page) % page, behind = (uintptr_t)end % page;
+    if (before + behind >= length) {
+        memset(base, 0, length);
+        return 0;
+    }
+    if (madvise(from + before, length - before - behind, MADV_REMOVE) != 0)
+        return errno;
+    memset(from, 0, before);
+    memset(end - behind, 0, behind);
+    return 0;
 }
 
 void fst_collapse(void *base, uint64_t length)

@@ -7,6 +7,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Bytes of the system's pages: 4 KiB, and on aarch64 16 or 64 KiB as well. What is mapped begins at
+ * a multiple in the file; an arena's own pages, FST_PAGE, are smaller there. The build option
+ * page_size says a larger one, which then holds for what is mapped as if it were the system's. */
+uint64_t fst_system_page(void);
+
 /* Map length bytes of fd at offset, shared. Left out of core dumps. NULL and errno on failure. */
 void *fst_map(int fd, uint64_t offset, uint64_t length, bool writable, bool huge_pages);
 /* The same at an address that is a multiple of `align`, a power of two and at least a page:

@@ -19,10 +19,10 @@
 
 const char *fst_memlimit_cgroups = "/sys/fs/cgroup", *fst_memlimit_proc = "/proc";
 
-/* What this thread knows: no lock, which a fork would leave in_use. */
+/* What this thread knows. There is no lock, which a fork would leave held. */
 static _Thread_local struct {
     uint64_t looked; /* when; 0: never */
-    uint64_t budget; /* bytes that may be in_use without looking again */
+    uint64_t budget; /* bytes that may be used without looking again */
     const char *place;
 } known;
 
@@ -111,7 +111,7 @@ static uint64_t reclaimable(const struct kind *k, const char *folder, uint64_t l
     return bytes + swap;
 }
 
-/* Bytes that may be in_use more, by the limit of this one folder; UINT64_MAX: it has none. */
+/* How many bytes more may be used, by the limit of this one folder; UINT64_MAX: it has none. */
 static uint64_t room_in(const struct kind *k, const char *folder, char *why, size_t size)
 {
     uint64_t limit, usage;
@@ -141,7 +141,8 @@ static bool own_path(const struct kind *k, const char *text, char *path, size_t 
     return false;
 }
 
-/* The least room of a cgroup and all above it. Of what this process cannot see nothing is known. */
+/* The least room of a cgroup and all above it. Nothing is known of those that this process cannot
+ * see. */
 static uint64_t least_room(char *why, size_t size)
 {
     char text[4096], path[512], folder[768], reason[512];

@@ -8,8 +8,8 @@
 #include "region/entries.h"
 #include "region/file.h"
 
-/* LIVE without its lock becomes DEAD; so does JOINING, which may be a forked child's slot with
- * entries in it already. */
+/* Is the slot's process dead? A slot that is LIVE without its file lock becomes DEAD; so does one
+ * that is JOINING, which may be a forked child's with entries in it already. */
 static bool probe(struct fst_arena *a, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(a, slot);
@@ -89,7 +89,8 @@ void fst_bury_end(struct fst_arena *a, uint32_t slot, bool unread)
     if (unread)
         shrink_entries(a, slot);
     fst_burial_close(a, slot);
-    /* The burial is written: whoever claims the slot next is not to be named like this one. */
+    /* The record of the burial is complete. Whoever claims the slot next must not be named like
+     * this process. */
     fst_store_relaxed(&p->pid, 0);
     fst_store_relaxed(&p->burial, 0);
     fst_store_release(&p->state, fst_state_moved(p->state, FST_PROCESS_FREE));

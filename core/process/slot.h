@@ -19,7 +19,7 @@
  * arena is being removed. */
 int fst_process_claim(struct fst_arena *a, int lock_fd, uint32_t *slot);
 
-/* Fill it in for this process (or the child about to be forked) and make it LIVE. */
+/* Fill the slot in for this process (or for the child about to be forked), and make it LIVE. */
 void fst_process_publish(struct fst_arena *a, uint32_t slot, bool readonly);
 
 /* LIVE -> FREE at detach; the caller then closes its lock description. */
@@ -31,16 +31,17 @@ bool fst_process_is_own(const struct fst_arena *a, uint64_t state);
 /* Is the slot's owner alive now? Asks the kernel. False for FREE slots. */
 bool fst_process_alive(struct fst_arena *a, uint32_t slot);
 
-/* Is the slot still that of the process whose state word this was? Then what was read of it
- * since is all that one's. */
+/* Is the slot still that of the process whose state word this was? Then everything that was read
+ * from it since is about that process. */
 bool fst_process_is_still(const struct fst_arena *a, uint32_t slot, uint64_t state);
 
 /* Does nobody miss it? It never quite came, has left in good order, or was forked and never used
  * the arena: then it has probably gone on to exec, which looks like a death to the kernel. */
 bool fst_process_unmissed(const struct fst_process *p);
 
-/* Clear and set flags of our own slot in one step. Those that matter to others change in two
- * (FST_PROCESS_LEFT), and may undo what a thread sets meanwhile: so only what is for people. */
+/* Clear and set flags of our own slot in one step. Only flags that are for people are set in this
+ * way: those that matter to other processes (FST_PROCESS_LEFT) change in two steps, which may undo
+ * what another thread sets meanwhile. */
 void fst_process_set_flags(struct fst_process *self, uint32_t clear, uint32_t set);
 
 /* Do forked children of the slot's process, which is dead, live that have no place of their own

@@ -10,6 +10,17 @@
 /* a killed reader wakes nobody, and one that is leaving may not have seen that we sleep */
 #define SLEEP_NS (5 * FST_MS)
 
+uint64_t fst_gp_cookie(fst_arena *a)
+{
+    fst_full_fence();
+    return fst_load_acquire(&a->sb->gp_seq);
+}
+
+bool fst_gp_done(fst_arena *a, uint64_t cookie)
+{
+    return fst_load_acquire(&a->sb->gp_completed) > cookie;
+}
+
 struct wait {
     struct fst_arena *a;
     uint64_t seq;    /* our grace period */

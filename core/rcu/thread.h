@@ -42,8 +42,14 @@ struct fst_thread {
 extern pthread_mutex_t fst_local_mutex;
 
 /* The calling thread's state in the arena it used last, or fst_thread_none, which is of no
- * arena. */
-extern _Thread_local struct fst_thread *fst_thread_current __attribute__((tls_model("initial-exec")));
+ * arena. glibc keeps room among a program's own thread-local variables for a library that is
+ * loaded later (glibc.rtld.optional_static_tls); musl has none, and refuses such a library. */
+#ifdef __GLIBC__
+#define FST_THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
+#else
+#define FST_THREAD_LOCAL _Thread_local
+#endif
+extern FST_THREAD_LOCAL struct fst_thread *fst_thread_current;
 extern struct fst_thread fst_thread_none;
 
 /* All states of the calling thread, linked by next; some may be detached. For fork. */

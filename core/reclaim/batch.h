@@ -1,16 +1,16 @@
 /* batch.h - the batch: whatever died is released together, after one grace period.
  *
  *   1  splice    DROPPED entries become TAKEN; dead processes' LIVE entries too; ended groups and
- *                caches are taken off their queue
+ *                caches are taken off their queue (reclaim/drops.h, teardown/queue.h)
  *   2  condemn   the words of TAKEN entries, and of all objects of ended children, become
- *                CONDEMNED; in-flight entries of ended groups end
- *   3  wait      a fence, and one grace period
+ *                CONDEMNED; in-flight entries of ended groups end (teardown/words.h)
+ *   3  wait      a fence, and one grace period (reclaim/holders.h)
  *   4  scan      in-flight entries first, the processes' tables last (references move in that
  *                direction only, so none is missed): a LIVE or DROPPED entry of the word's
- *                generation takes CONDEMNED away
+ *                generation takes CONDEMNED away (refs/scan.h)
  *   5  release   what is still CONDEMNED: one swing to free, generation + 1; empty slabs, children,
- *                groups, caches go with it
- *   6  empty     TAKEN entries become EMPTY
+ *                groups, caches go with it (teardown/release.h)
+ *   6  empty     TAKEN entries become EMPTY (reclaim/drops.h)
  *
  * Everything a batch has taken is a state in shared memory. A reaper that is killed, or breaks off
  * because a reader does not leave, leaves batch_dirty set, and the next batch begins again at 1

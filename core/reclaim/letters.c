@@ -1,11 +1,25 @@
 #include "reclaim/letters.h"
 
 #include "channel/channel.h"
+#include "channel/queue.h"
 #include "channel/topic.h"
+#include "channel/wait.h"
 #include "platform/atomics.h"
 #include "refs/word.h"
 #include "region/lock.h"
 #include "teardown/release.h"
+
+/* ---- sets, by slot or by descriptor ---- */
+
+static bool has(const uint64_t *set, uint32_t i)
+{
+    return set[i / 64] >> (i % 64) & 1;
+}
+
+static void add(uint64_t *set, uint32_t i)
+{
+    set[i / 64] |= 1ull << (i % 64);
+}
 
 /* ---- what a dead process leaves in a ring ---- */
 
@@ -14,7 +28,7 @@ enum left { NOT_LEFT, TO_FREE, TO_PUT_BACK };
 static enum left left(const struct fst_letters *l, const struct fst_ring_view *v, uint32_t node, uint64_t word)
 {
     uint32_t slot = fst_node_slot(word), state = (uint32_t)(word & FST_NODE_STATE);
-    if (!l->any || state == FST_NODE_FREE || !(l->dead[slot / 64] >> (slot % 64) & 1))
+    if (!l->any || state == FST_NODE_FREE || !has(l->dead, slot))
         return NOT_LEFT;
 #ifdef FST_MUTANT_MEND_OWNED_ONLY
     if (state == FST_NODE_QUEUED)
@@ -25,11 +39,6 @@ static enum left left(const struct fst_letters *l, const struct fst_ring_view *v
     return (word & FST_NODE_AGAIN) && (v->flags & FST_CHANNEL_ACK) ? TO_PUT_BACK : TO_FREE;
 }
 
-static bool has_ended(const struct fst_letters *l, uint32_t channel)
-{
-    return l->ended[channel / 64] >> (channel % 64) & 1;
-}
-
 static void note_dead(struct fst_arena *a, struct fst_letters *l)
 {
     uint32_t top = fst_process_top(a);
@@ -37,7 +46,7 @@ static void note_dead(struct fst_arena *a, struct fst_letters *l)
     for (uint32_t slot = 0; slot < top && slot < FST_MAX_PROCESSES; slot++) {
         if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) != FST_PROCESS_DEAD)
             continue;
-        l->dead[slot / 64] |= 1ull << (slot % 64);
+        add(l->dead, slot);
         l->any = true;
     }
 }
@@ -76,11 +85,11 @@ static bool is_over(struct fst_arena *a, const struct fst_channel *c)
     return word && ((fst_load_acquire(word) & FST_WORD_FREED) || fst_words_of_ended(a, oid));
 }
 
-/* Its ring is gone: the batch that released it was killed before it could say so. */
+/* The channel's ring is gone: the batch that released it was killed before it could say so. */
 static void forget(struct fst_arena *a, struct fst_channel *c, uint64_t state)
 {
     if (!fst_registry_lock(a))
-        return; /* the next batch does it */
+        return; /* the next batch finds the channel ENDED, and does this */
     if (c->state == state)
         fst_store_release(&c->state, fst_state_moved(state, FST_CHANNEL_FREE));
     fst_registry_unlock(a);
@@ -89,21 +98,13 @@ static void forget(struct fst_arena *a, struct fst_channel *c, uint64_t state)
 /* Its ring is CONDEMNED before this batch condemns any: the batch that did could not have the lock
  * of the names (fst_channel_unreferenced), and no entry asks for it any more. Or an entry of this
  * batch has condemned it, and says so itself. */
-static bool left_condemned(struct fst_arena *a, const struct fst_channel *c)
+static bool left_condemned(struct fst_arena *a, uint64_t ring)
 {
-    uint64_t *word = fst_word_of(a, c->oid_slab & FST_OID_MASK), seen = word ? fst_load_acquire(word) : 0;
+    uint64_t *word = fst_word_of(a, ring), seen = word ? fst_load_acquire(word) : 0;
 #ifdef FST_MUTANT_CHANNEL_UNSAID
     return false;
 #endif
     return (seen & (FST_WORD_ALLOCATED | FST_WORD_CONDEMNED | FST_WORD_FREED)) == (FST_WORD_ALLOCATED | FST_WORD_CONDEMNED);
-}
-
-/* After the scan: still nobody refers to it. */
-static void say_unreferenced(struct fst_arena *a, const struct fst_channel *c)
-{
-    uint64_t oid = c->oid_slab & FST_OID_MASK, *word = fst_word_of(a, oid);
-    if (word && left_condemned(a, c))
-        fst_channel_unreferenced(a, oid, word);
 }
 
 uint64_t fst_letters_condemn(struct fst_arena *a, struct fst_letters *l, struct fst_scan *scan)
@@ -115,7 +116,7 @@ uint64_t fst_letters_condemn(struct fst_arena *a, struct fst_letters *l, struct 
     for (uint32_t i = 0; i < top; i++) {
         struct fst_channel *c = fst_channel_at(a, i);
         struct fst_ring_view v;
-        uint64_t state = fst_load_acquire(&c->state);
+        uint64_t state = fst_load_acquire(&c->state), ring = c->oid_slab & FST_OID_MASK;
         if (fst_state(state) == FST_CHANNEL_FREE)
             continue;
         if (fst_ring_map(a, c, &v)) {
@@ -131,11 +132,11 @@ uint64_t fst_letters_condemn(struct fst_arena *a, struct fst_letters *l, struct 
         if (ended) { /* who was killed in fst_channel_end has not told them */
             fst_store_release(&v.ring->ended, 1);
             fst_full_fence(); /* PAIR(channel-end) */
-            n += condemn(a, scan, c->oid_slab & FST_OID_MASK);
-            l->ended[i / 64] |= 1ull << (i % 64);
-        } else if (left_condemned(a, c)) {
-            n += condemn(a, scan, c->oid_slab & FST_OID_MASK);
-            l->unsaid[i / 64] |= 1ull << (i % 64);
+            n += condemn(a, scan, ring);
+            add(l->ended, i);
+        } else if (left_condemned(a, ring)) {
+            n += condemn(a, scan, ring);
+            add(l->unsaid, i);
         }
         n += condemn_nodes(a, l, scan, &v, ended);
         fst_ring_unmap(&v);
@@ -151,7 +152,7 @@ void fst_letters_scan(struct fst_arena *a, const struct fst_letters *l, const st
     for (uint32_t i = 0; i < top; i++) {
         const struct fst_channel *c = fst_channel_at(a, i);
         struct fst_ring_view v;
-        if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_FREE || has_ended(l, i) || fst_ring_look(a, c, &v))
+        if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_FREE || has(l->ended, i) || fst_ring_look(a, c, &v))
             continue;
         for (uint32_t k = 0; k <= v.mask; k++) {
             uint64_t ref = fst_load_acquire(&v.refs[k]);
@@ -190,8 +191,7 @@ static void let_go(struct fst_thread *t, const struct fst_scan *scan, const stru
 static bool is_dead(const struct fst_letters *l, uint64_t subscriber)
 {
     uint32_t slot = fst_lock_owner(fst_subscriber_owner(subscriber));
-    return (subscriber & FST_SUBSCRIBER_STATE) != FST_SUBSCRIBER_FREE && slot < FST_MAX_PROCESSES &&
-           (l->dead[slot / 64] >> (slot % 64) & 1);
+    return (subscriber & FST_SUBSCRIBER_STATE) != FST_SUBSCRIBER_FREE && slot < FST_MAX_PROCESSES && has(l->dead, slot);
 }
 
 /* Does one of them subscribe? */
@@ -205,8 +205,8 @@ static uint32_t subscribers_of(const struct fst_ring_view *v)
     return v->flags & FST_CHANNEL_TOPIC ? fst_subscriber_top(v) : 0;
 }
 
-/* What the dead left in a channel that lives. */
-static void mend(struct fst_thread *t, const struct fst_letters *l, const struct fst_scan *scan, const struct fst_ring_view *v,
+/* Mend what the dead left in a channel that lives. */
+static void mend(struct fst_thread *t, const struct fst_letters *l, const struct fst_scan *scan, struct fst_ring_view *v,
                  struct fst_released *r)
 {
     bool any = false;
@@ -233,7 +233,8 @@ static void mend(struct fst_thread *t, const struct fst_letters *l, const struct
         fst_ring_wake_all(v);
 }
 
-/* A channel that has ended: what its nodes refer to, then its ring, if nobody has it open. */
+/* Finish a channel that has ended: what its nodes refer to goes, then its ring, if nobody has it
+ * open. */
 static void empty(struct fst_thread *t, const struct fst_scan *scan, struct fst_channel *c, const struct fst_ring_view *v,
                   struct fst_released *r)
 {
@@ -252,9 +253,11 @@ void fst_letters_finish(struct fst_thread *t, const struct fst_letters *l, const
     for (uint32_t i = 0; i < top; i++) {
         struct fst_channel *c = fst_channel_at(a, i);
         struct fst_ring_view v;
-        bool ended = has_ended(l, i);
-        if (l->unsaid[i / 64] >> (i % 64) & 1)
-            say_unreferenced(a, c);
+        bool ended = has(l->ended, i);
+        uint64_t ring = c->oid_slab & FST_OID_MASK;
+        /* The scan is over, and still nobody refers to it. */
+        if (has(l->unsaid, i) && left_condemned(a, ring))
+            fst_channel_unreferenced(a, ring, fst_word_of(a, ring));
         if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_FREE || (!ended && !l->any) || fst_ring_map(a, c, &v))
             continue;
         if (ended)
@@ -270,7 +273,7 @@ bool fst_letters_owns(struct fst_arena *a)
     struct fst_letters me = {.any = true};
     uint32_t top = fst_channel_top(a), given_up = fst_lock_given_up();
     bool any = false;
-    me.dead[a->slot / 64] |= 1ull << (a->slot % 64);
+    add(me.dead, a->slot);
     for (uint32_t i = 0; i < top && !any; i++) {
         struct fst_ring_view v;
         if (!fst_channel_look(a, i, &v))

@@ -29,7 +29,7 @@ static bool give_up(struct fst_thread *t, uint32_t index, uint64_t word, enum fs
     return took;
 }
 
-/* Who lives: the kernel is asked once for each sender. */
+/* Which senders live. The kernel is asked once for each. */
 struct senders {
     uint32_t word[FST_MAX_PROCESSES]; /* as last asked for; 0: never */
     bool alive[FST_MAX_PROCESSES];
@@ -93,7 +93,9 @@ static bool no_later(struct fst_arena *a, uint64_t when)
 
 bool fst_message_will_expire(struct fst_arena *a, uint64_t ns)
 {
-    return no_later(a, fst_now() + ns); /* PAIR(expiry) */
+    /* PAIR(expiry): the message is in flight before the look at what others said. */
+    fst_full_fence();
+    return no_later(a, fst_now() + ns);
 }
 
 uint64_t fst_message_expires_in(const struct fst_arena *a)
@@ -102,7 +104,7 @@ uint64_t fst_message_expires_in(const struct fst_arena *a)
     return at == UINT64_MAX ? UINT64_MAX : at > now ? at - now : 0;
 }
 
-/* What of its time the message has left; UINT64_MAX: it never expires. */
+/* How much of its time the message has left; UINT64_MAX: it never expires. */
 static uint64_t left(struct fst_arena *a, const struct fst_inflight *e, uint64_t word)
 {
     uint64_t ns = lifetime(a, fst_inflight_group_of(a, fst_inflight_oid(word))), age = fst_inflight_age(e, word);

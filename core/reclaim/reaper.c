@@ -6,6 +6,7 @@
 
 #include "alloc/run.h"
 #include "alloc/slab.h"
+#include "channel/use.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
 #include "platform/futex.h"
@@ -76,7 +77,7 @@ static uint64_t expires_in(const struct fst_arena *a)
 static uint64_t tick(const struct fst_arena *a, bool company)
 {
     uint64_t ns = company || fst_cgroup_any(a) ? TICK_NS : 10 * TICK_NS, expiry = expires_in(a);
-    /* A moment later, when it has; overdue, it waits for another process's batch. */
+    /* Wake a moment after it has expired. What is overdue waits for another process's batch. */
     expiry = !expiry ? OVERDUE_NS : expiry < ns ? expiry + FST_MS : ns;
     return expiry < ns ? expiry : ns;
 }
@@ -112,8 +113,8 @@ static void relieve(struct fst_thread *t)
     fst_run_punch(a, false, t->name);
 }
 
-/* Something of this process, or ended by anyone, that no batch has taken yet, and that is in a
- * hurry. */
+/* Is there anything that this process has dropped, or that anybody has ended, that no batch has
+ * spliced yet, and that is not to wait for a later look? */
 static bool pending(struct fst_arena *a)
 {
     return fst_load_seq_cst(&a->self->dropped) != 0 || fst_load_seq_cst(&a->sb->ended_head) != FST_NONE ||
@@ -156,6 +157,13 @@ static bool gather(struct fst_arena *a)
     return true;
 }
 
+/* Of rings that have ended, which were opened here. */
+static void let_go(struct fst_arena *a)
+{
+    if (fst_uses_let_go(a))
+        fst_reaper_dropped(a, 0);
+}
+
 static void *loop(void *argument)
 {
     struct fst_arena *a = argument;
@@ -168,7 +176,7 @@ static void *loop(void *argument)
         fst_futex_wait(&r->stop, 0, TICK_NS);
     if (t)
         t->batches = true;
-    /* Who stops us is not to wait for another process. */
+    /* Whoever stops this thread must not have to wait for another process. */
     fst_wait_for((struct fst_waits){.own = true, .patience = GRACE_NS, .stop = &r->stop});
     fst_pressure_open(&pressure);
     while (!fst_load_acquire(&r->stop)) {
@@ -185,6 +193,7 @@ static void *loop(void *argument)
         if (served)
             continue;
         fst_heirs_ask(a);
+        let_go(a);
         uint32_t kick = fst_own_swap32(&r->kick, KICK_NONE);
         fst_own_store_relaxed(&a->refs->fresh, 0);
         fst_own_store_relaxed(&r->bytes, 0);
@@ -202,6 +211,7 @@ static void *loop(void *argument)
             continue;
         }
         int rc = fst_batch_run(t, &options);
+        let_go(a); /* of what it has ended */
         /* What we were kicked for may not be in the other's batch, or more than ours takes: try
          * again soon, or at once if there is enough for a grace period. */
         uint32_t none = KICK_NONE, again = waiting(a) >= FST_ENDED_GROUPS / 4 && rc == FST_OK ? KICK_NOW : KICK_GATHER;

@@ -71,17 +71,6 @@ uint64_t fst_section_age(fst_arena *a, uint32_t turns)
     return over > begun ? over - begun : 0;
 }
 
-uint64_t fst_gp_cookie(fst_arena *a)
-{
-    fst_full_fence();
-    return fst_load_acquire(&a->sb->gp_seq);
-}
-
-bool fst_gp_done(fst_arena *a, uint64_t cookie)
-{
-    return fst_load_acquire(&a->sb->gp_completed) > cookie;
-}
-
 int fst_synchronize(fst_arena *a, uint64_t timeout)
 {
     struct fst_thread *t;
@@ -127,6 +116,7 @@ void fst_wait_for_memory(fst_arena *a, uint64_t timeout)
     uint32_t seen = fst_load_acquire(&sb->batches);
     /* a kill before the subtraction leaves drops a little more eager: harmless */
     fst_add32(&sb->waiters, 1);
+    fst_full_fence(); /* PAIR(waiters) */
     fst_futex_wait(&sb->batches, seen, timeout < 10 * FST_MS ? timeout : 10 * FST_MS);
     fst_add32(&sb->waiters, UINT32_MAX);
 }

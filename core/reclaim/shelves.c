@@ -17,7 +17,8 @@ static bool has_ended(const struct fst_shelves *sh, uint32_t store)
     return sh->any && store < FST_MAX_STORES && (sh->ended[store / 64] >> (store % 64) & 1);
 }
 
-/* A key less, of a store that may be another one's by now: then nobody has counted it. */
+/* Count one key less in its store. The descriptor may be another store's by now, in which nobody
+ * has counted this key. */
 static void uncount(struct fst_arena *a, uint32_t id)
 {
     uint32_t store = fst_item_at(a, id)->store;
@@ -216,7 +217,7 @@ static void release_items(struct fst_thread *t, uint32_t store, const struct fst
             r->bytes += bytes;
             r->more |= fst_release_after_free(t, oid);
         }
-        /* Last: killed before, the next batch condemns in vain. */
+        /* This comes last: after a kill before it, the next batch condemns once more, in vain. */
         fst_hold_swing(a, id, held, FST_HOLD_FREE, 0);
     }
 }

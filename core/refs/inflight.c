@@ -123,8 +123,8 @@ bool fst_inflight_end(struct fst_arena *a, uint32_t entry, uint64_t word)
 
 bool fst_inflight_give_up(struct fst_arena *a, uint32_t entry, uint64_t word, enum fst_inflight_why why)
 {
-    /* Killed after this, or too late because somebody takes it: it is read only where a message
-     * cannot be taken any more. */
+    /* A kill after this, or a taker that was quicker, does no harm: the reason is read only where
+     * the message cannot be taken any more. */
     fst_store_relaxed(&fst_inflight_at(a, entry)->ended, fst_inflight_tag(word) | (uint32_t)why << 24);
     return fst_inflight_end(a, entry, word);
 }

@@ -60,8 +60,8 @@ static uint32_t allowance(struct fst_arena *a, uint32_t group)
     uint32_t mine = c.by_slot[a->slot % FST_MAX_PROCESSES];
     uint32_t entries = fst_count(a, FST_T_INFLIGHT), each = FST_INFLIGHT_SHARE(entries);
     uint32_t shares = each * FST_MAX_PROCESSES, processes = fst_process_top(a) + 1;
-    /* What others were allowed and have not used yet does not show: as much as the shares at most,
-     * and so much is kept beside them. */
+    /* What others were allowed to use and have not used yet does not show. It is as much as the
+     * shares at most, and so much is kept free beside them. */
     uint32_t room = below(entries - FST_INFLIGHT_OPEN(entries) - 2 * shares, c.beyond) / processes;
     uint32_t more = least(least(room, shares / processes), LOT);
     more = least(more, below(FST_INFLIGHT_MOST(entries), mine));
@@ -82,7 +82,7 @@ bool fst_quota_spend(struct fst_arena *a, uint32_t group)
     return true;
 #endif
     uint64_t *left = &a->quota[group % FST_QUOTA_GROUPS], seen = fst_load_relaxed(left);
-    /* Threads may overwrite each other's: some entries more. */
+    /* Threads may overwrite each other's count: then some entries more are used. */
     if ((uint32_t)(seen >> 32) != group || !(uint32_t)seen)
         seen = (uint64_t)group << 32 | allowance(a, group);
     bool some = (uint32_t)seen != 0;

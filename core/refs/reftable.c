@@ -5,6 +5,7 @@
 
 #include "platform/error.h"
 #include "platform/mapping.h"
+#include "process/slot.h"
 #include "refs/word.h"
 #include "region/entries.h"
 #include "region/table.h"
@@ -74,6 +75,31 @@ bool fst_refs_look(struct fst_arena *a, uint32_t slot, struct fst_table_look *lo
 void fst_refs_looked(const struct fst_table_look *look)
 {
     fst_section_leave(look->t);
+}
+
+size_t fst_refs_holders(struct fst_arena *a, uint64_t oid, uint32_t *processes, size_t max)
+{
+    const uint64_t *word = fst_word_of(a, oid);
+    uint64_t live = fst_entry(oid, word ? fst_word_gen(fst_load_acquire(word)) : 0, FST_ENTRY_LIVE);
+    size_t n = 0;
+    uint32_t slots = word ? fst_process_top(a) : 0;
+    for (uint32_t slot = 0; slot < slots; slot++) {
+        if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) != FST_PROCESS_LIVE)
+            continue;
+        struct fst_table_look look;
+        uint32_t i = 0;
+        if (!fst_refs_look(a, slot, &look))
+            continue;
+        while (i < look.top && fst_load_acquire(&look.entries[i]) != live)
+            i++;
+        fst_refs_looked(&look);
+        if (i == look.top || !fst_process_alive(a, slot))
+            continue;
+        if (n < max)
+            processes[n] = slot;
+        n++;
+    }
+    return n;
 }
 
 static uint64_t *entry_at(const struct fst_arena *a, uint32_t entry)
@@ -268,7 +294,7 @@ static bool revive(struct fst_arena *a, uint32_t entry, uint64_t live)
     uint64_t *word = entry_at(a, entry);
     uint64_t seen = fst_load_acquire(word);
     while (same_object(seen, live))
-        if (fst_cas64(word, &seen, live))
+        if (fst_cas_fence(word, &seen, live)) /* PAIR(reference): as for a fresh entry, below */
             return true;
     return false;
 }
@@ -384,7 +410,8 @@ uint32_t fst_refs_keep(struct fst_arena *a, uint32_t turn)
     return kept;
 }
 
-/* One owner less, which was such a child. True: it was the last. */
+/* The entry has one owner less, a forked child without a place in the arena. True: it was the last
+ * owner. */
 static bool let_go(struct fst_arena *a, uint32_t entry, uint32_t turn)
 {
     if (!(fst_load_relaxed(&a->counts[entry]) & FST_COUNT_KEPT(turn)))
@@ -430,7 +457,8 @@ void fst_refs_rebuild(struct fst_arena *a)
     while (r->queue_head != FST_NONE)
         queue_pop(r);
     r->pool_count = r->live = r->fresh = 0;
-    /* Of what goes on as it was nothing is written: each page would be copied. */
+    /* Nothing is written to what stays as it is: after a fork, each page that is written is
+     * copied. */
     for (uint32_t i = r->top; i-- > 0;) {
         bool last = let_go(a, i, 0);
         last |= let_go(a, i, 1);

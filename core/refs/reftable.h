@@ -65,6 +65,12 @@ static inline uint32_t fst_refs_owners(const struct fst_arena *a, uint32_t entry
     return fst_load_relaxed(&a->counts[entry]) & ~FST_COUNT_FLAGS;
 }
 
+/* Does the entry have one owner alone? PAIR(last-owner). Not if it is indexed. */
+static inline bool fst_refs_only_owner(const struct fst_arena *a, uint32_t entry)
+{
+    return fst_load_acquire(&a->counts[entry]) == 1;
+}
+
 int fst_refs_create(struct fst_arena *a);
 void fst_refs_destroy(struct fst_arena *a);
 
@@ -82,6 +88,10 @@ struct fst_table_look {
 };
 bool fst_refs_look(struct fst_arena *a, uint32_t slot, struct fst_table_look *look);
 void fst_refs_looked(const struct fst_table_look *look);
+
+/* The slots of living processes that have a LIVE entry for the object in its present life: up to
+ * max; returns how many there are. */
+size_t fst_refs_holders(struct fst_arena *a, uint64_t oid, uint32_t *processes, size_t max);
 
 /* Fill the thread's stack of free entries. FST_FULL. */
 int fst_refs_refill(struct fst_thread *t);
@@ -128,7 +138,8 @@ bool fst_refs_mark_shared(struct fst_arena *a, uint64_t entry);
 /* For the children that have flag `turn`: each object that we hold has an owner more, and is
  * SHARED, so that no thread frees it without asking. How many. Under the mutex. */
 uint32_t fst_refs_keep(struct fst_arena *a, uint32_t turn);
-/* They are gone. True: something is DROPPED by that. */
+/* Those children are gone: what was kept for them alone is let go of. True: something is DROPPED by
+ * that. */
 bool fst_refs_let_go(struct fst_arena *a, uint32_t turn);
 
 /* Owners that are not such children. */

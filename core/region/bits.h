@@ -108,6 +108,7 @@ enum fst_subscriber_state {
 #define FST_CELL_NODE_SHIFT FST_POSITION_BITS
 #define FST_CELL_EMPTY      0u
 #define FST_CELL_CLOSED     0xffffffu
+#define FST_CELL_NOWHERE    UINT64_MAX /* no position's: what a walk without an end came to */
 
 /* ---- stores: what an item holds (region/stores.h) ----
  *

@@ -266,10 +266,27 @@ static void *mapped(struct fst_arena *a, uint64_t offset)
     return is_own ? (uint8_t *)a->entries + (offset - own) : NULL;
 }
 
+uint8_t *fst_file_map_data(struct fst_arena *a, uint64_t offset, uint64_t bytes, struct fst_mapped *out)
+{
+    uint64_t page = fst_system_page(), from = offset & ~(page - 1);
+    out->bytes = (offset + bytes - from + page - 1) & ~(page - 1);
+    int fd = fst_file_get(a);
+    out->base = fd < 0 ? NULL : fst_map(fd, a->known.data_offset + from, out->bytes, true, false);
+    fst_file_put(a, fd);
+    return out->base ? (uint8_t *)out->base + (offset - from) : NULL;
+}
+
+void fst_file_unmap_data(struct fst_mapped *m)
+{
+    if (m->base)
+        fst_unmap(m->base, m->bytes);
+    m->base = NULL;
+}
+
 int fst_file_commit(struct fst_arena *a, uint64_t offset, uint64_t length)
 {
-    /* First, for it reads files, which takes time, and a number is to be used as soon as it was
-     * looked at. */
+    /* This comes first, because it reads files, which takes time, and a number is to be used as
+     * soon as it was looked at. */
     if (!fst_commit_allowed(length))
         return ENOMEM;
     int fd = fst_file_get(a);

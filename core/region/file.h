@@ -51,6 +51,15 @@ int fst_file_extend(int fd, uint64_t length);
 /* The limit alone: FST_OS, FST_OK. */
 int fst_file_fits_limit(uint64_t length);
 
+/* Bytes of the data region, once more and for writing, where this process maps it read-only. */
+struct fst_mapped {
+    void *base; /* NULL: nothing is mapped */
+    uint64_t bytes;
+};
+/* At the offset; NULL and errno. To be unmapped. */
+uint8_t *fst_file_map_data(struct fst_arena *a, uint64_t offset, uint64_t bytes, struct fst_mapped *out);
+void fst_file_unmap_data(struct fst_mapped *m);
+
 /* fst_commit and fst_punch. */
 int fst_file_commit(struct fst_arena *a, uint64_t offset, uint64_t length);
 int fst_file_punch(struct fst_arena *a, uint64_t offset, uint64_t length);

@@ -25,7 +25,8 @@ enum fst_form_state {
 
 struct fst_form {
     uint32_t state;
-    uint32_t next;   /* form + 1 of the same bucket, 0: the last. Written before it is in there, and then constant */
+    /* form + 1 of the same bucket, 0: the last. Written before it is in there, and then constant */
+    uint32_t next;
     uint64_t nbytes; /* of an object of it */
     uint32_t hash;   /* of text and nbytes */
     uint32_t text_bytes;

@@ -56,10 +56,14 @@
 #define FST_BYTES_FOR_CACHE    4096u
 #define FST_BYTES_FOR_GROUP    1024u
 #define FST_BYTES_FOR_ITEM     512u
+#define FST_BYTES_FOR_CGROUP   16384u
+#define FST_BYTES_FOR_STORE    8192u
 #define FST_MAX_CGROUPS        (1u << 12)
+#define FST_MIN_CGROUPS        (1u << 8)
 #define FST_MAX_BURIALS        32u
 #define FST_MAX_CHANNELS       (1u << 12)
 #define FST_MAX_STORES         (1u << 12)
+#define FST_MIN_STORES         (1u << 9)
 #define FST_MAX_ITEMS          (1u << 22) /* of each class */
 #define FST_MIN_ITEMS          (1u << 11)
 #define FST_MAX_SLOTS          (1u << 25)
@@ -92,7 +96,7 @@ enum fst_table_kind {
     FST_T_BURIAL,       /* a ring of the last deaths, committed whole */
     FST_T_CHANNEL,
     FST_T_FORM,
-    FST_T_FORM_NAMES, /* FST_FORM_BUCKETS: first form of each, + 1 (alloc/form.h); committed whole */
+    FST_T_FORM_NAMES, /* FST_FORM_BUCKETS: the first form of each, + 1 (alloc/form.h) */
     FST_T_STORE,
     FST_T_SLOT, /* of indexes of stores */
     FST_T_ITEM, /* FST_ITEM_CLASSES tables of items, and as many of what they hold */
@@ -135,6 +139,34 @@ enum fst_arena_state {
     /* the last one out is unlinking it, or was killed doing so: never attach */
     FST_ARENA_REMOVED = 2,
 };
+
+/* What was found wrong with an object of a cache that is debugged (alloc/debug.h says by whom).
+ * Written by who found it, `number` last; 0 while it is being written. The rest as in struct
+ * fst_fault.
+ * struct fst_fault_record
+ *      0        8          16    24      32      40       48      56       64
+ *      | number | found_at | oid | cache | group | nbytes | count | offset |
+ *      64             72         80               84           88    92          96
+ *      | allocated_at | freed_at | allocated_site | freed_site | pid | freed_pid |
+ *      96       100            104    108      112       128     136        140           144
+ *      | thread | freed_thread | kind | finder | holders | found | expected | found_bytes | */
+struct fst_fault_record {
+    uint64_t number;
+    uint64_t found_at; /* ns since boot */
+    uint64_t oid, cache, group;
+    uint64_t nbytes, count;
+    int64_t offset;
+    uint64_t allocated_at, freed_at;
+    uint32_t allocated_site, freed_site;
+    int32_t pid, freed_pid;
+    uint32_t thread, freed_thread;
+    uint32_t kind;
+    int32_t finder;
+    int32_t holders[4];
+    uint8_t found[8];
+    uint32_t expected, found_bytes;
+};
+static_assert(sizeof(struct fst_fault_record) == 144, "layout");
 
 /* What a batch did. Written by who runs it, `number` last; 0 while it is being written.
  * struct fst_batch_record
@@ -272,13 +304,17 @@ struct fst_superblock {
     alignas(64) uint32_t process_top; /* process slots ever used */
     uint32_t thread_top;
     uint32_t form_top; /* the same of forms */
+
+    /* number of the newest record of a fault; for people */
+    alignas(64) uint64_t faults;
+    struct fst_fault_record fault_log[6]; /* by number */
 };
 static_assert(sizeof(struct fst_superblock) <= FST_PAGE, "layout");
 static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");
 
 #define FST_ARENA_ANONYMOUS  1u
-#define FST_ARENA_HUGE_PAGES 2u
-#define FST_LAYOUT_VERSION   4u
+#define FST_ARENA_HUGE_PAGES 2u /* and FST_CACHE_DEBUG: of its size classes */
+#define FST_LAYOUT_VERSION   6u
 
 /* ---- in-flight entries --------------------------------------------------------------------------
  * struct fst_inflight

@@ -171,7 +171,7 @@ static uint32_t sample_every = 256;
 static _Thread_local struct {
     const uint32_t *lock; /* the one being timed, or NULL */
     uint32_t count;
-    uint64_t wall, cpu; /* just before it was acquired */
+    uint64_t wall, cpu; /* just before it was acquired; wall 0: it is not timed */
 } sample;
 
 void fst_lock_sample(uint32_t every)
@@ -187,8 +187,8 @@ static uint64_t cpu_now(void)
     return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
-/* Only of the outermost of the two locks that are taken inside each other: reading the clock
- * would be a system call in the other's section. */
+/* Time is measured only of the outermost of locks that are taken inside each other: reading the
+ * clock would be a system call in the other one's section. */
 static void begin_sample(struct fst_arena *a, const uint32_t *lock, uint32_t mine)
 {
     uint32_t every = fst_load_relaxed(&sample_every);
@@ -222,6 +222,10 @@ static void note_hold(struct fst_arena *a, const uint32_t *lock, int clock, uint
 
 static void end_sample(struct fst_arena *a)
 {
+    if (!sample.wall) {
+        sample.lock = NULL;
+        return;
+    }
     uint64_t cpu = cpu_now() - sample.cpu, wall = fst_now() - sample.wall;
     note_hold(a, sample.lock, 0, wall);
     note_hold(a, sample.lock, 1, cpu);
@@ -246,23 +250,38 @@ enum fst_try fst_lock_in_time(struct fst_arena *a, uint32_t *lock)
     return lock_slow(a, lock, mine);
 }
 
+enum fst_try fst_lock_outermost(struct fst_arena *a, uint32_t *lock)
+{
+    enum fst_try got = fst_lock_untimed(a, lock);
+    if (got != FST_TRY_BUSY && !sample.lock) {
+        sample.lock = lock;
+        sample.wall = 0;
+    }
+    return got;
+}
+
 enum fst_try fst_lock_untimed(struct fst_arena *a, uint32_t *lock)
 {
     uint32_t mine = fst_lock_own_word(a), seen = 0;
     return fst_cas32(lock, &seen, mine) ? FST_TRY_OK : lock_slow(a, lock, mine); /* PAIR(lock) */
 }
 
+static bool told_to_stop(void)
+{
+    return waits.stop && fst_load_relaxed(waits.stop);
+}
+
 /* Is the wait over that began at `began`? Without patience it is over before it begins, and the
  * clock need not be asked. */
 static bool wait_over(uint64_t began, uint64_t most)
 {
-    return (waits.stop && fst_load_relaxed(waits.stop)) || (most != FST_FOREVER && fst_now() - began >= most);
+    return told_to_stop() || (most != FST_FOREVER && fst_now() - began >= most);
 }
 
 static enum fst_try lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine)
 {
     uint32_t seen;
-    uint64_t most = patience(), began = 0;
+    uint64_t most = told_to_stop() ? 0 : patience(), began = 0;
     for (int i = 0; i < SPINS; i++) {
         fst_pause();
         seen = 0;
@@ -295,8 +314,11 @@ static enum fst_try lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine
             fst_own_store_relaxed(&a->stuck_word, seen);
         }
         /* The waiters bit stays: it costs a wake-up that nobody needs. */
-        if (wait_over(began, most) && (seen = fst_load_relaxed(lock)) != 0)
+        if (wait_over(began, most) && (seen = fst_load_relaxed(lock)) != 0) {
+            if (waits.once)
+                waits.patience = 0;
             return give_up(lock, seen);
+        }
     }
 }
 

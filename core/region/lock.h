@@ -46,6 +46,8 @@ enum fst_try { FST_TRY_BUSY, FST_TRY_OK, FST_TRY_TAKEN_OVER };
  * BUSY: its owner, who lives and may be stopped, did not give it back in time: then the caller
  * leaves things as they are, or leaves them to a batch, as if it were killed here. */
 enum fst_try fst_lock_in_time(struct fst_arena *a, uint32_t *lock) FST_TO_BE_HEEDED;
+/* The same for a store's lock, in which the others are taken: none of them is timed then. */
+enum fst_try fst_lock_outermost(struct fst_arena *a, uint32_t *lock) FST_TO_BE_HEEDED;
 /* The same for a lock of programs, whose time in it is theirs, and who may give it back from
  * another thread. */
 enum fst_try fst_lock_untimed(struct fst_arena *a, uint32_t *lock) FST_TO_BE_HEEDED;
@@ -60,12 +62,15 @@ uint32_t fst_lock_given_up(void);
 bool fst_may_wait(void);
 int fst_would_wait(const char *what);
 
-/* For how long the thread waits at each lock (fst_patience), and a word that ends its waits when
- * it is not 0; NULL: none. What fst_wait_for returns is for putting back. */
+/* For how long the thread waits at each lock (fst_patience), and a word that ends its waits, and
+ * lets none begin, when it is not 0; NULL: none. What fst_wait_for returns is for putting back. */
 struct fst_waits {
     bool own; /* false: as everybody in this process (fst_patience_of_all) */
     uint64_t patience;
     const uint32_t *stop;
+    /* the first wait that is given up is the last one: whoever needs a lock for each of a thousand
+     * objects does not wait a thousand times */
+    bool once;
 };
 struct fst_waits fst_wait_for(struct fst_waits waits);
 /* No longer than FST_BRIEF: for what must not wait (a drop, letting go, undoing), and would

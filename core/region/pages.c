@@ -95,8 +95,8 @@ static uint32_t find_zone(struct fst_arena *a, uint32_t class, uint32_t from)
             bits &= ~low_bits(from % 64);
         if (!bits)
             continue;
-        /* A bit beyond: who brought that zone into use was killed, and its next extension makes
-         * every page of it free. */
+        /* The bit is of a zone beyond the last one: whoever brought that zone into use was killed,
+         * and its next extension makes every page of it free. */
         uint32_t zone = w * 64 + (uint32_t)__builtin_ctzll(bits);
         return zone < zones ? zone : FST_NONE;
     }

@@ -160,8 +160,8 @@ uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot)
     const struct fst_process *p = fst_process_at(a, slot);
     uint32_t top = 0;
     uint64_t bytes = 0;
-    /* More than once: a batch may be emptying the table and giving its memory back, and the next
-     * owner be filling it. */
+    /* Look more than once: a batch may be emptying the table and giving its memory back, and the
+     * next owner may be filling it. */
     for (int tries = 0; tries < 100; tries++) {
         top = fst_load_acquire(&p->entry_top);
         bytes = fst_load_acquire(&p->entries_committed);

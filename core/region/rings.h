@@ -52,9 +52,9 @@ struct fst_ring {
     uint32_t lock;   /* of a lock for programs: as in region/lock.h */
     uint64_t holder; /* and which thread has it: fst_thread.name, 0: none */
     uint64_t pad0[6];
-    uint64_t tail; /* position of the next message: a hint, that anybody moves on */
+    uint64_t tail; /* a hint: the next message's position, or some before it (channel/ring.h) */
     uint64_t pad1[7];
-    uint64_t head; /* position of the next one to be taken: the same */
+    uint64_t head; /* the same for the next one to be taken */
     uint64_t pad2[7];
     /* futex: count << 1 | somebody may sleep: until there is something to take */
     uint32_t takers;

@@ -21,8 +21,8 @@ static uint64_t hash(uint64_t h, const void *bytes, size_t n)
 }
 #define HASH_START 0xcbf29ce484222325ull
 
-/* Of every declaration of what lies in shared memory, as text: each field, each state's number
- * (tools/layout_text.py). And what the compiler made of it. */
+/* A fingerprint of every declaration of what lies in shared memory, as text: each field, each
+ * state's number (tools/layout_text.py); and of what the compiler made of it. */
 uint64_t fst_layout_fingerprint(void)
 {
     static const uint64_t facts[] = {
@@ -100,10 +100,10 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         [FST_T_CACHE_NAMES] = {caches, sizeof(uint32_t)},
         [FST_T_CACHE_SHAPES] = {caches, sizeof(uint32_t)},
         [FST_T_GROUP_NAMES] = {groups, sizeof(uint32_t)},
-        [FST_T_CGROUP] = {FST_MAX_CGROUPS, sizeof(struct fst_cgroup)},
+        [FST_T_CGROUP] = {one_for(FST_BYTES_FOR_CGROUP, pages, FST_MIN_CGROUPS, FST_MAX_CGROUPS), sizeof(struct fst_cgroup)},
         [FST_T_BURIAL] = {FST_MAX_BURIALS, sizeof(struct fst_burial)},
         [FST_T_CHANNEL] = {FST_MAX_CHANNELS, sizeof(struct fst_channel)},
-        [FST_T_STORE] = {FST_MAX_STORES, sizeof(struct fst_store)},
+        [FST_T_STORE] = {one_for(FST_BYTES_FOR_STORE, pages, FST_MIN_STORES, FST_MAX_STORES), sizeof(struct fst_store)},
         [FST_T_FORM] = {FST_MAX_FORMS, sizeof(struct fst_form)},
         [FST_T_FORM_NAMES] = {FST_FORM_BUCKETS, sizeof(uint32_t)},
         [FST_T_ZONE] = {zones, sizeof(struct fst_zone)},
@@ -223,8 +223,8 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
         fst_load_relaxed(&sb->process_top) <= FST_MAX_PROCESSES && fst_load_relaxed(&sb->thread_top) <= FST_MAX_THREADS &&
         fst_load_relaxed(&sb->inflight_top) <= t[FST_T_INFLIGHT].count &&
         fst_load_relaxed(&sb->cache_top) <= t[FST_T_CACHE].count && fst_load_relaxed(&sb->child_top) <= t[FST_T_CHILD].count &&
-        fst_load_relaxed(&sb->group_top) <= t[FST_T_GROUP].count && fst_load_relaxed(&sb->cgroup_top) <= FST_MAX_CGROUPS &&
-        fst_load_relaxed(&sb->channel_top) <= FST_MAX_CHANNELS && fst_load_relaxed(&sb->store_top) <= FST_MAX_STORES &&
+        fst_load_relaxed(&sb->group_top) <= t[FST_T_GROUP].count && fst_load_relaxed(&sb->cgroup_top) <= t[FST_T_CGROUP].count &&
+        fst_load_relaxed(&sb->channel_top) <= FST_MAX_CHANNELS && fst_load_relaxed(&sb->store_top) <= t[FST_T_STORE].count &&
         fst_load_relaxed(&sb->form_top) <= FST_MAX_FORMS && fst_load_relaxed(&sb->zones) <= expect.tables[FST_T_ZONE].count;
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++)
         bounds = bounds && fst_load_relaxed(&sb->slab_top[class]) <= expect.tables[FST_T_SLAB + class].count;

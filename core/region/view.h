@@ -49,7 +49,10 @@ struct fst_arena {
     bool synchronous; /* see fst_destroy_synchronously, for the next two, too */
     bool (*go_on)(void *context, uint64_t waited);
     void *go_on_context;
-    bool usable;       /* false in a forked child that could not be given a slot */
+    bool usable; /* false in a forked child that could not be given a slot */
+    /* usable, and no object of a cache that is debugged was seen by this process: its drops are
+     * asked nothing more */
+    bool plain;
     char refused[200]; /* why it could not */
     struct fst_heirs heirs;
     uint32_t slot;     /* our process slot */
@@ -57,7 +60,8 @@ struct fst_arena {
     /* How many messages of a group this process may send before it counts: refs/quota.h */
     uint64_t quota[FST_QUOTA_GROUPS];
     struct fst_process *self;
-    struct fst_thread *threads; /* under fst_local_mutex */
+    struct fst_thread *threads;   /* under fst_local_mutex */
+    struct fst_channel_use *uses; /* channels that are open here: channel/use.h */
     struct fst_refs *refs;
     uint64_t *entries;    /* this process's reference entries */
     uint32_t max_entries; /* of any process */

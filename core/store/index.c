@@ -97,7 +97,8 @@ void fst_index_remove(struct fst_store *s, const struct fst_index *x, uint64_t a
         fst_store_release(&x->slots[at], FST_SLOT_GONE);
         return;
     }
-    /* No search goes on from here: nor from those before that had a key. */
+    /* No search goes on from this slot, so none needs the slots before it that once had a key
+     * either. */
     uint64_t n = 0;
     do {
         fst_store_release(&x->slots[at], FST_SLOT_EMPTY);
@@ -132,7 +133,7 @@ static bool overlaps(uint64_t word, uint64_t start, uint64_t size)
     return word && start_of(word) < start + size && start < start_of(word) + size_of(word);
 }
 
-/* Where so many slots are nobody's. Under names_lock. */
+/* Find a place where so many slots are nobody's. Under names_lock. */
 static uint64_t find_run(struct fst_arena *a, uint64_t size)
 {
     uint64_t start = 0;
@@ -143,7 +144,7 @@ static uint64_t find_run(struct fst_arena *a, uint64_t size)
         if (!in_way)
             continue;
         start = start_of(in_way) + size_of(in_way);
-        i = UINT32_MAX; /* look at all again: it only goes up */
+        i = UINT32_MAX; /* begin anew: what was passed may be in the way of the later start */
     }
     return start;
 }

@@ -49,7 +49,7 @@ static inline uint32_t fst_item_class_of(uint32_t key_bytes)
     return class;
 }
 
-/* Does the id name an item that was ever used? Of others nothing is read. */
+/* Does the id name an item that was ever used? Nothing may be read of any other. */
 static inline bool fst_item_ok(const struct fst_arena *a, uint32_t id)
 {
     uint32_t class = fst_item_class(id);
@@ -117,7 +117,8 @@ static inline uint8_t *fst_item_key(struct fst_item *item)
     return (uint8_t *)(item + 1);
 }
 
-/* Is it this key's, of this store? What the answer is worth the hold says. */
+/* Is the item this key's, of this store? The answer counts only if the hold does not change
+ * meanwhile. */
 bool fst_item_is(const struct fst_item *item, uint32_t store, const struct fst_hashed_key *key);
 
 /* Own a FREE item for this key: FST_NONE, and *more: there is none, commit more and try again. */

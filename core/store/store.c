@@ -24,7 +24,7 @@ uint32_t fst_store_new(struct fst_arena *a)
     for (uint32_t i = 0; i < top; i++)
         if (fst_state(fst_load_acquire(&fst_store_at(a, i)->state)) == FST_STORE_FREE)
             return i;
-    if (top >= FST_MAX_STORES ||
+    if (top >= fst_count(a, FST_T_STORE) ||
         ((uint64_t)top + 1) * sizeof(struct fst_store) > fst_load_acquire(&a->sb->tables[FST_T_STORE].committed))
         return FST_NONE;
     if (fst_damaged_beyond(a, FST_T_STORE, top) || fst_is_damaged(a))
@@ -57,7 +57,7 @@ void fst_store_end(struct fst_arena *a, uint32_t index)
 
 bool fst_store_lock(struct fst_arena *a, uint32_t index)
 {
-    enum fst_try got = fst_lock_in_time(a, &fst_store_at(a, index)->lock);
+    enum fst_try got = fst_lock_outermost(a, &fst_store_at(a, index)->lock);
     if (got == FST_TRY_TAKEN_OVER)
         fst_index_recount(a, index);
     return got != FST_TRY_BUSY;

@@ -74,7 +74,7 @@ void fst_finish_burials(struct fst_arena *a, uint64_t me)
         fst_swap32(&a->sb->loose, 0); /* first: what is left from here on is the next batch's */
         if (!recover_slabs(a, me, true)) {
             fst_swap32(&a->sb->loose, 1);
-            return; /* the dead wait, too */
+            return; /* the dead are not buried before their slabs are whole */
         }
     }
     for (uint32_t slot = 0; slot < top && slot < FST_MAX_PROCESSES; slot++) {

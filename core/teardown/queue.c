@@ -46,7 +46,7 @@ static bool splice_group(struct fst_arena *a, struct fst_ended *e)
         return false;
     if (!note_children(a, index, e)) {
         if (e->n_groups)
-            return false; /* the next batch's */
+            return false; /* the rest is left to the next batch */
         e->many = true;
     }
     index = pop_group(a);
@@ -72,14 +72,14 @@ bool fst_queue_splice(struct fst_arena *a, bool all, struct fst_ended *e)
     e->caches = sb->ended_caches;
     fst_store_relaxed(&sb->ended_caches, FST_NONE);
     if (e->walk)
-        fst_registry_finish_endings(a); /* of a killed destroyer, which held no lock just then */
+        fst_registry_finish_endings(a); /* what a destroyer that was killed without a lock left */
     bool more;
     do {
         uint32_t n = 0;
         while ((more = splice_group(a, e)) && ++n < LOT) {
         }
         fst_registry_unlock(a);
-    } while (more && fst_registry_lock(a)); /* or the rest is the next batch's */
+    } while (more && fst_registry_lock(a)); /* without it, the rest waits for the next batch */
     return true;
 }
 
@@ -174,7 +174,7 @@ static void begin_lists(struct fst_ended_children *w)
     if (w->ended->many)
         w->walk = fst_children_of_group(w->a, w->ended->groups[0]);
     else
-        w->walk.begun = true; /* and over: it is at FST_NONE */
+        w->walk.begun = true; /* and ended, because it is at FST_NONE */
 }
 
 uint32_t fst_ended_next_child(struct fst_ended_children *w)

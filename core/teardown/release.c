@@ -55,8 +55,8 @@ void fst_release_group(struct fst_arena *a, uint32_t index)
         struct fst_group *g = fst_group_at(a, index);
         uint32_t parent = g->parent;
         fst_registry_unlink_group(a, index);
-        /* A killed batch may have left AGAIN alone (fst_queue_all_groups_done): FREE, it would
-         * be queued for it (M_KEEPAGAIN in the model). */
+        /* A killed batch may have left the flag AGAIN by itself (fst_queue_all_groups_done). A FREE
+         * group that has it would be queued because of it (M_KEEPAGAIN in the model). */
         fst_store_relaxed(&g->flags, g->flags & ~FST_GROUP_AGAIN);
         fst_store_release(&g->state, fst_state_moved(g->state, FST_GROUP_FREE));
         fst_registry_put(a, FST_T_GROUP, index);
@@ -81,7 +81,9 @@ static uint64_t release_some(struct fst_arena *a, const uint32_t *children, uint
     uint64_t gone = 0;
     if (fst_is_damaged(a))
         return 0;
-    if (!fst_run_lock(a)) /* a slab under way is charged already, or finds the state changed */
+    /* Others wait for the lock of the names meanwhile, so briefly: what is not released now is the
+     * next batch's. A slab under way is charged already, or finds the state changed. */
+    if (!fst_run_lock_briefly(a))
         return 0;
     for (uint32_t i = 0; i < n; i++) {
         struct fst_child *c = fst_child_at(a, children[i]);

@@ -19,14 +19,15 @@ static bool of_cache(struct fst_arena *a, uint64_t oid, uint32_t cache)
 {
     if (fst_oid_is_group(oid))
         return false;
-    const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));
-    return fst_is_child(a, s->child) && fst_child_at(a, s->child)->cache == cache;
+    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
+    return fst_is_child(a, child) && fst_child_at(a, child)->cache == cache;
 }
 
 /* Its group was destroyed: the next batch ends the message. */
 static bool ends(struct fst_arena *a, uint64_t oid)
 {
-    return fst_state(fst_load_acquire(&fst_child_at(a, fst_slab_at(a, fst_oid_slab(oid))->child)->state)) == FST_CHILD_ENDED;
+    uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
+    return fst_is_child(a, child) && fst_state(fst_load_acquire(&fst_child_at(a, child)->state)) == FST_CHILD_ENDED;
 }
 
 static bool counts(struct fst_arena *a, uint64_t entry, uint32_t cache)
@@ -65,7 +66,8 @@ static void count_process(struct fst_arena *a, uint32_t slot, uint32_t cache, st
     u->processes++;
 }
 
-/* What waits in channels. PAIR(cache-ending): before the tables, to which it moves. */
+/* Count the references to objects of the cache that lie in channels. PAIR(cache-ending): before
+ * those in the tables of processes, to which they move. */
 static uint32_t count_waiting(struct fst_arena *a, uint32_t cache)
 {
     uint32_t top = fst_channel_top(a), n = 0;
@@ -82,7 +84,7 @@ static uint32_t count_waiting(struct fst_arena *a, uint32_t cache)
     return n;
 }
 
-/* What stores hold. The same. */
+/* Count the references that stores hold, before the tables for the same reason. */
 static uint32_t count_held(struct fst_arena *a, uint32_t cache)
 {
     uint32_t n = 0;

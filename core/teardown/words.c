@@ -1,5 +1,6 @@
 #include "teardown/words.h"
 
+#include "alloc/debug.h"
 #include "alloc/lists.h"
 #include "platform/atomics.h"
 #include "refs/inflight.h"
@@ -15,24 +16,28 @@ void fst_words_condemn_one(struct fst_scan *scan, uint64_t oid, uint64_t *word, 
     fst_scan_for(scan, oid);
 }
 
-/* Of objects without a common size, what was asked for. Before the word is free, or the slab may
- * be another one. */
-static uint64_t bytes_of(const struct fst_arena *a, uint64_t oid)
+/* How much the object takes of its slab; of objects without a common size, what was asked for. It
+ * is asked before the word is free, because the slab may be another one after that. *debugged: the
+ * object's cache is debugged. */
+static uint64_t bytes_of(const struct fst_arena *a, uint64_t oid, bool *debugged)
 {
     uint32_t id = fst_oid_slab(oid);
+    *debugged = false;
     if (FST_SLAB_ID_CLASS(id) >= FST_SLAB_CLASSES)
         return 0; /* a group */
     const struct fst_slab *s = fst_slab_at(a, id);
     uint32_t child = fst_load_relaxed(&s->child);
     uint64_t asked = fst_load_relaxed(&s->asked);
-    return asked ? asked : fst_is_child(a, child) ? fst_child_at(a, child)->stride : 0;
+    if (!fst_is_child(a, child))
+        return asked;
+    const struct fst_child *c = fst_child_at(a, child);
+    *debugged = c->flags & FST_CACHE_DEBUG;
+    return asked ? asked : c->stride;
 }
 
-/* Swing the word to free if it is still CONDEMNED. */
-static bool free_condemned(const struct fst_scan *scan, uint64_t oid, uint64_t *word, uint64_t seen)
+/* Swing the word to free if it is still CONDEMNED. The scan has looked for the object. */
+static bool free_condemned(uint64_t *word, uint64_t seen)
 {
-    if (!fst_scan_has(scan, oid))
-        return false;
 #ifdef FST_MUTANT_RELEASE_UNCONDEMNED
     while ((seen & FST_WORD_ALLOCATED))
 #else
@@ -46,8 +51,12 @@ static bool free_condemned(const struct fst_scan *scan, uint64_t oid, uint64_t *
 bool fst_words_release_one(struct fst_arena *a, const struct fst_scan *scan, uint64_t oid, uint64_t *word, uint64_t seen,
                            uint64_t *bytes)
 {
-    *bytes = fst_scan_has(scan, oid) ? bytes_of(a, oid) : 0;
-    return free_condemned(scan, oid, word, seen);
+    bool debugged;
+    *bytes = 0;
+    if (!fst_scan_has(scan, oid))
+        return false;
+    *bytes = bytes_of(a, oid, &debugged);
+    return __builtin_expect(debugged, 0) ? fst_debug_release(a, oid, word) : free_condemned(word, seen);
 }
 
 /* ---- all words of a child ---- */
@@ -80,7 +89,7 @@ static void visit_slab(struct visit *v, uint32_t id, uint32_t child)
     for (uint32_t k = 0; k < fst_slab_objects(s, class); k++) {
         uint64_t *word = fst_slab_word(s, class, k);
         uint64_t seen = fst_load_acquire(word);
-        if (s->child != child || fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE)
+        if (fst_load_relaxed(&s->child) != child || fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE)
             return; /* it became empty and went */
         if (seen & FST_WORD_ALLOCATED)
             visit_word(v, fst_oid(id, k), word, seen);
@@ -134,8 +143,11 @@ static void end_inflight(struct fst_arena *a)
     }
 }
 
-uint64_t fst_words_condemn(struct fst_arena *a, const struct fst_ended *ended, struct fst_scan *scan)
+bool fst_words_condemn(struct fst_arena *a, bool all, struct fst_ended *ended, struct fst_scan *scan, uint64_t *condemned)
 {
+    if (!fst_queue_splice(a, all, ended))
+        return false;
+    fst_store_relaxed(&a->sb->batch_groups, ended->n_groups); /* for people */
     struct visit v = {.a = a, .condemn = scan};
     struct fst_ended_children children = {.a = a, .ended = ended};
     struct fst_ended_groups groups = {.a = a, .ended = ended};
@@ -148,7 +160,8 @@ uint64_t fst_words_condemn(struct fst_arena *a, const struct fst_ended *ended, s
             visit_word(&v, fst_oid_group(group), word, seen);
     }
     end_inflight(a);
-    return v.condemned;
+    *condemned += v.condemned;
+    return true;
 }
 
 /* ---- freeing ---- */
@@ -163,6 +176,6 @@ void fst_words_release_child(struct fst_arena *a, const struct fst_scan *scan, u
 void fst_words_release_group(struct fst_arena *a, const struct fst_scan *scan, uint32_t group, struct fst_released *r)
 {
     uint64_t *word = &fst_group_at(a, group)->word;
-    if (free_condemned(scan, fst_oid_group(group), word, fst_load_acquire(word)))
+    if (fst_scan_has(scan, fst_oid_group(group)) && free_condemned(word, fst_load_acquire(word)))
         r->objects++;
 }

@@ -32,8 +32,10 @@ bool fst_words_release_one(struct fst_arena *a, const struct fst_scan *scan, uin
 /* Was the object's group or cache destroyed? */
 bool fst_words_of_ended(struct fst_arena *a, uint64_t oid);
 
-/* Step 2 of a batch, for all that it has taken. Returns how many words the scan has to look for. */
-uint64_t fst_words_condemn(struct fst_arena *a, const struct fst_ended *ended, struct fst_scan *scan);
+/* Steps 1 and 2 of a batch, for what has ended: splice it into *ended, condemn its words, and add
+ * to *condemned how many words the scan has to look for. `all`: the last batch was broken off.
+ * False: nothing has ended. */
+bool fst_words_condemn(struct fst_arena *a, bool all, struct fst_ended *ended, struct fst_scan *scan, uint64_t *condemned);
 
 /* Step 5, for one child or group of it: free what is still CONDEMNED. Nothing is given back yet. */
 void fst_words_release_child(struct fst_arena *a, const struct fst_scan *scan, uint32_t child, struct fst_released *r);

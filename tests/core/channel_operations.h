@@ -3,6 +3,7 @@
 #define FST_TEST_CHANNEL_OPERATIONS_H
 
 #include "arena/channel.h"
+#include "channel/queue.h"
 #include "channel/ring.h"
 #include "kill.h"
 

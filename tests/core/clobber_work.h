@@ -200,6 +200,7 @@ static void make_everything(fst_arena *a)
     *fst_cgroup_at(a, 0) = (struct fst_cgroup){
         .group = outer, .device = root.st_dev, .inode = root.st_ino, .view = mounts.st_ino, .root_inode = root.st_ino, .path = "/"};
     sb->cgroup_top = 1;
+    fst_debug_leaked(a, &(struct fst_debug_info){.nbytes = 100}, 1);
 
     place(S_SUPERBLOCK, "superblock", sb, 0);
     place(S_TABLE, "table of processes", &sb->tables[FST_T_PROCESS], 0);
@@ -397,8 +398,10 @@ static void look_around_arena(fst_arena *a)
     struct fst_batch_info batches[16];
     struct fst_child_counts counts;
     struct fst_keeper keepers[16];
+    struct fst_use uses[16];
     struct fst_inflight_info in_flight[16];
     struct fst_arena_info info;
+    struct fst_fault faults[8];
     char text[512];
     DO(fst_arena_get_info(a, &info));
     LOOK(fst_process_list(a, processes, 16));
@@ -407,7 +410,9 @@ static void look_around_arena(fst_arena *a)
     LOOK(fst_batch_list(a, batches, 16));
     LOOK(fst_child_count(a, &counts));
     LOOK(fst_keeper_list(a, keepers, 16));
+    LOOK(fst_use_list(a, uses, 16));
     LOOK(fst_inflight_list(a, in_flight, 16));
+    LOOK(fst_debug_log(a, faults, 8));
     LOOK(fst_describe_usage(a, text, sizeof text));
 }
 

@@ -39,6 +39,32 @@ static void alloc_init(void)
     CHECK(memcmp(w->ref.data, "initial", 8) == 0);
 }
 
+/* One with everything around its objects that there is. */
+static void open_debugged_child(void)
+{
+    w->cache = make_cache(a, named("debugged"), 100, FST_CACHE_DEBUG);
+    open_child();
+}
+
+static void alloc_debugged(void)
+{
+    MUST(fst_alloc(a, w->child, &w->ref));
+    memset(w->ref.data, 7, w->ref.nbytes);
+}
+
+static void alloc_some_debugged(void)
+{
+    open_debugged_child();
+    for (w->n = 0; w->n < 3; w->n++)
+        MUST(fst_alloc(a, w->child, &w->more[w->n]));
+}
+
+static void drop_debugged_and_wait(void)
+{
+    drop_forty();
+    MUST(fst_barrier(a, FST_FOREVER));
+}
+
 static void destroy_cache(void)
 {
     MUST(fst_cache_destroy(a, w->cache, NULL));

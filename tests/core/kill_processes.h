@@ -282,6 +282,11 @@ static void dead_closing(void)
     in_a_dead_process(die_closing);
 }
 
+static void dead_debugged(void)
+{
+    in_a_dead_process(alloc_some_debugged);
+}
+
 static void die_in_batch(void)
 {
     die_with_everything();

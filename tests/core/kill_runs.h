@@ -6,8 +6,9 @@
 
 /* What a test adds to the kill at each point; all of it may be missing. */
 struct kill_run {
-    uint64_t stride;    /* points from one kill to the next; under a sanitizer, which is slow, only */
-    void (*look)(void); /* the survivor, after look() */
+    /* points from one kill to the next, under a sanitizer, which is slow */
+    uint64_t stride;
+    void (*look)(void);                                   /* the survivor, after look() */
     void (*again)(const struct operation *o, uint64_t n); /* when it was killed at the n-th point */
 };
 

@@ -14,8 +14,11 @@
 #if __has_include(<execinfo.h>) /* not every libc has it */
 #include <execinfo.h>
 #else
-#define backtrace(frames, count)                ((void)(frames), 0)
-#define backtrace_symbols_fd(frames, count, fd) ((void)(frames), (void)(count))
+#define backtrace(frames, count) ((void)(frames), 0)
+static inline void backtrace_symbols_fd(void *const *frames, int count, int fd)
+{
+    (void)frames, (void)count, (void)fd;
+}
 #endif
 
 static const char *stopped_case = "no case";

@@ -141,6 +141,17 @@ HELPER struct fst_ref alloc_bytes(fst_arena *a, uint64_t nbytes)
     return ref;
 }
 
+HELPER fst_channel_use *open_channel_as(fst_arena *a, const struct fst_channel_spec *spec)
+{
+    fst_channel_use *u = NULL;
+    bool created;
+    if (fst_channel_open(a, spec, FST_OPEN_OR_CREATE, &u, &created)) {
+        TEST_FAIL("open: %s", fst_last_error());
+        _exit(1);
+    }
+    return u;
+}
+
 /* ---- locks ---- */
 
 /* Acquire, however long it takes. True: taken over from a dead owner. */
@@ -320,6 +331,17 @@ HELPER void peer_kill(struct peer *p)
     CHECK(test_wait(p->pid, &status) == p->pid);
     close(p->in);
     close(p->out);
+}
+
+/* A peer, whose context is the arena: in a read-side section until it is told to leave it. */
+HELPER void read_until_told(struct peer *parent, void *context)
+{
+    CHECK_EQ(FST_OK, fst_read_lock(context));
+    peer_say(parent, 'r');
+    peer_hear(parent);
+    CHECK_EQ(FST_OK, fst_read_unlock(context));
+    peer_say(parent, 'l');
+    peer_hear(parent);
 }
 
 #endif

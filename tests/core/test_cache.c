@@ -4,22 +4,8 @@
 #include "alloc/cache.h"
 #include "alloc/child.h"
 #include "alloc/children.h"
-#include "support.h"
 
-static fst_arena *a;
-
-static int open_spec(const struct fst_cache_spec *spec, uint64_t *cache)
-{
-    *cache = 0;
-    return fst_cache_open(a, spec, cache);
-}
-
-static void tear_down(void)
-{
-    settle(a);
-    CHECK_CLEAN(a);
-    fst_arena_unref(a);
-}
+#include "caches.h"
 
 static void open_again(void)
 {
@@ -100,24 +86,6 @@ static void bad_parameters(void)
     tear_down();
 }
 
-struct post {
-    struct fst_message m;
-    struct fst_handle h;
-};
-
-static void hold_one(struct peer *parent, void *context)
-{
-    struct post *post = context;
-    struct fst_ref ref;
-    for (char c; (c = peer_hear(parent)) != 0;) {
-        if (c == 't')
-            CHECK_EQ(FST_OK, fst_take(a, &post->m, &ref));
-        if (c == 'd')
-            fst_drop(a, &ref);
-        peer_say(parent, 'k');
-    }
-}
-
 /* A destroy that is refused changes nothing, names who uses the cache, and works later. */
 static void busy(void)
 {
@@ -177,21 +145,12 @@ static void busy_with_the_dead(void)
     munmap(post, sizeof *post);
 }
 
-static void in_section(struct peer *parent, void *context)
-{
-    (void)context;
-    fst_read_lock(a);
-    peer_say(parent, 'r');
-    peer_hear(parent);
-    fst_read_unlock(a);
-}
-
 /* The name is free when destroy() returns, while the old cache's memory still waits for a
  * reader. */
 static void name_reuse(void)
 {
     a = anonymous(16 * MIB);
-    struct peer p = peer_start(in_section, NULL);
+    struct peer p = peer_start(read_until_told, a);
     PEER_WAIT(&p, 'r');
     uint64_t cache = make_cache(a, "name", 64, FST_CACHE_TYPESAFE_BY_RCU), child = child_of(a, cache, fst_group_root(a)), bytes;
     struct fst_ref ref = alloc_one(a, child), out;

@@ -10,13 +10,7 @@ static fst_channel_use *open_channel(fst_arena *a, const char *name, uint32_t ca
 {
     struct fst_channel_spec spec = {
         .name = name, .capacity = capacity, .inline_bytes = 64, .flags = flags, .group = fst_group_root(a)};
-    fst_channel_use *u = NULL;
-    bool created;
-    if (fst_channel_open(a, &spec, FST_OPEN_OR_CREATE, &u, &created)) {
-        TEST_FAIL("open: %s", fst_last_error());
-        _exit(1);
-    }
-    return u;
+    return open_channel_as(a, &spec);
 }
 
 static int put_number(fst_channel_use *u, uint64_t n)
@@ -74,7 +68,7 @@ static void positions_wrap(void)
     uint64_t begin = FST_POSITION_MASK - 200;
     for (uint64_t i = 0; i <= v->mask; i++)
         v->cells[(begin + i) & v->mask] = (begin + i) & FST_POSITION_MASK;
-    v->ring->head = v->ring->tail = begin;
+    v->ring->head = v->ring->tail = v->seen_head = v->seen_tail = begin;
     uint64_t next = 0, got = 0, n;
     for (int i = 0; i < 500; i++) {
         while (put_number(u, next) == FST_OK)
@@ -86,6 +80,37 @@ static void positions_wrap(void)
     }
     CHECK(v->ring->tail < 1000);
     fst_channel_leave(u);
+    fst_arena_unref(a);
+}
+
+/* Who has it open, and is in no call, keeps nothing of what has ended. */
+static void let_go_of_what_ended(void)
+{
+    fst_arena *a = anonymous(64 * MIB);
+    uint64_t group = make_group(a, "job", fst_group_root(a), FST_NO_LIMIT, 0);
+    struct fst_channel_spec spec = {.name = "x", .capacity = 8, .inline_bytes = 64, .group = group};
+    fst_channel_use *u = open_channel_as(a, &spec);
+    uint64_t n, channel = fst_channel_id(u);
+    struct fst_channel_info info;
+    uint32_t calls = 2; /* a thread is in one */
+    fst_channel_count(u, &calls, 1);
+    CHECK_EQ(FST_OK, put_number(u, 1));
+    CHECK_EQ(FST_OK, fst_group_destroy(a, group));
+    settle(a);
+    settle(a);
+    CHECK_EQ(FST_OK, fst_channel_get_info(a, channel, &info));
+    fst_store_release(&calls, 1);
+    settle(a);
+    settle(a);
+    CHECK_EQ(FST_CLOSED, fst_channel_get_info(a, channel, &info));
+    CHECK_EQ(FST_CLOSED, put_number(u, 1));
+    CHECK_EQ(FST_CLOSED, get_number(u, &n));
+    CHECK_EQ(FST_CLOSED, fst_channel_close(u));
+    CHECK_EQ(FST_OK, fst_channel_destroy(u));
+    CHECK(fst_channel_wait(u, true, 1000000000));
+    CHECK_EQ(0, fst_channel_length(u));
+    fst_channel_leave(u);
+    CHECK_CLEAN(a);
     fst_arena_unref(a);
 }
 
@@ -536,8 +561,8 @@ static void bad_arguments(void)
     fst_arena_unref(a);
 }
 
-TEST_MAIN(CASE(in_order_and_bounded), CASE(positions_wrap), CASE(closed_and_drained), CASE(found_by_name),
-          CASE(lasting_and_destroyed), CASE(ends_with_its_group), CASE(object_moves), CASE(object_kept),
+TEST_MAIN(CASE(in_order_and_bounded), CASE(positions_wrap), CASE(let_go_of_what_ended), CASE(closed_and_drained),
+          CASE(found_by_name), CASE(lasting_and_destroyed), CASE(ends_with_its_group), CASE(object_moves), CASE(object_kept),
           CASE(objects_of_an_ended_channel), CASE(object_of_a_destroyed_group), CASE(cache_in_use), CASE(acknowledged),
           CASE(a_dead_takers_come_again), CASE(also_behind_the_end), CASE(between_processes), CASE(by_a_reader),
           CASE(bad_arguments))

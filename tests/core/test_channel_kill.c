@@ -6,6 +6,7 @@
 
 #include "kill_again.h"
 #include "stepping.h"
+#include "watching.h"
 
 static void look_at_channels(void)
 {
@@ -163,14 +164,21 @@ static void storms(void)
     drain(kept, false);
 }
 
+static void no_system_call_under_a_lock(void)
+{
+    for (int i = 0; i < COUNT; i++)
+        watch_operation(&channel_operations[i], look_at_channels);
+}
+
 static const char *name_of(int i)
 {
-    return i < COUNT ? channel_operations[i].name : i == COUNT ? "stopped anywhere" : "storms";
+    static const char *const others[] = {"stopped anywhere", "storms", "no system call under a lock"};
+    return i < COUNT ? channel_operations[i].name : others[i - COUNT];
 }
 
 static const char *unable(int i)
 {
-    return i < COUNT ? cannot_kill(i) : i == COUNT ? without_fault_points(i) : NULL;
+    return i < COUNT ? cannot_kill(i) : i == COUNT ? without_fault_points(i) : i == COUNT + 2 ? cannot_watch(i) : NULL;
 }
 
 static void run(int i)
@@ -180,12 +188,14 @@ static void run(int i)
         kill_anywhere(&channel_operations[i], &(struct kill_run){5, look_at_channels, kill_some_batches});
     else if (i == COUNT)
         stops();
-    else
+    else if (i == COUNT + 1)
         storms();
+    else
+        no_system_call_under_a_lock();
     end();
 }
 
 int main(int argc, char **argv)
 {
-    return test_each(&(struct test_cases){COUNT + 2, name_of, unable, run}, argc, argv);
+    return test_each(&(struct test_cases){COUNT + 3, name_of, unable, run}, argc, argv);
 }

@@ -36,7 +36,7 @@ static void tear_down(void)
 static pthread_t reader, batch;
 static atomic_int reading, leave;
 
-static void *read_until_told(void *unused)
+static void *read_on(void *unused)
 {
     REQUIRE(fst_read_lock(a) == FST_OK);
     atomic_store(&reading, 1);
@@ -50,7 +50,7 @@ static void begin_reading(void)
 {
     atomic_store(&reading, 0);
     atomic_store(&leave, 0);
-    REQUIRE(pthread_create(&reader, NULL, read_until_told, NULL) == 0);
+    REQUIRE(pthread_create(&reader, NULL, read_on, NULL) == 0);
     while (!atomic_load(&reading))
         usleep(100);
 }
@@ -450,6 +450,13 @@ static void trees(void)
     CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
     CHECK_EQ(DEEP + 2, state_of(a).groups); /* the object's group, and those above it */
     struct fst_keeper keeper[2];
+    struct fst_use use[2];
+    CHECK_EQ(1, fst_use_list(a, use, 2));
+    CHECK(use[0].slot < FST_MAX_PROCESSES && use[0].cache == cache && use[0].group == parent);
+    CHECK_EQ(1, use[0].objects);
+    CHECK_EQ(64, use[0].bytes);
+    CHECK_EQ(1, fst_use_list(a, use, 1)); /* no room but for the rest */
+    CHECK(use[0].slot == UINT32_MAX && use[0].objects == 1 && use[0].bytes == 64);
     CHECK_EQ(1, fst_keeper_list(a, keeper, 2));
     CHECK_EQ(parent, keeper[0].group);
     CHECK_EQ(getpid(), keeper[0].pid);

@@ -7,39 +7,15 @@
 #include "refs/reftable.h"
 #include "refs/word.h"
 #include "region/lock.h"
-#include "support.h"
+
+#include "flagstone_store.h"
+#include "inherited.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
 #else
 #define SANITIZED 0
 #endif
-
-static fst_arena *a;
-static uint64_t child;
-
-static void set_up(void)
-{
-    a = anonymous(64 * MIB);
-    child = root_child(a, "c", 256, 0);
-}
-
-static void tear_down(void)
-{
-    settle(a);
-    CHECK_EQ(0, used_bytes(a));
-    CHECK_EQ(1, state_of(a).processes);
-    CHECK_CLEAN(a);
-    fst_arena_unref(a);
-}
-
-static struct fst_ref held[100];
-
-static void check_held(uint64_t n)
-{
-    for (uint64_t i = 0; i < n; i++)
-        CHECK(filled(held[i].data, 256, i));
-}
 
 static void keep_and_drop(struct peer *parent, void *context)
 {
@@ -58,8 +34,7 @@ static void keep_and_drop(struct peer *parent, void *context)
     check_held(100);
     for (int i = 0; i < 50; i++)
         fst_drop(a, &ref[i]);
-    for (int i = 0; i < 100; i++)
-        fst_drop(a, &held[i]);
+    drop_held(100);
     settle(a);
     peer_say(parent, 'e');
     peer_hear(parent);
@@ -69,22 +44,17 @@ static void live_on_both_sides(void)
 {
     for (int order = 0; order < 2; order++) {
         set_up();
-        for (uint64_t i = 0; i < 100; i++) {
-            held[i] = alloc_one(a, child);
-            fill(held[i].data, 256, i);
-        }
+        hold(100);
         struct peer p = peer_start(keep_and_drop, NULL);
         PEER_WAIT(&p, 'c');
         CHECK_EQ(2, state_of(a).processes);
         if (order == 0)
-            for (int i = 0; i < 100; i++)
-                fst_drop(a, &held[i]);
+            drop_held(100);
         peer_say(&p, 'd');
         PEER_WAIT(&p, 'e');
         if (order) {
             check_held(100);
-            for (int i = 0; i < 100; i++)
-                fst_drop(a, &held[i]);
+            drop_held(100);
         }
         peer_end(&p);
         tear_down();
@@ -120,13 +90,9 @@ static void parent_killed_right_after(void)
 {
     for (int i = 0; i < 10; i++) {
         set_up();
-        for (uint64_t k = 0; k < 100; k++) {
-            held[k] = alloc_one(a, child);
-            fill(held[k].data, 256, k);
-        }
+        hold(100);
         struct peer p = peer_start(fork_and_be_killed, NULL);
-        for (int k = 0; k < 100; k++)
-            fst_drop(a, &held[k]);
+        drop_held(100);
         waitpid(p.pid, NULL, 0);
         PEER_WAIT(&p, 'k');
         CHECK(state_of(a).processes >= 2);
@@ -414,25 +380,55 @@ static void grandchildren(struct peer *parent, void *context)
         check_held(100);
     }
     if (depth % 2)
-        for (int i = 0; i < 100; i++)
-            fst_drop(a, &held[i]);
+        drop_held(100);
     (void)parent;
 }
 
 static void deep(void)
 {
     set_up();
-    for (uint64_t i = 0; i < 100; i++) {
-        held[i] = alloc_one(a, child);
-        fill(held[i].data, 256, i);
-    }
+    hold(100);
     struct peer p = peer_start(grandchildren, (void *)6);
     peer_end(&p);
     check_held(100);
-    for (int i = 0; i < 100; i++)
-        fst_drop(a, &held[i]);
+    drop_held(100);
     tear_down();
 }
 
+/* Who makes a value forks, and the child comes out of the making first: it neither ends the claim
+ * nor gives the key another value. */
+static void claims_are_not_inherited(void)
+{
+    set_up();
+    struct fst_store_spec spec = {.name = "things", .group = fst_group_root(a)};
+    fst_store_use *u = NULL;
+    bool created;
+    uint64_t version;
+    struct fst_key key = {.bytes = "a", .nbytes = 1};
+    struct fst_store_claim claim, other;
+    struct fst_ref ref = alloc_bytes(a, 300);
+    CHECK_EQ(FST_OK, fst_store_open(a, &spec, FST_CREATE_NEW, &u, &created));
+    CHECK_EQ(FST_OK, fst_store_claim(u, &key, &claim));
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct fst_ref own = alloc_bytes(a, 300);
+        CHECK_EQ(FST_STALE, fst_store_publish(u, &claim, &(struct fst_value){.ref = &own}, &version));
+        fst_store_give_up(u, &claim);
+        fst_drop(a, &own);
+        CHILD_EXIT();
+    }
+    CHECK_CHILD(pid);
+    CHECK_EQ(FST_WAIT, fst_store_claim(u, &key, &other));
+    CHECK_EQ(FST_OK, fst_store_publish(u, &claim, &(struct fst_value){.ref = &ref}, &version));
+    fst_drop(a, &ref);
+    CHECK_EQ(FST_OK, fst_store_destroy(u));
+    fst_store_leave(u);
+    settle(a);
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+}
+
 TEST_MAIN(CASE(live_on_both_sides), CASE(parent_killed_right_after), CASE(inside_a_section), CASE(with_busy_threads),
-          CASE(with_ending_threads), CASE(groups_and_counts), CASE(counts_are_inherited), CASE(no_slot_for_the_child), CASE(deep))
+          CASE(with_ending_threads), CASE(groups_and_counts), CASE(counts_are_inherited), CASE(no_slot_for_the_child), CASE(deep),
+          CASE(claims_are_not_inherited))

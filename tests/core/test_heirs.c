@@ -4,32 +4,8 @@
 
 #include "process/slot.h"
 #include "refs/heirs.h"
-#include "support.h"
 
-static fst_arena *a;
-static uint64_t child;
-static struct fst_ref held[100];
-
-static void set_up(void)
-{
-    a = anonymous(64 * MIB);
-    child = root_child(a, "c", 256, 0);
-}
-
-static void tear_down(void)
-{
-    settle(a);
-    CHECK_EQ(0, used_bytes(a));
-    CHECK_EQ(1, state_of(a).processes);
-    CHECK_CLEAN(a);
-    fst_arena_unref(a);
-}
-
-static void check_held(uint64_t n)
-{
-    for (uint64_t i = 0; i < n; i++)
-        CHECK(filled(held[i].data, 256, i));
-}
+#include "inherited.h"
 
 /* No descriptor is free for what the child needs. */
 static pid_t fork_without_a_place(void)
@@ -62,20 +38,6 @@ static void end_lines(void)
     close(up.out);
     close(down.in);
     close(down.out);
-}
-
-static void hold(uint64_t n)
-{
-    for (uint64_t i = 0; i < n; i++) {
-        held[i] = alloc_one(a, child);
-        fill(held[i].data, 256, i);
-    }
-}
-
-static void drop_held(uint64_t n)
-{
-    for (uint64_t i = 0; i < n; i++)
-        fst_drop(a, &held[i]);
 }
 
 /* Take and overwrite whatever can be had. */

@@ -187,7 +187,8 @@ static void every_operation(void)
 
 /* ---- what cannot be put off ---- */
 
-static void drops(void)
+/* Whatever the thread's patience is: a wait without end would be ended by the alarm. */
+static void drops_with(uint64_t patience)
 {
     for (size_t i = 0; i < LOCKS; i++) {
         start();
@@ -201,7 +202,7 @@ static void drops(void)
             few[k] = alloc_bytes(a, 300000);
         CHECK_EQ(FST_OK, fst_group_destroy(a, g));
         stop(&p);
-        fst_patience(0);
+        fst_patience(patience);
         drop_forty();
         for (size_t k = 0; k < n; k++)
             fst_drop(a, &more[k]);
@@ -215,6 +216,12 @@ static void drops(void)
         go_on(&p);
         finish();
     }
+}
+
+static void drops(void)
+{
+    drops_with(0);
+    drops_with(FST_FOREVER);
 }
 
 /* Nobody refers to the channel any more, and the batch that finds it may not say so. */
@@ -247,8 +254,7 @@ static struct peer holder;
 static void *allocate_and_end(void *context)
 {
     struct fst_ref *mine = context;
-    fst_patience(0);
-    *mine = alloc_one(a, pool);
+    *mine = alloc_one(a, pool); /* with all patience there is: its end has none */
     struct fst_ref other = alloc_one(a, typed);
     fst_drop(a, &other);
     stop(&holder);
@@ -422,16 +428,10 @@ static void a_drop_is_left(void)
     finish();
 }
 
-static void read_on(struct peer *parent, void *context)
+static void read_without_reaper(struct peer *parent, void *context)
 {
-    (void)context;
-    fst_reaper_stop(a, true);
-    CHECK_EQ(FST_OK, fst_read_lock(a));
-    peer_say(parent, 'r');
-    peer_hear(parent);
-    CHECK_EQ(FST_OK, fst_read_unlock(a));
-    peer_say(parent, 'u');
-    peer_hear(parent);
+    fst_reaper_stop(context, true);
+    read_until_told(parent, context);
 }
 
 static uint32_t *typed_word(void)
@@ -460,14 +460,14 @@ static void a_close_is_left(void)
     closing = slab_of(&r);
     fst_drop(a, &r);
     holder = holder_of(&typed_lock);
-    struct peer reader = peer_start(read_on, NULL);
+    struct peer reader = peer_start(read_without_reaper, a);
     PEER_WAIT(&reader, 'r');
     CHECK_EQ(0, pthread_create(&thread, NULL, stop_when_it_closes, NULL));
     CHECK_EQ(FST_HELD, fst_cache_shrink(a, typed_cache, &bytes));
     CHECK_EQ(0, pthread_join(thread, NULL));
     CHECK_EQ(FST_SLAB_CLOSING, fst_state(fst_load_relaxed(&closing->state)));
     peer_say(&reader, 'g');
-    PEER_WAIT(&reader, 'u');
+    PEER_WAIT(&reader, 'l');
     let_go(&holder);
     look_after();
     CHECK(fst_state(fst_load_relaxed(&closing->state)) != FST_SLAB_CLOSING);

@@ -153,6 +153,48 @@ static void stopped_owner(void)
     tear_down();
 }
 
+/* Somebody who waits says so in the word. Has this thread waited? */
+static bool waited(void)
+{
+    CHECK_EQ(FST_TRY_BUSY, fst_lock_in_time(a, &s->lock));
+    return fst_load_relaxed(&s->lock) & FST_LOCK_WAITERS;
+}
+
+static void forget_waiters(void)
+{
+    __atomic_fetch_and(&s->lock, ~FST_LOCK_WAITERS, __ATOMIC_RELAXED);
+}
+
+/* Who is told to stop begins no wait: not at the second lock either, nor at the thousandth. A batch
+ * gives up one wait, and begins no other one. */
+static void waits_that_do_not_begin(void)
+{
+    set_up();
+    struct peer owner = peer_start(hold, NULL);
+    PEER_WAIT(&owner, 'h');
+    uint32_t stop = 1;
+    struct fst_waits before = fst_wait_for((struct fst_waits){.own = true, .patience = FST_FOREVER, .stop = &stop});
+    CHECK(!waited());
+    stop = 0;
+    fst_wait_for((struct fst_waits){.own = true, .patience = 1000000, .stop = &stop, .once = true});
+    CHECK(waited());
+    forget_waiters();
+    CHECK(!waited());
+    /* nor anything that waits briefly in between */
+    struct fst_waits batch = fst_wait_briefly();
+    CHECK(!waited());
+    fst_wait_for(batch);
+    fst_wait_for((struct fst_waits){.own = true, .patience = 1000000});
+    CHECK(waited());
+    forget_waiters();
+    CHECK(waited());
+    fst_wait_for(before);
+    peer_say(&owner, 'g');
+    PEER_WAIT(&owner, 'u');
+    peer_end(&owner);
+    tear_down();
+}
+
 static void try_lock(void)
 {
     set_up();
@@ -283,5 +325,5 @@ static void kill_storm(void)
     tear_down();
 }
 
-TEST_MAIN(CASE(contention), CASE(dead_owner), CASE(dead_rebuilder), CASE(stopped_owner), CASE(try_lock), CASE(takeover_at_once),
-          CASE(reused_slot), CASE(kill_storm))
+TEST_MAIN(CASE(contention), CASE(dead_owner), CASE(dead_rebuilder), CASE(stopped_owner), CASE(waits_that_do_not_begin),
+          CASE(try_lock), CASE(takeover_at_once), CASE(reused_slot), CASE(kill_storm))

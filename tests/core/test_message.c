@@ -176,6 +176,34 @@ static void sender_gone(void)
     munmap(m, sizeof *m);
 }
 
+/* Killed at each write of what `body` does, with so many messages sent before: nothing stays in
+ * flight, and nothing is lost.
+ */
+static void killed_at_each_write(uint64_t expire, int sent, bool watched, uint64_t most,
+                                 void (*body)(struct peer *parent, void *context))
+{
+    if (!fst_has_fault_points()) {
+        test_skipped = "built without fault points";
+        return;
+    }
+    for (uint64_t n = 1; n < most; n++) {
+        set_up(expire);
+        if (watched)
+            fst_arena_watch(a);
+        for (int i = 0; i < sent; i++)
+            send_one();
+        struct peer p = peer_start(body, &n);
+        bool done = peer_hear(&p) == 'd';
+        peer_kill(&p);
+        wait_until_in_flight(0);
+        CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
+        CHECK_EQ(0, used_bytes(a));
+        tear_down();
+        if (done)
+            break;
+    }
+}
+
 static void share_and_die(struct peer *parent, void *context)
 {
     struct fst_ref ref = alloc_one(a, child);
@@ -189,26 +217,10 @@ static void share_and_die(struct peer *parent, void *context)
 }
 
 /* Killed at each write of a share: what it left in flight expires, whether or not it was said when.
- * */
+ */
 static void killed_while_sharing(void)
 {
-    if (!fst_has_fault_points()) {
-        test_skipped = "built without fault points";
-        return;
-    }
-    for (uint64_t n = 1; n < 100; n++) {
-        set_up(SOON);
-        fst_arena_watch(a);
-        struct peer p = peer_start(share_and_die, &n);
-        bool done = peer_hear(&p) == 'd';
-        peer_kill(&p);
-        wait_until_in_flight(0);
-        CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
-        CHECK_EQ(0, used_bytes(a));
-        tear_down();
-        if (done)
-            break;
-    }
+    killed_at_each_write(SOON, 0, true, 100, share_and_die);
 }
 
 static void expire_and_die(struct peer *parent, void *context)
@@ -221,27 +233,10 @@ static void expire_and_die(struct peer *parent, void *context)
 }
 
 /* Killed at each write of giving up what has expired: the rest is given up all the same, and once.
- * */
+ */
 static void killed_while_expiring(void)
 {
-    if (!fst_has_fault_points()) {
-        test_skipped = "built without fault points";
-        return;
-    }
-    for (uint64_t n = 1; n < 200; n++) {
-        set_up(1);
-        for (int i = 0; i < 3; i++)
-            send_one();
-        struct peer p = peer_start(expire_and_die, &n);
-        bool done = peer_hear(&p) == 'd';
-        peer_kill(&p);
-        wait_until_in_flight(0);
-        CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER));
-        CHECK_EQ(0, used_bytes(a));
-        tear_down();
-        if (done)
-            break;
-    }
+    killed_at_each_write(1, 3, false, 200, expire_and_die);
 }
 
 /* ---- who sent it ---- */

@@ -11,13 +11,7 @@
 static fst_channel_use *open_lock(fst_arena *a, const char *name)
 {
     struct fst_channel_spec spec = {.name = name, .capacity = 1, .flags = FST_CHANNEL_LOCK, .group = fst_group_root(a)};
-    fst_channel_use *u = NULL;
-    bool created;
-    if (fst_channel_open(a, &spec, FST_OPEN_OR_CREATE, &u, &created)) {
-        TEST_FAIL("open: %s", fst_last_error());
-        _exit(1);
-    }
-    return u;
+    return open_channel_as(a, &spec);
 }
 
 static fst_arena *a;

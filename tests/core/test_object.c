@@ -41,21 +41,12 @@ static void hold_counts(void)
 
 /* ---- the reference table ---- */
 
-static void in_section(struct peer *parent, void *context)
-{
-    (void)context;
-    fst_read_lock(a);
-    peer_say(parent, 'r');
-    peer_hear(parent);
-    fst_read_unlock(a);
-}
-
 /* Behind a grace period that does not end, a loop of resolve and drop takes its own entry back
  * each time. */
 static void revive_uses_one_entry(void)
 {
     set_up();
-    struct peer p = peer_start(in_section, NULL);
+    struct peer p = peer_start(read_until_told, a);
     PEER_WAIT(&p, 'r');
     struct fst_ref ref = alloc_one(a, child), out;
     struct fst_handle h;
@@ -386,20 +377,12 @@ static void typesafe(void)
     munmap(slots, 64 * sizeof *slots);
 }
 
-/* The thread sanitizer does not see the order that another process's locks make: slabs that it
- * gave back look like races to it. */
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define STREAM_ROUNDS 0
-#endif
-#endif
-#ifndef STREAM_ROUNDS
 #define STREAM_ROUNDS 20
-#endif
 
 /* Many messages one after the other through one reader; everything in flight arrives. */
 static void stream(void)
 {
+    SKIP_UNDER_THREAD_SANITIZER();
     struct post *post = shared_memory(sizeof *post);
     set_up();
     struct peer p = peer_start(receive, post);

@@ -153,7 +153,7 @@ static void rebuild(struct model *m)
 static void random_operations(uint64_t capacity_pages, uint64_t seed)
 {
     struct model m = {.a = anonymous(capacity_pages << FST_PAGE_SHIFT), .random = seed};
-    m.taken = calloc(1, capacity_pages);
+    m.taken = calloc(1, m.a->capacity_pages);
     CHECK(fst_run_lock(m.a));
     extend(&m);
     for (int i = 0; i < 6000 && !atomic_load(&test_failures); i++) {

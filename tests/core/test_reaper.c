@@ -97,23 +97,12 @@ static void of_a_child_whose_parent_leaves(void)
     tear_down();
 }
 
-static void read_until_told(struct peer *parent, void *context)
-{
-    (void)context;
-    CHECK_EQ(FST_OK, fst_read_lock(a));
-    peer_say(parent, 'r');
-    peer_hear(parent);
-    CHECK_EQ(FST_OK, fst_read_unlock(a));
-    peer_say(parent, 'l');
-    peer_hear(parent);
-}
-
 /* A fork stops it in the middle of a batch, which a reader holds up: afterwards it goes on by
  * itself. */
 static void after_a_fork(void)
 {
     set_up();
-    struct peer p = peer_start(read_until_told, NULL);
+    struct peer p = peer_start(read_until_told, a);
     PEER_WAIT(&p, 'r');
     uint64_t before = released();
     drop_shared();

@@ -1,39 +1,7 @@
 /* Caches whose name is given to another one, while others allocate, hold, and destroy. */
 #include "alloc/cache.h"
-#include "support.h"
 
-static fst_arena *a;
-
-static int open_spec(const struct fst_cache_spec *spec, uint64_t *cache)
-{
-    *cache = 0;
-    return fst_cache_open(a, spec, cache);
-}
-
-static void tear_down(void)
-{
-    settle(a);
-    CHECK_CLEAN(a);
-    fst_arena_unref(a);
-}
-
-struct post {
-    struct fst_message m;
-    struct fst_handle h;
-};
-
-static void hold_one(struct peer *parent, void *context)
-{
-    struct post *post = context;
-    struct fst_ref ref;
-    for (char c; (c = peer_hear(parent)) != 0;) {
-        if (c == 't')
-            CHECK_EQ(FST_OK, fst_take(a, &post->m, &ref));
-        if (c == 'd')
-            fst_drop(a, &ref);
-        peer_say(parent, 'k');
-    }
-}
+#include "caches.h"
 
 static uint64_t replace(const char *name, uint64_t size, uint32_t flags)
 {

@@ -221,23 +221,17 @@ static void not_where_memory_is_short(void)
     tear_down();
 }
 
-static void read_until_told(struct peer *parent, void *context)
+static void read_without_reaper(struct peer *parent, void *context)
 {
-    (void)context;
-    fst_reaper_stop(a, true);
-    CHECK_EQ(FST_OK, fst_read_lock(a));
-    peer_say(parent, 'r');
-    peer_hear(parent);
-    CHECK_EQ(FST_OK, fst_read_unlock(a));
-    peer_say(parent, 'l');
-    peer_hear(parent);
+    fst_reaper_stop(context, true);
+    read_until_told(parent, context);
 }
 
 /* A new slab, at once, while somebody reads: stopped or not. */
 static void beside_a_stopped_reader(void)
 {
     set_up();
-    struct peer p = peer_start(read_until_told, NULL);
+    struct peer p = peer_start(read_without_reaper, a);
     PEER_WAIT(&p, 'r');
     kill(p.pid, SIGSTOP);
     struct fst_ref old = drop_shared(alloc_one(a, child)), next = alloc_one(a, child);
@@ -260,7 +254,7 @@ static void beside_a_stopped_reader(void)
 static void a_reader_that_came_late(void)
 {
     set_up();
-    struct peer p = peer_start(read_until_told, NULL);
+    struct peer p = peer_start(read_without_reaper, a);
     PEER_WAIT(&p, 'r');
     struct fst_ref old = drop_shared(alloc_one(a, child));
     struct fst_thread *t = fst_thread_get(a);

@@ -348,6 +348,7 @@ static void thief(struct peer *parent, void *context)
 /* The same in two processes: after the first times they share it. */
 static void thieves_of_two_processes(void)
 {
+    SKIP_UNDER_THREAD_SANITIZER();
     set_up(4096);
     struct peer p[2] = {peer_start(thief, (void *)1), peer_start(thief, (void *)2)};
     for (int i = 0; i < 2; i++) {

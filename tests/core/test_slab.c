@@ -280,17 +280,6 @@ static void active_slab_is_gone(void)
     fst_arena_unref(a);
 }
 
-static void in_section(struct peer *parent, void *context)
-{
-    (void)context;
-    fst_read_lock(a);
-    peer_say(parent, 'r');
-    peer_hear(parent);
-    fst_read_unlock(a);
-    peer_say(parent, 'l');
-    peer_hear(parent);
-}
-
 /* A slab of a TYPESAFE_BY_RCU cache waits for the readers before its memory is another type's; a
  * wait that is broken off loses nothing. */
 static void typesafe_slab_waits(void)
@@ -298,7 +287,7 @@ static void typesafe_slab_waits(void)
     uint64_t bytes;
     a = anonymous(16 * MIB);
     uint64_t cache = make_cache(a, "t", 64, FST_CACHE_TYPESAFE_BY_RCU), child = child_of(a, cache, fst_group_root(a));
-    struct peer p = peer_start(in_section, NULL); /* first, so that it has no reference */
+    struct peer p = peer_start(read_until_told, a); /* first, so that it has no reference */
     PEER_WAIT(&p, 'r');
     struct fst_ref ref = alloc_one(a, child);
     uint64_t used = used_bytes(a);
@@ -335,7 +324,7 @@ static void typesafe_slab_of_a_dead_shrinker(void)
     struct fst_ref ref = alloc_one(a, child);
     uint64_t used = used_bytes(a);
     fst_drop(a, &ref);
-    struct peer p = peer_start(in_section, NULL);
+    struct peer p = peer_start(read_until_told, a);
     PEER_WAIT(&p, 'r');
     struct peer q = peer_start(killed_shrinker, &cache);
     PEER_WAIT(&q, 's');
@@ -392,6 +381,7 @@ static void churn_process(struct peer *parent, void *context)
 /* So little memory that they steal from each other all the time, and somebody shrinks meanwhile. */
 static void churn_in_a_full_arena(void)
 {
+    SKIP_UNDER_THREAD_SANITIZER();
     uint64_t bytes;
     a = anonymous(16 * 1024);
     uint64_t cache = make_cache(a, "c", 48, 0);

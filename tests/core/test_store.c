@@ -530,7 +530,7 @@ static pid_t traced_reader(fst_arena *a, fst_store_use *u, uint32_t *done)
         return pid;
     struct fst_looked_up got;
     atomic_store(&test_failures, 0);
-    fst_reaper_stop(a, true);              /* a batch of its own would wait for what it has locked */
+    fst_reaper_stop(a, true);              /* its batch would wait for what it has locked */
     CHECK_EQ(FST_OK, get(u, "key", &got)); /* it has its thread's slot, and entries */
     fst_drop(a, &got.ref);
     stop_for_the_tracer();

@@ -6,6 +6,7 @@
 
 #include "kill_again.h"
 #include "stepping.h"
+#include "watching.h"
 
 static void look_at_stores(void)
 {
@@ -50,9 +51,15 @@ static void stops(void)
     run_stops(store_operations, COUNT, stoppable, sizeof stoppable / sizeof *stoppable, store_stop_at);
 }
 
+static void no_system_call_under_a_lock(void)
+{
+    for (int i = 0; i < COUNT; i++)
+        watch_operation(&store_operations[i], look_at_stores);
+}
+
 static const char *name_of(int i)
 {
-    return i < COUNT ? store_operations[i].name : "stopped anywhere";
+    return i < COUNT ? store_operations[i].name : i == COUNT ? "stopped anywhere" : "no system call under a lock";
 }
 
 static void run(int i)
@@ -60,17 +67,19 @@ static void run(int i)
     begin();
     if (i < COUNT)
         kill_anywhere(&store_operations[i], &(struct kill_run){5, look_at_stores, kill_some_batches});
-    else
+    else if (i == COUNT)
         stops();
+    else
+        no_system_call_under_a_lock();
     end();
 }
 
 static const char *unable(int i)
 {
-    return i < COUNT ? cannot_kill(i) : without_fault_points(i);
+    return i < COUNT ? cannot_kill(i) : i == COUNT ? without_fault_points(i) : cannot_watch(i);
 }
 
 int main(int argc, char **argv)
 {
-    return test_each(&(struct test_cases){COUNT + 1, name_of, unable, run}, argc, argv);
+    return test_each(&(struct test_cases){COUNT + 2, name_of, unable, run}, argc, argv);
 }

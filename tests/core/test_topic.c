@@ -15,13 +15,7 @@ static fst_channel_use *open_topic(const char *name, uint32_t capacity)
 {
     struct fst_channel_spec spec = {
         .name = name, .capacity = capacity, .inline_bytes = 64, .flags = FST_CHANNEL_TOPIC, .group = root};
-    fst_channel_use *u = NULL;
-    bool created;
-    if (fst_channel_open(a, &spec, FST_OPEN_OR_CREATE, &u, &created)) {
-        TEST_FAIL("open: %s", fst_last_error());
-        _exit(1);
-    }
-    return u;
+    return open_channel_as(a, &spec);
 }
 
 static struct fst_subscription subscribe(enum fst_slow slow, uint32_t history)
@@ -144,7 +138,7 @@ static void positions_wrap(void)
     uint64_t begin = FST_POSITION_MASK - 100, n;
     for (uint64_t i = 0; i <= v->mask; i++)
         v->cells[(begin + i) & v->mask] = (begin + i) & FST_POSITION_MASK;
-    v->ring->head = v->ring->tail = begin;
+    v->ring->head = v->ring->tail = v->seen_head = v->seen_tail = begin;
     fst_topic_unsubscribe(topic, &mine);
     mine = subscribe(FST_SLOW_BLOCKS, 0);
     struct fst_subscription drops = subscribe(FST_SLOW_DROPS, 0);

@@ -212,6 +212,7 @@ static void look_around(fst_arena *a)
     static struct fst_process_info processes[16];
     static struct fst_inflight_info in_flight[16];
     static struct fst_keeper keepers[16];
+    static struct fst_use uses[16];
     struct fst_arena_info info;
     struct fst_group_info group;
     struct fst_burial_info burials[16];
@@ -227,6 +228,7 @@ static void look_around(fst_arena *a)
     fst_process_list(a, processes, 16);
     fst_inflight_list(a, in_flight, 16);
     fst_keeper_list(a, keepers, 16);
+    fst_use_list(a, uses, 16);
     fst_burial_list(a, burials, 16);
     fst_batch_list(a, batches, 16);
     fst_child_count(a, &children);

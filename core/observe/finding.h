@@ -1,12 +1,11 @@
-/* check.h - what the parts of check() share. Each part holds the lock of what it looks at; nothing
- * that is derived is looked at without.
+/* finding.h - what a part of check() found wrong, and how it says so.
  *
  * Whatever a kill may leave is no finding, and neither is anything that others are changing:
  * check() runs beside them. A finding is a state that no order of steps leads to. One wrong word
  * should be one finding.
  */
-#ifndef FST_OBSERVE_CHECK_H
-#define FST_OBSERVE_CHECK_H
+#ifndef FST_OBSERVE_FINDING_H
+#define FST_OBSERVE_FINDING_H
 
 #include <stddef.h>
 
@@ -27,16 +26,5 @@ bool fst_check_state(struct fst_check *c, const char *what, uint32_t index, uint
 
 /* Does the lock's word name a process that never was? (Whoever waits for it takes it over.) */
 void fst_check_lock(struct fst_check *c, const char *what, uint32_t index, const uint32_t *lock);
-
-/* free pages, slab descriptors, charges: under pages_lock */
-void fst_check_pages(struct fst_check *c);
-/* children, their lists, slabs, words: under each child's lock */
-void fst_check_slabs(struct fst_check *c);
-/* caches, groups, their lists, names, what waits for a batch: under names_lock */
-void fst_check_registry(struct fst_check *c);
-void fst_check_channels(struct fst_check *c); /* and their rings */
-/* their indexes under their locks, and what they hold */
-void fst_check_stores(struct fst_check *c);
-void fst_check_forms(struct fst_check *c);
 
 #endif
