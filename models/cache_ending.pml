@@ -120,7 +120,7 @@ begin:
      SUSPEND(0); KILL; SUSPEND(1); KILL;
 #endif
 #ifndef M_SCANFIRST
-     used=USED(0); KILL; used=used||USED(1); KILL;                        /* count_users() */
+     used=USED(0); KILL; used=used||USED(1); KILL;                        /* fst_users_count() */
 #endif
 #ifdef M_UNLOCKEARLY            /* the lock is let go before the children are what they will be */
      UNLOCK; KILL;

@@ -7,13 +7,17 @@
  * dead taker had not acknowledged. Positions wrap around at P, and begin just below it. Everything
  * is sequentially consistent: each write that others decide by is a compare-and-swap.
  *
- * Nobody waits: whoever goes round again has helped, or something has moved meanwhile. Waiting on
- * purpose is waiting.pml.
+ * Tail and head are hints: who comes to a position that was used moves the hint behind it, or does
+ * not, and goes on to the next position. A cell stays as it is when its message is taken, until the
+ * message that comes N positions later is put there.
+ *
+ * Nobody waits: whoever goes round again has come further, or something has moved meanwhile.
+ * Waiting on purpose is waiting.pml.
  *
  * Safety: no message is taken twice; those of one putter are taken in order; what put() said is in
  * the queue was taken, is in it, or (without -DACK) was taken by somebody who was killed; never
  * more than CAP are queued, at a put; nothing is put after the end. In the end each node is FREE or
- * QUEUED in its cell.
+ * QUEUED in its cell, at which takers come by.
  *
  *  holds:
  *  holds: -DPATIENCE -DKILLS=0
@@ -25,9 +29,9 @@
  *  holds: -DACK -DPUTTERS=1 -DTAKERS=2
  *  fails: -DM_WRITING -DPATIENCE -DKILLS=0
  *  fails: -DM_NOHELPTAIL -DPATIENCE -DKILLS=0
- *  fails: -DM_HELPTAILQUEUED -DPATIENCE -DKILLS=0
+ *  fails: -DM_HELPTAILQUEUED -DPATIENCE -DKILLS=0 -DPUTTERS=1 -DPUTS=4 -DGETS=3
  *  fails: -DM_NOHELPHEAD -DPATIENCE -DKILLS=0 -DPUTTERS=1 -DTAKERS=2
- *  fails: -DM_NOHELPCELL -DPATIENCE -DKILLS=0 -DPUTTERS=1 -DPUTS=3
+ *  fails: -DM_GAP -DKILLS=0 -DPUTTERS=1 -DPUTS=4 -DGETS=4
  *  fails: -DM_NOPOSITION -DPUTTERS=1 -DTAKERS=2 -DPUTS=3 -DCAP=2 -DGETS=3 -DKILLS=0
  *  fails: -DM_CELLFIRST
  *  fails: -DM_QUEUEDLATE
@@ -109,15 +113,20 @@ byte moved;
 
 /* After each write: between two reads it would be the same kill. */
 /* Is the message CAP before t still there to be taken? */
+#define BEFORE(x,y) ((((x)+P-(y))%P)>=P/2)
+/* The hint lies behind position t from now on, or where it was. */
+#define PASS(hint,t) if :: BEFORE(hint,NEXT(t)) -> MOVED; hint=NEXT(t) :: skip fi
 #define FULL(t) (POS(cell[BACK(t,CAP)%N])==BACK(t,CAP) && NODE(cell[BACK(t,CAP)%N])!=0 && NODE(cell[BACK(t,CAP)%N])!=CLOSED && \
                  IS_QUEUED(word[NODE(cell[BACK(t,CAP)%N])],BACK(t,CAP)))
 #define KILL if :: skip :: atomic{ kills>0 -> kills--; dead[id]=1; goto out } fi
 #ifdef PATIENCE
 #define MOVED moved=31
 #define ROUND atomic{ if :: moved&(1<<id) -> moved=moved&~(1<<id); tries=0 :: else -> tries++ fi; assert(tries<3) }
+#define STEP tries=0
 #else
 #define MOVED skip
 #define ROUND skip
+#define STEP skip
 #endif
 
 /* ---- put ---- */
@@ -131,20 +140,23 @@ proctype putter(byte id) {
      KILL;
      atomic{ load[k]=1+id*PUTS+n }; KILL;
      tries=0;
+     t=tail;
 again: skip;
      ROUND;
-     t=tail;
      c=cell[t%N];
 #ifdef M_CLOSEFLAG              /* closing is a flag that putters look at */
      if :: atomic{ closing -> word[k]=WORD(FREE,0,AT(word[k])); end=1 }; goto next :: else fi; KILL;
 #endif
      if
-     :: c==CELL(t,0) ->
+#ifdef M_GAP                    /* a cell of the round before may be passed */
+     :: POS(c)==BACK(t,N) -> t=NEXT(t); goto again
+#endif
+     :: c==CELL(t,0) || POS(c)==BACK(t,N) ->
 #ifdef M_FULLBYHINT             /* full by the difference of the two hints */
         if :: atomic{ BACK(t,CAP)==head -> assert(FULL(t)); word[k]=WORD(FREE,0,AT(word[k])); n++ }; goto next :: else fi; KILL;
 #elif !defined(M_NOFULL)        /* it does not look whether there is room */
         d=cell[BACK(t,CAP)%N];
-        if :: atomic{ POS(d)==BACK(t,CAP) && NODE(d)!=0 && NODE(d)!=CLOSED && IS_QUEUED(word[NODE(d)],BACK(t,CAP)) && tail==t ->
+        if :: atomic{ POS(d)==BACK(t,CAP) && NODE(d)!=0 && NODE(d)!=CLOSED && IS_QUEUED(word[NODE(d)],BACK(t,CAP)) ->
                 word[k]=WORD(FREE,0,AT(word[k])); n++ }; goto next      /* full */
            :: else
         fi; KILL;
@@ -164,24 +176,16 @@ again: skip;
 #endif
         if :: atomic{ cell[t%N]==c -> MOVED; cell[t%N]=CELL(t,k); said[load[k]]++; assert(!ended); assert(!FULL(t)) } :: atomic{ cell[t%N]!=c }; goto again fi; KILL;
 #endif
-        atomic{ if :: tail==t -> MOVED; tail=NEXT(t) :: else fi; n++ }; KILL
+        atomic{ PASS(tail,t); n++ }; KILL
      :: c==CELL(t,CLOSED) -> atomic{ word[k]=WORD(FREE,0,AT(word[k])); end=1 }
-     /* its taker has not come to the cell yet */
-     :: POS(c)==BACK(t,N) && NODE(c)!=0 ->
-#ifdef M_NOHELPCELL
-        skip;
-#else
-        if :: atomic{ !IS_QUEUED(word[NODE(c)],BACK(t,N)) && cell[t%N]==c -> MOVED; cell[t%N]=CELL(t,0) } :: else fi; KILL;
-#endif
-        goto again
-     /* t was put to, and maybe taken: its putter has not come to the tail yet */
+     /* t was put to, and maybe taken: its putter has not come to the tail, and may not */
      :: else ->
-#if defined(M_NOHELPTAIL)
-        skip;
-#elif defined(M_HELPTAILQUEUED) /* only while it is there */
-        atomic{ if :: POS(c)==t && tail==t -> MOVED; tail=NEXT(t) :: else fi }; KILL;
+#if defined(M_NOHELPTAIL)       /* it waits for the hint */
+        t=tail;
+#elif defined(M_HELPTAILQUEUED) /* it goes on only while the message is there */
+        atomic{ if :: POS(c)==t -> PASS(tail,t); t=NEXT(t); STEP :: else fi }; KILL;
 #else
-        atomic{ if :: tail==t -> MOVED; tail=NEXT(t) :: else fi }; KILL;
+        atomic{ PASS(tail,t); t=NEXT(t); STEP }; KILL;
 #endif
         goto again
      fi;
@@ -201,13 +205,12 @@ proctype taker(byte id) {
   do
   :: gets<GETS && !dead[id] ->
      tries=0; gets++;
+     h=head;
 again: skip;
      ROUND;
-     h=head;
      c=cell[h%N];
      if
-     :: c==CELL(h,0) ->
-        if :: head==h -> goto next :: else -> goto again fi             /* empty */
+     :: c==CELL(h,0) || POS(c)==BACK(h,N) -> goto next                  /* empty */
      :: c==CELL(h,CLOSED) -> goto next
      :: POS(c)==h && NODE(c)!=0 && NODE(c)!=CLOSED ->
         k=NODE(c);
@@ -226,11 +229,10 @@ again: skip;
            :: else
         fi; KILL;
 #endif
-#ifdef M_NOHELPHEAD             /* who loses leaves cell and head to the winner */
-        if :: !got -> goto again :: else fi;
+#ifdef M_NOHELPHEAD             /* who loses waits for the winner to move the hint */
+        if :: !got -> h=head; goto again :: else fi;
 #endif
-        atomic{ if :: cell[h%N]==c -> MOVED; cell[h%N]=CELL((h+N)%P,0) :: else fi }; KILL;
-        atomic{ if :: head==h -> MOVED; head=NEXT(h) :: else fi }; KILL;
+        atomic{ PASS(head,h); if :: !got -> h=NEXT(h); STEP :: else fi }; KILL;
         if :: !got -> goto again :: else fi;
 #ifdef ACK
         /* acknowledged */
@@ -239,9 +241,9 @@ again: skip;
         atomic{ load[k]=0; word[k]=WORD(FREE,0,h) }; KILL;
 #endif
         got=0
-     /* its taker has not come to the head yet, or h is old */
+     /* put to again since: it was taken */
      :: else ->
-        atomic{ if :: POS(c)==(h+N)%P && head==h -> MOVED; head=NEXT(h) :: else fi }; KILL;
+        atomic{ PASS(head,h); h=NEXT(h); STEP }; KILL;
         goto again
      fi;
 next: atomic{ k=0; h=0; c=0; v=0; tries=0 }
@@ -258,21 +260,19 @@ proctype closer() {
   closing=1; ended=1;
   goto out;
 #endif
+  t=tail;
 again: skip;
   ROUND;
-  t=tail; c=cell[t%N];
+  c=cell[t%N];
   if
-  :: c==CELL(t,0) ->
+  :: c==CELL(t,0) || POS(c)==BACK(t,N) ->
 #ifdef M_CLOSEANY               /* closes whatever is there */
      atomic{ cell[t%N]=CELL(t,CLOSED); ended=1 }
 #else
      if :: atomic{ cell[t%N]==c -> cell[t%N]=CELL(t,CLOSED); ended=1 } :: atomic{ cell[t%N]!=c }; goto again fi
 #endif
-  :: POS(c)==BACK(t,N) && NODE(c)!=0 ->
-     atomic{ if :: !IS_QUEUED(word[NODE(c)],BACK(t,N)) && cell[t%N]==c -> MOVED; cell[t%N]=CELL(t,0) :: else fi };
-     goto again
   :: else ->
-     atomic{ if :: tail==t -> MOVED; tail=NEXT(t) :: else fi };
+     atomic{ PASS(tail,t); t=NEXT(t); STEP };
      goto again
   fi;
 out: skip
@@ -286,15 +286,15 @@ bit mended;
 
 /* -DACK: what was taken and not acknowledged goes to the end */
 inline put_back(k) {
+  t=tail;
   do
-  :: t=tail; c=cell[t%N];
+  :: c=cell[t%N];
      if
-     :: c==CELL(t,0) ->
+     :: c==CELL(t,0) || POS(c)==BACK(t,N) ->
         if :: atomic{ word[k]==v -> v=WORD(QUEUED,d,t); word[k]=v } :: atomic{ word[k]!=v -> c=0; t=0 }; break fi;
         if :: broken<1 -> broken++; goto begin :: skip fi;
-        if :: atomic{ cell[t%N]==c -> MOVED; cell[t%N]=CELL(t,k); if :: tail==t -> MOVED; tail=NEXT(t) :: else fi }; break :: atomic{ cell[t%N]!=c } fi
-     :: POS(c)==BACK(t,N) && NODE(c)!=0 -> atomic{ if :: !IS_QUEUED(word[NODE(c)],BACK(t,N)) && cell[t%N]==c -> MOVED; cell[t%N]=CELL(t,0) :: else fi }
-     :: else -> atomic{ if :: tail==t -> MOVED; tail=NEXT(t) :: else fi }
+        if :: atomic{ cell[t%N]==c -> MOVED; cell[t%N]=CELL(t,k); PASS(tail,t) }; break :: atomic{ cell[t%N]!=c } fi
+     :: else -> atomic{ PASS(tail,t); t=NEXT(t) }
      fi
   od
 }
@@ -363,7 +363,8 @@ begin:
 #ifndef M_NOPOSITION
        assert(STATE(word[i])==FREE || (STATE(word[i])==QUEUED && cell[AT(word[i])%N]==CELL(AT(word[i]),i)));
 #endif
-       /* it is there to be taken */
+       /* it is there to be taken: takers have not passed it */
+       assert(STATE(word[i])!=QUEUED || !BEFORE(AT(word[i]),head));
        if :: STATE(word[i])==QUEUED -> q++; taken[load[i]]++ :: else fi;
        i++
     :: else -> break

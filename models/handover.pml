@@ -1,6 +1,6 @@
 /* A reference that moves through a channel: from the putter's entry to the node, from the node to
- * the taker's entry, and nobody else ever knows of the object (core/arena/channel.c,
- * core/reclaim/letters.c).
+ * the taker's entry, and nobody else ever knows of the object (core/arena/channel_put.c,
+ * core/arena/channel_get.c, core/reclaim/letters.c).
  *
  * One object, one node. The putter writes the node's reference, looks at the object's word, empties
  * its entry, and publishes; the taker owns the node, writes its entry, swings the node's reference

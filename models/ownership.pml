@@ -148,7 +148,7 @@ proctype owning() {
           :: else -> books=0;
              if :: owner==ME || owner==REVOKED -> owner=NOBODY; partial=(partial || FREE(word)) :: else fi
        fi }; DIES
-  /* take_partial() */
+  /* fst_slab_adopt_partial() */
   :: atomic{ ops>0 && !books && DRAINED ->
        if :: owner==NOBODY && partial && !ended -> owner=ME; partial=0; books=1; free=FREE(word)
           :: else -> ops-- fi }; DIES
@@ -206,12 +206,12 @@ again:
      out=(say==0);
      BARRIER; OTHER_DIES;
      if
-     /* try_close(): it goes, and is carved anew */
+     /* fst_close_try(): it goes, and is carved anew */
      :: atomic{ TAKEABLE && OUT && FREE(word) ->
           assert(!has[0]); word=word|C; owner=OTHER; partial=0 };
         atomic{ assert(!has[0] && word==((word&252)|C)) };
         atomic{ word=NEXT(word); owner=NOBODY; partial=1 }
-     /* take_owned(), and allocate from it */
+     /* steal(), and allocate from it */
      :: atomic{ TAKEABLE && OUT && FREE(word) ->
           owner=OTHER; partial=0; assert(!has[0]); word=word|A; has[1]=1 };
         atomic{ assert(!has[0] && (word&A)); has[1]=0; word=NEXT(word); owner=NOBODY; partial=1 }

@@ -1,9 +1,10 @@
 /* A slab with several objects is given back and becomes another type's, while others allocate from
  * what they remember of it.
  *
- * Code: alloc_large(), take_shared(), swing() (core/arena/object.c); close_words(), reopen_words(),
- * try_close(), carve(), fst_slab_recover() (core/alloc/slab.c); fst_run_release_closed()
- * (core/alloc/run.c); fst_finish_burials() (core/teardown/finish.c).
+ * Code: alloc_unowned(), swing() (core/arena/object.c); close_words(), fst_close_try()
+ * (core/alloc/close.c); fst_slab_reopen_words() (core/alloc/lists.c); carve(), fst_slab_recover()
+ * (core/alloc/slab.c); fst_run_release_closed() (core/alloc/run.c); fst_finish_burials()
+ * (core/teardown/finish.c).
  *
  * One descriptor with two objects, which nobody owns (who owns a slab: ownership.pml). Two workers
  * remember the slab as it was in some life of it, and allocate and drop, privately, OPS times each;
@@ -130,7 +131,7 @@ begin:
      :: n<2 -> DIE
 #endif
      :: n==2 ->
-        /* try_close() */
+        /* fst_close_try() */
         state=STATE(CLOSING); DIE;
 /* fst_run_release_closed() */
 give:   released=1; DIE;

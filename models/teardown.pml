@@ -192,7 +192,7 @@ inline destroy_name(a) {
   TAKE_LOCK(me); KILL(me);
   if :: atomic{ (ks==LIVE || ks==NAMELESS && (a)) && (!(a) || alias) && !(LAST(a)) -> if :: (a) -> alias=0 :: else -> ks=NAMELESS fi }
      :: (ks==LIVE || ks==NAMELESS && (a)) && (!(a) || alias) && (LAST(a)) && !used[0] && !used[1] ->
-        atomic{ assert(!alias || ks==NAMELESS); ks=ENDED }; KILL(me);   /* end_body() */
+        atomic{ assert(!alias || ks==NAMELESS); ks=ENDED }; KILL(me);   /* end_last() */
         alias=0; KILL(me);
 #ifdef M_QUEUEFIRST             /* it is queued before its children have ended */
         QUEUE_CACHE; KILL(me);

@@ -87,12 +87,12 @@ again: skip;
      t=tail;
      c=cell[t%N];
      if
-     :: c==CELL(t,0) ->
+     :: c==CELL(t,0) || POS(c)==BACK(t,N) ->
         h=BACK(t,CAP);
         d=cell[h%N];
         if
         /* full */
-        :: POS(d)==h && NODE(d)!=0 && IS_QUEUED(word[NODE(d)],h) && tail==t ->
+        :: POS(d)==h && NODE(d)!=0 && IS_QUEUED(word[NODE(d)],h) ->
 #ifndef M_NOHOLD
            if :: BEHIND(h) -> atomic{ word[k]=WORD(FREE,0,AT(word[k])); n++ }; KILL; goto next :: else fi;
 #endif
@@ -106,7 +106,6 @@ again: skip;
 #else
            if :: atomic{ IS_QUEUED(e,h) && word[NODE(d)]==e -> word[NODE(d)]=WORD(OWNED,id,h) } :: atomic{ !IS_QUEUED(e,h) || word[NODE(d)]!=e -> e=0 } fi; KILL;
 #endif
-           atomic{ if :: cell[h%N]==d -> cell[h%N]=CELL((h+N)%P,0) :: else fi }; KILL;
 #ifdef M_HEADSTAYS              /* only by who finds it at its own position */
            atomic{ if :: head==h -> head=NEXT(h) :: else fi }; KILL;
 #else
@@ -118,12 +117,9 @@ again: skip;
         fi;
         word[k]=WORD(QUEUED,id,t); KILL;
         if :: atomic{ cell[t%N]==c -> cell[t%N]=CELL(t,k); at[t]=load[k] } :: atomic{ cell[t%N]!=c }; goto again fi; KILL;
-        atomic{ if :: tail==t -> tail=NEXT(t) :: else fi; n++ }; KILL
-     :: POS(c)==BACK(t,N) && NODE(c)!=0 ->
-        if :: atomic{ !IS_QUEUED(word[NODE(c)],BACK(t,N)) && cell[t%N]==c -> cell[t%N]=CELL(t,0) } :: else fi; KILL;
-        goto again
+        atomic{ if :: (t+P-tail)%P < P/2 -> tail=NEXT(t) :: else fi; n++ }; KILL
      :: else ->
-        atomic{ if :: tail==t -> tail=NEXT(t) :: else fi }; KILL;
+        atomic{ if :: (t+P-tail)%P < P/2 -> tail=NEXT(t) :: else fi }; KILL;
         goto again
      fi;
 next: atomic{ k=0; t=0; c=0; d=0; h=0; e=0 }

@@ -28,8 +28,6 @@ from hypothesis.stateful import (
 import flagstone
 from tests.process.support import PATIENCE, Worker, forked, kept
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 WORKERS = 3
 LIMIT = 256 * 1024
 EXAMPLES = int(os.environ.get("FLAGSTONE_TEST_EXAMPLES", "60"))
