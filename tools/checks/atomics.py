@@ -1,4 +1,8 @@
-"""Atomic operations are named by their ordering in core/platform/atomics.h, and nowhere else."""
+"""Atomic operations are named by their ordering in core/platform/atomics.h, and nowhere else.
+
+Of the core and its binding, which is what is shipped. Tests and benchmarks coordinate their own
+processes, in words that are no arena's, as they like.
+"""
 
 import re
 from collections.abc import Iterator

@@ -1,14 +1,16 @@
 """No circle of files: what two files need of each other belongs in a third, below both.
 
-A header and its source are one file here. A circle that is known is listed by the use that has to
-go from it: "core: a -> b" where a must not use b any more.
+A header and its source are one file here, and what one source calls of another is a use as well as
+what it includes. A circle that is known is listed by the use that has to go from it: "core: a -> b"
+where a must not use b any more.
 """
 
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
-from .layers import sides
+from .layers import Side, includes, sides, uses
 from .tree import Finding, Known, Tree
 
 
@@ -24,23 +26,29 @@ Graph = dict[str, dict[str, Use]]
 
 def check(tree: Tree, known: Known) -> Iterator[Finding]:
     """The circles that are left when the known uses are gone, and the known uses that make one."""
-    for side in sides(tree):
+    package = tree.root / "src" / "flagstone"
+    binding = Side(package, [], tree.binding(), _of_binding, calls=True)
+    for side in (*sides(tree), binding):
         label = side.base.name
         graph: Graph = {}
-        for path in side.files:
+        for path, line, used in uses(tree, side):
             name = side.name(path)
-            uses = graph.setdefault(name, {})
-            for line, used in side.uses(tree, path):
-                if used != name:
-                    uses.setdefault(used, Use(tree.shown(path), line))
+            if used != name:
+                graph.setdefault(name, {}).setdefault(used, Use(tree.shown(path), line))
         listed = []
-        for name, uses in graph.items():
-            for used in [used for used in uses if f"{label}: {name} -> {used}" in known]:
-                listed.append((name, used, uses.pop(used)))
+        for name, others in graph.items():
+            for used in [used for used in others if f"{label}: {name} -> {used}" in known]:
+                listed.append((name, used, others.pop(used)))
         for name, used, use in listed:
             if _way(graph, used, name):
                 yield Finding(*use, _sentence(name, [used]), f"{label}: {name} -> {used}")
         yield from _circles(graph, label)
+
+
+def _of_binding(tree: Tree, path: Path) -> Iterator[tuple[int, str]]:
+    for line, used in includes(tree, path):
+        if used.startswith("binding/"):
+            yield line, used.removesuffix(".h")
 
 
 def _circles(graph: Graph, label: str) -> Iterator[Finding]:

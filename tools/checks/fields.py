@@ -50,7 +50,8 @@ def check(tree: Tree, known: Known) -> Iterator[Finding]:
     """Structs and dicts whose fields are not those of the header."""
     del known
     headers = _headers(tree)
-    for path, structs in ((PXD, _pxd(tree.root / PXD)), (PYI, _pyi(tree.root / PYI))):
+    dicts = {_struct(name): said for name, said in _pyi(tree.root / PYI).items()}
+    for path, structs in ((PXD, _pxd(tree.root / PXD)), (PYI, dicts)):
         for name, said in structs.items():
             truth = headers.get(name) or headers.get(f"{name}_info")
             if truth is None:
@@ -75,13 +76,11 @@ def _unshown(tree: Tree) -> Iterator[Finding]:
             elif isinstance(node, ast.ClassDef):
                 targets = [one.target for one in node.body if isinstance(one, ast.AnnAssign)]
                 classes[node.name] = [one.id for one in targets if isinstance(one, ast.Name)]
-    path = tree.root / PYI
-    text = text_of(path) if path.exists() else ""
-    for match in _DICT.finditer(text):
-        name, fields = match[1], re.findall(r"^    (\w+):", match[2], re.MULTILINE)
+    for name, said in _pyi(tree.root / PYI).items():
+        fields = [field for field, _ in said.fields]
         for field in fields if classes.get(name) != fields else ():
             if field not in read and (name, field) not in _UNSHOWN:
-                yield Finding(PYI, line_at(text, match.start()), f"nobody reads {name}'s {field}")
+                yield Finding(PYI, said.line, f"nobody reads {name}'s {field}")
 
 
 def _states(tree: Tree) -> Iterator[Finding]:
@@ -141,9 +140,13 @@ def _pyi(path: Path) -> dict[str, Struct]:
     found = {}
     for match in _DICT.finditer(code):
         fields = re.findall(r"^    (\w+): (.+?) *$", match[2], re.MULTILINE)
-        name = "fst_" + _WORD.sub("_", match[1]).lower()
-        found[name] = Struct(path, line_at(code, match.start()), fields)
+        found[match[1]] = Struct(path, line_at(code, match.start()), fields)
     return found
+
+
+def _struct(name: str) -> str:
+    """Name of the struct of a class of Python."""
+    return "fst_" + _WORD.sub("_", name).lower()
 
 
 def _fields(body: str, end: str) -> list[tuple[str, str]]:

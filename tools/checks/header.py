@@ -1,6 +1,7 @@
 """What a header declares, somebody uses; and somebody but the tests.
 
-What only tests use is in core/include/flagstone_test.h.
+What only tests use is in core/include/flagstone_test.h. And what a header defines has our prefix,
+so that no name in a file that includes it is taken for it.
 """
 
 import re
@@ -12,12 +13,20 @@ from .tree import Finding, Known, Tree, matches, parts_of, text_of
 FOR_TESTS = "flagstone_test.h"
 
 _FUNCTION = re.compile(r"^[\w* ]*?\b(fst_\w+)\(", re.MULTILINE)
+_DEFINED = re.compile(
+    r"^(?:static inline [^(;]*?\b(\w+)\(|(?:struct|enum|union) (\w+) \{)", re.MULTILINE
+)
 _WORD = re.compile(r"\bfst_\w+")
 
 
 def check(tree: Tree, known: Known) -> Iterator[Finding]:
-    """Functions that nobody uses, or nobody but the tests."""
+    """Functions that nobody uses, or nobody but the tests; and names without a prefix."""
     del known
+    for path in tree.files("core", ".h"):
+        for line, match in matches(_DEFINED, parts_of(path).code):
+            name = match[1] or match[2]
+            if not name.startswith("fst_"):
+                yield Finding(tree.shown(path), line, f"{name}: a header's names begin with fst_")
     used = _renamed(tree)
     for user in _binding(tree):
         used.update(_WORD.findall(re.sub(r"#.*", "", text_of(user))))

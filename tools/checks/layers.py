@@ -1,4 +1,4 @@
-"""Check that the code includes and imports only downwards.
+"""Check that the code includes, calls and imports only downwards.
 
 Both tables go from the lowest layer to the highest. A file may use its own layer and those below.
 An entry is a folder or a file without its suffix; the longest entry that fits a file counts.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .tree import Finding, Known, Tree, text_of
+from .tree import Finding, Known, Tree, matches, parts_of, text_of
 
 C_LAYERS = [
     ["include"],
@@ -30,11 +30,12 @@ C_LAYERS = [
 
 PYTHON_LAYERS = [
     ["errors", "cgroup", "garbage", "names", "sizes", "states"],
-    ["notices"],
     ["binding"],
     ["_core"],
-    ["folder", "format", "hashes", "picture", "rcu"],
-    ["attach", "bound", "memory", "observe", "snapshot", "teardown"],
+    ["facts", "folder", "format", "hashes", "notices", "opened"],
+    ["bound", "picture", "rcu"],
+    ["attach", "debug", "memory", "snapshot"],
+    ["observe", "teardown"],
     ["part"],
     ["dumped", "tables", "values"],
     ["cache"],
@@ -45,15 +46,17 @@ PYTHON_LAYERS = [
     ["letter"],
     ["channel", "lock", "objects", "store", "topic"],
     ["arena"],
-    ["arrow", "mapping", "packed", "segment", "sharing"],
+    ["arrow", "host", "mapping", "packed", "segment", "sharing"],
     ["shm"],
     ["managers"],
     ["shared_memory"],
     ["installed"],
     ["run", "site"],
-    ["joblib", "torch"],
+    ["dask", "joblib", "ray", "torch"],
     ["__init__"],
-    ["testing", "demo"],
+    ["testing", "demo", "machine", "observer"],
+    ["metrics", "record", "views"],
+    ["report", "tui"],
     ["cli"],
     ["__main__"],
 ]
@@ -89,10 +92,46 @@ def includes(tree: Tree, path: Path) -> Iterator[tuple[int, str]]:
             yield number, match[1]
 
 
+def calls(sources: list[Path]) -> dict[Path, list[tuple[int, Path]]]:
+    """For each file of C the lines where it names a function of another source, and which.
+
+    A function whose address is taken counts as called, and one that a header's inline function
+    calls is called by the header. A declaration is no call.
+    """
+    homes: dict[str, set[Path]] = {}
+    for path in sources:
+        if path.suffix == ".c":
+            for match in _DEFINITION.finditer(_plain(path)):
+                homes.setdefault(match[1], set()).add(path)
+    found: dict[Path, list[tuple[int, Path]]] = {}
+    for path in sources:
+        code = _DECLARATION.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), _plain(path))
+        found[path] = [
+            (line, home)
+            for line, match in matches(_FUNCTION, code)
+            for home in sorted(homes.get(match[0], ()))
+        ]
+    return found
+
+
+# In C without attributes: what begins in the first column, up to a body, or a semicolon.
+_DEFINITION = re.compile(r"^(?!static\b)[A-Za-z][\w* ]*?\b(\w+)\([^;{}]*\)\s*\{", re.MULTILINE)
+_DECLARATION = re.compile(r"^[A-Za-z][\w* ]*?\b\w+\([^;{}]*\)\s*;", re.MULTILINE)
+_FUNCTION = re.compile(r"(?<!struct )(?<!->)(?<!\.)\b[A-Za-z]\w*")
+_ATTRIBUTE = re.compile(r"__attribute__\(\((?:[^()]|\([^()]*\))*\)\) *")
+
+
+def _plain(path: Path) -> str:
+    """A file's code without attributes, which may stand before what they are of."""
+    return _ATTRIBUTE.sub("", parts_of(path).code)
+
+
 def imports(tree: Tree, path: Path) -> Iterator[tuple[int, str]]:
     """Yield line number and module (relative to flagstone, / between parts) of our imports.
 
-    What stands under `if TYPE_CHECKING:` is for annotations only, and does not count.
+    What stands under `if TYPE_CHECKING:` counts as well: who reads the file needs the other one.
+    Only in the binding's stub it does not: that names classes of modules above, which they hand to
+    the binding when they are imported.
     """
     package = tree.root / "src" / "flagstone"
     if path.suffix in (".pyx", ".pxi"):  # no Python: its imports are lines
@@ -110,7 +149,7 @@ def imports(tree: Tree, path: Path) -> Iterator[tuple[int, str]]:
 
     def walk(node: ast.AST) -> Iterator[ast.AST]:
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            if path.suffix == ".pyi" and isinstance(child, ast.If):
                 continue
             yield child
             yield from walk(child)
@@ -139,12 +178,15 @@ def imports(tree: Tree, path: Path) -> Iterator[tuple[int, str]]:
 
 
 class Side(NamedTuple):
-    """One of the two trees of sources: where it is, its layers, its files, what a file uses."""
+    """A tree of sources: where it is, its layers, its files, what a file uses by its own words, and
+    whether a file of C uses what it calls, too.
+    """
 
     base: Path
     layers: list[list[str]]
     files: list[Path]
     uses: Callable[[Tree, Path], Iterator[tuple[int, str]]]
+    calls: bool = False
 
     def name(self, path: Path) -> str:
         """What others use this file by."""
@@ -152,12 +194,22 @@ class Side(NamedTuple):
 
 
 def sides(tree: Tree) -> list[Side]:
-    """Both of them."""
+    """The core and the package."""
     package = [path for path in tree.package() if path.suffix != ".pxd"]
     return [
-        Side(tree.root / "core", C_LAYERS, tree.core(), includes),
+        Side(tree.root / "core", C_LAYERS, tree.core(), includes, calls=True),
         Side(tree.root / "src" / "flagstone", PYTHON_LAYERS, package, imports),
     ]
+
+
+def uses(tree: Tree, side: Side) -> Iterator[tuple[Path, int, str]]:
+    """Each use of another file: who, in which line, and whom."""
+    called = calls(side.files) if side.calls else {}
+    for path in side.files:
+        for line, used in side.uses(tree, path):
+            yield path, line, used
+        for line, home in called.get(path, ()):
+            yield path, line, side.name(home)
 
 
 def check(tree: Tree, known: Known) -> Iterator[Finding]:
@@ -170,17 +222,16 @@ def check(tree: Tree, known: Known) -> Iterator[Finding]:
     for side in sides(tree):
         names = {side.name(path) for path in side.files}
         for path in side.files:
+            if layer_of(side.name(path), side.layers) is None:
+                text = "in no layer; add it to tools/checks/layers.py"
+                yield Finding(tree.shown(path), 0, text)
+        for path, line, used in uses(tree, side):
             shown = tree.shown(path)
-            own = layer_of(side.name(path), side.layers)
-            if own is None:
-                yield Finding(shown, 0, "in no layer; add it to tools/checks/layers.py")
-                continue
-            for line, used in side.uses(tree, path):
-                other = layer_of(used, side.layers)
-                if other is None:
-                    yield Finding(shown, line, f"{used} is in no layer")
-                elif other > own:
-                    yield Finding(shown, line, f"uses {used}, which is a higher layer")
+            own, other = (layer_of(name, side.layers) for name in (side.name(path), used))
+            if other is None:
+                yield Finding(shown, line, f"{used} is in no layer")
+            elif own is not None and other > own:
+                yield Finding(shown, line, f"uses {used}, which is a higher layer")
         for entry in (entry for layer in side.layers for entry in layer):
             if names and not any(layer_of(name, [[entry]]) == 0 for name in names):
                 yield Finding("tools/checks/layers.py", 0, f"there is no {entry} any more")

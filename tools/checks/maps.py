@@ -63,7 +63,8 @@ class Struct(NamedTuple):
 
 
 LAYOUT = tuple(
-    f"core/region/{name}.h" for name in ("layout", "descriptors", "processes", "rings", "stores")
+    f"core/region/{name}.h"
+    for name in ("layout", "descriptors", "processes", "rings", "stores", "forms", "records")
 )
 
 

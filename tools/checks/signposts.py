@@ -1,8 +1,9 @@
 """What a comment names has to be there: files, functions, constants.
 
 A comment may name a file by the end of its path ("lock.h", "region/lock.h", "models/lock.pml"), a
-function or constant of ours by its name, or several by what they begin with ("FST_PROCESS_*").
-Text for people (Markdown) is read in the same way.
+function or constant of ours by its name, or several by what they begin with ("FST_PROCESS_*"). What
+has "()" behind it is a function or method that is somewhere in the tree, or one of the kernel's.
+Text for people (Markdown) is read in the same way, but for "()".
 """
 
 import re
@@ -19,6 +20,8 @@ _FILE = re.compile(
 )
 # The system's and the kernel's, and what tools write: text names them, and they are not here.
 _ELSEWHERE = re.compile(r"^(?:sys|linux|mm|kernel|include/linux|Documentation)/|^pan\.c$")
+_CALL = re.compile(r"(?<![\w.$])([A-Za-z_]\w*)\(\)")
+_KERNEL = {"kmem_cache_destroy", "rcu_barrier"}
 # NAME and NOUN stand for any.
 _ANY = re.compile(r"\b(?:\w*_)?(?:NAME|NOUN)\b")
 
@@ -28,7 +31,8 @@ def check(tree: Tree, known: Known) -> Iterator[Finding]:
     del known
     files = tree.everything()
     ends = {path[i:] for path in files for i in _starts(path)}
-    words = _words(tree)
+    words, functions = _words(tree), _functions(tree)
+    named = {*tree.all_c(), *tree.package(), *tree.models()}
     for path in _readable(tree):
         shown, prose = tree.shown(path), parts_of(path).prose
         for line, match in matches(_NAME, prose):
@@ -36,7 +40,12 @@ def check(tree: Tree, known: Known) -> Iterator[Finding]:
             begins = match[1] or name.endswith("_")
             if name in words or (begins and any(word.startswith(name) for word in words)):
                 continue
+            if _ANY.fullmatch(name):
+                continue
             yield Finding(shown, line, f"there is no {match[0]}", f"{shown}: {match[0]}")
+        for line, match in matches(_CALL, prose) if path in named else ():
+            if match[1] not in functions:
+                yield Finding(shown, line, f"there is no {match[0]}", f"{shown}: {match[0]}")
         for line, match in matches(_FILE, prose):
             name = match[1]
             if name in ends or _ELSEWHERE.match(name) or _ANY.search(name):
@@ -53,14 +62,32 @@ def _readable(tree: Tree) -> list[Path]:
     return [
         *tree.all_c(),
         *tree.package(),
-        *tree.files("models", ".pml"),
+        *tree.models(),
+        *tree.recipes(),
+        *_tests(tree),
         *(
             path
             for folder in ("tests", "tools", "benchmarks", "examples")
-            for path in tree.files(folder, ".py", ".pyi")
+            for path in tree.files(folder, ".pyi", ".c", ".h")
+        ),
+        *(
+            path
+            for folder in ("tools", "benchmarks", "examples")
+            for path in tree.files(folder, ".py")
         ),
         *(tree.root / name for name in tree.everything() if name.endswith(".md")),
     ]
+
+
+def _functions(tree: Tree) -> set[str]:
+    """All words of code, and of its strings: functions and methods are among them."""
+    python = [p for folder in ("tests", "tools", "benchmarks") for p in tree.files(folder, ".py")]
+    return _KERNEL.union(
+        *(
+            re.findall(r"\w+", parts_of(path).live)
+            for path in (*tree.all_c(), *tree.package(), *tree.models(), *python)
+        )
+    )
 
 
 def _words(tree: Tree) -> set[str]:
@@ -72,7 +99,12 @@ def _words(tree: Tree) -> set[str]:
         # The binding's C is in strings of several lines; but a comment makes no name.
         found.update(_OURS.findall(re.sub(r"#.*", "", text_of(path))))
     others = [tree.root / name for name in ("Makefile", "meson.build", "core/meson.build")]
-    for path in (*others, *(tree.root / "tools").glob("*"), *tree.files("tests", ".py")):
+    for path in (*others, *(tree.root / "tools").glob("*"), *_tests(tree)):
         if path.is_file():
-            found.update(_OURS.findall(text_of(path)))
+            found.update(_OURS.findall(parts_of(path).live))
     return found
+
+
+def _tests(tree: Tree) -> list[Path]:
+    """Python's, but for those of these checks, which name what is not there."""
+    return [path for path in tree.files("tests", ".py") if path.name != "test_checks.py"]

@@ -15,7 +15,9 @@ _PYTHON = re.compile(
     r"(?P<prose>\"\"\".*?\"\"\"|'''.*?'''|\#[^\n]*)|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'",
     re.DOTALL,
 )
+_SHELL = re.compile(r"(?P<prose>(?<!\S)\#[^\n]*)")
 _SYNTAX = {
+    **dict.fromkeys(("", ".build", ".options", ".yml"), _SHELL),
     **dict.fromkeys((".c", ".h", ".pml"), _C),
     **dict.fromkeys((".py", ".pyi", ".pyx", ".pxi", ".pxd"), _PYTHON),
 }
@@ -78,6 +80,19 @@ class Tree:
             *self.files("tests/fuzz", ".c", ".h"),
         ]
 
+    def models(self) -> list[Path]:
+        """The models of its protocols."""
+        return self.files("models", ".pml")
+
+    def recipes(self) -> list[Path]:
+        """What builds and checks: files for make, meson and the documentation's site, and scripts,
+        which have no suffix.
+        """
+        scripts = [path for path in (self.root / "tools").glob("*") if not path.suffix]
+        named = [self.root / name for name in ("Makefile", "meson.options", "mkdocs.yml")]
+        found = [path for path in (*named, *scripts, self.root / "models/run") if path.is_file()]
+        return sorted({*found, *self.files("", ".build")})
+
     def package(self) -> list[Path]:
         """The package, with the binding."""
         return self.files("src/flagstone", ".py", ".pyi", ".pyx", ".pxi", ".pxd")
@@ -108,8 +123,9 @@ def text_of(path: Path) -> str:
 @cache
 def parts_of(path: Path) -> Parts:
     """The file's code and prose. Strings are neither."""
-    syntax = _SYNTAX.get(path.suffix)
     text = text_of(path)
+    script = path.suffix == "" and "python" in text.partition("\n")[0]
+    syntax = _PYTHON if script else _SYNTAX.get(path.suffix)
     if syntax is None:
         return Parts("", "", text)
     code, live, prose = list(text), list(text), list(_blank(text))
