@@ -1,6 +1,6 @@
 """The core's public header, as far as the binding uses it."""
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, int32_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "flagstone.h" nogil:
@@ -49,7 +49,7 @@ cdef extern from "flagstone.h" nogil:
         bint readonly
         bint lasting
         bint huge_pages
-        uint32_t mode
+        uint32_t mode, debug
 
     int fst_arena_open(const fst_open_options *options, fst_arena **out)
     int fst_arena_open_fd(int fd, bint readonly, fst_arena **out)
@@ -269,6 +269,12 @@ cdef extern from "flagstone.h" nogil:
         fst_bool for_children
 
     size_t fst_keeper_list(fst_arena *arena, fst_keeper *out, size_t max)
+    struct fst_use:
+        uint32_t slot
+        uint64_t cache, group
+        uint64_t objects, bytes
+
+    size_t fst_use_list(fst_arena *arena, fst_use *out, size_t max)
     fst_bool fst_held_up(fst_arena *arena)
     fst_bool fst_section_in_the_way(fst_arena *arena, int32_t *pid, uint32_t *tid)
     size_t fst_cache_keepers(fst_arena *arena, uint64_t cache, fst_keeper *out, size_t max)
@@ -287,6 +293,47 @@ cdef extern from "flagstone.h" nogil:
     size_t fst_check(fst_arena *arena, void (*found)(void *, const char *) noexcept nogil,
                      void *context)
     uint64_t fst_now()
+
+    # ---- caches that are debugged
+
+    struct fst_debug_info:
+        uint64_t oid, cache, group, nbytes
+        fst_bool allocated
+        uint32_t allocated_site, freed_site
+        int32_t pid, freed_pid
+        uint32_t thread, freed_thread
+        uint64_t allocated_at, freed_at
+
+    enum fst_fault_kind:
+        pass
+
+    struct fst_fault:
+        uint8_t uuid[16]
+        fst_fault_kind kind
+        fst_debug_info about
+        int64_t offset
+        uint64_t count
+        uint32_t found_bytes
+        uint8_t found[8]
+        uint8_t expected
+        int32_t holders[4]
+        int32_t finder
+        uint64_t found_at
+
+    uint32_t fst_arena_debug(fst_arena *arena)
+    bint fst_debug_seen(const fst_arena *arena)
+    size_t fst_debug_faults(fst_fault *out, size_t max, uint64_t *lost)
+    uint32_t fst_debug_fault_count()
+    int fst_debug_list(fst_arena *arena, uint64_t group,
+                       void (*found)(void *, const fst_debug_info *) noexcept nogil, void *context)
+    void fst_debug_hear(void (*heard)() noexcept nogil)
+    size_t fst_debug_log(fst_arena *arena, fst_fault *out, size_t max)
+    void fst_debug_leaked(fst_arena *arena, const fst_debug_info *about, uint64_t objects)
+    int fst_debug_walk(fst_arena *arena,
+                       void (*wrong)(void *, const fst_fault *) noexcept nogil, void *context)
+    void fst_debug_ask(uint32_t (*where)(fst_arena *) noexcept)
+    int fst_debug_site_add(fst_arena *arena, const char *text, size_t bytes, uint32_t *site)
+    size_t fst_debug_site_text(fst_arena *arena, uint32_t site, char *out, size_t room)
 
     # ---- channels
 
@@ -327,6 +374,7 @@ cdef extern from "flagstone.h" nogil:
     int fst_channel_share(fst_channel_use *use, fst_message *out)
     int fst_channel_join(fst_arena *arena, const fst_message *message, fst_channel_use **out)
     void fst_channel_leave(fst_channel_use *use)
+    void fst_channel_count(fst_channel_use *use, const uint32_t *calls, uint32_t idle)
     uint64_t fst_channel_id(const fst_channel_use *use)
     uint32_t fst_channel_length(const fst_channel_use *use)
     int fst_channel_put(fst_channel_use *use, const fst_letter *letter)

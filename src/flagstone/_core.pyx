@@ -16,8 +16,10 @@ Three rules keep it safe without relying on the GIL:
     that is stopped: with the GIL, the core does not wait for one (the patience of all threads is
     0) and answers FST_HELD; then the call is made again without the GIL, in slices, between which
     signals are heard and somebody is told after a second. Drops and the ends of objects wait for
-    nobody: a batch does what a lock kept them from. Nothing of the core is called back with the
-    GIL.
+    nobody: a batch does what a lock kept them from.
+ 4. The core calls back in one case: in a cache that is debugged it asks where an allocation or a
+    drop comes from (binding/debug.pxi). It holds no lock then, and has changed nothing yet; rule 1
+    holds for all other caches only.
 
 What needs policy (waiting for memory, pickles, the Cache and Group of a Block) is handed in by the
 modules above, `install()`.
@@ -35,7 +37,7 @@ from cpython.object cimport PyObject_GenericSetAttr, PyObject_RichCompare
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport UINT64_MAX
-from libc.stdlib cimport free, qsort
+from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memset, strlen
 
 cimport numpy as cnp
@@ -93,4 +95,5 @@ include "binding/letter.pxi"
 include "binding/channel.pxi"
 include "binding/store.pxi"
 include "binding/topic.pxi"
+include "binding/debug.pxi"
 include "binding/process.pxi"

@@ -31,8 +31,8 @@ cdef class Attachment:
         raise TypeError("use Attachment.open(), open_fd() or find()")
 
     def __dealloc__(self):
-        # May wait for the reaper thread, which may wait for a section of a thread of ours, which
-        # may wait for the GIL.
+        # This call may wait for the reaper thread, which may wait for a section of a thread of
+        # ours, which may wait for the GIL.
         if self.ptr != NULL:
             with nogil:
                 fst_arena_unref(self.ptr)
@@ -55,7 +55,7 @@ cdef class Attachment:
 
     @staticmethod
     def open(bytes path, uint64_t capacity, int create, bint readonly, bint lasting,
-             bint huge_pages, uint32_t mode):
+             bint huge_pages, uint32_t mode, uint32_t debug):
         """Attach or create; path None is anonymous, `create` an `enum fst_create`."""
         cdef Attachment self = Attachment.__new__(Attachment)
         cdef fst_open_options options
@@ -68,6 +68,7 @@ cdef class Attachment:
         options.lasting = lasting
         options.huge_pages = huge_pages
         options.mode = mode
+        options.debug = debug
         with nogil:
             status = fst_arena_open(&options, &self.ptr)
         _check(status)
@@ -337,7 +338,7 @@ cdef class Attachment:
         fst_destroy_synchronously(self.ptr, on, _go_on, <void *>self)
 
     cdef int waited(self) except -1:
-        # After what may have destroyed synchronously.
+        # To be called after what may have destroyed synchronously.
         cdef object why = self.gave_up.pop(PyThread_get_thread_ident(), None)
         if why is not None:
             raise why
@@ -598,6 +599,19 @@ cdef class Attachment:
         with nogil:
             count = fst_keeper_list(self.ptr, keepers, 256)
         return [keepers[i] for i in range(count)]
+
+    def uses(self, size_t most):
+        """What processes use, by cache and group: up to so many rows (and one for the rest)."""
+        cdef size_t i, count
+        cdef fst_use *rows = <fst_use *>malloc((most + 1) * sizeof(fst_use))
+        if rows == NULL:
+            raise MemoryError()
+        try:
+            with nogil:
+                count = fst_use_list(self.ptr, rows, most + 1)
+            return [rows[i] for i in range(count)]
+        finally:
+            free(rows)
 
     @property
     def held_up(self):

@@ -52,7 +52,7 @@ cdef class Block:
     # bytes.
     cdef uint32_t life
     cdef uint32_t freed
-    # Whose it was, for the error after free(): nothing that could be asked is left then.
+    # Whose object it was, for the error after free(): nothing that could be asked is left then.
     cdef uint64_t freed_cache
     cdef uint64_t freed_group
     cdef object __weakref__
@@ -104,7 +104,7 @@ cdef class Block:
         return 0
 
     cdef int export(self) except -1:
-        # Until leave(): another thread's free() must not take the reference away meanwhile.
+        # From here until leave(), another thread's free() must not take the reference away.
         self.use()
         if not enter(&self.life):
             raise self.gone()
@@ -121,9 +121,14 @@ cdef class Block:
 
     @property
     def readonly(self):
-        """Whether this process attached read-only: arrays and buffers then refuse writes."""
+        """Whether arrays and buffers of it refuse writes: this process attached read-only, or it
+        is a table.
+        """
         self.use()
-        return self.attachment().readonly
+        return self.sealed() or self.attachment().readonly
+
+    cdef inline bint sealed(self) noexcept:
+        return self._format != NULL and (<Format>self._format).sealed
 
     @property
     def handle(self):
@@ -147,7 +152,7 @@ cdef class Block:
         cdef cnp.dtype dtype = _BYTE
         cdef cnp.npy_intp count = <cnp.npy_intp>self.ref.nbytes
         cdef cnp.npy_intp *dims = &count
-        cdef int ndim = 1, flags = cnp.NPY_ARRAY_C_CONTIGUOUS
+        cdef int ndim = 1, flags = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_WRITEABLE
         cdef View view = _begin_view()
         self.export()
         Py_INCREF(self)
@@ -156,8 +161,8 @@ cdef class Block:
             dtype, ndim = (<Format>self._format).dtype, (<Format>self._format).ndim
             dims = <cnp.npy_intp *>(<Format>self._format).dims
             flags = (<Format>self._format).flags
-        if not (<Attachment>self._attachment).readonly:
-            flags |= cnp.NPY_ARRAY_WRITEABLE
+        if (<Attachment>self._attachment).readonly:
+            flags &= ~cnp.NPY_ARRAY_WRITEABLE
         if <size_t>self.ref.data % <size_t>dtype.alignment == 0:
             flags |= cnp.NPY_ARRAY_ALIGNED
         Py_INCREF(dtype)
@@ -193,8 +198,19 @@ cdef class Block:
         return (<Format>self._format).dims[0]
 
     def __bool__(self):
-        # Whatever its len() is: a Block is there.
+        # A Block is true whatever its len() is.
         return True
+
+    def _fill(self, source):
+        """Copy bytes to where it lies, sealed or not: for who made it, before anybody else sees it.
+        `source.write(array)` does it.
+        """
+        cdef cnp.npy_intp count = <cnp.npy_intp>self.size()
+        self.export()
+        try:
+            source.write(cnp.PyArray_SimpleNewFromData(1, &count, cnp.NPY_UBYTE, self.ref.data))
+        finally:
+            self.leave()
 
     @property
     def _address(self):
@@ -233,10 +249,12 @@ cdef class Block:
         cdef int asked
         if flags & PyBUF_WRITABLE and attachment is not None and attachment.readonly:
             raise BufferError("the arena is attached read-only")
+        if flags & PyBUF_WRITABLE and self.sealed():
+            raise BufferError("a table cannot be written where it lies")
         if format is not None:
             if flags & PyBUF_FORMAT and format.code is None:
                 raise BufferError(f"a buffer cannot describe {format.dtype!r}: use .array")
-            # Who does not ask for strides takes it as in C order.
+            # A consumer that does not ask for strides takes the bytes as in C order.
             asked = flags & (PyBUF_C_CONTIGUOUS | PyBUF_F_CONTIGUOUS) & ~PyBUF_STRIDES
             if flags & PyBUF_STRIDES != PyBUF_STRIDES:
                 asked = PyBUF_C_CONTIGUOUS & ~PyBUF_STRIDES
@@ -248,7 +266,7 @@ cdef class Block:
         buffer.obj = self
         buffer.buf = self.ref.data
         buffer.len = <Py_ssize_t>self.size()
-        buffer.readonly = attachment.readonly
+        buffer.readonly = attachment.readonly or self.sealed()
         buffer.suboffsets = NULL
         buffer.internal = NULL
         buffer.format = NULL

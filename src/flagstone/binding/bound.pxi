@@ -27,8 +27,8 @@ cdef class GroupCache:
         self._size = size
         self._cache_id = cache_id
         self._group_id = group_id
-        # Where that would have to wait, the first allocation does it, which knows for how long;
-        # until then the id is that of no child.
+        # If finding the child has to wait, that is left to the first allocation, which knows for
+        # how long it may wait; until then the id is that of no child.
         self.child = UINT64_MAX
         cdef int status = self._reopen(0)
         if status == FST_FULL or status == FST_LIMIT:

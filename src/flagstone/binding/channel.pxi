@@ -9,12 +9,16 @@ cdef class ChannelBase(LetterBase):
 
     cdef int put_bytes(self, bytes data, uint32_t kind) except? -100:
         cdef fst_letter letter
+        cdef int status
         letter.bytes = PyBytes_AS_STRING(data)
         letter.nbytes = <uint32_t>len(data)
         letter.kind = kind
         letter.ref = NULL
         letter.keep = False
-        return fst_channel_put(self.use, &letter)
+        self.begin()
+        status = fst_channel_put(self.use, &letter)
+        self.finish()
+        return status
 
     cdef int put_block(self, Block block, bytes payload, uint32_t kind, bint keep) except? -100:
         # The Block's reference moves, if nothing else of this process looks at its bytes.
@@ -25,12 +29,18 @@ cdef class ChannelBase(LetterBase):
         letter.nbytes = <uint32_t>len(payload)
         letter.kind = kind
         letter.ref = &block.ref
-        block.use()
+        self.begin()
+        try:
+            block.use()
+        except BaseException:
+            self.finish()
+            raise
         moves = not keep and only(&block.life)  # nobody else begins to use it from here on
         if not moves:
             block.export()
         letter.keep = not moves
         status = fst_channel_put(self.use, &letter)
+        self.finish()
         if moves:
             if status != FST_OK and status != FST_STALE:
                 swap(&block.life, 1)  # still ours
@@ -42,7 +52,7 @@ cdef class ChannelBase(LetterBase):
         return status
 
     cdef inline bint put_small(self, object item) except? -1:
-        # Bytes that lie in line, where there is room: else False, and put() says what is the
+        # Put bytes that lie in line, if there is room. Else False, and put() says what is the
         # matter.
         return (type(item) is bytes and len(<bytes>item) <= self._inline
                 and self.put_bytes(<bytes>item, _KIND_BYTES) == FST_OK)
@@ -68,6 +78,10 @@ cdef class ChannelBase(LetterBase):
             Closed: it was destroyed, or left here.
             ArenaFull, GroupLimitExceeded: no memory for a message that is larger than `inline`.
         """
+        self.put_item(item, block, timeout, wait, keep)
+
+    cdef int put_item(self, object item, bint block, object timeout, object wait,
+                      bint keep) except -1:
         cdef int status
         cdef uint64_t until
         cdef tuple letter
@@ -75,25 +89,26 @@ cdef class ChannelBase(LetterBase):
         if type(item) is bytes and len(<bytes>item) <= self._inline:
             status = self.put_bytes(<bytes>item, _KIND_BYTES)
             if status == FST_OK:
-                return
+                return 0
             letter = (None, item, _KIND_BYTES, False)
         else:
             letter = self.prepare(item, keep)
             status = self.attempt(letter[0], letter[1], letter[2], letter[3])
             if status == FST_OK:
-                return
+                return 0
         if status == FST_WAIT:
             until = _until(block, timeout, wait)
             while status == FST_WAIT and self.sleep(False, until):
                 status = self.attempt(letter[0], letter[1], letter[2], letter[3])
         if status != FST_OK:
             raise self.refused(status, False)
+        return 0
 
     def put_nowait(self, item):
         """`put(item, block=False)`."""
         self.usable()
         if not self.put_small(item):
-            self.put(item, False)
+            self.put_item(item, False, None, None, False)
 
     def put_many(self, items, *, wait=None):
         """Put each of these, in order; waits for room as `put` does, for all of them together.
@@ -124,12 +139,14 @@ cdef class ChannelBase(LetterBase):
     # ---- getting
 
     cdef object received(self, int *status):
-        # A message, or None and the status.
+        # Take a message; if there is none, None and the status.
         cdef char data[_INLINE_MOST]
         cdef fst_received r
         cdef Block block
         cdef object item
+        self.begin()
         status[0] = fst_channel_get(self.use, data, &r)
+        self.finish()
         if status[0] != FST_OK:
             if self.signals:
                 self._rearm()
@@ -163,6 +180,9 @@ cdef class ChannelBase(LetterBase):
             ChannelClosed: the channel was closed, and everything was taken.
             Closed: it was destroyed, or left here.
         """
+        return self.get_item(block, timeout, wait)
+
+    cdef object get_item(self, bint block, object timeout, object wait):
         cdef int status
         cdef uint64_t until
         self.usable()
@@ -198,7 +218,7 @@ cdef class ChannelBase(LetterBase):
             raise ValueError(f"get_many() takes at least one message, not {n}")
         self.usable()
         item = self.received(&status)
-        items.append(item if status == FST_OK else self.get(wait=wait))
+        items.append(item if status == FST_OK else self.get_item(True, None, wait))
         while len(items) < n:
             item = self.received(&status)
             if status != FST_OK:
@@ -213,8 +233,10 @@ cdef class ChannelBase(LetterBase):
         cdef uint64_t now = fst_now()
         if now >= until:
             return False
+        self.begin()
         with nogil:
             fst_channel_wait(self.use, taker, until - now)
+        self.finish()
         PyErr_CheckSignals()
         self.usable()
         return True
@@ -223,8 +245,10 @@ cdef class ChannelBase(LetterBase):
         """Wait until the channel may have something to take, or room: then True."""
         cdef bint ready
         self.usable()
+        self.begin()
         with nogil:
             ready = fst_channel_wait(self.use, taker, nanoseconds)
+        self.finish()
         return ready
 
     cdef object refused(self, int status, bint taker):
@@ -234,15 +258,23 @@ cdef class ChannelBase(LetterBase):
 
     def qsize(self):
         """About how many messages wait; what others do meanwhile is not in it."""
+        cdef uint32_t length
         self.usable()
-        return fst_channel_length(self.use)
+        self.begin()
+        length = fst_channel_length(self.use)
+        self.finish()
+        return length
 
     def close(self):
         """Take no more messages: put() raises `ChannelClosed` from now on, for everyone; what waits
         can be taken, and then get() raises it, too. Again is fine.
         """
+        cdef int status
         self.usable()
-        self.sure(fst_channel_close(self.use))
+        self.begin()
+        status = fst_channel_close(self.use)
+        self.finish()
+        self.sure(status)
 
     def _signal(self):
         self.signals = True
@@ -250,11 +282,25 @@ cdef class ChannelBase(LetterBase):
     cdef int done(self, fst_received *taken) except -1:
         cdef int status
         self.usable()
+        self.begin()
         status = fst_channel_done(self.use, taken)
+        self.finish()
         if status == FST_STALE:
             status = FST_CLOSED
         self.sure(status)
         return 0
+
+
+cdef object _put_plain(ChannelBase channel, PyObject *item):
+    channel.put_item(<object>item, True, None, None, False)
+
+
+cdef object _get_plain(ChannelBase channel, PyObject *nothing):
+    return channel.get_item(True, None, None)
+
+
+quick_channel(<PyTypeObject *>ChannelBase, <object (*)(object, PyObject *)>_put_plain,
+              <object (*)(object, PyObject *)>_get_plain)
 
 
 @cython.final

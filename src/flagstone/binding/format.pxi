@@ -3,25 +3,28 @@
 @cython.final
 @cython.no_gc
 cdef class Format:
-    """What the bytes of an object mean: a dtype, a shape and an order. Immutable."""
+    """What the bytes of an object mean: a dtype, a shape and an order, and whether they are
+    written once, before anybody else sees them (sealed). Immutable.
+    """
 
     cdef readonly cnp.dtype dtype
     cdef readonly tuple shape
     cdef readonly object nbytes
     cdef uint64_t size
     cdef int ndim
-    cdef int flags        # of the array: in which order its elements lie
+    cdef int flags        # of the array: in which order its elements lie, and WRITEABLE
     cdef int contiguous   # of PyBUF_*: what may be asked of a buffer of it
     cdef Py_ssize_t item
     cdef readonly bytes code  # PEP 3118, or None where it has no word for the dtype
     cdef char *code_text      # into `code`
+    cdef readonly bint sealed
     cdef bint plain           # bytes, in one dimension: what an object without any Format is
     cdef bytes written        # the text of it that an arena keeps; None: not asked for yet
     cdef Py_ssize_t dims[64]
     cdef Py_ssize_t strides[64]
 
     def __cinit__(self, cnp.dtype dtype not None, tuple shape not None, bytes code=None,
-                  bint fortran=False):
+                  bint fortran=False, bint sealed=False):
         if dtype.hasobject:
             raise TypeError(f"{dtype!r} holds Python objects: they mean nothing elsewhere")
         if len(shape) > 64:
@@ -32,8 +35,11 @@ cdef class Format:
         self.size = self.nbytes
         self.item = dtype.itemsize
         self.ndim = len(shape)
-        self.plain = dtype.type_num == cnp.NPY_UBYTE and self.ndim == 1
+        self.sealed = sealed
+        self.plain = dtype.type_num == cnp.NPY_UBYTE and self.ndim == 1 and not sealed
         self.flags = cnp.NPY_ARRAY_F_CONTIGUOUS if fortran else cnp.NPY_ARRAY_C_CONTIGUOUS
+        if not sealed:
+            self.flags |= cnp.NPY_ARRAY_WRITEABLE
         cdef Py_ssize_t stride = self.item
         cdef int i, at, long = 0
         for i in range(self.ndim):
@@ -57,7 +63,7 @@ cdef class Format:
     @property
     def order(self):
         """"C" or "F"."""
-        return "F" if self.flags == cnp.NPY_ARRAY_F_CONTIGUOUS else "C"
+        return "F" if self.flags & cnp.NPY_ARRAY_F_CONTIGUOUS else "C"
 
 
 @cython.final

@@ -2,6 +2,7 @@
 #ifndef FST_BINDING_LIFE_H
 #define FST_BINDING_LIFE_H
 
+#include <Python.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -46,6 +47,34 @@ static inline bool fst_life_only(uint32_t *count)
 {
     uint32_t one = 1;
     return fst_own_cas32(count, &one, 0);
+}
+
+/* The same for calls, which begin and end with the GIL if there is one: nobody else is at the count
+ * then, and two atomic operations are a good part of a short call. The core looks at it whenever it
+ * likes: channel/use.h. */
+static inline bool fst_call_begin(uint32_t *count)
+{
+#ifdef Py_GIL_DISABLED
+    return fst_life_enter(count);
+#else
+    uint32_t seen = fst_load_relaxed(count);
+    if (seen == 0)
+        return false;
+    fst_own_store_relaxed(count, seen + 1);
+    fst_compiler_barrier(); /* PAIR(channel-use) */
+    return true;
+#endif
+}
+
+static inline bool fst_call_end(uint32_t *count)
+{
+#ifdef Py_GIL_DISABLED
+    return fst_life_leave(count);
+#else
+    uint32_t left = fst_load_relaxed(count) - 1;
+    fst_own_store_release(count, left); /* PAIR(channel-use) */
+    return left == 0;
+#endif
 }
 
 #endif

@@ -88,12 +88,6 @@ cdef class Link:
             _check(fst_arena_refused(attachment.ptr))
         return attachment
 
-    def resolve(self, handle):
-        """The Block of a bare handle: `Arena.get`."""
-        if type(handle) is not Handle:
-            raise TypeError(f"get() takes a Handle, not {type(handle).__name__}: Handle(16 bytes)")
-        return self.get().resolve(<Handle>handle)
-
     @property
     def closed(self):
         return self.box[0] is None

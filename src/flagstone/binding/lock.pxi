@@ -23,14 +23,18 @@ cdef class LockBase(NamedBase):
         cdef int status
         cdef uint64_t now, until
         self.usable()
+        self.begin()
         status = fst_named_lock_acquire(self.use, 0, &inherited)
+        self.finish()
         if status == FST_WAIT:
             until = _until(True, None, wait)
             now = fst_now()
             while status == FST_WAIT and now < until:
+                self.begin()
                 with nogil:
                     status = fst_named_lock_acquire(
                         self.use, until - now if until - now < _SLICE else _SLICE, &inherited)
+                self.finish()
                 if status != FST_OK:
                     PyErr_CheckSignals()
                     self.usable()
@@ -54,7 +58,9 @@ cdef class LockBase(NamedBase):
         cdef int status
         self.usable()
         self.taken_over = False
+        self.begin()
         status = fst_named_lock_release(self.use)
+        self.finish()
         if status == FST_INVALID:
             raise RuntimeError(f"{self._called()} is not owned by this process, and cannot be "
                                "released")
@@ -63,7 +69,9 @@ cdef class LockBase(NamedBase):
     def _owner(self):
         cdef fst_named_lock_owner owner
         self.usable()
+        self.begin()
         fst_named_lock_look(self.use, &owner)
+        self.finish()
         return owner
 
     @property

@@ -6,6 +6,8 @@ cdef extern from "binding/life.h" nogil:
     bint leave "fst_life_leave"(uint32_t *count)
     void stay "fst_life_stay"(uint32_t *count)
     bint only "fst_life_only"(uint32_t *count)
+    bint call_begin "fst_call_begin"(uint32_t *count)
+    bint call_end "fst_call_end"(uint32_t *count)
     uint32_t load "fst_load_acquire"(uint32_t *flag)
     uint32_t swap "fst_own_swap32"(uint32_t *flag, uint32_t value)
 
@@ -29,6 +31,9 @@ cdef extern from "binding/item.h":
 cdef extern from "binding/method.h":
     object alloc_method "fst_py_alloc_method"(PyTypeObject *type, object (*plain)(object),
                                               object (*with_)(object, PyObject *, PyObject *))
+    int quick_channel "fst_py_quick_channel"(PyTypeObject *type,
+                                             object (*put_plain)(object, PyObject *),
+                                             object (*get_plain)(object, PyObject *)) except -1
 
 cdef extern from "binding/texts.h":
     struct fst_texts:

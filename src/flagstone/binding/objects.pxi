@@ -126,4 +126,6 @@ cdef class ObjectsBase:
         Raises:
             StaleHandle: it is gone, or never was one of this arena.
         """
-        return self._link.resolve(handle)
+        if type(handle) is not Handle:
+            raise TypeError(f"get() takes a Handle, not {type(handle).__name__}: Handle(16 bytes)")
+        return self._link.get().resolve(<Handle>handle)

@@ -34,6 +34,8 @@ cdef class StoreBase:
     cdef inline int usable(self) except -1:
         if self.ended or self.link.box[0] is None:
             raise _hooks.left(self.attachment, "Store", self._name)
+        if fst_unusable:  # nearly never
+            self.sure(fst_arena_refused(self.attachment.ptr))
         return 0
 
     cdef object error(self, int status):
@@ -84,6 +86,9 @@ cdef class StoreBase:
             with nogil:
                 status = fst_store_open(self.attachment.ptr, &spec, <fst_create>create, &self.use,
                                         &created)
+        if status == FST_FULL or status == FST_LIMIT:
+            return _hooks.once_more(self.attachment, _error(status), self._open, link, name, flags,
+                                    group, create)
         self.sure(status)
         self.sure(fst_store_get_info(self.attachment.ptr, fst_store_id(self.use), &info))
         self._group_id = info.group
@@ -185,6 +190,21 @@ cdef class StoreBase:
             found.append((key, listed.size, listed.version))
 
     # ---- changing
+
+    def _block_of(self, bytes value not None):
+        """A Block with these bytes; None: they are many, or something is the matter."""
+        cdef Block block
+        cdef size_t n = len(value)
+        self.usable()
+        if n >= _LONG:
+            return None
+        block = _begin_block()
+        block.of(self.attachment)
+        if fst_alloc_bytes(self.attachment.ptr, self._group_id, n, &block.ref) != FST_OK:
+            return None
+        block.life = 1
+        memcpy(block.ref.data, PyBytes_AS_STRING(value), n)
+        return block
 
     def _put(self, key, Block block not None, uint32_t kind, uint64_t ttl, uint64_t if_version):
         # The version; None: it was not `if_version`.

@@ -13,14 +13,18 @@ cdef class TopicBase(LetterBase):
         letter.kind = kind
         letter.ref = NULL
         letter.keep = True
-        if item is None:
-            return fst_topic_publish(self.use, &letter, reached)
-        block = <Block>item
-        letter.ref = &block.ref
-        block.use()
-        block.export()
-        status = fst_topic_publish(self.use, &letter, reached)
-        block.leave()
+        self.begin()
+        try:
+            if item is not None:
+                block = <Block>item
+                letter.ref = &block.ref
+                block.use()
+                block.export()
+            status = fst_topic_publish(self.use, &letter, reached)
+            if item is not None:
+                block.leave()
+        finally:
+            self.finish()
         return status
 
     def publish(self, item, *, wait=0):
@@ -56,8 +60,10 @@ cdef class TopicBase(LetterBase):
             until = _until(True, None, wait)
             now = fst_now()
             while status == FST_WAIT and now < until:
+                self.begin()
                 with nogil:
                     fst_topic_wait(self.use, NULL, until - now)
+                self.finish()
                 PyErr_CheckSignals()
                 self.usable()
                 status = self.attempt(letter[0], letter[1], letter[2], &reached)
@@ -78,7 +84,9 @@ cdef class TopicBase(LetterBase):
         cdef char data[_INLINE_MOST]
         cdef int status
         self.usable()
+        self.begin()
         status = fst_topic_latest(self.use, data, &r)
+        self.finish()
         if status == FST_WAIT:
             raise ChannelEmpty(f"{self._called()} has no message yet")
         self.sure(status)
@@ -99,8 +107,12 @@ cdef class TopicBase(LetterBase):
         """Take no more messages: publish() raises `ChannelClosed` from now on, for everyone;
         subscriptions read what is there, and then raise it, too. Again is fine.
         """
+        cdef int status
         self.usable()
-        self.sure(fst_channel_close(self.use))
+        self.begin()
+        status = fst_channel_close(self.use)
+        self.finish()
+        self.sure(status)
 
 
 # The collector may not take the topic away from under it.
@@ -110,7 +122,9 @@ cdef class SubscriptionBase:
 
     cdef readonly TopicBase topic
     cdef fst_subscription sub
-    cdef bint begun, ended, signals
+    cdef uint32_t begun         # it is in the topic, and counts as a call of that
+    cdef uint32_t ended
+    cdef bint signals
 
     def __init__(self):
         raise TypeError("a Subscription is made by Topic.subscribe()")
@@ -119,25 +133,37 @@ cdef class SubscriptionBase:
         self.end()
 
     cdef void end(self) noexcept:
-        if self.begun:
+        if swap(&self.begun, 0):
             fst_topic_unsubscribe(self.topic.use, &self.sub)
-        self.begun = False
+            self.topic.finish()
+
+    cdef int enter(self) except -1:
+        # Before each use of the topic's `use`, to be followed by its finish().
+        self.usable()
+        return self.topic.begin()
 
     cdef int usable(self) except -1:
-        if self.ended:
+        if load(&self.ended):
             raise _hooks.left(self.topic.attachment, "Topic", self.topic._name, True)
         return self.topic.usable()
 
     def _begin(self, TopicBase topic not None, int slow, uint32_t history):
+        cdef int status
         topic.usable()
+        topic.begin()
         self.topic = topic
-        topic.sure(fst_topic_subscribe(topic.use, <fst_slow>slow, history, &self.sub))
-        self.begun = True
+        status = fst_topic_subscribe(topic.use, <fst_slow>slow, history, &self.sub)
+        if status != FST_OK:
+            topic.finish()
+            raise topic.error(status)
+        swap(&self.begun, 1)
 
     cdef object received(self, int *status):
         cdef char data[_INLINE_MOST]
         cdef fst_received r
+        self.enter()
         status[0] = fst_topic_get(self.topic.use, &self.sub, data, &r)
+        self.topic.finish()
         if status[0] == FST_OK:
             return self.topic.item(data, &r)
         if self.signals:
@@ -158,16 +184,16 @@ cdef class SubscriptionBase:
         """
         cdef uint64_t until, now
         cdef int status
-        self.usable()
         item = self.received(&status)
         if status == FST_WAIT:
             until = _until(True, None, wait)
             now = fst_now()
             while status == FST_WAIT and now < until:
+                self.enter()
                 with nogil:
                     fst_topic_wait(self.topic.use, &self.sub, until - now)
+                self.topic.finish()
                 PyErr_CheckSignals()
-                self.usable()
                 item = self.received(&status)
                 now = fst_now()
         if status == FST_OK:
@@ -183,15 +209,25 @@ cdef class SubscriptionBase:
 
     @property
     def lost(self):
-        """How many messages it was too slow for, so far."""
-        self.usable()
-        return fst_topic_lost(self.topic.use, &self.sub)
+        """How many messages it was too slow for, so far.
+
+        Raises:
+            Closed: the topic was destroyed.
+        """
+        cdef uint64_t lost
+        self.enter()
+        lost = fst_topic_lost(self.topic.use, &self.sub)
+        self.topic.finish()
+        if lost == <uint64_t>-1:
+            raise self.topic.error(FST_CLOSED)
+        return lost
 
     def _sleep(self, bint taker, uint64_t nanoseconds):
         cdef bint ready
-        self.usable()
+        self.enter()
         with nogil:
             ready = fst_topic_wait(self.topic.use, &self.sub, nanoseconds)
+        self.topic.finish()
         return ready
 
     def _signal(self):
@@ -201,5 +237,5 @@ cdef class SubscriptionBase:
         """End the subscription: nobody is held back by it any more. Again is fine. Going out of
         scope does the same.
         """
-        self.ended = True
+        swap(&self.ended, 1)
         self.end()
