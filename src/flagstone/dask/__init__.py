@@ -1,0 +1,185 @@
+"""Dask: workers of a host share arrays instead of sending them to each other.
+
+    dask scheduler --preload flagstone.dask
+    dask worker tcp://...:8786 --preload flagstone.dask --preload-nanny flagstone.dask
+
+or, from the client of a cluster that runs already:
+
+    flagstone.dask.enable(client)
+
+Results of tasks lie in an arena of the host, in a group of the worker. A worker that needs one, and
+has the same arena, is told where it is; others are sent the bytes, as ever. A worker that is killed
+leaves nothing: what nobody else uses of its group is given back.
+
+Configuration (Dask's own, `dask.config`, the keys below `flagstone`): `arena`, the arena's name,
+the same for all workers of a host; `capacity`, bytes, for who creates it; `threshold`, bytes from
+which on a value is shared; `limit`, bytes of a worker's group (its `memory_limit`); `writable`,
+whether arrays that came from other workers may be written.
+
+Needs Dask's distributed scheduler (`pip install flagstone[dask]`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from distributed import Client, Status, get_worker
+from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
+
+from flagstone.dask import member
+from flagstone.dask.settings import read
+from flagstone.errors import FlagstoneError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from flagstone.sizes import Size
+
+__all__ = [
+    "FlagstoneNanny",
+    "FlagstonePage",
+    "FlagstonePlugin",
+    "dask_setup",
+    "dask_teardown",
+    "empty",
+    "enable",
+]
+
+
+def dask_setup(server: Any) -> None:
+    """What `--preload flagstone.dask` calls, in a worker, a nanny, a scheduler or a client."""
+    member.begin(server, read())
+
+
+def dask_teardown(server: Any) -> None:
+    """What Dask calls when it closes."""
+    member.end(server)
+
+
+class FlagstonePlugin(WorkerPlugin):
+    """The same for workers, those that run and those that come: `client.register_plugin(...)`.
+
+    Args:
+        arena, capacity, threshold, limit, writable: as in the configuration, instead of it.
+    """
+
+    name = "flagstone"
+    idempotent = True
+
+    def __init__(
+        self,
+        arena: str | None = None,
+        *,
+        capacity: Size | None = None,
+        threshold: Size | None = None,
+        limit: Size | None = None,
+        writable: bool | None = None,
+    ) -> None:
+        self._given = {
+            "arena": arena,
+            "capacity": capacity,
+            "threshold": threshold,
+            "limit": limit,
+            "writable": writable,
+        }
+        read(**self._given)
+
+    def setup(self, worker: Any) -> None:
+        """A worker begins."""
+        member.begin(worker, read(**self._given))
+
+    def teardown(self, worker: Any) -> None:
+        """It ends. One that goes on without the plugin stays as it is: its neighbours go on to send
+        it names.
+        """
+        if worker.status not in (Status.running, Status.paused):
+            member.end(worker)
+
+
+class FlagstoneNanny(NannyPlugin):
+    """The same for nannies, which then count a worker's memory as the worker does."""
+
+    name = "flagstone-nanny"
+    idempotent = True
+    restart = False
+
+    def __init__(self, arena: str | None = None, **given: Any) -> None:
+        self._given = {"arena": arena, **given}
+
+    def setup(self, nanny: Any) -> None:
+        """A nanny begins."""
+        member.begin(nanny, read(**self._given))
+
+    def teardown(self, nanny: Any) -> None:
+        """It ends."""
+        member.end(nanny)
+
+
+class FlagstonePage(SchedulerPlugin):
+    """The page `/flagstone` of the scheduler's dashboard."""
+
+    name = "flagstone-page"
+    idempotent = True
+
+    async def start(self, scheduler: Any) -> None:
+        """It is there from now on."""
+        member.begin(scheduler, read())
+
+
+def enable(
+    client: Client,
+    arena: str | None = None,
+    *,
+    capacity: Size | None = None,
+    threshold: Size | None = None,
+    limit: Size | None = None,
+    writable: bool | None = None,
+) -> Any:
+    """Let a client, and all workers of its cluster, use arenas from now on.
+
+    Connections that are open already go on as before.
+
+    Args:
+        client: of the cluster; an asynchronous one has to await what this returns.
+        arena, capacity, threshold, limit, writable: as in the configuration, instead of it.
+    """
+    given: dict[str, Any] = {
+        "capacity": capacity,
+        "threshold": threshold,
+        "limit": limit,
+        "writable": writable,
+    }
+    member.begin(client, read(arena=arena, **given))
+    plugins = [FlagstonePlugin(arena, **given), FlagstoneNanny(arena, **given), FlagstonePage()]
+    return client.sync(_register, client, plugins)
+
+
+async def _register(client: Client, plugins: Iterable[Any]) -> None:
+    for plugin in plugins:
+        await client._register_plugin(plugin, plugin.name, True)
+
+
+def empty(shape: int | Iterable[int], dtype: DTypeLike = "f8", *, order: str = "C") -> Any:
+    """An array for a task's result, in the arena from the first, so that it need not be copied
+    there. Its elements are whatever was there before.
+
+    Outside a worker, and where there is no room, it is NumPy's own `empty`.
+
+    Args:
+        shape: of the array.
+        dtype: of its elements.
+        order: "C" or "F".
+    """
+    try:
+        found = member.group_of(get_worker())
+    except ValueError:  # this is no task
+        found = None
+    if found is not None:
+        arena, group = found
+        try:
+            return arena.empty(shape, dtype, order=order, group=group).array
+        except (FlagstoneError, OSError, TypeError):
+            pass
+    return np.empty(shape if isinstance(shape, int) else tuple(shape), dtype, order)  # type: ignore[call-overload]

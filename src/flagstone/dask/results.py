@@ -1,0 +1,211 @@
+"""A worker's results: in the arena from the moment they are stored.
+
+`Results` stands before the mapping that the worker would have, Dask's own `SpillBuffer` mostly,
+which goes on to decide what goes to disk. A large array that a task returns is copied into a Block
+of the worker's group and stored as a view of it; one that lies in an arena already (a task made it
+there, or it came from a neighbour) is stored as it is. What finds no room stays where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from dask.sizeof import sizeof
+from distributed.sizeof import safe_sizeof
+from distributed.spill import SpillBuffer
+
+from flagstone._core import Block
+from flagstone.dask.wire import by_value
+from flagstone.dumped import load
+from flagstone.errors import FlagstoneError
+from flagstone.part import base_of, block_of
+
+if TYPE_CHECKING:
+    from flagstone.arena import Arena
+    from flagstone.group import Group
+
+__all__ = ["Results", "Settler"]
+
+_DEEP: Final = 3
+_WIDE: Final = 10_000
+_SMALL: Final = 4096
+_TABLES: Final = ("pandas", "pyarrow")
+
+
+class Settler:
+    """Puts values into a worker's group.
+
+    Attributes:
+        stored: bytes that were copied into the arena.
+        refused: values that stayed outside, by the name of the error.
+    """
+
+    def __init__(self, arena: Arena, group: Group, threshold: int) -> None:
+        self._arena = arena
+        self._group = group
+        self._threshold = max(1, threshold)
+        self.stored = 0
+        self.refused: dict[str, int] = {}
+
+    def settle(self, value: Any, deep: int = _DEEP) -> Any:
+        """The value, its large arrays and tables in the arena; itself if there are none."""
+        kind = type(value)
+        if kind is np.ndarray:
+            return self._array(value)
+        if kind in (list, tuple, dict):
+            return self._container(value, deep) if deep and 0 < len(value) <= _WIDE else value
+        if kind.__module__.partition(".")[0] in _TABLES:
+            return self._table(value)
+        return value
+
+    def _container(self, value: Any, deep: int) -> Any:
+        items = list(value.values()) if type(value) is dict else value
+        found = [self.settle(one, deep - 1) for one in items]
+        if all(new is old for new, old in zip(found, items, strict=True)):
+            return value
+        if type(value) is dict:
+            return dict(zip(value, found, strict=True))
+        return type(value)(found)
+
+    def _array(self, array: Any) -> Any:
+        if (
+            array.nbytes < self._threshold
+            or array.dtype.kind not in "biufcmMSUV"
+            or array.dtype.hasobject
+            or 0 in array.strides
+            or base_of(array) is not None
+            or not _in_memory(array)
+        ):
+            return array
+        try:
+            settled = self._arena.put(array, group=self._group).array
+        except (FlagstoneError, OSError, TypeError) as error:
+            return self._refuse(array, error)
+        self.stored += array.nbytes
+        if not array.flags.writeable:
+            settled.flags.writeable = False
+        return settled
+
+    def _table(self, value: Any) -> Any:
+        kind = type(value).__name__
+        if kind not in ("DataFrame", "Series", "Table", "RecordBatch"):
+            return value
+        if safe_sizeof(value) < self._threshold or _has_objects(value):
+            return value
+        if _settled(value):
+            return value
+        try:
+            block = self._arena.dump(value, group=self._group)
+            settled = load(block, writable=None)
+        except Exception as error:  # whatever pickling it raises
+            return self._refuse(value, error)
+        self.stored += block.nbytes
+        return settled
+
+    def _refuse(self, value: Any, error: Exception) -> Any:
+        name = type(error).__name__
+        self.refused[name] = self.refused.get(name, 0) + 1
+        return value
+
+
+def _in_memory(array: Any) -> bool:
+    """Whether its bytes are in this process's memory, and in no mapped file."""
+    base = array.base
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            return False
+        base = base.base
+    return True
+
+
+def _has_objects(value: Any) -> bool:
+    """Whether Python objects are in it, which would be pickled one by one."""
+    dtypes = getattr(value, "dtypes", None)
+    if dtypes is None:
+        return False
+    if isinstance(dtypes, np.dtype):
+        return bool(dtypes.hasobject)
+    return any(getattr(one, "kind", "") == "O" for one in getattr(dtypes, "values", (dtypes,)))
+
+
+def _settled(value: Any) -> bool:
+    """Whether all large buffers of a table are in Blocks already: it came from a neighbour."""
+    found = 0
+    for buffer in _buffers(value):
+        try:
+            block_of(buffer)
+        except (LookupError, TypeError):
+            return False
+        found += 1
+    return found > 0
+
+
+def _buffers(value: Any) -> Iterator[Any]:
+    for block in getattr(getattr(value, "_mgr", None), "blocks", ()):  # of pandas
+        array = block.values
+        if isinstance(array, np.ndarray) and array.nbytes:
+            yield array
+    for column in getattr(value, "columns", ()) if _is_arrow(value) else ():
+        for chunk in getattr(column, "chunks", (column,)):
+            for buffer in chunk.buffers():
+                if buffer is not None and buffer.size >= _SMALL:
+                    yield memoryview(buffer)
+
+
+def _is_arrow(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "pyarrow"
+
+
+@sizeof.register(Block)  # type: ignore[untyped-decorator]
+def _sizeof_block(block: Block) -> int:
+    return block.nbytes
+
+
+class Results(MutableMapping[Any, Any]):
+    """What a worker has as `data`.
+
+    Args:
+        inner: what it had, or would have.
+        settler: puts what is stored into the arena.
+    """
+
+    def __init__(self, inner: Any, settler: Settler) -> None:
+        self.inner = inner
+        self.settler = settler
+        if isinstance(inner, SpillBuffer):
+            slow = inner._slow_uncached
+            dump, load = slow.dump, slow.load
+
+            def to_disk(value: Any) -> Any:
+                token = by_value.set(True)
+                try:
+                    return dump(value)
+                finally:
+                    by_value.reset(token)
+
+            slow.dump = to_disk
+            slow.load = lambda data: settler.settle(load(data))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.inner[key] = self.settler.settle(value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.inner[key]
+
+    def __delitem__(self, key: Any) -> None:
+        del self.inner[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.inner)
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.inner
+
+    def __getattr__(self, name: str) -> Any:
+        # `fast`, `evict`, `spilled_total` and the like: what Dask looks for tells it what it can do
+        return getattr(self.inner, name)

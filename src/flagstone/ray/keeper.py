@@ -1,0 +1,183 @@
+"""Keeper: an actor for each job and node, which holds what travels.
+
+What a process sends is a name. The Block behind it has to live for as long as Ray may still hand
+that name out: to many who read one ObjectRef, to a task that is run again, after the death of who
+made it. Ray counts that already, for objects. So the keeper makes small objects, tokens, by
+`ray.put`, and owns them. Each Block that is sent has a token nested in its pickle, and lies in the
+keeper's store under the token's id; when the keeper's own count of references knows a token no
+more, nobody can have the name any more, and the store lets go of the Block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import ray
+from ray._private.worker import global_worker
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from flagstone._core import Handle
+from flagstone.errors import FlagstoneError
+from flagstone.format import descr_of, order_of
+from flagstone.part import bytes_of
+from flagstone.ray.settings import read
+
+if TYPE_CHECKING:
+    from flagstone.arena import Arena
+    from flagstone.group import Group
+    from flagstone.sizes import Size
+    from flagstone.store import Store
+
+__all__ = ["Keeper", "Place", "find_first", "first"]
+
+_NAMESPACE: Final = "flagstone"
+_INTERVAL: Final = 0.2
+"""Seconds between two looks at the tokens while something travels."""
+_MOST: Final = 1000
+
+
+class Place(NamedTuple):
+    """Where Blocks of a job lie on a node."""
+
+    path: str
+    uuid: str
+    group: int
+    store: str
+
+
+class Keeper:
+    """Of one job on one node. Its node's environment says what was not given.
+
+    Args:
+        job: the job's id, in hex.
+        arena, capacity, limit: as in `flagstone.ray.init`, for every node.
+    """
+
+    def __init__(
+        self, job: str, arena: str | None, capacity: Size | None, limit: Size | None
+    ) -> None:
+        self._job = job
+        self._given = (arena, capacity, limit)
+        self._others: dict[str, Any] = {}
+        settings = read(arena, capacity, limit)
+        self._arena = settings.open()
+        self._arena._link.attachment.tended()  # Ray ends its workers by a signal, in good order
+        node = ray.get_runtime_context().get_node_id()
+        name = f"ray {job} {node[:8]}"
+        _end_left(self._arena)
+        self._group, self._store = _begin(self._arena, name, settings.limit)
+        path = self._arena.path
+        assert path is not None
+        self._place = Place(path, self._arena.uuid, self._group._id, self._store.name)
+        self._sweeping = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="flagstone keeper", daemon=True)
+        self._thread.start()
+
+    def place(self) -> Place:
+        """Where Blocks lie here."""
+        return self._place
+
+    def tokens(self, number: int) -> tuple[str, list[Any]]:
+        """The store that they are for, and so many new tokens. The keeper keeps none of them."""
+        return self._place.store, [ray.put(None) for _ in range(number)]
+
+    def fetch(self, handle: bytes) -> tuple[Any, Any, tuple[int, ...], str]:
+        """The bytes of a Block for another node, and its dtype, shape and order."""
+        block = self._arena.get(Handle(handle))
+        array = block.array
+        return bytes_of(block), descr_of(array.dtype), array.shape, order_of(array, "K")
+
+    def sweep(self) -> int:
+        """Let go of what nobody can ask for any more; how many."""
+        with self._sweeping:
+            keys = [key for key in self._store if isinstance(key, bytes)]
+            # Asked for after the store's keys: a token was there before its Block was stored.
+            known = global_worker.core_worker.get_all_reference_counts()
+            gone = [key for key in keys if key not in known]
+            for key in gone:
+                self._store.pop(key, None)
+        return len(gone)
+
+    def for_node(self, node: str) -> Any:
+        """The keeper of a node of the job: made by this one, it ends with it."""
+        context = ray.get_runtime_context()
+        if node == context.get_node_id():
+            return context.current_actor
+        name = f"{_first_name(self._job)}-{node}"
+        self._others[node] = _start(name, self._job, node, *self._given)
+        return self._others[node]
+
+    def end(self) -> None:
+        """The job ends in order: nothing travels any more."""
+        for other in self._others.values():
+            try:
+                ray.get(other.end.remote(), timeout=5)
+            except ray.exceptions.RayError:
+                pass  # its node is gone, and with it what it held
+        if not self._ended.is_set():
+            self._ended.set()
+            self._thread.join()
+            self._group.destroy()
+            self._arena.close()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_INTERVAL):
+            if len(self._store):
+                self.sweep()
+
+
+def _end_left(arena: Arena) -> None:
+    """End what jobs left whose processes were all killed: a store outlives them."""
+    seen = arena.snapshot()
+    closed = {one.name for one in seen.groups if one.name and one.state == "closed"}
+    for one in seen.stores:
+        if one.name in closed and one.name.startswith("ray "):
+            with contextlib.suppress(FlagstoneError):  # another keeper does the same
+                arena.store(one.name, create=False).destroy()
+
+
+def _begin(arena: Arena, name: str, limit: int | None) -> tuple[Group, Store]:
+    """A group and a store of this keeper's own. Who was killed, and began again as this one, alone
+    knew which tokens its Blocks had: they end, though others still look at them.
+    """
+    for number in range(_MOST):
+        own = f"{name} {number}"
+        try:
+            group = arena.group(own, limit=limit, create=True)
+            return group, arena.store(own, group=group, create=True)
+        except FileExistsError:
+            with contextlib.suppress(FlagstoneError):  # it ends just now
+                arena.store(own, create=False).destroy()
+            with contextlib.suppress(FlagstoneError):
+                arena.group(own, create=False).destroy()
+    raise FileExistsError(f"{arena} has {_MOST} groups of keepers that ended")
+
+
+def first(job: str, node: str, arena: str | None, capacity: Size | None, limit: Size | None) -> Any:
+    """The keeper of the driver's node, made by the driver if there is none. It makes the others."""
+    return _start(_first_name(job), job, node, arena, capacity, limit)
+
+
+def find_first(job: str) -> Any:
+    """The keeper of the driver's node. `ValueError` if there is none."""
+    return ray.get_actor(_first_name(job), namespace=_NAMESPACE)
+
+
+def _start(name: str, job: str, node: str, *given: Any) -> Any:
+    options: dict[str, Any] = {
+        "name": name,
+        "namespace": _NAMESPACE,
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_task_retries": -1,  # who asks while it begins again waits
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+    }
+    return ray.remote(Keeper).options(**options).remote(job, *given)
+
+
+def _first_name(job: str) -> str:
+    return f"flagstone-keeper-{job}"

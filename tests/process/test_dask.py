@@ -1,0 +1,335 @@
+"""Dask with its workers' results in an arena, in programs of their own: real clusters over TCP."""
+
+import pytest
+
+pytest.importorskip("distributed")
+
+from tests.process.dask_support import run
+
+
+def test_every_way_between_processes(arena_name):
+    run(
+        arena_name,
+        """
+import pandas as pd, pyarrow as pa
+from distributed import Queue, Variable
+
+one = client.submit(make, 200_000, 3, workers=a)
+assert client.submit(look, one, workers=b).result() == (True, False, 600_000.0)
+# Not one byte was copied: both have the same object.
+assert len({client.submit(handle, one, workers=w, pure=False).result() for w in (a, b)}) == 1
+# A client that has the arena is told where it is, and by way of the scheduler gets bytes.
+assert look(client.gather(one, direct=True)) == (True, False, 600_000.0)
+assert look(one.result()) == (False, True, 600_000.0)
+
+def shapes():
+    whole = np.arange(400_000.0).reshape(400, 1000)
+    record = np.zeros(50_000, dtype=[("x", "f8"), ("y", "i4")])
+    record["y"] = np.arange(50_000)
+    return {
+        "c": whole, "f": np.asfortranarray(whole), "t": whole.T, "cut": whole[::2, ::3],
+        "back": whole[::-1], "record": record, "when": np.arange(50_000).astype("M8[s]"),
+        "small": np.arange(5), "text": np.array(["a" * 50] * 5000), "none": np.empty((0, 5)),
+        "wide": np.broadcast_to(np.arange(100.0), (1000, 100)), "objects": np.array([{}, 1]),
+        "masked": np.ma.masked_equal(np.arange(50_000), 7), "scalar": np.float64(3),
+    }
+def same(found):
+    for name, expected in shapes().items():
+        assert found[name].dtype == expected.dtype, name
+        np.testing.assert_array_equal(found[name], expected, name)
+        assert type(found[name]) is type(expected), name
+    return sorted(name for name, one in found.items() if inside(one))
+many = client.submit(shapes, workers=a)
+expected = ["back", "c", "cut", "f", "record", "t", "text", "when"]
+assert client.submit(same, many, workers=b).result() == expected
+assert same(client.gather(many, direct=True)) == expected
+assert same(many.result()) == []
+
+# Tables, and whatever hands over its buffers.
+def frame():
+    return pd.DataFrame({"x": np.arange(100_000.0), "n": np.arange(100_000)})
+def table():
+    return pa.table({"x": np.arange(100_000.0)})
+def columns(found):
+    return float(found["x"].to_numpy().sum()), inside(found["x"].to_numpy())
+for make_one in (frame, table):
+    future = client.submit(make_one, workers=a)
+    assert client.submit(columns, future, workers=b).result() == (4999950000.0, True)
+    assert columns(client.gather(future, direct=True)) == (4999950000.0, True)
+    assert columns(future.result())[0] == 4999950000.0
+    del future
+
+# What a client scatters: as a name where it lies in the arena and goes straight to a worker.
+block = arena.put(np.ones(200_000))
+there, = client.scatter([block.array], direct=True, workers=[a])
+assert client.submit(handle, there, workers=b).result() == bytes(block.handle)
+other, = client.scatter([np.ones(200_000)], direct=False, workers=[a])
+assert client.submit(look, other, workers=b).result() == (True, False, 200_000.0)
+assert client.submit(look, np.ones(200_000)).result()[2] == 200_000.0   # an argument: bytes
+
+# Queue and Variable carry futures.
+queue, variable = Queue("q"), Variable("v")
+queue.put(one); variable.set(one)
+assert client.submit(look, queue.get(), workers=b, pure=False).result()[0]
+assert client.submit(look, variable.get(), workers=b, pure=False).result()[0]
+variable.delete()
+
+# An actor's arguments are names; what it answers is nobody's any more, and goes as bytes.
+class Keeper:
+    def take(self, array):
+        self.array = array
+        return look(array)
+    def give(self):
+        return self.array
+keeper = client.submit(Keeper, actor=True, workers=a).result()
+def ask(keeper, array):
+    return keeper.take(array).result(), look(keeper.give().result())
+assert client.submit(ask, keeper, there, workers=b).result() == (
+    (True, False, 200_000.0), (False, True, 200_000.0))
+del keeper, one, many, there, other, block, queue, variable
+""",
+    )
+
+
+def test_blocks_are_arguments_and_results(arena_name):
+    run(
+        arena_name,
+        """
+from dask.tokenize import tokenize
+block = arena.put(np.arange(100_000.0))
+assert tokenize(block) == tokenize(block) == tokenize(arena.get(block.handle))
+assert tokenize(block) != tokenize(arena.put(np.arange(100_000.0)))
+
+def total(block):
+    return float(block.array.sum())
+def whose(block):
+    return bytes(block.handle)
+for _ in range(5):
+    assert client.submit(total, block, pure=False).result() == 4999950000.0
+    assert client.submit(lambda: total(block), pure=False).result() == 4999950000.0
+assert client.gather(client.map(total, [block] * 4, pure=False)) == [4999950000.0] * 4
+assert arena.in_flight() == []
+# Nobody but the client keeps it, for as long as it wants the answer.
+later = client.submit(total, arena.put(np.ones(100_000)), workers=a)
+assert later.result() == 100_000.0
+# Cancelled, and run again.
+def slow(block):
+    time.sleep(1)
+waiting = [client.submit(slow, block, pure=False) for _ in range(4)]
+client.cancel(waiting, force=True)
+del waiting
+def fails_once(block, path):
+    if not os.path.exists(path):
+        open(path, "w").close()
+        raise RuntimeError("once")
+    return total(block)
+path = os.path.join(os.getcwd(), "once")
+assert client.submit(fails_once, block, path, retries=2).result() == 4999950000.0
+assert arena.in_flight() == []
+
+# Blocks as results and as parts of results; nested ones too.
+def give():
+    return there().put(np.arange(100_000.0))
+made = client.submit(give, workers=a)
+assert len({client.submit(whose, made, workers=w, pure=False).result() for w in (a, b)}) == 1
+direct = client.gather(made, direct=True)
+assert type(direct) is flagstone.Block and direct.array[7] == 7
+copied = made.result()    # by way of the scheduler: its bytes, in a Block of the client's
+assert type(copied) is flagstone.Block and copied.handle != direct.handle
+assert (copied.array == direct.array).all()
+both = client.submit(lambda one: {"list": [one, one.part(slice(10, 90_000))]}, made, workers=a)
+assert client.submit(lambda d: float(d["list"][1][0]), both, workers=b).result() == 10.0
+nested = client.gather(both, direct=True)["list"]
+assert nested[0].handle == direct.handle and nested[1][0] == 10
+assert arena.in_flight() == []
+del block, later, made, direct, copied, both, nested
+""",
+        quiet=False,
+    )
+
+
+def test_memory_is_counted_once_and_spilled(arena_name):
+    run(
+        arena_name,
+        """
+def in_arena(dask_worker):
+    # What is counted beside the process's own memory, in the same moment, or nearly.
+    with open("/proc/self/status") as file:
+        sizes = dict(line.split(":") for line in file if line.startswith("Rss"))
+    own = sum(int(sizes[name].split()[0]) << 10 for name in ("RssAnon", "RssFile"))
+    return dask_worker.monitor.get_process_memory() - own
+def usage():
+    return {one.name.partition("dask ")[2]: one.usage for one in arena.groups}
+big = client.submit(make, 5_000_000, 1, workers=a)    # 40 MB
+assert client.submit(look, big, workers=b).result() == (True, False, 5e6)
+assert usage()[a] >= 40_000_000 and usage()[b] < 1_000_000
+counted = client.run(in_arena)
+assert counted[a] > 38_000_000 and counted[b] < 20_000_000, counted   # b has looked at all of it
+# More than the worker's memory: the oldest go to disk, and come back.
+more = [client.submit(make, 2_500_000, n, workers=a) for n in range(16)]   # 320 MB
+wait(more)
+def on_disk(dask_worker):
+    return len(dask_worker.data.disk), dask_worker.data.settler.refused
+spilled, refused = client.run(on_disk)[a]
+assert spilled > 3 and not refused, (spilled, refused)
+assert usage()[a] < 300 << 20
+for n, one in enumerate(more):
+    assert client.submit(look, one, workers=b, pure=False).result()[2] == 2_500_000.0 * n
+# A Block goes to disk as its bytes, and comes back as a Block.
+assert client.submit(lambda: 1, workers=a).result() == 1
+def again(dask_worker):
+    from flagstone import Block
+    data = dask_worker.data
+    arena, group = __import__("flagstone.dask.member").dask.member.group_of(dask_worker)
+    block = arena.put(np.arange(1000.0), group=group)
+    data["block"] = block
+    old = bytes(block.handle)
+    del block
+    data.inner.fast.evict("block")
+    assert "block" in data.disk
+    found = data["block"]
+    assert type(found) is Block and (found.array == np.arange(1000.0)).all()
+    del data["block"]
+    return True
+assert client.run(again)[a]
+del big, more, one
+""",
+        quiet=False,
+    )
+
+
+def test_no_room_is_no_error(arena_name):
+    run(
+        arena_name,
+        """
+futures = [client.submit(make, 1_000_000, n, workers=a) for n in range(10)]   # 80 MB in 32
+for n, one in enumerate(futures):
+    assert client.submit(look, one, workers=b, pure=False).result()[2] == 1e6 * n
+def refused(dask_worker):
+    return dask_worker.data.settler.refused
+found = client.run(refused)[a]
+assert list(found) == ["ArenaFull"] and found["ArenaFull"] >= 6, found
+def in_place():
+    array = flagstone.dask.empty((100, 1000))
+    array[:] = 7
+    return array
+assert client.submit(lambda x: (inside(x), float(x.sum())), client.submit(in_place), workers=b
+                     ).result()[1] == 700_000.0
+assert flagstone.dask.empty(3).shape == (3,)    # no task
+del futures, one
+""",
+        capacity="32MiB",
+    )
+
+
+def test_a_killed_worker_leaves_nothing(arena_name):
+    run(
+        arena_name,
+        """
+import signal
+def pid():
+    return os.getpid()
+mine = [client.submit(make, 1_000_000, n, workers=[a], allow_other_workers=True) for n in range(4)]
+theirs = client.submit(lambda x: x, mine[0], workers=[b], allow_other_workers=True)
+wait([*mine, theirs])
+name = "dask " + a
+assert any(one.name == name for one in arena.groups)
+os.kill(client.submit(pid, workers=a).result(), signal.SIGKILL)
+# What it had is computed again; what another one looks at is whole.
+assert [float(x[0]) for x in client.gather(mine)] == [0, 1, 2, 3]
+assert float(theirs.result().sum()) == 0
+del mine, theirs
+def gone():
+    arena.barrier()
+    return all(one.name != name for one in arena.groups) and not arena.in_flight()
+settle(gone)
+""",
+        quiet=False,
+    )
+
+
+def test_a_plugin_for_a_cluster_that_runs(arena_name):
+    run(
+        arena_name,
+        """
+import urllib.request, json
+one = client.submit(make, 200_000, 1, workers=a)
+assert client.submit(look, one, workers=b).result() == (False, True, 200_000.0)
+flagstone.dask.enable(client)
+flagstone.dask.enable(client)      # again: nothing
+client.cluster.scheduler_comm      # open connections stay as they are; new ones know
+client.run(drop_connections)
+two = client.submit(make, 200_000, 2, workers=a)
+settle(lambda: client.submit(look, client.submit(make, 200_000, 2, workers=a, pure=False),
+                             workers=b, pure=False).result()[0])
+assert client.submit(look, one, workers=b, pure=False).result()[2] == 200_000.0
+page = client.dashboard_link.replace("/status", "/flagstone")
+settle(lambda: len(json.load(urllib.request.urlopen(page + ".json"))) == 2)
+text = urllib.request.urlopen(page).read().decode()
+assert a in text and b in text and "arena " + sys.argv[1] in text
+del one, two
+""",
+        preload=False,
+    )
+
+
+def test_other_arenas_get_bytes(arena_name):
+    run(
+        arena_name,
+        """
+one = client.submit(make, 200_000, 3, workers=a)
+assert client.submit(look, one, workers=b).result() == (True, True, 600_000.0)   # b's own copy
+assert len({client.submit(handle, one, workers=w, pure=False).result() for w in (a, b)}) == 2
+block = client.submit(lambda: there().put(np.ones(100_000)), workers=a)
+assert client.submit(lambda x: (type(x).__name__, float(x.array.sum())), block, workers=b
+                     ).result() == ("Block", 100_000.0)
+del one, block
+""",
+        arenas=2,
+    )
+
+
+@pytest.mark.soak  # Dask itself takes minutes over it where other tests run beside it
+def test_storms_of_killed_workers(arena_name):
+    run(
+        arena_name,
+        """
+import random, signal, threading
+import dask.array
+random.seed(7)
+over = threading.Event()
+killed = []
+def kill_now_and_then():
+    while not over.wait(random.uniform(0.2, 1.5)):
+        pids = [one.pid for one in arena.processes if one.alive and not one.is_self]
+        running = sum(one.status == distributed.Status.running
+                      for one in list(client.cluster.scheduler.workers.values()))
+        if len(pids) >= 2 and running >= 2:   # the other one has work to do meanwhile
+            victim = random.choice(pids)
+            try:
+                os.kill(victim, signal.SIGKILL)
+                killed.append(victim)
+            except ProcessLookupError:
+                pass
+killer = threading.Thread(target=kill_now_and_then)
+killer.start()
+try:
+    with dask.config.set({"array.rechunk.method": "tasks"}):
+        round = 0
+        while len(killed) < KILLS or round < 2:
+            round += 1
+            x = dask.array.arange(900 * 900, chunks=90_000).reshape(900, 900) + round
+            x = x.rechunk((100, 900)).rechunk((900, 100))
+            assert int((x.T + x).sum().compute()) == 2 * int(
+                (np.arange(900 * 900) + round).sum())
+            padded = dask.array.map_overlap(lambda a: a * 2, x, depth=5, boundary="none")
+            assert int(padded.sum().compute()) == 2 * int((np.arange(900 * 900) + round).sum())
+            del x, padded
+finally:
+    over.set()
+    killer.join()
+print(len(killed), "killed", file=sys.stderr)
+client.wait_for_workers(2)
+""".replace("KILLS", "4"),
+        quiet=False,
+    )

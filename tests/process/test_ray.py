@@ -1,0 +1,212 @@
+"""Ray with Blocks that travel as names, in programs of their own with real Ray processes."""
+
+import pytest
+
+from tests.process.ray_support import run
+
+# Ray is larger than all else that the tests install, and starts slowly: `make soak` brings it.
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(autouse=True)
+def _ray():
+    pytest.importorskip("ray")
+
+
+ONE_NODE = """
+flagstone.ray.init(NAME, capacity="128MiB", _temp_dir=TEMPORARY, **NODE | RAY)
+arena = flagstone.ray.arena()
+
+@ray.remote(max_retries=3)
+def make(count, value):
+    block = flagstone.ray.empty(count, "f8")
+    block.array[:] = value
+    return block
+
+@ray.remote
+def look(block):
+    return os.getpid(), bytes(block.handle), float(block.array.sum())
+
+@ray.remote(max_restarts=0)
+class Actor:
+    def pid(self):
+        return os.getpid()
+    def make(self, value):
+        block = flagstone.ray.put(np.full(50_000, float(value)))
+        return {"blocks": [block], "name": "one"}
+    def look(self, found):
+        return bytes(found["blocks"][0].handle)
+    def keep(self, block):
+        self.block = block
+
+@ray.remote
+class Async:
+    async def look(self, found):
+        return bytes(found["blocks"][0].handle)
+    async def make(self):
+        return flagstone.ray.put(np.arange(3))
+"""
+
+
+def test_on_one_node(arena_name):
+    _, errors = run(
+        arena_name,
+        ONE_NODE
+        + """
+# Results and arguments are the same object for everybody, as often as they are read.
+one = make.remote(200_000, 3)
+block = ray.get(one)
+assert block.shape == (200_000,) and float(block.array.sum()) == 600_000
+handle = bytes(block.handle)
+for _ in range(3):
+    assert bytes(ray.get(one).handle) == handle
+    assert ray.get(look.remote(one))[1:] == ray.get(look.remote(block))[1:] == (handle, 600_000.0)
+actor, coroutine = Actor.remote(), Async.remote()
+inside = actor.make.remote(1)
+handles = {ray.get(actor.look.remote(inside)), ray.get(coroutine.look.remote(inside)),
+           bytes(ray.get(inside)["blocks"][0].handle)}
+assert len(handles) == 1
+assert ray.get(coroutine.make.remote()).array[2] == 2
+put = ray.put(flagstone.ray.put(np.asfortranarray(np.ones((3, 4)))))
+assert ray.get(put).array.flags.f_contiguous
+assert arena.in_flight() == []
+
+# What nobody can ask for any more ends; what is still asked for does not.
+victim = Actor.remote()
+ray.get(victim.keep.remote(block))
+left = victim.make.remote(7)
+ray.wait([left])
+del block
+for _ in range(50):
+    assert ray.get(look.remote(one))[2] == 600_000
+    del put
+    put = ray.put(flagstone.ray.put(np.ones(10_000)))
+os.kill(ray.get(victim.pid.remote()), signal.SIGKILL)
+assert ray.get(left)["blocks"][0].array[0] == 7     # its maker is dead
+
+# A task that is run again.
+@ray.remote(max_retries=2)
+def twice(block, mark):
+    try:
+        os.mkdir(mark)
+    except FileExistsError:
+        return float(block.array[0])
+    os.kill(os.getpid(), signal.SIGKILL)
+assert ray.get(twice.remote(one, TEMPORARY + "/mark")) == 3.0
+
+del one, put, left, inside
+until(lambda: flagstone.ray.group().usage < 200_000)
+
+# Short of memory it waits for what Ray is about to let go of.
+for _ in range(20):
+    made = make.remote(4_000_000, 1)
+    ray.wait([made])
+    del made
+try:
+    flagstone.ray.put(np.ones(40_000_000))
+except flagstone.ArenaFull as error:
+    assert NAME in str(error)
+else:
+    raise AssertionError
+
+# The keeper is killed: what it held is gone and says so, and what comes is right.
+lost = make.remote(1000, 5)
+ray.wait([lost])
+from flagstone.ray import member
+os.kill(ray.get(member.here().keeper.__ray_call__.remote(lambda self: os.getpid())), signal.SIGKILL)
+try:
+    until(lambda: ray.get(lost) is None)
+except ray.exceptions.RaySystemError as error:
+    assert "keeper of this node's arena has ended" in str(error), error
+else:
+    raise AssertionError
+assert ray.get(look.remote(make.remote(1000, 6)))[2] == 6000
+
+flagstone.ray.shutdown()
+assert not [one for one in os.listdir("/dev/shm") if NAME in one], os.listdir("/dev/shm")
+""",
+    )
+    assert "pid" not in errors, errors
+
+
+def test_on_two_nodes(arena_name):
+    run(
+        arena_name,
+        """
+cluster = Cluster()
+def node(arena, resource, **options):
+    return cluster.add_node(env_vars={"FLAGSTONE_RAY_ARENA": arena}, resources={resource: 9},
+                            **NODE | options)
+head, other = node(NAME, "a", temp_dir=TEMPORARY), node(NAME + "-b", "b")
+os.environ["FLAGSTONE_RAY_ARENA"] = NAME
+os.environ["FLAGSTONE_RAY_CAPACITY"] = "64MiB"
+flagstone.ray.init(capacity="64MiB", address=cluster.address, **RAY)
+
+@ray.remote(num_cpus=0)
+def make(count, value):
+    block = flagstone.ray.empty((count, 2), "f4", order="F")
+    block.array[:] = value
+    return block
+
+@ray.remote(num_cpus=0)
+def look(block):
+    array, path = block.array, flagstone.ray.arena().path
+    return path, array.flags.f_contiguous, str(array.dtype), float(array.sum())
+
+a, b = {"resources": {"a": 1}}, {"resources": {"b": 1}}
+one = make.options(**a).remote(1000, 2)
+two = make.options(**b).remote(1000, 3)
+for made, total in ((one, 4000.0), (two, 6000.0)):
+    here = ray.get(look.options(**a).remote(made))
+    there = ray.get(look.options(**b).remote(made))
+    assert here[1:] == there[1:] == (True, "float32", total), (here, there)
+    assert here[0].endswith(NAME) and there[0].endswith(NAME + "-b")
+    assert float(ray.get(made).array.sum()) == total
+
+cluster.remove_node(other)
+try:
+    ray.get(two)
+except (flagstone.StaleHandle, ray.exceptions.RayError):
+    pass
+else:
+    raise AssertionError
+assert ray.get(look.options(**a).remote(one))[3] == 4000
+
+flagstone.ray.shutdown()
+cluster.shutdown()
+flagstone.open(NAME + "-c", capacity="1MiB", create=True).close()  # removes what the lost node left
+assert not [one for one in os.listdir("/dev/shm") if NAME in one], os.listdir("/dev/shm")
+""",
+    )
+
+
+def test_the_driver_is_killed(arena_name):
+    said, _ = run(
+        arena_name,
+        ONE_NODE
+        + """
+blocks = ray.get([make.remote(1_000_000, value) for value in range(5)])
+print("now", flush=True)
+time.sleep(600)
+""",
+        killed=True,
+    )
+    assert said.startswith("now")
+    # Ray ends its processes one after the other. A job that comes then finds room.
+    run(
+        arena_name,
+        ONE_NODE
+        + """
+until(lambda: sum(one.alive for one in arena.processes) <= 3)
+until(lambda: arena.used < 300_000)
+flagstone.ray.shutdown()
+assert not [one for one in os.listdir("/dev/shm") if NAME in one], os.listdir("/dev/shm")
+""",
+    )
+
+
+def test_without_a_driver_that_began():
+    import flagstone.ray
+
+    with pytest.raises(RuntimeError, match=r"flagstone\.ray\.init"):
+        flagstone.ray.arena()
