@@ -36,20 +36,14 @@ from flagstone.errors import (
     ReadOnly,
     StaleHandle,
 )
-from flagstone.folder import ArenaInfo, arenas
-from flagstone.group import Group
-from flagstone.lock import Lock
-from flagstone.packed import Packed, PackedArrays, pack, pack_arrays
-from flagstone.part import Part, block_of
-from flagstone.sharing import ShareStats, Sharing, share
-from flagstone.snapshot import (
-    ArenaSnapshot,
+from flagstone.facts import (
     Batch,
     Burial,
     CacheInfo,
     CacheStats,
     ChannelInfo,
     ChildCounts,
+    Fault,
     Finding,
     GroupEvents,
     GroupInfo,
@@ -60,10 +54,18 @@ from flagstone.snapshot import (
     LockInfo,
     ProcessInfo,
     Sender,
+    Site,
     StoreInfo,
     SubscriberInfo,
     TopicInfo,
 )
+from flagstone.folder import ArenaInfo, arenas
+from flagstone.group import Group
+from flagstone.lock import Lock
+from flagstone.packed import Packed, PackedArrays, pack, pack_arrays
+from flagstone.part import Part, block_of
+from flagstone.sharing import ShareStats, Sharing, share
+from flagstone.snapshot import ArenaSnapshot
 from flagstone.store import Store
 from flagstone.teardown import Teardown
 from flagstone.topic import Subscription, Topic
@@ -95,6 +97,7 @@ __all__ = [
     "Closed",
     "Delivery",
     "Disconnected",
+    "Fault",
     "Finding",
     "FlagstoneError",
     "Group",
@@ -119,6 +122,7 @@ __all__ = [
     "Sender",
     "ShareStats",
     "Sharing",
+    "Site",
     "StaleHandle",
     "Store",
     "StoreInfo",

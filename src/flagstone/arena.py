@@ -13,7 +13,17 @@ from flagstone import _core, attach, notices, observe, rcu
 from flagstone._core import Attachment, Link, ReadSection
 from flagstone.cache import Cache, caches_of, open_cache
 from flagstone.channel import Channel, open_channel
+from flagstone.debug import begin, classes_of, rules_of
 from flagstone.errors import Closed, FlagstoneError
+from flagstone.facts import (
+    ChannelInfo,
+    Finding,
+    InFlight,
+    LockInfo,
+    ProcessInfo,
+    StoreInfo,
+    TopicInfo,
+)
 from flagstone.group import Group, group_id, groups_of, look, open_group
 from flagstone.lock import Lock, open_lock
 from flagstone.names import Name, arena_name, arena_path, slash_hint
@@ -27,16 +37,7 @@ from flagstone.sizes import (
     parse_size,
     to_nanoseconds,
 )
-from flagstone.snapshot import (
-    ArenaSnapshot,
-    ChannelInfo,
-    Finding,
-    InFlight,
-    LockInfo,
-    ProcessInfo,
-    StoreInfo,
-    TopicInfo,
-)
+from flagstone.snapshot import ArenaSnapshot
 from flagstone.store import Store, open_store
 from flagstone.topic import Topic, open_topic
 
@@ -81,6 +82,7 @@ class Arena(Objects):
         init: Any = None,
         merge: bool = True,
         replace: bool = False,
+        debug: str | None = None,
     ) -> Cache:
         """Open the cache of this name, or create it.
 
@@ -100,6 +102,8 @@ class Arena(Objects):
                 one's at once, and `alloc` of the old one raises `Closed` in every process. What
                 lives of it goes on, in whoever's hands, until it is dropped, and the old cache goes
                 with the last of it. Of merged caches, only the name goes, and the others keep it.
+            debug: letters of F, Z, P, U, as in `flagstone.open`, or "-": how a cache that is made
+                is debugged; None is as the arena's. One that is there stays as it is.
 
         Raises:
             CacheMismatch: a live cache of this name has other parameters, and not `replace`.
@@ -119,6 +123,7 @@ class Arena(Objects):
             init,
             merge,
             replace,
+            debug,
         )
 
     def group(
@@ -235,7 +240,7 @@ class Arena(Objects):
         return open_topic(self._link, name, capacity, history, inline, group, lasting, how)
 
     def lock(self, name: str, *, group: Group | None = None) -> Lock:
-        """Open the lock of this name, or create it. Waits for nobody.
+        """Open the lock of this name, or create it. Whoever owns it is not waited for.
 
         Args:
             name: 1 to 63 bytes of UTF-8; locks have names of their own.
@@ -518,6 +523,7 @@ def open(
     lasting: bool = False,
     mode: int = 0o600,
     huge_pages: bool = False,
+    debug: str | None = None,
 ) -> Arena:
     """Attach to an arena, or create it.
 
@@ -535,6 +541,12 @@ def open(
         mode: permissions of the file, if it is created.
         huge_pages: ask the system for huge pages, if the arena is created: from Linux 6.1 on,
             each 2 MiB become one as soon as memory for all of them was taken.
+        debug: how caches are debugged, in the syntax of the kernel's `slub_debug`: letters of F
+            (look at everything beside an object at each operation), Z (red zones), P (poison what
+            was freed), U (who allocated, who freed), and after a comma the names of the caches that
+            they are for: "FZPU", "ZP,frame;U". None is what FLAGSTONE_DEBUG says. It holds for
+            the size classes of an arena that is created, and for the caches that are made through
+            this one.
 
     Raises:
         FileExistsError, FileNotFoundError: as `create` says.
@@ -551,18 +563,20 @@ def open(
     if not 0 <= mode <= 0o777:
         raise ValueError(f"mode must be permissions from 0 to 0o777, not {mode!r}")
     path = None if name is None else arena_path(name)
+    rules = rules_of(debug)
     with _explained(path):
-        return Arena(
-            attach.open_attachment(
-                None if path is None else os.fsencode(path),
-                capacity=0 if capacity is None else parse_size(capacity, "capacity"),
-                create=attach.how_to_open(create),
-                readonly=readonly,
-                lasting=lasting,
-                huge_pages=huge_pages,
-                mode=mode,
-            )
+        attachment = attach.open_attachment(
+            None if path is None else os.fsencode(path),
+            capacity=0 if capacity is None else parse_size(capacity, "capacity"),
+            create=attach.how_to_open(create),
+            readonly=readonly,
+            lasting=lasting,
+            huge_pages=huge_pages,
+            mode=mode,
+            debug=classes_of(rules),
         )
+    begin(attachment, rules)
+    return Arena(attachment)
 
 
 @contextlib.contextmanager

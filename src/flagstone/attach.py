@@ -73,10 +73,13 @@ def open_attachment(
     lasting: bool = False,
     huge_pages: bool = False,
     mode: int = 0o600,
+    debug: int = 0,
 ) -> Attachment:
     """Attach to the arena at `path` (None: a new anonymous one), or create it."""
     _leave_at_the_end()
-    attachment = _remember(_opened(path, capacity, create, readonly, lasting, huge_pages, mode))
+    attachment = _remember(
+        _opened(path, capacity, create, readonly, lasting, huge_pages, mode, debug)
+    )
     tell(attachment)
     return attachment
 
@@ -137,7 +140,7 @@ def _attach_anew(uuid: bytes, path: bytes | None, descriptor: Any, readonly: boo
             " initargs). A pool whose worker ends of this says BrokenProcessPool, or waits for ever"
         )
     try:
-        attachment = _opened(path, 0, OPEN_EXISTING, readonly, False, False, 0o600)
+        attachment = _opened(path, 0, OPEN_EXISTING, readonly, False, False, 0o600, 0)
     except FileNotFoundError:
         raise StaleHandle(
             f"the arena {_shown(path)} no longer exists, or never did here: it is in the memory of"

@@ -29,16 +29,16 @@ from flagstone.cache import (
 from flagstone.dumped import dumped
 from flagstone.dumped import load as load_dumped
 from flagstone.errors import Closed, FlagstoneError
-from flagstone.format import form_of, format_text, order_of, parse_format
+from flagstone.facts import Holder
+from flagstone.format import form_of, format_text, order_of, parse_format, sealed_form
 from flagstone.group import Group, load_group, look
 from flagstone.memory import aallocate, allocate, once_more
 from flagstone.names import arena_name, called, named, shown, text
 from flagstone.notices import tell_of_lock, tell_of_waiting
 from flagstone.part import item, make_part
 from flagstone.sizes import format_size
-from flagstone.snapshot import Holder
 from flagstone.states import CACHE_SIZE_CLASS
-from flagstone.tables import encode, is_table, table_of
+from flagstone.tables import Encoded, encode, is_table, table_of
 from flagstone.values import array_of
 from flagstone.weak import make_weak
 
@@ -84,16 +84,8 @@ def put(
     """An object of a size class with a copy of an array's or buffer's content, dtype, shape and
     order; or with a table.
     """
-    if _holds_table(value, strings):
-        table = encode(value, strings)
-        block = alloc_bytes(attachment, table.nbytes, None, wait, group)
-        table.write(block.array)
-        return block
-    source = array_of(value)
-    form = form_of(source.dtype, source.shape, order_of(source, order))
-    block = alloc_bytes(attachment, form.nbytes, form, wait, group)
-    block.array[...] = source
-    return block
+    nbytes, form, source = _source_of(value, order, strings)
+    return _filled(alloc_bytes(attachment, nbytes, form, wait, group), source)
 
 
 async def aput(
@@ -105,26 +97,33 @@ async def aput(
     group: int,
 ) -> Block:
     """The same, for a coroutine; copies when there is memory, in one go."""
-    if _holds_table(value, strings):
+    nbytes, form, source = _source_of(value, order, strings)
+    return _filled(await aalloc_bytes(attachment, nbytes, form, wait, group), source)
+
+
+def _source_of(value: Any, order: str, strings: str | None) -> tuple[int, Format | None, Any]:
+    """What a value is copied from, and the bytes and the Format of what it is copied to."""
+    if strings is not None or (type(value) is not np.ndarray and is_table(value)):
         table = encode(value, strings)
-        block = await aalloc_bytes(attachment, table.nbytes, None, wait, group)
-        table.write(block.array)
-        return block
+        return table.nbytes, sealed_form(table.nbytes), table
     source = array_of(value)
     form = form_of(source.dtype, source.shape, order_of(source, order))
-    block = await aalloc_bytes(attachment, form.nbytes, form, wait, group)
-    block.array[...] = source
+    return form.nbytes, form, source
+
+
+def _filled(block: Block, source: Any) -> Block:
+    if isinstance(source, Encoded):
+        block._fill(source)
+    else:
+        block.array[...] = source
     return block
 
 
 def dump(attachment: Attachment, value: Any, wait: float | None, group: int) -> Block:
     """An object of a size class with the pickle of a value, and its buffers."""
     what = dumped(value)
-    try:
+    with what.or_discarded():
         block = alloc_bytes(attachment, what.nbytes, None, wait, group)
-    except BaseException:
-        what.discard()
-        raise
     what.write(block)
     return block
 
@@ -132,17 +131,10 @@ def dump(attachment: Attachment, value: Any, wait: float | None, group: int) -> 
 async def adump(attachment: Attachment, value: Any, wait: float | None, group: int) -> Block:
     """The same, for a coroutine."""
     what = dumped(value)
-    try:
+    with what.or_discarded():
         block = await aalloc_bytes(attachment, what.nbytes, None, wait, group)
-    except BaseException:
-        what.discard()
-        raise
     what.write(block)
     return block
-
-
-def _holds_table(value: Any, strings: str | None) -> bool:
-    return strings is not None or (type(value) is not np.ndarray and is_table(value))
 
 
 def _reduce(block: Block) -> tuple[Any, ...]:
@@ -184,7 +176,7 @@ def _load_bound(
     locator: Locator | None = None,
     message: bytes | None = None,
 ) -> GroupCache:
-    # The message first: it has to be taken whatever has become of the cache.
+    # The message comes first: it has to be taken whatever has become of the cache.
     group = None if locator is None or message is None else load_group(None, locator, message)
     return load_cache(*parts).bind(group)
 

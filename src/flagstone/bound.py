@@ -1,6 +1,6 @@
-"""What a cache uses of a group: the caches that are bound to it.
+"""GroupBase: what a cache knows of a group.
 
-Below both, because a cache binds itself to groups, and a group lists its caches.
+It lies below both, because a cache binds itself to groups, and a group lists its caches.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flagstone._core import Format, GroupRef, Link
 
 
-class Binder:
+class GroupBase:
     """The part of a `Group` that keeps a `GroupCache` for each cache that was bound to it."""
 
     __slots__ = ("_bound", "_id", "_link", "_ref")

@@ -11,7 +11,8 @@ import numpy as np
 
 from flagstone._core import Block, GroupCache, Link
 from flagstone.attach import attach, locate
-from flagstone.bound import Binder
+from flagstone.bound import GroupBase
+from flagstone.debug import flags_of
 from flagstone.errors import (
     CLOSED,
     ArenaCorrupted,
@@ -20,12 +21,12 @@ from flagstone.errors import (
     Closed,
     FlagstoneError,
 )
+from flagstone.facts import CacheStats
 from flagstone.format import format_text, make_format, parse_format
 from flagstone.memory import aallocate, allocate
 from flagstone.names import called, named, object_name, text
 from flagstone.observe import cache_flags, cache_stats
 from flagstone.sizes import Size, exact_size, format_size, parse_seconds, parse_size
-from flagstone.snapshot import CacheStats
 from flagstone.states import (
     CACHE_ALIAS,
     CACHE_ENDED,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
     from flagstone._core import Attachment, Format, _CacheInfo
     from flagstone.attach import Locator
-    from flagstone.group import Group
 
 __all__ = ["Cache", "GroupCache"]
 
@@ -102,7 +102,7 @@ class Cache:
         self._unnamed = False
 
     def alloc(
-        self, group: Group | None = None, *, zero: bool = False, wait: float | None = None
+        self, group: GroupBase | None = None, *, zero: bool = False, wait: float | None = None
     ) -> Block:
         """Allocate an object.
 
@@ -126,7 +126,7 @@ class Cache:
         return bound.alloc(zero=zero, wait=wait)
 
     async def aalloc(
-        self, group: Group | None = None, *, zero: bool = False, wait: float | None = None
+        self, group: GroupBase | None = None, *, zero: bool = False, wait: float | None = None
     ) -> Block:
         """`alloc` for a coroutine: the event loop goes on while it waits.
 
@@ -136,13 +136,13 @@ class Cache:
         """
         return await self.bind(group).aalloc(zero=zero, wait=wait)
 
-    def alloc_many(self, n: SupportsIndex, group: Group | None = None) -> list[Block]:
+    def alloc_many(self, n: SupportsIndex, group: GroupBase | None = None) -> list[Block]:
         """Allocate n objects at once: all, or an exception (as from `alloc`) and none. Does not
         wait for memory.
         """
         return self.bind(group).alloc_many(n)
 
-    def bind(self, group: Group | None = None) -> GroupCache:
+    def bind(self, group: GroupBase | None = None) -> GroupCache:
         """This cache for one group: the fastest way to allocate."""
         if self._unnamed:
             raise self._gone()
@@ -153,7 +153,7 @@ class Cache:
                 bound = GroupCache(self._link, None, self._format, self._size, self._id, root)
                 self._root_bound = bound
             return bound
-        if not isinstance(group, Binder):
+        if not isinstance(group, GroupBase):
             raise TypeError(f"group must be a Group, not {type(group).__name__}")
         return group._bind(self._link, self._id, self._size, self._format)
 
@@ -162,7 +162,8 @@ class Cache:
 
         Of merged caches, only the name goes, and the others are not touched: neither their objects,
         nor those that were allocated by this name, which are theirs too. The last name ends them
-        all. Never waits.
+        all. Waits for no reader or batch; a tenth of a second where a process is stopped in the
+        middle of an allocation from it.
 
         Raises:
             CacheBusy: a live process or an in-flight reference uses objects of it. Nothing has
@@ -222,7 +223,9 @@ class Cache:
 
     @property
     def flags(self) -> frozenset[str]:
-        """Of "typesafe_by_rcu", "no_merge", "size_class"."""
+        """Of "typesafe_by_rcu", "no_merge", "size_class"; and of "consistency", "red_zone",
+        "poison", "store_user" where it is debugged.
+        """
         return cache_flags(self._flags)
 
     @property
@@ -300,6 +303,7 @@ def open_cache(
     init: Any,
     merge: bool,
     replace: bool,
+    debug: str | None,
 ) -> Cache:
     """What `Arena.cache` does: everything is checked before anything changes."""
     raw_name = object_name(name, "cache")
@@ -319,6 +323,7 @@ def open_cache(
             f"init has {exact_size(len(content))}, an object only {exact_size(nbytes)}"
         )
     flags = (CACHE_TYPESAFE_BY_RCU if typesafe_by_rcu else 0) | (0 if merge else CACHE_NO_MERGE)
+    flags |= flags_of(link.attachment, name, debug)
     alignment = _alignment(align)
     return _open(
         link, raw_name, (nbytes, alignment, flags, format_text(form)), form, content, replace

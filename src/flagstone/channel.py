@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flagstone._core import ChannelBase, Delivery, Link
 from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
+from flagstone.facts import ChannelInfo
 from flagstone.group import Group, group_id, look
 from flagstone.letter import Letters
 from flagstone.names import named, object_name
 from flagstone.observe import channel_info
-from flagstone.snapshot import ChannelInfo
 from flagstone.states import CHANNEL_ACK, CHANNEL_LASTING
 from flagstone.watch import Watch
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Channel", "Delivery"]
 
@@ -143,37 +139,19 @@ class Channel(Letters, ChannelBase):
     # ---- ending
 
     def leave(self) -> None:
-        """Let go of the channel here. The last process to do so ends it, unless it is lasting.
-        Again is fine. Going out of scope does the same.
+        """Let go of the channel here, at once; what another thread is in ends by `Closed`. The last
+        process to do so ends it, unless it is lasting. Again is fine. Going out of scope does the
+        same.
         """
         for watch in self._watches.values():
             watch.stop()
         super().leave()
-
-    def __enter__(self) -> Channel:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.leave()
 
     def __reduce__(self) -> tuple[Any, ...]:
         attachment = self._attachment()
         locator = locate(attachment)
         message = self._share()
         return _load_channel, (attachment.ticket(message), locator, message, self._name)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Channel):
-            return NotImplemented
-        return self._id == other._id and self._link_of().uuid == other._link_of().uuid
-
-    def __hash__(self) -> int:
-        return hash((self._id, self._link_of().uuid))
 
     def __repr__(self) -> str:
         try:

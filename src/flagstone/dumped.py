@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import struct
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -52,13 +53,18 @@ class Dumped:
         for part, at, nbytes in starts:
             raw[at : at + nbytes] = np.frombuffer(part, np.uint8)
 
-    def discard(self) -> None:
-        """There is no room for it: what of this package went into the pickle is in flight, and
-        taking it gives it up.
+    @contextlib.contextmanager
+    def or_discarded(self) -> Iterator[None]:
+        """Around its allocation. Where that fails, what of this package went into the pickle is in
+        flight, and taking it gives it up.
         """
-        if b"flagstone" in self._parts[0]:
-            with contextlib.suppress(Exception):
-                pickle.loads(self._parts[0], buffers=self._parts[1:])
+        try:
+            yield
+        except BaseException:
+            if b"flagstone" in self._parts[0]:
+                with contextlib.suppress(Exception):
+                    pickle.loads(self._parts[0], buffers=self._parts[1:])
+            raise
 
 
 def dumped(value: Any) -> Dumped:

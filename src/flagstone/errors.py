@@ -30,7 +30,7 @@ from __future__ import annotations
 import errno as _errno
 import queue
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, Self
 
 __all__ = [
     "ArenaCorrupted",
@@ -67,6 +67,12 @@ class ArenaFull(FlagstoneError, MemoryError):
 
     __module__ = "flagstone"
 
+    def __new__(cls, *args: Any, **named: Any) -> Self:
+        """By itself, as tblib calls it, by which Dask pickles errors: `MemoryError.__new__`, which
+        would be found first, refuses what is no MemoryError first of all.
+        """
+        return Exception.__new__(cls, *args, **named)
+
 
 class GroupLimitExceeded(FlagstoneError, MemoryError):
     """An allocation would take a group over its limit, also after reclaiming what could be
@@ -80,6 +86,10 @@ class GroupLimitExceeded(FlagstoneError, MemoryError):
     """
 
     __module__ = "flagstone"
+
+    def __new__(cls, *args: Any, **named: Any) -> Self:
+        """As ArenaFull's."""
+        return Exception.__new__(cls, *args, **named)
 
     def __init__(self, text: str, group: str = "", limit: int = 0, usage: int = 0) -> None:
         super().__init__(text, group, limit, usage)

@@ -2,8 +2,9 @@
 kept with a cache, as NumPy's own file format writes it.
 
 `('|u1', (1080, 1920, 3))` for example, with `'F'` behind it for Fortran order; empty for plain
-bytes. It lies in shared memory, so reading it trusts nothing. A dtype that means more than such a
-text says is refused, and never made a poorer one.
+bytes; `('|u1', (800,), 'sealed')` for bytes that nobody writes again, as a table's. It lies in
+shared memory, so reading it trusts nothing. A dtype that means more than such a text says is
+refused, and never made a poorer one.
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ __all__ = [
     "make_format",
     "order_of",
     "parse_format",
+    "sealed_form",
     "shape_of",
 ]
 
 # Of a text, with the dtype of some hundred thousand fields. The core says it for itself.
 _MAX_TEXT: Final = 2**24 - 1
+_SEALED: Final = "sealed"
 
 
 def make_format(
@@ -91,6 +94,12 @@ def form_of(dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> Format:
 @functools.lru_cache(maxsize=1024)
 def _simple_form(dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> Format:
     return make_format(dtype, shape, order=order)
+
+
+@functools.lru_cache(maxsize=64)
+def sealed_form(nbytes: int) -> Format:
+    """The Format of bytes that are written once and cannot be written through a Block."""
+    return Format(np.dtype(np.uint8), (nbytes,), b"B", sealed=True)
 
 
 def order_of(array: np.ndarray[Any, Any], order: str) -> Order:
@@ -219,8 +228,12 @@ def format_text(form: Format | None) -> str:
     """
     if form is None:
         return ""
-    what = (descr_of(form.dtype), form.shape)
-    text = repr((*what, form.order) if form.order == "F" else what)
+    what: tuple[Any, ...] = (descr_of(form.dtype), form.shape)
+    if form.sealed:
+        what += (_SEALED,)
+    elif form.order == "F":
+        what += ("F",)
+    text = repr(what)
     if len(text.encode()) > _MAX_TEXT:
         raise ValueError(
             f"describing this dtype takes {len(text.encode())} bytes and there is room for"
@@ -240,9 +253,19 @@ def parse_format(text: str | bytes) -> Format | None:
     try:
         text = text if isinstance(text, str) else text.decode()
         descr, shape, *order = ast.literal_eval(text)
+        if order == [_SEALED]:
+            return _sealed(descr, shape)
         return make_format(npy.descr_to_dtype(descr), shape, order=_order(order))
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, KeyError) as error:
         raise ArenaCorrupted(f"the format of an object is unreadable: {text!r:.200}") from error
+
+
+def _sealed(descr: Any, shape: Any) -> Format:
+    if descr != "|u1" or len(dims := shape_of(shape)) != 1:
+        raise ValueError("that is not sealed")
+    if dims[0] > MAX_SIZE:
+        raise ValueError("that is more than any memory")
+    return sealed_form(dims[0])
 
 
 def _order(rest: list[Any]) -> str:

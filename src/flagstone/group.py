@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from flagstone._core import Link
 from flagstone.attach import OPEN_EXISTING, Locator, attach, fork_generation, locate
-from flagstone.bound import Binder
+from flagstone.bound import GroupBase
 from flagstone.cache import Cache, caches_in
 from flagstone.cgroup import cgroup_folder
+from flagstone.debug import leaks
 from flagstone.errors import Closed, FlagstoneError, GroupMismatch
+from flagstone.facts import GroupEvents
 from flagstone.names import Name, named, object_name, text
 from flagstone.observe import GROUP_STATES, group_limit
 from flagstone.sizes import (
@@ -22,7 +25,6 @@ from flagstone.sizes import (
     parse_size,
     to_nanoseconds,
 )
-from flagstone.snapshot import GroupEvents
 from flagstone.states import GROUP_CLOSED, GROUP_LIVE
 from flagstone.teardown import Teardown
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Group"]
 
 
-class Group(Binder):
+class Group(GroupBase):
     """What memory is charged to: a job, tenant, session, request; a tree with limits.
 
     Made by `Arena.group()`, or by unpickling. An object made so holds the group open for this
@@ -58,16 +60,14 @@ class Group(Binder):
         """Take no more allocations; what lives goes on until it is dropped, charged to the parent.
         Again is fine.
         """
-        try:
-            self._link.attachment.group_close(self._id)
-        except Closed:
-            if self._link.closed:
-                raise
+        attachment = self._link.attachment  # `Closed`, where it is the arena that is
+        with contextlib.suppress(Closed):
+            attachment.group_close(self._id)
 
     def destroy(self) -> Teardown:
         """End the group and free everything in it now: handles and messages in flight end, live
         Blocks and views keep their bytes until they are dropped. The name is free when this
-        returns. Never waits. Again gives the same `Teardown`.
+        returns. Waits for no reader, holder or batch. Again gives the same `Teardown`.
 
         With `FLAGSTONE_TEARDOWN=sync` in the process's environment it waits until everything is
         released, with a grace period for each cache: the way of before Linux 4.11, to compare
@@ -82,6 +82,7 @@ class Group(Binder):
         if self._ending is not None:
             return self._ending
         attachment = self._link.attachment
+        leaks(attachment, self._id, self._name or "")
         if attachment.synchronous and self._ref is not None:
             self._final = self._destroy_waiting(attachment)
         else:

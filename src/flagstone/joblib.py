@@ -28,7 +28,7 @@ import tempfile
 import threading
 import weakref
 from collections import ChainMap
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
@@ -43,7 +43,16 @@ from flagstone.block import alloc_bytes
 from flagstone.errors import Closed, FlagstoneError
 from flagstone.group import group_id
 from flagstone.part import base_of
-from flagstone.sharing import Collector, Message, load_message, plainly, reduce_array, through_arena
+from flagstone.sharing import (
+    Collector,
+    Message,
+    end_message_group,
+    load_message,
+    message_group,
+    plainly,
+    reduce_array,
+    through_arena,
+)
 from flagstone.sizes import Size, parse_seconds, parse_size
 
 if TYPE_CHECKING:
@@ -54,9 +63,6 @@ if TYPE_CHECKING:
     from flagstone.weak import WeakBlock
 
 __all__ = ["FlagstoneBackend"]
-
-_LOST: Final = 600.0
-"""Seconds after which a result is dropped that its caller, killed meanwhile, did not take."""
 
 
 class FlagstoneBackend(LokyBackend):
@@ -152,8 +158,7 @@ class _Parallel:
         self.arena = arena
         self.threshold = threshold
         self.wait = wait
-        name = f"joblib-{os.getpid()}-{os.urandom(4).hex()}"
-        self.group = arena.group(name, parent=under, messages_expire=_LOST)
+        self.group = message_group(arena, "joblib", under)
         self._once = max_nbytes if mmap_mode in ("r", "r+", "w+") else None
         self._readonly = mmap_mode == "r"
         self._arrays: dict[int, tuple[Any, Block]] = {}
@@ -201,11 +206,7 @@ class _Parallel:
     def end(self) -> None:
         """Results that were taken go on."""
         self._arrays.clear()
-        try:
-            self.drop_lost()
-            self.group.close()
-        except FlagstoneError:
-            pass  # the group or the arena has ended, and with it all of this
+        end_message_group(self.arena, self.group)
 
 
 class _Call:

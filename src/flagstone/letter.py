@@ -6,22 +6,21 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 from flagstone.block import alloc_bytes
+from flagstone.opened import Opened
 
 if TYPE_CHECKING:
-    from flagstone._core import Attachment, Block, Link
+    from flagstone._core import Block
 
 __all__ = ["Letters"]
 
 
-class Letters:
-    """How items are pickled."""
+class Letters(Opened):
+    """How items are pickled, and where they lie when they are large."""
 
     __slots__ = ()
 
     if TYPE_CHECKING:
         _group_id: int
-
-        def _link_of(self) -> Link: ...
 
     @staticmethod
     def _pickle(item: Any) -> bytes:
@@ -36,6 +35,3 @@ class Letters:
         block = alloc_bytes(attachment, len(data), None, None, self._group_id)
         block.array[...] = memoryview(data)
         return block
-
-    def _attachment(self) -> Attachment:
-        return self._link_of().attachment

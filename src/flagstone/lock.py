@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flagstone._core import Link, LockBase
 from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelMismatch, Closed
+from flagstone.facts import LockInfo
 from flagstone.group import Group, group_id
 from flagstone.names import named, object_name
 from flagstone.observe import lock_info
-from flagstone.snapshot import LockInfo
+from flagstone.opened import Opened
 from flagstone.states import CHANNEL_LOCK
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Lock"]
 
 
-class Lock(LockBase):
+class Lock(Opened, LockBase):
     """A lock that any process finds by its name, owned by one thread at a time.
 
     Made by `Arena.lock()`, or by unpickling. When its owner is killed, or leaves the arena, the
@@ -49,7 +47,14 @@ class Lock(LockBase):
         return bool(self._owner()["owned"])
 
     def _called(self) -> str:
-        return named("lock", self._name, self._link_of().attachment.path)
+        return named("lock", self._name, self._attachment().path)
+
+    def leave(self) -> None:
+        """Let go of the lock here, at once. Who owns it goes on to own it, and can open it again to
+        release it; one that nobody owns ends when the last process lets go of it. Again is fine.
+        Going out of scope does the same.
+        """
+        super().leave()
 
     def __enter__(self) -> Lock:
         self.acquire()
@@ -66,15 +71,7 @@ class Lock(LockBase):
             self.release()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load_lock, (locate(self._link_of().attachment), self._name, self._group_id)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Lock):
-            return NotImplemented
-        return self._id == other._id and self._link_of().uuid == other._link_of().uuid
-
-    def __hash__(self) -> int:
-        return hash((self._id, self._link_of().uuid))
+        return _load_lock, (locate(self._attachment()), self._name, self._group_id)
 
     def __repr__(self) -> str:
         try:

@@ -22,6 +22,8 @@ from flagstone.names import shown, text
 from flagstone.sizes import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flagstone._core import Attachment
 
 __all__ = ["LONG", "tell", "tell_of_lock", "tell_of_waiting"]
@@ -32,12 +34,16 @@ LONG: Final = 1.0
 _logger: Final = logging.getLogger("flagstone")
 # A program that has set up no logging hears nothing, as from any library.
 _logger.addHandler(logging.NullHandler())
+others: Final[list[Callable[[], None]]] = []
+"""What else is told of, by modules above."""
 _AGAIN: Final = 10.0
 """Seconds between two warnings of the same reader or batch."""
 
 
 def tell(attachment: Attachment) -> None:
-    """Warn of those who died since the last call."""
+    """Warn of those who died since the last call, and of whatever `others` know."""
+    for other in others:
+        other()
     count = attachment.burial_count
     told = attachment.told
     if count == told:

@@ -5,6 +5,7 @@ Each number was true at some moment of the look; what goes meanwhile is left out
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -12,12 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from flagstone import _core
+from flagstone.debug import faults_of
 from flagstone.errors import ArenaCorrupted, Closed
-from flagstone.format import parse_format
-from flagstone.names import text
-from flagstone.sizes import FOREVER, to_nanoseconds
-from flagstone.snapshot import (
-    ArenaSnapshot,
+from flagstone.facts import (
     Batch,
     Burial,
     CacheInfo,
@@ -32,17 +30,26 @@ from flagstone.snapshot import (
     LockInfo,
     ProcessInfo,
     Sender,
+    Site,
     StoreInfo,
     SubscriberInfo,
     TopicInfo,
 )
+from flagstone.format import parse_format
+from flagstone.names import text
+from flagstone.sizes import FOREVER, to_nanoseconds
+from flagstone.snapshot import ArenaSnapshot
 from flagstone.states import (
     CACHE_ALIAS,
+    CACHE_CONSISTENCY,
     CACHE_ENDED,
     CACHE_LIVE,
     CACHE_NO_MERGE,
+    CACHE_POISON,
+    CACHE_RED_ZONE,
     CACHE_RETIRED,
     CACHE_SIZE_CLASS,
+    CACHE_STORE_USER,
     CACHE_TYPESAFE_BY_RCU,
     CHANNEL_ACK,
     CHANNEL_LASTING,
@@ -68,6 +75,10 @@ _CACHE_FLAGS: Final = {
     CACHE_TYPESAFE_BY_RCU: "typesafe_by_rcu",
     CACHE_NO_MERGE: "no_merge",
     CACHE_SIZE_CLASS: "size_class",
+    CACHE_CONSISTENCY: "consistency",
+    CACHE_RED_ZONE: "red_zone",
+    CACHE_POISON: "poison",
+    CACHE_STORE_USER: "store_user",
 }
 _CACHE_STATES: Final = {
     CACHE_LIVE: "live",
@@ -310,17 +321,27 @@ def channel_info(facts: Any) -> ChannelInfo:
     )
 
 
-def channels_of(attachment: Attachment) -> list[ChannelInfo]:
-    """The live channels of an arena."""
+_KINDS: Final = CHANNEL_TOPIC | CHANNEL_LOCK
+"""The flags that say what stands on a ring; neither: a channel."""
+
+
+def _rings(attachment: Attachment) -> list[Any]:
+    """The core's answers about all that is live and stands on a ring."""
     found = []
     for ident in attachment.channel_ids():
         try:
             facts = attachment.channel_info(ident)
         except Closed:  # released meanwhile
             continue
-        if facts["state"] == CHANNEL_LIVE and not facts["flags"] & (CHANNEL_TOPIC | CHANNEL_LOCK):
-            found.append(channel_info(facts))
+        if facts["state"] == CHANNEL_LIVE:
+            found.append(facts)
     return found
+
+
+def channels_of(attachment: Attachment, rings: list[Any] | None = None) -> list[ChannelInfo]:
+    """The live channels of an arena; `rings`: of a look that was made already."""
+    rings = _rings(attachment) if rings is None else rings
+    return [channel_info(facts) for facts in rings if not facts["flags"] & _KINDS]
 
 
 def topic_info(attachment: Attachment, facts: Any) -> TopicInfo:
@@ -347,17 +368,10 @@ def topic_info(attachment: Attachment, facts: Any) -> TopicInfo:
     )
 
 
-def topics_of(attachment: Attachment) -> list[TopicInfo]:
-    """The live topics of an arena."""
-    found = []
-    for ident in attachment.channel_ids():
-        try:
-            facts = attachment.channel_info(ident)
-        except Closed:  # released meanwhile
-            continue
-        if facts["state"] == CHANNEL_LIVE and facts["flags"] & CHANNEL_TOPIC:
-            found.append(topic_info(attachment, facts))
-    return found
+def topics_of(attachment: Attachment, rings: list[Any] | None = None) -> list[TopicInfo]:
+    """The live topics of an arena; `rings` as above."""
+    rings = _rings(attachment) if rings is None else rings
+    return [topic_info(attachment, facts) for facts in rings if facts["flags"] & CHANNEL_TOPIC]
 
 
 def lock_info(name: str, owner: Any) -> LockInfo:
@@ -371,24 +385,23 @@ def lock_info(name: str, owner: Any) -> LockInfo:
     )
 
 
-def locks_of(attachment: Attachment) -> list[LockInfo]:
-    """The live locks of an arena."""
-    found = []
-    for ident in attachment.channel_ids():
-        try:
-            facts = attachment.channel_info(ident)
-        except Closed:  # released meanwhile
-            continue
-        owner = attachment.lock_owner(ident) if facts["state"] == CHANNEL_LIVE else None
-        if owner is not None:
-            found.append(lock_info(text(facts["name"]), owner))
-    return found
+def locks_of(attachment: Attachment, rings: list[Any] | None = None) -> list[LockInfo]:
+    """The live locks of an arena; `rings` as above."""
+    rings = _rings(attachment) if rings is None else rings
+    return [
+        lock_info(text(facts["name"]), owner)
+        for facts in rings
+        if facts["flags"] & CHANNEL_LOCK
+        and (owner := attachment.lock_owner(facts["id"])) is not None
+    ]
 
 
 def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
     """Everything at once."""
     info = attachment.info()
     flying, senders = _flying(attachment, 0.0)
+    rings = _rings(attachment)
+    all_caches = tuple(caches(attachment))
     return ArenaSnapshot(
         uuid=attachment.uuid.hex(),
         name=name,
@@ -414,7 +427,7 @@ def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
         ),
         batch=(info["batch_pid"], info["batch_ns"] / 1e9) if info["batch_pid"] else None,
         processes=tuple(processes(attachment)),
-        caches=tuple(caches(attachment)),
+        caches=all_caches,
         groups=tuple(groups(attachment)),
         in_flight=tuple(flying),
         senders=senders,
@@ -424,12 +437,51 @@ def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
         children=ChildCounts(**attachment.child_counts()),
         keepers=tuple(keepers(attachment)),
         stores=tuple(stores_of(attachment)),
-        channels=tuple(channels_of(attachment)),
-        topics=tuple(topics_of(attachment)),
-        locks=tuple(locks_of(attachment)),
+        channels=tuple(channels_of(attachment, rings)),
+        topics=tuple(topics_of(attachment, rings)),
+        locks=tuple(locks_of(attachment, rings)),
+        sites=tuple(sites_of(attachment, all_caches)),
+        faults=tuple(faults_of(attachment, (cache.flags for cache in all_caches))),
         longest_hold=_hold(info["hold_wall_lock"], info["hold_wall_ns"]),
         longest_hold_cpu=_hold(info["hold_cpu_lock"], info["hold_cpu_ns"]),
     )
+
+
+def sites_of(attachment: Attachment, known: Iterable[CacheInfo]) -> list[Site]:
+    """Where the living objects of caches that remember it were allocated, the most bytes first."""
+    if not any("store_user" in cache.flags for cache in known):
+        return []
+    now = _core.now()
+    names: dict[int, str] = {}
+    found: dict[str, list[Any]] = {}
+    texts: dict[int, str] = {}
+    for one in _core.debug_objects(attachment, 0):
+        if not one["pid"]:
+            continue  # of a cache that does not remember
+        site, cache = one["allocated_site"], one["cache"]
+        if site not in texts:
+            texts[site] = _core.debug_site(attachment, site)
+        if cache not in names:
+            with contextlib.suppress(Closed):
+                names[cache] = text(attachment.cache_look(cache)["name"])
+        sums = found.setdefault(texts[site], [0, 0, one["allocated_at"], set(), set()])
+        sums[0] += 1
+        sums[1] += one["nbytes"]
+        sums[2] = min(sums[2], one["allocated_at"])
+        sums[3].add(one["pid"])
+        sums[4].add(names.get(cache, ""))
+    sites = [
+        Site(
+            where,
+            objects,
+            nbytes,
+            max(0, now - oldest) / 1e9,
+            tuple(sorted(pids)),
+            tuple(sorted(used)),
+        )
+        for where, (objects, nbytes, oldest, pids, used) in found.items()
+    ]
+    return sorted(sites, key=lambda site: -site.nbytes)
 
 
 def slabinfo(infos: Iterable[CacheInfo]) -> str:

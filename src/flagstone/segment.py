@@ -269,15 +269,15 @@ class _Place:
     def hand_over_at_exit(self) -> None:
         from multiprocessing import util
 
-        util.Finalize(None, self.hand_over, exitpriority=-100)  # after its children have ended
+        self._at_exit()
         # A process that was forked forgets its finalizers once it begins, which may be after this.
-        util.register_after_fork(self, _Place._again)
+        util.register_after_fork(self, _Place._at_exit)
 
-    def _again(self) -> None:
+    def _at_exit(self) -> None:
         if self.own is not None and self.own is not self.family:
             from multiprocessing import util
 
-            util.Finalize(None, self.hand_over, exitpriority=-100)
+            util.Finalize(None, self.hand_over, exitpriority=-100)  # after its children have ended
 
     def hand_over(self) -> None:
         """Let the family hold what this process has made. In an orderly end, which never fails."""
@@ -385,6 +385,10 @@ def key_of(name: str) -> bytes:
     return raw
 
 
+def _exists(name: str) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+
+
 # ---- making, finding, removing
 
 
@@ -400,7 +404,7 @@ def create(name: str, size: int, lasting: bool) -> Segment:
         home = _place.home()
         # Before its memory is made. What comes between is seen when it gets its name.
         if _place.names is not None and key in _place.names and _place.look(key) is not None:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+            raise _exists(name)
         make = _create_lasting if lasting else _create
         return make(name, key, size, home)
     except ArenaFull as error:
@@ -417,11 +421,11 @@ def _create(name: str, key: bytes, size: int, home: _Home) -> Segment:
     while not _place.write(key, handle, home, _ABSENT):
         if _place.look(key) is not None:
             home.store._remove(handle, _ANY)
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+            raise _exists(name)
     # Who makes a lasting one has a name here first, so one of both sees the other.
     if _find_lasting(key) is not None:
         remove(key, handle, False)
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        raise _exists(name)
     _place.made += 1
     if _place.made % _LOOK_EVERY == 0:
         _place.look_through()
@@ -522,13 +526,13 @@ def _create_lasting(name: str, key: bytes, size: int, home: _Home) -> Segment:
     guard = arena.alloc(0)
     token = bytes(guard.handle)
     if not _place.write(key, token, home, _ABSENT):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        raise _exists(name)
     try:
         with _lasting_arena(True) as lasting:
             assert lasting is not None
             store = lasting.store(_NAMES)
             if key in store:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+                raise _exists(name)
             try:
                 block = _zeroed(lasting, size)
                 store._put(key, block, 0, 0, _ANY)
@@ -572,12 +576,14 @@ def _remove_if_empty(arena: Arena, store: Store) -> None:
 # ---- processes
 
 
+def _kin() -> _Home | None:
+    return None if _place.dormant else _place.kin()
+
+
 def family() -> tuple[str, str, _Owner] | None:
     """What a process being started joins: the arena, the home's name, whose it is."""
-    if _place.dormant:
-        return None
-    home = _place.kin()
-    return _place.path, home.name, home.owner
+    home = _kin()
+    return None if home is None else (_place.path, home.name, home.owner)
 
 
 def join(where: str, path: str, name: str, owner: Any) -> None:
@@ -601,10 +607,8 @@ def forget(*, imported: bool = True) -> None:
 
 def _before_fork() -> None:
     # The family has to be there before its members are.
-    if _place.dormant:
-        return
     with contextlib.suppress(FlagstoneError, OSError, MemoryError, ValueError):
-        _place.kin()
+        _kin()
 
 
 def _after_fork_in_child() -> None:

@@ -41,7 +41,9 @@ __all__ = [
     "ShareStats",
     "Sharing",
     "can_be_sent",
+    "end_message_group",
     "load_message",
+    "message_group",
     "plainly",
     "reduce_array",
     "share",
@@ -49,6 +51,10 @@ __all__ = [
 ]
 
 _ALIGN: Final = 64
+_LOST: Final = 600.0
+"""Seconds after which a message of `message_group` is dropped that nobody took, where all who could
+tell were killed.
+"""
 _CONFIG: Final = "flagstone.share"
 
 
@@ -240,6 +246,21 @@ def plainly(body: Any, collector: Collector, error: BaseException) -> Message:
     _counts.fell_back(error)
     buffers = [bytearray(one) for one in collector.buffers]
     return Message((bytes(body), None, [], buffers), None)
+
+
+def message_group(arena: Arena, kind: str, under: Group | None) -> Group:
+    """A group for what is sent on behalf of one call, loader or the like of this process."""
+    name = f"{kind}-{os.getpid()}-{os.urandom(4).hex()}"
+    return arena.group(name, parent=under, messages_expire=_LOST)
+
+
+def end_message_group(arena: Arena, group: Group) -> None:
+    """All have ended who could take a message of it; what was taken goes on. Never fails."""
+    try:
+        arena.drop_in_flight(group=group)
+        group.close()
+    except FlagstoneError:
+        pass  # the group or the arena has ended, and with it all of this
 
 
 class Message:

@@ -1,4 +1,5 @@
-"""Frozen pictures of an arena: everything that the command line, a viewer or metrics read.
+"""A frozen picture of an arena: all that the command line, a viewer or metrics read; and what it
+says to people, as plain text: `str(snapshot)`, and what `flagstone info` prints.
 
 All sizes are bytes, all times seconds. A snapshot is taken while others work: each number was true
 at some moment of the look.
@@ -6,459 +7,44 @@ at some moment of the look.
 
 from __future__ import annotations
 
+import functools
+import heapq
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
-
-from flagstone.picture import Page, show
-
-if TYPE_CHECKING:
-    from flagstone._core import Handle
-
-__all__ = [
-    "ArenaSnapshot",
-    "Batch",
-    "Burial",
-    "CacheInfo",
-    "CacheStats",
-    "ChannelInfo",
-    "ChildCounts",
-    "Finding",
-    "GroupEvents",
-    "GroupInfo",
-    "Holder",
-    "InFlight",
-    "Keeper",
-    "LockHold",
-    "LockInfo",
-    "ProcessInfo",
-    "Sender",
-    "StoreInfo",
-    "SubscriberInfo",
-    "TopicInfo",
-]
-
-
-class Holder(NamedTuple):
-    """A process that uses an object.
-
-    Attributes:
-        pid: as the process saw it when it attached (in its own pid namespace).
-        command: short name.
-    """
-
-    pid: int
-    command: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A contradiction that `check()` found.
-
-    Attributes:
-        text: what contradicts what, in a sentence.
-    """
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessInfo:
-    """A process that has the arena attached.
-
-    Attributes:
-        slot: index in the arena's process table.
-        pid: as the process saw it when it attached (in its own pid namespace).
-        uid: its user.
-        alive: as the kernel says, by the lock on the slot.
-        is_self: whether it is this process.
-        readonly: attached read-only.
-        command: short name.
-        arguments: its command line, as far as there was room.
-        started: when it attached, in seconds since boot.
-        references: objects it uses.
-        dropped: references that await a batch.
-        bytes: what the objects in `references` hold.
-        threads: that have entered a read-side section.
-    """
-
-    slot: int
-    pid: int
-    uid: int
-    alive: bool
-    is_self: bool
-    readonly: bool
-    command: str
-    arguments: str
-    started: float
-    references: int
-    dropped: int
-    bytes: int
-    threads: int
-
-
-@dataclass(frozen=True, slots=True)
-class Burial:
-    """A process that died without leaving, and what was reclaimed from it.
-
-    Attributes:
-        number: of this death; counts from 1.
-        pid: as the process saw it (in its own pid namespace).
-        uid: its user.
-        command: short name.
-        noticed: when a batch found it dead, in seconds since boot.
-        finished: when everything it held was released, in seconds since boot; None: not yet.
-        reaper: pid of the process that released it.
-        objects: released with it. What others used, or has been sent, is not counted.
-        bytes: of these objects.
-        groups: closed with it, because nobody else had them open.
-    """
-
-    number: int
-    pid: int
-    uid: int
-    command: str
-    noticed: float
-    finished: float | None
-    reaper: int
-    objects: int
-    bytes: int
-    groups: int
-
-
-@dataclass(frozen=True, slots=True)
-class CacheStats:
-    """How full a cache is, over all groups.
-
-    Attributes:
-        slabs: runs of pages that it holds.
-        objects: that its slabs have room for.
-        allocated: objects in use or awaiting a batch.
-        bytes: of the pages of its slabs.
-        children: groups that have objects of it.
-    """
-
-    slabs: int
-    objects: int
-    allocated: int
-    bytes: int
-    children: int
-
-
-@dataclass(frozen=True, slots=True)
-class CacheInfo:
-    """A cache.
-
-    Attributes:
-        id: changes when the name is used again.
-        name: as opened.
-        dtype: of an object, as text, or None for bytes.
-        shape: of an object, or None for bytes.
-        size: bytes of an object.
-        align: of an object's address.
-        stride: bytes from one object to the next.
-        flags: of "typesafe_by_rcu", "no_merge", "size_class".
-        state: "live", "ended" (awaiting a batch), "alias", or "retired" (another cache has its
-            name, and it goes with its last object).
-        merged_into: name of the cache this one is an alias of, or None.
-        aliases: how many names are aliases of this one.
-        stats: how full it is.
-    """
-
-    id: int
-    name: str
-    dtype: str | None
-    shape: tuple[int, ...] | None
-    size: int
-    align: int
-    stride: int
-    flags: frozenset[str]
-    state: str
-    merged_into: str | None
-    aliases: int
-    stats: CacheStats
-
-
-@dataclass(frozen=True, slots=True)
-class GroupEvents:
-    """What happened to a group so far.
-
-    Attributes:
-        limit_hits: allocations that met its limit, whatever came of them.
-        failed: allocations that failed in the end.
-        reclaims: batches run on its behalf.
-    """
-
-    limit_hits: int
-    failed: int
-    reclaims: int
-
-
-@dataclass(frozen=True, slots=True)
-class GroupInfo:
-    """A group.
-
-    Attributes:
-        id: changes when the name is used again.
-        parent: id of its parent; None for the root group.
-        name: "" if it has none.
-        state: "live", "closed" or "destroyed" (awaiting a batch).
-        lasting: lives on when no process has it open.
-        cgroup: folder of the cgroup that it ends with, or None.
-        limit: bytes, or None.
-        usage: bytes charged to it and its descendants.
-        peak: the most that `usage` ever was.
-        children: groups in it, not those in these.
-        events: limit hits, failed allocations, reclaims.
-    """
-
-    id: int
-    parent: int | None
-    name: str
-    state: str
-    lasting: bool
-    cgroup: str | None
-    limit: int | None
-    usage: int
-    peak: int
-    children: int
-    events: GroupEvents
-
-
-@dataclass(frozen=True, slots=True)
-class InFlight:
-    """An object, or a group, that was pickled and not yet taken.
-
-    Attributes:
-        object: its handle.
-        is_group: whether it is a pickled Group.
-        nbytes: of the object.
-        cache: name of its cache.
-        group: name of its group ("" if that has none).
-        pid: of the sender.
-        command: of the sender.
-        age: seconds since it was pickled.
-    """
-
-    object: Handle
-    is_group: bool
-    nbytes: int
-    cache: str
-    group: str
-    pid: int
-    command: str
-    age: float
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """What one process (0: killed before it could say who it was) has in flight.
-
-    Attributes:
-        pid: as the process saw it; command: short name; alive: it has the arena attached.
-        messages: pickled by it and not yet taken; bytes: of their objects, once for each.
-    """
-
-    pid: int
-    command: str
-    alive: bool
-    messages: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What a batch did.
-
-    Attributes:
-        number: counts them.
-        groups: closed, destroyed or no more referenced, that it took off the queue.
-        children: child caches that it released.
-        objects: that it released.
-        bytes: of these objects.
-        began: in seconds since boot.
-        seconds: that it took.
-        waited: the part of these that it waited for readers.
-    """
-
-    number: int
-    groups: int
-    children: int
-    objects: int
-    bytes: int
-    began: float
-    seconds: float
-    waited: float
-
-
-@dataclass(frozen=True, slots=True)
-class ChildCounts:
-    """Child caches (a cache's part for one group) by state.
-
-    Attributes:
-        live: in use.
-        deactivated: their group was closed; slabs go as they empty.
-        queued: ended, waiting for a batch or for references that keep them.
-        releasing: taken by the running batch.
-    """
-
-    live: int
-    deactivated: int
-    queued: int
-    releasing: int
-
-
-@dataclass(frozen=True, slots=True)
-class Keeper:
-    """Who keeps objects of a group or cache that has ended, or a closed group, from being released.
-
-    Attributes:
-        group: name of the group ("" if that has none).
-        pid: of the process whose references these are; None: they are in flight.
-        command: of the process.
-        references: to objects of the group, or to itself if it was closed: who has a destroyed
-            group open keeps nothing.
-        bytes: of these objects.
-        seconds: since the group ended.
-        for_children: the process, which may be dead, has forked children that could be given no
-            place in the arena, and keeps what these inherited until they end.
-    """
-
-    group: str
-    pid: int | None
-    command: str
-    references: int
-    bytes: int
-    seconds: float
-    for_children: bool = False
-
-
-class LockHold(NamedTuple):
-    """The longest time that a shared lock was held: of the acquisitions looked at, one in 256.
-
-    Attributes:
-        lock: "names", "pages" or "child".
-        seconds: how long.
-    """
-
-    lock: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class StoreInfo:
-    """A store at one moment.
-
-    Attributes:
-        name: as opened.
-        keys: that have a value.
-        version: counts its changes.
-        nbytes: bytes of the objects that they hold.
-        evict: "lru" if it makes room by itself.
-        group: what its values are charged to; None is the arena itself, or a group without a name.
-    """
-
-    name: str
-    keys: int
-    version: int
-    nbytes: int
-    evict: str | None
-    group: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelInfo:
-    """A channel at one moment.
-
-    Attributes:
-        name: None if it has none.
-        capacity: messages that may wait.
-        inline: bytes of a message that lie in the channel's own memory.
-        ack: what was taken has to be acknowledged.
-        lasting: it goes on without a process that has it open.
-        closed: nothing is put any more.
-        waiting: messages in it.
-        taken: with `ack`, messages that somebody owns and has not acknowledged; else those that
-            somebody is just putting or taking.
-        nbytes: bytes of its own memory, without the Blocks that wait in it.
-    """
-
-    name: str | None
-    capacity: int
-    inline: int
-    ack: bool
-    lasting: bool
-    closed: bool
-    waiting: int
-    taken: int
-    nbytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriberInfo:
-    """A subscription at one moment.
-
-    Attributes:
-        pid: of its process, in that one's pid namespace.
-        command: of its process.
-        slow: "block", "drop", "disconnect" or "latest".
-        lag: messages that it has not got yet.
-        lost: messages that it was too slow for.
-        holds: publishers wait for it just now.
-    """
-
-    pid: int
-    command: str
-    slow: str
-    lag: int
-    lost: int
-    holds: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TopicInfo:
-    """A topic at one moment.
-
-    Attributes:
-        name: None if it has none.
-        capacity: messages that lie there, at most.
-        inline: bytes of a message that lie in the topic's own memory.
-        lasting: it goes on without a process that has it open.
-        closed: nothing is published any more.
-        messages: that lie there.
-        nbytes: bytes of its own memory, without the Blocks that lie in it.
-        subscribers: who subscribes.
-    """
-
-    name: str | None
-    capacity: int
-    inline: int
-    lasting: bool
-    closed: bool
-    messages: int
-    nbytes: int
-    subscribers: tuple[SubscriberInfo, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LockInfo:
-    """A lock at one moment.
-
-    Attributes:
-        name: as opened.
-        owned: somebody owns it.
-        inherited: its owner has gone; the next one takes it over.
-        pid: of who owns it; None if nobody, or if it has gone.
-        command: of who owns it; "" as for `pid`.
-    """
-
-    name: str
-    owned: bool
-    inherited: bool
-    pid: int | None
-    command: str
+from typing import Final
+
+from flagstone._core import now as _nanoseconds
+from flagstone.facts import (
+    Batch,
+    Burial,
+    CacheInfo,
+    ChannelInfo,
+    ChildCounts,
+    Fault,
+    GroupInfo,
+    InFlight,
+    Keeper,
+    LockHold,
+    LockInfo,
+    ProcessInfo,
+    Sender,
+    Site,
+    StoreInfo,
+    TopicInfo,
+)
+from flagstone.notices import LONG
+from flagstone.picture import BAD, Page, duration, many, number, printable, share
+from flagstone.sizes import format_size
+
+__all__ = ["ArenaSnapshot", "by_name", "show", "sites", "size_of"]
+
+_MOST: Final = 40
+"""Lines of caches or groups unless everything is asked for; those with the most bytes are shown."""
+
+_MOST_IN_FLIGHT: Final = 10
+_MOST_BURIALS: Final = 10
+_MOST_BATCHES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,6 +87,10 @@ class ArenaSnapshot:
         locks: live ones, with who owns them.
         longest_hold: of a shared lock, in wall time; None: not seen yet.
         longest_hold_cpu: the same in the holder's CPU time.
+        sites: where living objects were allocated, the most bytes first; empty unless a cache is
+            debugged with "U".
+        faults: what is wrong with objects of caches that are debugged, and the last 6 that were
+            found, the newest first.
     """
 
     uuid: str
@@ -538,9 +128,501 @@ class ArenaSnapshot:
     locks: tuple[LockInfo, ...]
     longest_hold: LockHold | None
     longest_hold_cpu: LockHold | None
+    sites: tuple[Site, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     def __str__(self) -> str:
         """What `flagstone info` prints elsewhere: several lines, without colours."""
         page = Page()
         show(self, page, own=True)
         return str(page)
+
+
+def show(
+    snapshot: ArenaSnapshot, page: Page, *, everything: bool = False, own: bool = False
+) -> None:
+    """Draw a snapshot for people.
+
+    Args:
+        snapshot: the arena.
+        page: drawn on.
+        everything: all caches, groups and messages, not the largest and oldest alone.
+        own: this process, too: it is not there only to look.
+    """
+    _arena(snapshot, page)
+    page.line()
+    _processes(snapshot, page, own)
+    page.line()
+    _burials(snapshot, page, everything)
+    page.line()
+    _caches(snapshot, page, everything)
+    page.line()
+    _groups(snapshot, page, everything)
+    by_name(snapshot, page, below=True)
+    page.line()
+    _keepers(snapshot, page)
+    page.line()
+    _faults(snapshot, page)
+    if snapshot.sites:
+        sites(snapshot.sites[:_MOST], page)
+        page.line()
+    _batches(snapshot, page)
+    page.line()
+    _in_flight(snapshot, page, everything)
+
+
+def _arena(snapshot: ArenaSnapshot, page: Page) -> None:
+    modes = [word for word, on in (("lasting", snapshot.lasting),) if on]
+    last = f", the last one in {duration(snapshot.last_batch)}" if snapshot.batches else ""
+    page.facts(
+        f"arena {snapshot.name or '(anonymous)'}",
+        [
+            ("file", snapshot.path or "none"),
+            ("uuid", snapshot.uuid),
+            ("age", duration(max(0.0, time.time() - snapshot.created_at))),
+            ("mode", ", ".join(modes)),
+            ("capacity", format_size(snapshot.capacity)),
+            ("used", share(snapshot.used, snapshot.capacity)),
+            (
+                "committed",
+                f"{format_size(snapshot.committed)},"
+                f" {format_size(snapshot.control)} of it metadata",
+            ),
+            ("batches", number(snapshot.batches) + last),
+            ("grace periods", number(snapshot.grace_periods)),
+            (
+                "released",
+                f"{many(snapshot.released_objects, 'object')},"
+                f" {format_size(snapshot.released_bytes)} by batches",
+            ),
+            ("deaths", number(snapshot.deaths) if snapshot.deaths else ""),
+            ("child caches", _children(snapshot.children)),
+            ("longest hold", _hold(snapshot)),
+        ],
+    )
+    if snapshot.unlinked:
+        page.line("  its file was unlinked: nobody new can attach by name", BAD)
+    if snapshot.stalled is not None:
+        pid, thread, seconds = snapshot.stalled
+        page.line(
+            f"  a grace period has waited {duration(seconds)} for the reader in process {pid},"
+            f" thread {thread}: what has ended is not released until it leaves its section",
+            BAD,
+        )
+    if snapshot.batch is not None and snapshot.batch[1] > LONG:
+        pid, seconds = snapshot.batch
+        page.line(f"  process {pid} has run a batch for {duration(seconds)}: is it stopped?", BAD)
+
+
+def _children(counts: ChildCounts) -> str:
+    return ", ".join(
+        f"{number(count)} {what}"
+        for what, count in (
+            ("live", counts.live),
+            ("deactivated", counts.deactivated),
+            ("queued", counts.queued),
+            ("releasing", counts.releasing),
+        )
+        if count
+    )
+
+
+def _hold(snapshot: ArenaSnapshot) -> str:
+    wall, cpu = snapshot.longest_hold, snapshot.longest_hold_cpu
+    if wall is None or cpu is None:
+        return ""
+    return (
+        f"of a shared lock: {duration(wall.seconds)} ({wall.lock}), in the holder's own time"
+        f" {duration(cpu.seconds)} ({cpu.lock}); of one acquisition in 256"
+    )
+
+
+def _keeping(keeper: Keeper) -> str:
+    children = ", or children without a place" if keeper.for_children else ""
+    return keeper.command + children
+
+
+def _keepers(snapshot: ArenaSnapshot, page: Page) -> None:
+    page.table(
+        "ended, and kept by",
+        ["group", ">pid", "command", ">references", ">bytes", ">since"],
+        [
+            [
+                one.group or "(no name)",
+                "" if one.pid is None else str(one.pid),
+                "in flight" if one.pid is None else _keeping(one),
+                number(one.references),
+                format_size(one.bytes),
+                duration(one.seconds),
+            ]
+            for one in snapshot.keepers[:_MOST]
+        ],
+        empty="nobody",
+    )
+    _and_more(max(0, len(snapshot.keepers) - _MOST), "keeper", page)
+
+
+def sites(found: Iterable[Site], page: Page, empty: str = "") -> None:
+    """Draw living memory by where it was allocated, each with its innermost line."""
+    page.table(
+        "allocated at",
+        [">bytes", ">objects", ">oldest", "by", "caches", "where"],
+        [
+            [
+                format_size(site.nbytes),
+                number(site.objects),
+                duration(site.oldest),
+                ", ".join(map(str, site.pids[:3])) + (", ..." if len(site.pids) > 3 else ""),
+                printable(", ".join(site.caches)),
+                printable(site.where.split("\n", 1)[0]) or "(not known)",
+            ]
+            for site in found
+        ],
+        empty=empty or "nothing that is debugged with U",
+    )
+
+
+def _faults(snapshot: ArenaSnapshot, page: Page) -> None:
+    now = _boot_seconds()
+    for one in snapshot.faults:
+        ago = "now" if one.found is None else f"{duration(max(0.0, now - one.found))} ago"
+        by = f", found by process {one.finder}" if one.finder else ""
+        for index, line in enumerate(f"{one.kind}, {ago}{by}: {one.text}".split("\n")):
+            page.line(line, None if index else BAD)
+    if snapshot.faults:
+        page.line()
+
+
+def _batches(snapshot: ArenaSnapshot, page: Page) -> None:
+    now = _boot_seconds()
+    page.table(
+        "last batches",
+        [">number", ">ago", ">groups", ">caches", ">objects", ">bytes", ">took", ">waiting"],
+        [
+            [
+                str(one.number),
+                duration(max(0.0, now - one.began)),
+                number(one.groups),
+                number(one.children),
+                number(one.objects),
+                format_size(one.bytes),
+                duration(one.seconds),
+                duration(one.waited),
+            ]
+            for one in snapshot.last_batches[:_MOST_BATCHES]
+        ],
+        empty="none",
+    )
+    if snapshot.groups_waiting:
+        page.line(f"  {many(snapshot.groups_waiting, 'group')} wait for the next one")
+
+
+def _burials(snapshot: ArenaSnapshot, page: Page, everything: bool) -> None:
+    now = _boot_seconds()
+    shown = snapshot.burials if everything else snapshot.burials[:_MOST_BURIALS]
+    page.table(
+        "died without leaving",
+        [">pid", "command", ">ago", ">objects", ">bytes", ">groups", ">by", "state"],
+        [
+            [
+                str(one.pid),
+                one.command,
+                duration(max(0.0, now - one.noticed)),
+                number(one.objects),
+                format_size(one.bytes),
+                number(one.groups),
+                str(one.reaper),
+                "" if one.finished is not None else "being buried",
+            ]
+            for one in shown
+        ],
+        empty="nobody" if not snapshot.deaths else "",
+    )
+    _and_more(snapshot.deaths - len(shown), "death", page)
+
+
+def _processes(snapshot: ArenaSnapshot, page: Page, own: bool) -> None:
+    now = _boot_seconds()
+    page.table(
+        "processes",
+        [">pid", "command", ">references", ">bytes", ">dropped", ">threads", ">attached", "state"],
+        [
+            [
+                str(one.pid),
+                one.arguments or one.command,
+                number(one.references),
+                format_size(one.bytes),
+                number(one.dropped),
+                number(one.threads),
+                duration(max(0.0, now - one.started)),
+                ("read-only" if one.readonly else "") if one.alive else "dead",
+            ]
+            for one in snapshot.processes
+            if own or not one.is_self
+        ],
+        empty="none but this command",
+    )
+
+
+def _caches(snapshot: ArenaSnapshot, page: Page, everything: bool) -> None:
+    shown = [
+        one
+        for one in snapshot.caches
+        if everything or one.stats.slabs or "size_class" not in one.flags
+    ]
+    if not everything:
+        shown = sorted(shown, key=lambda one: -one.stats.bytes)[:_MOST]
+    page.table(
+        "caches",
+        ["name", ">size", "type", ">in use", ">room", ">slabs", ">bytes", ">groups", "state"],
+        [
+            [
+                one.name,
+                size_of(one, snapshot),
+                _type_of(one),
+                number(one.stats.allocated),
+                number(one.stats.objects),
+                number(one.stats.slabs),
+                format_size(one.stats.bytes),
+                number(one.stats.children),
+                _cache_state(one),
+            ]
+            for one in shown
+        ],
+        empty="none in use",
+    )
+    _and_more(len(snapshot.caches) - len(shown), "cache, small or empty", page)
+
+
+def size_of(cache: CacheInfo, snapshot: ArenaSnapshot) -> str:
+    """The size of its objects; of the one for large objects, and of channels, any."""
+    whatever = "size_class" in cache.flags and cache.size == snapshot.capacity
+    return "any" if whatever else format_size(cache.size)
+
+
+def _type_of(cache: CacheInfo) -> str:
+    if cache.dtype is None:
+        return "bytes"
+    shape = "x".join(map(str, cache.shape or ()))
+    return f"{cache.dtype} {shape}".strip()
+
+
+def _cache_state(cache: CacheInfo) -> str:
+    words = [cache.state]
+    if cache.merged_into is not None:
+        words = [f"alias of {cache.merged_into}"]
+    if cache.aliases:
+        words.append(many(cache.aliases, "alias", "aliases"))
+    words += sorted(cache.flags)
+    return ", ".join(words)
+
+
+def _groups(snapshot: ArenaSnapshot, page: Page, everything: bool) -> None:
+    shown = snapshot.groups if everything else _largest(snapshot.groups)
+    page.table(
+        "groups",
+        ["name", ">usage", ">peak", ">limit", ">limit hits", ">failed", "state"],
+        [
+            [
+                "  " * depth + (one.name or ("root" if one.parent is None else "(no name)")),
+                format_size(one.usage),
+                format_size(one.peak),
+                "" if one.limit is None else format_size(one.limit),
+                number(one.events.limit_hits),
+                number(one.events.failed),
+                _group_state(one),
+            ]
+            for depth, one in _tree(shown)
+        ],
+        empty="none",
+    )
+    _and_more(len(snapshot.groups) - len(shown), "smaller group", page)
+
+
+def by_name(snapshot: ArenaSnapshot, page: Page, *, below: bool) -> None:
+    """Draw what programs find by name: stores, channels, topics, locks; of each kind only if there
+    is one. `below`: after a line that is empty.
+    """
+    for found, draw in (
+        (snapshot.stores, _stores),
+        (snapshot.channels, _channels),
+        (snapshot.topics, _topics),
+        (snapshot.locks, _locks),
+    ):
+        if found:
+            if below:
+                page.line()
+            draw(snapshot, page)
+            below = True
+
+
+def _stores(snapshot: ArenaSnapshot, page: Page) -> None:
+    page.table(
+        "stores",
+        ["name", ">keys", ">bytes", ">changes", "group", "evicts"],
+        [
+            [
+                printable(store.name),
+                number(store.keys),
+                format_size(store.nbytes),
+                number(store.version),
+                printable(store.group or "-"),
+                store.evict or "-",
+            ]
+            for store in snapshot.stores
+        ],
+        empty="no store",
+    )
+
+
+def _channels(snapshot: ArenaSnapshot, page: Page) -> None:
+    page.table(
+        "channels",
+        ["name", ">waiting", ">capacity", ">taken", ">inline", ">bytes", "state"],
+        [
+            [
+                one.name or "(no name)",
+                number(one.waiting),
+                number(one.capacity),
+                number(one.taken),
+                format_size(one.inline),
+                format_size(one.nbytes),
+                _words(closed=one.closed, acknowledged=one.ack, lasting=one.lasting),
+            ]
+            for one in snapshot.channels
+        ],
+    )
+
+
+def _topics(snapshot: ArenaSnapshot, page: Page) -> None:
+    page.table(
+        "topics",
+        ["name", ">messages", ">capacity", ">subscribers", ">inline", ">bytes", "state"],
+        [
+            [
+                one.name or "(no name)",
+                number(one.messages),
+                number(one.capacity),
+                number(len(one.subscribers)),
+                format_size(one.inline),
+                format_size(one.nbytes),
+                _words(closed=one.closed, lasting=one.lasting),
+            ]
+            for one in snapshot.topics
+        ],
+    )
+    page.table(
+        "subscribers",
+        ["topic", ">pid", "command", "slow", ">lag", ">lost", "state"],
+        [
+            [
+                topic.name or "(no name)",
+                str(one.pid),
+                one.command,
+                one.slow,
+                number(one.lag),
+                number(one.lost),
+                "holds publishers back" if one.holds else "",
+            ]
+            for topic in snapshot.topics
+            for one in topic.subscribers
+        ],
+    )
+
+
+def _locks(snapshot: ArenaSnapshot, page: Page) -> None:
+    page.table(
+        "locks",
+        ["name", "state", ">pid", "command"],
+        [
+            [
+                one.name,
+                "left by the dead" if one.inherited else "owned" if one.owned else "free",
+                str(one.pid or ""),
+                one.command,
+            ]
+            for one in snapshot.locks
+        ],
+    )
+
+
+def _words(**said: bool) -> str:
+    return ", ".join(word for word, on in said.items() if on)
+
+
+def _group_state(group: GroupInfo) -> str:
+    if group.cgroup is not None:
+        return f"{group.state}, with cgroup {group.cgroup}"
+    return group.state + (", lasting" if group.lasting else "")
+
+
+def _largest(groups: tuple[GroupInfo, ...]) -> tuple[GroupInfo, ...]:
+    """The groups with the most usage, and those that these are in, in the same order."""
+    if len(groups) <= _MOST:
+        return groups
+    by_id = {one.id: one for one in groups}
+    chosen: set[int] = set()
+    for one in heapq.nlargest(_MOST, groups, key=lambda one: one.usage):
+        above: GroupInfo | None = one
+        while above is not None and above.id not in chosen:
+            chosen.add(above.id)
+            above = None if above.parent is None else by_id.get(above.parent)
+    return tuple(one for one in groups if one.id in chosen)
+
+
+def _and_more(left_out: int, what: str, page: Page) -> None:
+    if left_out:
+        noun, comma, rest = what.partition(",")
+        page.line(f"  and {many(left_out, noun)}{comma}{rest} (--all shows them)")
+
+
+def _tree(groups: tuple[GroupInfo, ...]) -> Iterator[tuple[int, GroupInfo]]:
+    """Each group below its parent, with its depth; one whose parent is gone stands at the top."""
+    ids = {one.id for one in groups}
+    below: dict[int | None, list[GroupInfo]] = {}
+    for one in groups:
+        below.setdefault(one.parent if one.parent in ids else None, []).append(one)
+    waiting = [(0, one) for one in reversed(below.get(None, []))]
+    while waiting:
+        depth, one = waiting.pop()
+        yield depth, one
+        # Taken out: a damaged arena may have groups that are each other's parents.
+        waiting += [(depth + 1, child) for child in reversed(below.pop(one.id, []))]
+
+
+def _in_flight(snapshot: ArenaSnapshot, page: Page, everything: bool) -> None:
+    found = snapshot.in_flight
+    shown = found if everything else found[:_MOST_IN_FLIGHT]
+    total = sum(one.nbytes for one in found)
+    size = functools.lru_cache(1000)(format_size)
+    page.table(
+        f"in flight: {number(len(found))}, {format_size(total)}" if found else "in flight",
+        ["what", ">bytes", "cache", "group", ">sender", "command", ">age"],
+        [
+            (
+                "group" if one.is_group else "object",
+                size(one.nbytes),
+                one.cache,
+                one.group,
+                str(one.pid),
+                one.command,
+                duration(one.age),
+            )
+            for one in shown
+        ],
+        empty="nothing",
+    )
+    _and_more(len(found) - len(shown), "younger one", page)
+    if len(shown) < len(found):
+        page.line(
+            "  sent: "
+            + ", ".join(
+                f"{number(one.messages)} by {one.pid} ({one.command or '?'}"
+                f"{'' if one.alive else ', dead'})"
+                for one in snapshot.senders[:_MOST_IN_FLIGHT]
+            )
+        )
+
+
+def _boot_seconds() -> float:
+    return _nanoseconds() / 1e9

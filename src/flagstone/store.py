@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,17 +14,18 @@ from flagstone.attach import Locator, attach, how_to_open, locate
 from flagstone.block import alloc_bytes
 from flagstone.dumped import dumped, load
 from flagstone.errors import ArenaFull, Closed, GroupLimitExceeded
+from flagstone.facts import StoreInfo
 from flagstone.format import form_of, order_of
 from flagstone.group import Group, group_id, look, open_group
 from flagstone.names import object_name
 from flagstone.observe import store_info, stores_of
+from flagstone.opened import Opened
 from flagstone.sizes import FOREVER, Size, parse_seconds, to_nanoseconds
-from flagstone.snapshot import StoreInfo
 from flagstone.states import STORE_EVICTS
 from flagstone.values import array_of
 
 if TYPE_CHECKING:
-    from flagstone._core import Attachment, Format
+    from flagstone._core import Format
 
 __all__ = ["Store", "StoreInfo", "stores_of"]
 
@@ -56,7 +56,7 @@ class _Version(int):
         return found
 
 
-class Store(StoreBase, MutableMapping[Key, Any]):
+class Store(Opened, StoreBase, MutableMapping[Key, Any]):
     """A mapping from `str` or `bytes` to what was put, for every process of the arena.
 
     Made by `Arena.store()`, or by unpickling. A store holds its values: they live until they are
@@ -72,9 +72,6 @@ class Store(StoreBase, MutableMapping[Key, Any]):
     _seen: int
 
     # ---- what is in a value
-
-    def _attachment(self) -> Attachment:
-        return self._link_of().attachment
 
     def _alloc(self, nbytes: int, form: Format | None) -> Block:
         attachment = self._attachment()
@@ -93,6 +90,8 @@ class Store(StoreBase, MutableMapping[Key, Any]):
 
     def _packed(self, value: Any) -> tuple[Block, int]:
         """An object for this value, and what kind it is."""
+        if type(value) is bytes and (done := self._block_of(value)) is not None:
+            return done, _BLOCK
         if type(value) is Block and value._parts[0] is self._attachment():
             return value, _BLOCK
         try:
@@ -110,11 +109,8 @@ class Store(StoreBase, MutableMapping[Key, Any]):
 
     def _pickled(self, value: Any) -> Block:
         what = dumped(value)
-        try:
+        with what.or_discarded():
             block = self._alloc(what.nbytes, None)
-        except BaseException:
-            what.discard()
-            raise
         what.write(block)
         return block
 
@@ -358,27 +354,8 @@ class Store(StoreBase, MutableMapping[Key, Any]):
             if group.name == own_group(self._name):
                 group.destroy()
 
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.leave()
-
     def __reduce__(self) -> tuple[Any, ...]:
         return _load_store, (locate(self._attachment()), self._name)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Store):
-            return NotImplemented
-        return self._id == other._id and self._link_of().uuid == other._link_of().uuid
-
-    def __hash__(self) -> int:
-        return hash((self._id, self._link_of().uuid))
 
     def __repr__(self) -> str:
         try:

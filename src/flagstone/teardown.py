@@ -6,10 +6,10 @@ import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from flagstone.facts import Keeper
 from flagstone.observe import keepers
 from flagstone.rcu import SLICE, barrier, refuse_in_section
 from flagstone.sizes import format_size, parse_seconds, to_nanoseconds
-from flagstone.snapshot import Keeper
 
 if TYPE_CHECKING:
     from flagstone._core import Attachment, Link
@@ -28,8 +28,9 @@ class Teardown:
     library will touch it again. A group's waits for the live Blocks and views of its objects, in
     any process; messages in flight and what lies in channels ended with the group, and a pickle
     made later of what is left holds nothing. A cache is destroyed only while nobody uses an object
-    of it, so its ticket waits for readers and a batch alone. Cache, GroupCache and Group objects,
-    here or in other processes, keep nothing. Safe to use from any thread; not picklable. After the
+    of it, so its ticket waits for readers and a batch alone. Cache, GroupCache, Group and Store
+    objects, here or in other processes, keep nothing; a Channel, Topic or Lock of the group keeps
+    its memory until it is left. Safe to use from any thread; not picklable. After the
     arena is closed here, `done` is only what was last seen.
     """
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
+import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from flagstone._core import Link, SubscriptionBase, TopicBase
 from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelEmpty, ChannelMismatch, Closed
+from flagstone.facts import TopicInfo
 from flagstone.group import Group, group_id, look
 from flagstone.letter import Letters
 from flagstone.names import named, object_name
 from flagstone.observe import SLOW, topic_info
-from flagstone.snapshot import TopicInfo
 from flagstone.states import CHANNEL_LASTING, CHANNEL_TOPIC
 from flagstone.watch import Watch
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Subscription", "Topic"]
 
@@ -35,10 +33,11 @@ class Topic(Letters, TopicBase):
     end.
     """
 
-    __slots__ = ("__weakref__", "_history", "_name")
+    __slots__ = ("__weakref__", "_history", "_name", "_subscriptions")
 
     _name: str | None
     _history: int
+    _subscriptions: weakref.WeakSet[Subscription]  # of this process, through this object
 
     @property
     def name(self) -> str | None:
@@ -63,7 +62,7 @@ class Topic(Letters, TopicBase):
     @property
     def info(self) -> TopicInfo:
         """How it is now."""
-        return topic_info(self._link_of().attachment, self._info())
+        return topic_info(self._attachment(), self._info())
 
     def subscribe(
         self, *, slow: Slow = "block", latest: bool = False, history: int | None = None
@@ -88,41 +87,37 @@ class Topic(Letters, TopicBase):
         subscription = Subscription.__new__(Subscription)
         subscription._watch = None
         subscription._begin(self, SLOW.index("latest" if latest else slow), past)
+        self._subscriptions.add(subscription)
+        if self._left():  # by another thread, which may have missed this one
+            subscription.close()
         return subscription
 
+    def leave(self) -> None:
+        """Let go of the topic here, and end the subscriptions that were made by this object. The
+        last process to do so ends the topic, unless it is lasting. Again is fine. Going out of
+        scope does the same, once its subscriptions have, too.
+        """
+        super().leave()
+        for subscription in list(self._subscriptions):
+            subscription.close()
+
     def _called(self) -> str:
-        return named("topic", self._name, self._link_of().attachment.path)
+        return named("topic", self._name, self._attachment().path)
 
     def _held(self) -> str:
         slow = {f"{one.pid} ({one.command})": one.lag for one in self.info.subscribers if one.holds}
         who = ", ".join(f"process {who}, {lag} behind" for who, lag in slow.items())
-        return (
-            f"{self._called()} is full: {self._capacity} messages wait for "
-            f"{who or 'a subscription that has just gone on'}"
-        )
-
-    def __enter__(self) -> Topic:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.leave()
+        if not who:
+            return (
+                f"{self._called()} was full for a moment: a subscription has gone on since, or a"
+                " batch has yet to bring back what killed publishers had begun: publish again, or"
+                " give wait="
+            )
+        return f"{self._called()} is full: {self._capacity} messages wait for {who}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        where = locate(self._link_of().attachment)
+        where = locate(self._attachment())
         return _load_topic, (where, self._share(), self._name, self._history)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Topic):
-            return NotImplemented
-        return self._id == other._id and self._link_of().uuid == other._link_of().uuid
-
-    def __hash__(self) -> int:
-        return hash((self._id, self._link_of().uuid))
 
     def __repr__(self) -> str:
         try:
@@ -216,6 +211,7 @@ def _made(name: str | None, history: int) -> Topic:
     topic = Topic.__new__(Topic)
     topic._name = name
     topic._history = history
+    topic._subscriptions = weakref.WeakSet()
     return topic
 
 

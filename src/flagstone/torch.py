@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from multiprocessing import util
 from multiprocessing.reduction import ForkingPickler
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.multiprocessing.reductions import reduce_tensor
@@ -35,17 +35,13 @@ from flagstone.block import alloc_bytes
 from flagstone.errors import FlagstoneError, ReadOnly
 from flagstone.group import group_id, look
 from flagstone.part import bytes_of
-from flagstone.sharing import can_be_sent
+from flagstone.sharing import can_be_sent, end_message_group, message_group
 
 if TYPE_CHECKING:
     from flagstone.arena import Arena
     from flagstone.group import Group
 
 __all__ = ["Collate", "empty", "from_block", "pin"]
-
-_LOST: Final = 600.0
-"""Seconds after which a batch is dropped that nobody took, where all who could tell were killed."""
-
 
 # ---- tensors
 
@@ -84,13 +80,14 @@ def from_block(block: Block) -> Any:
 
     Raises:
         TypeError: torch has no such dtype.
-        ReadOnly: the arena is attached read-only, and torch has no tensors that refuse writes.
+        ReadOnly: the arena is attached read-only, or the Block is a table, and torch has no tensors
+            that refuse writes.
         Closed: the Block was freed.
     """
     if block.readonly:
         raise ReadOnly(
-            "torch has no tensors that refuse writes, and this Block's arena is attached with"
-            " readonly=True: torch.from_numpy(block.array.copy()) is a copy"
+            "torch has no tensors that refuse writes, and this Block does (its arena is attached"
+            " with readonly=True, or it is a table): torch.from_numpy(block.array.copy()) is a copy"
         )
     return torch.from_numpy(block.array)
 
@@ -209,9 +206,10 @@ class Collate:
         """An iterator is starting its workers."""
         group = self._iterators.get(iterator)
         if group is None:
-            group = _new_group(self._arena, self._under)
+            group = message_group(self._arena, "loader", self._under)
             self._iterators[iterator] = group
-            weakref.finalize(iterator, _end, self._arena, group, os.getpid())
+            _ends[id(group)] = self._arena, group, os.getpid()
+            iterator._flagstone_end = _End(id(group))
         self._group = group_id(self._arena._link, self._arena._link.attachment, group)
 
     def _functions(self) -> dict[Any, Any]:
@@ -237,7 +235,7 @@ class Collate:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             if self._group is None:  # it came here inside of something else
-                self._own = _new_group(arena, self._under)
+                self._own = message_group(arena, "loader", self._under)
                 self._group = group_id(arena._link, attachment, self._own)
             # After queues are flushed, before the arena is left.
             ends = (arena, self._group, self._own)
@@ -287,11 +285,6 @@ def _load_collate(
     return loaded
 
 
-def _new_group(arena: Arena, under: Group | None) -> Group:
-    name = f"loader-{os.getpid()}-{os.urandom(4).hex()}"
-    return arena.group(name, parent=under, messages_expire=_LOST)
-
-
 def _begin_iterator() -> Collate | None:
     """The Collate of the loader's iterator that is starting a worker in this thread, if any.
 
@@ -320,15 +313,23 @@ def _before_fork() -> None:
             pass  # its workers make groups of their own, or find no room
 
 
-def _end(arena: Arena, group: Group, pid: int) -> None:
-    """An iterator has ended, and with it its workers."""
-    if pid != os.getpid():
-        return
-    try:
-        arena.drop_in_flight(group=group)
-        group.close()
-    except FlagstoneError:
-        pass  # the group or the arena has ended, and with it all of this
+_ends: dict[int, tuple[Arena, Group, int]] = {}
+
+
+class _End(int):
+    """Kept by an iterator, and by nobody else: the end of its group comes when it goes.
+
+    An iterator that is garbage in a cycle hears of it after whoever waits for its end by a weak
+    reference, and its workers send until it has. So this is no object that is collected (it has no
+    attributes): it goes with the iterator's, after `__del__`, which ends the workers.
+    """
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        arena, group, pid = _ends.pop(int(self))
+        if pid == os.getpid():
+            end_message_group(arena, group)
 
 
 def _worker_ends(arena: Arena, group: int, own: Group | None) -> None:

@@ -38,6 +38,8 @@ def array_of(value: Any, what: str = "put()") -> NDArray[Any]:
     """
     if type(value) in _PLAIN:
         return np.asarray(value) if type(value) is np.ndarray else value.view(np.ndarray)
+    if type(value) is bytes and value:  # the usual buffer, which needs no questions
+        return np.frombuffer(value, np.uint8)
     if isinstance(value, Block):
         return value.array
     if isinstance(value, np.ndarray):

@@ -1,6 +1,6 @@
 """The command line: `flagstone COMMAND`, and `python -m flagstone COMMAND`.
 
-One module for each command (`demo`, `ls`, `info`, `check`, `gc`, `rm`, `keys`, `get`), each with
+One module for each command, each with
 
     NAME, HELP, DESCRIPTION, EXAMPLE    what `--help` shows
     configure(parser)                   its arguments
@@ -23,7 +23,22 @@ from types import ModuleType
 from typing import Final
 
 import flagstone
-from flagstone.cli import check, demo, gc, get, info, keys, ls, rm
+from flagstone.cli import (
+    check,
+    demo,
+    doctor,
+    gc,
+    get,
+    info,
+    keys,
+    ls,
+    metrics,
+    record,
+    report,
+    rm,
+    sites,
+    top,
+)
 from flagstone.cli.screen import Screen
 from flagstone.cli.usage import UsageError
 
@@ -35,7 +50,22 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130
 NOBODY_READS: Final = 141
 
-_COMMANDS: Final[tuple[ModuleType, ...]] = (demo, ls, info, check, gc, rm, keys, get)
+_COMMANDS: Final[tuple[ModuleType, ...]] = (
+    demo,
+    ls,
+    info,
+    check,
+    gc,
+    rm,
+    keys,
+    get,
+    sites,
+    metrics,
+    top,
+    record,
+    report,
+    doctor,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

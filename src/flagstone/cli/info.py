@@ -10,8 +10,9 @@ from flagstone.cli.attach import attached, find
 from flagstone.cli.ls import state_of
 from flagstone.cli.screen import Screen, fields
 from flagstone.cli.usage import add_arena
-from flagstone.picture import duration, share, show
+from flagstone.picture import duration, share
 from flagstone.sizes import format_size
+from flagstone.snapshot import show
 
 NAME = "info"
 HELP = "show who uses an arena for what"

@@ -11,8 +11,8 @@ from flagstone.cli.attach import attached, find
 from flagstone.cli.screen import Screen, duration, number, plain, share
 from flagstone.cli.usage import UsageError, existing_folder
 from flagstone.names import FOLDER, PREFIX, arena_path
-from flagstone.picture import by_name
 from flagstone.sizes import format_size
+from flagstone.snapshot import by_name
 
 NAME = "ls"
 HELP = "list the arenas of this machine, or what one has by name"

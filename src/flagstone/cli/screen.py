@@ -56,6 +56,10 @@ class Screen(Page):
         else:
             print(text)
 
+    def flush(self) -> None:
+        """Let whoever reads the other end of a pipe have it now."""
+        sys.stdout.flush()
+
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str = ""
     ) -> None:

@@ -46,6 +46,17 @@ def count(minimum: int, maximum: int) -> Callable[[str], int]:
     return parse
 
 
+def seconds(text: str) -> float:
+    """Argparse type: seconds, more than none."""
+    try:
+        found = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 < found < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a time to wait")
+    return found
+
+
 def add_arena(parser: argparse.ArgumentParser) -> None:
     """The argument ARENA."""
     parser.add_argument(
