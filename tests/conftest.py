@@ -41,16 +41,39 @@ def missing(what):
     pytest.skip(what)
 
 
+# A worker of pytest-xdist ignores SIGINT, and its children would, too.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker("root") and os.geteuid() != 0:
         missing("needs root")
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return _insist((yield))
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    report = yield
+    report = _insist((yield))
     if call.when == "call":
         item.stash[_passed] = report.passed
+    return report
+
+
+def _insist(report):
+    """Make a failure of what was skipped in CI, however it said so. Libraries that cannot be had
+    for an interpreter are the exception: FST_TEST_ABSENT names them.
+    """
+    if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2]
+        absent = os.environ.get("FST_TEST_ABSENT", "").split()
+        if not any(f"could not import '{name}'" in reason for name in absent):
+            report.outcome = "failed"
+            report.longrepr = f"{reason}; in CI nothing may be missing"
     return report
 
 

@@ -1,7 +1,10 @@
 """tools/checks fail on a tree that is wrong, say where, and pass on one that is mended."""
 
+import shutil
+
 import pytest
 
+from tools import litmus
 from tools.checks.__main__ import CHECKS, main
 
 
@@ -41,6 +44,8 @@ def test_layers(found):
         {
             "core/platform/low.c": '#include "arena/high.h"\n',
             "core/arena/high.h": "",
+            "core/arena/high.c": "int fst_high(void)\n{\n    return 0;\n}\n",
+            "core/platform/calls.c": "int fst_high(void);\nint f(void) { return fst_high(); }\n",
             "core/nowhere/odd.c": "",
             "src/flagstone/errors.py": "import flagstone.arena\n",
             "src/flagstone/arena.py": "",
@@ -51,6 +56,7 @@ def test_layers(found):
     assert "src/flagstone/binding/b.h:2: arena/high is the core's own" in said
     assert "src/flagstone/binding/b.pxi:1: uses arena, which is a higher layer" in said
     assert "core/platform/low.c:1: uses arena/high, which is a higher layer" in said
+    assert "core/platform/calls.c:2: uses arena/high, which is a higher layer" in said
     assert "core/nowhere/odd.c: in no layer" in said
     assert "src/flagstone/errors.py:1: uses arena, which is a higher layer" in said
     assert "there is no refs any more" in said
@@ -87,13 +93,45 @@ class TestCircles:
         )
         assert "src/flagstone/cache.py:1: a circle: cache uses group, which uses cache" in said
 
-    def test_not_of_annotations(self, found):
+    def test_of_annotations(self, found):
         later = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import flagstone.cache\n"
         files = {
             "src/flagstone/cache.py": "from flagstone.group import Group\n",
             "src/flagstone/group.py": later,
         }
+        said = found("circles", files)
+        assert "src/flagstone/cache.py:1: a circle: cache uses group, which uses cache" in said
+
+    def test_not_of_what_the_stub_of_the_binding_names(self, found):
+        later = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import flagstone.cache\n"
+        files = {
+            "src/flagstone/cache.py": "from flagstone._core import Block\n",
+            "src/flagstone/_core.pyi": later,
+        }
         assert found("circles", files) == "circles: fine\n"
+
+    def test_of_calls(self, found):
+        """The includes of these go only downwards."""
+        said = found(
+            "circles",
+            {
+                "core/refs/a.h": "void fst_a(void);\nvoid fst_b(void);\n",
+                "core/refs/a.c": '#include "refs/a.h"\nvoid fst_a(void)\n{\n    fst_b();\n}\n',
+                "core/refs/b.c": '#include "refs/a.h"\n__attribute__((noinline)) void fst_b(void)\n'
+                "{\n    run(&fst_a);\n}\n",
+            },
+        )
+        assert said == "core/refs/a.c:4: a circle: refs/a uses refs/b, which uses refs/a\n"
+
+    def test_of_calls_in_the_binding(self, found):
+        said = found(
+            "circles",
+            {
+                "src/flagstone/binding/a.c": "void fst_a(void)\n{\n    fst_b();\n}\n",
+                "src/flagstone/binding/b.c": "void fst_b(void)\n{\n    fst_a();\n}\n",
+            },
+        )
+        assert "a circle: binding/a uses binding/b, which uses binding/a" in said
 
     def test_known_by_the_use_that_has_to_go(self, found):
         known = '[circles]\n"core: refs/b -> refs/c" = 1\n'
@@ -160,7 +198,8 @@ def test_header(found):
             "core/include/flagstone.h": "int fst_a(void);\nint fst_b(void);\nint fst_c(void);\n"
             "int fst_d(void);\nint fst_e(void);\n/* int fst_f(void); */\n",
             "core/include/flagstone_test.h": "int fst_g(void);\n",
-            "core/refs/a.h": "int fst_h(void);\nint fst_i(void);\n",
+            "core/refs/a.h": "int fst_h(void);\nint fst_i(void);\n"
+            "static inline bool same(int a)\n{\n}\nstruct found {\n    int a;\n};\n",
             "core/refs/a.c": "int fst_a(void)\n{\n    return fst_i();\n}\nint fst_i(void)\n{\n}\n",
             "src/flagstone/_core.pyx": "fst_c()\n",
             "src/flagstone/binding/b.c": "int b(void)\n{\n    return fst_b();\n}\n",
@@ -169,6 +208,8 @@ def test_header(found):
         },
     )
     assert said.splitlines() == [
+        "core/refs/a.h:3: same: a header's names begin with fst_",
+        "core/refs/a.h:6: found: a header's names begin with fst_",
         "core/include/flagstone.h:1: fst_a: nobody uses it",
         "core/include/flagstone.h:4: fst_d: nobody uses it",
         "core/include/flagstone.h:5: fst_e: only tests use it",
@@ -375,6 +416,55 @@ def test_signposts(found):
     ]
 
 
+def test_signposts_to_functions(found):
+    """A name with "()" is a function or method of the tree, in code or as a string, or one of the
+    kernel's; one that only comments know is not there.
+    """
+    said = found(
+        "signposts",
+        {
+            "core/refs/f.c": "/* there(), a_method(), rcu_barrier() and loaded(), but not gone().\n"
+            " * Nor is only_said(), */\n"
+            "static int there(void)\n{\n    return 0;\n}\n",
+            "src/flagstone/f.py": '"""As gone_too(), and not `there()`."""\n'
+            "def a_method():\n    return getattr(library, 'loaded')\n# only_said()\n",
+            "models/f.pml": "/* a_rule() */\ninline a_step()\n{\n    skip\n}\n",
+            "docs/f.md": "In Python, `anything()`.\n",
+        },
+    )
+    assert sorted(said.splitlines()) == [
+        "core/refs/f.c:1: there is no gone()",
+        "core/refs/f.c:2: there is no only_said()",
+        "models/f.pml:1: there is no a_rule()",
+        "src/flagstone/f.py:1: there is no gone_too()",
+        "src/flagstone/f.py:4: there is no only_said()",
+    ]
+
+
+def test_signposts_in_recipes(found):
+    """Files that build and check have comments, too; what they do themselves is no comment."""
+    said = found(
+        "signposts",
+        {
+            "core/refs/r.c": "int fst_in_r;\n",
+            "Makefile": "# refs/r.c, and refs/gone_of_make.c\nclean:\n\trm refs/other.c\n",
+            "meson.options": "# refs/gone_of_options.c\n",
+            "core/meson.build": "# fst_in_r, fst_nowhere_of_meson\nx = 'refs/missing.c'\n",
+            "tools/script": "#!/usr/bin/env bash\n# refs/gone_of_a_script.c\n",
+            "tools/other": "#!/usr/bin/env python3\n# refs/gone_of_python.c\n",
+            "models/run": "#!/bin/sh\n# models/gone_of_run.pml\n",
+        },
+    )
+    assert sorted(said.splitlines()) == [
+        "Makefile:1: there is no file refs/gone_of_make.c",
+        "core/meson.build:1: there is no fst_nowhere_of_meson",
+        "meson.options:1: there is no file refs/gone_of_options.c",
+        "models/run:2: there is no file models/gone_of_run.pml",
+        "tools/other:2: there is no file refs/gone_of_python.c",
+        "tools/script:2: there is no file refs/gone_of_a_script.c",
+    ]
+
+
 def test_lengths(found):
     wide = "/* " + "x" * 100 + " */\n"
     said = found(
@@ -384,16 +474,24 @@ def test_lengths(found):
             "core/refs/b.c": "\n" * 601,
             "src/flagstone/a.py": "\n" * 701 + "# " + "z" * 100 + "\n",
             "src/flagstone/_core.pyx": "cdef int " + "z" * 100 + "\n",
+            "models/a.pml": "x = 1; " + wide,
+            "core/meson.build": "# " + "w" * 100 + "\nx = '" + "y" * 100 + "'\n",
+            "tools/fuzz": "#!/bin/sh\n# " + "w" * 100 + "\n",
+            "Makefile": "# " + "w" * 100 + "\n",
             "src/flagstone/binding/b.pxi": "cdef int z\n" * 701,
         },
     )
     assert said.splitlines() == [
-        "core/refs/a.c: more than 100 columns in lines 1, 4",
+        "Makefile: more than 100 columns in lines 1",
+        "core/meson.build: more than 100 columns in lines 1",
+        "core/refs/a.c: more than 100 columns in lines 1, 2, 4",
         "core/refs/b.c: 601 lines, more than 600: it is more than one thing",
+        "models/a.pml: more than 100 columns in lines 1",
         "src/flagstone/_core.pyx: more than 100 columns in lines 1",
         "src/flagstone/a.py: 702 lines, more than 700: it is more than one thing",
         "src/flagstone/a.py: more than 100 columns in lines 702",
         "src/flagstone/binding/b.pxi: 701 lines, more than 700: it is more than one thing",
+        "tools/fuzz: more than 100 columns in lines 2",
     ]
 
 
@@ -419,3 +517,49 @@ def test_words(found):
 def test_each_check_has_a_test():
     known = {name.removeprefix("test_").removeprefix("Test").lower() for name in globals()}
     assert known >= set(CHECKS)
+
+
+# One change to the core each, and what is said of it.
+UNORDERED = {
+    "a fence that has gone": (
+        "core/alloc/lists.c",
+        ("fst_full_fence(); /* PAIR(let-go) */", ""),
+        "core/alloc/lists.c: fst_lists_unown does not have `fst_full_fence()`, or not in this",
+    ),
+    "a weaker load": (
+        "core/refs/reftable.h",
+        ("fst_load_acquire(&a->counts", "fst_load_relaxed(&a->counts"),
+        "fst_refs_only_owner does not have `fst_load_acquire(&a->counts[entry])`",
+    ),
+    "a fence that comes later": (
+        "core/reclaim/batch.c",
+        (
+            "    fst_full_fence();\n    if (fst_load_relaxed(&sb->waiters))",
+            "    if (fst_load_relaxed(&sb->waiters))",
+        ),
+        "core/reclaim/batch.c: fst_batch_run does not have `fst_full_fence()`, or not in this",
+    ),
+    "a label without a test": (
+        "core/refs/claim.c",
+        ("#include", "/* PAIR(new) */\n#include"),
+        "PAIR(new) has no litmus test in models/litmus",
+    ),
+    "a label in one more file": (
+        "core/refs/claim.c",
+        ("#include", "/* PAIR(let-go) */\n#include"),
+        "models/litmus/let-go.txt: core/refs/claim.c has PAIR(let-go), and no test names it",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", UNORDERED)
+def test_litmus(tmp_path, change):
+    """Lint compares the litmus tests with the core, line by line."""
+    path, (old, new), said = UNORDERED[change]
+    for folder in ("core", "src/flagstone/binding", "models/litmus"):
+        shutil.copytree(litmus.TOP / folder, tmp_path / folder)
+    assert list(litmus.drift(tmp_path)) == []
+    text = (tmp_path / path).read_text()
+    assert old in text
+    (tmp_path / path).write_text(text.replace(old, new, 1))
+    assert said in "\n".join(litmus.drift(tmp_path))

@@ -15,7 +15,19 @@ from flagstone import cli
 from flagstone.cli import check, info, ls
 from flagstone.cli.screen import Screen, duration, plain, printable
 
-COMMANDS = ["demo", "ls", "info", "check", "gc", "rm"]
+COMMANDS = [
+    "demo",
+    "ls",
+    "info",
+    "check",
+    "gc",
+    "rm",
+    "top",
+    "record",
+    "report",
+    "metrics",
+    "doctor",
+]
 
 
 def run(*arguments, **options):
@@ -52,12 +64,6 @@ def assert_error(ran, status, *words):
 @pytest.fixture
 def folder(shm_folder):
     return shm_folder
-
-
-@pytest.fixture
-def arena(arena_name):
-    with flagstone.open(arena_name, capacity="64MiB") as arena:
-        yield arena
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ import flagstone
 LARGE = 300_000  # bytes: pages of its own
 SIZE = 5000  # of an object in a cache: few lie in a slab
 
-# Said by Python, NumPy's or Cython's machinery, not by the package.
+# Said by Python, NumPy's or Cython's machinery, not by the package: `__release_buffer__` (3.12) is
+# what a memoryview calls when it is released, and so is called, and measured, with `__buffer__`.
 _NOT_OURS = {
     "__abstractmethods__",
     "__annotations__",
@@ -35,6 +36,7 @@ _NOT_OURS = {
     "__orig_bases__",
     "__pyx_vtable__",
     "__reduce_cython__",
+    "__release_buffer__",
     "__setstate__",
     "__setstate_cython__",
     "__slots__",

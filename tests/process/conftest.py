@@ -36,6 +36,16 @@ def eight():
 
 
 @pytest.fixture
+def arena(arena_name, request):
+    """An arena that is opened after the workers have started: they have nothing of it."""
+    for name in ("worker", "other_worker"):
+        if name in request.fixturenames:
+            request.getfixturevalue(name)
+    with flagstone.open(arena_name, capacity="64MiB") as arena:
+        yield arena
+
+
+@pytest.fixture
 def empty_in_the_end(arena_name, request):
     """An arena that everything has to be given back to: caches, groups, children, memory."""
     workers = []

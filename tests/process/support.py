@@ -220,6 +220,18 @@ def keep(*blocks):
     kept["blocks"].extend(blocks)
 
 
+def load_and_keep(message, key="block"):
+    """Keep what a message brings; the bytes of it."""
+    kept[key] = pickle.loads(message)
+    return bytes(kept[key])
+
+
+def resolve(name, handle):
+    """The bytes that a handle leads to, in a process that opens the arena for it alone."""
+    with flagstone.open(name, create=False) as arena:
+        return bytes(arena.get(flagstone.Handle(handle)))
+
+
 def dump_kept():
     """A message with the block that was kept as "block"."""
     return pickle.dumps(kept["block"])
@@ -240,6 +252,13 @@ def forget():
     """Let go of everything."""
     kept.clear()
     gc.collect()
+
+
+def kill(process):
+    """SIGKILL a process of multiprocessing, which must not have ended before."""
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def state_of(pid):

@@ -19,8 +19,6 @@ from flagstone.testing import assert_sound, wait_until
 
 METHODS = ["fork", "spawn", "forkserver"]
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 
 @contextlib.contextmanager
 def running(process):

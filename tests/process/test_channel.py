@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import flagstone
+from tests.process.support import kill
 
 FORK = multiprocessing.get_context("fork")
 
@@ -23,12 +24,6 @@ FORK = multiprocessing.get_context("fork")
 def arena():
     with flagstone.open(None, capacity="64MiB") as arena:
         yield arena
-
-
-def kill(process):
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
 
 
 # ---- what comes out

@@ -27,8 +27,6 @@ from tests.process.support import (
     watchdog,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 SIZE = 3000
 fill, check = (things := Things(SIZE)).fill, things.check
 

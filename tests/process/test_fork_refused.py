@@ -13,9 +13,8 @@ import pytest
 
 import flagstone
 from flagstone.testing import assert_sound
+from tests.process import calls
 from tests.process.support import PATIENCE, Line, assert_all_given_back, forked
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 SIZE = 1 << 16
 
@@ -349,3 +348,83 @@ def test_its_parent_goes_first(arena):
         assert good.hear() == b"."
         assert good.hear() == b""
     assert_all_given_back(arena)
+
+
+# What goes on in such a child: names and numbers that the process knows itself, views that were
+# made before, what is equal, letting go; and what is done without an arena where there is none.
+LOOKS = {
+    "__bytes__", "__copy__", "__deepcopy__", "__del__", "__enter__", "__eq__", "__exit__",
+    "__ge__", "__gt__", "__hash__", "__le__", "__lt__", "__ne__", "__repr__",
+    "ack", "align", "capacity", "close", "closed", "dtype", "evict", "fileno", "flags", "group",
+    "inherited", "inline", "leave", "lost", "name", "order", "path", "readonly", "shape", "size",
+    "topic", "uuid", "value",
+}  # fmt: skip
+OWN = {
+    "Block.__bool__",
+    "Block.__delitem__",
+    "Cache.destroy",  # of one that has ended: it says so
+    "Handle.__reduce__",
+    "Sharing.__reduce__",
+    "Sharing.arena",
+    "Sharing.dumps",
+    "Subscription.__reduce__",
+    "Delivery.__reduce__",
+    "WeakBlock.handle",
+    "WeakBlock.nbytes",
+}
+VIEWS = {"Packed", "PackedArrays", "Part"}
+
+
+def may_go_on(key):
+    cls, _, name = key.partition(".")
+    return cls in VIEWS or key in OWN or (name in LOOKS and key != "Group.close")
+
+
+def test_a_lock_stays_its_parents(arena):
+    lock = arena.lock("only")
+    lock.acquire()
+
+    def child():
+        for call in (lock.release, lock.acquire, lock.locked, lambda: lock.info):
+            with pytest.raises(flagstone.Closed, match="EMFILE"):
+                call()
+
+    with forked_without_a_place(child):
+        pass
+    assert lock.info.pid == os.getpid()
+    lock.release()
+    lock.destroy()
+
+
+def test_every_public_method_says_why():
+    """An anonymous arena: a named one is opened anew by what travels by its path."""
+    with flagstone.open(None, capacity="256MiB") as arena:
+        world = calls.World(arena)
+        ways, made = {}, []
+        names = [key for key in calls.public_names() if "." in key]
+        for key in sorted(names, key=lambda key: key in ("Arena.close", "Arena.__exit__")):
+            ways[key] = world.prepare(key)
+            made += [world.kept, *world.made]
+
+        def child():
+            went = set()
+            for key, way in ways.items():
+                try:
+                    way()
+                    went.add(key)
+                except flagstone.Closed as error:
+                    if "EMFILE" not in str(error):
+                        went.add(key + " closed")
+                except BaseException as error:
+                    went.add(f"{key} {error!r}")
+            went = sorted(key for key in went if not may_go_on(key))
+            assert not went, went
+
+        with forked_without_a_place(child):
+            pass
+        assert arena.check() == []
+        for one in made:
+            if callable(one):
+                with contextlib.suppress(flagstone.Closed):
+                    one()
+        ways.clear()

@@ -31,8 +31,6 @@ from tests.process.support import (
     pattern,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 
 def check(blocks):
     for number, block in enumerate(blocks):

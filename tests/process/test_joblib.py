@@ -301,10 +301,14 @@ with joblib.parallel_config("flagstone", arena=arena, idle_worker_timeout=1):
         wait_until(lambda: len(arena.processes) == 1, PATIENCE)
         # A result that was on its way to the one who was killed.
         assert all(one.group.startswith("joblib-") for one in arena.in_flight())
-        arena.drop_in_flight(sender="dead")
-        arena.barrier()
-        arena.shrink()
-        assert arena.used == 0
+
+        def nothing_left():
+            arena.drop_in_flight(sender="dead")
+            arena.barrier()
+            arena.shrink()
+            return arena.used == 0
+
+        wait_until(nothing_left, PATIENCE)
 
 
 def test_an_anonymous_arena_is_refused():

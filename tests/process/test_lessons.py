@@ -34,8 +34,6 @@ from tests.process.support import (
     pattern,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 SIZE = 512
 
 

@@ -22,8 +22,6 @@ from tests.process.support import (
     pattern,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 SIZE = 512
 
 

@@ -24,8 +24,6 @@ from tests.process.support import (
     state_of,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 SIZE = 512
 
 

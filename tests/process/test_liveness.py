@@ -22,9 +22,7 @@ import pytest
 import flagstone
 from flagstone.testing import wait_until
 from tests.conftest import missing
-from tests.process.support import PATIENCE, assert_all_given_back, kept, pattern
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+from tests.process.support import PATIENCE, assert_all_given_back, attach, kept, pattern
 
 SIZE = 2000
 HELD = 30
@@ -44,10 +42,6 @@ def arena(worker, arena_name):
 @pytest.fixture
 def cache(arena):
     return arena.cache("thing", size=SIZE)
-
-
-def attach(name):
-    kept["arena"] = flagstone.open(name, create=False)
 
 
 def hold():

@@ -17,12 +17,6 @@ import flagstone
 from tests.process.support import assert_all_given_back, kept
 
 
-@pytest.fixture
-def arena(worker, arena_name):
-    with flagstone.open(arena_name, capacity="64MiB") as arena:
-        yield arena
-
-
 def send(name, group, expire):
     """Send one and forget it; its message."""
     arena = kept.setdefault("arena", flagstone.open(name, create=False))

@@ -14,8 +14,6 @@ import pytest
 import flagstone
 from tests.process.support import PATIENCE, assert_all_given_back, forked, pattern, program
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 
 def resources():
     """Open files, threads, mappings of arenas of this process."""

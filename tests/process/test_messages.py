@@ -18,18 +18,12 @@ from tests.process.support import (
     forget,
     forked,
     kept,
+    load_and_keep,
     pattern,
+    resolve,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 SIZE = 5000
-
-
-@pytest.fixture
-def arena(worker, arena_name):
-    with flagstone.open(arena_name, capacity="64MiB") as arena:
-        yield arena
 
 
 @pytest.fixture
@@ -55,19 +49,9 @@ def load(message):
     return bytes(pickle.loads(message))
 
 
-def load_and_keep(message, key="block"):
-    kept[key] = pickle.loads(message)
-    return bytes(kept[key])
-
-
 def load_from(path):
     with open(path, "rb") as file:
         return load_and_keep(file.read())
-
-
-def resolve(name, handle):
-    with flagstone.open(name, create=False) as arena:
-        return bytes(arena.get(flagstone.Handle(handle)))
 
 
 def resolve_and_keep(name, handle):

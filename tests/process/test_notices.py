@@ -13,15 +13,14 @@ import pytest
 
 import flagstone
 from flagstone.testing import wait_until
-from tests.process.support import PATIENCE, assert_all_given_back, kept
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
-
-@pytest.fixture
-def arena(worker, other_worker, arena_name):
-    with flagstone.open(arena_name, capacity="64MiB") as arena:
-        yield arena
+from tests.process.support import (
+    PATIENCE,
+    assert_all_given_back,
+    attach,
+    begin_reading,
+    end_reading,
+    kept,
+)
 
 
 @pytest.fixture
@@ -29,10 +28,6 @@ def log(caplog):
     """The messages of the logger so far."""
     with caplog.at_level(logging.WARNING, "flagstone"):
         yield lambda: [one.getMessage() for one in caplog.records if one.name == "flagstone"]
-
-
-def attach(name):
-    kept["arena"] = flagstone.open(name, create=False)
 
 
 def hold(count):
@@ -54,15 +49,6 @@ def messages_while_looking(name):
     finally:
         logger.removeHandler(handler)
     return heard
-
-
-def enter():
-    kept["section"] = kept["arena"].read()
-    kept["section"].__enter__()
-
-
-def leave():
-    kept.pop("section").__exit__(None, None, None)
 
 
 def flagstone_info(arena, *arguments):
@@ -140,7 +126,7 @@ class TestWaiting:
 
     def test_behind_a_stopped_reader(self, arena, worker, log):
         worker(attach, arena.name)
-        worker(enter)
+        worker(begin_reading)
         stopped(worker)
         with arena.group("full") as group:
             block = arena.alloc(1000, group=group)
@@ -154,7 +140,7 @@ class TestWaiting:
         assert len(messages) < 3, "the same is not told again and again"
         assert arena.snapshot().stalled[:2] == (worker.pid, worker.pid)
         worker.signal(signal.SIGCONT)
-        worker(leave)
+        worker(end_reading)
         arena.barrier(PATIENCE)
         assert arena.snapshot().stalled is None
 
@@ -166,7 +152,7 @@ class TestWaiting:
         other_worker(attach, arena.name)
         cache = arena.cache("thing", size=2000)
         used = arena.used
-        other_worker(enter)
+        other_worker(begin_reading)
         self.drop_something(arena)
         worker.send(wait_for_a_batch)
 
@@ -182,7 +168,7 @@ class TestWaiting:
             return False
 
         wait_until(is_stopped_in_its_batch, PATIENCE)
-        other_worker(leave)
+        other_worker(end_reading)
         with pytest.raises(TimeoutError):
             arena.barrier(2.5)
         (message,) = (one for one in log() if "batch" in one)
@@ -263,7 +249,7 @@ class TestDestroyingSynchronously:
         cache = arena.cache("frame", size=100)
         group = arena.group("job")
         cache.alloc(group)
-        worker(enter)
+        worker(begin_reading)
 
         class Enough(Exception):
             pass
@@ -287,7 +273,7 @@ class TestDestroyingSynchronously:
         # The lock is free, what was to end has ended, and is released like anything else.
         with flagstone.testing.holding(arena, "destroying"):
             pass
-        worker(leave)
+        worker(end_reading)
         arena.barrier(PATIENCE)
         group.destroy() if what == "cache" else cache.destroy()
         assert_all_given_back(arena)

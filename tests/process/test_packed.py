@@ -11,15 +11,7 @@ import pytest
 import flagstone
 from tests.process.support import PATIENCE, assert_all_given_back
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 RECORDS = [{"id": n, "text": "x" * (n % 50), "label": n % 7} for n in range(1000)]
-
-
-@pytest.fixture
-def arena(arena_name):
-    with flagstone.open(arena_name, capacity="64MiB") as arena:
-        yield arena
 
 
 def total(packed):

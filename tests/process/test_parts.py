@@ -11,12 +11,6 @@ import flagstone
 from tests.process.support import assert_all_given_back, kept
 
 
-@pytest.fixture
-def arena(worker, arena_name):
-    with flagstone.open(arena_name, capacity="64MiB") as arena:
-        yield arena
-
-
 def matrix(arena):
     return arena.put(np.arange(1200, dtype="i4").reshape(40, 30))
 

@@ -15,12 +15,6 @@ from tests.process.support import METHODS, PATIENCE, Line, assert_all_given_back
 OLD, NEW = (576, 1024), (720, 1280)
 
 
-@pytest.fixture
-def arena(arena_name):
-    with flagstone.open(arena_name, capacity="64MiB") as arena:
-        yield arena
-
-
 def detector(pipe):
     held = pipe.recv()
     pipe.send(held.array.shape)

@@ -16,15 +16,7 @@ import flagstone
 from flagstone.testing import wait_until
 from tests.process.support import METHODS, PATIENCE, running
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 LARGE = 1 << 18  # bytes
-
-
-@pytest.fixture
-def arena(arena_name):
-    with flagstone.open(arena_name, capacity="64MiB") as arena:
-        yield arena
 
 
 @pytest.fixture

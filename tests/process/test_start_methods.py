@@ -20,10 +20,7 @@ from tests.process.support import (
     running,
 )
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
-    pytest.mark.parametrize("method", METHODS),
-]
+pytestmark = pytest.mark.parametrize("method", METHODS)
 
 SIZE = 20_000
 

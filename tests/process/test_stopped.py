@@ -6,8 +6,11 @@ what does not need the lock goes on; and when the process goes on, or is killed,
 import contextlib
 import faulthandler
 import functools
+import inspect
 import logging
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +25,8 @@ from flagstone import notices, rcu
 from flagstone.testing import assert_sound, holding, wait_until
 from tests.process import calls, support
 from tests.process.support import PATIENCE, Worker, attach, kept
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 # For each lock, the methods that may have to wait for it. That no other may is the promise: nobody
 # has to wait to use, drop, send, take, look up or free what is there, nor for a lock of a batch.
@@ -260,6 +265,34 @@ def test_every_method_beside_a_stopped_process(lock, worker, arena_name):
     assert not wrong, "\n".join(wrong)
     assert not waited - MAY_WAIT[lock], " ".join(sorted(waited))
     assert waited or not MAY_WAIT[lock]
+
+
+def texts():
+    """What is said of each function and method: docstrings, and the comments of the C headers."""
+    for key in calls.public_names():
+        cls, _, name = key.partition(".")
+        value = getattr(flagstone, cls)
+        if name:
+            value = inspect.getattr_static(value, name.rstrip("="))
+        yield key, inspect.getdoc(value) or ""
+    for path in sorted((ROOT / "core" / "include").glob("*.h")):
+        for text, name in re.findall(
+            r"/\*((?:(?!\*/).)*)\*/\n[\w ]+?[ *](fst_\w+)\(", path.read_text(), re.S
+        ):
+            yield name, text.replace("\n *", " ")
+
+
+def test_never_waits_is_said_of_nothing_that_may():
+    """Where it is said, the test above has to know that it is so; of the C functions, none says
+    it: fst_drop and its like have bounds (tests/core/test_held.c), and say which.
+    """
+    said = {
+        name
+        for name, text in texts()
+        if re.search(r"never\s+waits?\b|waits?\s+for\s+nobody", text, re.I)
+    }
+    assert said == {"Block.free"}
+    assert not said & set().union(*MAY_WAIT.values())
 
 
 def wait_for_pages(name):

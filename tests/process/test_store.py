@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import flagstone
+from tests.process.support import kill
 
 FORK = multiprocessing.get_context("fork")
 
@@ -19,12 +20,6 @@ FORK = multiprocessing.get_context("fork")
 def arena():
     with flagstone.open(None, capacity="64MiB") as arena:
         yield arena
-
-
-def kill(process):
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
 
 
 # ---- a mapping
@@ -267,6 +262,17 @@ def test_opening(arena):
     assert [info.name for info in arena.stores] == ["things"]
 
 
+def test_a_small_arena_has_room_for_few(arena_name):
+    with flagstone.open(arena_name, capacity="1MiB") as arena:
+        stores = [arena.store(f"s{number}") for number in range(512)]
+        with pytest.raises(flagstone.ArenaFull, match="all 512 "):
+            arena.store("one too many")
+        stores.pop().destroy()
+        arena.barrier()
+        assert arena.store("again").name == "again"
+        assert not arena.check()
+
+
 # ---- between processes
 
 
@@ -344,7 +350,7 @@ def test_nothing_torn_and_nothing_stale(arena):
     def read():
         last = [0, 0]
         reads = 0
-        while not stop.is_set():
+        while not stop.is_set() or not reads:
             value = store["key"]
             first = int(value[0])
             assert (value == first).all()

@@ -22,18 +22,7 @@ from tests.process.support import (
     pattern,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 SIZE = 2000
-
-
-@pytest.fixture
-def arena(arena_name, request):
-    for name in ("worker", "other_worker"):
-        if name in request.fixturenames:
-            request.getfixturevalue(name)
-    with flagstone.open(arena_name, capacity="64MiB") as arena:
-        yield arena
 
 
 @pytest.fixture

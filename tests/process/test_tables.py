@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import flagstone
 from flagstone.testing import wait_until
 from tests.process.support import (
     METHODS,
@@ -20,15 +19,7 @@ from tests.process.support import (
     running,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 ROWS = 50_000
-
-
-@pytest.fixture
-def arena(arena_name):
-    with flagstone.open(arena_name, capacity="64MiB") as arena:
-        yield arena
 
 
 def table():

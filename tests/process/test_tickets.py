@@ -8,17 +8,15 @@ import threading
 import pytest
 
 import flagstone
-from tests.process.support import PATIENCE, assert_all_given_back, forked, kept
-
-
-@pytest.fixture
-def arena(worker, arena_name):
-    with flagstone.open(arena_name, capacity="64MiB") as arena:
-        yield arena
-
-
-def attach(name):
-    kept["arena"] = flagstone.open(name, create=False)
+from tests.process.support import (
+    PATIENCE,
+    assert_all_given_back,
+    attach,
+    begin_reading,
+    end_reading,
+    forked,
+    kept,
+)
 
 
 def have_open(name):
@@ -53,13 +51,51 @@ def let_go():
     kept.pop("block")
 
 
-def enter():
-    kept["section"] = kept["arena"].read()
-    kept["section"].__enter__()
+def have_named(name):
+    """What is found by name, of the group "job", in another process."""
+    attach(name)
+    job = kept["job"] = kept["arena"].group("job")  # else it ends by itself
+    kept["named"] = [getattr(kept["arena"], kind)("x", group=job) for kind in NAMED]
 
 
-def leave():
-    kept.pop("section").__exit__(None, None, None)
+def uses(named, reader):
+    """What each call of these raises."""
+    channel, topic, lock = named
+    calls = [
+        lambda: channel.put(b"1"),
+        channel.get_nowait,
+        channel.close,
+        lambda: pickle.dumps(channel),
+        lambda: topic.publish(b"1"),
+        topic.latest,
+        topic.subscribe if reader is None else lambda: reader.lost,
+        topic.close if reader is None else lambda: reader.get(wait=0),
+        lambda: lock.acquire(wait=0),
+    ]
+    raised = []
+    for call in calls:
+        try:
+            raised.append(repr(call()))
+        except flagstone.FlagstoneError as error:
+            raised.append(type(error).__name__)
+    return raised
+
+
+def used():
+    return uses(kept["named"], None)
+
+
+def leave_named():
+    for one in kept.pop("named"):
+        one.leave()
+
+
+def put_and_count(channel):
+    channel.put(b"1")
+    channel.qsize()
+
+
+NAMED = ("channel", "topic", "lock")
 
 
 class TestHandles:
@@ -134,6 +170,58 @@ class TestHandles:
         for message in messages:
             with pytest.raises((flagstone.Closed, flagstone.StaleHandle)):
                 pickle.loads(message)
+
+    def test_what_is_found_by_name(self, arena, worker):
+        """A channel, topic or lock that somebody has open, and thinks of no more, holds nothing."""
+        worker(have_named, arena.name)
+        job = arena.group("job")
+        here = [getattr(arena, kind)("x", group=job) for kind in NAMED]
+        reader = here[1].subscribe()
+        assert here[2].acquire()
+        assert job.destroy().wait(PATIENCE)
+        assert worker(used) == ["Closed"] * 9
+        assert uses(here, reader) == ["Closed"] * 9
+        here[2].release()
+        assert not here[2].locked()
+        assert here[0].qsize() == 0
+        here[0].destroy()
+        # What has come to lie in that memory is nobody's but its own.
+        blocks = [arena.alloc(1000) for _ in range(100)]
+        for block in blocks:
+            block.array[:] = 1
+        reader.close()
+        del here, reader
+        worker(leave_named)
+        assert all((block.array == 1).all() for block in blocks)
+        del blocks, block
+        assert_all_given_back(arena)
+
+    def test_while_calls_are_in_them(self, arena):
+        """Each call ends by `Closed`, and the ticket with the last of them."""
+        for _ in range(20):
+            job = arena.group("job")
+            channel, topic, lock = (getattr(arena, kind)("x", group=job) for kind in NAMED)
+            reader = topic.subscribe()
+            assert lock.acquire()
+            calls = [channel.get, reader.get, lock.acquire, lambda c=channel: put_and_count(c)]
+            ended = []
+
+            def call(one, ended=ended):
+                while True:
+                    try:
+                        one()
+                    except flagstone.Closed:
+                        break
+                ended.append(one)
+
+            threads = [threading.Thread(target=call, args=(one,)) for one in calls]
+            for thread in threads:
+                thread.start()
+            assert job.destroy().wait(PATIENCE)
+            for thread in threads:
+                thread.join(PATIENCE)
+            assert len(ended) == len(calls)
+        arena.check()
 
     def test_of_caches(self, arena):
         cache = arena.cache("typed", size=3000, merge=False)
@@ -233,13 +321,13 @@ class TestTimeouts:
 
     def test_name_the_reader(self, arena, worker):
         worker(attach, arena.name)
-        worker(enter)
+        worker(begin_reading)
         group = arena.group("job")
         arena.alloc(5000, group=group)
         ticket = group.destroy()
         with pytest.raises(TimeoutError, match=rf"section of process {worker.pid} "):
             ticket.wait(0.5)
-        worker(leave)
+        worker(end_reading)
         assert ticket.wait(PATIENCE)
 
     def test_can_be_pickled(self, arena):

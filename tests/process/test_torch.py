@@ -50,8 +50,15 @@ class Deadly(Images):
         return super().__getitem__(i)
 
 class Patricide(Images):
+    # The other worker works already: torch's workers remember their parent when they begin, and one
+    # that began after its parent's death would wait for ever, with any collate function.
+    def __init__(self):
+        self.other_works = multiprocessing.Event()
     def __getitem__(self, i):
+        if i == 4:
+            self.other_works.set()
         if i == 9:
+            self.other_works.wait()
             os.kill(os.getppid(), signal.SIGKILL)
         return super().__getitem__(i)
 
@@ -293,6 +300,20 @@ del first, second, both
 gc.collect()
 job.destroy()
 nothing_left()
+""",
+    )
+
+
+def test_an_iterator_in_a_cycle(arena_name):
+    run(
+        arena_name,
+        """
+for _ in range(3):
+    iterator = iter(loader(Images(), prefetch_factor=4))
+    next(iterator)
+    iterator.itself = iterator
+    del iterator
+    nothing_left()
 """,
     )
 

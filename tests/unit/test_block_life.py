@@ -14,16 +14,6 @@ import flagstone
 SIZE = 65536
 
 
-@pytest.fixture
-def arena(arena_name):
-    with flagstone.open(arena_name, capacity="64MiB") as arena:
-        yield arena
-        gc.collect()
-        arena.barrier(30)
-        assert arena.check() == []
-        assert sum(one.references for one in arena.processes) == 0
-
-
 def overwrite(arena):
     """Reuse whatever may be reused."""
     arena.barrier(30)

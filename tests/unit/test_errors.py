@@ -98,6 +98,7 @@ def test_exceptions_travel(name):
     error = pickle.loads(pickle.dumps(getattr(flagstone, name)("the reason")))
     assert type(error).__name__ == name
     assert str(error) == "the reason"
+    assert type(error.__new__(type(error), "as tblib makes it")) is type(error)
 
 
 def test_a_limit_says_whose():

@@ -74,6 +74,17 @@ def fill(arena, group=None):
     return cache
 
 
+def _put_and_get(arena, value):
+    with arena.channel("small", capacity=4, inline=64) as channel:
+        channel.put(value)
+        return channel.get()
+
+
+def _share(arena, value):
+    with flagstone.share(arena) as sharing:
+        return sharing.dumps(value)
+
+
 WAYS = {
     "cache": lambda arena, cache: cache.alloc(),
     "cache, zeroed": lambda arena, cache: cache.alloc(zero=True),
@@ -95,6 +106,15 @@ WAYS = {
     "many columns": lambda arena, cache: arena.cache(
         "wide", shape=1, dtype=[(f"column number {n}", "f4") for n in range(2000)]
     ),
+    "channel": lambda arena, cache: arena.channel("new", capacity=1024),
+    "topic": lambda arena, cache: arena.topic("new", capacity=1024),
+    "lock": lambda arena, cache: arena.lock("new"),
+    "limited store": lambda arena, cache: arena.store("new", limit="1MiB").put("key", bytes(4096)),
+    "store": lambda arena, cache: arena.store("new").put("key", bytes(SIZE)),
+    "message": lambda arena, cache: _put_and_get(arena, bytes(SIZE)),
+    "pack": lambda arena, cache: flagstone.pack(arena, [bytes(SIZE)]),
+    "dump": lambda arena, cache: arena.dump([np.zeros(SIZE, "u1")]),
+    "share": lambda arena, cache: _share(arena, np.zeros(SIZE, "u1")),
 }
 
 

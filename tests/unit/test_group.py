@@ -16,15 +16,6 @@ import flagstone
 
 
 @pytest.fixture
-def arena(arena_name):
-    with flagstone.open(arena_name, capacity="64MiB") as arena:
-        yield arena
-        gc.collect()
-        arena.barrier(30)
-        assert arena.check() == []
-
-
-@pytest.fixture
 def cache(arena):
     return arena.cache("a", size=1024, merge=False)
 
@@ -261,7 +252,6 @@ def cgroup():
         with contextlib.suppress(FileNotFoundError):
             folder.rmdir()
         return
-    assert not (os.environ.get("CI") and os.geteuid() == 0), "no cgroup can be made"
     pytest.skip("no cgroup can be made here: needs root")
 
 

@@ -22,7 +22,7 @@ PUBLIC = {
     *("Channel", "ChannelInfo", "Delivery"),
     *("Store", "StoreInfo"),
     *("ChannelClosed", "ChannelEmpty", "ChannelFull", "ChannelMismatch"),
-    *("Part", "Sender", "WeakBlock", "block_of"),
+    *("Part", "Sender", "Fault", "Site", "WeakBlock", "block_of"),
     *("Packed", "PackedArrays", "pack", "pack_arrays"),
     *("ShareStats", "Sharing", "share"),
     *("Disconnected", "Lock", "LockInfo", "SubscriberInfo", "Subscription", "Topic", "TopicInfo"),

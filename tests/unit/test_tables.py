@@ -2,6 +2,7 @@
 
 import asyncio
 import decimal
+import io
 import pickle
 import subprocess
 import sys
@@ -408,3 +409,44 @@ def test_numpy_alone_is_enough(program):
         [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60
     )
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_nobody_writes(arena):
+    block = arena.put(arrow_table())
+    assert block.readonly
+    assert not block.array.flags.writeable
+    assert memoryview(block).readonly
+    with pytest.raises(ValueError, match="read-only"):
+        block[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        block.part(slice(4)).array[:] = 0
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        block.array.flags.writeable = True
+    with pytest.raises((TypeError, BufferError)):
+        io.BytesIO(b"text").readinto(block)
+    # As everybody else sees it: by its handle, as a message, and of another size.
+    other = arena.put(arrow_table(3))
+    for found in (arena.get(block.handle), pickle.loads(pickle.dumps(block)), block.weak().get()):
+        assert found.readonly
+        assert found.table.equals(block.table)
+    assert arena.get(other.handle).table.num_rows == 3
+    # Bytes that look the same are just bytes.
+    copied = arena.put(block.array)
+    assert not copied.readonly
+    assert copied.table.equals(block.table)
+
+
+def test_nobody_writes_elsewhere(arena, arena_name):
+    block = arena.put(arrow_table())
+    source = f"""
+import pickle, sys
+import flagstone
+with flagstone.open({arena_name!r}) as arena:
+    block = pickle.loads(bytes.fromhex(sys.argv[1]))
+    assert block.readonly and not block.array.flags.writeable
+    assert block.table.num_rows == {ROWS}
+    del block
+"""
+    message = pickle.dumps(block).hex()
+    ran = subprocess.run([sys.executable, "-c", source, message], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr

@@ -1,0 +1,155 @@
+"""leave(): what it gives back, and when, while the Python object is still there."""
+
+import asyncio
+import math
+import threading
+
+import pytest
+
+import flagstone
+
+OPENED = {
+    "channel": lambda arena, group: arena.channel("one", group=group, capacity=64),
+    "topic": lambda arena, group: arena.topic("one", group=group, capacity=64),
+    "lock": lambda arena, group: arena.lock("one", group=group),
+}
+
+
+@pytest.fixture
+def arena():
+    with flagstone.open(None, capacity="64MiB") as arena:
+        yield arena
+
+
+@pytest.fixture(params=OPENED)
+def opened(request):
+    return OPENED[request.param]
+
+
+def ends(arena, group, before):
+    """Nothing of it is left: no name, and no memory of its group."""
+    for _ in range(2):  # one drops the last reference, one releases what that ends
+        arena.barrier()
+    assert [*arena.channels, *arena.topics, *arena.locks] == []
+    assert group.usage == before
+
+
+def begun(thread):
+    """It runs, and is in the call that it was made for or will be."""
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive()
+
+
+def test_the_memory_goes_while_the_object_stays(arena, opened):
+    group = arena.group("job")
+    before = group.usage
+    one, other = opened(arena, group), opened(arena, group)
+    other.leave()
+    assert group.usage > before  # `one` is there
+    one.leave()
+    one.leave()
+    ends(arena, group, before)
+    assert one == other
+    assert hash(one) == hash(other)
+    assert "left" in repr(one)
+    new = opened(arena, group)
+    assert new != one
+
+
+def test_the_group_is_released_while_the_object_stays(arena, opened):
+    group = arena.group("job")
+    one = opened(arena, group)
+    one.leave()
+    assert group.destroy().wait(60)
+    with pytest.raises(flagstone.Closed):
+        one.destroy()
+
+
+@pytest.mark.parametrize("asleep", ["get", "put", "acquire", "publish", "subscription"])
+def test_a_call_of_another_thread_ends_and_then_it_goes(arena, asleep):
+    group = arena.group("job")
+    before = group.usage
+    if asleep in ("get", "put"):
+        one = arena.channel("one", group=group, capacity=1)
+        if asleep == "put":
+            one.put(b"in the way")
+        call = one.get if asleep == "get" else lambda: one.put(b"waits")
+    elif asleep == "acquire":
+        one = arena.lock("one", group=group)
+        assert one.acquire()
+
+        def call():
+            while one.acquire(60):  # only another thread finds it owned
+                one.release()
+    else:
+        one = arena.topic("one", group=group, capacity=1)
+        subscription = one.subscribe()
+        if asleep == "publish":
+            one.publish(b"in the way")
+            call = lambda: one.publish(b"waits", wait=math.inf)  # noqa: E731
+        else:
+            call = subscription.get
+    heard = []
+
+    def told():
+        try:
+            call()
+        except flagstone.Closed as error:
+            heard.append(error)
+
+    thread = threading.Thread(target=told)
+    begun(thread)
+    one.leave()
+    thread.join()
+    assert len(heard) == 1
+    if asleep == "acquire":  # it stays this process's
+        again = arena.lock("one", group=group)
+        assert again.locked()
+        again.release()
+        again.leave()
+    ends(arena, group, before)
+
+
+@pytest.mark.parametrize("kind", ["channel", "topic"])
+def test_what_pickles_an_item_may_leave(arena, kind):
+    group = arena.group("job")
+    before = group.usage
+    one = OPENED[kind](arena, group)
+
+    class Leaver:
+        def __reduce__(self):
+            one.leave()
+            return str, ()
+
+    with pytest.raises(flagstone.Closed):
+        (one.put if kind == "channel" else one.publish)(Leaver())
+    ends(arena, group, before)
+
+
+def test_a_coroutine_is_told(arena):
+    channel = arena.channel(capacity=1)
+
+    async def main():
+        waits = asyncio.create_task(channel.aget())
+        await asyncio.sleep(0.02)
+        channel.leave()
+        with pytest.raises(flagstone.Closed):
+            await waits
+
+    asyncio.run(main())
+
+
+def test_a_topic_that_was_left_is_held_back_by_none_of_its_subscriptions(arena):
+    here, there = arena.topic("news", capacity=2), arena.topic("news", capacity=2)
+    slow = here.subscribe()
+    other = there.subscribe(slow="drop")
+    here.leave()
+    for number in range(8):
+        assert there.publish(b"%d" % number) == 1
+    with pytest.raises(flagstone.Closed):
+        slow.get(wait=0)
+    with pytest.raises(flagstone.Closed):
+        here.subscribe()
+    assert other.get() == b"6"
+    slow.close()

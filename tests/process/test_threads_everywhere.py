@@ -1,0 +1,123 @@
+"""Every public method, from eight threads at once on the same object: made from the list of
+methods in calls.py. Where Python has no GIL they do run at once.
+"""
+
+import re
+import threading
+
+import pytest
+
+import flagstone
+from flagstone.testing import assert_sound
+from tests.process import calls
+from tests.process.support import program
+
+THREADS = 8
+
+# What may be said to a thread that came too late, or beside another one: the object is closed,
+# used up, taken, or in use.
+LATE = (
+    flagstone.FlagstoneError,
+    BufferError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    StopIteration,
+    TimeoutError,
+    ValueError,
+)
+
+
+def at_once(way):
+    """Call it in eight threads that begin together; what they raised."""
+    gate = threading.Barrier(THREADS)
+    raised = []
+
+    def one():
+        gate.wait()
+        try:
+            way()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=one) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+def forks(way):
+    """Whether the call is made in a child."""
+    return "in_child" in getattr(way, "__qualname__", "")
+
+
+# One of the eight gets what there is, and the others wait for ever: test_threads.py in unit/ has
+# many of both sides.
+WAITS = re.compile(
+    r"Store\.changes|(Channel|Subscription|Topic)\.(a?get|a?put|a?wait|__a?next__|__a?iter__|publish)\w*"
+)
+
+# `share()` changes pickling in the whole process: its way in is one thread's.
+CLASSES = sorted(
+    {key.partition(".")[0] for key in calls.public_names() if "." in key} - {"Sharing"}
+)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_eight_threads(arena_name, name):
+    with flagstone.open(arena_name, capacity="256MiB") as arena:
+        world = calls.World(arena)
+        keys = [key for key in calls.public_names() if key.startswith(f"{name}.")]
+        wrong = []
+        for key in keys:
+            if key in ("Arena.close", "Arena.__exit__") or WAITS.fullmatch(key):
+                continue
+            way = world.prepare(key)
+            if forks(way):
+                continue
+            odd = [error for error in at_once(way) if not isinstance(error, LATE)]
+            wrong += [(key, error) for error in odd]
+            del way
+            world.clean()
+        assert wrong == []
+        arena.barrier()
+        assert_sound(arena)
+        del world
+
+
+def test_an_arena_is_closed_by_eight_threads(arena_name):
+    arena = flagstone.open(arena_name, capacity="64MiB")
+    assert [error for error in at_once(arena.close) if not isinstance(error, LATE)] == []
+    assert arena.closed
+
+
+INTERPRETERS = """
+import sys
+try:
+    import _interpreters as interpreters
+    def run(code):
+        failed = interpreters.exec(interpreters.create(), code)
+        return failed and f"{failed.type.__name__}: {failed.msg}"
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    def run(code):
+        try:
+            interpreters.run_string(interpreters.create(), code)
+        except interpreters.RunFailedError as error:
+            return str(error)
+import flagstone
+with flagstone.open(None, capacity="8MiB") as arena:
+    block = arena.alloc(100)
+    print(run(f"import sys; sys.path[:] = {sys.path!r}; import flagstone"))
+    del block
+print("goes on")
+"""
+
+
+def test_a_second_interpreter_is_refused():
+    """Clearly, by ImportError, and the first one is as it was."""
+    said = program(INTERPRETERS)
+    assert re.search("ImportError.*(interpreter|subinterpreter)", said), said
+    assert said.endswith("goes on\n")
