@@ -14,6 +14,7 @@ from benchmarks.peers import without_leftovers
 
 # In the order of the report.
 PARTS = (
+    "calls",
     "alloc",
     "array",
     "core",
@@ -25,12 +26,15 @@ PARTS = (
     "share",
     "arrow",
     "joblib",
+    "dask",
     "torch",
     "shared_memory",
     "teardown",
     "memory",
     "fork",
     "scale",
+    "watch",
+    "debug",
 )
 
 

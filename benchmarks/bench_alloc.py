@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import Bench
-from benchmarks.peers import Peer, iceoryx2_publisher, own_arena, stopped
+from benchmarks.peers import Peer, empty_method, iceoryx2_publisher, own_arena, stopped
 
 SIZES = {"64 B": 64, "4 KiB": 4096, "1 MiB": 1 << 20}
 MIB = 1 << 20
@@ -26,8 +26,7 @@ def run(bench: Bench) -> None:
 
 
 def floor_and_peers(bench: Bench, arena: Any) -> None:
-    # A method of the same extension that does nothing but return a small number.
-    variants = {"empty method": bench.statement("call()", call=arena._link.attachment.fd)}
+    variants = {"empty method": bench.statement("call()", call=empty_method(arena))}
     for text, size in SIZES.items():
         alloc = arena.cache(f"of {text}", size=size).bind().alloc
         variants[f"flagstone {text}"] = bench.statement("alloc()", alloc=alloc)
@@ -172,7 +171,7 @@ def at_once(bench: Bench, arena: Any) -> None:
     alloc = arena.cache("of 64 B", size=64).bind().alloc
     statements = {
         "alloc": bench.statement("alloc()", alloc=alloc),
-        "empty": bench.statement("call()", call=arena._link.attachment.fd),
+        "empty": bench.statement("call()", call=empty_method(arena)),
     }
     os.sched_setaffinity(0, {cores[0]})
     try:
@@ -206,7 +205,7 @@ def at_once(bench: Bench, arena: Any) -> None:
 def _rival(pipe: Any, arena: Any, core: int) -> None:
     os.sched_setaffinity(0, {core})
     alloc = arena.cache("of 64 B", size=64).bind().alloc
-    calls = {"alloc": alloc, "empty": arena._link.attachment.fd}
+    calls = {"alloc": alloc, "empty": empty_method(arena)}
     while True:
         call = calls.get(pipe.recv()[0])
         pipe.send(True)

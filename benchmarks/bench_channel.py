@@ -269,7 +269,7 @@ def killed(bench: Bench, makers: dict[str, Make]) -> None:
         rows,
         note="One producer, one consumer; one of the two is killed at a random moment while it"
         " works, and another one takes its place. It stalls when nothing arrives any more for"
-        f" {PATIENCE:g} s, or what arrives is torn, or the new one cannot begin.",
+        f" {PATIENCE:g} s, and fails when what arrives is torn, or the new one gets an error.",
     )
     for row in rows:
         if row[0].startswith("flagstone"):
@@ -278,7 +278,7 @@ def killed(bench: Bench, makers: dict[str, Make]) -> None:
 
 
 class Counters:
-    """How many messages each role has put or taken, and whether one was torn: shared memory."""
+    """How many messages each role has put or taken, and whether a process failed: shared memory."""
 
     def __init__(self) -> None:
         self.map = mmap.mmap(-1, mmap.PAGESIZE)
@@ -290,7 +290,7 @@ class Counters:
         struct.pack_into("<Q", self.map, index * 8, value)
 
 
-TAKEN, PUT, TORN = 0, 1, 2
+TAKEN, PUT, FAILED = 0, 1, 2
 
 
 def worker(transport: Transport, taker: bool, counters: Counters) -> Any:
@@ -308,7 +308,7 @@ def worker(transport: Transport, taker: bool, counters: Counters) -> Any:
                     transport.put(MESSAGE)
                     counters[PUT] += 1
         except BaseException:
-            counters[TORN] = 1
+            counters[FAILED] = 1
             os._exit(1)
 
     process = fork.Process(target=work)
@@ -319,7 +319,7 @@ def worker(transport: Transport, taker: bool, counters: Counters) -> Any:
 def advances(counters: Counters, role: int) -> bool:
     """Whether this role gets on, before the patience is over."""
     before, until = counters[role], time.monotonic() + PATIENCE
-    while time.monotonic() < until and not counters[TORN]:
+    while time.monotonic() < until and not counters[FAILED]:
         if counters[role] > before + 1:
             return True
         time.sleep(0.0002)
@@ -343,7 +343,7 @@ def kills_until_stall(transport: Transport, taker: bool, most: int) -> tuple[int
             if advances(counters, TAKEN) and advances(counters, PUT):
                 survived += 1
             else:
-                why = "torn" if counters[TORN] else "stalls"
+                why = "fails" if counters[FAILED] else "stalls"
     finally:
         for process in processes.values():
             process.kill()

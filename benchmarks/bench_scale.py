@@ -8,7 +8,7 @@ from typing import Any
 
 import flagstone
 from benchmarks.harness import Bench, Measure
-from benchmarks.peers import Peer, own_arena
+from benchmarks.peers import Peer, empty_method, own_arena
 
 PER_PROCESS = 900_000
 
@@ -28,7 +28,7 @@ class Steady:
 
     def __init__(self, bench: Bench, arena: Any) -> None:
         self.rounds = bench.settings.rounds
-        self.empty = bench.statement("call()", call=arena._link.attachment.fd)
+        self.empty = bench.statement("call()", call=empty_method(arena))
         self.usual = statistics.median(self.empty() for _ in range(self.rounds))
 
     def __call__(self, measure: Measure) -> float:

@@ -28,6 +28,12 @@ def own_arena(capacity: str = "2GiB") -> Iterator[flagstone.Arena]:
         yield arena
 
 
+def empty_method(arena: Any) -> Callable[[], Any]:
+    """A method of the same extension that does nothing but look at a flag: what any call costs."""
+    method: Callable[[], Any] = arena._link.attachment.require_usable
+    return method
+
+
 class Peer:
     """A forked process that calls `function(pipe, *arguments)`. As a context manager it ends: its
     pipe is closed, and it is waited for.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import show
+from benchmarks.harness import ROOT, show
 
 INTRODUCTION = """# Benchmarks
 
@@ -18,6 +18,10 @@ mean. All samples are in the JSON files beside this page.
 
 # One for each name that is met, in this order; ours is the first.
 COLOURS = ("#c1440e", "#4a6d8c", "#7a9e7e", "#b9a44c", "#8a6f9e", "#5f5f5f", "#9c6644", "#3d8e8e")
+
+
+# The table of the README that is made from the samples, between two comments of this name.
+KILLED = "killed"
 
 
 def write_report(folder: Path, parts: Sequence[str]) -> None:
@@ -32,6 +36,34 @@ def write_report(folder: Path, parts: Sequence[str]) -> None:
         page += part_of_page(record, draw(folder, record))
     (folder / "README.md").write_text("\n".join(page).rstrip() + "\n")
     print(f"wrote {folder / 'README.md'}")
+    channel = folder / "channel.json"
+    if folder.resolve() == ROOT / "docs" / "benchmarks" and channel.exists():
+        page = ROOT / "README.md"
+        page.write_text(with_killed(page.read_text(), json.loads(channel.read_text())))
+
+
+def with_killed(page: str, record: dict[str, Any]) -> str:
+    """The README with the SIGKILLs that transports survive, and what a message costs there."""
+    begin, end = (f"<!-- {KILLED}: {which} -->" for which in ("begin", "end"))
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    if not rest:
+        raise ValueError(f"the README has no {begin}")
+    return "".join((before, begin, "\n\n", *killed_table(record), "\n", end, after))
+
+
+def killed_table(record: dict[str, Any]) -> list[str]:
+    tables = {table["title"]: table for table in record["tables"]}
+    one_way = {row["name"]: row["median"] for row in tables["24 bytes to another process"]["rows"]}
+    lines = [
+        "| | of a consumer | of a producer | 24 bytes to another process |\n",
+        "|---|---:|---:|---:|\n",
+    ]
+    for name, *cells in tables["SIGKILLs until it stalls"]["rows"]:
+        cost = f"{one_way[name] / 1000:.1f} us" if name in one_way else ""
+        bold = f"**{name}**" if name.startswith("flagstone") else name
+        lines.append(f"| {bold} | {' | '.join(cells)} | {cost} |\n")
+    return lines
 
 
 def summary(records: list[dict[str, Any]]) -> list[str]:
