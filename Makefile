@@ -1,7 +1,8 @@
 # Flagstone. `make help` lists the targets.
 #
-# Everything that is installed goes to .venv (the benchmarks' peers to .venv-bench), everything that is built to build/. The
-# system's packages are installed by tools/setup-system, when root runs this and they are missing.
+# Everything that is installed goes to .venv (the benchmarks' peers to .venv-bench), everything that
+# is built to build/. The system's packages are installed by tools/setup-system, when root runs this
+# and they are missing.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -25,19 +26,20 @@ SOURCES := $(shell find core src -name '*.[ch]' -o -name '*.py' -o -name '*.py[i
 C_FILES = $(shell find core src tests/core tests/fuzz -name '*.[ch]')
 PYTHON_PATHS = $(wildcard src tests tools benchmarks examples)
 
-.PHONY: help setup demo test lint test-core hot-paths test-python pythons test-pythons test-twice sanitize mutants fuzz model soak bench format clean
+.PHONY: help setup demo test lint test-core aarch64 hot-paths test-python pythons test-pythons test-twice sanitize mutants fuzz model soak bench docs drawings wheels format clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: $(S)/package $(S)/tools ## make .venv, install the tools and the package
 
 demo: $(S)/package ## show what Flagstone does
 	@$(BIN)/flagstone demo
 
-test: ## everything: lint, core tests, hot paths, sanitizers, models, Python tests on every interpreter
-	@for part in lint test-core hot-paths sanitize model pythons test-pythons test-python; do \
-		printf '\n== %s\n' $$part; $(MAKE) --no-print-directory $$part; done
+test: ## everything: lint, core tests (aarch64, too), hot paths, sanitizers, models, Python tests on every interpreter
+	@for part in lint test-core aarch64 hot-paths sanitize model pythons test-pythons test-python; do \
+		printf '\n== %s\n' $$part; SECONDS=0; $(MAKE) --no-print-directory $$part; \
+		echo "== $$part: $$SECONDS s"; done
 
 lint: $(S)/tools ## formatting, style, types, and the checks of tools/checks
 	@$(BIN)/ruff format --check $(PYTHON_PATHS)
@@ -55,6 +57,10 @@ test-core: $(S)/tools ## the C core's tests, built by gcc and clang
 	@CC=gcc tools/core-tests gcc -Dfault_points=true
 	@CC=clang tools/core-tests clang -Dbuildtype=release
 
+aarch64: $(S)/tools ## the core's tests on an emulated aarch64 with pages of 64 KiB: ARGS=all for all of them
+	@tools/setup-system aarch64
+	@tools/aarch64 $(ARGS)
+
 hot-paths: $(S)/package $(S)/tools ## count the instructions of the hot paths: ARGS=--update sets the bounds
 	@$(BIN)/python tools/hot-paths $(ARGS)
 
@@ -65,8 +71,9 @@ sanitize: $(S)/package $(S)/tools ## the same under sanitizers, and part of the 
 	@CC=gcc TEST_TIMEOUTS=4 ASAN_OPTIONS=detect_stack_use_after_return=1 \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		tools/core-tests asan -Dfault_points=true -Db_sanitize=address,undefined
-	@# Threads stand for processes here: the thread sanitizer sees no order that another process makes, and no fork beside threads;
-	@# a child of one that had a reaper then may start its own all the same.
+	@# Threads stand for processes here: the thread sanitizer sees no order that another process
+	@# makes, and no fork beside threads; a child of one that had a reaper then may start its
+	@# own all the same.
 	@CC=clang TEST_TIMEOUTS=8 TSAN_OPTIONS=halt_on_error=1:die_after_fork=0 TEST_WRAPPER="setarch -R" \
 		TESTS="word pages lock rcu revoke slab object arena torture" \
 		tools/core-tests tsan -Db_sanitize=thread -Db_lundef=false
@@ -75,16 +82,17 @@ sanitize: $(S)/package $(S)/tools ## the same under sanitizers, and part of the 
 fuzz: $(S)/tools ## look for inputs that crash the core: MINUTES=10, TARGET="attach", MUTANT=name
 	@tools/fuzz $(TARGET)
 
-model: $(S)/tools ## check the models with spin
+model: $(S)/tools ## check the models with spin, and the litmus tests with herd7
+	@$(BIN)/python -m tools.litmus
 	@tools/run-models $(ARGS)
 
-test-python: $(S)/package $(S)/tools ## the Python tests
-	@$(BIN)/python -m pytest $(ARGS)
+test-python: $(S)/package $(S)/tools ## the Python tests, two at a time: ARGS="tests/unit -k name -n 0"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-pythons: ## bring a free-threaded Python, built from Debian's source package, if none is here
+pythons: ## bring a free-threaded Python, and those of 3.14 and 3.15 that Debian has, if none are here
 	@tools/pythons bring
 
-test-pythons: $(S)/package ## tests/unit on every other interpreter that is here: ARGS=tests/process for others
+test-pythons: $(S)/package ## tests/unit on every other interpreter that is here: VERSIONS="3.13", ARGS=tests/process
 	@tools/pythons test $(ARGS)
 
 test-twice: $(S)/package $(S)/tools ## two runs of Python tests at the same time, beside a busy neighbour: ARGS="tests/unit"
@@ -94,12 +102,29 @@ soak: $(S)/package $(S)/tools ## the tests that run for minutes: MINUTES=10, SEE
 	@export FST_TEST_SOAK=1 TEST_TIMEOUTS=20 TEST_VERBOSE=1 TORTURE=50; \
 		CC=gcc TESTS="kill_twice torture clobber" tools/core-tests gcc -Dfault_points=true; \
 		CC=clang TESTS=steps tools/core-tests clang -Dbuildtype=release
+	@$(BIN)/python tools/requirements.py soak >$(S)/soak.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(S)/soak.txt
 	@$(BIN)/python -m pytest -m soak -s --timeout=3600 $(ARGS)
 
 bench: $(S)/package $(BENCH)/stamp ## measure beside the peers: ONLY="alloc core", FULL=1, QUICK=1
 	@tools/setup-system bench
 	@$(IN_VENV) $(BENCH)/bin/python -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(FULL),--full) \
 		$(if $(QUICK),--quick --out build/bench/quick) $(ARGS)
+
+wheels: $(S)/tools ## build the source archive and a wheel in build/wheels, and try it: PYTHONS=all for every interpreter here
+	@$(BIN)/python tools/requirements.py wheels >$(S)/wheels.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(S)/wheels.txt
+	@PYTHONS="$(PYTHONS)" tools/wheels
+
+docs: $(S)/package $(S)/tools ## build the site of docs/ into build/site, and look at it with headless Chromium
+	@tools/setup-system docs
+	@$(BIN)/python -m tools.drawings
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@$(BIN)/python -m tools.render
+	@echo "build/site/index.html"
+
+drawings: $(S)/requirements ## draw docs/drawings anew from the text files there
+	@$(BIN)/python -m tools.drawings
 
 clean: ## remove .venv, .venv-bench and build
 	rm -rf $(VENV) $(BENCH) build
@@ -131,7 +156,8 @@ $(S)/tools: $(S)/requirements tools/setup-system
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $@.txt
 	@touch $@
 
-# The peers see Flagstone as it is in .venv, and it sees nothing of theirs. One that does not install is named by the report.
+# The peers see Flagstone as it is in .venv, and it sees nothing of theirs. One that does not
+# install is named by the report.
 $(BENCH)/stamp: $(S)/requirements
 	@echo "making $(BENCH)"
 	@$(PYTHON) -m venv --clear $(BENCH)
