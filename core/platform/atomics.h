@@ -12,7 +12,7 @@
 
 #include "platform/fault.h"
 
-#define FST_LINE 64 /* bytes of a cache line on the machines we know */
+#define FST_LINE 64 /* the bytes of a cache line on x86-64 and aarch64 */
 
 #define fst_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define fst_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
@@ -29,7 +29,8 @@
         FST_FAULT();                                  \
     } while (0)
 
-/* The compiler may not move memory accesses across; the processor may. */
+/* Keep the compiler from moving memory accesses across this point; the processor may still do
+ * so. */
 static inline void fst_compiler_barrier(void)
 {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -40,8 +41,8 @@ static inline void fst_acquire_fence(void)
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
 }
 
-/* No store that comes after is seen before what came before. A release *store* does not say
- * that: what follows it may overtake it. */
+/* Let no store after this point be seen before what came before it. A release *store* does not
+ * promise that: a later store may overtake it. */
 static inline void fst_release_fence(void)
 {
     __atomic_thread_fence(__ATOMIC_RELEASE);
@@ -52,8 +53,8 @@ static inline void fst_full_fence(void)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-/* Store, then let no later load come before everybody can see it: one instruction on x86. It
- * releases what came before, too. */
+/* Store, and let no later load come before everybody can see the store: one instruction does that
+ * on x86. What came before the store is released, too. */
 static inline void fst_store_fence(uint64_t *p, uint64_t v)
 {
 #if defined(__x86_64__)
@@ -65,7 +66,7 @@ static inline void fst_store_fence(uint64_t *p, uint64_t v)
     FST_FAULT();
 }
 
-/* Compare-and-swap, sequentially consistent; *expected receives what was found when it fails. */
+/* Compare and swap, sequentially consistent. When it fails, *expected receives what was found. */
 static inline bool fst_cas64(uint64_t *p, uint64_t *expected, uint64_t desired)
 {
     bool ok = __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
@@ -73,8 +74,8 @@ static inline bool fst_cas64(uint64_t *p, uint64_t *expected, uint64_t desired)
     return ok;
 }
 
-/* The same, and no later load comes before everybody can see it: the swap alone says so on x86, and
- * neither in C nor on other processors. */
+/* Compare and swap as fst_cas64 does, and let no later load come before everybody can see the swap.
+ * On x86 the swap alone does that; C does not promise it, and other processors need a fence. */
 static inline bool fst_cas_fence(uint64_t *p, uint64_t *expected, uint64_t desired)
 {
     bool ok = fst_cas64(p, expected, desired);
@@ -120,15 +121,17 @@ static inline void fst_max64(uint64_t *p, uint64_t v)
     }
 }
 
-/* ---- words of this process's own, which its threads share ----
+/* ---- words of this process alone, which its threads share ----
  *
- * Loads are those above. A write to them is no point to be killed at: nobody else sees it. */
+ * Loads are those above. No other process sees a write to such a word, so a write to it is no point
+ * at which tests kill the process.
+ */
 #define fst_own_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define fst_own_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define fst_own_store_seq_cst(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
 
-/* A pointer of a table of them: it is set once. False: *to has another one already, which is put
- * into *seen. */
+/* Set a pointer in a table of pointers, which is set only once. False: *to has another pointer
+ * already, and *seen receives that. */
 #define fst_own_set_once(to, seen, desired) \
     __atomic_compare_exchange_n((to), (seen), (desired), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
 
@@ -142,7 +145,7 @@ static inline uint32_t fst_own_swap32(uint32_t *p, uint32_t v)
     return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
 }
 
-/* Relaxed. */
+/* Set, clear and count are relaxed: they order nothing else. */
 static inline void fst_own_set_bits32(uint32_t *p, uint32_t bits)
 {
     __atomic_fetch_or(p, bits, __ATOMIC_RELAXED);
@@ -158,13 +161,13 @@ static inline void fst_own_count_up32(uint32_t *p)
     __atomic_fetch_add(p, 1, __ATOMIC_RELAXED);
 }
 
-/* Release; returns what is left. */
+/* Count down with release order; the result is what is left. */
 static inline uint32_t fst_own_count_down32(uint32_t *p)
 {
     return __atomic_sub_fetch(p, 1, __ATOMIC_RELEASE);
 }
 
-/* Keep this pointer in a register: compilers like to compute it anew from its base and index, at
+/* Keep this pointer in a register: compilers tend to compute it anew from its base and index at
  * each use. */
 #define FST_IN_REGISTER(p) __asm__("" : "+r"(p))
 

@@ -13,7 +13,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static bool has_key;
 
-/* Of a thread that finds no memory for its own: others may write over it. */
+/* The texts of all threads that find no memory for their own; they may write over each other's. */
 static struct fst_texts last_resort;
 
 static void make_key(void)
@@ -69,7 +69,7 @@ int fst_last_errno(void)
     return last_errno;
 }
 
-/* As format_size() and exact_size() of the Python package say it. */
+/* Write the size as format_size() and exact_size() of the Python package write it. */
 static const char *say_size(uint64_t bytes, bool exact)
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};

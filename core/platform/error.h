@@ -1,5 +1,5 @@
-/* error.h - what went wrong, for people: the code is the return value, the text stays with the
- * thread. */
+/* error.h - what went wrong, for people: a function returns the code, and the sentence stays with
+ * the thread until its next failure. */
 #ifndef FST_PLATFORM_ERROR_H
 #define FST_PLATFORM_ERROR_H
 
@@ -7,29 +7,33 @@
 
 #define FST_SIZE_TEXTS 8
 
-/* A thread's texts. They lie in memory of their own and not in thread-local variables: those of a
- * library that is loaded later have to find room in what the C library keeps for all of them, and
- * that is little more than these are. PyTorch's OpenMP would find none after us. */
+/* The texts of one thread. They lie in memory of their own and not in thread-local variables,
+ * because the C library has little room for the thread-local variables of all libraries that are
+ * loaded while the program runs, hardly more than these texts need. A library that is loaded after
+ * this one, PyTorch's OpenMP for instance, would find none left. */
 struct fst_texts {
-    char last[512];       /* fst_last_error() */
-    char refused_by[512]; /* fst_commit_refused_by() */
+    char last[512];       /* what fst_last_error() returns */
+    char refused_by[512]; /* what fst_commit_refused_by() returns */
     char sizes[FST_SIZE_TEXTS][48];
-    unsigned next; /* of sizes */
+    unsigned next; /* counts the texts in sizes that were used, so that they are used in turn */
 };
 
-/* This thread's; without memory for them, some that all such threads share. */
+/* The texts of the calling thread. All threads that find no memory for their own share one last
+ * resort. */
 struct fst_texts *fst_texts(void);
 
 /* Remember the text (printf form) and return code, so that `return fst_fail(FST_FULL, "...")`
  * reads as what it is. */
 int fst_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The same with ": <strerror(error)>" behind the text; remembers error for fst_last_errno(). */
+/* Fail as fst_fail does, with ": <strerror(error)>" behind the text; fst_last_errno() then returns
+ * error. */
 int fst_fail_errno(int code, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* A number of bytes for people, in binary units with at most one decimal: "512 B", "1.5 KiB", "4
- * GiB". fst_exact adds the bytes where that is not all of it, for sizes that are compared: "4.9
- * KiB (5001 bytes)". The text stays whole until the thread's eighth call from then. */
+ * GiB". fst_exact adds the exact number where that text rounds it, for sizes that are compared:
+ * "4.9 KiB (5001 bytes)". Each text stays whole until this thread's eighth later call of either
+ * function. */
 const char *fst_size(uint64_t bytes);
 const char *fst_exact(uint64_t bytes);
 

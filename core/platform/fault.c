@@ -5,8 +5,8 @@
 
 #include "flagstone_test.h"
 
-/* Thread-local, so that a reaper thread of the same process neither counts nor dies for the
- * thread under test. */
+/* The counts belong to one thread, so that a reaper thread of the same process neither counts nor
+ * dies in place of the thread under test. */
 static _Thread_local uint64_t passed;
 static _Thread_local uint64_t armed;
 static _Thread_local int signal_then = SIGKILL;

@@ -1,9 +1,10 @@
-/* fault.h - stop the process at the n-th write to shared memory.
+/* fault.h - kill or stop the process at its n-th write to shared memory.
  *
  * Every write to shared memory that matters goes through the operations of atomics.h, and each of
  * them ends in FST_FAULT(). In an ordinary build that is nothing. In a build with
- * -Dfault_points=true a test arms the n-th point, and the process kills itself there with SIGKILL:
- * what the survivors find is what a kill at that instruction leaves behind.
+ * -Dfault_points=true a test arms the n-th point (fst_fault_arm, fst_fault_stop), and the process
+ * sends itself SIGKILL or SIGSTOP there: what the survivors find is what a kill or a stop at that
+ * instruction leaves behind.
  */
 #ifndef FST_PLATFORM_FAULT_H
 #define FST_PLATFORM_FAULT_H

@@ -1,7 +1,7 @@
 /* futex.h - sleep on a 32-bit word in shared memory, and wake its sleepers.
  *
- * Every wait is bounded: whoever should wake us may have been killed, so a sleeper wakes up by
- * itself and asks the kernel (platform/liveness.h).
+ * Every wait is bounded: the process that should wake a sleeper may have been killed. So a sleeper
+ * wakes up by itself and asks the kernel who lives (platform/liveness.h).
  */
 #ifndef FST_PLATFORM_FUTEX_H
 #define FST_PLATFORM_FUTEX_H
@@ -12,10 +12,10 @@
 
 #define FST_MS 1000000ull /* nanoseconds */
 
-/* Sleep while *word == expected, at most timeout_ns. Returns on a wake-up, a change, a signal or
- * the time-out, without saying which: callers look at the word again. */
+/* Sleep while *word == expected, for at most timeout_ns. The call returns on a wake-up, a change, a
+ * signal or the time-out and does not say which: callers look at the word again. */
 void fst_futex_wait(const uint32_t *word, uint32_t expected, uint64_t timeout_ns);
-/* Returns how many it woke. */
+/* Wake up to `count` sleepers; the result is how many were woken. */
 int fst_futex_wake(const uint32_t *word, int count);
 
 #endif

@@ -110,30 +110,31 @@ int fst_append(int fd, uint64_t offset, uint64_t length)
     do
         rc = fallocate(fd, 0, (off_t)offset, (off_t)length) == 0 ? 0 : errno;
     while (rc == EINTR);
-    if (rc == 0) /* or it stays as it is: it costs a page */
+    if (rc == 0) /* if punching fails, the page keeps its memory, which costs a page */
         fst_punch(fd, offset, length);
     return rc;
 }
 
 int fst_populate(void *base, uint64_t length)
 {
-    /* pages that lie there in part are populated, too */
+    /* A page that these bytes fill only in part is populated as a whole. */
     uint64_t before = (uintptr_t)base % fst_system_page();
     base = (uint8_t *)base - before;
     length += before;
 #ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* older than Linux 5.14: EINVAL */
+#define MADV_POPULATE_WRITE 23 /* a kernel older than Linux 5.14 answers EINVAL */
 #endif
     int rc;
     do
         rc = madvise(base, length, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
     while (rc == EINTR || rc == EAGAIN);
-    return rc == EFAULT ? ENOSPC : rc; /* where touching it would be SIGBUS */
+    /* EFAULT: touching the page would be a SIGBUS, as for want of room */
+    return rc == EFAULT ? ENOSPC : rc;
 }
 
 int fst_remove(void *base, uint64_t length)
 {
-    /* Of pages that lie there in part only the bytes are gone. */
+    /* Of a page that these bytes fill only in part, only the bytes are zeroed. */
     uint64_t page = fst_system_page();
     uint8_t *from = base, *end = from + length;
     uint64_t before = (page - (uintptr_t)from % page) % page, behind = (uintptr_t)end % page;
@@ -151,7 +152,7 @@ int fst_remove(void *base, uint64_t length)
 void fst_collapse(void *base, uint64_t length)
 {
 #ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25 /* older than that: EINVAL */
+#define MADV_COLLAPSE 25 /* a kernel older than Linux 6.1 answers EINVAL */
 #endif
     madvise(base, length, MADV_COLLAPSE);
 }

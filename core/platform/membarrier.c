@@ -36,7 +36,7 @@ bool fst_membarrier_near(void)
 {
     if (!fst_membarrier_usable())
         return false;
-    /* a forked child inherits the registration, and what we know of it */
+    /* A forked child inherits the registration, and `registered`, which says so. */
     pthread_once(&registered, enter);
     return call(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
 }

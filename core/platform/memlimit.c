@@ -10,29 +10,30 @@
 #include "platform/futex.h"
 
 #define PATIENCE (50 * FST_MS) /* how long an answer holds */
-#define SHARE    16u           /* of the room that may be used before we look again */
-#define NO_LIMIT (1ull << 60)  /* v1 says "none" by a number near 2^63 */
+#define SHARE    16u           /* this part of the room may be used before the next look */
+#define NO_LIMIT (1ull << 60)  /* version 1 says "none" by a number near 2^63 */
 
-/* Left free for what the process needs beside the arena, and for others that look meanwhile. */
+/* Bytes left free for what the process needs beside the arena, and for others that look meanwhile:
+ * a 32nd part of the limit, between these two. */
 #define LEAST (1ull << 20)
 #define MOST  (8ull << 20)
 
 const char *fst_memlimit_cgroups = "/sys/fs/cgroup", *fst_memlimit_proc = "/proc";
 
-/* What this thread knows. There is no lock, which a fork would leave held. */
+/* What the last look of this thread has found. It needs no lock, which a fork would leave held. */
 static _Thread_local struct {
-    uint64_t looked; /* when; 0: never */
-    uint64_t budget; /* bytes that may be used without looking again */
-    const char *place;
+    uint64_t looked;   /* when the last look was, 0: never */
+    uint64_t budget;   /* bytes that may be used without looking again */
+    const char *place; /* fst_memlimit_cgroups at that look */
 } known;
 
 /* The two kinds of hierarchy: what their files and numbers are called. */
 struct kind {
     const char *const *roots;
     const char *limit, *usage, *swap_limit, *swap_usage;
-    /* what goes before anybody is killed: files that are not mapped for good */
+    /* what the kernel gives up before it kills anybody: files that are not mapped for good */
     const char *stats[3];
-    bool with_memory; /* limit and usage of swap count memory, too */
+    bool with_memory; /* limit and usage of swap include memory */
 };
 
 static const char *const roots_2[] = {"", "/unified", NULL};
@@ -67,7 +68,7 @@ static bool read_text(const char *folder, const char *name, char *text, size_t s
     return n > 0;
 }
 
-/* A file with one number, or "max". */
+/* Read a file with one number, or "max". */
 static bool read_number(const char *folder, const char *name, uint64_t *out)
 {
     char text[64];
@@ -77,7 +78,7 @@ static bool read_number(const char *folder, const char *name, uint64_t *out)
     return true;
 }
 
-/* The number behind a word at a line's start. */
+/* The number behind a word at the start of a line. */
 static uint64_t number_of(const char *text, const char *word)
 {
     size_t length = strlen(word);
@@ -87,7 +88,8 @@ static uint64_t number_of(const char *text, const char *word)
     return 0;
 }
 
-/* What is counted and goes when there is no room for more: files, and what finds room in swap. */
+/* Bytes that are counted now and go when there is no room for more: those of files, and what finds
+ * room in swap. */
 static uint64_t reclaimable(const struct kind *k, const char *folder, uint64_t limit, uint64_t usage)
 {
     char text[8192];
@@ -101,7 +103,8 @@ static uint64_t reclaimable(const struct kind *k, const char *folder, uint64_t l
     if (!swap)
         return bytes;
     if (read_number(folder, k->swap_limit, &swap_limit) && read_number(folder, k->swap_usage, &swap_usage)) {
-        if (k->with_memory) { /* both together: what they allow beyond memory alone */
+        /* of memory and swap together; the difference is what swap alone may have */
+        if (k->with_memory) {
             swap_limit = swap_limit > limit ? swap_limit - limit : 0;
             swap_usage = swap_usage > usage ? swap_usage - usage : 0;
         }
@@ -124,7 +127,7 @@ static uint64_t room_in(const struct kind *k, const char *folder, char *why, siz
     return may_be > in_use ? may_be - in_use : 0;
 }
 
-/* The path of this process in a hierarchy: "0::/path", or "4:memory:/path". */
+/* Find the path of this process in a hierarchy, in a line "0::/path" or "4:memory:/path". */
 static bool own_path(const struct kind *k, const char *text, char *path, size_t size)
 {
     for (const char *at = text; at && *at; at = strchr(at, '\n'), at = at ? at + 1 : NULL) {
@@ -133,7 +136,8 @@ static bool own_path(const struct kind *k, const char *text, char *path, size_t 
         if (!own || (k->with_memory ? length != 6 || strncmp(names + 1, "memory", 6) != 0 : length != 0))
             continue;
         int n = (int)strcspn(own + 1, "\n");
-        /* "/../.." is outside of what this process can see: what is mounted is nearest. */
+        /* A path like "/../.." lies outside of what this process can see; the folder that is
+         * mounted is the nearest that it can. */
         if (strncmp(own + 1, "/..", 3) == 0)
             n = 0;
         return snprintf(path, size, "%.*s", n, own + 1) < (int)size;
@@ -141,8 +145,8 @@ static bool own_path(const struct kind *k, const char *text, char *path, size_t 
     return false;
 }
 
-/* The least room of a cgroup and all above it. Nothing is known of those that this process cannot
- * see. */
+/* The least room of the process's cgroup and all above it. Nothing is known of those that this
+ * process cannot see. */
 static uint64_t least_room(char *why, size_t size)
 {
     char text[4096], path[512], folder[768], reason[512];
