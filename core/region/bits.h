@@ -2,23 +2,24 @@
  * in-flight entries. They are put together and taken apart in refs/word.h.
  *
  * object id (39 bits)   class:3 | slab index:27 | object index:9
- * class 7: a group, its index in place of the slab's
+ * Class 7 is that of groups, and a group's index stands in place of the slab's.
  *
  * object word (64 bits, atomic, one for each object, in its slab's descriptor)
  *      0       5       10      24           64
  *      | flags | check | slack | generation |
- * slack: size of the object minus what was asked for (size classes); or, with FST_WORD_FORMED, the
- * number of its form (alloc/form.h), which says both what was asked for and what it means
+ * slack: the size of the object minus what was asked for (size classes); or, with FST_WORD_FORMED,
+ * the number of the object's form (alloc/form.h), which says both what was asked for and what the
+ * object means
  *
  * reference entry (64 bits, atomic)
  *      0       2           41               64
  *      | state | object id | low generation |
- * state EMPTY: all bits 0
+ * In state EMPTY all bits are 0.
  *
  * in-flight entry's word (64 bits, atomic)
  *      0      1           40    64
  *      | live | object id | tag |
- * tag: counts the uses of this entry, carried in the message
+ * tag: counts the uses of this entry; the message carries it
  */
 #ifndef FST_REGION_BITS_H
 #define FST_REGION_BITS_H
@@ -26,11 +27,11 @@
 #include <stdint.h>
 
 #define FST_WORD_ALLOCATED 1ull
-#define FST_WORD_SHARED    2ull /* somebody else may have, or have had, a reference */
-/* a batch will release it, or (on a free word) its slab is being given back */
+#define FST_WORD_SHARED    2ull /* another process may have, or have had, a reference */
+/* a batch will release the object; or, on a free word, its slab is being given back */
 #define FST_WORD_CONDEMNED 4ull
-#define FST_WORD_FREED     8ull /* free() was called: handles fail, references keep the bytes */
-/* somebody was given a handle: without this or SHARED, none resolves */
+#define FST_WORD_FREED     8ull /* fst_free() was called: handles fail, references keep the bytes */
+/* a handle was given out; a handle of an object with neither this nor SHARED does not resolve */
 #define FST_WORD_HANDED      16ull
 #define FST_WORD_FLAGS       31ull
 #define FST_WORD_CHECK_SHIFT 5
@@ -48,8 +49,8 @@
 enum fst_entry_state {
     FST_ENTRY_EMPTY = 0,
     FST_ENTRY_LIVE = 1,    /* this process uses the object */
-    FST_ENTRY_DROPPED = 2, /* it does not any more: a request to look at the object */
-    FST_ENTRY_TAKEN = 3,   /* a batch has taken the request */
+    FST_ENTRY_DROPPED = 2, /* it does not any more: a request to a batch to look at the object */
+    FST_ENTRY_TAKEN = 3,   /* a batch is serving that request */
 };
 #define FST_ENTRY_STATE     3ull
 #define FST_ENTRY_GEN_SHIFT 41
@@ -72,13 +73,13 @@ enum fst_entry_state {
  *      0      1           40    64
  *      | held | object id | pad |
  *
- * again: it was in the queue, and goes back there if its owner dies. slot: of the process that
- * wrote it. position: where it is QUEUED, or was last. */
+* again: the message was in the queue, and goes back there if the owner of the node dies.
+ * slot: the process that wrote the word. position: where the node is QUEUED, or was last. */
 enum fst_node_state {
     FST_NODE_FREE = 0,
     FST_NODE_OWNED = 1,
-    /* if the cell of its position leads to it: otherwise it is about to be, or its putter was
-     * killed */
+    /* in the queue if the cell of its position leads to it; otherwise its putter is about to write
+     * that cell, or was killed before */
     FST_NODE_QUEUED = 2,
 };
 #define FST_NODE_STATE          3ull
@@ -86,15 +87,17 @@ enum fst_node_state {
 #define FST_NODE_SLOT_SHIFT     8
 #define FST_NODE_POSITION_SHIFT 24
 #define FST_NODE_HELD           1ull
-#define FST_NODE_REFERS         0x80000000u /* in nbytes: it is nothing without its object */
+/* set in nbytes: the message means nothing without its object */
+#define FST_NODE_REFERS 0x80000000u
 
 /* a subscriber's word (64 bits, atomic)
  *      0       2      4     8        32      64
  *      | state | slow | pad | serial | owner |
- * owner: as a lock's word names it (region/lock.h). serial: counts the uses of the record */
+ * owner: the process, as a lock's word names it (region/lock.h). serial: counts the uses of the
+ * record */
 enum fst_subscriber_state {
     FST_SUBSCRIBER_FREE = 0,
-    FST_SUBSCRIBER_COMING = 1, /* its cursor is not written yet */
+    FST_SUBSCRIBER_COMING = 1, /* it was claimed, and its cursor is not written yet */
     FST_SUBSCRIBER_LIVE = 2,
 };
 #define FST_SUBSCRIBER_STATE        3ull
@@ -108,19 +111,20 @@ enum fst_subscriber_state {
 #define FST_CELL_NODE_SHIFT FST_POSITION_BITS
 #define FST_CELL_EMPTY      0u
 #define FST_CELL_CLOSED     0xffffffu
-#define FST_CELL_NOWHERE    UINT64_MAX /* no position's: what a walk without an end came to */
+/* the cell of no position: the result of a walk that found no end */
+#define FST_CELL_NOWHERE UINT64_MAX
 
 /* ---- stores: what an item holds (region/stores.h) ----
  *
  * hold (64 bits, atomic)
  *      0      2       41    64
  *      | kind | value | tag |
- * value: HELD: an object id; OWNED: the owner's process slot and generation, as in a lock's word
- * tag: counts the changes of this word, so that who finds it as it was knows that it was so all the
- * time */
+* value: HELD: an object id; OWNED: the owner's process slot and generation, as in a lock's word
+ * tag: counts the changes of this word, so that whoever finds the word unchanged knows that it did
+ * not change in between */
 enum fst_hold_kind {
     FST_HOLD_FREE = 0,
-    FST_HOLD_OWNED = 1, /* by who makes it: it has no value yet */
+    FST_HOLD_OWNED = 1, /* by the process that makes it: it has no value yet */
     FST_HOLD_HELD = 2,
 };
 #define FST_HOLD_KIND      3ull

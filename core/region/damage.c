@@ -8,7 +8,7 @@
 #include "platform/error.h"
 #include "region/view.h"
 
-#define ALIGN 64u /* of descriptors */
+#define ALIGN 64u /* bytes; the alignment of descriptors */
 static_assert(FST_STAND_IN_BYTES % ALIGN == 0, "each stand-in is aligned");
 
 int fst_damage_create(struct fst_arena *a)

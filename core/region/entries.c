@@ -28,7 +28,7 @@ int fst_entries_create(struct fst_arena *a)
     return a->others ? FST_OK : fst_fail(FST_FULL, "out of memory");
 }
 
-/* Entries of a mapping. */
+/* The number of entries in a mapping of this level. */
 static uint64_t reach(const struct fst_arena *a, uint32_t level)
 {
     uint64_t n = (uint64_t)FST_ENTRIES_LEAST << level;

@@ -21,14 +21,14 @@ static bool is_file(const struct fst_arena *a, int fd)
 #endif
     if (fd < 0 || fstat(fd, &st) != 0 || st.st_dev != a->device || st.st_ino != a->inode)
         return false;
-    /* The user, too, may open the arena's file, to look at it or to copy it: nothing can be done
-     * through that. */
+    /* The user may have opened the arena's file as well, to look at it or to copy it, in a way that
+     * does not serve here: only descriptors for reading and writing do. */
     int flags = fcntl(fd, F_GETFL);
     return flags >= 0 && (flags & (O_ACCMODE | O_PATH)) == O_RDWR;
 }
 
-/* The description's number, if it is still a descriptor of the file; otherwise forget it, so
- * that what gets the number next is not ours. */
+/* The description's number, if it is still a descriptor of the file. Otherwise forget it, so that a
+ * file that gets the number next is not taken for the arena's. */
 static int number(struct fst_arena *a, struct fst_description *d)
 {
     int fd = fst_load_relaxed(&d->fd);
@@ -80,8 +80,8 @@ int fst_file_reopen(struct fst_arena *a)
     return -1;
 }
 
-/* A second description, with a mark to know it by. One thread at a time, and no waiting: the
- * others do without. */
+/* Make a second description, with a mark to know it by. One thread at a time does so, and no other
+ * waits for it: the others use a descriptor of their own. */
 static int make_handed(struct fst_arena *a)
 {
     int fd = fst_file_reopen(a);
@@ -90,7 +90,7 @@ static int make_handed(struct fst_arena *a)
     struct fst_description d = {.fd = fd};
     d.mark = FST_LOCK_MARK + ((off_t)a->slot << 40) + (off_t)(fst_now() & 0xffffffffffull);
     if (number(a, &a->handed) < 0 && fst_liveness_try(fd, d.mark, 1) && fst_description_keep(&d, false)) {
-        fst_description_unmap(&a->handed); /* of one that was lost */
+        fst_description_unmap(&a->handed); /* the page of one that was lost */
         a->handed.page = d.page;
         a->handed.mark = d.mark;
         fst_store_release(&a->handed.fd, fd);
@@ -111,7 +111,7 @@ void fst_file_put(struct fst_arena *a, int fd)
 {
     if (fd < 0 || fd == fst_load_relaxed(&a->lock.fd) || fd == fst_load_acquire(&a->handed.fd))
         return;
-    /* another thread may have closed all that it did not know, and opened its own */
+    /* Another thread may have closed all descriptors that it did not know, and opened others. */
     if (is_file(a, fd))
         close(fd);
 }
@@ -158,7 +158,7 @@ void fst_file_close(struct fst_arena *a)
 
 void fst_file_forked(struct fst_arena *a)
 {
-    /* The pages did not come along. */
+    /* The mapped pages were not inherited: only the numbers were. */
     close_if_own(a, &a->handed);
     close_if_own(a, &a->lock);
     a->handed.page = a->lock.page = NULL;
@@ -207,9 +207,9 @@ int64_t fst_file_find(struct fst_arena *a, off_t start, off_t count)
     for (int tries = 0; tries < 2; tries++) {
         int fd = fst_file_get(a);
         if (fd < 0)
-            return 0; /* nobody can be asked: somebody is there */
+            return 0; /* nobody can be asked, so count somebody as there */
         int64_t found = fst_liveness_find(fd, start, count);
-        /* it may have become another file's number before we asked */
+        /* The number may have become another file's before the question. */
         bool sure = found >= 0 || is_file(a, fd);
         fst_file_put(a, fd);
         if (sure)
@@ -247,14 +247,15 @@ int fst_file_extend(int fd, uint64_t length)
     int rc = fst_file_fits_limit(length);
     if (rc)
         return rc;
-    /* ftruncate could cut what somebody else has just appended. */
+    /* ftruncate could cut what another process has just appended. */
     int error = fst_commit_allowed(FST_PAGE) ? fst_append(fd, length - FST_PAGE, FST_PAGE) : ENOMEM;
     if (error == ENOSPC || error == ENOMEM)
         return fst_fail_errno(FST_FULL, error, "%s has no room for another process's table of references", fst_commit_refused_by());
     return error ? fst_fail_errno(FST_OS, error, "cannot make the arena's file %s long", fst_size(length)) : FST_OK;
 }
 
-/* Of the tables of references, only our own is at hand. */
+/* The mapped byte at an offset in the file, or NULL. Of the tables of references only this
+ * process's own is looked for. */
 static void *mapped(struct fst_arena *a, uint64_t offset)
 {
     uint64_t own = a->known.tables[FST_T_ENTRY].offset + (uint64_t)a->slot * a->max_entries * sizeof(uint64_t);
@@ -285,8 +286,8 @@ void fst_file_unmap_data(struct fst_mapped *m)
 
 int fst_file_commit(struct fst_arena *a, uint64_t offset, uint64_t length)
 {
-    /* This comes first, because it reads files, which takes time, and a number is to be used as
-     * soon as it was looked at. */
+    /* This question comes first: it reads files, which takes time, and a descriptor's number is to
+     * be used as soon as possible after it was checked. */
     if (!fst_commit_allowed(length))
         return ENOMEM;
     int fd = fst_file_get(a);

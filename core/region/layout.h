@@ -11,7 +11,8 @@
  *   file   0            4 KiB                                    data_offset              file size
  *          | superblock | processes | threads | in flight | ... | data pages | references |
  *
- * From 4 KiB on lie the tables, each page-aligned, sparse, and committed by prefix.
+ * From 4 KiB on lie the tables, each page-aligned, sparse, and committed from its start as far as
+ * it is used.
  *
  * The tables of references come last, one for each process slot that was ever used: the file grows
  * with them, and each process maps those that it needs (region/entries.h).
@@ -40,17 +41,18 @@
 #define FST_EXTENT_PAGES  64u /* memory is committed and given back in extents of 256 KiB */
 #define FST_MAX_PROCESSES 1024u
 #define FST_MAX_THREADS   4096u
-/* reference entries of one process; here and below: of a large arena (shape_tables) */
+/* Reference entries of one process. Here and below the largest number is that of a large arena, the
+ * least that of a small one; shape_tables() in superblock.c chooses. */
 #define FST_MAX_ENTRIES  (1u << 20)
-#define FST_MIN_ENTRIES  (1u << 16) /* of a small one */
+#define FST_MIN_ENTRIES  (1u << 16)
 #define FST_MAX_INFLIGHT (1u << 21)
 #define FST_MIN_INFLIGHT (1u << 16)
 #define FST_MAX_CACHES   (1u << 17)
 #define FST_MIN_CACHES   (1u << 12)
 #define FST_MAX_CHILDREN (1u << 21)
 #define FST_MAX_GROUPS   (1u << 21)
-#define FST_MIN_GROUPS   (1u << 14) /* and children */
-/* There is one for so many bytes of capacity. */
+#define FST_MIN_GROUPS   (1u << 14) /* of groups and of children */
+/* The bytes of capacity for which there is one descriptor of each kind. */
 #define FST_BYTES_FOR_ENTRY    32u
 #define FST_BYTES_FOR_INFLIGHT 128u
 #define FST_BYTES_FOR_CACHE    4096u
@@ -70,9 +72,10 @@
 #define FST_ZONE_EXTENTS       64u /* bookkeeping of pages comes in zones of 16 MiB */
 #define FST_ZONE_PAGES         (FST_ZONE_EXTENTS * FST_EXTENT_PAGES)
 #define FST_ZONE_CLASSES       7u
-/* the data region lies at a multiple of it in every process */
+/* bytes; the data region lies at a multiple of this address in every process, so that huge pages
+ * fit */
 #define FST_ALIGN_MAX (2u << 20)
-/* numbers of pages have 32 bits, and FST_NONE is none */
+/* bytes; numbers of pages have 32 bits, and FST_NONE is none of them */
 #define FST_MAX_CAPACITY ((1ull << 44) - FST_ALIGN_MAX)
 #define FST_NONE         UINT32_MAX /* "no such index" */
 
@@ -81,27 +84,28 @@
 enum fst_table_kind {
     FST_T_PROCESS,
     FST_T_THREAD,
-    /* as many for each process slot, committed process by process; behind the data region */
+    /* as many for each process slot, committed for each process alone; they lie behind the data
+     * region */
     FST_T_ENTRY,
     FST_T_INFLIGHT,
     FST_T_CACHE,
     FST_T_CHILD,
     FST_T_GROUP,
-    FST_T_CACHE_NAMES,  /* buckets: first descriptor of each, + 1 (alloc/names.h) */
-    FST_T_CACHE_SHAPES, /* the same */
-    FST_T_GROUP_NAMES,  /* the same */
+    FST_T_CACHE_NAMES,  /* buckets: the first descriptor of each, + 1 (alloc/names.h) */
+    FST_T_CACHE_SHAPES, /* buckets of bodies by what they have to share to be merged */
+    FST_T_GROUP_NAMES,  /* buckets of groups by name and parent */
     FST_T_CGROUP,       /* which groups end with which cgroups */
-    FST_T_ZONE,         /* which pages are free, see pages.c */
-    FST_T_ZONE_SUMMARY, /* FST_ZONE_CLASSES bitmaps of zones, committed whole */
-    FST_T_BURIAL,       /* a ring of the last deaths, committed whole */
+    FST_T_ZONE,         /* which pages are free, see region/pages.c */
+    FST_T_ZONE_SUMMARY, /* FST_ZONE_CLASSES bitmaps of zones, committed as a whole */
+    FST_T_BURIAL,       /* a ring of the last deaths, committed as a whole */
     FST_T_CHANNEL,
     FST_T_FORM,
-    FST_T_FORM_NAMES, /* FST_FORM_BUCKETS: the first form of each, + 1 (alloc/form.h) */
+    FST_T_FORM_NAMES, /* FST_FORM_BUCKETS buckets: the first form of each, + 1 (alloc/form.h) */
     FST_T_STORE,
-    FST_T_SLOT, /* of indexes of stores */
-    FST_T_ITEM, /* FST_ITEM_CLASSES tables of items, and as many of what they hold */
+    FST_T_SLOT, /* slots of the indexes of stores */
+    FST_T_ITEM, /* FST_ITEM_CLASSES tables of items, and as many of their holds */
     FST_T_HOLD = FST_T_ITEM + 3,
-    /* FST_SLAB_CLASSES tables of slab descriptors, by the number of words they carry */
+    /* FST_SLAB_CLASSES tables of slab descriptors, by the number of words in a descriptor */
     FST_T_SLAB = FST_T_HOLD + 3,
     FST_T_COUNT = FST_T_SLAB + 7
 };
@@ -124,25 +128,26 @@ static_assert(sizeof(struct fst_table) == 32, "layout");
 
 #define FST_MAGIC 0x454e4f5453474c46ull /* "FLGSTONE", also the byte-order mark */
 
-/* Has an ended child an empty slab that only a batch can give back? Then the next one looks at
- * all children. A hint. */
+/* Has an ended child an empty slab that only a batch can give back? Then the next batch looks at
+ * all children. This is a hint. */
 enum fst_ended_slabs {
     FST_ENDED_SLABS_NONE = 0,
     FST_ENDED_SLABS_NOW = 1,
-    /* its owner was left alone, and may be for long: the next batch, but none is asked for */
+    /* the owner of such a slab was left alone, and may be for long: the next batch looks, but
+     * nobody asks for one */
     FST_ENDED_SLABS_LATER = 2,
 };
 
-/* Life of an arena, in superblock.state. A file is linked to its name only in state READY. */
+/* The life of an arena, in superblock.state. A file is linked to its name only in state READY. */
 enum fst_arena_state {
     FST_ARENA_READY = 1,
-    /* the last one out is unlinking it, or was killed doing so: never attach */
+    /* the last process to leave is unlinking the file, or was killed while it did: never attach */
     FST_ARENA_REMOVED = 2,
 };
 
 /* What was found wrong with an object of a cache that is debugged (alloc/debug.h says by whom).
- * Written by who found it, `number` last; 0 while it is being written. The rest as in struct
- * fst_fault.
+ * Whoever found it writes the record: `number` last, and 0 while the rest is being written. The
+ * other fields are those of struct fst_fault.
  * struct fst_fault_record
  *      0        8          16    24      32      40       48      56       64
  *      | number | found_at | oid | cache | group | nbytes | count | offset |
@@ -168,33 +173,35 @@ struct fst_fault_record {
 };
 static_assert(sizeof(struct fst_fault_record) == 144, "layout");
 
-/* What a batch did. Written by who runs it, `number` last; 0 while it is being written.
+/* What a batch did. The process that runs it writes the record: `number` last, and 0 while the rest
+ * is being written.
  * struct fst_batch_record
  *      0        4        8          12    16        24      32      40         48         56    64
  *      | number | groups | children | pad | objects | bytes | began | duration | grace_ns | pad |
  */
 struct fst_batch_record {
     uint32_t number;
-    uint32_t groups;   /* taken: closed, destroyed or no more referenced */
+    uint32_t groups;   /* spliced from the queue: closed, destroyed or referred to no more */
     uint32_t children; /* child caches released */
     uint32_t pad0;
     uint64_t objects; /* released */
     uint64_t bytes;   /* of these objects */
     uint64_t began;   /* ns since boot */
     uint64_t duration;
-    uint64_t grace_ns; /* the part of the duration that it waited for readers */
+    uint64_t grace_ns; /* the part of the duration in which it waited for readers */
     uint64_t pad1;
 };
 static_assert(sizeof(struct fst_batch_record) == 64, "layout");
 
-/* A hash table of names: how many buckets it has, and how many descriptors are in it. */
+/* The sizes of a hash table of names: how many buckets it has, and how many descriptors are in
+ * it. */
 struct fst_buckets {
     uint32_t buckets;
     uint32_t entries;
 };
 
-/* The constant part is written before the arena becomes visible, and covered by `checksum`. Then
- * comes the changing part, each busy word on a cache line of its own.
+/* The constant part is written before the arena becomes visible, and covered by `checksum`. Behind
+ * it comes the changing part, each busy word on a cache line of its own.
  * struct fst_superblock
  *      0       8             16     32        36      40         48             56            64
  *      | magic | fingerprint | uuid | version | flags | capacity | control_size | data_offset |
@@ -202,7 +209,8 @@ struct fst_buckets {
  *      | created_at | tables | ... */
 struct fst_superblock {
     uint64_t magic;
-    /* of this file's structures: two builds that disagree refuse each other */
+    /* a number over this file's structures: builds with different numbers refuse each other's
+     * arenas */
     uint64_t fingerprint;
     uint8_t uuid[16];
     uint32_t version;  /* FST_LAYOUT_VERSION, for people */
@@ -211,7 +219,7 @@ struct fst_superblock {
     uint64_t control_size;
     uint64_t data_offset;
     uint64_t created_at;                  /* seconds since the epoch */
-    struct fst_table tables[FST_T_COUNT]; /* all but .committed constant */
+    struct fst_table tables[FST_T_COUNT]; /* all constant but .committed */
     uint64_t checksum;
 
     /* grace periods (rcu/grace.c): read by every section, written once a grace period */
@@ -225,111 +233,116 @@ struct fst_superblock {
     uint32_t zones;        /* zones in use, from 0; only grows */
     uint64_t used_pages;   /* in runs that somebody owns */
     uint32_t slab_free[7]; /* first free descriptor of each class */
-    /* descriptors ever used of each class: authoritative bound, only grows */
+    /* descriptors ever used of each class: an authoritative bound that only grows */
     uint32_t slab_top[7];
 
     /* names of caches and groups (alloc/names.c, alloc/registry.c) */
     alignas(64) uint32_t names_lock;
-    uint32_t cache_top; /* descriptors ever used: authoritative bounds, only grow */
+    /* descriptors ever used: an authoritative bound that only grows, as the two below */
+    uint32_t cache_top;
     uint32_t child_top;
     uint32_t group_top;
     uint32_t cache_free; /* first free descriptor, derived */
     uint32_t child_free;
     uint32_t group_free;
     struct fst_buckets buckets[3]; /* by enum fst_names; derived */
-    uint32_t cgroup_top;           /* records ever used: authoritative bound, only grows */
-    uint32_t channel_top;          /* the same */
-    /* 1: a channel has ended, or lost its last user: a batch is asked for. A hint */
+    uint32_t cgroup_top;           /* records ever used: an authoritative bound that only grows */
+    uint32_t channel_top;          /* descriptors ever used: the same */
+    /* 1: a channel has ended, or lost its last user, and a batch is asked for. A hint */
     uint32_t channel_look;
-    /* descriptors ever used, and items of each class: authoritative bounds, only grow */
+    /* descriptors ever used, and items ever used of each class: authoritative bounds that only
+     * grow */
     uint32_t store_top;
     uint32_t item_top[3];
-    uint32_t store_look;    /* 1: a store has ended: a batch is asked for. A hint */
+    uint32_t store_look;    /* 1: a store has ended, and a batch is asked for. A hint */
     uint32_t teardown_lock; /* serializes the synchronous way of ending (arena/destroy.c) */
 
     /* the reaper (reclaim/batch.c) */
     alignas(64) uint32_t reaper_lock;
-    /* futex: number of batches completed; whoever waits for memory sleeps on it */
+    /* futex: the number of batches completed; whoever waits for memory sleeps on it */
     uint32_t batches;
     uint32_t batches_begun; /* the running batch's number, or the last one's */
     /* 1: a batch is under way, or was broken off: the next one looks at everything */
     uint32_t batch_dirty;
-    /* how many wait for memory: a drop that sees one asks for a batch at once */
+    /* how many threads wait for memory: a drop that sees one asks for a batch at once */
     uint32_t waiters;
-    /* first and last of the groups that wait for a batch, first come first, linked by next_ended;
-     * FST_NONE: none. Derived, as all these, under names_lock */
+    /* first and last of the groups that wait for a batch, in the order in which they ended, linked
+     * by next_ended; FST_NONE: none. Derived, under names_lock, as the four below */
     uint32_t ended_head;
     uint32_t ended_tail;
-    /* how many groups have been queued so far; the difference to the next are waiting */
+    /* how many groups have been queued so far; those that are not yet spliced are waiting */
     uint32_t ended_groups;
-    uint32_t ended_spliced; /* how many of them batches have spliced */
+    uint32_t ended_spliced; /* how many of them batches have spliced so far */
     /* first cache that waits for a batch, linked by next_ended; FST_NONE: none */
     uint32_t ended_caches;
-    /* 1: the lists may miss some (somebody was killed): look at all groups and caches */
+    /* 1: the lists may miss some, because somebody was killed or gave up: the next batch looks at
+     * all groups and caches */
     uint32_t ended_walk;
     uint32_t ended_slabs;  /* enum fst_ended_slabs */
-    uint32_t batch_groups; /* taken by the running batch */
+    uint32_t batch_groups; /* groups spliced by the running batch */
     /* 1: slabs were left as a dead process leaves them, because a lock was held: the next batch
-     * looks at all. A hint */
+     * looks at all slabs. A hint */
     uint32_t loose;
     uint64_t batch_started;                /* ns since boot, 0 while none runs */
-    struct fst_batch_record batch_log[16]; /* of the last batches, by number; for people */
+    struct fst_batch_record batch_log[16]; /* the last batches, by number; for people */
     uint64_t released_objects;
     uint64_t released_bytes;
     uint64_t grace_periods;
     uint64_t deaths; /* processes buried */
-    /* number of the newest record in the ring of burials, or the one before it */
+    /* the number of the newest record in the ring of burials, or of the one before it */
     uint64_t burials;
-    /* which lock was held for longest (offset in the superblock; 1: a child's), in wall and in CPU
-     * time, and how long. Sampled (region/lock.h); for people */
+    /* which lock was held for longest (its offset in the superblock; 1: a child's), in wall and in
+     * CPU time, and for how long. Sampled (region/lock.c); for people */
     uint32_t hold_lock[2];
     uint64_t hold_ns[2];
-    /* slot + 1 of the reader that a grace period waits for, 0: none; stale when its seq has gone
-     * on */
+    /* slot + 1 of the reader that a grace period waits for, 0: none; it says nothing once that
+     * reader's seq is another one */
     uint32_t stalled_thread;
-    /* futex: runs that are being given back to the system, free in a moment; under pages_lock,
-     * derived */
+    /* futex: how many runs are being given back to the system, to be free in a moment; derived,
+     * under pages_lock */
     uint32_t holes;
-    uint64_t stalled_seq;   /* the reader's seq */
-    uint64_t stalled_since; /* when somebody first waited for it */
-    uint64_t barriers;      /* over other threads begun so far (alloc/revoke.h) */
+    uint64_t stalled_seq;   /* the reader's seq at that time */
+    uint64_t stalled_since; /* ns since boot: when somebody first waited for it */
+    uint64_t barriers;      /* barriers over other threads begun so far (alloc/revoke.h) */
 
     /* in-flight entries (refs/inflight.c) */
     alignas(64) uint32_t inflight_top; /* entries ever used: authoritative bound, only grows */
-    uint64_t item_expires_at;          /* the same for keys of stores */
-    /* ns since boot: no message expires before; UINT64_MAX: none will. A hint
+    /* ns since boot: no key of a store expires before this. A hint */
+    uint64_t item_expires_at;
+    /* ns since boot: no message expires before this; UINT64_MAX: none will. A hint
      * (reclaim/message.h) */
     uint64_t expire_at;
 
-    alignas(64) uint32_t process_top; /* process slots ever used */
+    /* process slots ever used: an authoritative bound that only grows, as the two below */
+    alignas(64) uint32_t process_top;
     uint32_t thread_top;
-    uint32_t form_top; /* the same of forms */
+    uint32_t form_top;
 
-    /* number of the newest record of a fault; for people */
+    /* the number of the newest record of a fault; for people */
     alignas(64) uint64_t faults;
-    struct fst_fault_record fault_log[6]; /* by number */
+    struct fst_fault_record fault_log[6]; /* the last faults, by number */
 };
 static_assert(sizeof(struct fst_superblock) <= FST_PAGE, "layout");
 static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");
 
 #define FST_ARENA_ANONYMOUS  1u
-#define FST_ARENA_HUGE_PAGES 2u /* and FST_CACHE_DEBUG: of its size classes */
+#define FST_ARENA_HUGE_PAGES 2u /* beside these flags: FST_CACHE_DEBUG, of the size classes */
 #define FST_LAYOUT_VERSION   6u
 
 /* ---- in-flight entries --------------------------------------------------------------------------
  * struct fst_inflight
  *      0      8            16        24    28    32        48       52      56      60    64
  *      | word | generation | sent_at | pid | use | command | sender | group | ended | pad |
- * word: authoritative; while not live it keeps the tag of the entry's next use. The rest is
- * written after it, `use` last: it speaks of the use with tag use - 1, and of nothing when that
- * is not the word's tag. It is for people, for who counts and for who drops. `ended` is written
- * before a use is ended by somebody who does not take it: the tag of that use | why << 24 (enum
- * fst_inflight_why). */
+ * word: authoritative; while it is not live it keeps the tag of the entry's next use. The other
+ * fields are written after it, `use` last: they speak of the use with tag use - 1, and say nothing
+ * when that is not the word's tag. People read them, and whoever counts or drops messages. `ended`
+ * is written before a use is ended by a process that does not take it: the tag of that use | why <<
+ * 24 (enum fst_inflight_why). */
 enum fst_inflight_why {
-    FST_INFLIGHT_LOADED = 0,    /* by somebody; or it was never said */
+    FST_INFLIGHT_LOADED = 0,    /* somebody took it; or nobody has said how it ended */
     FST_INFLIGHT_DROPPED = 1,   /* fst_inflight_drop_from */
     FST_INFLIGHT_EXPIRED = 2,   /* its group's messages_expire */
-    FST_INFLIGHT_DESTROYED = 3, /* its group or cache was destroyed */
+    FST_INFLIGHT_DESTROYED = 3, /* the object's group or cache was destroyed */
 };
 
 struct fst_inflight {
@@ -339,8 +352,8 @@ struct fst_inflight {
     int32_t pid;         /* the sender's, in its own pid namespace */
     uint32_t use;
     char command[16];
-    /* process slot and generation, as in a lock's word (region/lock.h): whether it lives is
-     * asked of the kernel */
+    /* process slot and generation, as in a lock's word (region/lock.h); the kernel is asked whether
+     * that process lives */
     uint32_t sender;
     uint32_t group; /* index of the object's group */
     uint32_t ended;
@@ -349,10 +362,10 @@ struct fst_inflight {
 static_assert(offsetof(struct fst_inflight, sender) == 48, "layout");
 static_assert(sizeof(struct fst_inflight) == 64, "layout");
 
-/* Who may use which of `count` entries (refs/quota.h): those below OPEN are anybody's. Of the
- * others, a sender takes one while it has fewer than MOST in flight, and its object's group, too
- * (but for the root group), and while as many are left as all processes' SHAREs; or while it has
- * less than its SHARE. */
+/* Who may use which of `count` entries (refs/quota.h). Those below OPEN are anybody's. A sender may
+ * put a message into another one as long as it has fewer than MOST in flight, its object's group
+ * has so, too (but for the root group), and as many entries are left as the SHAREs of all
+ * processes; or as long as it has less than its own SHARE. */
 #define FST_INFLIGHT_OPEN(count)  ((count) / 2)
 #define FST_INFLIGHT_MOST(count)  ((count) / 2)
 #define FST_INFLIGHT_SHARE(count) ((count) / 8192)
@@ -371,34 +384,35 @@ static_assert(FST_INFLIGHT_SHARE(FST_MIN_INFLIGHT) > 0, "a share for everybody")
  *     below it
  *   - a class's list slab_free has each FREE descriptor below slab_top once, and no other
  *
- * Derived, all of it, but `committed`. An extent belongs to exactly one class: the largest order
- * of an aligned free block in it (0 to 5), 6 when it is wholly free, none when it has no free
+ * Everything here is derived but `committed`. An extent belongs to exactly one class: the largest
+ * order of an aligned free block in it (0 to 5); 6 when it is wholly free; none when it has no free
  * page.
  * struct fst_zone
  *      0         56          64     576    584   640
  *      | classes | committed | free | idle | pad |
- * class[k]: bit e: extent e is of class k. committed: bit e: its memory was taken from the
- * system as a whole. free[e]: bit p: page p of extent e is free. */
+ * classes[k], bit e: extent e is of class k. committed, bit e: the system has given memory for the
+ * whole extent e. free[e], bit p: page p of extent e is free. */
 struct fst_zone {
     uint64_t classes[FST_ZONE_CLASSES];
     uint64_t committed;
     uint64_t free[FST_ZONE_EXTENTS];
-    /* bit e: extent e was wholly free and committed at the last look of shrink: see pages.c */
+    /* bit e: extent e was wholly free and committed when shrink last looked (region/pages.c) */
     uint64_t idle;
     uint64_t pad[7];
 };
 static_assert(sizeof(struct fst_zone) == 640, "layout");
 
-#define FST_STATE_GEN_SHIFT 16 /* in the state word of every descriptor */
+#define FST_STATE_GEN_SHIFT 16 /* the generation's place in the state word of every descriptor */
 
 /* ---- slabs --------------------------------------------------------------------------------------
  *
- * state word: state:4 | class check:12 | generation:48. Who may move it on:
- *   FREE     -> CARVING   under pages_lock, by who takes the run
- *   CARVING  -> LIVE      by the same thread, which `owner` names; a batch finishes what a dead
- *                         thread left
- *   LIVE     -> CLOSING   under the child's lock, every word closed; `owner` names who does it
- *   CLOSING  -> FREE      under pages_lock, run given back, generation + 1
+ * state word: state:4 | class check:12 | generation:48. Who may change the state:
+ *   FREE     -> CARVING   the thread that reserves the run, under pages_lock
+ *   CARVING  -> LIVE      the same thread, which `owner` names; a batch finishes what a dead thread
+ *                         left
+ *   LIVE     -> CLOSING   the thread that `owner` names, under the child's lock, when every word is
+ *                         closed
+ *   CLOSING  -> FREE      under pages_lock: the run is given back, generation + 1
  *   FREE     -> HOLE -> FREE   a run whose memory is being given back to the system
  *                         (region/pages.c)
  *
@@ -414,9 +428,9 @@ static_assert(sizeof(struct fst_zone) == 640, "layout");
  *      | state | child | page | pages | objects | pad | owner | asked | next | prev | list |
  *      49       50      52       53    56        64
  *      | shared | frees | fenced | pad | revoked |
- * then the words. In classes 0 and 1 (few, large objects) each word has a cache line of its own:
- * two processes that use neighbouring objects would otherwise pay for each other (3 against 40
- * ns). */
+ * Behind it lie the words. In classes 0 and 1 (few, large objects) each word has a cache line of
+ * its own: two processes that use neighbouring objects would otherwise pay for each other, 40 ns
+ * instead of 3. */
 enum fst_slab_state {
     FST_SLAB_FREE = 0,
     FST_SLAB_CARVING = 1,
@@ -434,24 +448,25 @@ struct fst_slab {
     uint32_t pages;
     uint16_t objects;
     uint16_t pad0;
-    /* thread that allocates from it, carves or closes it: slot + 1 | FST_OWNER_* | generation <<
-     * 32; 0: nobody */
+    /* the thread that allocates from it, carves or closes it: slot + 1 | FST_OWNER_* | generation
+     * << 32; 0: nobody */
     uint64_t owner;
-    uint64_t asked; /* one-object slabs of a size class: bytes asked for */
-    uint32_t next;  /* slab ids; on the child's list, or the next free descriptor. Derived. */
+    uint64_t asked; /* one-object slabs of a size class: bytes that were asked for */
+    /* slab ids: the next one on the child's list, or the next free descriptor; derived */
+    uint32_t next;
     uint32_t prev;
     uint8_t list; /* enum fst_slab_list, under the child's lock; FULL is also read by who frees */
-    /* not 0: taken from another process's thread, for many to allocate from: owned again when it
-     * has come to 0 */
+    /* not 0: revoked from a thread of another process, for many threads to allocate from; a thread
+     * may own it again when this has come down to 0 */
     uint8_t shared;
-    /* frees by others than the owner since the last recount; a hint that it may be empty */
+    /* frees by threads other than the owner since the last recount; a hint that it may be empty */
     uint16_t frees;
-    /* 1: its owner fences after it has said that it allocates from it: who revokes passes no
-     * barrier */
+    /* 1: the owner passes a fence after it has said that it allocates from this slab, so whoever
+     * revokes it needs no barrier */
     uint8_t fenced;
     uint8_t pad1[3];
-    /* with FST_OWNER_REVOKED: the first barrier after which the owner is out of the way
-     * (alloc/revoke.h) */
+    /* with FST_OWNER_REVOKED: the number that barriers over threads have to reach for the owner to
+     * be out of the way (alloc/revoke.h) */
     uint64_t revoked;
 };
 static_assert(sizeof(struct fst_slab) == 64, "layout");
@@ -462,7 +477,8 @@ static_assert(sizeof(struct fst_slab) == 64, "layout");
 #define FST_SLAB_ID_CLASS(id_)      ((id_) >> FST_SLAB_INDEX_BITS)
 #define FST_SLAB_ID_INDEX(id_)      ((id_) & ((1u << FST_SLAB_INDEX_BITS) - 1))
 
-/* words of a descriptor, and the distance between two of them, by class */
+/* the words of a descriptor by class, and below it the log2 of the distance in bytes between two of
+ * them */
 static const uint16_t fst_slab_class_words[FST_SLAB_CLASSES] = {1, 8, 32, 64, 128, 256, 512};
 static const uint8_t fst_slab_class_shift[FST_SLAB_CLASSES] = {6, 6, 3, 3, 3, 3, 3};
 

@@ -7,8 +7,8 @@
 
 #include <time.h>
 
-#define SPINS 100
-/* how long a waiter believes in the owner before it asks the kernel */
+#define SPINS 100 /* tries before a waiter sleeps */
+/* ns for which a waiter believes in the owner before it asks the kernel whether that lives */
 #define PATIENCE (4 * FST_MS)
 
 bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low)
@@ -16,7 +16,7 @@ bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low)
     if (slot >= fst_process_top(a))
         return false; /* nobody ever had it: as good as dead */
     if (slot == a->slot)
-        /* our own lock does not show in a probe through our own description */
+        /* This process's own lock does not show in a question through its own description. */
         return generation_low == a->slot_low;
     uint64_t state = fst_load_acquire(&fst_process_at(a, slot)->state);
     if (fst_lock_generation(state) != generation_low)
@@ -29,8 +29,8 @@ static bool owner_dead(struct fst_arena *a, uint32_t word)
     return !fst_slot_alive(a, fst_lock_owner(word), word >> FST_LOCK_GEN_SHIFT);
 }
 
-/* Swing the word from exactly what the dead owner left. The waiters bit stays: others may still
- * sleep. */
+/* Swing the word from exactly what the dead owner left to this process's own. The waiters bit stays
+ * set, because others may still sleep. */
 static bool take_over(struct fst_arena *a, uint32_t *lock, uint32_t seen)
 {
 #ifdef FST_MUTANT_LOCK_BLIND_TAKEOVER
@@ -42,12 +42,12 @@ static bool take_over(struct fst_arena *a, uint32_t *lock, uint32_t seen)
 #endif
 }
 
-/* ---- what a thread gives its waits ---- */
+/* ---- how long a thread waits ---- */
 
 static uint64_t patience_of_all = FST_FOREVER;
 static _Thread_local struct fst_waits waits;
 
-/* What was given up last, for people; and how many. */
+/* The lock that this thread gave up last, for people, and how many it has given up. */
 static _Thread_local struct {
     const uint32_t *lock; /* NULL: no lock */
     uint32_t word, count;
@@ -114,7 +114,8 @@ static const char *name_of(const struct fst_arena *a, const uint32_t *lock)
     return offset >= t->offset && offset < t->offset + t->count * t->size ? "slabs of a cache" : "end of a cache";
 }
 
-/* Is it another process's lock that a thread of this process waits for? */
+/* Does a thread of this process wait for a lock that another process has? *lock and *word receive
+ * which, and its word. */
 static bool stuck(const struct fst_arena *a, const uint32_t **lock, uint32_t *word)
 {
     *lock = fst_load_relaxed(&a->stuck_at);
@@ -127,7 +128,8 @@ static int held(struct fst_arena *a, const uint32_t *lock, uint32_t word)
     const char *name = name_of(a, lock);
     if (fst_lock_owner(word) == a->slot && !stuck(a, &lock, &word))
         return fst_fail(FST_HELD, "the lock of the %s is held by another thread of this process", name);
-    /* Or that thread waits, too. */
+    /* If a thread of this process holds it and waits for another lock, stuck() has put that lock
+     * and its word in their place. */
     uint32_t slot = fst_lock_owner(word);
     const struct fst_process *p = slot < fst_process_top(a) ? fst_process_at(a, slot) : NULL;
     return fst_fail(FST_HELD, "the lock of the %s is held by process %d (%.15s), which may be stopped: let it go on, or kill it",
@@ -162,16 +164,20 @@ static enum fst_try give_up(const uint32_t *lock, uint32_t seen)
     return FST_TRY_BUSY;
 }
 
-/* ---- how long locks are held: sampled, because a thread's CPU clock costs more than a lock,
- * and read before it is taken and after it is given back, because reading it is a system call.
- * One that was waited for is not counted. ---- */
+/* ---- how long locks are held ----
+ *
+ * This is sampled, because the CPU clock of a thread costs more than a lock. The clocks are read
+ * before the lock is acquired and after it is given back, because reading them is a system call. An
+ * acquisition that had to wait is not counted.
+ */
 
 static uint32_t sample_every = 256;
 
 static _Thread_local struct {
     const uint32_t *lock; /* the one being timed, or NULL */
     uint32_t count;
-    uint64_t wall, cpu; /* just before it was acquired; wall 0: it is not timed */
+    /* clocks just before the lock was acquired; wall 0: its time is not measured */
+    uint64_t wall, cpu;
 } sample;
 
 void fst_lock_sample(uint32_t every)
@@ -187,14 +193,14 @@ static uint64_t cpu_now(void)
     return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
-/* Time is measured only of the outermost of locks that are taken inside each other: reading the
- * clock would be a system call in the other one's section. */
+/* Of locks that are held inside each other only the outermost one's time is measured: reading the
+ * clock would be a system call inside the section of the other. */
 static void begin_sample(struct fst_arena *a, const uint32_t *lock, uint32_t mine)
 {
     uint32_t every = fst_load_relaxed(&sample_every);
     bool inside = lock == &a->sb->pages_lock && (fst_load_relaxed(&a->sb->names_lock) & ~FST_LOCK_WAITERS) == mine;
     if (sample.lock || inside) {
-        sample.count = 0; /* the next one, then */
+        sample.count = 0; /* measure the next one instead */
         return;
     }
     sample.count = every - 1;
@@ -205,8 +211,9 @@ static void begin_sample(struct fst_arena *a, const uint32_t *lock, uint32_t min
     sample.cpu = cpu_now();
 }
 
-/* For people, and racing at worst with another long one. The reaper's lock and a cache's
- * `ending` are held for as long as they need. */
+/* Record the time if it is the longest so far: for people, and in a race another long time may be
+ * lost. The reaper's lock and a cache's lock `ending` are left out, because they are held for as
+ * long as the work under them takes. */
 static void note_hold(struct fst_arena *a, const uint32_t *lock, int clock, uint64_t ns)
 {
     struct fst_superblock *sb = a->sb;
@@ -232,7 +239,7 @@ static void end_sample(struct fst_arena *a)
     sample.lock = NULL;
 }
 
-/* ---- taking and giving back ---- */
+/* ---- acquiring and giving back ---- */
 
 static enum fst_try lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine);
 
@@ -271,7 +278,7 @@ static bool told_to_stop(void)
     return waits.stop && fst_load_relaxed(waits.stop);
 }
 
-/* Is the wait over that began at `began`? Without patience it is over before it begins, and the
+/* Is the wait over that began at `began`? Without any patience it is over before it begins, so the
  * clock need not be asked. */
 static bool wait_over(uint64_t began, uint64_t most)
 {
@@ -291,8 +298,8 @@ static enum fst_try lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine
     for (;;) {
         seen = fst_load_relaxed(lock);
         if (seen == 0) {
-            /* Others may sleep, and we cannot know: keep the waiters bit, at the price of one
-             * needless wake-up. */
+            /* Others may sleep, which this thread cannot know: keep the waiters bit, at the price
+             * of one needless wake-up. */
             if (fst_cas32(lock, &seen, mine | FST_LOCK_WAITERS))
                 return FST_TRY_OK;
             continue;
@@ -313,7 +320,8 @@ static enum fst_try lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine
             fst_own_store_relaxed(&a->stuck_at, lock);
             fst_own_store_relaxed(&a->stuck_word, seen);
         }
-        /* The waiters bit stays: it costs a wake-up that nobody needs. */
+        /* The waiters bit stays set when this thread gives up, which costs a wake-up that nobody
+         * needs. */
         if (wait_over(began, most) && (seen = fst_load_relaxed(lock)) != 0) {
             if (waits.once)
                 waits.patience = 0;
@@ -334,7 +342,8 @@ enum fst_try fst_trylock(struct fst_arena *a, uint32_t *lock)
 
 static void unlock(struct fst_arena *a, uint32_t *lock, int sleepers)
 {
-    /* PAIR(lock). A kill after the swap and before the wake-up is why waiters' sleep is bounded. */
+    /* PAIR(lock): releases what the next owner acquires. A process may be killed after the swap and
+     * before the wake-up: that is why the sleep of waiters is bounded. */
     if (fst_swap32(lock, 0) & FST_LOCK_WAITERS)
         fst_futex_wake(lock, sleepers);
     if (__builtin_expect(sample.lock == lock, 0))

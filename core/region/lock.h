@@ -5,22 +5,22 @@
  *      0         1           12                     32
  *      | waiters | slot + 1  | generation's low bits |
  *
- * A waiter sets the waiters bit and sleeps on the word for some milliseconds; then it asks the
- * kernel whether the owner lives, and if not takes the lock over by compare-and-swap from exactly
- * the owner's word. Whoever got a lock from a dead owner rebuilds what the lock protects from the
- * authoritative words, before anything else; killed in doing so it is a dead owner itself. No
- * pthread mutex lies in shared memory: robust ones match owners by thread id, which two pid
- * namespaces share, and put raw pointers there. The model of this file is models/lock.pml.
+ * A waiter sets the waiters bit and sleeps on the word for some milliseconds. Then it asks the
+ * kernel whether the owner lives, and if not takes the lock over, by compare-and-swap from exactly
+ * the owner's word. Whoever got a lock from a dead owner first rebuilds what the lock protects from
+ * the authoritative words; if it is killed while it does, it is a dead owner itself. No pthread
+ * mutex lies in shared memory: robust ones match owners by thread id, which two pid namespaces
+ * share, and put raw pointers there. The model of this file is models/lock.pml.
  *
- * An owner that is stopped keeps its lock. So nobody waits longer than its thread was told to:
- * whoever calls says so (fst_patience), and gets FST_HELD; what cannot be put off (a drop, a
- * thread's end, a batch) is left in a state that a kill might have left as well, and says so in
- * superblock.loose or ended_walk: the next batch that gets the locks mends it.
+ * An owner that is stopped keeps its lock. So nobody waits for longer than its thread was told to
+ * (fst_patience): then the caller gets FST_HELD. What cannot be put off (a drop, a thread's end, a
+ * batch) is left in a state that a kill might have left as well, and superblock.loose or ended_walk
+ * says so: the next batch that gets the locks mends it.
  *
- * Lock order, outermost first. A process holds none of them over a system call (a futex apart, and
- * the question who is alive after a kill), a first touch, a mutex of this process or a grace
- * period; apart from the first two, for which nobody else waits, and a cache's lock `ending`, for
- * which only users of that cache wait.
+ * Lock order, outermost first. A process holds none of them over a first touch of memory, a mutex
+ * of this process, a grace period or a system call (but a futex call, and the question who is alive
+ * after a kill). The exceptions are the first two, for which nobody else waits, and a cache's lock
+ * `ending`, for which only users of that cache wait.
  *   0  superblock.teardown_lock  one synchronous destroy() at a time, over its batches:
  *                                arena/destroy.c
  *   1  superblock.reaper_lock    one batch at a time: reclaim/batch.c
@@ -39,58 +39,62 @@
 
 enum fst_try { FST_TRY_BUSY, FST_TRY_OK, FST_TRY_TAKEN_OVER };
 
-/* Whoever asks for a lock looks whether it was had. */
+/* The compiler warns a caller that does not look whether it got the lock. */
 #define FST_TO_BE_HEEDED __attribute__((warn_unused_result))
 
-/* Acquire, within the patience of the calling thread. TAKEN_OVER: from a dead owner, rebuild.
- * BUSY: its owner, who lives and may be stopped, did not give it back in time: then the caller
- * leaves things as they are, or leaves them to a batch, as if it were killed here. */
+/* Acquire the lock within the patience of the calling thread. TAKEN_OVER: a dead owner had it, so
+ * rebuild what it protects. BUSY: the owner lives, maybe stopped, and did not give the lock back in
+ * time; then the caller leaves things as they are, or leaves them to a batch, as if it were killed
+ * here. */
 enum fst_try fst_lock_in_time(struct fst_arena *a, uint32_t *lock) FST_TO_BE_HEEDED;
-/* The same for a store's lock, in which the others are taken: none of them is timed then. */
+/* Acquire a store's lock, inside which other locks are acquired: for how long any of them is held
+ * is not measured then. */
 enum fst_try fst_lock_outermost(struct fst_arena *a, uint32_t *lock) FST_TO_BE_HEEDED;
-/* The same for a lock of programs, whose time in it is theirs, and who may give it back from
- * another thread. */
+/* Acquire a lock of programs: for how long they hold it is their affair and not measured, and
+ * another thread may give it back. */
 enum fst_try fst_lock_untimed(struct fst_arena *a, uint32_t *lock) FST_TO_BE_HEEDED;
 
-/* FST_HELD, with a sentence about the lock that this thread gave up last, and its owner. */
+/* Fail with FST_HELD, and a sentence about the lock that this thread gave up last, and its
+ * owner. */
 int fst_lock_held(struct fst_arena *a);
-/* How many locks this thread has given up so far: who calls many functions that may have
- * compares before and after. */
+/* How many locks this thread has given up so far: a caller of several functions that may give up
+ * compares the number before with that after. */
 uint32_t fst_lock_given_up(void);
-/* May the calling thread wait at all? If not, it answers FST_HELD in place of any wait, with
- * this sentence. */
+/* May the calling thread wait at all? If not, it fails with fst_would_wait where it would wait:
+ * FST_HELD, and the sentence `what`. */
 bool fst_may_wait(void);
 int fst_would_wait(const char *what);
 
-/* For how long the thread waits at each lock (fst_patience), and a word that ends its waits, and
- * lets none begin, when it is not 0; NULL: none. What fst_wait_for returns is for putting back. */
+/* How a thread waits at each lock: for how long (fst_patience), and the address of a word (NULL:
+ * none) that ends its waits, and lets none begin, when it is not 0. fst_wait_for returns what held
+ * before, to be put back afterwards. */
 struct fst_waits {
-    bool own; /* false: as everybody in this process (fst_patience_of_all) */
+    bool own; /* false: as long as fst_patience_of_all says */
     uint64_t patience;
     const uint32_t *stop;
-    /* the first wait that is given up is the last one: whoever needs a lock for each of a thousand
-     * objects does not wait a thousand times */
+    /* after the first wait that is given up this thread waits no more: a function that needs a lock
+     * for each of a thousand objects does not wait a thousand times */
     bool once;
 };
 struct fst_waits fst_wait_for(struct fst_waits waits);
-/* No longer than FST_BRIEF: for what must not wait (a drop, letting go, undoing), and would
- * rather not leave work to a batch only because another processor is in the lock's section just
- * now. */
+/* Wait no longer than FST_BRIEF from now on: for what must not wait (a drop, letting go, undoing),
+ * and yet should not leave work to a batch only because another processor is in the lock's section
+ * just now. */
 #define FST_BRIEF 200000u /* ns */
 struct fst_waits fst_wait_briefly(void);
 
-/* Give the lock back with work undone: it looks like a dead owner's, so that the next one who
- * wants it mends first. */
+/* Give the lock back with its work undone: the word looks like a dead owner's, so that the next one
+ * who acquires it mends first. */
 void fst_lock_abandon(struct fst_arena *a, uint32_t *lock);
-#define FST_LOCK_ABANDONED (2047u << FST_LOCK_SLOT_SHIFT) /* a slot that no process has */
+#define FST_LOCK_ABANDONED (2047u << FST_LOCK_SLOT_SHIFT) /* names a slot that no process has */
 
-/* Acquire if free or if its owner is dead. Makes a system call when the lock is held. */
+/* Acquire the lock if it is free or its owner is dead. Asks the kernel when the lock is held. */
 enum fst_try fst_trylock(struct fst_arena *a, uint32_t *lock);
 
 void fst_unlock(struct fst_arena *a, uint32_t *lock);
 
-/* For a lock whose waiters want what its owner does under it, and not the lock: sleep until it
- * was given back, at most so long; and give it back so that all of them look. */
+/* For a lock whose waiters want what its owner does under it, and not the lock itself: sleep until
+ * it was given back, for at most `timeout` ns; and give it back so that all sleepers look. */
 void fst_lock_sleep(uint32_t *lock, uint64_t timeout);
 void fst_unlock_all(struct fst_arena *a, uint32_t *lock);
 
@@ -102,21 +106,20 @@ bool fst_slot_alive(struct fst_arena *a, uint32_t slot, uint32_t generation_low)
 #define FST_LOCK_GEN_SHIFT  12
 #define FST_LOCK_GEN_MASK   ((1u << (32 - FST_LOCK_GEN_SHIFT)) - 1)
 
-/* The generation in a process slot's state word, as lock words carry it. */
+/* The part of the generation in a process slot's state word that lock words carry. */
 static inline uint32_t fst_lock_generation(uint64_t state)
 {
     return (uint32_t)(state >> FST_STATE_GEN_SHIFT) & FST_LOCK_GEN_MASK;
 }
 
-/* The word of a lock that this process holds and nobody waits for: names a process where one is
- * written down, too. */
+/* The word of a lock that this process holds and nobody waits for. Other words that name a process
+ * have the same form. */
 static inline uint32_t fst_lock_own_word(const struct fst_arena *a)
 {
     return ((a->slot + 1) << FST_LOCK_SLOT_SHIFT) | (a->slot_low << FST_LOCK_GEN_SHIFT);
 }
 
-/* Take the lock's word apart: the slot of its owner, or FST_NONE when it is free. For people and
- * check(). */
+/* The slot of the owner that the lock's word names, or FST_NONE when it is free. */
 static inline uint32_t fst_lock_owner(uint32_t word)
 {
     return ((word >> FST_LOCK_SLOT_SHIFT) & 2047u) - 1u;

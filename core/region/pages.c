@@ -22,7 +22,7 @@ static uint32_t order_of(uint64_t pages)
     return pages <= 1 ? 0 : 64u - (uint32_t)__builtin_clzll(pages - 1);
 }
 
-/* Bit p set: an aligned block of 2^order free pages begins at page p. */
+/* The pages at which an aligned block of 2^order free pages begins, a bit each. */
 static uint64_t blocks(uint64_t free, uint32_t order)
 {
     static const uint64_t aligned[] = {0xffffffffffffffffull,
@@ -84,7 +84,7 @@ static uint64_t free_of(struct fst_arena *a, uint64_t extent)
     return fst_zone_at(a, (uint32_t)(extent / FST_ZONE_EXTENTS))->free[extent % FST_ZONE_EXTENTS];
 }
 
-/* First zone at or after `from` that has an extent of the class, or FST_NONE. */
+/* The first zone at or after `from` that has an extent of the class, or FST_NONE. */
 static uint32_t find_zone(struct fst_arena *a, uint32_t class, uint32_t from)
 {
     const uint64_t *words = summary(a, class);
@@ -95,8 +95,9 @@ static uint32_t find_zone(struct fst_arena *a, uint32_t class, uint32_t from)
             bits &= ~low_bits(from % 64);
         if (!bits)
             continue;
-        /* The bit is of a zone beyond the last one: whoever brought that zone into use was killed,
-         * and its next extension makes every page of it free. */
+        /* A bit may be set for a zone beyond the last one in use, when the process that was
+         * bringing it into use was killed. fst_pages_extend will make every page of that zone
+         * free. */
         uint32_t zone = w * 64 + (uint32_t)__builtin_ctzll(bits);
         return zone < zones ? zone : FST_NONE;
     }
@@ -128,8 +129,8 @@ static uint32_t reserve_small(struct fst_arena *a, uint64_t pages, uint32_t orde
     return FST_NONE;
 }
 
-/* First extent of `count` wholly free ones in a row, beginning at a multiple of `align` extents,
- * or UINT64_MAX. */
+/* The first of `count` wholly free extents in a row that begin at a multiple of `align` extents, or
+ * UINT64_MAX. */
 static uint64_t find_whole(struct fst_arena *a, uint64_t count, uint64_t align)
 {
     uint64_t start = UINT64_MAX, length = 0;
@@ -243,7 +244,8 @@ static void reset_zone(struct fst_arena *a, uint32_t zone)
         fst_store_relaxed(&z->free[e], free);
         set_class(a, zone, e, free);
     }
-    /* set_class() trusts what is there; who was killed may have changed one of the two. */
+    /* set_class() changes only what differs from its own bitmap. A process that was killed in it
+     * may have changed the bitmap and not the summary, so write the summary anew. */
     for (uint32_t k = 0; k < FST_ZONE_CLASSES; k++) {
         uint64_t *word = &summary(a, k)[zone / 64], bit = 1ull << (zone % 64);
         fst_store_relaxed(word, z->classes[k] ? *word | bit : *word & ~bit);
@@ -315,8 +317,9 @@ static void mark_committed(struct fst_arena *a, uint64_t extent)
 #define HUGE_EXTENTS (FST_ALIGN_MAX / FST_PAGE / FST_EXTENT_PAGES)
 static_assert(HUGE_EXTENTS == 8, "a byte of a zone's word");
 
-/* These extents were committed just now: make huge pages of those whose other extents are, too.
- * More memory than was asked for is never taken; what is given back later splits them. */
+/* After a commit of these extents, make huge pages of those whose other extents are committed, too.
+ * This takes no more memory than was asked for, and giving extents back later splits the huge
+ * page. */
 static void collapse(struct fst_arena *a, uint64_t first, uint64_t end)
 {
     if (!(a->known.flags & FST_ARENA_HUGE_PAGES))
@@ -347,8 +350,8 @@ int fst_pages_commit(struct fst_arena *a, uint64_t page, uint64_t pages)
         collapse(a, first, end);
         return FST_OK;
     }
-    /* Near the end of the file system's room: just the run's own pages, without marking the
-     * extents. */
+    /* The file system has hardly any room left: commit only the run's own pages, and do not mark
+     * the extents. */
     error = fst_file_commit(a, a->known.data_offset + (page << FST_PAGE_SHIFT), pages << FST_PAGE_SHIFT);
     if (error == ENOSPC || error == ENOMEM)
         return fst_fail_errno(FST_FULL, error, "%s has no room for %s more", fst_commit_refused_by(),

@@ -1,5 +1,5 @@
-/* processes.h - every byte of what stands for processes: their slots, their threads' slots, and the
- * records of their burials.
+/* processes.h - every byte of what stands for processes in shared memory: their slots, the slots of
+ * their threads, and the records of their burials.
  */
 #ifndef FST_REGION_PROCESSES_H
 #define FST_REGION_PROCESSES_H
@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A process slot belongs to who holds the lock on its byte (platform/liveness.h).
+/* A process slot belongs to the process that holds the lock on its byte (platform/liveness.h).
  *
  * struct fst_process
  *      0       8     12    16        24      28          32        48                  56
@@ -17,7 +17,7 @@
  *      | dropped | burial | arguments | */
 enum fst_process_state {
     FST_PROCESS_FREE = 0,
-    /* being filled in by the holder of its byte; nothing refers to it yet */
+    /* the holder of its byte is filling it in; nothing refers to it yet */
     FST_PROCESS_JOINING = 1,
     FST_PROCESS_LIVE = 2,
     /* a batch found its byte unlocked; its entries count as dropped until they are gone */
@@ -26,69 +26,73 @@ enum fst_process_state {
 
 struct fst_process {
     uint64_t state;
-    int32_t pid; /* in its own pid namespace: for people */
+    int32_t pid; /* in the process's own pid namespace: for people */
     uint32_t uid;
-    uint64_t started; /* ns since boot, of the attach */
+    uint64_t started; /* ns since boot, when it attached */
     uint32_t flags;   /* FST_PROCESS_* */
-    /* entries ever used since it attached: bound for who scans; written before the entry */
+    /* entries used since it attached, raised before the entry is written: a bound for whoever
+     * scans */
     uint32_t entry_top;
     char command[16];
-    uint64_t entries_committed; /* bytes of its part of the table of entries */
-    uint32_t dropped;           /* entries dropped since the last batch took them; a hint */
-    uint32_t burial;            /* DEAD: low half of its burial's number, 0: none yet */
+    uint64_t entries_committed; /* of its part of the table of entries, in bytes */
+    uint32_t dropped;           /* entries dropped since a batch last spliced them; a hint */
+    uint32_t burial;            /* DEAD: the low half of its burial's number; 0: it has none yet */
     char arguments[192];
 };
 static_assert(sizeof(struct fst_process) == 256, "layout");
 
 #define FST_PROCESS_READONLY 1u
 #define FST_PROCESS_REAPER   2u /* its reaper thread runs */
-#define FST_PROCESS_LEFT     4u /* it is ending in good order: no death when its lock goes */
-/* it was forked, and has not used the arena yet: maybe it goes on to exec */
+#define FST_PROCESS_LEFT     4u /* it is ending in good order: no death when its lock is gone */
+/* it was forked and has not used the arena yet, so it may go on to exec */
 #define FST_PROCESS_FORKED 8u
-/* it keeps something for forked children that have no place: refs/heirs.h */
+/* it keeps references for forked children that have no place: refs/heirs.h */
 #define FST_PROCESS_HEIRS  16u
 #define FST_PROCESS_TENDED 32u /* see fst_arena_tended */
 
-/* What was reclaimed from a process that died, for people (process/burial.c). Under reaper_lock;
- * read without it: `number` is 0 while the rest is being filled in.
+/* What was reclaimed from a process that died, for people (process/burial.c). It is written under
+ * reaper_lock and read without it: `number` is 0 while the other fields are being filled in.
  * struct fst_burial
  *      0        8            16            24    28    32     36       40           48      56
  *      | number | noticed_at | finished_at | pid | uid | slot | reaper | generation | bytes |
  *      56        64        80       88      96    128
  *      | objects | command | groups | flags | pad | */
 struct fst_burial {
-    uint64_t number;      /* of the burial, from 1; it lies at this number modulo FST_MAX_BURIALS */
+    /* counted from 1; the record lies at this number modulo FST_MAX_BURIALS */
+    uint64_t number;
     uint64_t noticed_at;  /* ns since boot */
-    uint64_t finished_at; /* 0: not everything it had is released yet */
-    int32_t pid;          /* in its own pid namespace */
+    uint64_t finished_at; /* 0: not everything that it had is released yet */
+    int32_t pid;          /* in the process's own pid namespace */
     uint32_t uid;
     uint32_t slot;
-    int32_t reaper;      /* pid of who ran the batch */
+    int32_t reaper;      /* pid of the process that ran the batch */
     uint64_t generation; /* of the process slot */
-    uint64_t bytes;      /* of the objects */
-    uint64_t objects;    /* released with it: nobody else used them */
+    uint64_t bytes;      /* of those objects */
+    uint64_t objects;    /* released because nobody else referred to them */
     char command[16];
-    uint64_t groups; /* closed with it: nobody else had them open */
+    uint64_t groups; /* closed because nobody else had them open */
     uint64_t flags;  /* of the process slot */
     uint64_t pad[4];
 };
 static_assert(offsetof(struct fst_burial, command) == 64, "layout");
 static_assert(sizeof(struct fst_burial) == 128, "layout");
 
-/* A thread slot has one busy line, written by its thread only (waiter and claim apart).
+/* The slot of a thread: one busy line, written only by its thread, but for `waiter` and `owner`.
  * struct fst_thread_slot
  *      0     8            12       16      24    28           32    64
  *      | seq | allocating | waiter | owner | tid | generation | pad | */
 struct fst_thread_slot {
-    /* number of the grace period at which its outermost section began; 0: in no section */
+    /* number of the grace period at which the thread's outermost section began; 0: it is in no
+     * section */
     uint64_t seq;
-    /* id + 1 of the owned slab that the thread allocates from at this moment; 0: none */
+    /* id + 1 of the owned slab that the thread is allocating from at this moment; 0: none */
     uint32_t allocating;
     uint32_t waiter; /* 1: somebody sleeps on seq's low half until the section ends */
     /* process slot + 1 | generation << 16; 0: free. Claimed by compare-and-swap. */
     uint64_t owner;
-    uint32_t tid;        /* for people */
-    uint32_t generation; /* counts its ends: tells a thread from the next one with this slot */
+    uint32_t tid; /* for people */
+    /* counts its ends, so that a thread is told from the next one that has this slot */
+    uint32_t generation;
     uint8_t pad[32];
 };
 static_assert(sizeof(struct fst_thread_slot) == 64, "layout");

@@ -40,7 +40,7 @@ const char *fst_table_name(enum fst_table_kind kind)
 
 /* ---- bounds ---- */
 
-/* How many descriptors of the table are committed, by what the table says itself. */
+/* How many descriptors of the table are committed, as the table itself says. */
 static uint32_t find_room(const struct fst_arena *a, uint32_t kind)
 {
     if (kind >= FST_T_COUNT)
@@ -53,7 +53,7 @@ static uint32_t find_room(const struct fst_arena *a, uint32_t kind)
     return room > fst_room(a, kind) ? room : fst_room(a, kind);
 }
 
-/* FREE, and every link of it leads nowhere. */
+/* A descriptor that is FREE, and whose links all lead nowhere. */
 static void *stand_in(const struct fst_arena *a, uint32_t kind)
 {
     void *at = a->damage->stand_in + (size_t)kind * FST_STAND_IN_BYTES;
@@ -93,7 +93,7 @@ uint32_t fst_top_moved(const struct fst_arena *a, uint32_t kind, const uint32_t 
 {
     uint32_t *mine = &a->damage->arena->top[kind];
     uint32_t seen = fst_load_acquire(mine);
-    uint32_t top = fst_load_acquire(word); /* after what was seen of it */
+    uint32_t top = fst_load_acquire(word); /* loaded after what was seen of it */
     if (top < seen) {
         fst_damaged(a, "there were %u %s, and now there are %u", seen, fst_table_name(kind), top);
         return seen;
@@ -135,7 +135,7 @@ bool fst_used_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top)
         beyond = &fst_group_at(a, top)->state;
     else if (kind >= FST_T_SLAB || kind == FST_T_PROCESS || kind == FST_T_INFLIGHT || kind == FST_T_CACHE || kind == FST_T_CHILD ||
              kind == FST_T_CGROUP || kind == FST_T_CHANNEL || kind == FST_T_STORE || kind == FST_T_FORM)
-        /* its first word */
+        /* All of these have the word to look at in the beginning. */
         beyond = (const uint64_t *)(const void *)(a->table[kind] + (uint64_t)top * a->known.tables[kind].size);
     return beyond && fst_load_acquire(beyond) && fst_top_of(a, kind) == top;
 }
@@ -161,7 +161,7 @@ uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot)
     uint32_t top = 0;
     uint64_t bytes = 0;
     /* Look more than once: a batch may be emptying the table and giving its memory back, and the
-     * next owner may be filling it. */
+     * slot's next process may be filling it. */
     for (int tries = 0; tries < 100; tries++) {
         top = fst_load_acquire(&p->entry_top);
         bytes = fst_load_acquire(&p->entries_committed);

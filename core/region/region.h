@@ -1,10 +1,11 @@
 /* region.h - descriptors by index, the bounds of their tables, and walks along their links.
  *
- * An index is followed only into the committed part of its table: another one leads to a stand-in
- * in this process's memory, FREE and without links, so that no damage makes an address outside of
- * the table, and whoever follows it goes on to nothing (fst_beyond). A bound that only grows is
- * compared with what this process has seen of it (fst_top). A walk along links ends after as many
- * steps as there are descriptors (fst_step). Each of these notes the damage (region/damage.h).
+ * An index is followed only into the committed part of its table. Any other index leads to a
+ * stand-in in this process's memory, which is FREE and without links (fst_beyond): so no damage
+ * makes an address outside of the table, and whoever follows it goes on to nothing. A bound that
+ * only grows is compared with what this process has seen of it (fst_top). A walk along links ends
+ * after as many steps as there are descriptors (fst_step). Each of these notes the damage
+ * (region/damage.h).
  */
 #ifndef FST_REGION_REGION_H
 #define FST_REGION_REGION_H
@@ -22,8 +23,10 @@
 #include "region/stores.h"
 #include "region/view.h"
 
-/* ---- state words of slabs, caches, children, groups and processes: state:4 | 12 bits |
- * generation:48 (layout.h) ---- */
+/* ---- state words of slabs, caches, children, groups and processes ----
+ *
+ * They have the bits state:4 | 12 of its own kind | generation:48 (layout.h).
+ */
 
 static inline uint32_t fst_state(uint64_t word)
 {
@@ -47,7 +50,7 @@ static inline bool fst_is_damaged(const struct fst_arena *a)
     return __builtin_expect(fst_load_relaxed(&a->damage->found) != 0, 0);
 }
 
-/* `rc`, unless damage was noticed. */
+/* `rc`, unless damage was noticed; then FST_CORRUPTED. */
 static inline int fst_verdict(const struct fst_arena *a, int rc)
 {
     return fst_is_damaged(a) ? fst_damage(a) : rc;
@@ -55,11 +58,11 @@ static inline int fst_verdict(const struct fst_arena *a, int rc)
 
 /* ---- descriptors by index ---- */
 
-/* What the descriptors of a table are called, for people. */
+/* What people call the descriptors of a table. */
 const char *fst_table_name(enum fst_table_kind kind);
 
-/* What a table's descriptor is when the index is not among those that were known to be
- * committed: more may be by now. Otherwise the arena is damaged, and this is a stand-in. */
+/* The descriptor at an index beyond those that this process knew to be committed. More may be
+ * committed by now; otherwise the arena is damaged, and the result is a stand-in. */
 void *fst_beyond(const struct fst_arena *a, uint32_t kind, uint32_t index);
 
 static inline uint32_t fst_room(const struct fst_arena *a, uint32_t kind)
@@ -135,20 +138,21 @@ static inline struct fst_zone *fst_zone_at(const struct fst_arena *a, uint32_t i
     return (struct fst_zone *)fst_at(a, FST_T_ZONE, index, sizeof(struct fst_zone));
 }
 
-/* Bytes of a slab descriptor of the class, its words included. */
+/* Bytes of a slab descriptor of this class, its words included. */
 static inline uint32_t fst_slab_bytes(uint32_t class)
 {
     return (uint32_t)sizeof(struct fst_slab) + ((uint32_t)fst_slab_class_words[class] << fst_slab_class_shift[class]);
 }
 
-/* The class of a slab id from anywhere: one too many stands for all that are none. */
+/* The class in a slab id that may be damaged: FST_SLAB_CLASSES, one more than there are, stands for
+ * all that do not exist. */
 static inline uint32_t fst_slab_class(uint32_t id)
 {
     uint32_t class = FST_SLAB_ID_CLASS(id);
     return class < FST_SLAB_CLASSES ? class : FST_SLAB_CLASSES;
 }
 
-/* For an id that was found to be one: fst_slab_id_ok. */
+/* The descriptor of an id that fst_slab_id_ok has found to be one. */
 static inline struct fst_slab *fst_slab_known(const struct fst_arena *a, uint32_t id)
 {
     uint32_t class = FST_SLAB_ID_CLASS(id);
@@ -165,7 +169,8 @@ static inline struct fst_slab *fst_slab_at(const struct fst_arena *a, uint32_t i
 
 /* ---- how many descriptors were ever used: bounds that only grow ---- */
 
-/* The shared word has another value than this process has seen last. */
+/* Called when the shared word differs from what this process last saw of it: note what is new, or
+ * the damage, and return the bound. */
 uint32_t fst_top_moved(const struct fst_arena *a, uint32_t kind, const uint32_t *word);
 
 static inline uint32_t fst_seen(const struct fst_arena *a, uint32_t kind)
@@ -179,7 +184,7 @@ static inline uint32_t fst_top(const struct fst_arena *a, uint32_t kind, const u
     return __builtin_expect(top == fst_seen(a, kind), 1) ? top : fst_top_moved(a, kind, word);
 }
 
-/* Is the index below the bound? Mostly it is below what was seen last. */
+/* Is the index below the bound? Mostly it is below what this process saw last. */
 static inline bool fst_below(const struct fst_arena *a, uint32_t kind, uint32_t index, const uint32_t *word)
 {
     return __builtin_expect(index < fst_seen(a, kind), 1) || index < fst_top(a, kind, word);
@@ -265,26 +270,28 @@ static inline uint32_t fst_slab_top(const struct fst_arena *a, uint32_t class)
     return fst_top(a, FST_T_SLAB + class, &a->sb->slab_top[class]);
 }
 
-/* The same by table. */
+/* The bound of a table that is named by its kind. */
 uint32_t fst_top_of(const struct fst_arena *a, uint32_t kind);
 
-/* Was the descriptor in use that comes after so many? Bounds are raised first. */
+/* Was the descriptor at this bound in use already? Bounds are raised before that, so it would be
+ * damage. */
 bool fst_used_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top);
-/* The same, and note the damage. */
+/* Ask the same, and note the damage. */
 bool fst_damaged_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top);
 
-/* Whoever attaches knows nothing yet that a bound could be compared with: but the descriptor beyond
- * it was never used. Otherwise FST_CORRUPTED: who took a bound for true that was lowered would
- * release what processes beyond it use. */
+/* For a process that attaches, and has seen no bound yet with which another could be compared: the
+ * descriptor at each bound was never used, or FST_CORRUPTED. A process that believed in a bound
+ * which was lowered would release what processes beyond it use. */
 int fst_tops_check(const struct fst_arena *a);
 
-/* Entries of the process's table that may be read. */
+/* How many entries of the process's table may be read. */
 uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot);
 
 /* ---- walks along links ---- */
 
-/* A step of a walk through descriptors of a table: to this index, after so many others. False:
- * FST_NONE, or nowhere, or in a circle. */
+/* fst_step: may a walk through descriptors of a table go to this index, after so many others?
+ * False: the index is FST_NONE, or leads nowhere, or the walk goes in a circle. fst_lost decides
+ * the doubtful cases, and notes the damage. */
 bool fst_lost(const struct fst_arena *a, uint32_t kind, uint32_t index, uint32_t steps);
 
 static inline bool fst_step(const struct fst_arena *a, uint32_t kind, uint32_t index, uint32_t *steps)
@@ -299,7 +306,8 @@ static inline bool fst_slab_step(const struct fst_arena *a, uint32_t id, uint32_
     return id != FST_NONE && fst_step(a, FST_T_SLAB + fst_slab_class(id), FST_SLAB_ID_INDEX(id), steps);
 }
 
-/* FST_CLOSED of an allocation whose cache or group has ended, and FST_READONLY. */
+/* Fail with FST_CLOSED because the cache or group of an allocation has ended; or with
+ * FST_READONLY. */
 int fst_owner_ended(const struct fst_arena *a);
 int fst_is_readonly(const struct fst_arena *a);
 
@@ -310,7 +318,7 @@ static inline bool fst_slab_id_ok(const struct fst_arena *a, uint32_t id)
     return class < FST_SLAB_CLASSES && fst_below(a, FST_T_SLAB + class, FST_SLAB_ID_INDEX(id), &a->sb->slab_top[class]);
 }
 
-/* Its number of objects, as far as its descriptor has words. */
+/* The slab's number of objects, but no more than its descriptor has words. */
 static inline uint32_t fst_slab_objects(const struct fst_slab *slab, uint32_t class)
 {
     uint32_t n = fst_load_relaxed(&slab->objects);

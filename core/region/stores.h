@@ -9,11 +9,11 @@
 
 #include "flagstone.h"
 
-/* A store is a descriptor, found by its name. Each of its keys is an *item*, a descriptor that all
- * stores share, and beside it a word, the *hold*: what object the key holds (region/bits.h). The
- * holds are the truth; they lie close together, because each batch looks at all of them. The index
- * is a run of slots of a table that all stores share, found by the hash of a key; derived.
- * core/store/item.h, core/store/index.h.
+/* A store is a descriptor, found by its name. Each of its keys is an *item*, a descriptor in a
+ * table that all stores share (store/item.h). Beside each item lies a word, its *hold*, which says
+ * what object the key holds (region/bits.h). The holds are the truth; they lie close together,
+ * because each batch looks at all of them. A store's index is a run of slots in a table that all
+ * stores share; it finds items by the hash of a key, and is derived (store/index.h).
  *
  * struct fst_store
  *      0       8       16     24      32      36    64     68         72        80      88
@@ -30,15 +30,15 @@ struct fst_store {
     uint64_t state;
     /* first slot | log2 of their number << 32 | how often it was moved << 40; 0: none yet */
     uint64_t index;
-    uint64_t next;  /* the same, of slots that are reserved and being filled; 0: none */
-    uint64_t group; /* id: what it ends with */
+    uint64_t next;  /* the same of slots that are reserved and being filled; 0: none */
+    uint64_t group; /* id of the group that the store ends with */
     uint32_t flags; /* FST_STORE_* of flagstone_store.h */
     uint32_t pad0[7];
-    uint32_t lock;     /* of who changes it; nobody else needs it */
+    uint32_t lock;     /* of whoever changes the store; looking up does not need it */
     uint32_t sleepers; /* 1: somebody may sleep on the low half of `version` */
-    uint64_t version;  /* counts its changes; after the change */
-    uint64_t count;    /* keys with a value; derived, as the two below; a batch does not count */
-    uint64_t filled;   /* slots that are not EMPTY */
+    uint64_t version;  /* counts the store's changes, each after it was made */
+    uint64_t count;    /* keys with a value; derived, as the two below; batches do not count */
+    uint64_t filled;   /* slots of the index that are not EMPTY */
     uint64_t hand;     /* where eviction looks next; a hint */
     uint32_t pad1[6];
     char name[FST_NAME_MAX];
@@ -51,26 +51,26 @@ static_assert(sizeof(struct fst_store) == 256, "layout");
 #define FST_INDEX_LOG2_SHIFT  32
 #define FST_INDEX_MOVED_SHIFT 40
 
-/* An item; then its key's bytes. Written by who has claimed its hold, before that says HELD; what
- * `used` says is a hint.
+/* An item; behind it lie the key's bytes. The process that has claimed its hold writes it, before
+ * the hold says HELD. `used` is a hint.
  * struct fst_item
  *      0      8          24        32      36         37     38          39    40
  *      | hash | versions | expires | store | key_kind | used | key_bytes | pad | */
 struct fst_item {
     uint64_t hash;
-    /* of the hold whose tag is even, and odd: the value's kind, which is the user's, and above it
-     * the store's version. Written before the hold */
+    /* the store's version, and below it the value's kind, which is the user's: one for holds whose
+     * tag is even, and one for odd ones. Written before the hold */
     uint64_t versions[2];
     uint64_t expires; /* ns since boot; 0: never */
-    uint32_t store;   /* index */
+    uint32_t store;   /* index of the store's descriptor */
     uint8_t key_kind; /* the user's, part of the key */
-    uint8_t used;     /* 1: looked up since the hand came by */
+    uint8_t used;     /* 1: it was looked up since the hand of the eviction passed by */
     uint8_t key_bytes;
     uint8_t pad;
 };
 static_assert(sizeof(struct fst_item) == 40, "layout");
 
-/* Tables of items, by the length of their keys. */
+/* Tables of items by the length of their keys: the bytes of an item with its key. */
 #define FST_ITEM_CLASSES    3
 #define FST_ITEM_CLASS_BITS 2
 #define FST_KEY_MOST        255u
@@ -79,6 +79,6 @@ static_assert(296 - sizeof(struct fst_item) >= FST_KEY_MOST, "layout");
 
 /* A slot of an index: item id + 2 | upper half of the hash << 32. */
 #define FST_SLOT_EMPTY 0u
-#define FST_SLOT_GONE  1u /* had a key: whoever looks for another one goes on */
+#define FST_SLOT_GONE  1u /* a key was removed here: whoever looks for another one goes on */
 
 #endif

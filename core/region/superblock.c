@@ -10,8 +10,8 @@
 #include "region/rings.h"
 #include "region/stores.h"
 
-/* FNV-1a, 64 bits (Fowler, Noll, Vo): enough to find damage and to tell layouts apart; not meant
- * against malice. */
+/* FNV-1a with 64 bits (Fowler, Noll, Vo). It finds damage and tells layouts apart, and does not
+ * withstand malice. */
 static uint64_t hash(uint64_t h, const void *bytes, size_t n)
 {
     const uint8_t *p = bytes;
@@ -21,8 +21,8 @@ static uint64_t hash(uint64_t h, const void *bytes, size_t n)
 }
 #define HASH_START 0xcbf29ce484222325ull
 
-/* A fingerprint of every declaration of what lies in shared memory, as text: each field, each
- * state's number (tools/layout_text.py); and of what the compiler made of it. */
+/* A fingerprint of every declaration of what lies in shared memory, as text, with each field and
+ * each state's number (tools/layout_text.py), and of what the compiler made of it. */
 uint64_t fst_layout_fingerprint(void)
 {
     static const uint64_t facts[] = {
@@ -67,9 +67,10 @@ static uint64_t min64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* A descriptor for so many bytes of capacity: a power of two, because tables of names are,
- * between the least and the most. What a small arena does not need would count for its
- * processes' limits on address space and on the size of files. */
+/* How many descriptors there are for this capacity, with one for so many bytes of it: a power of
+ * two between the least and the most, because the number of buckets in a table of names is one. A
+ * small arena has fewer, because they count for its processes' limits on address space and on the
+ * size of files. */
 static uint64_t one_for(uint64_t bytes, uint64_t pages, uint64_t least, uint64_t most)
 {
     uint64_t count = least;
@@ -82,7 +83,7 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
 {
     uint64_t groups = one_for(FST_BYTES_FOR_GROUP, pages, FST_MIN_GROUPS, FST_MAX_GROUPS),
              caches = one_for(FST_BYTES_FOR_CACHE, pages, FST_MIN_CACHES, FST_MAX_CACHES);
-    /* A process has one for each object that it uses. */
+    /* A process needs an entry for each object that it uses. */
     uint64_t entries = one_for(FST_BYTES_FOR_ENTRY, pages, FST_MIN_ENTRIES, FST_MAX_ENTRIES);
     uint64_t zones = (pages + FST_ZONE_PAGES - 1) / FST_ZONE_PAGES;
     struct {
@@ -110,19 +111,19 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
         [FST_T_ZONE_SUMMARY] = {FST_ZONE_CLASSES * ((zones + 63) / 64), sizeof(uint64_t)},
     };
     for (uint32_t class = 0; class < FST_SLAB_CLASSES; class ++) {
-        /* One more than can own a page: a descriptor is chosen before its pages are. Slabs of
-         * two to eight objects have eleven pages at least (alloc/shape.c). */
+        /* There is one more than can own a page, because a descriptor is chosen before its pages
+         * are. Slabs of two to eight objects have eleven pages at least (alloc/shape.c). */
         shape[FST_T_SLAB + class].count = min64((class == 1 ? pages / 8 : pages) + 1, 1u << 24);
         shape[FST_T_SLAB + class].size = fst_slab_bytes(class);
     }
-    /* What a store holds is an object, mostly a larger one. */
+    /* A store's values are objects, most of them larger than FST_BYTES_FOR_ITEM. */
     uint64_t items = min64(FST_MAX_ITEMS, FST_MIN_ITEMS + FST_PAGE / FST_BYTES_FOR_ITEM * pages);
     for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++) {
         shape[FST_T_ITEM + class].count = shape[FST_T_HOLD + class].count = items;
         shape[FST_T_ITEM + class].size = fst_item_class_bytes[class];
         shape[FST_T_HOLD + class].size = sizeof(uint64_t);
     }
-    /* Half filled at least, and twice while one is moved. */
+    /* An index is never more than half full, and there are two while one is moved. */
     shape[FST_T_SLOT].count = min64(FST_MAX_SLOTS, 8 * items);
     shape[FST_T_SLOT].size = sizeof(uint64_t);
     uint64_t offset = FST_PAGE;
@@ -134,7 +135,7 @@ static void shape_tables(struct fst_superblock *sb, uint64_t pages)
             offset += page_up(shape[k].count * shape[k].size);
     }
     sb->control_size = offset;
-    /* also for huge pages */
+    /* aligned for huge pages as well */
     sb->data_offset = (offset + FST_ALIGN_MAX - 1) & ~(uint64_t)(FST_ALIGN_MAX - 1);
     sb->tables[FST_T_ENTRY].offset = sb->data_offset + (pages << FST_PAGE_SHIFT);
 }
@@ -170,8 +171,8 @@ uint64_t fst_superblock_file_size(const struct fst_superblock *sb, uint32_t proc
     return sb->tables[FST_T_ENTRY].offset + processes * entry_bytes(sb);
 }
 
-/* Has the file the tables of references of all slots that were ever used, and of whole slots? It
- * grows before the bound is raised. */
+/* Has the file the whole tables of references of all slots that were ever used, and ends it behind
+ * one of them? It grows before the bound is raised. */
 static bool has_size(const struct fst_superblock *sb, uint64_t file_size)
 {
     uint64_t least = fst_superblock_file_size(sb, fst_load_relaxed(&sb->process_top));
@@ -179,8 +180,8 @@ static bool has_size(const struct fst_superblock *sb, uint64_t file_size)
            (file_size - least) % entry_bytes(sb) == 0;
 }
 
-/* Does the constant part lay out the file as we do for this capacity? A checksum is no proof:
- * anybody can make one. */
+/* Does the constant part lay out the file as this build does for this capacity? The checksum proves
+ * nothing, because anybody can compute one. */
 static bool shaped(const struct fst_superblock *sb, struct fst_superblock *expect)
 {
     if (sb->capacity == 0 || sb->capacity > FST_MAX_CAPACITY || sb->capacity % FST_PAGE)
@@ -238,8 +239,8 @@ int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size,
     return FST_OK;
 }
 
-/* The bound is raised after the memory is there: the load of the memory comes after that of the
- * bound. PAIR(bound) */
+/* Is there memory for all descriptors below the bound? The bound is raised after the memory is
+ * there, so the memory is loaded after the bound. PAIR(bound) */
 static bool committed(const struct fst_table *t, const uint32_t *top)
 {
     uint64_t bytes = (uint64_t)fst_load_acquire(top) * t->size;

@@ -8,8 +8,8 @@
 #include "region/entries.h"
 #include "region/file.h"
 
-/* Bytes to commit when `need` are needed and `have` are there: an eighth more, between a page
- * and 128 KiB at a time. */
+/* The bytes to have committed when `need` are needed and `have` are committed: an eighth more than
+ * there are, but no more than 128 KiB at a time, and whole pages. */
 static uint64_t growth(uint64_t have, uint64_t need, uint64_t total)
 {
     uint64_t step = have / 8;
@@ -39,8 +39,8 @@ static int commit(struct fst_arena *a, uint64_t offset, uint64_t *committed, uin
         return fst_fail_errno(FST_FULL, error, "%s has no room for more %s", fst_commit_refused_by(), name);
     if (error)
         return fst_fail_errno(FST_OS, error, "cannot commit memory for %s", name);
-    /* Two processes may commit the same bytes: harmless. A kill before this line only repeats
-     * the call. */
+    /* Two processes may commit the same bytes, which does no harm. A kill before this line leaves
+     * only a call to be repeated. */
     fst_max64(committed, want);
     return FST_OK;
 }
@@ -49,7 +49,7 @@ int fst_table_commit(struct fst_arena *a, enum fst_table_kind kind, uint64_t cou
 {
     const struct fst_table *t = &a->known.tables[kind];
     if (fst_is_damaged(a))
-        return fst_damage(a); /* what is asked for may be nonsense */
+        return fst_damage(a); /* the number asked for may come from the damage */
     if (count > t->count)
         return fst_fail(FST_FULL, "all %llu %s of the arena %s are in use", (unsigned long long)t->count, fst_table_name(kind),
                         fst_arena_called(a));
