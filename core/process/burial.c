@@ -10,15 +10,16 @@ static struct fst_burial *at(const struct fst_arena *a, uint64_t number)
     return (struct fst_burial *)(void *)a->table[FST_T_BURIAL] + number % FST_MAX_BURIALS;
 }
 
-/* The highest number there is. sb->burials may be one behind: whoever opened the newest record
- * was killed before it had said so. */
+/* The highest number of a record. sb->burials may be one behind when a process that opened the
+ * newest record was killed before it said so. */
 static uint64_t newest(const struct fst_arena *a)
 {
     uint64_t n = fst_load_relaxed(&a->sb->burials);
     return fst_load_relaxed(&at(a, n + 1)->number) == n + 1 ? n + 1 : n;
 }
 
-/* A record that was opened by a reaper killed right after: the process does not know it yet. */
+/* Find a record that a reaper opened just before it was killed: the process slot does not name it
+ * yet. */
 static struct fst_burial *find(const struct fst_arena *a, uint32_t slot, uint64_t generation)
 {
     uint64_t n = newest(a);
@@ -43,11 +44,11 @@ struct fst_burial *fst_burial_of(struct fst_arena *a, uint32_t slot)
         return b;
     }
     if (p->burial)
-        return NULL; /* more have died at once than there is room for */
+        return NULL; /* more have died at once than there are records */
     uint64_t number = newest(a) + 1;
     b = at(a, number);
     fst_store_relaxed(&b->number, 0);
-    fst_release_fence(); /* PAIR(record): whoever reads what follows sees the 0 */
+    fst_release_fence(); /* PAIR(record): whoever reads what follows also sees the 0 */
     fst_store_relaxed(&b->noticed_at, fst_now());
     fst_store_relaxed(&b->finished_at, 0);
     fst_store_relaxed(&b->pid, p->pid);
@@ -94,7 +95,7 @@ uint64_t fst_burial_count(fst_arena *a)
     return newest(a);
 }
 
-/* False: it is being written, or has been overwritten. */
+/* False: the record is being written, or was overwritten. */
 static bool read_record(const struct fst_burial *b, uint64_t number, struct fst_burial_info *out)
 {
     memset(out, 0, sizeof *out);

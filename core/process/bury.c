@@ -8,8 +8,8 @@
 #include "region/entries.h"
 #include "region/file.h"
 
-/* Is the slot's process dead? A slot that is LIVE without its file lock becomes DEAD; so does one
- * that is JOINING, which may be a forked child's with entries in it already. */
+/* Is the slot's process dead? A slot that is LIVE without its file lock becomes DEAD. So does one
+ * that is JOINING: it may be a forked child's, with entries in it already. */
 static bool probe(struct fst_arena *a, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(a, slot);
@@ -18,15 +18,15 @@ static bool probe(struct fst_arena *a, uint32_t slot)
     if (state != FST_PROCESS_DEAD) {
         if (state == FST_PROCESS_FREE || slot == a->slot || fst_file_find(a, FST_LOCK_ALIVE + slot, 1) >= 0)
             return false;
-        /* The word names its generation: a slot that was given back and claimed again since our
-         * look does not match. */
+        /* The word has the slot's generation: it does not match if the slot was given back and
+         * claimed again since it was read. */
         if (!fst_cas64(&p->state, &seen, fst_state_moved(seen, FST_PROCESS_DEAD)))
             return false;
         if (state == FST_PROCESS_LIVE && !fst_process_unmissed(p))
             fst_add64(&a->sb->deaths, 1);
 #ifndef FST_MUTANT_NO_WALK_AFTER_DEATH
-        /* It may have been killed between the end of a slab and that of its child, or of a child
-         * and its group: the batch looks at all of them. */
+        /* The process may have been killed between the end of a slab and that of its child, or of a
+         * child and its group: so the batch has to look at all of them. */
         fst_store_relaxed(&a->sb->ended_walk, 1);
 #endif
     }
@@ -47,7 +47,7 @@ static bool entries_empty(struct fst_arena *a, uint32_t slot)
     uint32_t top = fst_entry_top(a, slot);
     const uint64_t *entries = fst_entries_of(a, slot, top);
     if (!entries)
-        return false; /* nobody knows: it stays dead until somebody can look */
+        return false; /* nobody can say: the slot stays DEAD until a batch can look */
     for (uint32_t i = 0; i < top; i++)
         if (fst_load_relaxed(&entries[i]))
             return false;
@@ -67,7 +67,8 @@ bool fst_bury_close_table(struct fst_arena *a, uint32_t slot)
     return p->entries_committed > FST_PAGE;
 }
 
-/* The next owner begins with an empty table: give its memory back, all but the first page. */
+/* Give the table's memory back, all but its first page: the slot's next process begins with an
+ * empty table. */
 static void shrink_entries(struct fst_arena *a, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(a, slot);
@@ -89,8 +90,8 @@ void fst_bury_end(struct fst_arena *a, uint32_t slot, bool unread)
     if (unread)
         shrink_entries(a, slot);
     fst_burial_close(a, slot);
-    /* The record of the burial is complete. Whoever claims the slot next must not be named like
-     * this process. */
+    /* The record of the burial is complete. Until the next process claims the slot and says its
+     * name, nobody must find this one's in it. */
     fst_store_relaxed(&p->pid, 0);
     fst_store_relaxed(&p->burial, 0);
     fst_store_release(&p->state, fst_state_moved(p->state, FST_PROCESS_FREE));

@@ -51,14 +51,15 @@ static int claim_at(struct fst_arena *a, int lock_fd, uint32_t slot)
         return FST_BUSY;
     if (!fst_liveness_try(lock_fd, FST_LOCK_ALIVE + slot, 1))
         return FST_BUSY;
-    /* PRESENT can only be refused by who is removing the arena, holding the whole range. */
+    /* PRESENT is refused only by a process that is removing the arena, and holds the whole
+     * range. */
     if (!fst_liveness_try(lock_fd, FST_LOCK_PRESENT + slot, 1)) {
         fst_liveness_release(lock_fd, FST_LOCK_ALIVE + slot, 1);
         return FST_CLOSED;
     }
     uint64_t seen = fst_load_acquire(&p->state);
     if (fst_state(seen) == FST_PROCESS_FREE && fst_cas64(&p->state, &seen, fst_state_next(seen, FST_PROCESS_JOINING))) {
-        /* PAIR(record): whoever reads what is written from here on sees the new generation */
+        /* PAIR(record): whoever reads what is written from here on also sees the new generation. */
         fst_release_fence();
         return FST_OK;
     }
@@ -74,7 +75,7 @@ int fst_process_claim(struct fst_arena *a, int lock_fd, uint32_t *slot)
         if (i >= top) {
             int rc = fst_table_commit(a, FST_T_PROCESS, i + 1);
             if (rc == FST_OK)
-                /* before the bound: the file always has all tables below it */
+                /* This comes before the bound: the file always has all tables below the bound. */
                 rc = fst_entries_extend(a, i);
             if (rc)
                 return rc;
@@ -104,8 +105,8 @@ void fst_process_leave(struct fst_arena *a, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(a, slot);
     uint64_t state = fst_load_relaxed(&p->state);
-    /* Nobody to name, should we be killed here, or who claims the slot next before it says its
-     * name. */
+    /* Nobody is named from here on, should this process be killed here, and until the slot's next
+     * process says its name. */
     fst_store_relaxed(&p->pid, 0);
     fst_store_release(&p->state, fst_state_moved(state, FST_PROCESS_FREE));
 }
@@ -167,7 +168,7 @@ bool fst_process_any_dead(struct fst_arena *a)
     uint32_t top = fst_process_top(a);
     for (uint32_t slot = 0; slot < top; slot++) {
         uint64_t state = fst_load_acquire(&fst_process_at(a, slot)->state);
-        /* One that is DEAD for longer waits for its heirs (refs/heirs.h). */
+        /* A slot that is DEAD for longer waits for its heirs (refs/heirs.h). */
         if (fst_state(state) != FST_PROCESS_FREE && !fst_slot_alive(a, slot, fst_lock_generation(state)) &&
             !(fst_state(state) == FST_PROCESS_DEAD && fst_process_has_heirs(a, slot)))
             return true;
