@@ -7,7 +7,8 @@
 #include "rcu/thread.h"
 
 #define SPIN_NS 30000ull /* a short section ends sooner than a sleeper would wake up */
-/* a killed reader wakes nobody, and one that is leaving may not have seen that we sleep */
+/* A killed reader wakes nobody, and a reader that is leaving may not have seen that somebody
+ * sleeps; so a sleeper looks again after this time. */
 #define SLEEP_NS (5 * FST_MS)
 
 uint64_t fst_gp_cookie(fst_arena *a)
@@ -23,20 +24,21 @@ bool fst_gp_done(fst_arena *a, uint64_t cookie)
 
 struct wait {
     struct fst_arena *a;
-    uint64_t seq;    /* our grace period */
-    uint64_t cookie; /* what would do */
+    uint64_t seq;    /* the grace period that this waiter began */
+    uint64_t cookie; /* the one that serves it is any with a number above this */
     uint64_t began, timeout;
     const uint32_t *stop;
 };
 
 static bool holds_up(const struct fst_thread_slot *s, uint64_t seq)
 {
-    /* PAIR(read-section): what the section did happened before */
+    /* PAIR(read-section): what the section did happened before this load. */
     uint64_t seen = fst_load_acquire(&s->seq);
     return seen != 0 && seen < seq;
 }
 
-/* Whoever waits next for the same section goes on with the same report: callers wait in slices. */
+/* Note who holds up the grace period. Callers wait in slices: whoever waits next for the same
+ * section leaves the report as it is. */
 static void report_stall(const struct wait *w, uint32_t index, uint64_t seq)
 {
     struct fst_superblock *sb = w->a->sb;
@@ -55,7 +57,7 @@ static int timed_out(const struct wait *w, uint32_t index)
                     process < fst_process_top(w->a) ? fst_process_at(w->a, process)->pid : 0, s->tid);
 }
 
-/* Somebody else's grace period began late enough and is over. */
+/* Did another waiter's grace period begin late enough, and is it over? */
 static bool served(const struct wait *w)
 {
     return fst_load_acquire(&w->a->sb->gp_completed) > w->cookie;
@@ -73,9 +75,10 @@ static int sleep_for(const struct wait *w, struct fst_thread_slot *s, uint32_t i
             return timed_out(w, index);
         uint64_t seen = fst_load_relaxed(&s->seq);
         fst_store_relaxed(&s->waiter, 1);
-        /* The reader sees the waiter when it leaves, or we see here that it has left, or the
-         * kernel, which compares again before we sleep. A leaving store that takes longer than
-         * all this to arrive costs the wait below, and nothing else. */
+        /* The reader sees the waiter's flag when it leaves. Otherwise this thread sees below that
+         * it has left, or the kernel does, which compares the word again before it lets this thread
+         * sleep. A leaving store that takes longer than all this to arrive costs the wait below,
+         * and nothing else. */
         fst_full_fence();
         if (!holds_up(s, w->seq))
             break;
@@ -84,7 +87,7 @@ static int sleep_for(const struct wait *w, struct fst_thread_slot *s, uint32_t i
         if (holds_up(s, w->seq)) {
             uint32_t process = fst_thread_owner_process(fst_load_acquire(&s->owner));
             if (process >= fst_process_top(w->a) || !fst_process_alive(w->a, process))
-                /* a dead reader reads nothing; its slot is freed by the batch that buries it */
+                /* A dead reader reads nothing; its slot is freed by the batch that buries it. */
                 break;
             report_stall(w, index, seen);
         }
@@ -132,8 +135,8 @@ int fst_grace_wait(struct fst_arena *a, uint64_t cookie, uint64_t timeout, const
         return rc;
     struct wait w = {.a = a, .cookie = cookie, .timeout = timeout, .stop = stop, .began = fst_now()};
     w.seq = fst_add64(&sb->gp_seq, 1) + 1;
-    /* PAIR(read-section): a reader that we do not see has not read anything yet, and finds what
-     * we unlinked gone */
+    /* PAIR(read-section): a reader that this thread does not see in a section has read nothing yet,
+     * and will find gone what was unlinked before. */
     fst_full_fence();
     uint32_t top = fst_thread_top(a);
     for (uint32_t i = 0; i < top && !served(&w); i++) {
@@ -145,8 +148,8 @@ int fst_grace_wait(struct fst_arena *a, uint64_t cookie, uint64_t timeout, const
         return check_numbers(a);
     if (fst_is_damaged(a))
         return fst_damage(a); /* maybe not all threads were looked at */
-    /* No second barrier: leaving is a release store, and we have loaded what it stored
-     * (M_PLAINLEAVE in the model). */
+    /* This needs no second barrier: leaving is a release store, and this thread has loaded what it
+     * stored (M_PLAINLEAVE in the model). */
     fst_max64(&sb->gp_completed, w.seq);
     fst_add64(&sb->grace_periods, 1);
     return FST_OK;

@@ -79,8 +79,8 @@ int fst_thread_slot_claim(struct fst_arena *a, uint32_t process, uint32_t *index
 void fst_thread_slot_free(struct fst_arena *a, uint32_t index)
 {
     struct fst_thread_slot *s = fst_thread_slot_at(a, index);
-    /* First, so that there is no instant in which the next thread here passes for the owner of
-     * this one's slabs. */
+    /* The generation changes first, so that there is no instant in which the slot's next thread
+     * passes for the owner of this one's slabs. */
     fst_store_release(&s->generation, s->generation + 1);
     fst_store_release(&s->seq, 0);
     fst_store_relaxed(&s->waiter, 0);
@@ -153,8 +153,8 @@ struct fst_thread *fst_thread_register(struct fst_arena *a)
         free(t);
         return NULL;
     }
-    int error = pthread_setspecific(key, &key); /* any value: asks for at_thread_exit */
-    /* its slot would be another thread's memory for ever */
+    int error = pthread_setspecific(key, &key); /* any value asks for at_thread_exit */
+    /* Without at_thread_exit the thread would keep its slot for ever. */
     if (error) {
         fst_thread_slot_free(a, t->index);
         free(t);
