@@ -25,7 +25,7 @@ static bool acquire_word(uint64_t *word, uint64_t oid, uint64_t generation, bool
         if (!fst_oid_is_group(oid) && (seen & FST_WORD_CHECK) != fst_word_check(oid))
             return false;
 #ifndef FST_MUTANT_GUESSED_HANDLE
-        /* a guess: its owner frees the object with a plain store */
+        /* Such a handle is a guess: the object's owner still frees it with a plain store. */
         if (!(seen & (FST_WORD_HANDED | FST_WORD_SHARED)))
             return false;
 #endif
@@ -68,7 +68,7 @@ int fst_claim(struct fst_thread *t, uint64_t oid, uint64_t generation, bool hand
     uint64_t *word = fst_word_of(t->arena, oid);
     if (!word)
         return fst_fail(FST_STALE, "the handle names no object that ever was");
-    /* A look before the entry is written saves the withdrawal in the plain stale case; what
+    /* This look before the entry is written saves the withdrawal in the plain stale case. What
      * counts is the look after it. */
     uint64_t seen = fst_load_acquire(word);
     if (!(seen & FST_WORD_ALLOCATED) || fst_word_gen(seen) != generation)
@@ -85,8 +85,8 @@ int fst_claim_message(struct fst_thread *t, const struct fst_message *m, uint32_
     uint64_t *word = fst_word_of(t->arena, oid);
     if (!word)
         return fst_fail(FST_STALE, "the message names no object that ever was");
-    /* What is in flight is allocated: a message of another generation is an old or a damaged
-     * one, and takes nobody's reference. */
+    /* What is in flight is allocated. A message of another generation is an old or a damaged one,
+     * and takes nobody's reference. */
     uint64_t seen = fst_load_acquire(word);
     if (!(seen & FST_WORD_ALLOCATED) || fst_word_gen(seen) != generation)
         return fst_inflight_stale(t->arena, m);

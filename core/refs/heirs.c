@@ -21,7 +21,7 @@ int fst_heirs_prepare(struct fst_arena *a, uint32_t slot, struct fst_description
     struct fst_description d = {.fd = fst_file_reopen(a)};
     if (d.fd < 0)
         return fst_fail_errno(FST_CLOSED, errno, "%s", fst_file_lost(a, errno));
-    /* Some may be locked by children of who had the slot before. */
+    /* Some bytes may be locked by children of a process that had the slot before. */
     bool good = false;
     for (int k = 0; k < FST_HEIRS_BYTES && !good; k++) {
         d.mark = byte_of(slot) + k;
@@ -36,7 +36,7 @@ int fst_heirs_prepare(struct fst_arena *a, uint32_t slot, struct fst_description
     return good ? FST_OK : fst_fail_errno(FST_OS, error, "cannot prepare for forked children");
 }
 
-/* For people who look from other processes. */
+/* Set the flag by which people in other processes see it. */
 static void say(struct fst_arena *a)
 {
     fst_process_set_flags(a->self, FST_PROCESS_HEIRS, fst_heirs_any(a) ? FST_PROCESS_HEIRS : 0);
@@ -65,14 +65,16 @@ static void let_go(struct fst_arena *a, uint32_t turn, bool *any)
     }
 }
 
-/* The next children inherit another page; who has the old one shows by its byte. */
+/* Give the next children another page: whether those who have the old one live, its byte tells from
+ * now on. */
 static bool renew(struct fst_arena *a)
 {
     struct fst_heirs *h = &a->heirs;
     struct fst_description next;
     if (fst_heirs_prepare(a, a->slot, &next))
         return false;
-    pthread_mutex_lock(&a->refs->mutex); /* no fork meanwhile, which would inherit both */
+    /* no fork meanwhile, whose child would inherit both pages */
+    pthread_mutex_lock(&a->refs->mutex);
     bool good = fst_description_inherit(&next);
     if (good) {
         h->before = h->now.mark;

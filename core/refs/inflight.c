@@ -15,10 +15,10 @@
 
 #define PROBES 64 /* entries looked at before the table grows instead */
 
-/* Where this thread looks first; any value does. */
+/* Where this thread looks first; any value will do. */
 static _Thread_local uint32_t cursor;
 
-/* What is put in flight. */
+/* What is being put in flight. */
 struct putting {
     uint64_t oid, generation;
     uint32_t group;
@@ -35,7 +35,7 @@ static inline bool try_put(struct fst_arena *a, struct fst_inflight *e, uint32_t
     uint32_t use = fst_inflight_tag(empty);
     if (!fst_cas64(&e->word, &empty, fst_inflight_word(p->oid, use)))
         return false;
-    /* PAIR(record): whoever reads what follows sees that the entry has gone on */
+    /* PAIR(record): whoever reads what follows also sees that the entry has gone on. */
     fst_release_fence();
     fst_store_relaxed(&e->generation, p->generation);
     fst_store_relaxed(&e->sent_at, fst_now());
@@ -50,7 +50,7 @@ static inline bool try_put(struct fst_arena *a, struct fst_inflight *e, uint32_t
     return true;
 }
 
-/* One of the entries [from, to) that has become free. */
+/* Put into one of the entries [from, to), if one has become free. */
 static bool put_between(struct fst_arena *a, uint32_t from, uint32_t to, struct putting *p)
 {
     for (uint32_t i = from; i < to; i++)
@@ -59,7 +59,7 @@ static bool put_between(struct fst_arena *a, uint32_t from, uint32_t to, struct 
     return false;
 }
 
-/* One of the next entries from the cursor on. */
+/* Put into one of the next entries from the cursor on. */
 static bool put_near(struct fst_arena *a, uint32_t top, struct putting *p)
 {
     uint32_t at = top ? cursor % top : 0;
@@ -123,8 +123,8 @@ bool fst_inflight_end(struct fst_arena *a, uint32_t entry, uint64_t word)
 
 bool fst_inflight_give_up(struct fst_arena *a, uint32_t entry, uint64_t word, enum fst_inflight_why why)
 {
-    /* A kill after this, or a taker that was quicker, does no harm: the reason is read only where
-     * the message cannot be taken any more. */
+    /* A kill after this store, or a taker that was quicker, does no harm: the reason is read only
+     * where the message cannot be taken any more. */
     fst_store_relaxed(&fst_inflight_at(a, entry)->ended, fst_inflight_tag(word) | (uint32_t)why << 24);
     return fst_inflight_end(a, entry, word);
 }
@@ -160,7 +160,7 @@ void fst_inflight_date(struct fst_arena *a)
             continue;
         fst_store_relaxed(&e->sent_at, fst_now());
         fst_store_relaxed(&e->group, fst_word_of(a, oid) ? fst_inflight_group_of(a, oid) : FST_NONE);
-        /* A sender that lives says so in a moment. */
+        /* A sender that lives will still say so: `use` is then its own again. */
         fst_cas32(&e->use, &use, (fst_inflight_tag(word) + 1) | FST_INFLIGHT_UNSAID);
     }
 }

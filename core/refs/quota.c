@@ -12,12 +12,12 @@
 #define LOT   4096u /* messages sent between two counts, at most */
 #define ROOT  0u    /* the root group */
 
-/* What is in flight. */
+/* A count of what is in flight. */
 struct census {
-    uint32_t all, beyond;                /* beyond FST_INFLIGHT_OPEN */
-    uint32_t of_group;                   /* that was asked for */
-    uint32_t by_slot[FST_MAX_PROCESSES]; /* of the senders */
-    uint32_t example[FST_MAX_PROCESSES]; /* an entry of each */
+    uint32_t all, beyond;                /* all of it; what lies beyond FST_INFLIGHT_OPEN */
+    uint32_t of_group;                   /* messages of the group that was asked for */
+    uint32_t by_slot[FST_MAX_PROCESSES]; /* messages by the sender's slot */
+    uint32_t example[FST_MAX_PROCESSES]; /* one entry of each sender */
 };
 
 static void count(const struct fst_arena *a, uint32_t group, struct census *c)
@@ -52,7 +52,7 @@ static uint32_t below(uint32_t bound, uint32_t used)
     return used < bound ? bound - used : 0;
 }
 
-/* How many more before the next count. */
+/* How many more messages this process may send before the next count. */
 static uint32_t allowance(struct fst_arena *a, uint32_t group)
 {
     struct census c;
@@ -60,13 +60,13 @@ static uint32_t allowance(struct fst_arena *a, uint32_t group)
     uint32_t mine = c.by_slot[a->slot % FST_MAX_PROCESSES];
     uint32_t entries = fst_count(a, FST_T_INFLIGHT), each = FST_INFLIGHT_SHARE(entries);
     uint32_t shares = each * FST_MAX_PROCESSES, processes = fst_process_top(a) + 1;
-    /* What others were allowed to use and have not used yet does not show. It is as much as the
-     * shares at most, and so much is kept free beside them. */
+    /* This count does not see what other processes were allowed to use and have not used yet. That
+     * is as much as the shares at most, and so much is kept free beside them. */
     uint32_t room = below(entries - FST_INFLIGHT_OPEN(entries) - 2 * shares, c.beyond) / processes;
     uint32_t more = least(least(room, shares / processes), LOT);
     more = least(more, below(FST_INFLIGHT_MOST(entries), mine));
-    /* The root group is everybody's who has none: its bound would leave the shares to all of them
-     * where a single sender has reached its own. */
+    /* The root group is the group of all who have none. Its bound would leave only the shares to
+     * all of them when a single sender has reached its own. */
     if (group != ROOT)
         more = least(more, below(FST_INFLIGHT_MOST(entries), c.of_group));
     uint32_t share = below(each, mine);
@@ -82,7 +82,7 @@ bool fst_quota_spend(struct fst_arena *a, uint32_t group)
     return true;
 #endif
     uint64_t *left = &a->quota[group % FST_QUOTA_GROUPS], seen = fst_load_relaxed(left);
-    /* Threads may overwrite each other's count: then some entries more are used. */
+    /* Threads may overwrite each other's number: then some more entries are used. */
     if ((uint32_t)(seen >> 32) != group || !(uint32_t)seen)
         seen = (uint64_t)group << 32 | allowance(a, group);
     bool some = (uint32_t)seen != 0;

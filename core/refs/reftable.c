@@ -11,8 +11,10 @@
 #include "region/table.h"
 
 #define BUCKETS (1u << 18)
-#define ROOM    (1u << 14) /* at first, then doubled */
-#define REFILL  64u        /* few, so that a batch has few to look at in a process that uses few */
+/* entries that local and pool have room for at first; doubled when they are used up */
+#define ROOM (1u << 14)
+/* entries reserved at a time: few, so that a batch has few to look at in a process that uses few */
+#define REFILL 64u
 
 int fst_refs_create(struct fst_arena *a)
 {
@@ -170,14 +172,14 @@ static uint32_t queue_pop(struct fst_refs *r)
     return entry;
 }
 
-/* Under the mutex; read without it. */
+/* Add to `live`. Under the mutex; `live` is read without it. */
 static void count_live(struct fst_refs *r, int more)
 {
     fst_own_store_relaxed(&r->live, r->live + (uint32_t)more);
 }
 
-/* Take up to `max` entries that the reaper has emptied out of the queue; stops at the first that
- * it has not. */
+/* Return up to `max` entries that the reaper has emptied from the queue to the pool, up to the
+ * first that it has not emptied. */
 static void harvest(struct fst_arena *a, uint32_t max)
 {
     struct fst_refs *r = a->refs;
@@ -197,7 +199,7 @@ static void harvest(struct fst_arena *a, uint32_t max)
 
 /* ---- free entries ---- */
 
-/* Under the mutex. */
+/* Make room for so many entries in local and pool. Under the mutex. */
 static bool make_room(struct fst_refs *r, uint32_t entries)
 {
     struct fst_local *local;
@@ -212,7 +214,7 @@ static bool make_room(struct fst_refs *r, uint32_t entries)
     pool = local ? fst_map_more(r->pool, (uint64_t)r->room * sizeof *pool, (uint64_t)more * sizeof *pool) : NULL;
     if (!pool) {
         int error = errno;
-        if (local) /* to the length that it is unmapped with */
+        if (local) /* back to the length that fst_refs_destroy unmaps */
             fst_map_more(local, (uint64_t)more * sizeof *local, (uint64_t)r->room * sizeof *local);
         fst_cannot_map(error, (uint64_t)more * (sizeof *local + sizeof *pool));
         return false;
@@ -233,13 +235,13 @@ int fst_refs_refill(struct fst_thread *t)
     while (rc == FST_OK && r->pool_count == 0) {
         uint32_t top = r->top;
         uint32_t more = a->max_entries - top < REFILL ? a->max_entries - top : REFILL;
-        /* The system may take its time, and others wait for the mutex with a lock held that all
-         * processes share. */
+        /* The system may take its time, and other threads wait for the mutex while they hold a lock
+         * that all processes share. */
         pthread_mutex_unlock(&r->mutex);
         rc = fst_table_commit_entries(a, a->slot, more ? top + more : a->max_entries + 1);
         pthread_mutex_lock(&r->mutex);
         if (rc != FST_OK || r->top != top)
-            continue; /* another thread has brought some, and may have taken them all */
+            continue; /* another thread has brought some, and may have reserved them all */
         if (!make_room(r, top + more)) {
             rc = FST_FULL;
             continue;
@@ -287,14 +289,15 @@ static bool same_object(uint64_t word, uint64_t live)
     return word && (word & ~FST_ENTRY_STATE) == (live & ~FST_ENTRY_STATE);
 }
 
-/* Make the entry LIVE again if it still speaks of our object. The reaper may be moving it on at
- * the same time. */
+/* Make the entry LIVE again if it still speaks of the same object. The reaper may be moving it on
+ * at the same time. */
 static bool revive(struct fst_arena *a, uint32_t entry, uint64_t live)
 {
     uint64_t *word = entry_at(a, entry);
     uint64_t seen = fst_load_acquire(word);
     while (same_object(seen, live))
-        if (fst_cas_fence(word, &seen, live)) /* PAIR(reference): as for a fresh entry, below */
+        /* PAIR(reference): as for a fresh entry in fst_refs_get */
+        if (fst_cas_fence(word, &seen, live))
             return true;
     return false;
 }
@@ -319,14 +322,14 @@ int fst_refs_get(struct fst_arena *a, struct fst_thread *t, uint64_t oid, uint64
 {
     struct fst_refs *r = a->refs;
     uint64_t live = fst_entry(oid, generation, FST_ENTRY_LIVE);
-    /* Before the mutex, which this may need. FST_NONE does no harm if we have the object
-     * already. */
+    /* This comes before the mutex, which it may need. FST_NONE does no harm if this process has an
+     * entry for the object already. */
     uint32_t fresh = fst_refs_reserve(t);
     pthread_mutex_lock(&r->mutex);
     bool found = get_own(a, oid, live, entry);
     if (!found && fresh != FST_NONE) {
-        /* PAIR(reference): either a batch's scan sees this entry, or what the caller looks at
-         * next shows what the batch did. */
+        /* PAIR(reference): either a batch's scan sees this entry, or what the caller looks at next
+         * shows what the batch did. */
         fst_store_fence(entry_at(a, fresh), live);
         index_add(a, fresh, oid);
         *entry = fresh;
@@ -353,7 +356,7 @@ uint32_t fst_refs_find_past(struct fst_arena *a, uint64_t oid)
     return found;
 }
 
-/* LIVE becomes DROPPED. Under the mutex. */
+/* Make the LIVE entry DROPPED and queue it. Under the mutex. */
 static void drop_entry(struct fst_arena *a, uint32_t entry)
 {
     uint64_t word = fst_load_relaxed(entry_at(a, entry));
@@ -410,8 +413,8 @@ uint32_t fst_refs_keep(struct fst_arena *a, uint32_t turn)
     return kept;
 }
 
-/* The entry has one owner less, a forked child without a place in the arena. True: it was the last
- * owner. */
+/* Take an owner from the entry that stood for forked children without a place in the arena. True:
+ * it was the last owner. */
 static bool let_go(struct fst_arena *a, uint32_t entry, uint32_t turn)
 {
     if (!(fst_load_relaxed(&a->counts[entry]) & FST_COUNT_KEPT(turn)))
@@ -457,14 +460,14 @@ void fst_refs_rebuild(struct fst_arena *a)
     while (r->queue_head != FST_NONE)
         queue_pop(r);
     r->pool_count = r->live = r->fresh = 0;
-    /* Nothing is written to what stays as it is: after a fork, each page that is written is
+    /* What stays as it is is not written to: after a fork, each page that is written to is
      * copied. */
     for (uint32_t i = r->top; i-- > 0;) {
         bool last = let_go(a, i, 0);
         last |= let_go(a, i, 1);
         if (fst_load_relaxed(entry_at(a, i))) {
             count_live(r, 1);
-            if (last) /* it was our parent's for others than us */
+            if (last) /* the parent kept it for other children only */
                 drop_entry(a, i);
             continue;
         }

@@ -8,7 +8,7 @@
 #include "refs/reftable.h"
 #include "region/entries.h"
 
-#define STRIDE 8u /* entries that are looked at with one branch: a line */
+#define STRIDE 8u /* entries that are looked at with one branch: those of a cache line */
 
 void fst_scan_begin(struct fst_scan *s)
 {
@@ -31,10 +31,10 @@ void fst_scan_for(struct fst_scan *s, uint64_t oid)
     s->filter[index] |= 1ull << (slab % 64);
 }
 
-/* A process that has a destroyed group open holds nothing by it: all that it could still learn
- * of it is that it is gone, as when the descriptor is another group's. Its entry then speaks of
- * a past life, like a withdrawn attempt. What claims the group while it ends has it queued once
- * more (fst_group_again). */
+/* A process that has a destroyed group open keeps nothing by it: all that it could still learn is
+ * that the group is gone, as it would when the descriptor is another group's. Its entry then speaks
+ * of a past life, like that of a withdrawn attempt. Whatever claims the group while it ends has it
+ * queued once more (fst_group_again). */
 static bool holds_nothing(struct fst_arena *a, uint64_t oid)
 {
 #ifdef FST_MUTANT_HANDLES_HOLD
@@ -44,7 +44,8 @@ static bool holds_nothing(struct fst_arena *a, uint64_t oid)
            fst_state(fst_load_acquire(&fst_group_at(a, fst_oid_group_index(oid))->state)) == FST_GROUP_DESTROYED;
 }
 
-/* A reference to a condemned object: let it live. The reference's own end will ask again. */
+/* There is a reference to a condemned object, so take CONDEMNED away. The end of that reference
+ * will ask again. */
 static void keep(struct fst_arena *a, uint64_t oid, uint64_t entry, bool any_generation)
 {
     uint64_t *word = fst_word_of(a, oid);
@@ -63,8 +64,8 @@ void fst_scan_keep(struct fst_arena *a, const struct fst_scan *s, uint64_t oid)
         keep(a, oid, 0, true);
 }
 
-/* PAIR(reference): these loads come before those of the processes' entries, to which a reference
- * moves from here. */
+/* PAIR(reference): these loads come before those of the processes' entries, because a reference
+ * moves from an in-flight entry to a process's. */
 static void scan_inflight(struct fst_arena *a, const struct fst_scan *s)
 {
     uint32_t top = fst_inflight_top(a);
@@ -75,8 +76,9 @@ static void scan_inflight(struct fst_arena *a, const struct fst_scan *s)
     }
 }
 
-/* May one of these entries, in whatever state, be of an object that is looked for? Spelled out,
- * for neither compiler unrolls a loop of it: half a nanosecond an entry instead of one. */
+/* May one of these entries, in whatever state, be of an object that is looked for? The eight tests
+ * are spelled out because neither compiler unrolls a loop of them: that costs half a nanosecond for
+ * an entry instead of one. */
 static inline bool may(const struct fst_scan *s, const uint64_t *entries)
 {
 #define MAY(k) fst_scan_bits(s, fst_load_relaxed(&entries[k]) >> FST_ENTRY_SLAB_SHIFT)
@@ -117,7 +119,7 @@ static bool scan_processes(struct fst_arena *a, const struct fst_scan *s)
     for (uint32_t slot = 0; slot < processes; slot++) {
         const struct fst_process *p = fst_process_at(a, slot);
         if (fst_state(fst_load_acquire(&p->state)) == FST_PROCESS_FREE)
-            continue; /* JOINING counts: a forked child's table is filled before it is LIVE */
+            continue; /* JOINING counts: a forked child's table is filled before its slot is LIVE */
         uint32_t top = fst_entry_top(a, slot);
         const uint64_t *entries = top ? fst_entries_of(a, slot, top) : NULL;
         if (top && !entries)

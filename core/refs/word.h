@@ -40,7 +40,7 @@ static inline uint32_t fst_oid_group_index(uint64_t oid)
     return FST_SLAB_ID_INDEX(fst_oid_slab(oid));
 }
 
-/* The object's word, or NULL when the id names nothing that ever was: for ids that come from
+/* The object's word, or NULL when the id names nothing that ever was. For ids that come from
  * outside or from shared memory. */
 static inline uint64_t *fst_word_of(const struct fst_arena *a, uint64_t oid)
 {
@@ -67,13 +67,13 @@ static inline uint64_t fst_word_slack(uint64_t word)
 }
 
 /* Five bits that depend on the object's id, so that a word from elsewhere, or noise, is mostly
- * found. */
+ * recognized. */
 static inline uint64_t fst_word_check(uint64_t oid)
 {
     return ((oid * 0x9e3779b97f4a7c15ull) >> 59) << FST_WORD_CHECK_SHIFT;
 }
 
-/* The word of a free object, one generation on. */
+/* The word of the same object, free, in its next generation. */
 static inline uint64_t fst_word_free(uint64_t word)
 {
     return (word + FST_WORD_GEN1) & ~(FST_WORD_SLACK | FST_WORD_FLAGS);
@@ -91,15 +91,15 @@ static inline enum fst_entry_state fst_entry_state(uint64_t entry)
     return (enum fst_entry_state)(entry & FST_ENTRY_STATE);
 }
 
-#define FST_ENTRY_SLAB_SHIFT 11 /* from here on lies the id of the object's slab */
+#define FST_ENTRY_SLAB_SHIFT 11 /* above this bit lies the id of the object's slab */
 
 static inline uint64_t fst_entry_oid(uint64_t entry)
 {
     return entry >> 2 & FST_OID_MASK;
 }
 
-/* Does the entry speak of the object's present generation? By its low 23 bits: a false yes only
- * delays. */
+/* Does the entry speak of the object's present generation? Only the low 23 bits are compared: a
+ * false yes does no more than delay a release. */
 static inline bool fst_entry_matches(uint64_t entry, uint64_t word)
 {
     return entry >> FST_ENTRY_GEN_SHIFT == (fst_word_gen(word) & ((1u << FST_ENTRY_GEN_BITS) - 1));
