@@ -13,12 +13,13 @@
 #include "refs/word.h"
 #include "region/lock.h"
 
-#define STUCK_NS    (100 * FST_MS) /* for an allocation under way, whose thread may be stopped */
-#define OWNED_BYTES (1u << 20)     /* of one child's slabs that a thread owns */
+/* how long an allocation under way is waited for, whose thread may be stopped */
+#define STUCK_NS    (100 * FST_MS)
+#define OWNED_BYTES (1u << 20) /* the most bytes of one child's slabs that a thread owns */
 
-static uint64_t no_bits; /* what `bits` of an active without a slab points to: 0 for ever */
+static uint64_t no_bits; /* what `bits` of an active without a slab points to: it is always 0 */
 
-/* A value of fast_id that belongs to another place can never be asked for here. */
+/* An id for fast_id that nobody asks for here: the index in it belongs to another place. */
 static uint64_t no_id(const struct fst_thread *t, const struct fst_active *act)
 {
     return (uint64_t)(act - fst_actives_of(t)->slot) + 1;
@@ -32,7 +33,7 @@ void fst_actives_reset(struct fst_thread *t)
         act->fast_id = no_id(t, act);
 }
 
-/* Take the slab out of this thread's books. */
+/* Take the slab out of this thread's books; its owner word stays. */
 static void forget(struct fst_thread *t, struct fst_owned *own)
 {
     struct fst_active *act = own->active;
@@ -84,7 +85,7 @@ void fst_active_let_go(struct fst_thread *t, uint32_t child)
     drop_active(t, fst_active_of(t, child));
 }
 
-/* Begin to allocate from the child. */
+/* Begin to allocate from the child, in place of another one. */
 static void begin(struct fst_thread *t, struct fst_active *act, uint64_t child_id, uint64_t child_state)
 {
     const struct fst_child *c = fst_child_at(t->arena, (uint32_t)child_id);
@@ -96,7 +97,7 @@ static void begin(struct fst_thread *t, struct fst_active *act, uint64_t child_i
     act->stride = c->stride;
     act->size = c->size;
     /* A thread owns fewer slabs of large objects: memory that is used again and again stays in the
-     * processor's cache, which is worth more than a lock saved. */
+     * processor's cache, which is worth more than a lock that is saved. */
     act->most = c->objects <= 1 ? 1 : bytes * FST_OWNED_MAX > OWNED_BYTES ? (uint8_t)(OWNED_BYTES / bytes) : FST_OWNED_MAX;
     act->child_id = child_id;
     act->constructs = fst_child_constructs(c);
@@ -115,7 +116,7 @@ static bool fill_free(struct fst_owned *own)
     return any;
 }
 
-/* Allocate from this slab, if there is a bit in its bitmap. */
+/* Allocate from this slab from now on, if there is a bit in its bitmap. */
 static bool use(const struct fst_thread *t, struct fst_active *act, struct fst_owned *own)
 {
     uint32_t w = 0;
@@ -141,7 +142,7 @@ static bool still_owned(const struct fst_thread *t, const struct fst_owned *own)
     return fst_load_acquire(&own->slab->owner) == t->name;
 }
 
-/* Go on with a slab that the thread owns already. */
+/* Go on with a slab that the thread already owns. */
 static bool use_owned(struct fst_thread *t, struct fst_active *act)
 {
     if (act->current && still_owned(t, act->current) && use(t, act, act->current))
@@ -153,11 +154,11 @@ static bool use_owned(struct fst_thread *t, struct fst_active *act)
         else if (use(t, act, own))
             return true;
     }
-    /* Nobody tells an owner what others have freed. */
+    /* Nobody tells an owner what others have freed, so look at the words. */
     return act->current && fill_free(act->current) && use(t, act, act->current);
 }
 
-/* Allocate from the slab, whose owner we have become. False: nothing is free in it. */
+/* Allocate from the slab, which this thread owns now. False: nothing is free in it. */
 static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id)
 {
     struct fst_arena *a = t->arena;
@@ -165,14 +166,14 @@ static bool adopt(struct fst_thread *t, struct fst_active *act, uint32_t id)
     struct fst_owned *own = fst_owned_of(t, id);
     uint32_t class = FST_SLAB_ID_CLASS(id);
     if (own->id1 == id + 1)
-        forget(t, own); /* it was revoked, and is ours again */
+        forget(t, own); /* it was revoked, and is this thread's again */
     else if (own->id1)
         disown(t, own);
     while (act->owned >= act->most)
         disown(t, owned_at(t, act, 0));
     own->id1 = id + 1;
-    /* Another thread may have revoked it already, and whoever has it then writes what is read here:
-     * the owner's name, which is looked at before each use, says that it is not ours. */
+    /* Another thread may have revoked it already, and whoever has it then may write what is read
+     * here. That does no harm: the owner's name, which is looked at before each use, tells. */
     own->owner = fst_load_relaxed(&s->fenced) ? FST_OWNER_NEVER : t->name;
     own->slab = s;
     own->word_bytes = (uint16_t)(1u << fst_slab_class_shift[class]);
@@ -224,7 +225,7 @@ int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active *
     struct fst_active *act = *out;
     if (!act->child->pages) {
         /* The child may have ended since fst_registry_check_child, and its descriptor may be
-         * another cache's by now. */
+         * another child's by now. */
         if (fst_load_acquire(&act->child->state) != act->child_state)
             return fst_owner_ended(t->arena);
         return fst_fail(FST_INVALID, "objects of this cache have no common size: allocate by number of bytes");
@@ -235,7 +236,7 @@ int fst_active_make(struct fst_thread *t, uint64_t child_id, struct fst_active *
     return rc;
 }
 
-/* Is this slab, given by its id + 1, or 0, one of the cache? */
+/* Is this slab, given by its id + 1, or by 0 for none, one of the cache? */
 static bool of_cache(struct fst_arena *a, uint32_t slab1, uint32_t cache)
 {
     if (!slab1 || !fst_slab_id_ok(a, slab1 - 1))

@@ -69,7 +69,8 @@ bool fst_cache_body(struct fst_arena *a, uint64_t id, uint32_t *body)
     return state == FST_CACHE_LIVE || (state == FST_CACHE_ALIAS && *body < fst_cache_top(a));
 }
 
-/* Is a cache that a table of names led to in one of two states? Under names_lock, it is. */
+/* Is a cache to which a table of names led in one of two states? Under names_lock it is, unless
+ * there is damage. */
 static bool in_table(struct fst_arena *a, uint32_t index, uint32_t one, uint32_t other)
 {
     uint32_t state = fst_state(fst_cache_at(a, index)->state);
@@ -78,7 +79,8 @@ static bool in_table(struct fst_arena *a, uint32_t index, uint32_t one, uint32_t
     return state == one || state == other;
 }
 
-/* The size classes have names of their own: nobody's cache is in their way. */
+/* Find the cache of this name. The size classes have names of their own: no program's cache is in
+ * their way. */
 static uint32_t find_name(struct fst_arena *a, const struct fst_cache_spec *spec)
 {
     uint32_t steps, i = fst_names_first(a, FST_NAMES_CACHE, fst_registry_hash_name(spec->name, 0), &steps);
@@ -90,7 +92,7 @@ static uint32_t find_name(struct fst_arena *a, const struct fst_cache_spec *spec
     return FST_NONE;
 }
 
-/* A cache that this one may share memory with. */
+/* Find a cache that the one to be made may share memory with. */
 static uint32_t find_alike(struct fst_arena *a, const struct fst_cache_spec *spec, uint64_t align)
 {
     const char *format = spec->format ? spec->format : "";
@@ -133,7 +135,7 @@ static int compare(struct fst_arena *a, const struct fst_cache *c, const struct 
     return FST_OK;
 }
 
-/* `body`: what it becomes an alias of, or itself. */
+/* Fill the descriptor in. `body` is the cache of which it becomes an alias, or itself. */
 static void make(struct fst_arena *a, uint32_t index, const struct fst_cache_spec *spec, uint64_t align, uint32_t init_slab,
                  uint32_t body)
 {
@@ -158,7 +160,7 @@ static void make(struct fst_arena *a, uint32_t index, const struct fst_cache_spe
         memcpy(c->format, spec->format, strnlen(spec->format, FST_FORMAT_MAX - 1));
     fst_store_release(&c->state, fst_state_next(c->state, body == index ? FST_CACHE_LIVE : FST_CACHE_ALIAS));
     fst_registry_link_cache(a, index);
-    /* the cache owns it from here on; killed in between, fst_slab_recover finishes */
+    /* From here on the slab is the cache's. After a kill in between, fst_slab_recover finishes. */
     if (init_slab != FST_NONE) {
         struct fst_slab *s = fst_slab_at(a, init_slab);
         fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_LIVE));
@@ -172,7 +174,7 @@ static bool needs_slab(const struct fst_cache_spec *spec)
     return spec->init || fst_format_rest(spec, &rest);
 }
 
-/* A slab of the arena itself that holds the initial content, and the rest of the format. */
+/* Make a slab of the arena itself that holds the initial content, and the rest of the format. */
 static int make_init(struct fst_thread *t, const struct fst_cache_spec *spec, uint32_t *slab)
 {
     *slab = FST_NONE;
@@ -201,7 +203,7 @@ static void forget_init(struct fst_arena *a, uint32_t slab)
         fst_run_release(a, slab, fst_slab_at(a, slab)->state);
 }
 
-/* Is it the only name of its body? Under names_lock. */
+/* Is this the only name of its body? Under names_lock. */
 static bool last_name(struct fst_arena *a, uint32_t index)
 {
     const struct fst_cache *c = fst_cache_at(a, index);
@@ -211,25 +213,26 @@ static bool last_name(struct fst_arena *a, uint32_t index)
     return body->aliases == 1 && fst_state(body->state) == FST_CACHE_NAMELESS;
 }
 
-/* One look at the names, and what came of it. */
+/* What one look at the names needs, and what came of it. */
 struct opening {
     const struct fst_cache_spec *spec;
     uint64_t align;
-    /* slab of the initial content and the rest of the format, FST_NONE: not yet, none, or the
-     * new cache's */
+    /* slab of the initial content and the rest of the format; FST_NONE: not made yet, or none is
+     * needed, or it is the new cache's */
     uint32_t init;
-    uint32_t locked; /* the body whose lock `ending` we hold, FST_NONE: of none */
-    uint32_t index;  /* found or made, FST_NONE: neither */
-    bool exists;     /* found */
-    uint32_t lock;   /* it has to be replaced, and this body's lock `ending` is needed for it */
-    /* the body that it would be merged with, and whose users a destroy() looks for */
+    uint32_t locked; /* the body whose lock `ending` this thread holds; FST_NONE: none */
+    uint32_t index;  /* the cache that was found or made; FST_NONE: neither */
+    bool exists;     /* it was found */
+    /* a cache has to be replaced: the body whose lock `ending` is needed for that */
+    uint32_t lock;
+    /* the body with which it would be merged, while a destroy() looks for that body's users */
     uint32_t suspended;
-    uint32_t retired;
+    uint32_t retired; /* the body that was retired for the new cache, FST_NONE: none */
     uint64_t retired_state;
 };
 
-/* The cache that has the name loses it before the new one gets it: a kill in between leaves the
- * name free. Under names_lock, and the body's lock `ending` where its last name goes. */
+/* Retire the cache that has the name, before the new one gets it: a kill in between leaves the name
+ * free. Under names_lock, and the body's lock `ending` where its last name goes. */
 static void retire(struct fst_arena *a, struct opening *o, uint32_t index)
 {
     struct fst_cache *c = fst_cache_at(a, index);
@@ -244,7 +247,7 @@ static void retire(struct fst_arena *a, struct opening *o, uint32_t index)
     o->retired_state = c->state;
 }
 
-/* Under names_lock. */
+/* Find the cache, or make it if nothing is missing for that. Under names_lock. */
 static int look(struct fst_arena *a, struct opening *o)
 {
     uint32_t found = find_name(a, o->spec);
@@ -274,7 +277,7 @@ static int look(struct fst_arena *a, struct opening *o)
     if (replace)
         retire(a, o, found);
     if (alike != FST_NONE) {
-        /* the rest of its format is the body's */
+        /* The rest of the format is with the body. */
         make(a, o->index, o->spec, o->align, FST_NONE, alike);
     } else {
         make(a, o->index, o->spec, o->align, o->init, o->index);
@@ -283,7 +286,8 @@ static int look(struct fst_arena *a, struct opening *o)
     return FST_OK;
 }
 
-/* The children of what was retired go OFFLINE. False: not in time. */
+/* Make the children of what was retired OFFLINE. False: a lock took longer than this thread
+ * waits. */
 static bool end_retired(struct fst_arena *a, const struct opening *o)
 {
     uint32_t ended = 0;
@@ -294,8 +298,8 @@ static bool end_retired(struct fst_arena *a, const struct opening *o)
     return true;
 }
 
-/* Look, with the lock `ending` of a body that is to be retired; its children go OFFLINE before
- * that is given back. */
+/* Look, with the lock `ending` of a body that is to be retired; its children go OFFLINE before that
+ * lock is given back. */
 static int look_with(struct fst_arena *a, struct opening *o, uint64_t *cache)
 {
     o->locked = o->lock;
@@ -421,7 +425,8 @@ bool fst_cache_resumed_for(struct fst_arena *a, uint32_t child)
     }
     if (!fst_cache_lock_ending(a, body))
         return false;
-    /* Nobody looks for users now: whoever it was has not left it so. */
+    /* This thread has the lock, so nobody looks for users now, and whoever did has not left the
+     * child so. */
     if (c->cache == body && fst_state(fst_load_acquire(&c->state)) == FST_CHILD_ENDING)
         fst_damaged(a, "child cache %u waits for destroy() of cache %u, which nobody calls", child, body);
     fst_cache_unlock_ending(a, body);

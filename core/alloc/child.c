@@ -36,8 +36,8 @@ static uint32_t find(struct fst_arena *a, uint32_t cache, uint32_t group)
     return i;
 }
 
-/* The lock is left alone: it outlives the descriptor's lives, and somebody who still has the
- * last life's index may hold it. */
+/* Fill the descriptor in. Its lock is left alone: it outlives the descriptor's lives, and somebody
+ * who still has the last life's index may hold it. */
 static void make(struct fst_arena *a, uint32_t index, uint32_t cache, uint32_t group)
 {
     struct fst_child *c = fst_child_at(a, index);
@@ -65,8 +65,8 @@ static void make(struct fst_arena *a, uint32_t index, uint32_t cache, uint32_t g
     fst_registry_link_child(a, index);
 }
 
-/* What to do when there is no such child. WAIT: a destroy() is looking for users, and no child
- * is born to it. */
+/* What to do when there is no such child. WAIT: a destroy() is looking for users of the cache, and
+ * the cache gets no child meanwhile. */
 enum open { OPEN, MAKE, WAIT, GONE };
 
 static enum open look_up(struct fst_arena *a, uint64_t cache, uint64_t group, uint32_t *body, uint32_t *index)

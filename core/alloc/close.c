@@ -12,7 +12,7 @@
 #define TYPESAFE_NO_WAIT 0
 #endif
 
-/* Swing every word from free to free|CONDEMNED; all or nothing. Under the child's lock. */
+/* Swing every word from free to free|CONDEMNED, or none of them. Under the child's lock. */
 static bool close_words(struct fst_slab *s, uint32_t class)
 {
     for (uint32_t i = 0; i < fst_slab_objects(s, class); i++) {
@@ -26,9 +26,6 @@ static bool close_words(struct fst_slab *s, uint32_t class)
     return true;
 }
 
-/* Close the slab if it is empty: it goes off its list, becomes CLOSING, and is ours. Under the
- * child's lock; the caller then releases the run. A slab in use is left to its owner without a
- * mark. */
 bool fst_close_try(struct fst_revoke *r, struct fst_child *c, uint32_t id)
 {
     struct fst_arena *a = r->a;
@@ -47,7 +44,8 @@ bool fst_close_try(struct fst_revoke *r, struct fst_child *c, uint32_t id)
     return true;
 }
 
-/* Close up to `max` empty slabs of a list; ids into out. */
+/* Close up to `max` empty slabs of a list, and put their ids into `out`; the result is their
+ * number. */
 static uint32_t close_some(struct fst_revoke *r, uint32_t child, bool typesafe, uint8_t list, uint32_t *out, uint32_t max)
 {
     struct fst_arena *a = r->a;
@@ -55,7 +53,8 @@ static uint32_t close_some(struct fst_revoke *r, uint32_t child, bool typesafe, 
     uint32_t n = 0, steps = 0;
     if (!fst_lists_lock(a, child))
         return 0;
-    /* Its descriptor may have gone on to another life since the caller looked at its flags. */
+    /* The child's descriptor may have gone on to another life since the caller looked at its
+     * flags. */
     bool same = !!(c->flags & FST_CACHE_TYPESAFE_BY_RCU) == typesafe || TYPESAFE_NO_WAIT;
     for (uint32_t id = *fst_lists_head(c, list), next; n < max && same && fst_lists_step(a, child, list, id, &steps); id = next) {
         next = fst_slab_at(a, id)->next;
@@ -66,14 +65,12 @@ static uint32_t close_some(struct fst_revoke *r, uint32_t child, bool typesafe, 
     return n;
 }
 
-/* Undo a close: the slab goes back to PARTIAL. If its child has ended, the next batch tries to
- * close it again. */
 void fst_close_undo(struct fst_arena *a, uint32_t id, uint64_t state)
 {
     struct fst_slab *s = fst_slab_at(a, id);
     uint32_t child = s->child;
     struct fst_child *c = fst_child_at(a, child);
-    if (!fst_lists_lock_briefly(a, child)) { /* CLOSING, as a dead process leaves it */
+    if (!fst_lists_lock_briefly(a, child)) { /* leave it CLOSING, as a dead process would */
         fst_store_release(&s->owner, FST_OWNER_NOBODY);
 #ifndef FST_MUTANT_LOOSE_UNDO
         fst_swap32(&a->sb->loose, 1);
@@ -82,8 +79,7 @@ void fst_close_undo(struct fst_arena *a, uint32_t id, uint64_t state)
     }
     if (fst_load_acquire(&s->state) == state) {
         /* The owner is written last: a kill in between leaves a slab that is LIVE with a dead
-         * owner, and is recovered. One that is CLOSING without an owner would be found by
-         * nobody. */
+         * owner, and is recovered. Nobody would find one that is CLOSING without an owner. */
         fst_store_release(&s->state, fst_state_moved(state, FST_SLAB_LIVE));
         fst_store_relaxed(&s->owner, 0);
         fst_slab_reopen_words(s, FST_SLAB_ID_CLASS(id), fst_slab_objects(s, FST_SLAB_ID_CLASS(id)));

@@ -38,14 +38,15 @@ uint32_t fst_debug_flags(const struct fst_cache_spec *spec)
 
 struct around {
     uint8_t *data;
-    uint64_t asked; /* the zone begins here */
-    uint64_t whole;
+    uint64_t asked; /* bytes that were asked for: the zone begins here */
+    uint64_t whole; /* bytes of the object's memory */
     struct fst_debug_record *record;
-    uint32_t flags; /* the child's */
+    uint32_t flags; /* those of the child */
     uint64_t *word;
 };
 
-/* Of an object whose word is `seen`. False: it is not of a child that is debugged, or damage. */
+/* Find what is around an object whose word is `seen`. False: its child is not debugged, or there is
+ * damage. */
 static bool find(const struct fst_arena *a, uint32_t id, uint32_t object, uint64_t seen, struct around *out)
 {
     struct fst_slab *s = fst_slab_at(a, id);
@@ -93,9 +94,9 @@ static uint8_t *end_of_record(const struct around *o)
 
 /* ---- writing ---- */
 
-/* A process that may only read releases objects, too. It maps one for writing as long as it writes
- * around it, so that whoever is given the object next, and check(), have something to compare.
- * False: it cannot, and the record stays as it is, which fst_debug_look() knows. */
+/* A process that may only read releases objects, too. It maps the object for writing as long as it
+ * writes around it, so that whoever is given the object next, and check(), have something to
+ * compare. False: it cannot, and the record stays as it is, which fst_debug_look() allows for. */
 static bool reach(struct fst_arena *a, struct around *o, struct fst_mapped *m)
 {
     m->base = NULL;
@@ -159,7 +160,7 @@ static uint64_t first_other(const uint8_t *p, uint64_t n, uint8_t value)
     return i;
 }
 
-/* Are n bytes at `at` all `value`? If not, which are not. */
+/* Do the n bytes at `at` differ from `value`? Then *out says which do. */
 static bool differs(const struct around *o, const uint8_t *at, uint64_t n, uint8_t value, enum fst_fault_kind kind,
                     struct fst_fault *out)
 {
@@ -243,7 +244,7 @@ bool fst_debug_look(const struct fst_arena *a, uint32_t id, uint32_t object, str
     } else if (state == FST_DEBUG_IS_FREE && !used) {
         bad = zones_differ(&o, out) || poison_differs(&o, out);
     } else if (used ? state == FST_DEBUG_IS_FREE || state == FST_DEBUG_CHANGING : state == FST_DEBUG_IS_USED) {
-        return false; /* changing; or released by who could not reach() it */
+        return false; /* changing; or released by a process for which reach() failed */
     } else {
         bad = true;
         out->kind = FST_FAULT_RECORD;
@@ -261,21 +262,21 @@ bool fst_debug_look(const struct fst_arena *a, uint32_t id, uint32_t object, str
     describe(a, id, object, &o, &out->about);
     out->about.allocated = used;
     fst_acquire_fence();
-    /* Somebody allocated or released it meanwhile: then nothing was compared. */
+    /* If somebody allocated or released the object meanwhile, nothing was compared. */
     uint64_t now = fst_load_acquire(word);
     return ((now ^ seen) & ~(FST_WORD_FLAGS & ~FST_WORD_ALLOCATED)) == 0 && fst_load_acquire(&o.record->state) == state;
 }
 
 /* ---- finding ---- */
 
-/* Once in an object's life: the same is found by every look. */
+/* Report what is wrong with an object, once in its life: every later look finds the same. */
 static void report(struct fst_arena *a, uint64_t oid, struct around o)
 {
     struct fst_fault fault;
     struct fst_mapped m;
     if ((fst_load_relaxed(&o.record->said) & FST_DEBUG_SAID) ||
         !fst_debug_look(a, fst_oid_slab(oid), fst_oid_object(oid), &fault) ||
-        fault.kind == FST_FAULT_DOUBLE_FREE) /* which its second free has reported */
+        fault.kind == FST_FAULT_DOUBLE_FREE) /* its second free has reported that */
         return;
     if (reach(a, &o, &m))
         fst_store_relaxed(&o.record->said, fst_load_relaxed(&o.record->said) | FST_DEBUG_SAID);
@@ -290,7 +291,7 @@ bool fst_debug_look_new(const struct fst_arena *a, uint32_t id, uint32_t object,
            fst_debug_look(a, id, object, out) && out->kind != FST_FAULT_DOUBLE_FREE;
 }
 
-/* FST_CACHE_CONSISTENCY: everything that lies beside an object. */
+/* With FST_CACHE_CONSISTENCY: look at all other objects of the slab. */
 static void look_around(struct fst_arena *a, uint64_t oid)
 {
 #ifdef FST_MUTANT_DEBUG_ALONE
@@ -304,7 +305,7 @@ static void look_around(struct fst_arena *a, uint64_t oid)
             report(a, fst_oid(fst_oid_slab(oid), i), o);
 }
 
-/* ---- who ---- */
+/* ---- who allocates or drops ---- */
 
 static fst_debug_where *ask_where;
 
@@ -351,7 +352,7 @@ void fst_debug_allocated(struct fst_arena *a, const struct fst_ref *ref)
         fault.about.allocated = false;
         fst_fault_keep(a, &fault);
     }
-    uint32_t site = where(a, &o); /* may take long: before anything is changed */
+    uint32_t site = where(a, &o); /* this may take long, so it comes before anything is changed */
     fst_store_release(&r->state, (uint32_t)FST_DEBUG_CHANGING);
     fst_release_fence();
     if ((o.flags & FST_CACHE_POISON) && o.asked)
@@ -405,7 +406,7 @@ bool fst_debug_release(struct fst_arena *a, uint64_t oid, uint64_t *word)
     struct fst_mapped m = {0};
     uint64_t seen = fst_load_acquire(word);
     /* Nobody refers to the object; once its word says FREED, nobody resolves it either, and what
-     * follows is ours alone. */
+     * follows is only this thread's. */
     do {
         if (!(seen & FST_WORD_ALLOCATED) || !(seen & FST_WORD_CONDEMNED))
             return false;

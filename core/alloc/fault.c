@@ -7,15 +7,16 @@
 #include "platform/futex.h"
 #include "refs/reftable.h"
 
-#define KEPT   64u
+#define KEPT   64u /* faults that this process keeps until they are asked for */
 #define FAULTS (sizeof((struct fst_superblock *)0)->fault_log / sizeof(struct fst_fault_record))
 
 static pthread_mutex_t faults_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct fst_fault faults[KEPT];
-static uint64_t faults_begun, faults_told; /* numbers; under the mutex */
-static uint32_t faults_count;
+/* numbers of faults found, and of faults asked for; under the mutex */
+static uint64_t faults_begun, faults_told;
+static uint32_t faults_count; /* faults_begun, read without the mutex */
 
-static fst_debug_heard *hear; /* under the mutex, too */
+static fst_debug_heard *hear; /* whom to call; under the mutex, too */
 
 void fst_debug_hear(fst_debug_heard *heard)
 {
@@ -32,7 +33,8 @@ void fst_fault_find_holders(struct fst_arena *a, struct fst_fault *f)
         f->holders[i] = fst_load_relaxed(&fst_process_at(a, slots[i])->pid);
 }
 
-/* What the arena keeps of a fault: a field of the record, and of `f`, or of `o`, the object. */
+/* What the arena keeps of a fault. Each line is a field of the record, and where it is in `f`, the
+ * fault, or `o`, the object. */
 #define KEPT_FIELDS(FIELD)                   \
     FIELD(count, f->count)                   \
     FIELD(offset, f->offset)                 \
@@ -54,15 +56,15 @@ void fst_fault_find_holders(struct fst_arena *a, struct fst_fault *f)
 #define WRITE(field, from) fst_store_relaxed(&r->field, from);
 #define READ(field, to)    (to) = fst_load_relaxed(&r->field);
 
-/* Two that write at once have numbers of their own. A kill in between leaves a record that says
- * nothing. */
+/* Write a fault into the arena's log. Two threads that write at once have numbers of their own. A
+ * kill in between leaves a record that says nothing. */
 static void write_down(struct fst_arena *a, const struct fst_fault *f)
 {
     uint64_t number = fst_add64(&a->sb->faults, 1) + 1;
     struct fst_fault_record *r = &a->sb->fault_log[number % FAULTS];
     const struct fst_debug_info *o = &f->about;
     fst_store_relaxed(&r->number, 0);
-    fst_release_fence(); /* PAIR(record): whoever reads what follows sees the 0 */
+    fst_release_fence(); /* PAIR(record): whoever reads what follows also sees the 0 */
     fst_store_relaxed(&r->found_at, f->found_at);
     KEPT_FIELDS(WRITE)
     fst_store_relaxed(&r->kind, (uint32_t)f->kind);

@@ -1,8 +1,8 @@
-/* fault.h - what was found wrong with objects that are debugged (alloc/debug.h): kept in this
- * process, to be told of by whoever has words for it, and in the arena, for everybody who looks.
+/* fault.h - what was found wrong with objects that are debugged (alloc/debug.h).
  *
- * The arena keeps the last few in a log of its superblock. A kill leaves a record there that says
- * nothing, or a fault that its process has told nobody of.
+ * It is kept in this process, for whoever there tells people of it, and in the arena, for everybody
+ * who looks. The arena keeps the last few in a log of its superblock. A kill leaves a record there
+ * that says nothing, or a fault that its process has told nobody of.
  */
 #ifndef FST_ALLOC_FAULT_H
 #define FST_ALLOC_FAULT_H
@@ -10,10 +10,11 @@
 #include "flagstone_debug.h"
 #include "region/region.h"
 
-/* Who refers to the object: for the fault, before whoever finds it lets go. */
+/* Fill in who refers to the object, before whoever found the fault lets go of it. */
 void fst_fault_find_holders(struct fst_arena *a, struct fst_fault *f);
 
-/* This process has found it now: fill in who, when and the object's holders, and keep it. */
+/* Note that this process has found the fault now: fill in who, when and the object's holders, and
+ * keep it. */
 void fst_fault_keep(struct fst_arena *a, struct fst_fault *fault);
 
 #endif

@@ -7,7 +7,7 @@
 #include "rcu/thread.h"
 #include "region/table.h"
 
-/* FNV-1a: enough to find a form and to find damage. */
+/* FNV-1a, which serves for finding a form and for finding damage. */
 static uint32_t hash_of(const char *text, size_t text_bytes, uint64_t nbytes)
 {
     uint64_t h = 0xcbf29ce484222325ull ^ nbytes;
@@ -31,7 +31,7 @@ bool fst_form_sound(const struct fst_form *f)
 
 /* ---- interning ---- */
 
-/* Number of the form in the bucket that begins with `first`, 0: it is not there. */
+/* The number of the form in the bucket that begins with `first`; 0: it is not there. */
 static uint32_t look_up(const struct fst_arena *a, uint32_t first, uint32_t hash, const char *text, size_t text_bytes,
                         uint64_t nbytes)
 {
@@ -45,13 +45,13 @@ static uint32_t look_up(const struct fst_arena *a, uint32_t first, uint32_t hash
     return 0;
 }
 
-/* A place in the table that nobody else has, + 1; 0: none, or (top moved on) another one was made
- * meanwhile. */
+/* Claim a place in the table that nobody else has: its number. 0: there is no room, or another
+ * thread has claimed one meanwhile, so that the top moved on. */
 static uint32_t claim(struct fst_arena *a, uint32_t top)
 {
     if (top >= FST_MAX_FORMS || fst_table_commit(a, FST_T_FORM, top + 1ull) != FST_OK)
         return 0;
-    uint32_t seen = top; /* PAIR(bound): what is beyond was committed */
+    uint32_t seen = top; /* PAIR(bound): what the bound admits was committed before */
     return fst_cas32(&a->sb->form_top, &seen, top + 1) ? top + 1 : 0;
 }
 
@@ -67,14 +67,14 @@ int fst_form_intern(fst_arena *a, const char *text, size_t text_bytes, uint64_t 
         uint32_t top = fst_form_top(a), first = fst_load_acquire(bucket);
         *form = look_up(a, first, hash, text, text_bytes, nbytes);
         if (*form)
-            break; /* with a place of ours, that one stays nobody's */
+            break; /* a place that this thread has claimed stays nobody's */
         if (!made) {
             if (!again && top >= FST_MAX_FORMS / 2)
                 return fst_verdict(a, FST_OK);
             made = claim(a, top);
             if (!made && fst_form_top(a) == top)
                 return fst_verdict(a, FST_OK); /* no room */
-            /* It is looked for again, because somebody may just have made it. */
+            /* Look for the form again, because somebody may just have made it. */
             continue;
         }
         struct fst_form *f = fst_form_at(a, made - 1);
@@ -94,7 +94,7 @@ int fst_form_intern(fst_arena *a, const char *text, size_t text_bytes, uint64_t 
     return fst_verdict(a, FST_OK);
 }
 
-/* ---- of an object ---- */
+/* ---- the form of an object ---- */
 
 static int damaged(struct fst_arena *a, uint64_t word, const char *what)
 {
@@ -102,7 +102,7 @@ static int damaged(struct fst_arena *a, uint64_t word, const char *what)
     return fst_damage(a);
 }
 
-/* Where users may write: the arena is as sound as before. */
+/* Fail because of memory in which users may write: the arena itself is as sound as before. */
 static int overwritten(uint64_t whole)
 {
     return fst_fail(FST_CORRUPTED, "what an object of %s means was overwritten behind its bytes", fst_exact(whole));
@@ -165,7 +165,7 @@ int fst_form_text_of(struct fst_arena *a, uint64_t word, const uint8_t *data, ui
         nbytes = f->nbytes;
     }
     memcpy(out, text, *text_bytes < room ? *text_bytes : room);
-    /* The copy is hashed, because users may be writing. */
+    /* The copy is hashed, because users may be writing the original. */
     if (*text_bytes > room || hash_of(out, *text_bytes, nbytes) == hash)
         return FST_OK;
     return form == FST_FORM_OWN ? overwritten(whole) : damaged(a, word, "whose text was overwritten");

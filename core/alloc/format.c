@@ -13,7 +13,7 @@ uint32_t fst_format_rest(const struct fst_cache_spec *spec, const char **rest)
     return (uint32_t)(bytes - (FST_FORMAT_MAX - 1));
 }
 
-/* The same of a cache; NULL with bytes: damage. Under names_lock. */
+/* The rest of a cache's text. NULL although *bytes is not 0: there is damage. Under names_lock. */
 static const uint8_t *rest_in(struct fst_arena *a, const struct fst_cache *c, uint32_t *bytes)
 {
     if (fst_state(c->state) == FST_CACHE_ALIAS && c->merged < fst_cache_top(a))

@@ -26,7 +26,8 @@ uint64_t fst_group_root(fst_arena *a)
 /* Fill in the descriptor, all but its word and its state. Under names_lock. */
 static void fill(const struct fst_arena *a, struct fst_group *g, const struct fst_group_spec *spec, uint32_t parent)
 {
-    fst_release_fence(); /* PAIR(record): whoever reads what follows sees the last life's end */
+    /* PAIR(record): whoever reads what follows also sees the last life's end */
+    fst_release_fence();
     fst_store_relaxed(&g->parent, parent);
     fst_store_relaxed(&g->first, FST_NONE);
     fst_store_relaxed(&g->first_group, FST_NONE);
@@ -57,6 +58,7 @@ int fst_group_make_root(struct fst_arena *a)
     return FST_OK;
 }
 
+/* What fst_group_note_entry noted. */
 static _Thread_local struct {
     const struct fst_arena *arena;
     uint64_t group;
@@ -75,8 +77,9 @@ uint32_t fst_group_last_entry(const struct fst_arena *a, uint64_t id)
     return last.arena == a && last.group == id ? last.entry : FST_NONE;
 }
 
-/* A group without its word has ended: a batch has released it and is about to close it, or was
- * stopped or killed before that. Nobody waits for it; its name is another group's already. */
+/* Find the live group of this name. A group without its word has ended: a batch has released it and
+ * is about to close it, or was stopped or killed before that. Nobody waits for it; its name is
+ * another group's already. */
 static uint32_t find_name(struct fst_arena *a, const char *name, uint32_t parent)
 {
     uint32_t steps;
@@ -90,14 +93,15 @@ static uint32_t find_name(struct fst_arena *a, const char *name, uint32_t parent
     return FST_NONE;
 }
 
-/* The entry comes first, then the word, then the state: killed anywhere, the entry asks a batch
- * to look, or speaks of nothing. In this process nobody can have one of this life; ours is not
- * to be found by others yet, because that takes a mutex of this process (fst_refs_index). */
+/* The entry comes first, then the word, then the state: after a kill anywhere the entry asks a
+ * batch to look, or speaks of nothing. Nobody in this process can have another entry of this life
+ * of the descriptor. Other threads of this process cannot find the entry yet, because that needs a
+ * mutex of this process (fst_refs_index). */
 static void make(struct fst_arena *a, uint32_t index, const struct fst_group_spec *spec, uint32_t parent, uint32_t entry)
 {
     struct fst_group *g = fst_group_at(a, index);
     uint64_t generation = fst_word_gen(g->word) + 1;
-    /* PAIR(reference): either a batch's scan sees this entry, or it has seen nothing of the
+    /* PAIR(reference): either a batch's scan sees this entry, or the batch has seen nothing of the
      * group. */
     fst_store_fence(&a->entries[entry], fst_entry(fst_oid_group(index), generation, FST_ENTRY_LIVE));
     fill(a, g, spec, parent);
@@ -126,7 +130,7 @@ static int open_existing(struct fst_thread *t, uint32_t index, const struct fst_
     return fst_group_claim(t, *id, &entry);
 }
 
-#define TRIES 10000u /* to catch a group between its end and the next of its name */
+#define TRIES 10000u /* looks, to catch a group between its end and the next of its name */
 
 int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *group, bool *created)
 {
@@ -155,7 +159,8 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
             *group = fst_id(index, fst_group_at(a, index)->state);
         }
         fst_registry_unlock(a);
-        /* Another thread that opens it in between has an entry of its own, which is as good. */
+        /* Another thread that opens the group in between has an entry of its own, which is as
+         * good. */
         if (index != FST_NONE)
             fst_refs_index(a, entry);
         else
@@ -202,8 +207,8 @@ int fst_group_claim(struct fst_thread *t, uint64_t id, uint32_t *entry)
         return fst_group_ended(a, id);
     int rc =
         fst_claim(t, fst_oid_group(index), fst_word_gen(fst_load_acquire(&fst_group_at(a, index)->word)), false, entry, &dropped);
-    /* The word may have gone on to another life of the descriptor in between: then the id is not
-     * its state's any more. */
+    /* The word may have gone on to another life of the descriptor in between: then the state does
+     * not have this id any more. */
     if (rc == FST_OK && (!fst_group_find(a, id, &index) || fst_state(fst_group_at(a, index)->state) != FST_GROUP_LIVE)) {
         dropped |= fst_refs_drop(a, *entry);
         fst_group_again(a, index);
@@ -226,11 +231,12 @@ bool fst_group_let_go(struct fst_arena *a, uint64_t id)
         entry = fst_refs_find_past(a, fst_oid_group((uint32_t)id));
         return entry != FST_NONE && fst_refs_drop(a, entry);
     }
-    /* Find our entry by counting once more, then drop both. */
+    /* Find this process's entry by counting one owner more, then drop both. */
     uint64_t word = fst_load_acquire(&fst_group_at(a, index)->word);
     if (fst_refs_get(a, t, fst_oid_group(index), fst_word_gen(word), &entry))
         return false;
-    return fst_refs_drop(a, entry) || fst_refs_drop(a, entry); /* once only, if it had none */
+    /* true at once if the process had no entry */
+    return fst_refs_drop(a, entry) || fst_refs_drop(a, entry);
 }
 
 int fst_group_hold(fst_arena *a, uint64_t group)
@@ -263,7 +269,7 @@ int fst_group_set_limit(fst_arena *a, uint64_t group, uint64_t limit)
     int rc = fst_thread_usable(a);
     if (rc)
         return rc;
-    if (!fst_registry_lock(a)) /* or the descriptor may be another group's by now */
+    if (!fst_registry_lock(a)) /* otherwise the descriptor may be another group's by now */
         return fst_lock_held(a);
     bool found = fst_group_find(a, group, &index), set = true;
     if (found)
@@ -295,7 +301,7 @@ int fst_group_get_info(fst_arena *a, uint64_t group, struct fst_group_info *out)
     out->failed = g->failed;
     out->reclaims = g->reclaims;
     out->messages_expire = fst_load_relaxed(&g->messages_expire);
-    fst_acquire_fence(); /* PAIR(record): is what was read all of this life? */
+    fst_acquire_fence(); /* PAIR(record): does all that was read belong to this life? */
     return fst_verdict(a, fst_group_find(a, group, &index) ? FST_OK : fst_group_ended(a, group));
 }
 
@@ -320,7 +326,7 @@ size_t fst_group_caches(fst_arena *a, uint64_t group, uint64_t *ids, size_t max)
     size_t n = 0;
     if (!fst_group_find(a, group, &index))
         return 0;
-    /* Over all children and not along the group's list, which would need the lock. */
+    /* Look at all children, and not along the group's list, which would need the lock. */
     for (uint32_t i = 0; i < top; i++) {
         const struct fst_child *c = fst_child_at(a, i);
         uint32_t cache = fst_load_relaxed(&c->cache);

@@ -30,7 +30,6 @@ bool fst_slab_has_free(struct fst_slab *s, uint32_t class)
     return false;
 }
 
-/* Undo close_words for the first n words. Under the child's lock. */
 void fst_slab_reopen_words(struct fst_slab *s, uint32_t class, uint32_t n)
 {
     while (n-- > 0) {
@@ -43,7 +42,6 @@ void fst_slab_reopen_words(struct fst_slab *s, uint32_t class, uint32_t n)
 
 /* ---- the child's lists, under its lock ---- */
 
-/* A step of a walk through a list of the child's slabs, under its lock: is this one of them? */
 bool fst_lists_step(struct fst_arena *a, uint32_t child, uint8_t list, uint32_t id, uint32_t *steps)
 {
     if (!fst_slab_step(a, id, steps))
@@ -61,7 +59,7 @@ uint32_t *fst_lists_head(struct fst_child *c, uint8_t list)
     return list == FST_LIST_PARTIAL ? &c->partial : &c->full;
 }
 
-/* Do its neighbours know it? */
+/* Do the slab's neighbours on its list know it? */
 static bool in_line(struct fst_arena *a, struct fst_child *c, const struct fst_slab *s, uint32_t id)
 {
     uint32_t before = s->prev != FST_NONE ? fst_slab_at(a, s->prev)->next : *fst_lists_head(c, s->list);
@@ -107,8 +105,8 @@ void fst_lists_move(struct fst_arena *a, struct fst_child *c, uint32_t id, uint8
         fst_lists_add(a, c, id, list);
 }
 
-/* Both lists from the slabs' states. A slab without an owner goes to PARTIAL: whoever adopts it
- * sees what is free. */
+/* Make both lists anew from the slabs' states. A slab without an owner goes to PARTIAL: whoever
+ * adopts it sees what is free. */
 static void rebuild(struct fst_arena *a, uint32_t child)
 {
     struct fst_child *c = fst_child_at(a, child);
@@ -140,7 +138,6 @@ void fst_lists_unlock(struct fst_arena *a, uint32_t child)
     fst_unlock(a, &fst_child_at(a, child)->lock);
 }
 
-/* For callers that must not wait for the lock: what they leave undone, a batch does. */
 bool fst_lists_lock_briefly(struct fst_arena *a, uint32_t child)
 {
     struct fst_waits before = fst_wait_briefly();
@@ -149,14 +146,11 @@ bool fst_lists_lock_briefly(struct fst_arena *a, uint32_t child)
     return got;
 }
 
-/* Is this id, read without the lock, still a live slab of the child? Under the child's lock. */
 bool fst_lists_still(const struct fst_slab *s, uint32_t child)
 {
     return fst_state(fst_load_acquire(&s->state)) == FST_SLAB_LIVE && s->child == child;
 }
 
-/* The slab has no owner from now on, and so it goes to PARTIAL if anything in it is free. Under the
- * child's lock. */
 void fst_lists_unown(struct fst_arena *a, struct fst_child *c, uint32_t id)
 {
     struct fst_slab *s = fst_slab_at(a, id);

@@ -5,7 +5,8 @@
 
 uint32_t fst_names_hash(uint32_t seed, const void *bytes, size_t n)
 {
-    /* FNV-1a (Fowler, Noll, Vo), then a round of mixing: linear hashing takes the low bits. */
+    /* FNV-1a (Fowler, Noll, Vo), then a round of mixing, because linear hashing uses the low
+     * bits. */
     const uint8_t *p = bytes;
     uint64_t h = 0xcbf29ce484222325ull ^ seed;
     for (size_t i = 0; i < n; i++)
@@ -37,8 +38,9 @@ static uint32_t top_of(const struct fst_arena *a, enum fst_names which)
     return which == FST_NAMES_GROUP ? fst_group_top(a) : fst_cache_top(a);
 }
 
-/* The bucket of a hash when there are `buckets` of them, of which those below 2^floor(log2) and
- * above have been split or not. */
+/* The bucket of a hash when there are `buckets` of them. Those below `buckets` minus the largest
+ * power of two in it are split already, so one more bit of the hash tells their two halves
+ * apart. */
 static uint32_t bucket_of(uint32_t buckets, uint32_t hash)
 {
     uint32_t level = 1u << (31 - (uint32_t)__builtin_clz(buckets));
@@ -46,7 +48,7 @@ static uint32_t bucket_of(uint32_t buckets, uint32_t hash)
     return bucket < buckets ? bucket : bucket & (level - 1);
 }
 
-/* What a link leads to, if that is a descriptor at all. */
+/* The descriptor to which a link leads, or FST_NONE if it leads to none. */
 static uint32_t followed(const struct fst_arena *a, enum fst_names which, uint32_t link)
 {
     return link != 0 && link <= top_of(a, which) ? link - 1 : FST_NONE;
@@ -54,7 +56,7 @@ static uint32_t followed(const struct fst_arena *a, enum fst_names which, uint32
 
 /* ---- looking ---- */
 
-/* This descriptor, or the first one after it in its bucket, that has the hash. */
+/* This descriptor, or the first one behind it in its bucket, that has the hash. */
 static uint32_t same_hash(struct fst_arena *a, enum fst_names which, uint32_t index, uint32_t hash, uint32_t *steps)
 {
     uint32_t kind = which == FST_NAMES_GROUP ? FST_T_GROUP : FST_T_CACHE;
@@ -91,7 +93,7 @@ static void push(struct fst_arena *a, enum fst_names which, uint32_t bucket, uin
     fst_store_relaxed(head, index + 1);
 }
 
-/* One bucket more; those of the bucket it is split from that belong there move. */
+/* Add a bucket: descriptors that belong there move from the bucket that is split. */
 static void split(struct fst_arena *a, enum fst_names which)
 {
     struct fst_buckets *b = &a->sb->buckets[which];

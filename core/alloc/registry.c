@@ -41,7 +41,7 @@ static uint64_t state_of(const struct fst_arena *a, enum fst_table_kind kind, ui
     return kind == FST_T_CHILD ? fst_child_at(a, index)->state : fst_group_at(a, index)->state;
 }
 
-/* Is there room for this many descriptors in the tables of names? */
+/* Is there room for so many descriptors in the tables of names? */
 static bool names_room(const struct fst_arena *a, enum fst_table_kind kind, uint64_t count)
 {
     if (kind == FST_T_CACHE)
@@ -78,7 +78,8 @@ void fst_registry_expect(struct fst_arena *a, enum fst_table_kind kind)
     const uint8_t *d = (const uint8_t *)a->table[kind] + index * a->known.tables[kind].size;
     for (uint64_t at = 0; at < a->known.tables[kind].size; at += FST_LINE)
         __builtin_prefetch(d + at, 1);
-    /* and here by the time that the lock is taken, which waits for loads before it */
+    /* The loads are done by the time that the lock is acquired, because that waits for loads before
+     * it. */
     for (uint64_t at = 0; at < a->known.tables[kind].size; at += FST_LINE)
         fst_load_relaxed((const uint64_t *)(const void *)(d + at));
 }
@@ -146,7 +147,8 @@ uint32_t fst_registry_hash_name(const char *name, uint32_t parent)
 uint32_t fst_registry_hash_shape(uint64_t size, uint64_t align, const char *format)
 {
     uint64_t words[2] = {size, align};
-    /* As much of it as a descriptor has room for: what is alike in that is compared. */
+    /* Only as much of the format as a descriptor has room for is hashed; whatever has the same hash
+     * is compared. */
     return fst_names_hash(fst_names_hash(0, words, sizeof words), format, strnlen(format, FST_FORMAT_MAX - 1));
 }
 
@@ -156,7 +158,8 @@ bool fst_registry_mergeable(const struct fst_cache *c)
     return !(c->flags & never) && !fst_shape_has_init(c);
 }
 
-/* Behind the first: who speaks for a body without a name does not change with each new one. */
+/* Put an alias on its body's list, behind the first: so the alias that speaks for a body without a
+ * name stays the same when others come. */
 static void link_alias(struct fst_arena *a, uint32_t index)
 {
     struct fst_cache *c = fst_cache_at(a, index), *body = fst_cache_at(a, c->merged);
@@ -231,7 +234,7 @@ void fst_registry_queue_group(struct fst_arena *a, uint32_t index)
 {
     struct fst_group *g = fst_group_at(a, index);
     if (g->flags & FST_GROUP_QUEUED) {
-        /* A batch takes the queue under our lock, after it has said that it began. */
+        /* A batch splices the queue under this lock, after it has said that it began. */
         if (fst_load_relaxed(&a->sb->batch_started) != 0)
             fst_store_relaxed(&g->flags, g->flags | FST_GROUP_AGAIN);
         return;
@@ -264,16 +267,16 @@ static bool below_destroyed(struct fst_arena *a, uint32_t group)
     return false;
 }
 
-/* Is somebody looking for users of the cache? Then its children are ENDING rightly, and the
- * lock's owner goes on. */
+/* Does somebody look for users of the cache? Then its children are rightly ENDING, and the lock's
+ * owner goes on. */
 static bool being_ended(struct fst_arena *a, const struct fst_cache *c)
 {
     uint32_t word = fst_load_acquire(&c->ending);
     return word && fst_slot_alive(a, fst_lock_owner(word), word >> FST_LOCK_GEN_SHIFT);
 }
 
-/* What a group's or cache's end means for this child; ENDING without a destroyer goes back to
- * LIVE. */
+/* The state that this child has to have after the end of its group or cache. A child that is ENDING
+ * without a destroyer goes back to LIVE. */
 static uint32_t due_state(struct fst_arena *a, const struct fst_child *c)
 {
     uint32_t state = fst_state(c->state), group = fst_state(fst_group_at(a, c->group)->state);
@@ -317,8 +320,8 @@ void fst_registry_finish_endings(struct fst_arena *a)
     }
 }
 
-/* An ALIAS of a body that has ended names nothing any more: its destroyer was killed between the
- * two steps of fst_cache_end. */
+/* Make each ALIAS of a body that has ended FREE: its destroyer was killed between the two steps of
+ * fst_cache_end, and it names nothing any more. */
 static void finish_names(struct fst_arena *a)
 {
     for (uint32_t i = 0; i < fst_cache_top(a); i++) {
@@ -390,7 +393,7 @@ static void rebuild(struct fst_arena *a)
     rebuild_groups(a);
     rebuild_children(a);
     fst_registry_finish_endings(a);
-    /* a batch that looks at everything misses none of them */
+    /* The queues are emptied: a batch that looks at everything misses none of what was on them. */
     fst_store_relaxed(&a->sb->ended_head, FST_NONE);
     fst_store_relaxed(&a->sb->ended_caches, FST_NONE);
     fst_store_relaxed(&a->sb->ended_spliced, a->sb->ended_groups);

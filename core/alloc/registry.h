@@ -2,10 +2,11 @@
  * superblock.names_lock.
  *
  * The descriptors' states, names and parameters are the truth. Derived from them, and rebuilt by
- * whoever gets the lock from a dead owner: free descriptors, the tables of names, each cache's list
- * of aliases, each cache's and each group's list of children, each group's list of groups, counts.
- * A child is on the list of its cache and of its group from its creation until it is released, so
- * neither descriptor is reused before; the same for a group and its parent.
+ * whoever gets the lock from a dead owner, are: free descriptors, the tables of names, each cache's
+ * list of aliases, each cache's and each group's list of children, each group's list of groups, and
+ * counts. A child is on the list of its cache and on that of its group from its creation until it
+ * is released, so neither descriptor is reused before that; the same holds for a group and its
+ * parent.
  */
 #ifndef FST_ALLOC_REGISTRY_H
 #define FST_ALLOC_REGISTRY_H
@@ -13,62 +14,67 @@
 #include "region/lock.h"
 #include "region/region.h"
 
-/* False: not in time (region/lock.h), and nothing has changed. */
+/* Acquire names_lock. False: that took longer than this thread waits (region/lock.h), and nothing
+ * has changed. */
 bool fst_registry_lock(struct fst_arena *a) FST_TO_BE_HEEDED;
 void fst_registry_unlock(struct fst_arena *a);
 
-/* An unused descriptor of the table (FST_T_CACHE, FST_T_CHILD, FST_T_GROUP), still FREE;
- * FST_NONE: commit more and try again. */
+/* An unused descriptor of the table (FST_T_CACHE, FST_T_CHILD, FST_T_GROUP), which is still FREE.
+ * FST_NONE: commit more (fst_registry_grow) and try again. Under names_lock. */
 uint32_t fst_registry_new(struct fst_arena *a, enum fst_table_kind kind);
-/* It will be wanted in a moment, under the lock: have it in the cache by then. Without locks. */
+/* Load the descriptor that fst_registry_new will give into the processor's cache, so that the
+ * section of the lock is short. Without locks. */
 void fst_registry_expect(struct fst_arena *a, enum fst_table_kind kind);
-/* Commit memory for one descriptor more. Without locks. FST_FULL. */
+/* Commit memory for one more descriptor. Without locks. FST_FULL, FST_OS. */
 int fst_registry_grow(struct fst_arena *a, enum fst_table_kind kind);
 
-/* The descriptor's state became FREE: reusable from now on. */
+/* Put a descriptor whose state has become FREE among the free ones. Under names_lock. */
 void fst_registry_put(struct fst_arena *a, enum fst_table_kind kind, uint32_t index);
 
-/* All of these under the lock. A cache, a group: into the tables of names and the lists that its
- * state says. */
+/* Put a child on the lists of its cache and group, or take it off; put a cache or group into the
+ * tables of names and on the lists that its state asks for, or take a group off. All under
+ * names_lock. */
 void fst_registry_link_child(struct fst_arena *a, uint32_t child);
 void fst_registry_unlink_child(struct fst_arena *a, uint32_t child);
 void fst_registry_link_cache(struct fst_arena *a, uint32_t cache);
 void fst_registry_link_group(struct fst_arena *a, uint32_t group);
 void fst_registry_unlink_group(struct fst_arena *a, uint32_t group);
 
-/* An ALIAS: off the list of its body, and its name is free. */
+/* Take an ALIAS off the list of its body; its name is free then. Under names_lock. */
 void fst_registry_unlink_alias(struct fst_arena *a, uint32_t alias);
 
 /* May caches that are alike be merged with this one? */
 bool fst_registry_mergeable(const struct fst_cache *c);
 
-/* Hashes of the tables of names. */
+/* The hashes of the tables of names: of a name and its parent's index (0 for a cache), and of what
+ * caches have to share to be merged. */
 uint32_t fst_registry_hash_name(const char *name, uint32_t parent);
 uint32_t fst_registry_hash_shape(uint64_t size, uint64_t align, const char *format);
 
-/* Is the child that an id names alive? *state: its state word then. FST_CLOSED. Without locks. */
+/* Is the child that an id names LIVE? *state receives its state word. FST_CLOSED if not. Without
+ * locks. */
 int fst_registry_check_child(struct fst_arena *a, uint64_t child, uint64_t *state);
 
-/* Cache and group of a child, by its index: ids. FST_INVALID when it is gone. */
+/* The ids of cache and group of a child, by its index. FST_INVALID when there is none. */
 int fst_child_owner(struct fst_arena *a, uint32_t child, uint64_t *cache, uint64_t *group);
 
-/* Put a group that has ended on the queue for a batch, behind the others; where a batch has it
- * in hand just now, it is queued again when that is over. */
+/* Put a group that has ended on the queue for a batch, behind the others. A group that a batch is
+ * handling just now is queued again when that is over. Under names_lock. */
 void fst_registry_queue_group(struct fst_arena *a, uint32_t group);
 
-/* Put a cache that has ended, in this state, on the queue, when its children have ended too: a
- * batch that came before would find them alive, and nobody would look again. Under names_lock.
- * Killed before: the batch that buries the destroyer looks at everything. */
+/* Put a cache that has ended, in this state, on the queue, after its children have ended: a batch
+ * that came before that would find them alive, and nobody would look again. Under names_lock. After
+ * a kill before it, the batch that buries the destroyer looks at everything. */
 void fst_registry_queue_cache(struct fst_arena *a, uint32_t body, uint64_t state);
 
 /* Finish what a killed close() or destroy() has begun: the states of groups and caches are the
- * truth. Under the lock. */
+ * truth. Under names_lock. */
 void fst_registry_finish_endings(struct fst_arena *a);
-/* The lock could not be had to go on with an end that has begun: the next batch goes on, as
- * after a kill. Under no lock. */
+/* Have the next batch go on with an end that has begun, as after a kill, because the lock took
+ * longer than this thread waits. Without locks. */
 void fst_registry_finish_later(struct fst_arena *a);
 
-/* ---- ids given out: index | low generation << 32 ---- */
+/* ---- ids that are given out: index | low generation << 32 ---- */
 
 static inline uint64_t fst_id(uint32_t index, uint64_t state_word)
 {

@@ -41,7 +41,7 @@ bool fst_revoke(struct fst_revoke *r, uint32_t id)
         return false;
     }
     if (!r->ended && !(owner & FST_OWNER_REVOKED)) {
-        /* a kill here leaves a number that says nothing without the mark */
+        /* A kill here leaves a number that says nothing without the mark. */
         fst_store_relaxed(&s->revoked, next_barrier(a));
         fst_store_release(&s->owner, owner | FST_OWNER_REVOKED);
     }

@@ -1,28 +1,29 @@
 /* revoke.h - taking a slab away from the thread that owns it.
  *
  * An owner changes free words of its slab with plain stores (alloc/active.h). Before anybody else
- * may change one, the owner has to be out of the way, for good and visibly. PAIR(revoke),
- * models/ownership.pml:
+ * may change one, the owner has to be out of the way, for good and visibly. PAIR(revoke); the model
+ * is models/ownership.pml.
  *
- *   owner, each time   says in its thread slot which slab it allocates from; looks whether the slab
- *                      is still its own, and the child still alive; changes entry and word; says
- *                      that it is done
- *   who revokes        marks the owner word (or has ended the child), passes a barrier that all of
- *                      the owner's processors take part in, then looks whether the owner is
- *                      allocating from the slab
+ *   - The owner, each time: it says in its thread slot which slab it allocates from; looks whether
+ *     the slab is still its own, and the child still alive; changes entry and word; says that it is
+ *     done.
+ *   - Whoever revokes: it marks the owner word (or the child has ended), passes a barrier that all
+ *     processors of the owner's threads take part in, and then looks whether the owner is
+ *     allocating from the slab.
  *
- * Whoever began before the barrier shows, and whoever begins after it finds the mark: the owner
- * needs no fence of its own. An owner that is found allocating is left alone, with its slab: it may
- * be stopped there for as long as it likes. It finds the mark when it next allocates, and lets go
- * of the slab itself.
+ * An owner that began before the barrier shows, and one that begins after it finds the mark: so the
+ * owner needs no fence of its own. An owner that is found allocating is left alone, with its slab,
+ * because it may be stopped there for as long as it likes. It finds the mark when it next
+ * allocates, and lets go of the slab itself.
  *
- * A barrier over the threads of this process is cheap, one over those of others is not
+ * A barrier over the threads of this process is cheap, and one over those of other processes is not
  * (platform/membarrier.h). So where the objects of a child go to other processes, which then free
- * some of them, the owner fences by itself, and says so in the slab (`fenced`); likewise where its
- * process cannot have barriers. What is left is what other processes allocated for themselves
- * alone: the barrier is passed once for many slabs, by who runs a batch or is short of memory.
+ * some of them, the owner passes a fence by itself, and says so in the slab (`fenced`); likewise
+ * where its process cannot have barriers. What remains are slabs from which other processes
+ * allocate for themselves alone. For these a barrier is passed once for many slabs, by a process
+ * that runs a batch or is short of memory.
  *
- * Killed anywhere: a mark stays, and is the owner's to find, or that of the next who revokes.
+ * A kill anywhere leaves a mark, for the owner to find, or for the next who revokes.
  */
 #ifndef FST_ALLOC_REVOKE_H
 #define FST_ALLOC_REVOKE_H
@@ -35,31 +36,32 @@
 #define FST_OWNER_CLOSING (1ull << 31) /* the thread gives it back */
 #define FST_OWNER_FLAGS   (FST_OWNER_REVOKED | FST_OWNER_CLOSING)
 #define FST_OWNER_NEVER   FST_OWNER_FLAGS /* what no owner word is: flags without a thread */
-/* as good as a dead thread's: of a slab that nobody will finish */
+/* the owner word of a slab that nobody will finish: it is treated as a dead thread's */
 #define FST_OWNER_NOBODY UINT64_MAX
 
-/* Somebody who takes slabs from their owners. Zero but for what is said. */
+/* The state of a thread that takes slabs from their owners. A field is zero at first unless its
+ * comment says otherwise. */
 struct fst_revoke {
     struct fst_arena *a;
-    uint64_t me; /* name of the calling thread; 0: take none from anybody */
-    bool others; /* also from threads of other processes */
-    /* the children in question had ended before the barriers: no mark is needed */
+    uint64_t me; /* name of the calling thread; 0: it takes none from anybody */
+    bool others; /* it also takes slabs from threads of other processes */
+    /* the children in question had ended before the barriers, so no mark is needed */
     bool ended;
-    uint64_t near, far; /* number of the last barrier passed; 0: none */
-    bool want_near;     /* a slab waits for a barrier */
-    bool want_far;
-    bool left; /* a slab was left to its owner */
+    uint64_t near, far; /* numbers of the last barriers that it passed; 0: none */
+    bool want_near;     /* a slab waits for a near barrier */
+    bool want_far;      /* a slab waits for a far barrier */
+    bool left;          /* a slab was left to its owner */
 };
 
 /* Is the thread that an owner word names gone? */
 bool fst_owner_gone(struct fst_arena *a, uint64_t owner);
 
-/* Does nobody but the caller change free words of the slab, but by compare-and-swap? Under the
- * child's lock. False: the slab is left to its owner, or marked, and a barrier is wanted, after
- * which to ask again. */
+/* Does nobody but the caller change free words of the slab, other than by compare-and-swap? Under
+ * the child's lock. False: the slab is left to its owner; or it is marked, and a barrier is wanted,
+ * after which to ask again. */
 bool fst_revoke(struct fst_revoke *r, uint32_t slab_id);
 
-/* Pass the barrier that is wanted. False: none was, or it cannot be had. Under no lock, in no
+/* Pass the barrier that is wanted. False: the system does not have it. Under no lock, in no
  * section. */
 bool fst_revoke_near(struct fst_revoke *r);
 bool fst_revoke_far(struct fst_revoke *r);

@@ -16,7 +16,7 @@ static uint32_t group_of(const struct fst_arena *a, uint32_t child)
     return child == FST_NONE ? 0 : fst_child_at(a, child)->group;
 }
 
-/* The first group on the way up that may not take this many pages more, or FST_NONE. */
+/* The first group on the way up that may not have so many pages more, or FST_NONE. */
 static uint32_t over_limit(const struct fst_arena *a, uint32_t group, uint64_t pages)
 {
     for (uint32_t n = 0; fst_step(a, FST_T_GROUP, group, &n); group = fst_group_at(a, group)->parent) {
@@ -61,8 +61,8 @@ static void push_free(struct fst_arena *a, uint32_t class, uint32_t id)
     fst_store_relaxed(&a->sb->slab_free[class], id);
 }
 
-/* Make a free descriptor of the class ours. FST_NONE: the table's committed part is used up, or
- * damage was noticed. */
+/* Reserve a free descriptor of the class. FST_NONE: the committed part of the table is used up, or
+ * there is damage. */
 static uint32_t pop_free(struct fst_arena *a, uint32_t class)
 {
     struct fst_superblock *sb = a->sb;
@@ -87,7 +87,7 @@ static uint32_t pop_free(struct fst_arena *a, uint32_t class)
     return FST_SLAB_ID(class, top);
 }
 
-/* Rebuild everything that pages_lock protects, from the descriptors' states. */
+/* Make everything that pages_lock protects anew, from the descriptors' states. */
 static void rebuild(struct fst_arena *a)
 {
     struct fst_superblock *sb = a->sb;
@@ -141,13 +141,14 @@ void fst_run_unlock(struct fst_arena *a)
 
 /* ---- reserving and giving back ---- */
 
-/* how long to wait for pages on their way back to the system: who gives them back may be stopped */
+/* how long to wait for pages on their way back to the system: whoever gives them back may be
+ * stopped */
 #define HOLE_NS (50 * FST_MS)
 
 enum attempt { DONE, ENDED, OVER_LIMIT, NO_PAGES, NO_DESCRIPTOR };
 
-/* The descriptor that will be wanted is in this processor's cache by the time that the lock is
- * taken, which waits for loads before it: fetching it was a sixth of the section. */
+/* Have the descriptor that will be wanted in this processor's cache by the time that the lock is
+ * acquired, which waits for loads before it: fetching it was a sixth of the section. */
 static void expect(struct fst_arena *a, uint32_t class)
 {
     uint32_t id = fst_load_relaxed(&a->sb->slab_free[class]);
@@ -186,7 +187,7 @@ static enum attempt try_reserve(struct fst_arena *a, uint32_t child, uint32_t cl
     fst_store_relaxed(&s->owner, owner);
     fst_store_relaxed(&s->list, FST_LIST_NONE);
     fst_store_relaxed(&s->frees, 0);
-    /* from here on the run is owned */
+    /* From this store on the run is owned. */
     fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_CARVING));
     charge(a, child, pages);
     *slab_id = id;
@@ -232,12 +233,12 @@ int fst_run_reserve(struct fst_arena *a, uint32_t child, uint64_t child_state, u
                 return rc;
             continue;
         }
-        if (fst_zones(a) != zones)
-            continue; /* somebody else has brought more into use */
+        if (fst_zones(a) != zones) /* another thread has brought more zones into use */
+            continue;              /* somebody else has brought more into use */
         int more = fst_pages_grow(a, pages, align_order);
         if (more < 0 && fst_zones(a) == zones) {
-            /* Free pages are missing for the moment in which their memory goes back to the
-             * system. */
+            /* Pages are missing from the free ones for the moment in which their memory goes back
+             * to the system. */
             began = began ? began : fst_now();
             if (!holes || fst_now() - began >= HOLE_NS)
                 return more;
@@ -253,7 +254,7 @@ int fst_run_reserve(struct fst_arena *a, uint32_t child, uint64_t child_state, u
     return rc;
 }
 
-/* Under pages_lock. */
+/* Give run and descriptor back. Under pages_lock. */
 static void release(struct fst_arena *a, uint32_t slab_id, uint64_t state)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);
@@ -263,8 +264,8 @@ static void release(struct fst_arena *a, uint32_t slab_id, uint64_t state)
         return;
     }
     fst_store_release(&s->state, fst_state_moved(state, FST_SLAB_FREE) + (1ull << FST_STATE_GEN_SHIFT));
-    /* The owner goes after the state, because a slab that is CLOSING always has one; and it goes,
-     * so that no thread takes the slab for one that it owned before. */
+    /* The owner is cleared after the state, because a slab that is CLOSING always has one. It is
+     * cleared so that no thread takes the slab for one that it owned before. */
     fst_store_relaxed(&s->owner, 0);
     fst_pages_give(a, page, pages);
     if (fst_state(state) == FST_SLAB_HOLE)
@@ -274,7 +275,8 @@ static void release(struct fst_arena *a, uint32_t slab_id, uint64_t state)
     push_free(a, FST_SLAB_ID_CLASS(slab_id), slab_id);
 }
 
-/* The lock cannot be had: leave the run, CLOSING or CARVING, as a dead process does. */
+/* Leave the run, CLOSING or CARVING, as a dead process does, because the lock took longer than this
+ * thread waits. */
 static void leave_run(struct fst_arena *a, uint32_t slab_id, uint64_t state)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);
@@ -285,7 +287,7 @@ static void leave_run(struct fst_arena *a, uint32_t slab_id, uint64_t state)
 #endif
 }
 
-#define LOT 64u /* runs given back in one section of the lock */
+#define LOT 64u /* runs that are given back in one section of the lock */
 
 uint64_t fst_run_release_closed(struct fst_arena *a, const uint32_t *slab_ids, uint32_t n)
 {
@@ -331,11 +333,11 @@ bool fst_run_set_limit(struct fst_arena *a, uint32_t group, uint64_t pages)
 
 /* ---- giving memory back to the system ---- */
 
-/* at most 4 MiB at a time, so that a run is not missing from the free pages for long */
+/* extents, 4 MiB: a run should not be missing from the free pages for long */
 #define PUNCH_EXTENTS 16u
 
-/* Own the next idle extents through a descriptor in state HOLE, so that a kill leaves them
- * findable. */
+/* Own the next idle extents through a descriptor in state HOLE, so that they are found after a
+ * kill. */
 static uint32_t reserve_hole(struct fst_arena *a, uint64_t *extent, bool idle_only, uint64_t owner, uint32_t *slab_id)
 {
     if (!fst_run_lock(a))
@@ -349,7 +351,7 @@ static uint32_t reserve_hole(struct fst_arena *a, uint64_t *extent, bool idle_on
             fst_store_relaxed(&s->page, (uint32_t)(*extent * FST_EXTENT_PAGES));
             fst_store_relaxed(&s->pages, count * FST_EXTENT_PAGES);
             fst_store_relaxed(&s->owner, owner);
-            /* free memory: charged to nobody */
+            /* This is free memory, which is charged to nobody. */
             fst_store_release(&s->state, fst_state_moved(s->state, FST_SLAB_HOLE));
             fst_store_relaxed(&a->sb->holes, a->sb->holes + 1);
             *slab_id = id;
@@ -369,8 +371,8 @@ uint64_t fst_run_punch(struct fst_arena *a, bool idle_only, uint64_t owner)
         return 0;
     while ((count = reserve_hole(a, &extent, idle_only, owner, &id)) > 0) {
         uint64_t length = (uint64_t)count * FST_EXTENT_PAGES * FST_PAGE;
-        /* Unmark first: a kill in between leaves memory that is committed and not marked, and is
-         * committed again at no harm. */
+        /* The mark is taken away first: a kill in between leaves memory that is committed and not
+         * marked, which is later committed again and does no harm. */
         fst_pages_uncommitted(a, extent, count);
         if (fst_file_punch(a, a->known.data_offset + extent * FST_EXTENT_PAGES * FST_PAGE, length) == 0)
             bytes += length;

@@ -3,8 +3,8 @@
 #include "platform/atomics.h"
 #include "platform/error.h"
 
-#define SLAB_BYTES_MAX   (64u << 10) /* larger objects have a slab for themselves */
-#define SLAB_OBJECTS_MIN 16u         /* as long as the slab stays small */
+#define SLAB_BYTES_MAX   (64u << 10) /* a larger object has a slab for itself */
+#define SLAB_OBJECTS_MIN 16u         /* objects in a slab, as long as the slab stays small */
 
 uint64_t fst_shape_align(uint64_t size)
 {
@@ -18,14 +18,14 @@ struct fst_shape fst_shape_of(uint64_t size, uint64_t align, uint32_t flags)
 {
     struct fst_shape s = {0};
     if (!size || !align || (align & (align - 1)) || align > FST_ALIGN_MAX || size > 1ull << 44)
-        return s; /* no cache is made like this: who asks has read damage */
+        return s; /* no cache is made like this: the caller has read damage */
     while (align > FST_PAGE && (FST_PAGE << s.align_order) < align)
         s.align_order++;
     s.stride = (size + align - 1) & ~(align - 1);
     if ((flags & FST_CACHE_SIZE_CLASS) && size > SLAB_BYTES_MAX) {
         s.stride = 0;
         s.objects = 1;
-        return s; /* pages 0: as many as are asked for */
+        return s; /* pages 0: as many as the object needs */
     }
     if (s.stride > SLAB_BYTES_MAX / 2 || s.align_order) {
         s.objects = 1;

@@ -5,7 +5,8 @@
 #include "alloc/cache.h"
 #include "alloc/debug.h"
 
-/* 8, 16, 24, ... 64, then 80, 96, 112, 128, 160, ...: a quarter of the last power of two apart. */
+/* The classes have 8, 16, 24, ... 64, then 80, 96, 112, 128, 160, ... bytes: from 64 on they are a
+ * quarter of the last power of two apart. */
 uint64_t fst_size_class_bytes(uint32_t class)
 {
     if (class < 8)
@@ -20,10 +21,10 @@ uint32_t fst_size_class_of(uint64_t bytes)
         return FST_SIZE_CLASS_LARGE;
     if (bytes <= 64)
         return bytes <= 8 ? 0 : (uint32_t)((bytes + 7) / 8 - 1);
-    /* 64 << doubling < bytes <= 128 << doubling */
+    /* Here 64 << doubling < bytes <= 128 << doubling. */
     uint32_t doubling = 63u - (uint32_t)__builtin_clzll(bytes - 1) - 6u;
     uint64_t above = bytes - (64ull << doubling);
-    uint32_t shift = 4 + doubling; /* of the steps */
+    uint32_t shift = 4 + doubling; /* the classes of this doubling are 1 << shift bytes apart */
     return 8 + doubling * 4 + (uint32_t)((above + (1ull << shift) - 1) >> shift) - 1;
 }
 
@@ -41,7 +42,7 @@ int fst_size_class_child(struct fst_arena *a, uint64_t group, uint32_t class, st
     uint64_t cache;
     bool retired;
     int rc = fst_cache_find_or_make(a, &spec, &cache, &retired);
-    if (rc == FST_MISMATCH) { /* nobody else makes one of this name */
+    if (rc == FST_MISMATCH) { /* nobody else makes a cache of this name */
         fst_damaged(a, "the cache %s of the size classes is not what it was made as", name);
         rc = fst_damage(a);
     }

@@ -14,13 +14,13 @@
 #include "refs/word.h"
 #include "region/lock.h"
 
-#define SHARED_FOR 255u /* activations that pass by a slab after processes had to share it */
+#define SHARED_FOR 255u /* adoptions that pass a slab by after processes had to share it */
 #define KEEP_EMPTY 2u   /* empty one-object slabs that a child keeps before it gives one back */
 
 /* ---- carving ---- */
 
-/* Advance every word to free in a new generation: whatever the slab's last life left, no handle
- * and no entry of it matches. */
+/* Advance every word to free in a new generation: no handle and no entry that the slab's last life
+ * left matches. */
 static void carve_words(struct fst_arena *a, uint32_t id, uint32_t objects, const struct fst_child *c)
 {
     struct fst_slab *s = fst_slab_at(a, id);
@@ -28,9 +28,10 @@ static void carve_words(struct fst_arena *a, uint32_t id, uint32_t objects, cons
     fst_store_relaxed(&s->objects, (uint16_t)objects);
     for (uint32_t i = 0; i < objects; i++) {
         uint64_t *word = fst_slab_word(s, class, i);
-        /* a batch may try its old life's, and fail */
+        /* A batch may still try to release a word of the slab's last life, and fails. */
         uint64_t next = fst_word_free(fst_load_relaxed(word));
-        /* Release: who sees this word sees that the slab's state has gone on. */
+        /* The store is a release: whoever sees this word also sees that the slab's state has gone
+         * on. */
         fst_store_release(word, (next & ~FST_WORD_CHECK) | fst_word_check(fst_oid(id, i)));
     }
     const struct fst_cache *cache = fst_cache_at(a, c->cache);
@@ -53,16 +54,16 @@ static void carve(struct fst_arena *a, uint32_t id, uint32_t objects, const stru
     fst_debug_carve(a, id, objects, c);
 }
 
-/* Say whether the slab's next owner has to fence when it allocates. Before anybody can see that it
- * owns the slab. */
+/* Say whether the slab's next owner has to pass a fence when it allocates. This comes before
+ * anybody can see that it owns the slab. */
 static void set_fenced(const struct fst_child *c, struct fst_slab *s)
 {
     fst_store_relaxed(&s->fenced, fst_load_relaxed(&c->shared) || !fst_membarrier_usable());
 }
 
-/* Put a carved slab into the child's lists, unless the child has ended meanwhile. *state: its
- * state word while it lives, which nobody may read later: once unlocked, it can be closed,
- * released and carved again for another child. */
+/* Put a carved slab into the child's lists, unless the child has ended meanwhile. *state receives
+ * the slab's state word while it lives. Nobody may read it later: once the lock is given back, the
+ * slab can be closed, released and carved again for another child. */
 static int enlist(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t id, bool keep, uint64_t *state)
 {
     struct fst_child *c = fst_child_at(a, child);
@@ -109,7 +110,7 @@ uint8_t *fst_slab_outside(const struct fst_arena *a, uint32_t id, uint64_t offse
     return NULL;
 }
 
-/* Is the slab what a slab of the child has to be? Under the child's lock. */
+/* Is the slab's descriptor what it has to be for this child? Under the child's lock. */
 static bool fits(struct fst_arena *a, uint32_t child, uint32_t id)
 {
     const struct fst_child *c = fst_child_at(a, child);
@@ -140,13 +141,14 @@ int fst_slab_new(struct fst_thread *t, uint32_t child, uint64_t child_state, uin
 
 /* ---- slabs for owners ---- */
 
-/* The child's lock cannot be had: leave the slab without an owner, in a way that the next batch
- * finds, if it is still `owner`'s. Whoever holds the lock may mark the owner word at the same time,
+/* Leave the slab without an owner, in a way that the next batch finds, if it is still `owner`'s:
+ * the child's lock took too long. Whoever holds the lock may mark the owner word at the same time,
  * and then makes the slab its own. */
 static void leave_slab(struct fst_arena *a, struct fst_slab *s, uint64_t owner)
 {
     uint64_t seen = owner;
-    /* before, for who looks; and after, for the batch that began between */
+    /* This is said before, for whoever looks, and again after, for a batch that began in
+     * between. */
     fst_swap32(&a->sb->loose, 1);
     if (owner && !fst_cas64(&s->owner, &seen, FST_OWNER_NOBODY) && seen == (owner | FST_OWNER_REVOKED))
         fst_cas64(&s->owner, &seen, FST_OWNER_NOBODY);
@@ -163,8 +165,8 @@ void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t id, uint64_t 
         leave_slab(a, s, owner);
         return;
     }
-    /* A slab that was revoked meanwhile may be anybody's by now. One whose owner word still names
-     * `owner` is in the life that the owner knows. */
+    /* A slab that was revoked meanwhile may be anybody's by now. If its owner word still names
+     * `owner`, it is in the life that the owner knows. */
     if (fst_lists_still(s, child) && !((fst_load_relaxed(&s->owner) ^ owner) & ~FST_OWNER_REVOKED))
         fst_lists_unown(a, fst_child_at(a, child), id);
     fst_lists_unlock(a, child);
@@ -188,8 +190,8 @@ uint32_t fst_slab_adopt_partial(struct fst_thread *t, uint32_t child, bool *held
             continue;
         }
         fst_lists_move(a, c, id, FST_LIST_FULL);
-        /* PAIR(let-go): who frees from here on sees FULL without an owner, or we see the free
-         * word */
+        /* PAIR(let-go): either whoever frees from here on sees FULL without an owner, or this
+         * thread sees the free word. */
         fst_full_fence();
         if (fst_slab_has_free(s, FST_SLAB_ID_CLASS(id))) {
             fst_store_relaxed(&s->frees, 0);
@@ -226,7 +228,7 @@ bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_st
     return found;
 }
 
-/* Revoke those slabs of the child that others own and that have free objects, as far as the
+/* Revoke those slabs of the child that other threads own and that have free objects, as far as the
  * barriers that were passed allow. True: one of them has no owner now. */
 static bool revoke_owned(struct fst_revoke *r, uint32_t child, uint64_t child_state)
 {
@@ -257,7 +259,7 @@ bool fst_slab_revoke_owned(struct fst_thread *t, uint64_t child_id, uint64_t chi
     if (revoke_owned(&r, child, child_state) || (r.want_near && fst_revoke_near(&r) && revoke_owned(&r, child, child_state)))
         return true;
     if (t->nest || !fst_may_wait())
-        return false; /* nothing waits in a section; who may not wait comes again */
+        return false; /* nothing waits in a section; a thread that may not wait comes again */
     r.others = true;
     return revoke_owned(&r, child, child_state) || (r.want_far && fst_revoke_far(&r) && revoke_owned(&r, child, child_state));
 }
@@ -272,7 +274,7 @@ int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint
     return fst_slab_new(t, (uint32_t)child_id, state, (uint32_t)fst_pages_of(whole), 1, asked, false, slab_id, slab_state);
 }
 
-/* ---- frees from outside ---- */
+/* ---- frees by other threads than the owner ---- */
 
 static uint32_t partial_length(struct fst_arena *a, const struct fst_child *c, uint32_t max)
 {
@@ -282,13 +284,14 @@ static uint32_t partial_length(struct fst_arena *a, const struct fst_child *c, u
     return n;
 }
 
-/* Should an empty slab of this child go back at once? */
+/* Should an empty slab of this child be given back at once? */
 static bool give_back_now(struct fst_arena *a, const struct fst_child *c)
 {
     if (c->flags & FST_CACHE_TYPESAFE_BY_RCU)
-        return false; /* needs a grace period: shrink does that */
+        return false; /* this needs a grace period, which shrink waits for */
     if (fst_state(fst_load_relaxed(&c->state)) != FST_CHILD_LIVE || c->pages == 0)
-        return true; /* ended or offline; or runs of all lengths, which no other object can use */
+        /* ended or offline; or its runs are of all lengths, and no other object can use one */
+        return true;
     return c->objects > 1 ? c->partial != FST_NONE && fst_slab_at(a, c->partial)->next != FST_NONE
                           : partial_length(a, c, KEEP_EMPTY + 1) > KEEP_EMPTY;
 }
@@ -301,7 +304,7 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     if (!fst_is_child(a, child))
         return false;
     struct fst_child *c = fst_child_at(a, child);
-    /* Of an ended child nobody allocates any more: its active slabs are as good as let go. */
+    /* Nobody allocates from an ended child any more: its active slabs are as good as let go. */
     bool live = fst_state(fst_load_acquire(&c->state)) == FST_CHILD_LIVE;
     if (live && fst_load_relaxed(&s->owner) != 0)
         return false;
@@ -312,7 +315,7 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     }
     bool closed = false, waits = false;
     uint64_t state = 0;
-    /* a drop waits for nobody: a batch finds the slab (fst_slab_recover) */
+    /* A drop waits for nobody: a batch finds the slab (fst_slab_recover). */
     if (!fst_lists_lock_briefly(a, child)) {
         if (!live)
             fst_store_relaxed(&a->sb->ended_slabs, FST_ENDED_SLABS_NOW);
@@ -339,14 +342,14 @@ bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner)
     return waits;
 }
 
-/* Is this the slab with a cache's initial content, or the rest of its format, whose maker was
- * killed before it had said so? Then make it LIVE. */
+/* Is this the slab of a cache's initial content, or of the rest of its format, whose maker was
+ * killed before it said so? Then make it LIVE. */
 static bool recover_init(struct fst_arena *a, uint32_t slab_id)
 {
     struct fst_slab *s = fst_slab_at(a, slab_id);
     bool found = false;
     if (!fst_registry_lock(a))
-        return true; /* maybe, and not now */
+        return true; /* it may be, and cannot be looked up now */
     for (uint32_t i = 0; i < fst_cache_top(a) && !found; i++)
         found = fst_state(fst_cache_at(a, i)->state) != FST_CACHE_FREE && fst_cache_at(a, i)->init_slab == slab_id;
     if (found) {
@@ -364,7 +367,7 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id, uint64_t me)
     uint32_t is = fst_state(state);
     if (is == FST_SLAB_LIVE && !owner && fst_load_relaxed(&s->list) == FST_LIST_FULL &&
         fst_slab_has_free(s, FST_SLAB_ID_CLASS(slab_id)))
-        fst_slab_freed(a, slab_id, me); /* whose drop could not put it where it is found */
+        fst_slab_freed(a, slab_id, me); /* a drop could not put it where it is found */
     if (is == FST_SLAB_FREE || !fst_owner_gone(a, owner))
         return;
     if (s->child == FST_NONE && (is == FST_SLAB_CARVING || is == FST_SLAB_LIVE) && recover_init(a, slab_id))
@@ -372,7 +375,7 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id, uint64_t me)
     if (is == FST_SLAB_LIVE && fst_is_child(a, s->child))
         fst_slab_let_go(a, s->child, slab_id, owner);
     else if (is == FST_SLAB_CLOSING && fst_is_child(a, s->child) && (fst_child_at(a, s->child)->flags & FST_CACHE_TYPESAFE_BY_RCU))
-        /* its grace period may not be over: whoever shrinks next waits for one */
+        /* Its grace period may not be over: whoever shrinks next waits for one. */
         fst_close_undo(a, slab_id, state);
     else
         fst_run_release(a, slab_id, state);

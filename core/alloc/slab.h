@@ -1,10 +1,10 @@
 /* slab.h - slabs of one child cache: who owns which, and when one is given back.
  *
  * A thread *owns* the slabs that it allocates from (alloc/active.h): nobody else changes their free
- * words. Who needs one that is owned has to revoke it first (alloc/revoke.h). All slabs of the
- * child are on one of two lists: alloc/lists.h.
+ * words. Whoever needs one that is owned has to revoke it first (alloc/revoke.h). All slabs of the
+ * child are on one of two lists (alloc/lists.h).
  *
- * A slab without a use is closed and given back: alloc/close.h. models/slab.pml.
+ * A slab without a use is closed and given back (alloc/close.h). The model is models/slab.pml.
  */
 #ifndef FST_ALLOC_SLAB_H
 #define FST_ALLOC_SLAB_H
@@ -15,65 +15,71 @@
 #include "region/records.h"
 #include "region/region.h"
 
-/* Adopt a slab of the child's partial list with a free object, for the calling thread to allocate
- * from; or FST_NONE. *held: the child's lock could not be had in time. */
+/* Adopt a slab from the child's list PARTIAL that has a free object, for the calling thread to
+ * allocate from. FST_NONE: there is none, or *held: the child's lock took longer than this thread
+ * waits. */
 uint32_t fst_slab_adopt_partial(struct fst_thread *t, uint32_t child, bool *held);
 
-/* A new slab of the child, all free: of so many pages and objects, for an object of `asked`
- * bytes or for several (0). `keep`: the thread goes on to own it. *slab_state: its state word
- * while it is this slab; being empty and nobody's, it may go again at any moment. FST_FULL,
- * FST_LIMIT, FST_CLOSED. Takes the child's lock and commits memory: never inside a section. */
+/* Make a slab of the child, all free, with so many pages and objects: for an object of `asked`
+ * bytes, or for several (0). `keep`: the thread goes on to own it. *slab_state receives its state
+ * word while it is this slab: a slab that is empty and nobody's may go again at any moment.
+ * FST_FULL, FST_LIMIT, FST_CLOSED, FST_HELD. It acquires the child's lock and commits memory: never
+ * inside a section. */
 int fst_slab_new(struct fst_thread *t, uint32_t child, uint64_t child_state, uint32_t pages, uint32_t objects, uint64_t asked,
                  bool keep, uint32_t *slab_id, uint64_t *slab_state);
 
-/* `owner` has no use for the slab any more. Nothing, if it was revoked meanwhile. */
+/* Let go of a slab for which `owner` has no use any more. Nothing happens if it was revoked
+ * meanwhile. */
 void fst_slab_let_go(struct fst_arena *a, uint32_t child, uint32_t slab_id, uint64_t owner);
 
-/* When no slab is to be had: revoke what other threads own of the child and have not used up. True:
- * activate again. */
+/* When no slab can be made: revoke what other threads own of the child and have not used up. True:
+ * ask for a slab again. */
 bool fst_slab_revoke_owned(struct fst_thread *t, uint64_t child_id, uint64_t child_state);
 
-/* A free object in a slab that nobody owns (false: none, or the lock could not be had in time):
- * then the child's lock is held, and the object is swung under it. */
+/* Find a free object in a slab that nobody owns. True: the child's lock is held now, and the caller
+ * swings the object's word under it. False: there is none, or the lock took longer than this thread
+ * waits. */
 bool fst_slab_find_shared(struct fst_arena *a, uint32_t child, uint64_t child_state, uint32_t *slab_id, uint32_t *object);
 
-/* A one-object slab for an object of `asked` bytes (above 64 KiB, of the size classes), not on
- * PARTIAL; its state word while it is this slab: being empty, it may go again at any moment. */
+/* Make a one-object slab for an object of `asked` bytes (above 64 KiB, of the size classes), which
+ * is on FULL and nobody's. *slab_state receives its state word while it is this slab: being empty,
+ * it may go again at any moment. It fails as fst_slab_new does. */
 int fst_slab_large(struct fst_thread *t, uint64_t child_id, uint64_t asked, uint32_t *slab_id, uint64_t *slab_state);
 
-/* An object of this slab was freed, and the slab is not one that the caller owns. Maybe moves or
- * gives back the slab. May be called with an id that has been recycled since. `owner`: the
- * calling thread's owner word, or 0: give nothing back. True: the slab is empty, its child has
- * ended, and only a batch can give it back. */
+/* Note that an object of this slab was freed, which the caller does not own: the slab may be moved
+ * or given back. The id may have been recycled since. `owner`: the calling thread's owner word; 0:
+ * give nothing back. True: the slab is empty, its child has ended, and only a batch can give it
+ * back; or the lock took too long. */
 bool fst_slab_freed(struct fst_arena *a, uint32_t slab_id, uint64_t owner);
 
-/* A slab whose carving or closing thread is dead, or whose owner is, or that was left like this
- * because a lock could not be had: finish, or let go. `me`: name of the calling thread. */
+/* Finish or let go of a slab whose carving or closing thread is dead, or whose owner is, or that
+ * was left like this because a lock took too long. `me`: name of the calling thread. */
 void fst_slab_recover(struct fst_arena *a, uint32_t slab_id, uint64_t me);
 
-/* Bytes of memory of each of its objects: of a slab of one large object, what was asked for. */
+/* The bytes of memory of each of the slab's objects; in a slab of one large object, what was asked
+ * for. */
 static inline uint64_t fst_slab_whole(const struct fst_slab *s, const struct fst_child *c)
 {
     uint64_t asked = fst_load_relaxed(&s->asked);
     return asked ? asked : c->size;
 }
 
-/* Of a child whose slabs are of any length: what they have behind what was asked for. */
+/* The bytes that a slab of any length has behind what was asked for. */
 static inline uint64_t fst_slab_behind(const struct fst_child *c)
 {
     return c->flags & FST_CACHE_DEBUG ? FST_DEBUG_BEHIND : 0;
 }
 
-/* Is something written into each object that is allocated: initial content, or what debugging has
- * around it? */
+/* Is something written into each object of the child that is allocated: initial content, or what
+ * debugging has around it? */
 static inline bool fst_child_constructs(const struct fst_child *c)
 {
     bool init = (c->flags & FST_CHILD_HAS_INIT) && !(c->flags & FST_CACHE_TYPESAFE_BY_RCU);
     return init || (c->flags & FST_CACHE_DEBUG);
 }
 
-/* Where bytes of the slab's data lie, if they are inside of its pages and these inside of the
- * arena; else NULL: damage. */
+/* The address of bytes of the slab's data, if they lie inside its pages, and those inside the
+ * arena; otherwise NULL, and there is damage. */
 uint8_t *fst_slab_outside(const struct fst_arena *a, uint32_t id, uint64_t offset, uint64_t bytes);
 static inline uint8_t *fst_slab_data(const struct fst_arena *a, const struct fst_slab *s, uint32_t id, uint64_t offset,
                                      uint64_t bytes)
@@ -83,8 +89,8 @@ static inline uint8_t *fst_slab_data(const struct fst_arena *a, const struct fst
         return fst_slab_outside(a, id, offset, bytes);
     return a->data + (page << FST_PAGE_SHIFT) + offset;
 }
-/* The same for the initial content of a cache that has one, and its length. The rest of its
- * format begins behind it. */
+/* The address of the initial content of a cache that has one, and its length; the rest of its
+ * format begins behind it. NULL: there is damage. */
 const uint8_t *fst_slab_init(struct fst_arena *a, uint32_t cache, uint64_t *bytes);
 
 #endif
