@@ -361,7 +361,7 @@ def test_get_and_drop_use_one_entry(arena, cache):
     del block
 
 
-def test_a_block_is_made_by_the_arena():
+def test_a_block_is_made_by_the_arena(cache):
     with pytest.raises(TypeError, match="alloc"):
         flagstone.Block()
     empty = flagstone.Block.__new__(flagstone.Block)
@@ -377,6 +377,10 @@ def test_a_block_is_made_by_the_arena():
         with pytest.raises(flagstone.Closed):
             call()
     assert repr(empty)
+    view = type(cache.alloc().array.base)
+    with pytest.raises(TypeError, match="array"):
+        view()
+    assert view.__new__(view).block is None
 
 
 def test_a_block_is_not_tracked_by_the_collector(cache):

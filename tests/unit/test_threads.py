@@ -91,6 +91,38 @@ def test_one_block_is_looked_at_and_freed(arena):
         assert freed == [1]
 
 
+def test_one_block_is_put_into_a_channel_and_freed(arena):
+    channel = arena.channel("c", capacity=4)
+    for number in range(200):
+        block = arena.alloc(8)
+        block.array[:] = number % 251
+
+        def put(block=block):
+            try:
+                channel.put(block)
+            except (flagstone.Closed, flagstone.StaleHandle):
+                pass
+
+        def free(block=block):
+            try:
+                block.free()
+            except (flagstone.Closed, flagstone.StaleHandle):
+                pass
+
+        run(put, put, free)
+        del block, put, free
+        # What was put keeps its bytes, whoever has freed the object.
+        others = [arena.alloc(8) for _ in range(3)]
+        for other in others:
+            other.array[:] = 255
+        while channel.qsize():
+            assert (channel.get_nowait().array == number % 251).all()
+        del other, others
+    assert sum(one.references for one in arena.processes) == 1  # the channel's
+    arena.barrier(30)
+    assert arena.check() == []
+
+
 def test_an_arena_is_closed_while_all_allocate():
     for _ in range(30):
         arena = flagstone.open(capacity="32MiB")

@@ -21,8 +21,8 @@ cdef class View:
 
     @property
     def block(self):
-        """The `Block`."""
-        return <Block>self._block
+        """The `Block`; None of a view that was never filled."""
+        return <Block>self._block if self._block != NULL else None
 
     def __repr__(self):
         return f"<view of {self.block!r}>"
@@ -352,15 +352,20 @@ cdef class Block:
         """
         cdef int status
         cdef uint64_t cache = 0, group = 0
-        self.use()
-        fst_object_owner((<Attachment>self._attachment).ptr, &self.ref, &cache, &group)
-        if swap(&self.freed, 1):
-            raise self.gone()
-        self.freed_cache, self.freed_group = cache, group
-        status = fst_free((<Attachment>self._attachment).ptr, &self.ref)
-        if status != FST_OK:
-            swap(&self.freed, 0)
-            raise _error(status)
+        # Until leave(), a channel's put() in another thread cannot move the reference away: the
+        # second leave() would then count below 0, and the reference be dropped twice.
+        self.export()
+        try:
+            fst_object_owner((<Attachment>self._attachment).ptr, &self.ref, &cache, &group)
+            if swap(&self.freed, 1):
+                raise self.gone()
+            self.freed_cache, self.freed_group = cache, group
+            status = fst_free((<Attachment>self._attachment).ptr, &self.ref)
+            if status != FST_OK:
+                swap(&self.freed, 0)
+                raise _error(status)
+        finally:
+            self.leave()
         self.leave()
 
     @property
@@ -378,9 +383,10 @@ cdef class Block:
         """Who uses the object now: a list of `Holder(pid, command)`, one for each process."""
         cdef uint32_t slots[1024]
         cdef size_t i, count
-        self.use()
+        self.export()
         count = min(<size_t>1024, fst_holders(
             (<Attachment>self._attachment).ptr, &self.ref, slots, 1024))
+        self.leave()
         return _hooks.holders_of(self.attachment(), [slots[i] for i in range(count)])
 
     cpdef tuple _owner(self):

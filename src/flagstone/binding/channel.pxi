@@ -32,12 +32,12 @@ cdef class ChannelBase(LetterBase):
         self.begin()
         try:
             block.use()
+            moves = not keep and only(&block.life)  # nobody else begins to use it from here on
+            if not moves:
+                block.export()
         except BaseException:
             self.finish()
             raise
-        moves = not keep and only(&block.life)  # nobody else begins to use it from here on
-        if not moves:
-            block.export()
         letter.keep = not moves
         status = fst_channel_put(self.use, &letter)
         self.finish()
