@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 import flagstone
+from flagstone import _core, debug
 from flagstone.debug import parse
 from flagstone.testing import wait_until
 
@@ -566,3 +567,32 @@ def test_arena_gives_it_to_others():
         code = f"import flagstone; print(flagstone.open({name!r}).cache('c', size=8).flags)"
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert "red_zone" in said.stdout
+
+
+def test_ctrl_c_while_a_site_is_described_is_raised_soon_after(arena):
+    """The core asks in the middle of an allocation, and passes no exception on."""
+    cache = arena.cache("frame", size=SIZE, debug="U")
+    kept, asked = [], []
+
+    def describe(frames):
+        asked.append(frames)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return b"somewhere"
+
+    def interrupted():
+        kept.append(cache.alloc())
+        for _ in range(1_000_000):  # the interpreter comes to one of its own pauses
+            pass
+
+    _core.debug_install(describe, debug._tell)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        _core.debug_install(debug._describe, debug._tell)
+    assert asked
+    asked.clear()
+    kept.clear()
+    arena.barrier(30)
+    assert arena.used == 0

@@ -9,7 +9,7 @@ cdef extern from "Python.h":
     PyFrameObject *PyFrame_GetBack(PyFrameObject *frame)
     PyCodeObject *PyFrame_GetCode(PyFrameObject *frame)
     int PyFrame_GetLasti(PyFrameObject *frame)
-    int Py_AddPendingCall(int (*function)(void *) noexcept, void *context) nogil
+    int Py_AddPendingCall(int (*function)(void *) except -1, void *context) nogil
     void PyErr_Fetch(PyObject **kind, PyObject **value, PyObject **traceback)
     void PyErr_Restore(PyObject *kind, PyObject *value, PyObject *traceback)
 
@@ -38,11 +38,20 @@ def debug_deaf():
     fst_debug_hear(NULL)
 
 
-cdef int _tell_later(void *context) noexcept with gil:
+cdef int _tell_later(void *context) except -1 with gil:
     try:
         debug_told()
     except Exception:
-        pass  # whoever handles what is logged
+        pass  # It is of the program's own logging handlers, and the main thread is anywhere.
+    return 0
+
+
+cdef list _postponed = []  # exceptions that a signal's handler raised where none could be passed on
+
+
+cdef int _raise_postponed(void *context) except -1 with gil:
+    if _postponed:
+        raise _postponed.pop()
     return 0
 
 
@@ -67,7 +76,13 @@ cdef uint32_t _where(fst_arena *arena) noexcept with gil:
         if fst_debug_fault_count() != _told_faults:
             debug_told()
     except Exception:
-        pass
+        pass  # It says only where something was: that it cannot be described stops no program.
+    except BaseException as error:
+        # Ctrl-C, for example. The core passes no exception on, so the main thread, to which signals
+        # belong, raises it between two of its instructions; once, where the core asks again first.
+        if not _postponed:
+            _postponed.append(error)
+            Py_AddPendingCall(_raise_postponed, NULL)
     PyErr_Restore(kind, value, traceback)
     return site
 
@@ -165,9 +180,7 @@ def debug_damage(Attachment attachment not None):
     cdef uint64_t began = 0
     cdef int status = FST_HELD
     cdef size_t i
-    wrong.faults = <fst_fault *>malloc(_MOST_WRONG * sizeof(fst_fault))
-    if wrong.faults == NULL:
-        raise MemoryError()
+    wrong.faults = <fst_fault *>_allocate(_MOST_WRONG, sizeof(fst_fault))
     try:
         while _again(status, attachment, &began):
             wrong.count = 0
@@ -176,7 +189,7 @@ def debug_damage(Attachment attachment not None):
         _check(status)
         return [_fault(&wrong.faults[i]) for i in range(wrong.count)]
     finally:
-        free(wrong.faults)
+        PyMem_Free(wrong.faults)
 
 
 def debug_leaked(Attachment attachment not None, one, uint64_t objects, uint64_t nbytes):
