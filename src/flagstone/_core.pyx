@@ -4,7 +4,7 @@
 """The one binding to the core: handles, buffers, errors. No policy: that is in the Python modules
 around it.
 
-Three rules keep it safe without relying on the GIL:
+Four rules keep it safe without relying on the GIL:
 
  1. A Python object exists before the core's object does. `Block` is made first, inert; then the
     core fills it. Between entering and leaving the core no Python code runs, so no collection can
@@ -36,8 +36,8 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.object cimport PyObject_GenericSetAttr, PyObject_RichCompare
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.stdint cimport UINT64_MAX
-from libc.stdlib cimport free, malloc, qsort, realloc
+from libc.stdint cimport SIZE_MAX, UINT64_MAX
+from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcmp, memcpy, memset, strlen
 
 cimport numpy as cnp

@@ -452,3 +452,9 @@ def test_bound_caches_pickle(arena):
         assert (bound.cache, bound.group) == (cache, group)
         assert bound.alloc().group == group
         assert arena.in_flight() == []
+
+
+def test_more_objects_than_can_be_counted_in_bytes(arena):
+    bound = arena.cache("thing", size=64).bind()
+    with pytest.raises(MemoryError):
+        bound._attempt_many(1 << 61, 0)

@@ -603,15 +603,13 @@ cdef class Attachment:
     def uses(self, size_t most):
         """What processes use, by cache and group: up to so many rows (and one for the rest)."""
         cdef size_t i, count
-        cdef fst_use *rows = <fst_use *>malloc((most + 1) * sizeof(fst_use))
-        if rows == NULL:
-            raise MemoryError()
+        cdef fst_use *rows = <fst_use *>_allocate(most + 1, sizeof(fst_use))
         try:
             with nogil:
                 count = fst_use_list(self.ptr, rows, most + 1)
             return [rows[i] for i in range(count)]
         finally:
-            free(rows)
+            PyMem_Free(rows)
 
     @property
     def held_up(self):
