@@ -116,8 +116,11 @@ class Topic(Letters, TopicBase):
         return f"{self._called()} is full: {self._capacity} messages wait for {who}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        where = locate(self._attachment())
-        return _load_topic, (where, self._share(), self._name, self._history)
+        attachment = self._attachment()
+        locator = locate(attachment)
+        message = self._share()
+        ticket = attachment.ticket(message)
+        return _load_topic, (ticket, locator, message, self._name, self._history)
 
     def __repr__(self) -> str:
         try:
@@ -239,7 +242,9 @@ def open_topic(
     return topic
 
 
-def _load_topic(locator: Locator, message: bytes, name: str | None, history: int) -> Topic:
+def _load_topic(
+    ticket: None, locator: Locator, message: bytes, name: str | None, history: int
+) -> Topic:
     """Unpickle: takes the reference in flight."""
     topic = _made(name, history)
     topic._join(Link(attach(locator)), message)

@@ -226,8 +226,9 @@ class TestPicklesThatRaise:
         with arena.group("job") as job:
             bound = cache.bind(job)
             channel = arena.channel("c", capacity=4)
+            topic = arena.topic("t", capacity=4)
             one, part = arena.put(np.arange(5)), arena.put(b"x")[:1]
-            for shared in (one, part, cache.alloc(), job, bound, channel):
+            for shared in (one, part, cache.alloc(), job, bound, channel, topic):
                 for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
                     for bad in (threading.Lock(), lambda: 0):
                         with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
@@ -235,7 +236,8 @@ class TestPicklesThatRaise:
                         assert arena.in_flight() == []
             del shared, bound, one, part
             channel.leave()
-            del channel
+            topic.leave()
+            del channel, topic
         assert_all_given_back(arena)
 
     def test_by_every_way_to_send(self, arena):
