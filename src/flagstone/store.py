@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Any, Final
@@ -256,7 +257,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             TimeoutError: another process was still making it.
             Others: what `make` raises, and as `put`.
         """
-        until = _until(wait)
+        until = _until(wait, "wait")
         while (found := self._get(key)) is None:
             version = self._changes()
             claim = self._claim(key)
@@ -296,7 +297,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
 
     def wait(self, key: Key, timeout: float | None = None) -> bool:
         """Wait until there is such a key; False if there was none in so many seconds."""
-        until = _until(timeout)
+        until = _until(timeout, "timeout")
         while True:
             version = self._changes()
             if self._version(key):
@@ -313,7 +314,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         Returns:
             By how much its version has grown; 0 if it has not in time.
         """
-        until = _until(timeout)
+        until = _until(timeout, "timeout")
         while (now := self._changes()) == self._seen:
             if not self._wait_for(now, until):
                 return 0
@@ -392,10 +393,10 @@ def _ttl(ttl: float | None) -> int:
     return max(1, to_nanoseconds(parse_seconds(ttl, "ttl")))
 
 
-def _until(seconds: float | None) -> float | None:
-    if seconds is None or seconds == float("inf"):
-        return None
-    return time.monotonic() + parse_seconds(seconds, "timeout")
+def _until(seconds: float | None, what: str) -> float | None:
+    """When so many seconds are over, by `time.monotonic()`; None: never. `what` is the argument."""
+    given = parse_seconds(seconds, what)
+    return None if given == math.inf else time.monotonic() + given
 
 
 def own_group(name: str) -> str:

@@ -161,6 +161,17 @@ def test_hostile_keys(arena):
         store["\ud800"] = 1
 
 
+@pytest.mark.parametrize("key", [np.str_("key"), np.bytes_(b"key")])
+def test_keys_of_subclasses_are_those_of_the_same_text(arena, key):
+    store = arena.store("things")
+    assert key not in store
+    store[key] = 1
+    assert key in store
+    assert list(store) == [key]
+    del store[key]
+    assert len(store) == 0
+
+
 def test_versions(arena):
     store = arena.store("things")
     before = store.version
@@ -536,6 +547,10 @@ def test_waiting_for_a_key_and_for_changes(arena):
     assert store.wait("b")
     process.join()
     assert store.changes() == 1
+    with pytest.raises(ValueError, match="timeout must be at least 0"):
+        store.wait("c", -1)
+    with pytest.raises(ValueError, match="wait must be at least 0"):
+        store.get_or_put("c", list, wait=-1)
 
 
 def test_it_pickles(arena):

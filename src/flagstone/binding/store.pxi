@@ -59,6 +59,10 @@ cdef class StoreBase:
         elif isinstance(key, str):
             out.bytes = PyUnicode_AsUTF8AndSize(key, &n)
             out.kind = 0
+        elif isinstance(key, bytes):
+            out.bytes = PyBytes_AS_STRING(<bytes>key)
+            n = len(<bytes>key)
+            out.kind = 1
         else:
             raise TypeError(f"a key is str or bytes, not {type(key).__name__}")
         if n > _KEY_MOST:
