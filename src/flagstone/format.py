@@ -71,7 +71,8 @@ def make_format(
         _check(real, real)
         real, inner = real.subdtype
         dims += inner
-    if real.itemsize * math.prod(dims) > MAX_SIZE:
+    # Also where there are no elements: NumPy counts its strides without the zeros, too.
+    if real.itemsize * math.prod(dim for dim in dims if dim) > MAX_SIZE:
         raise ValueError(f"{real!r} of shape {dims} is more than any memory")
     _, code = _describe(real)
     if order == "F" and (0 in dims or sum(dim != 1 for dim in dims) < 2):
@@ -256,7 +257,7 @@ def parse_format(text: str | bytes) -> Format | None:
         if order == [_SEALED]:
             return _sealed(descr, shape)
         return make_format(npy.descr_to_dtype(descr), shape, order=_order(order))
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, KeyError) as error:
+    except Exception as error:  # whatever a text makes of it that was overwritten
         raise ArenaCorrupted(f"the format of an object is unreadable: {text!r:.200}") from error
 
 

@@ -62,6 +62,12 @@ def test_shapes_that_make_no_sense(shape):
         make_format("u1", shape)
 
 
+@pytest.mark.parametrize("shape", [(0, 2**63), (0, 2**40, 2**40), (2**62, 2)])
+def test_shapes_larger_than_any_memory(shape):
+    with pytest.raises(ValueError, match="more than any memory"):
+        make_format("u1", shape)
+
+
 @pytest.mark.parametrize("shape", ["12", b"12", 1.5, (1.5,), None, ("a",)])
 def test_shapes_of_the_wrong_type(shape):
     with pytest.raises(TypeError, match="shape"):
@@ -85,7 +91,7 @@ def test_plain_bytes():
         *("x", "()", "(1, 2)", "('|u1',)", "('|u1', 'x')", "('|u1', (-1,))", "('|O', ())"),
         *("('zz', ())", "__import__('os')", "('|u1', (2**9,))", "(" * 200, "('|u1', (1,), 2)"),
         *("('|u1', (1,), 'C')", "('|u1', (1,), 'F', 'F')", "('|u1', (1,), [])"),
-        *("\0", "[('a',)], ()"),
+        *("\0", "[('a',)], ()", "(('|u1',), (1,))", "('|u1', (0, 2**70))"),
     ],
 )
 def test_a_damaged_text_is_an_error(text):
