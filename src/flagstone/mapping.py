@@ -67,7 +67,10 @@ class Mapping(np.ndarray[Any, np.dtype[np.uint8]]):
 
     def seek(self, pos: int, whence: int = os.SEEK_SET) -> int:
         """Set where the next `read` or `write` begins."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self)}[whence]
+        starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self)}
+        if whence not in starts:
+            raise ValueError("unknown seek type")
+        start = starts[whence]
         if not 0 <= start + pos <= len(self):
             raise ValueError("seek out of range")
         self._at = start + pos
@@ -140,6 +143,10 @@ class Mapping(np.ndarray[Any, np.dtype[np.uint8]]):
 
     def madvise(self, option: int, start: int = 0, length: int | None = None) -> None:
         """Advice is not passed on; what asks for the pages to be dropped makes them zero."""
+        if not 0 <= start < len(self):
+            raise ValueError("madvise start out of bounds")
+        if length is not None and length < 0:
+            raise ValueError("madvise length invalid")
         if option in _ENDS:
             end = len(self) if length is None else start + length
             np.asarray(self)[start:end] = 0

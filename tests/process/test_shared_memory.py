@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import mmap
 import multiprocessing
 import os
 import pickle
@@ -201,6 +202,12 @@ def test_what_others_use_of_it():
     assert np.frombuffer(mapping, np.uint8).nbytes == memoryview(mapping).nbytes == 64
     mapping.flush()
     mapping.madvise(0)
+    for start, length in ((-1, 1), (64, 1), (0, -1)):
+        with pytest.raises(ValueError, match="madvise"):
+            mapping.madvise(mmap.MADV_DONTNEED, start, length)
+    assert bytes(made.buf[:3]) == b"oNE"
+    with pytest.raises(ValueError, match="seek type"):
+        mapping.seek(0, 7)
     with pytest.raises(SystemError, match="make another one"):
         mapping.resize(128)
     with pytest.raises(AttributeError, match=r"toreadonly.*lock"):
