@@ -73,7 +73,8 @@ cdef size_t _fill_in_flight(fst_arena *arena, const void *of, void *into,
 
 
 cdef void *_allocate(size_t count, size_t size) except NULL:
-    # Room for so many of that size, for PyMem_Free. A product that wraps around would be too little.
+    # Room for so many of that size, for PyMem_Free. A product that wraps around would be too
+    # little.
     cdef void *memory = NULL
     if count <= SIZE_MAX // size:
         memory = PyMem_Malloc(count * size)
