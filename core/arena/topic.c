@@ -114,8 +114,11 @@ static bool copy(struct fst_ring_view *v, struct fst_thread *t, uint32_t node, u
         if (entry == FST_NONE && *rc != FST_STALE)
             return true;
     }
-    /* PAIR(reference): the entry, before the look whether the node still holds it */
+    /* PAIR(reference): the entry, before the look whether the node still holds it. First its
+     * reference, then its word: as long as that is the same, the reference is this message's, and
+     * not the one of a later message in the same node (M_REFLAST in models/subscription.pml). */
     fst_full_fence();
+    bool held = entry != FST_NONE && fst_load_seq_cst(&v->refs[node]) == ref;
 #ifdef FST_MUTANT_READ_BLIND
     bool there = true;
 #else
@@ -123,7 +126,7 @@ static bool copy(struct fst_ring_view *v, struct fst_thread *t, uint32_t node, u
 #endif
     if (entry != FST_NONE) {
         if (there)
-            *rc = fst_load_seq_cst(&v->refs[node]) == ref ? fst_object_fill(a, fst_node_oid(ref), entry, &out->ref) : FST_STALE;
+            *rc = held ? fst_object_fill(a, fst_node_oid(ref), entry, &out->ref) : FST_STALE;
         out->has_ref = there && *rc == FST_OK;
         if (!out->has_ref && fst_refs_drop(a, entry))
             fst_reaper_dropped(a, 0);
