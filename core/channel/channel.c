@@ -54,9 +54,9 @@ void fst_channel_end(struct fst_arena *a, uint32_t index)
     fst_store_release(&c->state, fst_state_moved(c->state, FST_CHANNEL_ENDED));
     fst_store_relaxed(&a->sb->channel_look, 1);
     if (a->readonly || fst_ring_map(a, c, &v))
-        return; /* a batch tells who has it open */
-    /* PAIR(channel-end): who puts a reference into a node looks at this after it; a batch looks at
-     * the nodes after this. */
+        return; /* a batch tells those who have it open */
+    /* PAIR(channel-end): whoever puts a reference into a node looks at this word after it, and a
+     * batch looks at the nodes after this store. */
     fst_store_release(&v.ring->ended, 1);
     fst_full_fence();
     fst_ring_wake_all(&v);
@@ -108,7 +108,7 @@ bool fst_channel_lasts(struct fst_arena *a, uint64_t oid)
     struct fst_ring_view v;
     if (!(c->flags & FST_CHANNEL_LOCK))
         return c->flags & FST_CHANNEL_LASTING;
-    /* nobody can have it open and acquire it from now on, so that this stays as it is */
+    /* Nobody who has not got it open can acquire it from now on, so that this stays as it is. */
     return fst_ring_look(a, c, &v) == FST_OK && fst_load_acquire(&v.ring->lock) != 0;
 }
 
@@ -119,7 +119,8 @@ bool fst_channel_unreferenced(struct fst_arena *a, uint64_t oid, uint64_t *word)
     uint32_t index = fst_channel_of_ring(a, oid);
     if (index != FST_NONE) {
         uint64_t seen = fst_load_acquire(word);
-        /* From here on nobody opens it: who resolves takes CONDEMNED away first, or finds FREED. */
+        /* From here on nobody opens the channel: whoever resolves its ring takes CONDEMNED away
+         * first, or finds FREED. */
         while ((seen & FST_WORD_ALLOCATED) && (seen & FST_WORD_CONDEMNED) && !(seen & FST_WORD_FREED) &&
                !fst_cas64(word, &seen, seen | FST_WORD_FREED)) {
         }

@@ -1,8 +1,9 @@
-/* queue.c - putting into a ring and taking from it: channel/ring.h says how, models/channel.pml
- * that it is right. */
+/* queue.c - putting into a ring and taking from it. How it works says channel/ring.h;
+ * models/channel.pml shows that it is right. */
 #include "channel/queue.h"
 
-#define ROUNDS (1u << 24) /* as often nobody is overtaken: the ring's words contradict each other */
+/* no walk passes so many positions: if one does, the ring's words contradict each other */
+#define ROUNDS (1u << 24)
 
 static inline uint64_t load_position(uint64_t *word)
 {
@@ -10,15 +11,15 @@ static inline uint64_t load_position(uint64_t *word)
 }
 
 /* Where to begin to look: where this process came to, unless the shared hint is ahead of that, or
- * so far behind that positions have been round. */
+ * so far behind that positions have wrapped around. */
 static inline uint64_t begin_at(uint64_t *hint, const uint64_t *came_to)
 {
     uint64_t shared = load_position(hint), own = fst_load_relaxed(came_to);
     return ((own - shared) & FST_POSITION_MASK) <= FST_RING_BEHIND ? own : shared;
 }
 
-/* Move the hint to behind this position, unless it is there already. Bits beyond those of a
- * position come only from damage, and go. */
+/* Move the hint to behind this position, unless it is there already. Bits in it beyond those of a
+ * position come only from damage, and are dropped. */
 static inline void move_behind(uint64_t *hint, uint64_t position)
 {
     uint64_t seen = fst_load_acquire(hint), behind = (position + 1) & FST_POSITION_MASK;
@@ -31,7 +32,8 @@ static inline void move_behind(uint64_t *hint, uint64_t position)
 #endif
 }
 
-/* The position was used, by whomever: move the hint on to the next one. */
+/* Go on from a position that was used, by whatever process, to the next one, and move the hint now
+ * and then. */
 static inline uint64_t pass(const struct fst_ring_view *v, uint64_t *hint, uint64_t position)
 {
     if ((position & v->hinted) == v->hinted)
@@ -75,8 +77,8 @@ uint32_t fst_ring_claim(const struct fst_ring_view *v)
     return FST_NONE;
 }
 
-/* Is it a cell that nothing was put to for this position? What was put there a round ago has been
- * taken: there are as many nodes as cells, and one of them is the putter's. */
+/* Is this the word of a cell that nothing was put to for this position? What was put there a round
+ * ago has been taken, because there are as many nodes as cells and one of them is the putter's. */
 static inline bool free_for(const struct fst_ring_view *v, uint64_t c, uint64_t position)
 {
     uint64_t before = (position - v->mask - 1) & FST_POSITION_MASK;
@@ -84,8 +86,8 @@ static inline bool free_for(const struct fst_ring_view *v, uint64_t c, uint64_t 
            (fst_cell_position(c) == before && c >> FST_CELL_NODE_SHIFT != FST_CELL_CLOSED);
 }
 
-/* The position that the next message goes to, from `t` on, and what its cell says: free for it, or
- * CLOSED. FST_CELL_NOWHERE: there is none. */
+/* The position that the next message goes to, from *t on, and the word of its cell, which is free
+ * for it, or CLOSED. FST_CELL_NOWHERE: there is none, and the ring is damaged. */
 static inline uint64_t find_tail(const struct fst_ring_view *v, uint64_t *t)
 {
     for (uint32_t rounds = 0; !for_ever(v, &rounds); *t = pass(v, &v->ring->tail, *t)) {
@@ -99,7 +101,7 @@ static inline uint64_t find_tail(const struct fst_ring_view *v, uint64_t *t)
     return FST_CELL_NOWHERE;
 }
 
-/* Is the message that has to be taken before this position is put to still there? */
+/* Is the message still there that has to be taken before this position is put to? */
 static inline bool full_at(const struct fst_ring_view *v, uint64_t tail)
 {
 #ifdef FST_MUTANT_NEVER_FULL
@@ -107,7 +109,7 @@ static inline bool full_at(const struct fst_ring_view *v, uint64_t tail)
 #endif
     uint64_t before = (tail - v->capacity) & FST_POSITION_MASK, c = fst_load_acquire(fst_cell_at(v, before));
     struct fst_node *n = fst_cell_position(c) == before ? fst_cell_node(v, c) : NULL;
-    /* whoever sleeps until there is room looks here, after it has said that it does */
+    /* Whoever sleeps until there is room looks at this word after it has said that it sleeps. */
     return n && fst_node_queued_at(fst_load_seq_cst(&n->word), before);
 }
 
@@ -130,7 +132,7 @@ enum fst_ring_result fst_ring_publish(struct fst_ring_view *v, uint32_t node, ui
             return FST_RING_WAIT;
         }
         uint64_t queued = fst_node_word(FST_NODE_QUEUED, v->a->slot, tail) | (owned & FST_NODE_AGAIN);
-        if (always) { /* by a batch: another one may have done it */
+        if (always) { /* a batch puts it back, and another batch may have done so */
             uint64_t seen = fst_load_acquire(&n->word);
             if (seen != owned || !fst_cas64(&n->word, &seen, queued))
                 return FST_RING_OK;
@@ -145,7 +147,8 @@ enum fst_ring_result fst_ring_publish(struct fst_ring_view *v, uint32_t node, ui
     }
 }
 
-/* Own a message that a batch could not put back into the queue any more: it lies behind the end. */
+/* Own a message that a batch could not put back into the queue, because the channel was closed: it
+ * counts as behind the end. */
 static bool get_orphan(const struct fst_ring_view *v, uint32_t *node)
 {
     for (uint32_t i = 0; i <= v->mask && (v->flags & FST_CHANNEL_ACK); i++) {
@@ -179,8 +182,8 @@ bool fst_ring_evict(const struct fst_ring_view *v, uint64_t position, uint32_t *
     return got;
 }
 
-/* What is at the head, from `h` on: the node that is queued there, or NULL and what its cell says:
- * free for a message, or CLOSED. */
+/* What is at the head, from *h on: the node that is queued there; or NULL, and the word of the
+ * cell, which is free for a message, or CLOSED. */
 static inline struct fst_node *find_head(const struct fst_ring_view *v, uint64_t *h, uint64_t *c, uint64_t *word)
 {
     for (uint32_t rounds = 0; !for_ever(v, &rounds); *h = pass(v, &v->ring->head, *h)) {
@@ -263,5 +266,5 @@ uint32_t fst_ring_length(const struct fst_ring_view *v)
     find_head(v, &head, &c, &word);
     find_tail(v, &tail);
     uint64_t n = (tail - head) & FST_POSITION_MASK;
-    return n <= v->mask + 1 ? (uint32_t)n : 0; /* others took from it meanwhile */
+    return n <= v->mask + 1 ? (uint32_t)n : 0; /* others took messages meanwhile */
 }

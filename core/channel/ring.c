@@ -46,7 +46,7 @@ static int see(struct fst_arena *a, const struct fst_channel *c, bool write, str
                                 .inline_bytes = c->inline_bytes,
                                 .flags = c->flags,
                                 .mask = (uint64_t)c->cells - 1,
-                                /* what only looks gives no hints */
+                                /* A process that only looks moves no hints. */
                                 .hinted = !write                         ? UINT64_MAX
                                           : c->flags & FST_CHANNEL_TOPIC ? 0
                                                                          : FST_RING_HINTED - 1,

@@ -24,8 +24,8 @@ static void raise_top(const struct fst_ring_view *v, uint32_t top)
     }
 }
 
-/* A publisher that has not seen the record may be making room still: for at most one position, a
- * whole capacity behind the tail as it was then. A cursor in front of that is safe. */
+/* A publisher that has not seen the record may still be making room: for one position at most, a
+ * whole capacity behind the tail of that moment. A cursor in front of that position is safe. */
 static void begin_at(const struct fst_ring_view *v, struct fst_subscriber *s, uint64_t live, uint32_t history)
 {
     uint64_t tail = load_position(&v->ring->tail), there = behind(tail, fst_load_relaxed(&v->ring->head));
@@ -34,7 +34,7 @@ static void begin_at(const struct fst_ring_view *v, struct fst_subscriber *s, ui
     fst_store_relaxed(&s->lost, 0);
     fst_store_relaxed(&s->cursor, behind(tail, n));
     uint64_t coming = fst_load_relaxed(&s->word);
-    /* This is a full fence, too, before the loop looks at the tail. */
+    /* This is also a full fence, before the loop below looks at the tail. */
     fst_cas64(&s->word, &coming, live);
 #ifndef FST_MUTANT_JOIN_BLIND
     while (behind(tail = load_position(&v->ring->tail), fst_load_relaxed(&s->cursor)) >= v->capacity)

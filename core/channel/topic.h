@@ -1,17 +1,20 @@
-/* topic.h - a ring whose messages are read by all, and taken by none: models/topic.pml.
+/* topic.h - a ring whose messages are read by all, and taken by none. The model is
+ * models/topic.pml.
  *
- * The queue is a channel's. Who publishes and finds it full takes what is oldest itself, unless a
- * subscriber that blocks has not read it. Subscribers take nothing: they copy, and look whether the
- * node still says QUEUED at their position; what comes after begins with another word there. An
- * object is taken by an entry of their own, written before that look: who takes the node away, and
- * then lets go of its object, comes after it, and a batch that looks at nodes before tables sees
- * one of the two.
+ * The queue is a channel's. A publisher that finds it full takes the oldest message out itself,
+ * unless a subscriber that blocks has not read it. Subscribers take nothing out: they copy a
+ * message, and then look whether the node still says QUEUED at their position; whatever is written
+ * into the node later begins with another word there. A subscriber comes to a message's object by
+ * an entry of its own, written before that look. Whoever takes the node away, and then lets go of
+ * its object, comes after that entry; and a batch, which looks at nodes before it looks at tables,
+ * sees one of the two.
  *
- * Each subscriber has a record: FREE -> COMING -> LIVE by itself, FREE by itself, or by who finds
- * that it is dead. Its cursor is moved by its own process alone, by compare-and-swap: of two
- * threads one has the message.
+ * Each subscriber has a record. The subscriber makes it COMING, and then LIVE; it becomes FREE by
+ * the subscriber itself, or by whoever finds that it is dead. Only the subscriber's process moves
+ * its cursor, by compare-and-swap, so that one of two threads gets a message.
  *
- * Killed anywhere: nodes as in a channel, and the record; the batch that buries it frees both.
+ * A kill anywhere leaves nodes as in a channel, and the record; the batch that buries the process
+ * frees both.
  */
 #ifndef FST_CHANNEL_TOPIC_H
 #define FST_CHANNEL_TOPIC_H
@@ -44,26 +47,26 @@ static inline bool fst_subscriber_live(uint64_t word)
     return (word & FST_SUBSCRIBER_STATE) == FST_SUBSCRIBER_LIVE;
 }
 
-/* A FREE record becomes ours, with a cursor `history` behind the newest. FST_FULL. */
+/* Own a FREE record, with a cursor `history` messages behind the newest. FST_FULL. */
 int fst_subscriber_claim(const struct fst_ring_view *v, enum fst_slow slow, uint32_t history, struct fst_subscription *out);
-/* FREE, if the word is this one still. */
+/* Make the record FREE, if its word is still this one. */
 bool fst_subscriber_free(const struct fst_ring_view *v, uint32_t index, uint64_t word);
 
-/* The position that has to be given up before another message can be published: false, there is
- * room. */
+/* Is the topic full, so that the message at *position has to be given up before another one can be
+ * published? */
 bool fst_topic_full(const struct fst_ring_view *v, uint64_t *position);
-/* Has a subscriber that blocks not read it yet? Its record, or FST_NONE. */
+/* The record of a subscriber that blocks and has not read this position yet, or FST_NONE. */
 uint32_t fst_topic_held(const struct fst_ring_view *v, uint64_t position);
-/* How many subscribers read what is published now. */
+/* How many subscribers will read what is published now. */
 uint32_t fst_topic_reached(const struct fst_ring_view *v);
 
 enum fst_topic_seen { FST_TOPIC_THERE, FST_TOPIC_NOT_YET, FST_TOPIC_CLOSED, FST_TOPIC_GONE };
-/* What is at a position: THERE with its node, and the word that it has to have still when it was
- * copied. */
+/* What is at a position. THERE: *node receives the node, and *word the word that it must still have
+ * when the message was copied. */
 enum fst_topic_seen fst_topic_see(const struct fst_ring_view *v, uint64_t position, uint32_t *node, uint64_t *word);
 /* The position that a subscriber reads next. */
 uint64_t fst_topic_next(const struct fst_ring_view *v, uint64_t cursor, enum fst_slow slow);
-/* Messages that a subscriber has not got yet. */
+/* How many messages a subscriber has not got yet. */
 uint64_t fst_topic_lag(const struct fst_ring_view *v, uint64_t cursor);
 
 #endif

@@ -40,8 +40,9 @@ void fst_use_count(struct fst_channel_use *u, const uint32_t *calls, uint32_t id
     pthread_mutex_unlock(&fst_local_mutex);
 }
 
-/* After the barrier no call begins that touches the ring, and subscriptions only become fewer: what
- * is counted first may be too much by those, never too little. */
+/* Is a thread in a call that touches the ring? After the barrier no such call begins, and
+ * subscriptions only become fewer: so `calls`, which is loaded first, may count too many
+ * subscriptions, but never too few. */
 static bool anybody_in(const struct fst_channel_use *u)
 {
     uint32_t calls = fst_load_acquire(u->calls);
@@ -70,9 +71,9 @@ bool fst_uses_let_go(struct fst_arena *a)
     }
     bool counted = any && fst_membarrier_near(); /* PAIR(channel-use) */
     for (struct fst_channel_use *u = counted ? a->uses : NULL; u; u = u->next) {
-        /* What has ended since, no call was told of. */
+        /* No call was told of a ring that has ended since the loop above. */
         if (!u->calls || u->gone || u->v.over != &over || anybody_in(u))
-            continue; /* the next look is soon */
+            continue; /* the next look comes soon */
         u->gone = true;
         fst_ring_unmap(&u->v);
         dropped |= fst_refs_drop(a, u->ring.entry);

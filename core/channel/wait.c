@@ -3,7 +3,8 @@
 #include "channel/queue.h"
 #include "platform/futex.h"
 
-/* the kernel counts who is stopped, or killed, as woken: so nobody sleeps for longer */
+/* No process sleeps for longer, because the kernel counts one that is stopped or killed as
+ * woken. */
 #define BOUND (10 * FST_MS)
 
 bool fst_ring_say_asleep(uint32_t *word, uint32_t *mine)
@@ -36,7 +37,7 @@ void fst_ring_wake_slowly(uint32_t *word)
             continue;
         seen += 2;
         if (fst_futex_wake(word, 1) == 0)
-            fst_cas32(word, &seen, (seen + 2) & ~1u); /* nobody slept, and nobody came since */
+            fst_cas32(word, &seen, (seen + 2) & ~1u); /* nobody slept, and nobody has come since */
         return;
     }
 }
@@ -46,7 +47,7 @@ void fst_ring_wake_sleepers(uint32_t *word)
     uint32_t seen = fst_load_relaxed(word);
     while (seen & 1)
         if (fst_cas32(word, &seen, (seen + 2) & ~1u)) {
-            fst_futex_wake(word, INT32_MAX); /* who comes now finds another count */
+            fst_futex_wake(word, INT32_MAX); /* whoever comes now finds another count */
             return;
         }
 }
