@@ -4,7 +4,7 @@
 #include "platform/error.h"
 #include "region/table.h"
 
-#define LEAST 512u /* slots: a page */
+#define LEAST 512u /* slots of the smallest run, which fill a page */
 
 static uint64_t start_of(uint64_t word)
 {
@@ -65,7 +65,8 @@ bool fst_index_roomy(const struct fst_store *s, const struct fst_index *x)
     return (s->filled + 1) * 4 <= x->size * 3;
 }
 
-/* Returns whether the slot was EMPTY. A killed putter may have left one that leads to the item. */
+/* Add a slot. True: it was EMPTY before. A killed putter may have left one that leads to the
+ * item. */
 static bool add(const struct fst_index *x, uint64_t hash, uint32_t item)
 {
     uint64_t *into = NULL, slot = (uint64_t)(item + 2) | (hash >> 32) << 32, seen = FST_SLOT_GONE;
@@ -122,7 +123,7 @@ void fst_index_recount(struct fst_arena *a, uint32_t store)
     fst_store_relaxed(&s->filled, filled);
     fst_store_relaxed(&s->count, count);
     fst_store_relaxed(&s->next, 0);
-    /* who was killed may have changed something and not said so */
+    /* A process that was killed may have changed something and not said so. */
     fst_store_release(&s->version, s->version + 1);
 }
 
@@ -133,7 +134,7 @@ static bool overlaps(uint64_t word, uint64_t start, uint64_t size)
     return word && start_of(word) < start + size && start < start_of(word) + size_of(word);
 }
 
-/* Find a place where so many slots are nobody's. Under names_lock. */
+/* Find a place where so many slots belong to no store. Under names_lock. */
 static uint64_t find_run(struct fst_arena *a, uint64_t size)
 {
     uint64_t start = 0;
@@ -144,7 +145,7 @@ static uint64_t find_run(struct fst_arena *a, uint64_t size)
         if (!in_way)
             continue;
         start = start_of(in_way) + size_of(in_way);
-        i = UINT32_MAX; /* begin anew: what was passed may be in the way of the later start */
+        i = UINT32_MAX; /* begin anew: a run that was passed may be in the way of the later start */
     }
     return start;
 }

@@ -7,9 +7,9 @@
 #include "region/lock.h"
 #include "region/table.h"
 
-#define PROBES 64u /* holds looked at before the table grows instead */
+#define PROBES 64u /* holds that are looked at before the table grows instead */
 
-/* Where this thread looks first, of each class; any value does. */
+/* Where this thread looks first, for each class; any value will do. */
 static _Thread_local uint32_t cursor[FST_ITEM_CLASSES];
 
 /* ---- keys ---- */
@@ -74,7 +74,7 @@ static bool try_claim(struct fst_arena *a, uint32_t id, uint64_t *hold)
     return true;
 }
 
-/* One of the next holds from the cursor on, or of all. */
+/* Own one of the next `probes` holds from the cursor on. */
 static uint32_t find(struct fst_arena *a, uint32_t class, uint32_t probes, uint64_t *hold)
 {
     uint32_t top = fst_item_top(a, class), at = top ? cursor[class] % top : 0;

@@ -81,7 +81,8 @@ bool fst_store_passed(struct fst_arena *a, uint32_t index, bool recount)
 void fst_store_tell(struct fst_arena *a, uint32_t index)
 {
     struct fst_store *s = fst_store_at(a, index);
-    /* a full barrier: who sleeps said so before it looked, or finds this */
+    /* This is a full barrier: whoever sleeps said so before this, or finds the new version when it
+     * looks. */
     fst_add64(&s->version, 1);
 }
 
