@@ -41,7 +41,7 @@ const struct fst_cgroup *fst_cgroup_of(struct fst_arena *a, uint64_t group)
     return NULL;
 }
 
-/* A record that is free. Under names_lock. NULL: commit one more. */
+/* A record that is free. NULL: commit one more. Under names_lock. */
 static struct fst_cgroup *new_record(struct fst_arena *a)
 {
     struct fst_superblock *sb = a->sb;
@@ -57,8 +57,8 @@ static struct fst_cgroup *new_record(struct fst_arena *a)
     return fst_cgroup_at(a, top);
 }
 
-/* The record says whose it is last, and the group's flag comes after that: killed before either,
- * the group is like any other. */
+/* The record names its group last, and the group's flag comes after that: after a kill before
+ * either, the group is like any other. */
 bool fst_cgroup_bind(struct fst_arena *a, uint64_t group, const char *path, const struct stat *st, const struct fst_cgroup_view *v,
                      bool *held)
 {
@@ -69,7 +69,7 @@ bool fst_cgroup_bind(struct fst_arena *a, uint64_t group, const char *path, cons
     struct fst_cgroup *c = new_record(a);
     if (c) {
         fst_store_relaxed(&c->group, 0);
-        fst_release_fence(); /* PAIR(record): whoever reads what follows sees the 0 */
+        fst_release_fence(); /* PAIR(record): whoever reads what follows also sees the 0 */
         fst_store_relaxed(&c->device, (uint64_t)st->st_dev);
         fst_store_relaxed(&c->inode, (uint64_t)st->st_ino);
         fst_store_relaxed(&c->view, v->mounts);

@@ -33,8 +33,8 @@ void fst_end_group(struct fst_arena *a, uint32_t index, enum fst_group_state sta
     fst_registry_queue_group(a, index);
 }
 
-/* The group after this one among those below `top`, a parent before those below it; FST_NONE:
- * that was the last. */
+/* The group after this one among those below `top`, where a parent comes before those below it.
+ * FST_NONE: this was the last. */
 static uint32_t next_below(struct fst_arena *a, uint32_t index, uint32_t top)
 {
     const struct fst_group *g = fst_group_at(a, index);
@@ -50,7 +50,7 @@ static uint32_t next_below(struct fst_arena *a, uint32_t index, uint32_t top)
     return index == top ? FST_NONE : g->next_sibling;
 }
 
-#define LOT 256u /* groups ended in one section of the lock */
+#define LOT 256u /* groups that are ended in one section of the lock */
 
 void fst_end_groups_below(struct fst_arena *a, uint32_t top, uint64_t state)
 {
@@ -62,8 +62,8 @@ void fst_end_groups_below(struct fst_arena *a, uint32_t top, uint64_t state)
             fst_registry_finish_later(a);
             return;
         }
-        /* A batch may have released where we were: begin again. What is destroyed stays so, and
-         * the top goes after all below it. */
+        /* A batch may have released the group at which this walk stopped: then begin again. Those
+         * that are destroyed stay so, and the top is released only after all below it. */
         if (fst_group_at(a, at)->state != seen) {
             at = top;
             steps = 0;
@@ -82,7 +82,8 @@ void fst_end_groups_below(struct fst_arena *a, uint32_t top, uint64_t state)
     }
 }
 
-#define MINE 16u /* children that a thread lets go of at once; a batch takes the others from it */
+/* children whose slabs a thread lets go of at once; a batch revokes those of the others */
+#define MINE 16u
 
 int fst_end_group_by_id(struct fst_arena *a, uint64_t id, enum fst_group_state state, uint32_t *children)
 {
@@ -117,10 +118,10 @@ void fst_end_unreferenced(struct fst_arena *a, uint32_t group)
 {
     struct fst_group *g = fst_group_at(a, group);
     if (fst_state(fst_load_acquire(&g->state)) > FST_GROUP_LIVE && (fst_load_relaxed(&g->flags) & FST_GROUP_QUEUED))
-        return; /* ended already, and the batch that has taken it, or will, releases it */
+        return; /* ended already, and released by the batch that has spliced it, or will */
     uint64_t when = fst_now();
     if (!fst_registry_lock(a)) {
-        fst_registry_finish_later(a); /* a walk finds the group LIVE without its word */
+        fst_registry_finish_later(a); /* the next batch finds the group LIVE without its word */
         return;
     }
     if (!(fst_load_acquire(&g->word) & FST_WORD_ALLOCATED)) {
@@ -146,7 +147,8 @@ enum fst_end_cache fst_end_name(struct fst_arena *a, uint64_t cache, uint32_t *b
         *body = (uint32_t)cache;
         memcpy(name, fst_cache_at(a, *body)->name, FST_NAME_MAX);
         if (!fst_cache_find(a, cache, &index) || fst_state(fst_cache_at(a, index)->state) != FST_CACHE_RETIRED)
-            /* gone, or it lives on by other names, whose users are their business */
+            /* Either it is gone, or it lives on by other names, and their users do not matter
+             * here. */
             what = FST_END_NAME;
     }
     fst_registry_unlock(a);
@@ -163,7 +165,7 @@ enum fst_end_cache fst_end_retired(struct fst_arena *a, uint64_t cache, uint32_t
     return FST_END_BUSY;
 }
 
-/* Still the last name, now that nobody uses an object: end the body. */
+/* If the name is still the last one, now that nobody uses an object: end the body. */
 static enum fst_end_cache end_last(struct fst_arena *a, uint64_t cache, uint32_t body, uint64_t *ended)
 {
     uint32_t index, now;
@@ -180,7 +182,8 @@ static enum fst_end_cache end_last(struct fst_arena *a, uint64_t cache, uint32_t
     return what;
 }
 
-/* False: not in time, so that only a batch that looks at everything finds it. */
+/* False: the lock took longer than this thread waits, so only a batch that looks at everything will
+ * find the cache. */
 static bool queue(struct fst_arena *a, uint32_t body, uint64_t ended)
 {
     if (!fst_registry_lock(a))
@@ -208,6 +211,6 @@ enum fst_end_cache fst_end_cache(struct fst_arena *a, uint64_t cache, uint32_t b
     if (whole)
         fst_cache_unlock_ending(a, body);
     else
-        fst_cache_abandon_ending(a, body); /* as if we had been killed here */
+        fst_cache_abandon_ending(a, body); /* as a kill here would leave it */
     return what;
 }

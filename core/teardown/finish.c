@@ -13,7 +13,7 @@
 #include "region/lock.h"
 #include "teardown/end.h"
 
-/* ---- what the dead left ---- */
+/* ---- what the dead have left ---- */
 
 static void free_thread_slots(struct fst_arena *a, uint32_t process)
 {
@@ -32,7 +32,7 @@ uint32_t fst_finish_deaths(struct fst_arena *a)
     for (uint32_t slot = 0; slot < top; slot++)
         if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) == FST_PROCESS_DEAD)
             free_thread_slots(a, slot);
-    /* Locks that they held: take them over now, so that what they protect is whole when the batch
+    /* Take over the locks that the dead held, so that what they protect is whole when the batch
      * goes on. */
     if (fst_registry_lock(a))
         fst_registry_unlock(a);
@@ -42,7 +42,8 @@ uint32_t fst_finish_deaths(struct fst_arena *a)
     return dead;
 }
 
-/* `all`: also what nobody owns. False: a lock could not be had in time. */
+/* Recover slabs whose owner is gone; `all`: also slabs without an owner. False: a lock took longer
+ * than this thread waits. */
 static bool recover_slabs(struct fst_arena *a, uint64_t me, bool all)
 {
     uint32_t given_up = fst_lock_given_up();
@@ -55,8 +56,9 @@ static bool recover_slabs(struct fst_arena *a, uint64_t me, bool all)
     return fst_lock_given_up() == given_up;
 }
 
-/* Nobody reads what lies beyond the bounds of these tables any more. PAIR(table): whoever looks, in
- * a section, sees the new bound, or we wait for it; but not for long, because it may be stopped. */
+/* Does nobody read what lies beyond the bounds of these tables any more? PAIR(table): whoever
+ * looks, in a section, either sees the new bound, or is waited for; but not for long, because it
+ * may be stopped. */
 static bool readers_gone(struct fst_arena *a)
 {
 #ifdef FST_MUTANT_PUNCH_AT_ONCE
@@ -71,7 +73,8 @@ void fst_finish_burials(struct fst_arena *a, uint64_t me)
     uint32_t top = fst_process_top(a);
     bool any = false, memory = false, recovered = fst_load_relaxed(&a->sb->loose) != 0;
     if (recovered) {
-        fst_swap32(&a->sb->loose, 0); /* first: what is left from here on is the next batch's */
+        /* this comes first: what is left from here on is for the next batch */
+        fst_swap32(&a->sb->loose, 0);
         if (!recover_slabs(a, me, true)) {
             fst_swap32(&a->sb->loose, 1);
             return; /* the dead are not buried before their slabs are whole */
@@ -84,7 +87,8 @@ void fst_finish_burials(struct fst_arena *a, uint64_t me)
             return; /* the slot stays DEAD, and the next batch tries again */
         any = true;
         over[slot / 64] |= 1ull << (slot % 64);
-        /* First for all: nobody may look at what is given back, also when we are killed then. */
+        /* All tables are closed first: nobody may look at what is given back, also if this process
+         * is killed in between. */
         memory |= fst_bury_close_table(a, slot);
     }
     bool unread = memory && readers_gone(a);
@@ -93,7 +97,7 @@ void fst_finish_burials(struct fst_arena *a, uint64_t me)
             fst_bury_end(a, slot, unread);
 }
 
-/* ---- what a killed destroyer left ---- */
+/* ---- what a killed batch has left ---- */
 
 void fst_finish_unreferenced(struct fst_arena *a)
 {

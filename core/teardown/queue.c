@@ -4,7 +4,7 @@
 #include "platform/atomics.h"
 #include "platform/error.h"
 
-#define LOT 256u /* groups looked at in one section of the lock */
+#define LOT 256u /* groups that are spliced in one section of the lock */
 
 /* ---- splicing ---- */
 
@@ -38,7 +38,7 @@ static uint32_t pop_group(struct fst_arena *a)
     return index;
 }
 
-/* True: there may be more to splice. Under names_lock. */
+/* Splice the group that has waited longest. True: there may be more to splice. Under names_lock. */
 static bool splice_group(struct fst_arena *a, struct fst_ended *e)
 {
     uint32_t index = a->sb->ended_head;
@@ -46,7 +46,7 @@ static bool splice_group(struct fst_arena *a, struct fst_ended *e)
         return false;
     if (!note_children(a, index, e)) {
         if (e->n_groups)
-            return false; /* the rest is left to the next batch */
+            return false; /* this group and those after it are left to the next batch */
         e->many = true;
     }
     index = pop_group(a);
@@ -79,11 +79,12 @@ bool fst_queue_splice(struct fst_arena *a, bool all, struct fst_ended *e)
         while ((more = splice_group(a, e)) && ++n < LOT) {
         }
         fst_registry_unlock(a);
-    } while (more && fst_registry_lock(a)); /* without it, the rest waits for the next batch */
+        /* without the lock, the others wait for the next batch */
+    } while (more && fst_registry_lock(a));
     return true;
 }
 
-/* ---- being through with it ---- */
+/* ---- being through with what was spliced ---- */
 
 bool fst_queue_group_done(struct fst_arena *a, uint32_t group)
 {
@@ -106,7 +107,7 @@ void fst_queue_all_groups_done(struct fst_arena *a)
         if (g->flags & FST_GROUP_QUEUED)
             fst_store_relaxed(&g->flags, g->flags & ~FST_GROUP_QUEUED);
     }
-    /* What was queued since is linked, and must not be linked a second time. */
+    /* A group that was queued since is linked, and must not be linked a second time. */
     uint32_t steps = 0;
     for (uint32_t i = a->sb->ended_head; fst_step(a, FST_T_GROUP, i, &steps); i = fst_group_at(a, i)->next_ended)
         fst_store_relaxed(&fst_group_at(a, i)->flags, fst_group_at(a, i)->flags | FST_GROUP_QUEUED);
@@ -130,8 +131,8 @@ static bool has_ended(struct fst_arena *a, uint32_t child)
     return state == FST_CHILD_ENDED || state == FST_CHILD_OFFLINE;
 }
 
-/* Ends come in no order of memory: ask for the descriptors of the next children, and of their
- * first slabs, ahead of time. */
+/* Load descriptors of later children, and their first slabs, into the processor's cache ahead of
+ * time: the children lie in memory in no order. */
 static inline void prefetch(struct fst_arena *a, const struct fst_ended *e, uint32_t i)
 {
     if (i + 12 < e->n_children) {
@@ -151,7 +152,7 @@ static inline void prefetch(struct fst_arena *a, const struct fst_ended *e, uint
         __builtin_prefetch(s + line * FST_LINE);
 }
 
-/* The next lot of the lists: of the group with many children, then of one cache after the other.
+/* The next lot from the lists: of the group with many children, then of one cache after the other.
  * False: all were met. */
 static bool next_lot(struct fst_ended_children *w)
 {
@@ -174,7 +175,7 @@ static void begin_lists(struct fst_ended_children *w)
     if (w->ended->many)
         w->walk = fst_children_of_group(w->a, w->ended->groups[0]);
     else
-        w->walk.begun = true; /* and ended, because it is at FST_NONE */
+        w->walk.begun = true; /* the walk has ended, because it is at FST_NONE */
 }
 
 uint32_t fst_ended_next_child(struct fst_ended_children *w)

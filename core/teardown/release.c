@@ -8,10 +8,10 @@
 #include "platform/futex.h"
 #include "refs/word.h"
 
-/* For the grace periods of the slabs of all TYPESAFE_BY_RCU caches together. */
+/* The most ns for the grace periods of the slabs of all TYPESAFE_BY_RCU caches together. */
 #define SHRINK_NS  (1000 * FST_MS)
 #define LOT        64u  /* children that are released in one section of the lock */
-#define GROUPS_LOT 256u /* groups, the same */
+#define GROUPS_LOT 256u /* groups that are released in one section of the lock */
 
 /* ---- cache, group, child: under names_lock ---- */
 
@@ -20,8 +20,9 @@ static void release_cache(struct fst_arena *a, uint32_t index)
     struct fst_cache *c = fst_cache_at(a, index);
     if ((fst_state(c->state) != FST_CACHE_ENDED && fst_state(c->state) != FST_CACHE_RETIRED) || c->first != FST_NONE || c->queued)
         return;
-    /* Killed before the slab is CLOSING: nothing has happened. After it: the next look for
-     * abandoned slabs releases the slab, and the next batch finds it no more LIVE. */
+    /* A kill before the slab is CLOSING leaves everything as it was. After a kill behind that, the
+     * next look for slabs without an owner releases the slab, and the next batch finds that it is
+     * not LIVE any more. */
     uint32_t id = c->init_slab;
     if (fst_is_damaged(a) || (id != FST_NONE && !fst_slab_id_ok(a, id)))
         return;
@@ -31,7 +32,7 @@ static void release_cache(struct fst_arena *a, uint32_t index)
         fst_store_relaxed(&init->owner, FST_OWNER_NOBODY);
         fst_store_release(&init->state, fst_state_moved(init->state, FST_SLAB_CLOSING));
     }
-    fst_store_relaxed(&c->init_slab, FST_NONE); /* before it can be another cache's */
+    fst_store_relaxed(&c->init_slab, FST_NONE); /* before the slab can be another cache's */
     if (release)
         fst_run_release(a, id, init->state);
     fst_store_release(&c->state, fst_state_moved(c->state, FST_CACHE_FREE));
@@ -51,12 +52,12 @@ void fst_release_group(struct fst_arena *a, uint32_t index)
 {
     if (!group_over(a, index))
         return;
-    do { /* its parent may have waited for it alone */
+    do { /* then its parent, if that waited for nothing else */
         struct fst_group *g = fst_group_at(a, index);
         uint32_t parent = g->parent;
         fst_registry_unlink_group(a, index);
-        /* A killed batch may have left the flag AGAIN by itself (fst_queue_all_groups_done). A FREE
-         * group that has it would be queued because of it (M_KEEPAGAIN in the model). */
+        /* A killed batch may have left the flag AGAIN without QUEUED (fst_queue_all_groups_done). A
+         * FREE group that has it would be queued because of it (M_KEEPAGAIN in the model). */
         fst_store_relaxed(&g->flags, g->flags & ~FST_GROUP_AGAIN);
         fst_store_release(&g->state, fst_state_moved(g->state, FST_GROUP_FREE));
         fst_registry_put(a, FST_T_GROUP, index);
@@ -75,14 +76,15 @@ static bool child_over(const struct fst_child *c)
 #endif
 }
 
-/* Up to 64 of them; bit i: the i-th is gone. */
+/* Release up to 64 children. In the result, bit i says that the i-th is gone. */
 static uint64_t release_some(struct fst_arena *a, const uint32_t *children, uint32_t n)
 {
     uint64_t gone = 0;
     if (fst_is_damaged(a))
         return 0;
-    /* Others wait for the lock of the names meanwhile, so briefly: what is not released now is the
-     * next batch's. A slab under way is charged already, or finds the state changed. */
+    /* Others wait for names_lock meanwhile, so wait for this lock briefly: what is not released now
+     * is left to the next batch. A slab that is being made is charged already, or will find the
+     * state changed. */
     if (!fst_run_lock_briefly(a))
         return 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -133,7 +135,7 @@ bool fst_release_after_free(struct fst_thread *t, uint64_t oid)
     return more;
 }
 
-/* ---- what a batch has taken ---- */
+/* ---- what a batch has spliced ---- */
 
 struct release {
     struct fst_arena *a;
@@ -143,7 +145,7 @@ struct release {
     struct fst_revoke revoke;
     uint32_t released;
     uint32_t n;
-    /* children whose slabs are closed, and who may go when these are given back */
+    /* children whose slabs are closed, and that may be released when these are given back */
     uint32_t lot[LOT];
 };
 
@@ -159,7 +161,8 @@ static void finish_lot(struct release *r)
     r->n = 0;
 }
 
-/* What is not over in time is open again, and the next batch's. */
+/* Give back the slabs that need a grace period. Those for which it is not over in time are open
+ * again, and left to the next batch. */
 static bool give(struct release *r)
 {
     uint64_t gone = fst_now() - r->began;
@@ -189,8 +192,8 @@ static void release_children(struct release *r, const struct fst_ended *e, const
         }
         finish_lot(r);
     } while (r->revoke.want_far && fst_revoke_far(&r->revoke));
-    /* Where no barrier can be had, or a thread is stopped while it allocates, asking at once
-     * would be asking for ever. */
+    /* Where the system has no barrier, or a thread is stopped while it allocates, asking again at
+     * once would go on for ever. */
     uint32_t none = FST_ENDED_SLABS_NONE;
     if (r->revoke.left)
         fst_cas32(&a->sb->ended_slabs, &none, FST_ENDED_SLABS_LATER);
@@ -221,7 +224,7 @@ static void release_caches(struct fst_arena *a, const struct fst_ended *e)
     fst_registry_unlock(a);
 }
 
-/* Under names_lock. */
+/* Let go of a spliced group, and release it unless it is queued again. Under names_lock. */
 static void release_taken(struct fst_arena *a, uint32_t group)
 {
     if (!fst_queue_group_done(a, group))
@@ -244,7 +247,7 @@ static void release_groups(struct fst_arena *a, const struct fst_ended *e, const
     }
 }
 
-/* Every group there is but those queued since. */
+/* Release every group that has ended, but for those that were queued since. */
 static void release_all_groups(struct fst_arena *a, const struct fst_ended *e, const struct fst_scan *scan,
                                struct fst_released *released)
 {
@@ -266,7 +269,8 @@ void fst_release_ended(struct fst_arena *a, const struct fst_ended *e, const str
     struct release r;
     r.a = a;
     r.revoke = (struct fst_revoke){.a = a, .me = owner, .others = true};
-    /* What was taken had ended before any barrier of ours; of what a walk finds nobody knows it. */
+    /* What was spliced had ended before any barrier of this thread; of what a walk finds nobody
+     * knows that. */
     r.revoke.ended = !e->walk && !e->slabs;
     r.stop = stop;
     r.began = fst_now();
@@ -278,7 +282,7 @@ void fst_release_ended(struct fst_arena *a, const struct fst_ended *e, const str
     released->children += r.released;
 }
 
-/* ---- whatever is empty ---- */
+/* ---- all that is empty ---- */
 
 void fst_release_empty(struct fst_thread *t, bool others, uint64_t timeout, const uint32_t *stop)
 {
@@ -302,5 +306,5 @@ void fst_release_empty(struct fst_thread *t, bool others, uint64_t timeout, cons
     } while (revoke.want_far && fst_revoke_far(&revoke));
     fst_close_give(a, &closed, patience, stop, &bytes);
     for (uint32_t i = 0; i < top; i++)
-        fst_release_children(a, &i, 1); /* if it has ended */
+        fst_release_children(a, &i, 1); /* if that child has ended */
 }

@@ -23,7 +23,7 @@ static bool of_cache(struct fst_arena *a, uint64_t oid, uint32_t cache)
     return fst_is_child(a, child) && fst_child_at(a, child)->cache == cache;
 }
 
-/* Its group was destroyed: the next batch ends the message. */
+/* Was the object's group destroyed? Then the next batch ends its message. */
 static bool ends(struct fst_arena *a, uint64_t oid)
 {
     uint32_t child = fst_load_relaxed(&fst_slab_at(a, fst_oid_slab(oid))->child);
@@ -66,8 +66,8 @@ static void count_process(struct fst_arena *a, uint32_t slot, uint32_t cache, st
     u->processes++;
 }
 
-/* Count the references to objects of the cache that lie in channels. PAIR(cache-ending): before
- * those in the tables of processes, to which they move. */
+/* Count the references to objects of the cache that lie in channels. PAIR(cache-ending): this comes
+ * before the tables of processes, because references move from channels to these. */
 static uint32_t count_waiting(struct fst_arena *a, uint32_t cache)
 {
     uint32_t top = fst_channel_top(a), n = 0;
@@ -84,7 +84,7 @@ static uint32_t count_waiting(struct fst_arena *a, uint32_t cache)
     return n;
 }
 
-/* Count the references that stores hold, before the tables for the same reason. */
+/* Count the references that stores hold; before the tables, for the same reason. */
 static uint32_t count_held(struct fst_arena *a, uint32_t cache)
 {
     uint32_t n = 0;
@@ -133,11 +133,11 @@ int fst_users_busy(const struct fst_arena *a, const char *name, const struct fst
                     name, fst_arena_called(a), u->references, u->processes, u->names[0] ? u->names : "none", u->in_flight);
 }
 
-/* One of the two sees the other: a resolve under way writes its entry, then looks at the child's
- * state; we set the state, fence, then look at the entries. PAIR(cache-ending). An allocation
- * says that it is under way, and looks at the state then: those of this process are waited for.
- * In another process one that just began may not show: its Block then outlives the cache, as one
- * does that outlives its group. */
+/* A resolve under way writes its entry, and then looks at the child's state; this thread sets the
+ * state, passes a fence, and then looks at the entries: so one of the two sees the other.
+ * PAIR(cache-ending). An allocation says that it is under way, and looks at the state then: those
+ * of this process are waited for. In another process one that has just begun may not show. Its
+ * Block then outlives the cache, as a Block may outlive its group. */
 int fst_users_look(struct fst_arena *a, uint32_t body, const char *name)
 {
 #ifndef FST_MUTANT_NO_SUSPENSION

@@ -16,9 +16,9 @@ void fst_words_condemn_one(struct fst_scan *scan, uint64_t oid, uint64_t *word, 
     fst_scan_for(scan, oid);
 }
 
-/* How much the object takes of its slab; of objects without a common size, what was asked for. It
- * is asked before the word is free, because the slab may be another one after that. *debugged: the
- * object's cache is debugged. */
+/* How many bytes the object takes of its slab; of an object without a common size, what was asked
+ * for. The caller asks before the word is free, because after that the slab may belong to something
+ * else. *debugged: the object's cache is debugged. */
 static uint64_t bytes_of(const struct fst_arena *a, uint64_t oid, bool *debugged)
 {
     uint32_t id = fst_oid_slab(oid);
@@ -64,8 +64,8 @@ bool fst_words_release_one(struct fst_arena *a, const struct fst_scan *scan, uin
 /* What a visit to the words is for. */
 struct visit {
     struct fst_arena *a;
-    struct fst_scan *condemn;       /* condemn them, and look for them here; */
-    const struct fst_scan *release; /* or free those that this has looked for */
+    struct fst_scan *condemn;       /* condemn the words, and have this scan look for them; */
+    const struct fst_scan *release; /* or free those that this scan has looked for */
     struct fst_released *released;
     uint64_t condemned;
 };
@@ -90,24 +90,24 @@ static void visit_slab(struct visit *v, uint32_t id, uint32_t child)
         uint64_t *word = fst_slab_word(s, class, k);
         uint64_t seen = fst_load_acquire(word);
         if (fst_load_relaxed(&s->child) != child || fst_state(fst_load_acquire(&s->state)) != FST_SLAB_LIVE)
-            return; /* it became empty and went */
+            return; /* the slab became empty and was given back */
         if (seen & FST_WORD_ALLOCATED)
             visit_word(v, fst_oid(id, k), word, seen);
     }
 }
 
-#define SLABS 1024u
+#define SLABS 1024u /* slabs of a child that are noted before they are visited */
 
-/* Every allocated word of a child, if it was destroyed: those of an OFFLINE one live on. A drop
- * elsewhere may take an empty slab away meanwhile, so the ids are taken first; the slabs of a
- * child with many are found through the descriptors instead. */
+/* Visit every allocated word of a child, if it was destroyed; those of an OFFLINE child live on. A
+ * drop elsewhere may give an empty slab back meanwhile, so the ids are noted first. The slabs of a
+ * child with very many are found through all descriptors instead. */
 static void visit_child(struct visit *v, uint32_t child)
 {
     struct fst_arena *a = v->a;
     if (fst_state(fst_load_acquire(&fst_child_at(a, child)->state)) != FST_CHILD_ENDED)
         return;
     if (fst_child_at(a, child)->flags & FST_CACHE_CHANNELS)
-        return; /* rings go when their nodes refer to nothing: reclaim/letters.h */
+        return; /* the rings of channels go when their nodes refer to nothing: reclaim/letters.h */
     uint32_t ids[SLABS], n = fst_lists_ids(a, child, ids, SLABS);
     for (uint32_t i = 0; i < n && n <= SLABS; i++)
         visit_slab(v, ids[i], child);
@@ -127,8 +127,8 @@ bool fst_words_of_ended(struct fst_arena *a, uint64_t oid)
     return fst_is_child(a, child) && fst_state(fst_load_acquire(&fst_child_at(a, child)->state)) == FST_CHILD_ENDED;
 }
 
-/* In-flight entries of what was destroyed end: a taker that won is in its table already, one
- * that lost has a bare handle. */
+/* End the in-flight entries of what was destroyed. A taker that was quicker is in its table
+ * already; one that was slower has a bare handle. */
 static void end_inflight(struct fst_arena *a)
 {
     uint32_t top = fst_inflight_top(a);
