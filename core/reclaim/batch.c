@@ -21,16 +21,16 @@
 #include "teardown/finish.h"
 #include "teardown/release.h"
 
-/* One for each attachment, used by who holds the reaper's lock: too large for the stack of any
- * thread that may be short of memory. */
+/* What a batch remembers. There is one for each attachment, used by the thread that holds the
+ * reaper's lock: it is too large for the stack of a thread that may be short of memory. */
 struct fst_batch {
     struct fst_thread *t;
     struct fst_arena *a;
     const struct fst_batch_options *options;
-    bool everything;    /* the last batch was broken off */
-    uint64_t condemned; /* words that need the scan */
+    bool everything;    /* the last batch was broken off: look at everything */
+    uint64_t condemned; /* words that the scan has to look for */
     struct fst_released released;
-    uint64_t grace_ns; /* spent waiting for readers */
+    uint64_t grace_ns; /* ns that it has waited for readers */
     struct fst_letters letters;
     struct fst_ended ended;
     struct fst_shelves shelves;
@@ -59,14 +59,15 @@ static int run(struct fst_batch *b)
     uint32_t given_up = fst_lock_given_up();
     int sane = check_before(a);
     if (sane == FST_OK && (b->options->deaths || b->everything))
-        sane = fst_file_reachable(a); /* others can ask who is alive, and will */
+        /* this process cannot ask who is alive, but another one can, and will */
+        sane = fst_file_reachable(a);
     if (sane)
         return sane;
     uint32_t buried = b->options->deaths || b->everything ? fst_finish_deaths(a) : 0;
     if (b->options->deaths)
         fst_cgroup_probe(a);
-    /* Before the splice, which takes what that drops. Who was buried may have been killed before
-     * it said when its message expires. */
+    /* This comes before the splice, which includes what is dropped here. A process that was buried
+     * may have been killed before it said when its message expires. */
     bool dropped = false;
 #ifdef FST_MUTANT_EXPIRY_UNSAID
     buried = 0;
@@ -89,14 +90,14 @@ static int run(struct fst_batch *b)
         return rc;
     b->grace_ns = wait.waited;
     if (fst_is_damaged(a))
-        return fst_damage(a); /* maybe not all references were found: nothing is released */
+        return fst_damage(a); /* maybe not all references were found, so nothing is released */
     sane = fst_drops_finish(b->t, &b->drops, &b->scan, &b->released);
     if (sane)
         return sane;
     fst_shelves_finish(b->t, &b->shelves, &b->scan, &b->released);
-    /* before the slots of the dead are anybody's again */
+    /* This comes before the slots of the dead can be anybody's again. */
     fst_letters_finish(b->t, &b->letters, &b->scan, &b->released);
-    /* slabs that the dead were closing go before their children are looked at */
+    /* Slabs that the dead were closing go before the children of these are looked at. */
     fst_finish_burials(a, b->t->name);
     if (ended && b->ended.walk)
         fst_finish_unreferenced(a);
@@ -104,7 +105,7 @@ static int run(struct fst_batch *b)
         fst_release_ended(a, &b->ended, &b->scan, b->t->name, b->options->stop, &b->released);
     if (b->options->give_back)
         fst_release_empty(b->t, b->options->others, b->options->timeout, b->options->stop);
-    /* Something was left out: the next batch does it, which looks at everything. */
+    /* Something was left out, which the next batch does: it looks at everything. */
     return fst_lock_given_up() != given_up ? fst_lock_held(a) : FST_OK;
 }
 
@@ -120,14 +121,14 @@ void fst_batch_destroy(struct fst_arena *a)
     a->batch = NULL;
 }
 
-/* For people: what the batch did, under its number. Killed in here, the record says 0, and is
- * none. models/record.pml. */
+/* Write down for people what the batch did, under its number. After a kill in here the record says
+ * 0, and counts as none. The model is models/record.pml. */
 static void log_batch(const struct fst_batch *b, uint32_t number, uint64_t began)
 {
     struct fst_superblock *sb = b->a->sb;
     struct fst_batch_record *r = &sb->batch_log[number % (sizeof sb->batch_log / sizeof *sb->batch_log)];
     fst_store_relaxed(&r->number, 0);
-    fst_release_fence(); /* PAIR(record): whoever reads what follows sees the 0 */
+    fst_release_fence(); /* PAIR(record): whoever reads what follows also sees the 0 */
     fst_store_relaxed(&r->groups, b->ended.n_groups);
     fst_store_relaxed(&r->children, (uint32_t)b->released.children);
     fst_store_relaxed(&r->objects, b->released.objects);
@@ -138,7 +139,8 @@ static void log_batch(const struct fst_batch *b, uint32_t number, uint64_t began
     fst_store_release(&r->number, number); /* PAIR(record) */
 }
 
-/* At locks no longer than for readers: a batch may be broken off anywhere, as it may be killed. */
+/* Wait at locks no longer than for readers: a batch may be broken off anywhere, as it may be killed
+ * anywhere. */
 static struct fst_waits wait_for_locks(const struct fst_batch_options *options)
 {
     return fst_wait_for((struct fst_waits){.own = true, .patience = options->timeout, .stop = options->stop, .once = true});
@@ -172,12 +174,12 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     uint64_t began = fst_now();
     fst_store_relaxed(&sb->batch_dirty, 1);
     fst_store_relaxed(&sb->batch_started, began);
-    fst_store_relaxed(&sb->batch_groups, 0); /* a killed batch's */
+    fst_store_relaxed(&sb->batch_groups, 0); /* of a batch that was killed */
     bool numbered = !options->drops_only;
     if (numbered)
         fst_store_release(&sb->batches_begun, fst_load_relaxed(&sb->batches) + 1);
-    /* PAIR(batch-number): whoever took the number before this sees its drop spliced by the next
-     * batch */
+    /* PAIR(batch-number): whoever read the number before this store sees its drop spliced by the
+     * next batch. */
     fst_full_fence();
     struct fst_waits before = wait_for_locks(options);
     int rc = fst_verdict(a, run(b));
@@ -198,9 +200,10 @@ int fst_batch_run(struct fst_thread *t, const struct fst_batch_options *options)
     fst_store_relaxed(&sb->batch_groups, 0);
     fst_store_relaxed(&sb->batch_started, 0);
     fst_unlock_all(a, &sb->reaper_lock);
-    /* PAIR(waiters): who sleeps has counted itself before it looked at the number of batches */
+    /* PAIR(waiters): whoever sleeps has counted itself before it looked at the number of
+     * batches. */
     fst_full_fence();
-    if (fst_load_relaxed(&sb->waiters)) /* for memory, whoever had it */
+    if (fst_load_relaxed(&sb->waiters)) /* these wait for memory, whichever batch gave it back */
         fst_futex_wake(&sb->batches, INT32_MAX);
     return rc;
 }
@@ -211,7 +214,7 @@ bool fst_batch_numbers(const struct fst_arena *a, uint32_t *over, uint32_t *begu
     uint32_t again;
     *over = fst_load_acquire(&sb->batches);
     while (*begun = fst_load_acquire(&sb->batches_begun), again = fst_load_acquire(&sb->batches), again != *over)
-        *over = again; /* one was over in between */
+        *over = again; /* another one was over in between */
     return *begun - *over <= 1;
 }
 
@@ -223,8 +226,8 @@ uint32_t fst_batch_begun(struct fst_arena *a)
     return begun;
 }
 
-/* Whoever ran the batch may keep empty slabs for the next objects. False: some had to be left,
- * because a lock was not to be had in time. */
+/* Give empty slabs back after a batch that another process ran, which may have kept them for its
+ * next objects. False: some were left, because a lock took longer than this thread waits. */
 static bool give_back_too(struct fst_thread *t, const struct fst_batch_options *options)
 {
     uint32_t given_up = fst_lock_given_up();
@@ -245,13 +248,16 @@ int fst_batch_wait(struct fst_thread *t, uint32_t cookie, const struct fst_batch
         if ((int32_t)(done - cookie) > 0) {
             if (mine || !options->give_back || give_back_too(t, &left))
                 return FST_OK;
-            cookie = done; /* some were left: as when a batch of ours leaves them, it is not over */
+            /* some were left, so it is not over, as after a batch of this thread that leaves
+             * some */
+            cookie = done;
         }
         uint64_t waited = fst_now() - began;
         if (waited >= options->timeout) {
             if (held)
                 fst_lock_held(t->arena);
-            else if (!fst_held_up(t->arena)) /* a batch of another thread of this process may be */
+            /* a batch of another thread of this process may be held up */
+            else if (!fst_held_up(t->arena))
                 fst_fail(FST_TIMEOUT, "the batch was not over in time");
             return FST_TIMEOUT;
         }

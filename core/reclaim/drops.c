@@ -10,7 +10,7 @@
 #include "teardown/end.h"
 #include "teardown/release.h"
 
-/* A lasting group or channel stays although nobody refers to it. */
+/* Does the group or channel stay although nobody refers to it? */
 static bool lasts(struct fst_arena *a, uint64_t oid)
 {
     if (!fst_oid_is_group(oid))
@@ -22,8 +22,8 @@ static bool lasts(struct fst_arena *a, uint64_t oid)
 
 /* ---- splice and condemn ---- */
 
-/* The request of one TAKEN entry. A word that was never SHARED is condemned like any other: the
- * entry may be a withdrawn attempt at an object that somebody else allocated, and is using
+/* Condemn what a TAKEN entry asks for. A word that was never SHARED is condemned like any other:
+ * the entry may be a withdrawn attempt at an object that somebody else has allocated and is using
  * (mutant M_DIRECTANY of models/references.pml). */
 static void consider(struct fst_arena *a, uint64_t entry, struct fst_scan *scan, uint64_t *condemned)
 {
@@ -37,8 +37,8 @@ static void consider(struct fst_arena *a, uint64_t entry, struct fst_scan *scan,
     ++*condemned;
 }
 
-/* Entries that are DROPPED, and LIVE ones of a dead process, become TAKEN; then what they ask for
- * is considered. */
+/* Make the entries TAKEN that are DROPPED, or LIVE in the table of a dead process, and consider
+ * what they ask for. */
 static int splice_process(struct fst_arena *a, struct fst_drops *d, uint32_t slot, bool everything, struct fst_scan *scan,
                           uint64_t *condemned)
 {
@@ -49,8 +49,8 @@ static int splice_process(struct fst_arena *a, struct fst_drops *d, uint32_t slo
     if (state == FST_PROCESS_LIVE && !everything && fst_load_relaxed(&p->dropped) == 0)
         return FST_OK;
     d->spliced[slot / 64] |= 1ull << (slot % 64);
-    fst_swap32(&p->dropped, 0); /* a drop from here on kicks again */
-    /* What it kept for forked children without a place stays until they are gone. */
+    fst_swap32(&p->dropped, 0); /* a drop from here on asks for a batch again */
+    /* What the process kept for forked children without a place stays until these are gone. */
     bool heirs = state == FST_PROCESS_DEAD && fst_process_has_heirs(a, slot);
     uint32_t top = fst_entry_top(a, slot);
     uint64_t *entries = fst_entries_of(a, slot, top);
@@ -61,7 +61,7 @@ static int splice_process(struct fst_arena *a, struct fst_drops *d, uint32_t slo
         uint32_t is = fst_entry_state(seen);
         bool splice = is == FST_ENTRY_DROPPED || (is == FST_ENTRY_LIVE && state == FST_PROCESS_DEAD && !heirs);
         if (splice && !fst_cas64(&entries[i], &seen, (seen & ~FST_ENTRY_STATE) | FST_ENTRY_TAKEN))
-            continue; /* its owner took it back */
+            continue; /* the process took it back */
         if (!splice && is != FST_ENTRY_TAKEN)
             continue;
         if (d->n_taken < FST_TAKEN_FEW)
@@ -92,14 +92,14 @@ struct release {
     struct fst_released *released;
 };
 
-/* Free the object of an entry, if it is still CONDEMNED in this generation, and see to what
+/* Free the object of an entry, if it is still CONDEMNED in this generation, and release what
  * becomes empty with it. */
 static void release(struct release *r, uint64_t oid, uint64_t *word, uint64_t seen)
 {
     uint64_t bytes;
     if (fst_channel_is_ring(r->t->arena, oid) && fst_scan_has(r->scan, oid) && (seen & FST_WORD_CONDEMNED) &&
         fst_channel_unreferenced(r->t->arena, oid, word))
-        return; /* what is in it goes first */
+        return; /* what its nodes refer to goes first */
     if (!fst_words_release_one(r->t->arena, r->scan, oid, word, seen, &bytes))
         return;
     r->released->objects++;
@@ -123,7 +123,7 @@ static void finish_entry(struct release *r, uint64_t *at)
     uint64_t seen = word ? fst_load_acquire(word) : 0;
     if (word && fst_entry_matches(entry, seen) && !lasts(r->t->arena, oid))
         release(r, oid, word, seen);
-    fst_cas64(at, &entry, 0); /* fails when its owner took it back */
+    fst_cas64(at, &entry, 0); /* this fails when the process took the entry back */
 }
 
 static void begin_finish(struct release *r, uint32_t slot)
@@ -132,7 +132,7 @@ static void begin_finish(struct release *r, uint32_t slot)
     r->burial = fst_state(fst_load_acquire(&p->state)) == FST_PROCESS_DEAD ? fst_burial_of(r->t->arena, slot) : NULL;
 }
 
-/* Every TAKEN entry is one that the splice saw: nobody but a batch makes one. */
+/* Every TAKEN entry is one that the splice saw, because only batches make entries TAKEN. */
 int fst_drops_finish(struct fst_thread *t, const struct fst_drops *d, const struct fst_scan *scan, struct fst_released *released)
 {
     struct fst_arena *a = t->arena;
@@ -143,7 +143,7 @@ int fst_drops_finish(struct fst_thread *t, const struct fst_drops *d, const stru
         if (slot != last)
             begin_finish(&r, slot);
         last = slot;
-        /* mapped since the splice */
+        /* This table has been mapped since the splice. */
         finish_entry(&r, fst_entries_of(a, slot, d->taken[i].entry + 1) + d->taken[i].entry);
     }
     for (uint32_t slot = 0; slot < FST_MAX_PROCESSES && d->n_taken > FST_TAKEN_FEW; slot++) {

@@ -8,7 +8,7 @@ int fst_holders_ask(struct fst_arena *a, const struct fst_shelves *sh, const str
 {
     uint64_t began = fst_now();
     /* PAIR(reference): the scan sees the entry of whoever has looked at a word before it was
-     * condemned */
+     * condemned. */
     fst_full_fence();
     int rc = fst_grace_wait(a, fst_load_seq_cst(&a->sb->gp_seq), wait->timeout, wait->stop);
     if (rc)

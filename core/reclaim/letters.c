@@ -9,7 +9,7 @@
 #include "region/lock.h"
 #include "teardown/release.h"
 
-/* ---- sets, by slot or by descriptor ---- */
+/* ---- sets of slots or descriptors ---- */
 
 static bool has(const uint64_t *set, uint32_t i)
 {
@@ -73,19 +73,20 @@ static uint64_t condemn_nodes(struct fst_arena *a, const struct fst_letters *l, 
         if (ended || left(l, v, k, fst_load_acquire(&fst_node_at(v, k)->word)) == TO_FREE)
             n += condemn(a, scan, fst_node_oid(ref));
         else if (fst_word_of(a, fst_node_oid(ref)) && fst_words_of_ended(a, fst_node_oid(ref)))
-            fst_cas64(&v->refs[k], &ref, 0); /* a taker that won is in its table already */
+            fst_cas64(&v->refs[k], &ref, 0); /* a taker that was quicker is in its table already */
     }
     return n;
 }
 
-/* Has it ended without anybody saying so? */
+/* Has the channel ended without anybody saying so? */
 static bool is_over(struct fst_arena *a, const struct fst_channel *c)
 {
     uint64_t oid = c->oid_slab & FST_OID_MASK, *word = fst_word_of(a, oid);
     return word && ((fst_load_acquire(word) & FST_WORD_FREED) || fst_words_of_ended(a, oid));
 }
 
-/* The channel's ring is gone: the batch that released it was killed before it could say so. */
+/* Make the channel FREE whose ring is gone: the batch that released the ring was killed before it
+ * could say so. */
 static void forget(struct fst_arena *a, struct fst_channel *c, uint64_t state)
 {
     if (!fst_registry_lock(a))
@@ -95,9 +96,9 @@ static void forget(struct fst_arena *a, struct fst_channel *c, uint64_t state)
     fst_registry_unlock(a);
 }
 
-/* Its ring is CONDEMNED before this batch condemns any: the batch that did could not have the lock
- * of the names (fst_channel_unreferenced), and no entry asks for it any more. Or an entry of this
- * batch has condemned it, and says so itself. */
+/* Is the ring CONDEMNED before this batch condemns any? Then the batch that condemned it could not
+ * have names_lock (fst_channel_unreferenced), and no entry asks for the ring any more. Or an entry
+ * of this batch has condemned it, and ends the channel itself. */
 static bool left_condemned(struct fst_arena *a, uint64_t ring)
 {
     uint64_t *word = fst_word_of(a, ring), seen = word ? fst_load_acquire(word) : 0;
@@ -129,7 +130,8 @@ uint64_t fst_letters_condemn(struct fst_arena *a, struct fst_letters *l, struct 
             fst_registry_unlock(a);
         }
         bool ended = fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_ENDED;
-        if (ended) { /* who was killed in fst_channel_end has not told them */
+        /* a process that was killed in fst_channel_end has not told those who have it open */
+        if (ended) {
             fst_store_release(&v.ring->ended, 1);
             fst_full_fence(); /* PAIR(channel-end) */
             n += condemn(a, scan, ring);
@@ -184,7 +186,7 @@ static void let_go(struct fst_thread *t, const struct fst_scan *scan, const stru
     if (!(ref & FST_NODE_HELD))
         return;
     release(t, scan, fst_node_oid(ref), r);
-    /* fails when its taker was quicker, who has an entry of its own */
+    /* This fails when a taker was quicker, which then has an entry of its own. */
     fst_cas64(&v->refs[node], &ref, 0);
 }
 
@@ -194,7 +196,7 @@ static bool is_dead(const struct fst_letters *l, uint64_t subscriber)
     return (subscriber & FST_SUBSCRIBER_STATE) != FST_SUBSCRIBER_FREE && slot < FST_MAX_PROCESSES && has(l->dead, slot);
 }
 
-/* Does one of them subscribe? */
+/* Is this subscriber a dead process's? */
 static bool subscribes(const struct fst_letters *l, const struct fst_ring_view *v, uint32_t i)
 {
     return is_dead(l, fst_load_acquire(&fst_subscriber_at(v, i)->word));
@@ -205,7 +207,7 @@ static uint32_t subscribers_of(const struct fst_ring_view *v)
     return v->flags & FST_CHANNEL_TOPIC ? fst_subscriber_top(v) : 0;
 }
 
-/* Mend what the dead left in a channel that lives. */
+/* Mend what the dead have left in a channel that lives. */
 static void mend(struct fst_thread *t, const struct fst_letters *l, const struct fst_scan *scan, struct fst_ring_view *v,
                  struct fst_released *r)
 {
@@ -233,8 +235,8 @@ static void mend(struct fst_thread *t, const struct fst_letters *l, const struct
         fst_ring_wake_all(v);
 }
 
-/* Finish a channel that has ended: what its nodes refer to goes, then its ring, if nobody has it
- * open. */
+/* Finish a channel that has ended: let go of what its nodes refer to, and then of its ring, if
+ * nobody has it open. */
 static void empty(struct fst_thread *t, const struct fst_scan *scan, struct fst_channel *c, const struct fst_ring_view *v,
                   struct fst_released *r)
 {
@@ -255,7 +257,7 @@ void fst_letters_finish(struct fst_thread *t, const struct fst_letters *l, const
         struct fst_ring_view v;
         bool ended = has(l->ended, i);
         uint64_t ring = c->oid_slab & FST_OID_MASK;
-        /* The scan is over, and still nobody refers to it. */
+        /* The scan is over, and still nobody refers to the ring. */
         if (has(l->unsaid, i) && left_condemned(a, ring))
             fst_channel_unreferenced(a, ring, fst_word_of(a, ring));
         if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_FREE || (!ended && !l->any) || fst_ring_map(a, c, &v))
@@ -284,6 +286,6 @@ bool fst_letters_owns(struct fst_arena *a)
             any = subscribes(&me, &v, k);
         fst_channel_looked(a, &v);
     }
-    /* one that could not be looked into may have some */
+    /* A channel that could not be looked into may have some. */
     return any || fst_lock_given_up() != given_up;
 }

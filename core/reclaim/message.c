@@ -9,7 +9,7 @@
 #include "refs/word.h"
 #include "region/lock.h"
 
-/* Take the message's reference and drop it, so that somebody asks for the object. */
+/* Take the message's reference and drop it, so that a batch looks at the object. */
 static bool give_up(struct fst_thread *t, uint32_t index, uint64_t word, enum fst_inflight_why why, bool *dropped)
 {
     struct fst_arena *a = t->arena;
@@ -24,14 +24,15 @@ static bool give_up(struct fst_thread *t, uint32_t index, uint64_t word, enum fs
 #endif
     *dropped |= fst_refs_drop(a, entry);
     if (fst_oid_is_group(oid))
-        /* our reference may have kept it from a batch */
+        /* This process's reference may have kept the group from a batch. */
         fst_group_again(a, fst_oid_group_index(oid));
     return took;
 }
 
-/* Which senders live. The kernel is asked once for each. */
+/* Which senders live. The kernel is asked once about each. */
 struct senders {
-    uint32_t word[FST_MAX_PROCESSES]; /* as last asked for; 0: never */
+    /* the sender's word in the entry that was last asked about; 0: none */
+    uint32_t word[FST_MAX_PROCESSES];
     bool alive[FST_MAX_PROCESSES];
 };
 
@@ -93,7 +94,7 @@ static bool no_later(struct fst_arena *a, uint64_t when)
 
 bool fst_message_will_expire(struct fst_arena *a, uint64_t ns)
 {
-    /* PAIR(expiry): the message is in flight before the look at what others said. */
+    /* PAIR(expiry): the message is in flight before the look at what others have said. */
     fst_full_fence();
     return no_later(a, fst_now() + ns);
 }
@@ -104,7 +105,7 @@ uint64_t fst_message_expires_in(const struct fst_arena *a)
     return at == UINT64_MAX ? UINT64_MAX : at > now ? at - now : 0;
 }
 
-/* How much of its time the message has left; UINT64_MAX: it never expires. */
+/* How many ns the message has left; UINT64_MAX: it never expires. */
 static uint64_t left(struct fst_arena *a, const struct fst_inflight *e, uint64_t word)
 {
     uint64_t ns = lifetime(a, fst_inflight_group_of(a, fst_inflight_oid(word))), age = fst_inflight_age(e, word);
@@ -128,7 +129,7 @@ size_t fst_message_expire(struct fst_thread *t, bool *dropped)
         if (!rest && give_up(t, i, word, FST_INFLIGHT_EXPIRED, dropped))
             n++;
         else if (!rest && fst_load_relaxed(&e->word) == word)
-            rest = FST_MS; /* no entry of our own was to be had: soon again */
+            rest = FST_MS; /* this process had no free entry: try again soon */
         if (rest && rest != UINT64_MAX && rest < next)
             next = rest;
     }

@@ -8,9 +8,9 @@
 
 #include "platform/futex.h"
 
-#define SHARE 10u /* a tenth of the time */
+#define SHARE 10u /* waiting for one part in so many of the time is much */
 
-/* "some avg10=0.00 avg60=0.00 avg300=0.00 total=123": the total, in us. */
+/* Read the total, in us, from a line "some avg10=0.00 avg60=0.00 avg300=0.00 total=123". */
 static bool read_total(const struct fst_pressure *p, uint64_t *us)
 {
     char text[256];
@@ -37,7 +37,7 @@ void fst_pressure_open_path(struct fst_pressure *p, const char *path)
         p->path[0] = 0;
 }
 
-/* The process's cgroup in the v2 hierarchy: the line "0::/path" of /proc/self/cgroup. */
+/* The process's cgroup in the hierarchy of version 2: the line "0::/path" of /proc/self/cgroup. */
 static bool own_cgroup(char *path, size_t size)
 {
     char line[512];

@@ -1,9 +1,9 @@
 /* pressure.h - does the system run short of memory? Linux's pressure stall information
- * (Documentation/accounting/psi.rst): the time that tasks of this process's cgroup (v2), or of the
- * machine where that is not to be had, have waited for memory.
+ * (Documentation/accounting/psi.rst) says for how long tasks of this process's cgroup (version 2),
+ * or of the machine where the cgroup has none, have waited for memory.
  *
- * Process-local; read by the reaper thread at its ticks. No descriptor stays open: its number could
- * become another file's behind our back.
+ * The answer is process-local; the reaper thread asks at its ticks. No descriptor stays open,
+ * because the program might close it and open another file under its number.
  */
 #ifndef FST_RECLAIM_PRESSURE_H
 #define FST_RECLAIM_PRESSURE_H
@@ -12,14 +12,14 @@
 #include <stdint.h>
 
 struct fst_pressure {
-    char path[512];  /* "": the kernel does not offer it */
-    uint64_t waited; /* us, as last read */
+    char path[512];  /* "": the kernel does not have it */
+    uint64_t waited; /* us, when last read */
     uint64_t looked; /* ns since boot */
 };
 
-/* Of this process's cgroup. */
+/* Begin with the file of this process's cgroup, or of the machine. */
 void fst_pressure_open(struct fst_pressure *p);
-/* The file at this path, in the same form. */
+/* Begin with the file at this path, which has the same form. */
 void fst_pressure_open_path(struct fst_pressure *p, const char *path);
 
 /* Since the last call, have tasks waited for memory for a tenth of the time or more? */

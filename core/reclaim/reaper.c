@@ -23,41 +23,45 @@
 #include "teardown/cgroup.h"
 #include "teardown/queue.h"
 
-#define ENOUGH       1024u      /* entries that a batch is worth */
-#define ENOUGH_BYTES (4u << 20) /* so that objects go round in the processor's cache */
-/* large ones count a sixteenth: allocators take them without us (reclaim/reuse.h) */
-#define REUSED      16u
-#define GATHER_NS   (3 * FST_MS) /* after a first drop: wait so long for more, */
+#define ENOUGH 1024u /* so many drops are worth a batch */
+/* or so many bytes, so that objects go round in the processor's cache */
+#define ENOUGH_BYTES (4u << 20)
+/* A large object counts only for this part of its bytes, because allocators use it again
+ * (reclaim/reuse.h). */
+#define REUSED 16u
+/* After a first drop the thread waits for more: for so long, and for so much longer for each entry
+ * that a batch looks at, which makes an eighth of one processor's time at most. */
+#define GATHER_NS   (3 * FST_MS)
 #define GATHER_MOST (200 * FST_MS)
-/* and so much longer for each entry that a batch looks at: an eighth of one processor's time at
- * most */
 #define ENTRY_NS    8u
-#define ENTRY_DROPS 4u /* so many entries put off a batch by a drop, */
-/* and each by so many bytes dropped: what a batch costs is shared by as many drops */
+/* A batch is due after one drop for so many entries that it looks at, or after so many bytes for
+ * each of them: so what a batch costs is shared by as many drops. */
+#define ENTRY_DROPS 4u
 #define ENTRY_BYTES 64u
 #define TICK_NS     (400 * FST_MS) /* between two looks for deaths */
-/* for each slot: looking takes one of it, so a twentieth of the time of who forks all the time */
+/* Between two looks of fst_reaper_greet, for each process slot. To look at one takes 1 us, so this
+ * is a twentieth of the time of a process that forks all the time. */
 #define GREET_NS 20000u
-/* for a grace period, before the thread breaks off and tries again */
+/* A grace period may take so long before the thread breaks the batch off and tries again. */
 #define GRACE_NS   (200 * FST_MS)
 #define OVERDUE_NS (20 * FST_MS) /* between two attempts to give up messages that have expired */
-/* ticks without a batch before memory is given back to the system */
+/* So many ticks without a batch pass before memory is given back to the system. */
 #define IDLE_TICKS 5u
 
 enum { KICK_NONE = 0, KICK_GATHER = 1, KICK_NOW = 2 };
 
 struct fst_reaper {
-    pthread_mutex_t mutex; /* starting and stopping the thread */
+    pthread_mutex_t mutex; /* for starting and stopping the thread */
     pthread_t thread;
     bool running;
-    bool forbidden; /* for good: detached or ended */
-    /* 1: messages may expire: after a fork it runs again, though for nothing else */
+    bool forbidden; /* for good: the attachment is going, or the process ends */
+    /* 1: messages may expire, so after a fork the thread runs again, even if only for that */
     uint32_t expects;
-    uint32_t kick; /* futex */
+    uint32_t kick; /* futex: enum above */
     uint32_t stop;
-    /* of objects dropped since the last batch of this process, as far as they count */
+    /* bytes of objects that were dropped since this process's last batch, as far as they count */
     uint64_t bytes;
-    uint64_t looked; /* when this process last looked for deaths; 0: never */
+    uint64_t looked; /* ns since boot, when this process last looked for deaths; 0: never */
 };
 
 /* Is any other process attached? */
@@ -66,14 +70,15 @@ static bool have_company(struct fst_arena *a)
     return fst_file_others(a, FST_LOCK_ALIVE);
 }
 
-/* How long until a message or a key expires. */
+/* How many ns until a message or a key expires. */
 static uint64_t expires_in(const struct fst_arena *a)
 {
     uint64_t message = fst_message_expires_in(a), key = fst_shelves_expires_in(a, fst_now());
     return message < key ? message : key;
 }
 
-/* How long to sleep if nobody kicks: until the next look for deaths, or until something expires. */
+/* How many ns to sleep if nobody kicks: until the next look for deaths, or until something
+ * expires. */
 static uint64_t tick(const struct fst_arena *a, bool company)
 {
     uint64_t ns = company || fst_cgroup_any(a) ? TICK_NS : 10 * TICK_NS, expiry = expires_in(a);
@@ -88,8 +93,8 @@ struct idle {
     uint64_t used_pages;
 };
 
-/* Nothing was taken or given back for a while: empty slabs go back to the page allocator, and
- * extents that were free at the last such look too go back to the system. */
+/* Nothing was allocated or given back for a while: give empty slabs back to the page allocator, and
+ * extents that were already free at the last such look to the system. */
 static void idle(struct fst_thread *t, struct idle *i)
 {
     struct fst_arena *a = t->arena;
@@ -103,18 +108,18 @@ static void idle(struct fst_thread *t, struct idle *i)
     i->used_pages = used;
 }
 
-/* The system is short of memory: give it all that nobody uses, at once. */
+/* The system is short of memory: give it everything that nobody uses, at once. */
 static void relieve(struct fst_thread *t)
 {
     struct fst_arena *a = t->arena;
     struct fst_batch_options options = {
         .deaths = true, .give_back = true, .others = true, .timeout = GRACE_NS, .stop = &a->reaper->stop};
-    fst_batch_run(t, &options); /* when another one runs: its memory goes back at the next tick */
+    fst_batch_run(t, &options); /* when another batch runs, its memory goes back at the next tick */
     fst_run_punch(a, false, t->name);
 }
 
 /* Is there anything that this process has dropped, or that anybody has ended, that no batch has
- * spliced yet, and that is not to wait for a later look? */
+ * spliced yet, and that does not wait for a later look? */
 static bool pending(struct fst_arena *a)
 {
     return fst_load_seq_cst(&a->self->dropped) != 0 || fst_load_seq_cst(&a->sb->ended_head) != FST_NONE ||
@@ -129,26 +134,27 @@ static uint32_t waiting(struct fst_arena *a)
     return fst_load_relaxed(&a->sb->ended_groups) - fst_load_relaxed(&a->sb->ended_spliced);
 }
 
-/* Entries that a batch looks at: as many as this process has, or found when it last ran one. */
+/* How many entries a batch looks at: as many as this process has, or as it found when it last ran
+ * one. */
 static uint64_t entries(const struct fst_arena *a)
 {
     uint64_t own = fst_load_relaxed(&a->refs->live), all = fst_load_relaxed(&a->refs->all);
     return own > all ? own : all;
 }
 
-/* Wait a little for more to do. True: another process's batch began after our kick and is over,
- * so that ours is done. */
+/* Wait a little for more to do. True: a batch of another process began after the kick and is over,
+ * so nothing is left to do. */
 static bool gather(struct fst_arena *a)
 {
     struct fst_reaper *r = a->reaper;
     uint32_t begun = fst_load_acquire(&a->sb->batches_begun); /* PAIR(batch-number) */
-    /* who ended a group may want its memory */
+    /* Whoever ended a group may want its memory, so do not wait for longer then. */
     uint64_t wait = GATHER_NS + (waiting(a) ? 0 : entries(a) * ENTRY_NS);
     fst_futex_wait(&r->kick, KICK_GATHER, wait < GATHER_MOST ? wait : GATHER_MOST);
     if ((int32_t)(fst_load_acquire(&a->sb->batches) - begun) <= 0)
         return false;
-    /* Who drops counts first and kicks then: either its kick comes after this, or its count is
-     * seen here, and we gather again. */
+    /* Whoever drops counts first and kicks then. So either its kick comes after this swap, or its
+     * count is seen below, and this thread gathers again. */
     uint32_t kick = KICK_GATHER, none = KICK_NONE;
     if (!fst_own_cas32(&r->kick, &kick, KICK_NONE))
         return false;
@@ -157,7 +163,7 @@ static bool gather(struct fst_arena *a)
     return true;
 }
 
-/* Of rings that have ended, which were opened here. */
+/* Let go of rings that have ended and that this process had open. */
 static void let_go(struct fst_arena *a)
 {
     if (fst_uses_let_go(a))
@@ -171,7 +177,7 @@ static void *loop(void *argument)
     struct fst_thread *t;
     struct idle i = {0};
     struct fst_pressure pressure;
-    /* All thread slots are in use: one may become free. */
+    /* When all thread slots are in use, one may become free. */
     while (!(t = fst_thread_get(a)) && !fst_load_acquire(&r->stop))
         fst_futex_wait(&r->stop, 0, TICK_NS);
     if (t)
@@ -186,7 +192,7 @@ static void *loop(void *argument)
         bool served = fst_load_acquire(&r->kick) == KICK_GATHER && gather(a);
         if (fst_load_acquire(&r->stop))
             break;
-        if (fst_is_damaged(a)) { /* until somebody stops us: nothing may be released any more */
+        if (fst_is_damaged(a)) { /* nothing may be released any more, so only wait to be stopped */
             fst_futex_wait(&r->stop, 0, TICK_NS);
             continue;
         }
@@ -203,17 +209,18 @@ static void *loop(void *argument)
             relieve(t);
             continue;
         }
-        /* Who came and was killed between two looks was never seen as company, and waits to be
-         * buried. */
+        /* A process that came and was killed between two looks was never seen as company, and waits
+         * to be buried. */
         if (kick == KICK_NONE && !company && !fst_cgroup_any(a) && !pending(a) && !fst_load_relaxed(&a->sb->batch_dirty) &&
             expires_in(a) && !fst_process_any_dead(a)) {
             idle(t, &i);
             continue;
         }
         int rc = fst_batch_run(t, &options);
-        let_go(a); /* of what it has ended */
-        /* What we were kicked for may not be in the other's batch, or more than ours takes: try
-         * again soon, or at once if there is enough for a grace period. */
+        let_go(a); /* of rings that the batch has ended */
+        /* If another batch was running, it may not have what this thread was kicked for; and there
+         * may be more than a batch splices. So try again soon, or at once if there is enough for a
+         * grace period. */
         uint32_t none = KICK_NONE, again = waiting(a) >= FST_ENDED_GROUPS / 4 && rc == FST_OK ? KICK_NOW : KICK_GATHER;
         if (pending(a) || (kick != KICK_NONE && rc != FST_OK))
             fst_own_cas32(&r->kick, &none, again);
@@ -230,9 +237,9 @@ static void start(struct fst_arena *a)
     if (!r->running && !r->forbidden && a->usable) {
         sigset_t all, before;
         sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the user's threads */
+        pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's threads */
         fst_own_store_seq_cst(&r->stop, 0);
-        /* True before the thread is there: it must never find itself not running and wait for
+        /* This is set before the thread exists: it must never find itself not running, and wait for
          * this mutex, under which it is joined. */
         fst_own_store_release(&r->running, true);
         bool started = pthread_create(&r->thread, NULL, loop, a) == 0;
@@ -263,8 +270,8 @@ void fst_reaper_dropped(struct fst_arena *a, uint64_t bytes)
 {
     struct fst_reaper *r = a->reaper;
     fst_add32(&a->self->dropped, 1);
-    /* Neither counter is exact: threads may overwrite each other's sum, and a batch under way
-     * may have taken some of it already. */
+    /* Neither counter is exact: threads may overwrite each other's sum, and a batch under way may
+     * have spliced some of it already. */
     if (bytes >= FST_REAPER_LARGE)
         bytes /= REUSED;
     uint64_t sum = fst_load_relaxed(&r->bytes) + bytes;
@@ -282,7 +289,7 @@ void fst_reaper_ended(struct fst_arena *a)
 void fst_reaper_expect(struct fst_arena *a)
 {
     fst_store_relaxed(&a->reaper->expects, 1);
-    kick(a, KICK_GATHER); /* the thread may be about to sleep as long as it found before */
+    kick(a, KICK_GATHER); /* the thread may be about to sleep for as long as it found before */
 }
 
 void fst_reaper_watch(struct fst_arena *a)
@@ -302,7 +309,7 @@ void fst_reaper_greet(struct fst_arena *a)
     bool more = false;
     struct fst_batch_options options = {.deaths = true, .timeout = FST_MS, .more = &more};
     if (t && !t->nest)
-        fst_batch_run(t, &options); /* when another one runs, that will do */
+        fst_batch_run(t, &options); /* when another batch runs, that one will do */
     if (more)
         fst_reaper_ended(a);
 }
@@ -352,7 +359,7 @@ void fst_reaper_forked(struct fst_arena *a)
     struct fst_reaper *r = a->reaper;
     pthread_mutex_init(&r->mutex, NULL);
     r->running = false;
-    r->forbidden = false; /* the parent was about to leave, not we */
+    r->forbidden = false; /* it was the parent that was about to leave */
     r->kick = KICK_NONE;
     r->bytes = 0;
 }

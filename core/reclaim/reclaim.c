@@ -1,5 +1,5 @@
-/* reclaim.c - waiting for memory and for grace periods, in the caller, on request: the public
- * face of batches. */
+/* reclaim.c - waiting for memory and for grace periods, on request and in the calling thread:
+ * batches as the public header has them. */
 #include <stdio.h>
 #include <string.h>
 
@@ -14,7 +14,7 @@
 #include "reclaim/reaper.h"
 #include "region/file.h"
 
-/* The thread's state, if it may wait here. */
+/* Get the thread's state, if the thread may wait here. */
 static int may_wait(struct fst_arena *a, const char *what, struct fst_thread **t)
 {
     *t = fst_thread_get(a);
@@ -22,7 +22,7 @@ static int may_wait(struct fst_arena *a, const char *what, struct fst_thread **t
         return fst_thread_refused(a);
     if ((*t)->nest)
         return fst_fail(FST_IN_SECTION, "%s inside read() would wait for itself", what);
-    return fst_file_reachable(a); /* or who was killed would be waited for */
+    return fst_file_reachable(a); /* otherwise a process that was killed would be waited for */
 }
 
 int fst_read_lock(fst_arena *a)
@@ -61,9 +61,9 @@ uint64_t fst_section_age(fst_arena *a, uint32_t turns)
     if (!t)
         return 0;
     fst_section_enter(t);
-    /* No fence before this load: whoever begins a grace period after it is the one to see to it
-     * that our section shows. The section's own number may be far older, if we were stopped
-     * before it showed: what ended meanwhile had not to wait. */
+    /* There is no fence before this load: a process that begins a grace period after it has to see
+     * to it that this section shows. The section's own number may be far older, if this thread was
+     * stopped before it showed: grace periods that ended meanwhile did not have to wait for it. */
     uint64_t begun = fst_load_acquire(&a->sb->gp_seq), over = 0;
     while (turns-- > 0 && over <= begun)
         over = fst_load_acquire(&a->sb->gp_completed);
@@ -114,7 +114,7 @@ void fst_wait_for_memory(fst_arena *a, uint64_t timeout)
     if (fst_thread_usable(a))
         return;
     uint32_t seen = fst_load_acquire(&sb->batches);
-    /* a kill before the subtraction leaves drops a little more eager: harmless */
+    /* A kill before the subtraction makes drops a little more eager, which does no harm. */
     fst_add32(&sb->waiters, 1);
     fst_full_fence(); /* PAIR(waiters) */
     fst_futex_wait(&sb->batches, seen, timeout < 10 * FST_MS ? timeout : 10 * FST_MS);
@@ -139,8 +139,9 @@ int fst_barrier_wait(fst_arena *a, uint64_t cookie, uint64_t timeout)
     bool more = false;
     struct fst_batch_options options = {.deaths = true, .give_back = true, .others = true, .timeout = timeout, .more = &more};
     rc = fst_batch_wait(t, (uint32_t)cookie, &options);
-    /* A batch takes so many groups and no more, and one that it found without references is
-     * ended by it, and released by the next: go on until all that are queued by now were taken. */
+    /* A batch splices so many groups and no more. A group that it finds without references is ended
+     * by it, and released by the next one. So go on until all that are queued by now were
+     * spliced. */
     uint32_t queued = fst_load_acquire(&a->sb->ended_groups);
     while (rc == FST_OK && (int32_t)(queued - fst_load_acquire(&a->sb->ended_spliced)) > 0 &&
            fst_load_acquire(&a->sb->ended_head) != FST_NONE)

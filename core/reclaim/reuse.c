@@ -7,15 +7,16 @@
 #include "reclaim/reaper.h"
 #include "refs/word.h"
 
-/* entries and slots that a batch may look at for each page: ns each, where writing to a page
- * takes 200 */
+/* For each page, a batch may look at so many entries and slots: a look takes a ns or so, and
+ * writing to a page 200. */
 #define LOOKS_A_PAGE 32u
-#define LOOKS_A_DROP 16u /* as many as it counts for: its object is condemned, and released */
-/* bytes of a processor's own cache, where the system does not say */
+/* a drop counts for so many looks, because its object is condemned and released */
+#define LOOKS_A_DROP 16u
+/* The bytes of a processor's own cache, where the system does not say. */
 #define OWN_CACHE (2u << 20)
 
-/* Has a slab that the thread owns a free object? May be wrong: then there is a batch for
- * nothing, or a new slab. */
+/* Has a slab that the thread owns a free object? A wrong answer leads to a batch for nothing, or to
+ * a new slab. */
 static bool owns_free(const struct fst_thread *t, uint64_t child_id)
 {
     const struct fst_actives *mine = fst_actives_of(t);
@@ -30,8 +31,8 @@ static bool owns_free(const struct fst_thread *t, uint64_t child_id)
     return false;
 }
 
-/* Would a batch be over at once? Not when it has to bury somebody, begin again over everything,
- * or wait. *dropped: the most that a process has dropped. */
+/* Would a batch be over at once? Not when it has to bury a process, begin again over everything, or
+ * wait. *dropped receives the most that one process has dropped. */
 static bool quick(struct fst_arena *a, uint64_t most, uint32_t *dropped)
 {
     const struct fst_superblock *sb = a->sb;
@@ -60,7 +61,7 @@ static bool quick(struct fst_arena *a, uint64_t most, uint32_t *dropped)
 
 uint64_t fst_reuse_rest(const struct fst_arena *a)
 {
-    static uint64_t known; /* asking may trap in a virtual machine */
+    static uint64_t known; /* asking the system may trap in a virtual machine */
     uint64_t pages = fst_load_relaxed(&known);
     if (!pages) {
         long own = 0;
@@ -73,19 +74,19 @@ uint64_t fst_reuse_rest(const struct fst_arena *a)
     return a->capacity_pages / 16 < pages ? a->capacity_pages / 16 : pages;
 }
 
-/* Let what was dropped lie for a while? As long as little goes round, it is reused at once, and
- * stays in the caches next to the processors that use it. When more is under way than they hold,
- * its bytes come from the shared cache anyway; but those of an object that another processor has
- * just read are still in that one's own, and writing there takes longer than to what it has lost
- * since, by reading twice as much as its cache holds. */
+/* Is what was dropped to rest for a while? As long as little goes round, it is used again at once,
+ * and stays in the caches next to the processors that use it. When more is under way than these
+ * hold, its bytes come from the shared cache anyway. But bytes that another processor has just read
+ * are still in that one's own cache, and writing to them takes longer than writing to bytes that it
+ * has lost since, by reading twice as much as its cache holds. */
 static bool let_lie(const struct fst_arena *a, uint64_t dropped, uint64_t used)
 {
     uint64_t rest = fst_reuse_rest(a);
     return dropped < rest && used >= dropped + rest;
 }
 
-/* Run a batch for an object of so many pages of a child with so many; all of them are needed:
- * used 0. True: it has released something. */
+/* Run a batch, if there is cause, for an object of so many pages, whose child uses `used` pages (0:
+ * what rests is needed as well). True: it has released something. */
 static bool reuse(struct fst_thread *t, uint64_t pages, uint64_t used)
 {
     struct fst_arena *a = t->arena;
@@ -93,8 +94,8 @@ static bool reuse(struct fst_thread *t, uint64_t pages, uint64_t used)
     if (t->nest || pages < FST_REAPER_LARGE >> FST_PAGE_SHIFT || !quick(a, pages * LOOKS_A_PAGE, &dropped) || !dropped ||
         let_lie(a, dropped * pages, used))
         return false;
-    /* A reader may have come since we looked. Where its section does not end while others spin,
-     * the batch is broken off, and the reaper ends it: until then there are new slabs. */
+    /* A reader may have come since quick() looked. If its section does not end while this thread
+     * spins, the batch is broken off, and the reaper ends it: until then there are new slabs. */
     bool more = false;
     struct fst_batch_options options = {.drops_only = true, .timeout = 0, .more = &more};
     uint64_t before = fst_load_relaxed(&a->sb->released_objects);

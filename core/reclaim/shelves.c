@@ -17,8 +17,8 @@ static bool has_ended(const struct fst_shelves *sh, uint32_t store)
     return sh->any && store < FST_MAX_STORES && (sh->ended[store / 64] >> (store % 64) & 1);
 }
 
-/* Count one key less in its store. The descriptor may be another store's by now, in which nobody
- * has counted this key. */
+/* Count a key less in its store. The descriptor may be another store's by now, in which nobody has
+ * counted this key. */
 static void uncount(struct fst_arena *a, uint32_t id)
 {
     uint32_t store = fst_item_at(a, id)->store;
@@ -47,7 +47,8 @@ void fst_shelves_expire(struct fst_thread *t, bool *dropped)
 {
     struct fst_arena *a = t->arena;
     uint64_t next = UINT64_MAX, now = fst_now();
-    /* "Never" before the look, so that who puts then sees to it that the time is early enough. */
+    /* The time is set to "never" before the look, so that whoever puts afterwards makes it early
+     * enough. */
     fst_store_relaxed(&a->sb->item_expires_at, UINT64_MAX);
     fst_full_fence();
     for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++) {
@@ -88,7 +89,7 @@ bool fst_shelves_owns(struct fst_arena *a)
 
 /* ---- condemning ---- */
 
-/* What dead processes had claimed, and what is held of what has ended. */
+/* Let go of what dead processes had claimed, and of objects that have ended. */
 static void clear_holds(struct fst_arena *a)
 {
     for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++) {
@@ -110,7 +111,7 @@ static void clear_holds(struct fst_arena *a)
     }
 }
 
-/* Its group was destroyed, or is gone. */
+/* Was the store's group destroyed, or is it gone? */
 static bool is_over(struct fst_arena *a, const struct fst_store *s)
 {
     uint32_t group;
@@ -161,11 +162,13 @@ uint64_t fst_shelves_condemn(struct fst_arena *a, struct fst_shelves *sh, bool r
             fst_store_end(a, i);
             fst_registry_unlock(a);
         }
-        /* Who was killed in there has left counts, and so has who was killed in a batch. */
+        /* A process that was killed while it changed the store, or in a batch, has left wrong
+         * counts. */
         bool passed = revoke && fst_store_passed(a, i, everything);
         if (fst_state(fst_load_acquire(&s->state)) != FST_STORE_ENDED)
             continue;
-        /* Whoever has its lock may be about to put; who gets it later sees that it has ended. */
+        /* Whoever has its lock may be about to put; whoever acquires it later sees that the store
+         * has ended. */
         if (!passed && !fst_store_passed(a, i, false)) {
             fst_store_relaxed(&a->sb->store_look, 1);
             continue;
