@@ -1,4 +1,4 @@
-/* caches.c - what caches say of themselves, and what they hold. */
+/* caches.c - the numbers of caches: what they say of themselves, and what they hold. */
 #include <string.h>
 
 #include "alloc/cache.h"
@@ -24,8 +24,8 @@ size_t fst_cache_list(fst_arena *a, uint64_t *ids, size_t max)
     return n;
 }
 
-/* Count without the child's lock: its lists may change meanwhile, so every step is checked, and
- * the walk ends where it lost its way. The numbers are for people. */
+/* Count without the child's lock. Its lists may change meanwhile, so every step is checked, and the
+ * walk ends where it loses its way. The numbers are for people. */
 static void count_list(struct fst_arena *a, uint32_t child, uint32_t head, uint8_t list, struct fst_cache_info *out)
 {
     uint32_t most = fst_load_relaxed(&fst_child_at(a, child)->slabs), all = 0;
@@ -56,15 +56,15 @@ static void count_child(struct fst_arena *a, uint32_t cache, uint32_t child, str
     count_list(a, child, fst_load_relaxed(&c->full), FST_LIST_FULL, out);
 }
 
-/* Who speaks for the body: the cache itself, or, when its name was destroyed, the first of its
- * aliases. */
+/* The name that speaks for the body: the cache itself, or, when its name was destroyed, the first
+ * of its aliases. */
 static uint32_t speaker(struct fst_arena *a, uint32_t body)
 {
     const struct fst_cache *c = fst_cache_at(a, body);
     return fst_state(c->state) == FST_CACHE_NAMELESS && c->first_alias != FST_NONE ? c->first_alias : body;
 }
 
-/* Under names_lock. Returns the body. */
+/* Fill in what the descriptors say; the result is the body. Under names_lock. */
 static uint32_t describe(struct fst_arena *a, uint32_t index, struct fst_cache_info *out)
 {
     const struct fst_cache *c = fst_cache_at(a, index);
@@ -79,7 +79,7 @@ static uint32_t describe(struct fst_arena *a, uint32_t index, struct fst_cache_i
     out->align = c->align;
     out->flags = c->flags;
     out->state = speaks == index && state == FST_CACHE_ALIAS ? (uint32_t)FST_CACHE_LIVE : state;
-    /* the speaker is no alias of itself */
+    /* The name that speaks for the body is no alias of itself. */
     uint32_t named = fst_state(fst_cache_at(a, body)->state) == FST_CACHE_NAMELESS ? 1 : 0;
     out->aliases = speaks == index ? fst_cache_at(a, body)->aliases - named : 0;
     out->stride = fst_shape_of(c->size, c->align, c->flags).stride;
@@ -126,9 +126,9 @@ int fst_cache_look(fst_arena *a, uint64_t cache, struct fst_cache_info *out)
 {
     uint32_t index;
     memset(out, 0, sizeof *out);
-    /* Without the lock, because whoever takes an object asks for its cache: what a descriptor
-     * says holds if it is still the same one's after it was read. Whom it is merged with may
-     * change in between, and was so at one of the two. */
+    /* This works without the lock, because whoever gets an object asks for its cache. What a
+     * descriptor says holds if it is still the same cache's after it was read. The cache with which
+     * it is merged may change in between, and the answer was true at one of the two moments. */
     bool found = fst_cache_find(a, cache, &index);
     if (found)
         describe(a, index, out);

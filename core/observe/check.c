@@ -1,5 +1,5 @@
-/* check.c - validate every structure of an arena: the superblock, who is attached, references;
- * the rest is in check_*.c. */
+/* check.c - validate every structure of an arena. The superblock, processes and threads, and
+ * references are in here; the other parts are in check_*.c. */
 #include "observe/parts.h"
 #include "platform/atomics.h"
 #include "platform/error.h"
@@ -17,7 +17,7 @@
 
 /* ---- the superblock ---- */
 
-/* Of a table that is committed by prefix. */
+/* Check the bounds of a table that is committed from its start. */
 static void check_committed(struct fst_check *c, uint32_t kind)
 {
     const struct fst_table *t = &c->a->known.tables[kind];
@@ -30,7 +30,8 @@ static void check_committed(struct fst_check *c, uint32_t kind)
         fst_check_say(c, "table %s: %s are said to have memory", fst_table_name(kind), fst_exact(bytes));
 }
 
-/* (fst_top_of notes a bound that is wrong in itself.) */
+/* Check that nothing is in use beyond a bound. (fst_top_of notes a bound that is wrong in
+ * itself.) */
 static void check_top(struct fst_check *c, uint32_t kind)
 {
     uint32_t top = fst_top_of(c->a, kind);
@@ -105,7 +106,8 @@ static void check_process(struct fst_check *c, uint32_t slot)
         fst_check_say(c, "process slot %u: %u reference entries, this process has %u", slot, says, used);
 }
 
-/* What an entry speaks of was there once. Read twice: it may have just changed. */
+/* Check that what an entry speaks of was there once. It is read twice, because it may just have
+ * changed. */
 static void check_entry(struct fst_check *c, uint32_t slot, uint32_t index, const uint64_t *at)
 {
     uint64_t entry = fst_load_acquire(at);
@@ -122,7 +124,8 @@ static void check_processes(struct fst_check *c)
     for (uint32_t slot = 0; slot < fst_process_top(c->a); slot++) {
         size_t before = c->findings;
         struct fst_table_look look;
-        if (!fst_refs_look(c->a, slot, &look)) { /* all thread slots are in use, or no memory */
+        /* all thread slots are in use, or there is no memory */
+        if (!fst_refs_look(c->a, slot, &look)) {
             fst_check_say(c, "the tables of references could not be looked at: %s", fst_last_error());
             return;
         }
@@ -179,8 +182,9 @@ size_t fst_check(fst_arena *a, void (*found)(void *context, const char *text), v
 {
     struct fst_check c = {.a = a, .found = found, .context = context};
     check_superblock(&c);
-    /* Each part hangs on those before it: when one is wrong, the next would say the same in
-     * other words. Looking at references writes our own thread's slot, so threads come before. */
+    /* Each part depends on those before it: when one is wrong, the next would say the same in other
+     * words. To look at references writes to this thread's own slot, so threads come before
+     * them. */
     size_t before = c.findings;
     void (*const parts[])(struct fst_check *) = {fst_check_registry, fst_check_pages, fst_check_slabs,    check_threads,
                                                  check_processes,    check_inflight,  fst_check_channels, fst_check_stores,
@@ -191,7 +195,7 @@ size_t fst_check(fst_arena *a, void (*found)(void *context, const char *text), v
         fst_lock_held(a);
         return FST_CHECK_HELD;
     }
-    /* What only showed when it was followed. */
+    /* Some damage shows only when it is followed. */
     if (fst_is_damaged(a) && !c.findings)
         fst_check_say(&c, "%s", a->damage->text);
     return c.findings;

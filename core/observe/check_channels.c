@@ -1,5 +1,5 @@
-/* check_channels.c - descriptors of channels and their rings. Nothing in a ring is under a lock:
- * what is being changed is looked at again. */
+/* check_channels.c - check the descriptors of channels, and their rings. Nothing in a ring is under
+ * a lock: what is being changed is looked at again. */
 #include "channel/channel.h"
 #include "channel/queue.h"
 #include "channel/topic.h"
@@ -8,7 +8,8 @@
 #include "refs/word.h"
 #include "region/lock.h"
 
-/* What the word says, and what it refers to, if that is the same before and after. */
+/* Check what a node's word says and what the node refers to, if both are the same before and
+ * after. */
 static void check_node(struct fst_check *c, uint32_t channel, const struct fst_ring_view *v, uint32_t k)
 {
     const struct fst_node *n = fst_node_at(v, k);
@@ -32,15 +33,16 @@ static void check_cell(struct fst_check *c, uint32_t channel, const struct fst_r
         fst_check_say(c, "channel %u: cell %llu says %llx", channel, (unsigned long long)i, (unsigned long long)cell);
 }
 
-/* Does a hint lie where messages were put, and, of the head, where none of them waits? */
+/* Does a hint lie where messages were put; and, if it is that of the head, where none of them
+ * waits? */
 static bool is_behind(const struct fst_ring_view *v, uint64_t hint, bool head)
 {
     bool queued;
     return hint <= FST_POSITION_MASK && fst_ring_used(v, (hint - 1) & FST_POSITION_MASK, &queued) && !(head && queued);
 }
 
-/* The ring's head. Head and tail of the queue are no further from each other than the cells go, and
- * their hints some steps behind; one where they are moved each time. */
+/* Check the ring's head. Head and tail of the queue are no further apart than there are cells.
+ * Their hints lie some steps behind them; one step, where they are moved each time. */
 static void check_head(struct fst_check *c, uint32_t channel, const struct fst_ring_view *v)
 {
     uint64_t head = fst_load_acquire(&v->ring->head), tail = fst_load_acquire(&v->ring->tail);
@@ -55,7 +57,8 @@ static void check_head(struct fst_check *c, uint32_t channel, const struct fst_r
                       (unsigned long long)tail);
 }
 
-/* Positions only grow: a cursor is not in front of the tail, which may be a step behind. */
+/* Check a subscriber. Positions only grow, so a cursor is not in front of the tail, whose hint may
+ * be a step behind. */
 static void check_subscriber(struct fst_check *c, uint32_t topic, const struct fst_ring_view *v, uint32_t i)
 {
     struct fst_subscriber *s = fst_subscriber_at(v, i);
@@ -82,7 +85,7 @@ static void check_ring(struct fst_check *c, uint32_t i)
     int rc = FST_CLOSED;
     if (fst_state(fst_load_acquire(&channel->state)) == FST_CHANNEL_LIVE)
         rc = fst_ring_look(c->a, channel, &v);
-    if (rc == FST_STALE) /* it ends before its ring is released */
+    if (rc == FST_STALE) /* a channel ends before its ring is released */
         fst_check_say(c, "channel %u: it lives, and its ring is gone", i);
     if (rc) {
         fst_registry_unlock(c->a);

@@ -1,5 +1,5 @@
-/* check_debug.c - objects of caches that are debugged: their red zones, their poison, and what
- * their records say. Each slab under its child's lock, so that it stays. */
+/* check_debug.c - check objects of caches that are debugged: their red zones, their poison, and
+ * what their records say. Each slab is looked at under its child's lock, so that it stays. */
 #include <stdio.h>
 
 #include "alloc/debug.h"
@@ -12,8 +12,8 @@
 #include "refs/reftable.h"
 #include "refs/word.h"
 
-/* Is it a slab of a child that is debugged, of this group (FST_NONE: any)? Then its child's lock is
- * held. */
+/* Does the slab belong to a child that is debugged, of this group (FST_NONE: of any)? Then the
+ * child's lock is held. *held: that lock took longer than this thread waits. */
 static bool lock_slab(struct fst_arena *a, uint32_t id, uint32_t group, bool *held)
 {
     const struct fst_slab *s = fst_slab_at(a, id);
@@ -33,11 +33,11 @@ static bool lock_slab(struct fst_arena *a, uint32_t id, uint32_t group, bool *he
     return false;
 }
 
-/* A walk over them: `id` is locked. */
+/* A walk over such slabs: the child of `id` is locked. */
 struct walk {
-    uint32_t group; /* FST_NONE: any */
+    uint32_t group; /* of this group; FST_NONE: of any */
     uint32_t class, next, id;
-    bool held; /* a lock was not to be had: the walk is over */
+    bool held; /* a lock took longer than this thread waits, and the walk is over */
 };
 
 static bool go_on(struct fst_arena *a, struct walk *w)
@@ -54,7 +54,7 @@ static bool go_on(struct fst_arena *a, struct walk *w)
 
 /* ---- check() ---- */
 
-/* The first line of a site's text: where it happened. */
+/* The first line of a site's text, which says where something happened. */
 static const char *line_of(struct fst_arena *a, uint32_t site, char *out, size_t room)
 {
     size_t n = fst_debug_site_text(a, site, out, room - 1), i = 0;
@@ -64,7 +64,7 @@ static const char *line_of(struct fst_arena *a, uint32_t site, char *out, size_t
     return i ? out : "a place that is not known";
 }
 
-/* Who allocated it, who freed it, and who holds it. */
+/* Say who allocated the object, who freed it, and who holds it. */
 static const char *who(struct fst_arena *a, const struct fst_debug_info *o, char *out, size_t room)
 {
     char from[100];
@@ -105,7 +105,7 @@ static void say(struct fst_check *c, const struct fst_fault *f)
                   wrong, who(c->a, &f->about, by, sizeof by));
 }
 
-/* Objects of children that have ended, whose allocator is known. */
+/* Objects of children that have ended, of which the allocator is known. */
 struct ended {
     struct fst_debug_info some[64];
     size_t n;
@@ -136,7 +136,7 @@ void fst_check_debug(struct fst_check *c)
         }
         fst_lists_unlock(a, s->child);
     }
-    /* What nobody holds is no leak: it goes with the next batch. */
+    /* An object that nobody holds is no leak: it goes with the next batch. */
     for (size_t i = 0; i < ended.n; i++)
         if (fst_refs_holders(a, ended.some[i].oid, &slot, 1))
             say(c, &(struct fst_fault){.kind = FST_FAULT_LEAK, .about = ended.some[i]});
@@ -166,8 +166,8 @@ int fst_debug_list(fst_arena *a, uint64_t group, fst_debug_found *found, void *c
 {
     struct fst_debug_info info;
     struct fst_batch_info last;
-    /* Nobody has dropped it, ever; or that was before the last batch began, and somebody else
-     * refers to it still. */
+    /* Listed is what nobody has ever dropped, and what was dropped before the last batch began:
+     * somebody else still refers to that. */
     uint64_t began = fst_batch_list(a, &last, 1) ? last.began : 0;
     struct walk w = {.group = group ? (uint32_t)group : FST_NONE};
     while (go_on(a, &w)) {

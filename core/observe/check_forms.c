@@ -1,5 +1,5 @@
-/* check_forms.c - forms and their buckets. No lock: what is written here is never changed again,
- * once it is READY. One that is in no bucket is what a kill leaves, or about to be put there. */
+/* check_forms.c - check forms and their buckets. It needs no lock: a form is never changed again
+ * once it is READY. A form in no bucket is what a kill leaves, or about to be put there. */
 #include "alloc/form.h"
 #include "observe/parts.h"
 #include "platform/atomics.h"

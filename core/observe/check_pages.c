@@ -15,15 +15,16 @@
 
 /* ---- under pages_lock ---- */
 
-/* What the descriptors add up to. */
+/* What all descriptors add up to. */
 struct sums {
-    uint8_t *owned;     /* bit: some descriptor names the page */
-    uint64_t *children; /* pages of each child */
-    uint64_t *groups;   /* and of each group */
+    uint8_t *owned;     /* a bit for each page that a descriptor names */
+    uint64_t *children; /* pages by child */
+    uint64_t *groups;   /* pages by group */
     uint32_t n_children, n_groups;
     uint64_t pages;
     uint32_t holes;
-    /* descriptors that name a page of another one: once is said, it may be one that is wrong */
+    /* descriptors that name a page of another one; only the first is told, because it may be the
+     * one that is wrong */
     uint32_t overlaps;
 };
 
@@ -34,8 +35,8 @@ static bool check_run(struct fst_check *c, uint32_t id, struct sums *sums)
     uint64_t pages = (uint64_t)fst_zones(a) * FST_ZONE_PAGES, state = fst_load_acquire(&s->state);
     if (!fst_check_state(c, "slab", id, state, FST_SLAB_HOLE))
         return false;
-    /* Who is to finish a run is said by its owner: without one, nobody would. The state is read
-     * last, because a slab that is reopened becomes LIVE before it loses its owner. */
+    /* The owner says who is to finish a run: nobody would finish one without an owner. The state is
+     * read last, because a slab that is reopened becomes LIVE before it loses its owner. */
     uint64_t owner = fst_load_acquire(&s->owner);
     uint32_t is = fst_state(fst_load_acquire(&s->state));
     if ((is == FST_SLAB_CARVING || is == FST_SLAB_CLOSING || is == FST_SLAB_HOLE) && !owner) {
@@ -130,7 +131,8 @@ static void check_free_pages(struct fst_check *c, const struct sums *sums)
         fst_check_say(c, "holes: %u counted, %u recorded", sums->holes, a->sb->holes);
 }
 
-/* One slab with a wrong child is missed by several. */
+/* Compare the charges of children and groups. One slab with a wrong child makes several of them
+ * wrong, so only the first is told. */
 static void check_charges(struct fst_check *c, const struct sums *sums)
 {
     struct fst_arena *a = c->a;
@@ -157,10 +159,11 @@ static void check_charges(struct fst_check *c, const struct sums *sums)
 void fst_check_pages(struct fst_check *c)
 {
     struct fst_arena *a = c->a;
-    /* zones may be added until we have the lock */
+    /* Zones may be added until this thread has the lock, so there is a bit for each page of the
+     * capacity. */
     struct sums sums = {.owned = calloc(1, a->capacity_pages / 8 + 1)};
-    /* So may children and groups: those that are there later have no pages yet, or some that are
-     * not looked at. */
+    /* Children and groups may be added as well. Those that come later have no pages yet, or pages
+     * that are not looked at; so begin again if there are more. */
     bool again = false;
     do {
         sums.n_children = fst_child_top(a);
@@ -209,7 +212,7 @@ static bool check_word(struct fst_check *c, uint32_t id, uint32_t object, uint64
     return false;
 }
 
-/* The numbers of a LIVE slab of the child. */
+/* Compare the numbers of a LIVE slab with those of its child. */
 static bool check_numbers(struct fst_check *c, uint32_t id, const struct fst_slab *s, const struct fst_child *child)
 {
     bool any = child->pages == 0;
@@ -228,8 +231,8 @@ static bool check_owner(struct fst_check *c, uint32_t id, const struct fst_slab 
     uint32_t index = (uint32_t)(owner & ~FST_OWNER_FLAGS) - 1;
     if (!owner)
         return true;
-    /* Let go by somebody who could not have the child's lock in time: a batch's, that runs or
-     * will. */
+    /* It was let go of by a thread for which the child's lock took too long: a batch that is
+     * running or will run finishes that. */
     const struct fst_superblock *sb = c->a->sb;
     if (s->list != FST_LIST_PARTIAL && owner == FST_OWNER_NOBODY &&
         (fst_load_acquire(&sb->loose) || fst_load_acquire(&sb->batch_started) || fst_load_acquire(&sb->batch_dirty)))
@@ -266,8 +269,8 @@ static bool check_list(struct fst_check *c, uint32_t child, uint32_t head, uint8
     return true;
 }
 
-/* LIVE, and a child's: then it is on one of its lists. Under that child's lock, or not any more
- * as it was. */
+/* A LIVE slab of a child is on one of that child's lists. This is looked at under the child's lock,
+ * if the slab is still the same then. */
 static void check_listed(struct fst_check *c, uint32_t id)
 {
     struct fst_arena *a = c->a;

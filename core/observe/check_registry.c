@@ -8,14 +8,14 @@
 #include "platform/error.h"
 #include "region/table.h"
 
-/* ---- descriptors, each for itself ---- */
+/* ---- each descriptor by itself ---- */
 
 static bool ends(const char *text, size_t size)
 {
     return memchr(text, 0, size) != NULL;
 }
 
-/* FREE, of a cache that there never was. */
+/* The state of a cache, or FREE where there never was one. */
 static uint64_t cache_state(struct fst_arena *a, uint32_t i)
 {
     return i < fst_cache_top(a) ? fst_cache_at(a, i)->state : (uint64_t)FST_CACHE_FREE;
@@ -32,14 +32,14 @@ static bool is_alias(struct fst_arena *a, uint32_t i, uint32_t of)
     return fst_state(fst_cache_at(a, i)->state) == FST_CACHE_ALIAS && fst_cache_at(a, i)->merged == of;
 }
 
-/* Is its state none? Then that was said. */
+/* Is the cache's state one that no cache has? Then that was told already. */
 static bool said(struct fst_arena *a, uint32_t i)
 {
     uint64_t state = cache_state(a, i);
     return fst_state(state) == 2 || fst_state(state) > FST_CACHE_RETIRED || (state >> 4 & 0xfff);
 }
 
-/* Was another alias of the same body, which is none, found before? Then it is the same mistake. */
+/* Was another alias found before with the same body, which is none? Then it is the same mistake. */
 static bool a_body_before(struct fst_arena *a, uint32_t alias)
 {
     for (uint32_t i = 0; i < alias; i++)
@@ -48,7 +48,7 @@ static bool a_body_before(struct fst_arena *a, uint32_t alias)
     return false;
 }
 
-/* Only what is alike is merged. */
+/* Check that only caches that are alike are merged. */
 static void check_merged(struct fst_check *c, uint32_t body)
 {
     struct fst_arena *a = c->a;
@@ -141,7 +141,8 @@ static bool check_group(struct fst_check *c, uint32_t i)
     if (state == FST_GROUP_FREE)
         return true;
     if (i && !is_group(a, g->parent)) {
-        if (g->parent != 0 && !a_parent_before(a, i)) /* of the root something was said */
+        /* if its parent is the root, something is wrong with the root, which was told */
+        if (g->parent != 0 && !a_parent_before(a, i))
             fst_check_say(c, "group %u: its parent is %u, which is none", i, g->parent);
         return false;
     }
@@ -182,14 +183,13 @@ static bool check_child(struct fst_check *c, uint32_t i)
     return false;
 }
 
-/* ---- what hangs on them ---- */
+/* ---- lists and tables of descriptors ---- */
 
-/* A list of descriptors of one table, linked both ways: whose it is, where it begins, how it
- * goes on. */
+/* A list of descriptors of one table: whose it is, where it begins, and how it goes on. */
 struct list {
     const char *what;
     uint32_t owner, head, kind;
-    uint64_t expect; /* how many, or ANY */
+    uint64_t expect; /* how many belong on it, or ANY */
     bool (*belongs)(struct fst_arena *a, uint32_t index, uint32_t owner);
     uint32_t (*next)(struct fst_arena *a, uint32_t index);
     uint32_t (*prev)(struct fst_arena *a, uint32_t index);
@@ -254,7 +254,7 @@ static bool group_ended(struct fst_arena *a, uint32_t i, uint32_t owner)
 
 #define ANY UINT64_MAX
 
-/* Returns its last one. */
+/* Check a list; the result is its last descriptor. */
 static uint32_t check_list(struct fst_check *c, const struct list *l)
 {
     struct fst_arena *a = c->a;
@@ -270,7 +270,7 @@ static uint32_t check_list(struct fst_check *c, const struct list *l)
     return before;
 }
 
-/* How many descriptors are free, and belong on the list of the free ones. */
+/* How many descriptors are free, and so belong on the list of the free ones. */
 static uint32_t count_free(struct fst_arena *a, uint32_t kind, bool (*is_free)(struct fst_arena *, uint32_t, uint32_t))
 {
     uint32_t n = 0;
@@ -279,8 +279,8 @@ static uint32_t count_free(struct fst_arena *a, uint32_t kind, bool (*is_free)(s
     return n;
 }
 
-/* A child, an alias, or a group below another is on the list of whom it names: its neighbours know
- * it, or the list begins with it. */
+/* Check that a child, an alias, or a group below another one is on the list of its cache, group,
+ * body or parent: its neighbours know it, or the list begins with it. */
 static void check_linked(struct fst_check *c, uint32_t kind, const char *what, uint32_t i, uint32_t head, uint32_t prev,
                          uint32_t next, uint32_t (*next_of)(struct fst_arena *, uint32_t),
                          uint32_t (*prev_of)(struct fst_arena *, uint32_t))
@@ -292,8 +292,9 @@ static void check_linked(struct fst_check *c, uint32_t kind, const char *what, u
         fst_check_say(c, "number %u of the %s: the list of its %s does not know it", i, fst_table_name(kind), what);
 }
 
-/* Each from its owner's side. What hangs on no list, or on the wrong one, is found from its own
- * side; one mistake breaks several lists, so the first is enough. */
+/* Check the lists of each owner, from the owner's side. A descriptor on no list, or on the wrong
+ * one, is found from its own side (check_owned). One mistake breaks several lists, so the first one
+ * is enough. */
 static void check_owners(struct fst_check *c, size_t before)
 {
     struct fst_arena *a = c->a;
@@ -369,7 +370,7 @@ static void check_queues(struct fst_check *c, size_t before)
         fst_check_say(c, "ended groups: the last is %u, and said to be %u", last, sb->ended_tail);
 }
 
-/* Which descriptors are in a table of names, and under which hash. */
+/* Is the descriptor to be in this table of names, and under which hash? */
 static bool named(struct fst_arena *a, enum fst_names which, uint32_t i, uint32_t *hash)
 {
     if (which == FST_NAMES_GROUP) {

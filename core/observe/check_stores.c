@@ -1,6 +1,5 @@
-/* check_stores.c - descriptors of stores, their indexes, and what items hold. Holds change without
- * a lock: each is looked at alone.
- */
+/* check_stores.c - check the descriptors of stores, their indexes, and what items hold. Holds
+ * change without a lock, so each is looked at alone. */
 #include "observe/parts.h"
 #include "platform/atomics.h"
 #include "refs/word.h"
@@ -24,7 +23,7 @@ static void check_hold(struct fst_check *c, uint32_t id)
     bool good = fst_hold_kind(held) == FST_HOLD_OWNED || (word && (fst_load_acquire(word) & FST_WORD_ALLOCATED));
     bool whole = fst_hold_kind(held) != FST_HOLD_HELD ||
                  (store < fst_store_top(c->a) && sizeof *item + item->key_bytes <= fst_item_class_bytes[fst_item_class(id)]);
-    /* A batch frees what a store that has ended held, and then says so. */
+    /* A batch frees what a store that has ended held, and only then says so. */
     bool ending = store < fst_store_top(c->a) && fst_state(fst_load_acquire(&fst_store_at(c->a, store)->state)) != FST_STORE_LIVE;
     fst_acquire_fence();
     if (ending || (good && whole && fst_hold_kind(held) <= FST_HOLD_HELD) || fst_load_relaxed(at) != held)

@@ -33,7 +33,7 @@ void fst_check_lock(struct fst_check *c, const char *what, uint32_t index, const
     if (!word || (word & ~FST_LOCK_WAITERS) == FST_LOCK_ABANDONED)
         return;
     uint64_t state = owner < fst_process_top(c->a) ? fst_load_acquire(&fst_process_at(c->a, owner)->state) : 0;
-    /* whose low bits these are; the first is 1 */
+    /* Lock words have the low bits of a generation, and the first generation is 1. */
     uint64_t lives = state >> FST_STATE_GEN_SHIFT, life = word >> FST_LOCK_GEN_SHIFT;
     bool was = lives > FST_LOCK_GEN_MASK || (life && life <= lives);
     if (!was && fst_load_acquire(lock) == word)

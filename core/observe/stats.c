@@ -1,5 +1,5 @@
-/* stats.c - what people and tools see of an arena. Nothing here changes anything; numbers may be
- * a moment old. */
+/* stats.c - what people and tools see of an arena. Nothing here changes anything; numbers may be a
+ * moment old. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,10 +20,10 @@
 #include "region/file.h"
 #include "region/lock.h"
 
-/* a section that holds up a grace period for so long is reported */
+/* A section that holds up a grace period for so long is reported. */
 #define STALL_NS (1000 * FST_MS)
 
-/* False: there is no way to the file any more. */
+/* Look at the file. False: there is no way to it any more. */
 static bool file_status(struct fst_arena *a, struct stat *st)
 {
     int fd = fst_file_get(a);
@@ -86,7 +86,7 @@ static void batch_info(const struct fst_arena *a, struct fst_arena_info *out)
         return;
     uint64_t now = fst_now();
     out->batch_pid = (uint64_t)fst_process_at(a, slot)->pid;
-    /* it has only just begun, or is about to end */
+    /* While the batch has only just begun, or is about to end, this is 0. */
     out->batch_ns = began && now > began ? now - began : 0;
 }
 
@@ -151,7 +151,7 @@ size_t fst_batch_list(fst_arena *a, struct fst_batch_info *out, size_t max)
                                       .duration = fst_load_relaxed(&r->duration),
                                       .grace_ns = fst_load_relaxed(&r->grace_ns)};
         fst_acquire_fence();                        /* PAIR(record) */
-        if (fst_load_relaxed(&r->number) == number) /* not overwritten while we read it */
+        if (fst_load_relaxed(&r->number) == number) /* it was not overwritten meanwhile */
             out[n++] = info;
     }
     return n;
@@ -174,7 +174,7 @@ void fst_child_count(fst_arena *a, struct fst_child_counts *out)
 
 /* ---- processes ---- */
 
-/* Does the entry speak of something that is there? */
+/* Is the entry LIVE, and does it speak of something that is there? */
 static bool entry_counts(struct fst_arena *a, uint64_t entry)
 {
     const uint64_t *word = fst_word_of(a, fst_entry_oid(entry));
@@ -182,7 +182,7 @@ static bool entry_counts(struct fst_arena *a, uint64_t entry)
     return fst_entry_state(entry) == FST_ENTRY_LIVE && (seen & FST_WORD_ALLOCATED) && fst_entry_matches(entry, seen);
 }
 
-/* Bytes of the object an entry speaks of, 0 when it is not there any more. */
+/* The bytes of the object of which an entry speaks, or 0 when it is not there any more. */
 static uint64_t entry_bytes(struct fst_arena *a, uint64_t entry)
 {
     uint64_t oid = fst_entry_oid(entry), *word = fst_word_of(a, oid);
@@ -254,7 +254,8 @@ size_t fst_holders(fst_arena *a, const struct fst_ref *ref, uint32_t *processes,
 
 /* ---- in flight ---- */
 
-/* *sender: as in struct fst_inflight; 0: it did not say. */
+/* Fill in what is known of an entry. *sender receives the sender, as in struct fst_inflight; 0: it
+ * did not say. */
 static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflight_info *out, uint32_t *sender)
 {
     const struct fst_inflight *e = fst_inflight_at(a, index);
@@ -304,7 +305,7 @@ size_t fst_inflight_list(fst_arena *a, struct fst_inflight_info *out, size_t max
         uint32_t sender;
         if (!inflight_info(a, i, &info, &sender))
             continue;
-        /* mostly the same as before: a message's neighbours are its sender's */
+        /* This is mostly the same sender as before, whose messages lie side by side. */
         if (sender && sender != asked)
             alive = fst_slot_alive(a, fst_lock_owner(sender), sender >> FST_LOCK_GEN_SHIFT);
         asked = sender ? sender : asked;
@@ -316,10 +317,10 @@ size_t fst_inflight_list(fst_arena *a, struct fst_inflight_info *out, size_t max
     return n;
 }
 
-/* ---- what keeps what has ended ---- */
+/* ---- who keeps what has ended ---- */
 
-/* The group, the child cache that an object is in, both FST_NONE for what is neither. A
- * destroyed group is held by nobody who has it open. */
+/* The group and the child cache of an object; both FST_NONE when it has none. Whoever has a
+ * destroyed group open does not keep it, so that counts as none. */
 static uint32_t place_of(struct fst_arena *a, uint64_t oid, uint32_t *child)
 {
     uint32_t group;
@@ -338,10 +339,11 @@ static uint32_t place_of(struct fst_arena *a, uint64_t oid, uint32_t *child)
 struct keepers {
     struct fst_keeper *out;
     size_t n, max;
-    uint32_t cache; /* of this one, and nothing else; FST_NONE: of all ended groups */
+    uint32_t cache; /* only what is of this cache; FST_NONE: what is of any ended group */
 };
 
-/* Is it kept from being released by a reference to this? The group that it is told by. */
+/* Does a reference to this object keep something from being released that is asked for? Then the
+ * object's group; otherwise FST_NONE. */
 static uint32_t kept_group(struct fst_arena *a, const struct keepers *k, uint64_t oid)
 {
     uint32_t child, group = place_of(a, oid, &child);
@@ -350,7 +352,7 @@ static uint32_t kept_group(struct fst_arena *a, const struct keepers *k, uint64_
     return group != FST_NONE && fst_state(fst_load_acquire(&fst_group_at(a, group)->state)) > FST_GROUP_LIVE ? group : FST_NONE;
 }
 
-/* One reference more of this process (NULL: in flight) to something that has ended. */
+/* Count a reference of this process (NULL: in flight) to something that has ended. */
 static void add_keeper(struct fst_arena *a, struct keepers *k, const struct fst_process *p, uint64_t oid, uint64_t bytes)
 {
     uint32_t group = fst_word_of(a, oid) ? kept_group(a, k, oid) : FST_NONE;
@@ -418,8 +420,8 @@ size_t fst_cache_keepers(fst_arena *a, uint64_t cache, struct fst_keeper *out, s
 
 #define USE_PROBES 8u
 
-/* The row of these two in a table of `room` rows, whose `cache` is the child's index + 1 until all
- * is counted. NULL: it and the rows beside it are others'. */
+/* The row for these two in a table of `room` rows, in which `cache` is the child's index + 1 until
+ * everything is counted. NULL: that row and those beside it are in use for others. */
 static struct fst_use *use_row(struct fst_use *rows, size_t room, uint32_t slot, uint32_t child)
 {
     uint64_t at = (slot * 0x9E3779B97F4A7C15u ^ child) * 0xD6E8FEB86659FD93u >> 32;
@@ -448,7 +450,7 @@ static void count_use(struct fst_arena *a, struct fst_use *rows, size_t room, st
 size_t fst_use_list(fst_arena *a, struct fst_use *out, size_t max)
 {
     struct fst_use rest = {.slot = UINT32_MAX};
-    size_t n = 0, room = max ? max - 1 : 0; /* the last one is for the rest */
+    size_t n = 0, room = max ? max - 1 : 0; /* the last row is for the rest */
     for (size_t i = 0; i < room; i++)
         out[i].objects = 0;
     for (uint32_t slot = 0; slot < fst_process_top(a); slot++) {
