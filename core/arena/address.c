@@ -1,4 +1,4 @@
-/* address.c - which object do these bytes belong to, of those that this process uses? */
+/* address.c - to which of the objects that this process uses do these bytes belong? */
 #include "alloc/form.h"
 #include "alloc/slab.h"
 #include "platform/error.h"
@@ -6,8 +6,8 @@
 #include "refs/reftable.h"
 #include "refs/word.h"
 
-/* Does the entry speak of an object that has this address? Then *out becomes a reference that
- * nobody counts yet. */
+/* Does the entry speak of an object that has this address? Then *out receives a reference that
+ * nobody has counted yet. */
 static bool reaches(struct fst_arena *a, uint32_t entry, const uint8_t *address, struct fst_ref *out)
 {
     uint64_t e = fst_load_acquire(&a->entries[entry]), oid = fst_entry_oid(e);
@@ -17,7 +17,8 @@ static bool reaches(struct fst_arena *a, uint32_t entry, const uint8_t *address,
     uint64_t w = word ? fst_load_acquire(word) : 0;
     uint32_t id = fst_oid_slab(oid);
     const struct fst_slab *s = word ? fst_slab_known(a, id) : NULL;
-    /* read once: another thread may drop the object meanwhile, and its slab go */
+    /* It is read once, because another thread may drop the object meanwhile, and the slab may be
+     * given back. */
     uint32_t child = s ? fst_load_relaxed(&s->child) : FST_NONE;
     if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(e, w) || !fst_is_child(a, child))
         return false;
@@ -27,7 +28,7 @@ static bool reaches(struct fst_arena *a, uint32_t entry, const uint8_t *address,
     uint8_t *data = fst_slab_data(a, s, id, fst_oid_object(oid) * c->stride, nbytes);
     if (!data || address < data || address >= data + nbytes)
         return false;
-    /* Behind its own bytes there may be the text of what it means. */
+    /* Behind the object's own bytes there may be the text of its form. */
     if ((w & FST_WORD_FORMED) && (fst_form_nbytes(a, w, data, whole, &nbytes) != FST_OK || address >= data + nbytes))
         return false;
     *out = (struct fst_ref){.data = data, .nbytes = nbytes, .oid = oid, .entry = entry, .form = fst_form_in(w)};

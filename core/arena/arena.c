@@ -29,14 +29,14 @@
 #include "region/superblock.h"
 #include "region/table.h"
 
-#define DEFAULT_CAPACITY (1ull << 30)
-/* at opening a name that others remove and create at the same time, a millisecond apart */
+#define DEFAULT_CAPACITY (1ull << 30) /* bytes */
+/* Looks at a name that others remove and create at the same time, a millisecond apart. */
 #define TRIES 1000
 
 pthread_mutex_t fst_open_mutex = PTHREAD_MUTEX_INITIALIZER;
 struct fst_arena *fst_attachments;
 
-/* A thread ends: its free entries and its slabs go back. Under fst_local_mutex. */
+/* Give back the free entries and the slabs of a thread that ends. Under fst_local_mutex. */
 static void at_thread_exit(struct fst_thread *t)
 {
     if (!t->arena->usable)
@@ -94,7 +94,7 @@ static struct fst_arena *new_arena(int fd, const struct stat *st, const char *pa
         free(a);
         return NULL;
     }
-    a->handed.fd = fd; /* until the arena is open */
+    a->handed.fd = fd; /* this is kept until the arena is open */
     a->lock.fd = -1;
     a->device = st->st_dev;
     a->inode = st->st_ino;
@@ -103,7 +103,7 @@ static struct fst_arena *new_arena(int fd, const struct stat *st, const char *pa
     return a;
 }
 
-/* Map the file, whose superblock is `sb`. */
+/* Map the file, whose superblock is *sb. */
 static int map(struct fst_arena *a, const struct fst_superblock *sb, bool readonly)
 {
     bool huge = sb->flags & FST_ARENA_HUGE_PAGES;
@@ -168,7 +168,7 @@ static int join(struct fst_arena *a)
 
 static void enlist(struct fst_arena *a)
 {
-    close(a->handed.fd); /* one that is kept is made when it is asked for */
+    close(a->handed.fd); /* another one is made when somebody asks for it */
     a->handed.fd = -1;
     a->next = fst_attachments;
     fst_attachments = a;
@@ -245,8 +245,8 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
         return fst_fail_errno(FST_FULL, error, "%s has no room for an arena's first page", fst_commit_refused_by());
     if (pwrite(a->handed.fd, sb, sizeof *sb, 0) != (ssize_t)sizeof *sb)
         return fst_fail_errno(FST_OS, errno, "cannot write the superblock");
-    /* Whoever cut the file would have every process that touches what is missing killed by
-     * SIGBUS. */
+    /* Otherwise somebody could cut the file, and every process that touches what is missing would
+     * be killed by SIGBUS. */
     if (!o->path && fcntl(a->handed.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
         return fst_fail_errno(FST_OS, errno, "cannot keep an anonymous arena from being cut");
     return FST_OK;
@@ -264,7 +264,7 @@ static int populate(struct fst_arena *a)
     return rc == FST_OK ? fst_group_make_root(a) : rc;
 }
 
-/* Give the whole arena its name, in one step: FST_EXISTS when somebody else was quicker. */
+/* Give the finished arena its name, in one step. FST_EXISTS: another process was quicker. */
 static int publish(struct fst_arena *a)
 {
     char self[40];
@@ -317,7 +317,8 @@ static int check_again(const struct fst_arena *a, const struct fst_open_options 
     return FST_OK;
 }
 
-/* Attach to the file, which becomes ours. FST_CLOSED: it is being removed, look again. */
+/* Attach to the file; fd belongs to the attachment from now on. FST_CLOSED: the arena is being
+ * removed, so look again. */
 static int attach(int fd, const struct stat *st, const struct fst_open_options *o, const char *name, struct fst_arena **out)
 {
     struct fst_superblock sb;
@@ -335,7 +336,7 @@ static int attach(int fd, const struct stat *st, const struct fst_open_options *
         return rc;
     }
     if (sb.state == FST_ARENA_REMOVED) {
-        /* its remover may have been killed */
+        /* The process that was removing it may have been killed. */
         fst_folder_remove(fd, FST_NONE, o->path ? o->path : "", st);
         close(fd);
         return fst_fail(FST_CLOSED, "%s is being removed", name);
@@ -359,7 +360,8 @@ static int attach(int fd, const struct stat *st, const struct fst_open_options *
     enlist(a);
     fst_reaper_greet(a);
     if (fst_message_expires_in(a) != UINT64_MAX || fst_shelves_expires_in(a, 0) != UINT64_MAX)
-        fst_reaper_expect(a); /* whoever sent it, or put it, may be gone before */
+        /* whoever sent a message, or put a key, may be gone before it expires */
+        fst_reaper_expect(a);
     *out = a;
     return FST_OK;
 }

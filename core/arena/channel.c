@@ -1,4 +1,4 @@
-/* channel.c - channels, as others see them: open, wait, close, destroy, look. Messages are put in
+/* channel.c - channels as programs see them: open, wait, close, destroy, look. Messages are put in
  * arena/channel_put.c and taken in arena/channel_get.c.
  */
 #include "channel/channel.h"
@@ -23,7 +23,7 @@
 /* ---- opening ---- */
 
 #define FLAGS (FST_CHANNEL_ACK | FST_CHANNEL_LASTING | FST_CHANNEL_KIND)
-#define TRIES 10000u /* to catch a channel between its end and the next of its name */
+#define TRIES 10000u /* looks, to catch a channel between its end and the next of its name */
 
 static int check_spec(const struct fst_channel_spec *s)
 {
@@ -49,8 +49,8 @@ static int make_ring(struct fst_thread *t, const struct fst_channel_spec *s, str
     return rc ? rc : fst_object_alloc_run(t, child, fst_ring_bytes(s->capacity, s->inline_bytes, s->flags), 0, ring);
 }
 
-/* Make the ring the channel of this descriptor. Under names_lock. The state is written last: a kill
- * before it leaves a ring that only its maker refers to. */
+/* Make the ring that of the channel with this descriptor. The state is written last: a kill before
+ * it leaves a ring to which only its maker refers. Under names_lock. */
 static void publish(struct fst_arena *a, uint32_t index, const struct fst_channel_spec *s, const struct fst_ref *ring)
 {
     struct fst_channel *c = fst_channel_at(a, index);
@@ -98,12 +98,13 @@ static int use_it(struct fst_arena *a, const struct fst_channel *c, uint64_t id,
         return rc;
     }
     fst_use_begin(u);
-    fst_reaper_watch(a); /* its thread lets go of what has ended, too */
+    fst_reaper_watch(a); /* the reaper thread also lets go of rings that have ended */
     *out = u;
     return FST_OK;
 }
 
-/* FST_STALE: its last user has gone, or it was destroyed, in between. */
+/* Open a channel that is there. FST_STALE: its last user has gone in between, or it was
+ * destroyed. */
 static int open_known(struct fst_arena *a, uint64_t id, fst_channel_use **out)
 {
     uint32_t index;
@@ -113,7 +114,7 @@ static int open_known(struct fst_arena *a, uint64_t id, fst_channel_use **out)
     struct fst_channel *c = fst_channel_at(a, index);
     struct fst_handle h = {c->generation_tag, c->oid_slab};
     int rc = fst_resolve(a, &h, &ring);
-    if (rc == FST_STALE) { /* a batch may have been killed before it could say so */
+    if (rc == FST_STALE) { /* a batch may have been killed before it ended the channel */
         if (!fst_registry_lock(a))
             return fst_lock_held(a);
         if (fst_channel_known(a, id, &index))
@@ -156,8 +157,9 @@ int fst_channel_join(fst_arena *a, const struct fst_message *message, fst_channe
     return rc;
 }
 
-/* Look once under the lock: returns the id of the channel that is there, made of our ring if there
- * was none. 0: commit more memory, and try again. */
+/* Look once under names_lock: the result is the id of the channel that is there, made of this ring
+ * if there was none. 0: commit more memory, and try again; or *held: the lock took longer than this
+ * thread waits. */
 static uint64_t find_or_publish(struct fst_arena *a, const struct fst_channel_spec *s, const struct fst_ref *ring, bool *created,
                                 struct fst_channel *copy, bool *held)
 {
@@ -249,7 +251,7 @@ bool fst_channel_wait(fst_channel_use *u, bool taker, uint64_t timeout)
     const struct fst_ring_view *v = &u->v;
     if (!v->a->usable || fst_is_damaged(v->a) || fst_use_is_over(v))
         return true; /* the call that follows says what is wrong */
-    /* who waits may wait for what a dead process has: somebody has to look */
+    /* Whoever waits may wait for what a dead process has, so somebody has to look for deaths. */
     fst_reaper_watch(v->a);
     fst_ring_sleep(v, taker, timeout);
     return fst_load_relaxed(&v->ring->ended) || !(taker ? fst_ring_empty(v) : fst_ring_full(v));
@@ -276,7 +278,7 @@ int fst_channel_destroy(fst_channel_use *u)
     if (a->readonly)
         return fst_is_readonly(a);
     if (fst_use_is_over(&u->v))
-        return FST_OK; /* it has ended, and the ring may be another object by now */
+        return FST_OK; /* it has ended, and its ring may be another object by now */
     if (!fst_registry_lock(a))
         return fst_lock_held(a);
     if (fst_channel_known(a, u->id, &index)) {

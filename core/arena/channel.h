@@ -7,13 +7,14 @@
 #include "platform/error.h"
 #include "rcu/thread.h"
 
-/* This code (FST_CLOSED, or FST_STALE for who may open another one), and why. */
+/* Fail with this code (FST_CLOSED, or FST_STALE for a caller that may open another one), and say
+ * why. */
 static inline int fst_channel_ended(int code)
 {
     return fst_fail(code, "it has ended: it was destroyed, or its group was");
 }
 
-/* May the calling thread put and get? Its state, then. */
+/* May the calling thread put and get? *t receives its state. */
 static inline int fst_channel_usable(const struct fst_ring_view *v, struct fst_thread **t)
 {
     *t = fst_thread_get(v->a);
@@ -22,15 +23,16 @@ static inline int fst_channel_usable(const struct fst_ring_view *v, struct fst_t
     return __builtin_expect(fst_use_has_ended(v), 0) ? fst_channel_ended(FST_CLOSED) : FST_OK;
 }
 
-/* FST_END: the channel was closed, and what follows from that. */
+/* Fail with FST_END: the channel was closed, and what follows from that. */
 static inline int fst_channel_closed(const struct fst_channel_use *u, const char *therefore)
 {
     return fst_fail(FST_END, "channel %.63s of arena %s was closed: %s", fst_channel_at(u->v.a, (uint32_t)u->id)->name,
                     fst_arena_called(u->v.a), therefore);
 }
 
-/* Let go of the object of a node that is ours, through an entry of our own, so that a batch asks
- * for it. FST_FULL: no entry is to be had, and the node refers to the object still. */
+/* Let go of the object of a node that this process owns, through an entry of its own, so that a
+ * batch asks for the object. FST_FULL: there is no free entry, and the node still refers to the
+ * object. */
 int fst_channel_let_go(const struct fst_ring_view *v, struct fst_thread *t, uint32_t node);
 
 #endif

@@ -1,5 +1,5 @@
 /* channel_get.c - taking from a channel, and acknowledging what was taken. How a reference comes
- * from a node to the taker's entry is told in arena/channel_put.c, and models/handover.pml.
+ * from a node to the taker's entry is told in arena/channel_put.c and models/handover.pml.
  */
 #include <string.h>
 
@@ -13,7 +13,7 @@
 #include "refs/reftable.h"
 #include "refs/word.h"
 
-/* The reference of the node that we own becomes this process's. FST_STALE: the object's group or
+/* Make the reference of a node that this process owns its own. FST_STALE: the object's group or
  * cache was destroyed. */
 static int receive_ref(struct fst_ring_view *v, struct fst_thread *t, uint32_t node, struct fst_received *out)
 {
@@ -29,7 +29,7 @@ static int receive_ref(struct fst_ring_view *v, struct fst_thread *t, uint32_t n
         return fst_damage(a);
     }
     uint64_t seen = ack ? fst_word_set(word, FST_WORD_SHARED) : fst_load_acquire(word), generation = fst_word_gen(seen);
-    /* nobody else knows it, this process neither */
+    /* Nobody else knows the object, and this process does not either. */
     if (!ack && (seen & FST_WORD_FLAGS) == FST_WORD_ALLOCATED) {
         entry = fst_refs_reserve(t);
         if (entry == FST_NONE)
@@ -65,7 +65,7 @@ int fst_channel_get(fst_channel_use *u, void *bytes, struct fst_received *out)
     for (;;) {
         int rc = fst_channel_usable(v, &t);
         if (rc == FST_OK && __builtin_expect(t->entry_count == 0, 0))
-            rc = fst_refs_refill(t); /* before there is a message that could be lost for it */
+            rc = fst_refs_refill(t); /* before there is a message that a failure could lose */
         if (__builtin_expect(rc != FST_OK, 0))
             return rc;
         enum fst_ring_result took = fst_ring_get(v, &node);

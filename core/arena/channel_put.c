@@ -1,12 +1,12 @@
 /* channel_put.c - putting into a channel. A message that refers to an object is handed over as
  * models/handover.pml says.
  *
- * A put may give its reference away, of an object that nobody else knows. Then the node comes to
- * refer to the object; CONDEMNED is taken away from the object's word, in case a batch looked at
- * the node before that; the putter's entry becomes EMPTY; and the node is put. The taker writes an
- * entry of its own and takes the node's reference away after it (arena/channel_get.c): it has the
- * object as its allocator had it, and drops it with a plain store. Any other object becomes SHARED,
- * and each reference to it ends as a request to a batch.
+ * A put may give its reference away, if nobody else knows the object. Then these steps follow. The
+ * node comes to refer to the object. CONDEMNED is taken away from the object's word, in case a
+ * batch looked at the node before that. The putter's entry becomes EMPTY. The node is put. The
+ * taker writes an entry of its own, and takes the node's reference away after that
+ * (arena/channel_get.c): it has the object as its allocator had it, and drops it with a plain
+ * store. Any other object becomes SHARED, and each reference to it ends as a request to a batch.
  */
 #include <string.h>
 
@@ -20,8 +20,8 @@
 #include "refs/reftable.h"
 #include "refs/word.h"
 
-/* The state of the object's child says whether the node may go on to refer to it. Asked after the
- * node refers to it. PAIR(channel-end), PAIR(cache-ending). */
+/* The state of the object's child, which says whether the node may go on to refer to the object.
+ * This is asked after the node refers to it. PAIR(channel-end), PAIR(cache-ending). */
 static enum fst_child_state state_of_child(struct fst_arena *a, uint64_t oid)
 {
     uint32_t child = fst_load_relaxed(&fst_slab_known(a, fst_oid_slab(oid))->child);
@@ -29,7 +29,7 @@ static enum fst_child_state state_of_child(struct fst_arena *a, uint64_t oid)
 }
 
 /* Take CONDEMNED away: a batch may have looked at the node before it referred to the object, and
- * may look at our entry when that is EMPTY. PAIR(reference). */
+ * may look at this process's entry when that is EMPTY. PAIR(reference). */
 static void rescue(uint64_t *word)
 {
     uint64_t seen = fst_load_seq_cst(word);
@@ -37,7 +37,7 @@ static void rescue(uint64_t *word)
     }
 }
 
-/* Is the reference the only one there is? */
+/* Is this reference the only one to the object? */
 static bool private(const struct fst_arena *a, uint64_t word, uint32_t entry)
 {
     return (word & (FST_WORD_FLAGS & ~FST_WORD_CONDEMNED)) == FST_WORD_ALLOCATED && fst_refs_only_owner(a, entry);
@@ -45,8 +45,8 @@ static bool private(const struct fst_arena *a, uint64_t word, uint32_t entry)
 
 enum handed { HANDED_NOT, HANDED_MOVED, HANDED_SHARED };
 
-/* Have the node refer to the object. FST_CLOSED: the object has ended; FST_BUSY: destroy() of its
- * cache is looking for users. */
+/* Have the node refer to the object. FST_CLOSED: the object, or the channel, has ended. FST_BUSY:
+ * destroy() of the object's cache is looking for users. */
 static int hand_over(struct fst_channel_use *u, uint32_t node, const struct fst_letter *l, enum handed *how)
 {
     struct fst_ring_view *v = &u->v;
@@ -84,8 +84,8 @@ static int hand_over(struct fst_channel_use *u, uint32_t node, const struct fst_
     return FST_OK;
 }
 
-/* The message could not be put. A reference that was moved comes back: first the entry, then the
- * node's goes, as for a taker. */
+/* Undo the handing over of a message that could not be put. A reference that was moved comes back:
+ * its entry is written first, and then the node's reference goes, as for a taker. */
 static int undo(struct fst_channel_use *u, uint32_t node, const struct fst_letter *l, enum handed how, int rc)
 {
     struct fst_arena *a = u->v.a;
@@ -101,7 +101,7 @@ static int undo(struct fst_channel_use *u, uint32_t node, const struct fst_lette
     return fst_fail(FST_STALE, "the object's group or cache was destroyed");
 }
 
-/* The message was put: the putter's own reference goes, unless it is to keep it. */
+/* Let go of the putter's own reference after the message was put, unless it keeps it. */
 static void let_go(struct fst_thread *t, const struct fst_letter *l, enum handed how)
 {
     if (how == HANDED_MOVED)
@@ -123,7 +123,7 @@ static int put_ref(struct fst_channel_use *u, struct fst_thread *t, uint32_t nod
     return FST_OK;
 }
 
-/* One taker is woken for a message of a channel, and everybody for one of a topic. */
+/* Wake one taker for a message of a channel, and everybody for one of a topic. */
 static void wake_takers(const struct fst_ring_view *v)
 {
     if (v->flags & FST_CHANNEL_TOPIC)
@@ -164,7 +164,7 @@ int fst_channel_put(fst_channel_use *u, const struct fst_letter *l)
         return FST_OK;
     }
     fst_node_free(n);
-    fst_ring_wake(&v->ring->putters); /* who found no free node may have slept for it */
+    fst_ring_wake(&v->ring->putters); /* whoever found no free node may sleep until there is one */
     if (rc == FST_BUSY) {
         fst_child_resumed(v->a, fst_load_relaxed(&fst_slab_known(v->a, fst_oid_slab(l->ref->oid))->child));
         return fst_verdict(v->a, FST_WAIT);

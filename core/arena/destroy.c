@@ -1,5 +1,5 @@
-/* destroy.c - close() and destroy() as programs call them: teardown/end.h ends what they name,
- * and a batch is asked for. */
+/* destroy.c - close() and destroy() as programs call them: teardown/end.h ends what they name, and
+ * a batch is asked for. */
 #include "alloc/cache.h"
 #include "flagstone.h"
 #include "platform/error.h"
@@ -19,7 +19,7 @@ void fst_destroy_synchronously(fst_arena *a, bool on, fst_go_on *go_on, void *co
     a->synchronous = on;
 }
 
-/* The thread's state, and the lock; FST_IN_SECTION. */
+/* Get the thread's state, and acquire the lock. FST_IN_SECTION, FST_HELD. */
 static int begin_synchronous(struct fst_arena *a, struct fst_thread **t)
 {
     *t = fst_thread_get(a);
@@ -31,16 +31,16 @@ static int begin_synchronous(struct fst_arena *a, struct fst_thread **t)
     return fst_lock_in_time(a, &a->sb->teardown_lock) == FST_TRY_BUSY ? fst_lock_held(a) : FST_OK;
 }
 
-#define ASK (100 * FST_MS) /* so often the caller is asked whether to go on waiting */
+#define ASK (100 * FST_MS) /* ns between two questions to the caller whether to go on waiting */
 
 static bool may_go_on(struct fst_arena *a, uint64_t began)
 {
     return !a->go_on || a->go_on(a->go_on_context, fst_now() - began);
 }
 
-/* As kmem_cache_destroy() did before "slab: remove synchronous rcu_barrier() call in memcg cache
- * release path" (Linux 4.11): a grace period for each child cache, waited for with the lock held
- * that every destroyer needs; then the release. */
+/* Do as kmem_cache_destroy() did before "slab: remove synchronous rcu_barrier() call in memcg cache
+ * release path" (Linux 4.11): wait for a grace period for each child cache, with the lock held that
+ * every destroyer needs, and then release. */
 static void end_synchronous(struct fst_thread *t, uint32_t children)
 {
     struct fst_arena *a = t->arena;
@@ -114,7 +114,7 @@ int fst_cache_destroy(fst_arena *a, uint64_t cache, bool *name_only)
         return rc;
     if (a->readonly)
         return fst_fail(FST_READONLY, "the arena %s is attached read-only: a cache cannot be destroyed", fst_arena_called(a));
-    if (!fst_thread_get(a)) /* whoever looks for users looks in a section */
+    if (!fst_thread_get(a)) /* whoever looks for users does so in a section */
         return fst_thread_refused(a);
     enum fst_end_cache what = fst_end_name(a, cache, &body, name);
     if (what == FST_END_RETIRED)

@@ -1,4 +1,5 @@
-/* drop.c - drop, hold, free: how an object comes to its end, as refs/claim.h lays it down. */
+/* drop.c - drop, hold and free: the ways in which an object ends, by the protocol of
+ * refs/claim.h. */
 #include "alloc/active.h"
 #include "alloc/debug.h"
 #include "alloc/slab.h"
@@ -11,20 +12,21 @@
 #include "region/lock.h"
 #include "teardown/release.h"
 
-/* The object's slab is not ours, or its child has ended: let the slab know. Nothing of the
- * object is touched: it may be somebody else's already. A drop waits for no lock: what it cannot
- * have at once is a batch's to do. */
+/* Let the slab know of a free object, because the thread does not own it, or its child has ended.
+ * Nothing of the object is touched, which may be somebody else's already. A drop waits for no lock:
+ * what it cannot have at once is left to a batch. */
 static void let_slab_know(struct fst_thread *t, const struct fst_ref *ref)
 {
-    /* nothing is given back in a section, but the slab must be found again: by an allocation, or
-     * by a batch */
+    /* In a section nothing is given back; but the slab must be found again, by an allocation or a
+     * batch. */
     if (t->nest) {
         if (fst_slab_freed(t->arena, fst_oid_slab(ref->oid), 0))
             fst_reaper_ended(t->arena);
         return;
     }
     if (ref->nbytes >= FST_EXTENT_PAGES * FST_PAGE)
-        fst_reaper_watch(t->arena); /* memory worth giving back to the system, if it stays idle */
+        /* this memory is worth giving back to the system, if it stays idle */
+        fst_reaper_watch(t->arena);
     if (fst_release_after_free(t, ref->oid))
         fst_reaper_ended(t->arena);
 }
@@ -36,10 +38,11 @@ static __attribute__((noinline)) void after_private(struct fst_thread *t, const 
     fst_wait_for(before);
 }
 
-/* The word from exactly ALLOCATED, FREED apart, to free; then the entry to EMPTY. A plain store:
- * nobody else knows the object, so nobody resolves it, and a fork that marks it SHARED just now
- * copies an entry that no Block of the child's speaks for. A batch may have condemned the word
- * since our look; it finds it in another generation and does nothing. */
+/* Swing the word from exactly ALLOCATED, with or without FREED, to free; the entry becomes EMPTY
+ * after that. A plain store will do: nobody else knows the object, so nobody resolves it, and a
+ * fork that marks it SHARED just now copies an entry for which no Block of the child speaks. A
+ * batch may have condemned the word since it was read here; it finds the word in another generation
+ * and does nothing. */
 static inline bool free_word(uint64_t *word)
 {
     uint64_t seen = fst_load_relaxed(word);
@@ -56,7 +59,7 @@ static inline bool free_word(uint64_t *word)
     return true;
 }
 
-/* The same where somebody was given a handle: a compare-and-swap decides who was first. */
+/* Do the same where somebody was given a handle: a compare-and-swap decides who was first. */
 static bool free_handed(uint64_t *word)
 {
     uint64_t seen = fst_load_relaxed(word);
@@ -66,8 +69,8 @@ static bool free_handed(uint64_t *word)
     return true;
 }
 
-/* Where the thread keeps what it knows of the slab, if it has owned it. It still says where the
- * words are, because the slab stays while we have an object of it. */
+/* The thread's place for the slab, if it has owned the slab. It still says where the words are,
+ * because the slab stays while this thread has an object of it. */
 static inline struct fst_owned *owned_slab(struct fst_thread *t, uint32_t slab)
 {
     struct fst_owned *own = fst_owned_of(t, slab);
@@ -84,9 +87,9 @@ static inline void give_bit(struct fst_owned *own, uint64_t object)
     *free = bits;
 }
 
-/* Does the bit count? Not when the slab is not ours any more. PAIR(revoke): whoever has revoked it
- * sees the free word, or we see that it has. Nor when its child has ended: then nobody allocates
- * from it any more. */
+/* Does the bit count? Not when the thread does not own the slab any more (PAIR(revoke): either
+ * whoever has revoked it sees the free word, or this thread sees that it was revoked); and not when
+ * the slab's child has ended, because then nobody allocates from it any more. */
 static inline bool bit_counts(const struct fst_owned *own, bool ours)
 {
 #ifdef FST_MUTANT_KEEP_BIT
@@ -95,7 +98,7 @@ static inline bool bit_counts(const struct fst_owned *own, bool ours)
     return ours && __builtin_expect(fst_load_relaxed(&own->child->state) == own->child_state, 1);
 }
 
-/* The slab was not found ours at first look. */
+/* Look again, because at first look the thread did not seem to own the slab. */
 static __attribute__((noinline)) void after_bit(struct fst_thread *t, const struct fst_owned *own, const struct fst_ref *ref)
 {
     if (!bit_counts(own, fst_still_ours(own->slab, own->owner) || fst_ours_behind_fence(t, own->slab, own->owner)))
@@ -153,7 +156,8 @@ void fst_hold(fst_arena *a, const struct fst_ref *ref)
     word = NULL;
 #endif
     if (word)
-        fst_word_set(word, FST_WORD_HANDED); /* before there are two, either of which may drop */
+        /* before there are two references, either of which may drop */
+        fst_word_set(word, FST_WORD_HANDED);
     fst_refs_hold(a, ref->entry);
 }
 

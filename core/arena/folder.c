@@ -55,7 +55,8 @@ int fst_folder_superblock(int fd, const struct stat *st, const char *name, struc
     if ((size_t)n < sizeof *out && (n < (ssize_t)sizeof out->magic || out->magic == FST_MAGIC))
         return fst_fail(FST_CORRUPTED, "%s has %s, less than a superblock: it was truncated", name,
                         fst_exact((uint64_t)st->st_size));
-    /* After the superblock was read: the file grows before the slots' bound is raised. */
+    /* The file's length is read after the superblock, because the file grows before the bound of
+     * slots is raised. */
     struct stat now;
     if (fstat(fd, &now) != 0)
         return fst_fail_errno(FST_OS, errno, "cannot look at %s", name);
@@ -68,12 +69,12 @@ static bool names_file(const char *path, const struct stat *st)
     return lstat(path, &now) == 0 && now.st_dev == st->st_dev && now.st_ino == st->st_ino;
 }
 
-/* All PRESENT bytes but our own. */
+/* Hold all PRESENT bytes but this process's own. */
 static bool hold_all(int fd, uint32_t own)
 {
     if (own >= FST_MAX_PROCESSES)
         return fst_liveness_try(fd, FST_LOCK_PRESENT, FST_MAX_PROCESSES);
-    off_t after = FST_MAX_PROCESSES - own - 1; /* 0 bytes would be all up to the end */
+    off_t after = FST_MAX_PROCESSES - own - 1; /* 0 bytes would mean all up to the end */
     return (!own || fst_liveness_try(fd, FST_LOCK_PRESENT, own)) &&
            (!after || fst_liveness_try(fd, FST_LOCK_PRESENT + own + 1, after));
 }
@@ -87,7 +88,7 @@ bool fst_folder_remove(int fd, uint32_t own, const char *path, const struct stat
     }
     uint64_t removed = FST_ARENA_REMOVED;
     ssize_t n = pwrite(fd, &removed, sizeof removed, offsetof(struct fst_superblock, state));
-    (void)n; /* a superblock's page is there; if it is not, nobody can attach anyway */
+    (void)n; /* the superblock's page is there; if it were not, nobody could attach anyway */
     if (names_file(path, st))
         unlink(path);
     fst_liveness_release(fd, FST_LOCK_PRESENT, FST_MAX_PROCESSES);
@@ -102,8 +103,8 @@ static bool attached_here(const struct stat *st)
     return false;
 }
 
-/* A path may have any byte in it but a zero: so a zero ends each path, and one more ends the
- * list. */
+/* Append a path to a list of paths. A path may have any byte but a zero in it, so a zero ends each
+ * path, and one more ends the list. */
 static int append(char **list, const char *path)
 {
     size_t have = 0, more = strlen(path) + 1;
@@ -118,7 +119,7 @@ static int append(char **list, const char *path)
     return FST_OK;
 }
 
-/* 1 when the file was an arena that nobody holds, and is gone now. */
+/* Remove the file if it is an arena that nobody holds; 1: it was, and is gone now. */
 static int sweep_file(int folder, const char *folder_path, const char *name, char **removed)
 {
     struct stat st;
@@ -181,7 +182,7 @@ int fst_unlink(const char *path)
     int rc = fst_folder_superblock(fd, &st, path, &sb);
     close(fd);
     if (rc && sb.magic != FST_MAGIC)
-        return rc; /* whatever this is, it is none of ours to remove */
+        return rc; /* whatever this is, it is not for this function to remove */
     if (!names_file(path, &st) || unlink(path) != 0)
         return fst_fail(FST_MISSING, "there is no arena %s", path);
     return FST_OK;

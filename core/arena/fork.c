@@ -1,19 +1,19 @@
 /* fork.c - what a forked child inherits, without an instant in which nobody owns it.
  *
- * before, in the parent   the reaper threads stop; who died is buried; every mutex of this process
- *                         is taken; for each attachment a slot for the child is claimed through a
- *                         new lock description, which both processes will have; the parent's LIVE
- *                         entries are copied into it at the same indexes, each object becoming
- *                         SHARED first; the forking thread's section is copied. Where the child can
- *                         get no place, what it inherits is kept by the parent until it is gone
- *                         (refs/heirs.h)
- * after, in the parent    its copy of the child's lock description is closed, also when fork
- *                         failed: then nobody holds it, and a batch buries the slot
- * after, in the child     the parent's lock description is closed, so that the parent's death shows
- *                         (the page that keeps it does not come along); the slot is the child's
+ * before, in the parent   The reaper threads stop; the dead are buried; every mutex of this process
+ *                         is acquired. For each attachment a slot for the child is claimed through
+ *                         a new lock description, which both processes will have; the parent's LIVE
+ *                         entries are copied into its table at the same indexes, after each object
+ * became SHARED; the forking thread's section is copied. Where the child can
+ *                         get no place, the parent keeps what it inherits until it is gone
+ *                         (refs/heirs.h).
+ * after, in the parent Its copy of the child's lock description is closed, also when fork failed:
+ *                         then nobody holds it, and a batch buries the slot.
+ * after, in the child     The parent's lock description is closed, so that the parent's death shows
+ *                         (the page that keeps it is not inherited); the slot is the child's.
  *
- * Killed anywhere: the copied entries belong to a LIVE slot from before the fork until the last
- * holder of its lock is gone. The model is models/fork.pml.
+ * After a kill anywhere the copied entries belong to a slot, LIVE since before the fork, until the
+ * last holder of its lock is gone. The model is models/fork.pml.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -38,7 +38,7 @@
 /* What the handlers carry across the fork, for each attachment. */
 struct carried {
     struct fst_arena *arena;
-    struct fst_thread *thread;   /* of the forking thread, NULL: none */
+    struct fst_thread *thread;   /* the state of the forking thread; NULL: it has none */
     struct fst_description lock; /* of the child; fd -1: it gets no slot */
     struct fst_description heirs;
     uint64_t *entries; /* the child's table */
@@ -59,7 +59,7 @@ static struct fst_thread *forking_thread(struct fst_arena *a)
     return NULL;
 }
 
-/* Under the table's mutex, so that shared entries are still. */
+/* Copy the LIVE entries, under the mutex of the table, so that shared entries do not change. */
 static int copy_entries(struct fst_arena *a, uint32_t slot, uint64_t *to)
 {
     const uint64_t *from = a->entries;
@@ -72,7 +72,7 @@ static int copy_entries(struct fst_arena *a, uint32_t slot, uint64_t *to)
         uint64_t entry = fst_load_acquire(&from[i]);
         if (fst_entry_state(entry) != FST_ENTRY_LIVE || fst_refs_own_owners(a, i) == 0)
             continue;
-        /* Another thread may have dropped the object meanwhile, or be about to: then no Block of
+        /* Another thread may have dropped the object meanwhile, or be about to. Then no Block of
          * the child's speaks for the copied entry, and it goes with the child. */
         if (fst_refs_mark_shared(a, entry))
             fst_store_release(&to[i], entry);
@@ -80,8 +80,8 @@ static int copy_entries(struct fst_arena *a, uint32_t slot, uint64_t *to)
     return FST_OK;
 }
 
-/* A lock and a page for heirs of the child's own, a slot, and in it what we hold. FST_OK, or why
- * not. */
+/* Give the child a place: a lock and a page for heirs of its own, a slot, and in that slot's table
+ * what this process holds. FST_OK, or why it gets none. */
 static int give_place(struct carried *c)
 {
     struct fst_arena *a = c->arena;
@@ -92,7 +92,7 @@ static int give_place(struct carried *c)
     if (rc)
         return rc;
     c->lock.mark = FST_LOCK_ALIVE + c->slot;
-    /* From here on a failure leaves the slot JOINING without its lock: a batch buries it. */
+    /* From here on a failure leaves the slot JOINING without its lock, and a batch buries it. */
     if (!fst_description_keep(&c->lock, true))
         return fst_fail_errno(FST_OS, errno, "no page of address space is left");
     rc = fst_heirs_prepare(a, c->slot, &c->heirs);
@@ -119,7 +119,7 @@ static void carry(struct carried *c)
         return;
     }
     fst_process_publish(a, c->slot, a->readonly);
-    /* the child says who it is; when the fork fails, nobody has died */
+    /* The child will say who it is. Until then, and when the fork fails, nobody has died. */
     fst_store_relaxed(&fst_process_at(a, c->slot)->pid, 0);
     c->thread = forking_thread(a);
     if (c->thread && fst_thread_slot_claim(a, c->slot, &c->thread_slot) == FST_OK) {
@@ -175,13 +175,14 @@ static void in_parent(void)
     for (struct fst_arena *a = fst_attachments; a; a = a->next) {
         fst_reaper_resume(a);
         if (fst_heirs_any(a))
-            fst_reaper_watch(a); /* the reaper asks whether the children without a place are gone */
+            /* the reaper thread asks whether the children without a place are gone */
+            fst_reaper_watch(a);
     }
     forget();
     pthread_mutex_unlock(&fst_open_mutex);
 }
 
-/* The parent's other threads do not exist in the child; the one that forked goes on with a new
+/* The parent's other threads do not exist in the child. The one that forked goes on with a new
  * slot, without the parent's slabs and free entries. */
 static void adopt_threads(struct fst_arena *a, const struct carried *c)
 {
@@ -195,7 +196,7 @@ static void adopt_threads(struct fst_arena *a, const struct carried *c)
     if (!mine)
         return;
     if (!a->usable || !c->has_thread_slot) {
-        mine->arena = NULL; /* registers anew when it is next needed */
+        mine->arena = NULL; /* it registers anew when it next needs to */
         return;
     }
     mine->entry_count = 0;
@@ -215,16 +216,17 @@ static void adopt(struct fst_arena *a, struct carried *c)
     fst_file_forked(a);
     if (c)
         a->lock = c->lock;
-    /* by the thread that took it before the fork, as are the other two */
+    /* The thread that acquired this mutex before the fork gives it back, as it does the other
+     * two. */
     pthread_mutex_unlock(&a->refs->mutex);
     fst_reaper_forked(a);
     a->usable = a->lock.fd >= 0;
     a->plain &= a->usable;
-    /* it is a mapping of its own, so this cannot fail; if it did, we would look alive for as
-     * long as our children */
+    /* The page is a mapping of its own, so this cannot fail. If it did, this process would look
+     * alive for as long as its children. */
     if (a->usable)
         fst_description_private(&a->lock);
-    if (!a->usable) { /* the page for heirs stays: it says that we are here */
+    if (!a->usable) { /* the page for heirs stays: it says that this process is here */
         if (had) {
             snprintf(a->refused, sizeof a->refused, "%s", c && c->refused[0] ? c->refused : "out of memory");
             fst_unusable++;

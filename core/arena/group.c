@@ -1,4 +1,4 @@
-/* group.c - references to groups, and messages of them: like those to objects. */
+/* group.c - references to groups, and messages of groups; they work as those of objects do. */
 #include "alloc/group.h"
 #include "arena/handle.h"
 #include "platform/error.h"
@@ -23,14 +23,14 @@ uint32_t fst_group_entry(fst_arena *a, uint64_t group)
     uint64_t generation = fst_word_gen(fst_load_acquire(&fst_group_at(a, index)->word));
     if (fst_refs_get(a, t, fst_oid_group(index), generation, &entry))
         return FST_NONE;
-    if (fst_refs_drop(a, entry)) /* the caller has none */
+    if (fst_refs_drop(a, entry)) /* the caller has no reference */
         fst_reaper_dropped(a, 0);
     return entry;
 }
 
 void fst_group_unref_at(fst_arena *a, uint64_t group, uint32_t entry)
 {
-    /* A forked child may not have been given the reference: then it is not where it was. */
+    /* A forked child may not have been given the reference: then its entry does not have it. */
     uint64_t word = a->usable && entry < a->max_entries ? fst_load_relaxed(&a->entries[entry]) : 0;
     if (fst_entry_state(word) != FST_ENTRY_LIVE || fst_entry_oid(word) != fst_oid_group((uint32_t)group) ||
         !fst_refs_owners(a, entry))
@@ -49,8 +49,8 @@ int fst_group_share(fst_arena *a, uint64_t group, struct fst_message *out)
     if (rc)
         return rc;
     uint32_t index;
-    /* or a group that is destroyed now might be another one by the time that its message is put
-     * down */
+    /* Without the section, a group that is destroyed now might be another one by the time that its
+     * message is written. */
     fst_section_enter(t);
     bool live = fst_group_find(a, group, &index) && fst_state(fst_group_at(a, index)->state) != FST_GROUP_DESTROYED;
     rc = live ? fst_object_put_in_flight(a, fst_oid_group(index), entry, out) : fst_group_ended(a, group);
@@ -75,7 +75,8 @@ int fst_group_take(fst_arena *a, const struct fst_message *message, uint64_t *gr
     if (rc == FST_OK) {
         uint64_t state = fst_load_acquire(&fst_group_at(a, index)->state);
         *group = fst_id(index, state);
-        /* the state is of the life that we have claimed, if the word says so after it */
+        /* The state belongs to the life of the group that was claimed, if the word still says so
+         * after it. */
         fst_acquire_fence();
         uint64_t generation = fst_word_gen(fst_load_relaxed(&fst_group_at(a, index)->word));
         if (fst_state(state) == FST_GROUP_DESTROYED || generation != fst_handle_generation(&message->handle)) {

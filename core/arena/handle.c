@@ -1,5 +1,5 @@
-/* handle.c - handles and messages of objects: how one comes to another process, as refs/claim.h
- * lays it down. */
+/* handle.c - handles and messages of objects: how an object comes to another process, by the
+ * protocol of refs/claim.h. */
 #include "arena/handle.h"
 
 #include "alloc/active.h"
@@ -16,7 +16,7 @@
 #include "refs/word.h"
 #include "region/lock.h"
 
-/* We hold a reference, so it is there. */
+/* The caller holds a reference to the object, so it is there, unless the arena is damaged. */
 int fst_object_gone(struct fst_arena *a, uint64_t oid)
 {
     fst_damaged(a, "object %llx is in use, and there is no such object", (unsigned long long)oid);
@@ -30,8 +30,9 @@ struct fst_handle fst_object_handle(struct fst_arena *a, uint64_t oid, uint64_t 
     return (struct fst_handle){generation | fst_handle_tag(a) << FST_HANDLE_TAG_SHIFT, oid | slab << FST_HANDLE_SLAB_SHIFT};
 }
 
-/* Objects of this child go to other processes from now on, so whoever owns slabs of it has to fence
- * when it allocates: this thread at once, others from the slabs on that they own next. */
+/* Note that objects of this child go to other processes from now on. So whoever owns slabs of it
+ * has to pass a fence when it allocates: this thread at once, others from the slabs on that they
+ * own next. */
 void fst_object_note_shared(struct fst_arena *a, uint64_t oid)
 {
     uint32_t index = fst_load_relaxed(&fst_slab_known(a, fst_oid_slab(oid))->child);
@@ -51,7 +52,7 @@ int fst_handle_of(fst_arena *a, const struct fst_ref *ref, struct fst_handle *ou
     if (!word)
         return fst_object_gone(a, ref->oid);
     fst_object_note_shared(a, ref->oid);
-    /* whoever reads the handle may resolve it from now on */
+    /* Whoever reads the handle may resolve it from now on. */
     uint64_t seen = fst_word_set(word, FST_WORD_HANDED);
     *out = fst_object_handle(a, ref->oid, fst_word_gen(seen));
     return FST_OK;
@@ -68,7 +69,7 @@ int fst_handle_check(struct fst_arena *a, const struct fst_handle *h, bool group
     return FST_OK;
 }
 
-/* May a reference be made to the object? WAIT: destroy() of its cache is looking for users right
+/* May a reference be made to the object? WAIT: destroy() of its cache is looking for users just
  * now. */
 enum look { THERE, GONE, WAIT };
 
@@ -94,7 +95,7 @@ static inline int fill(struct fst_arena *a, uint64_t oid, uint32_t entry, struct
     struct fst_slab *s = fst_slab_known(a, id);
     const struct fst_child *c = fst_child_at(a, s->child);
     const uint64_t *word = fst_slab_word(s, FST_SLAB_ID_CLASS(id), fst_oid_object(oid));
-    /* its life is over no sooner than our object's */
+    /* The child's life is over no sooner than that of the object. */
     if (__builtin_expect(!fst_shape_sized(a, c), 0))
         return fst_shape_check(a, s->child, fst_load_relaxed(&c->state), 0, 0);
     uint64_t seen = fst_load_relaxed(word), whole = fst_slab_whole(s, c);
@@ -125,7 +126,7 @@ uint64_t fst_object_bytes(struct fst_arena *a, uint64_t oid)
     return word ? fst_form_counted(a, asked, size, fst_load_relaxed(word)) : 0;
 }
 
-/* One attempt at a reference: from the message, or (message NULL) from the bare handle.
+/* Make one attempt at a reference: from the message, or, if that is NULL, from the bare handle.
  * FST_BUSY: try again. */
 static int try_get(struct fst_thread *t, const struct fst_handle *h, const struct fst_message *message, struct fst_ref *out)
 {
@@ -138,7 +139,7 @@ static int try_get(struct fst_thread *t, const struct fst_handle *h, const struc
     if (rc == FST_OK)
         rc = message ? fst_claim_message(t, message, &entry, &took, &dropped)
                      : fst_claim(t, oid, generation, true, &entry, &dropped);
-    /* A bare handle counts only if nobody ended the object meanwhile. PAIR(cache-ending) */
+    /* A bare handle counts only if nobody has ended the object meanwhile. PAIR(cache-ending) */
     if (rc == FST_OK && !took && (seen = look(a, h)) != THERE) {
         dropped |= fst_refs_drop(a, entry);
         rc = seen == WAIT ? FST_BUSY : message ? fst_inflight_stale(a, message) : fst_claim_stale(a);
@@ -179,7 +180,7 @@ int fst_resolve(fst_arena *a, const struct fst_handle *handle, struct fst_ref *o
     return get(a, handle, NULL, out);
 }
 
-/* Has its group or cache been destroyed? Then nothing of it goes in flight any more. */
+/* Was the object's group or cache destroyed? Then no message of it goes in flight any more. */
 static bool destroyed(struct fst_arena *a, uint64_t oid)
 {
     if (fst_oid_is_group(oid))
@@ -188,8 +189,6 @@ static bool destroyed(struct fst_arena *a, uint64_t oid)
     return fst_state(fst_load_seq_cst(&fst_child_at(a, child)->state)) == FST_CHILD_ENDED;
 }
 
-/* Of an object, or a group, that the caller has a reference to, so that its generation is the
- * word's. */
 int fst_object_put_in_flight(struct fst_arena *a, uint64_t oid, uint32_t entry, struct fst_message *out)
 {
     uint64_t *word = fst_word_of(a, oid);
@@ -200,9 +199,9 @@ int fst_object_put_in_flight(struct fst_arena *a, uint64_t oid, uint32_t entry, 
     out->handle = fst_object_handle(a, oid, generation);
     uint32_t group = fst_inflight_group_of(a, oid);
     int rc = fst_inflight_put(a, oid, generation, group, &out->entry, &out->tag);
-    /* The batch that ends a group looks at the entries in flight once. Either it sees ours, or
-     * we see the end here: then the message is a bare handle, which nobody can take, and the
-     * object goes with the caller's own reference. */
+    /* The batch that ends a group looks at the entries in flight once. Either it sees this entry,
+     * or this thread sees here that the group has ended. Then the message is a bare handle, which
+     * nobody can take, and the object goes with the caller's own reference. */
     if (rc == FST_OK && destroyed(a, oid)) {
         fst_inflight_end(a, out->entry, fst_inflight_word(oid, out->tag));
         out->entry = FST_NONE;
@@ -251,7 +250,7 @@ size_t fst_inflight_expire(fst_arena *a)
     return n;
 }
 
-/* ---- what it means ---- */
+/* ---- forms ---- */
 
 int fst_form_text(fst_arena *a, const struct fst_ref *ref, char *out, size_t room, size_t *text_bytes)
 {

@@ -1,5 +1,5 @@
-/* hold.c - a shared lock held on purpose, for tests of what others do meanwhile (flagstone_test.h).
- */
+/* hold.c - shared locks that are held on purpose, for tests of what others do meanwhile
+ * (flagstone_test.h). */
 #include <string.h>
 
 #include "alloc/cache.h"

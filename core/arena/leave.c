@@ -1,5 +1,5 @@
-/* leave.c - leaving an arena: what a process gives back itself. What it has no time for, or is
- * killed before, stays where a batch finds it when it buries the process.
+/* leave.c - leaving an arena: what a process gives back itself. What it has no time for, or has not
+ * given back when it is killed, stays where a batch finds it when it buries the process.
  */
 #include "alloc/active.h"
 #include "arena/attach.h"
@@ -16,7 +16,7 @@
 #include "region/file.h"
 #include "region/lock.h"
 
-#define LEAVE_NS (50 * FST_MS) /* for the last batch of a process that leaves */
+#define LEAVE_NS (50 * FST_MS) /* ns for the last batch of a process that leaves */
 
 void fst_arena_disown(struct fst_thread *t)
 {
@@ -38,16 +38,16 @@ void fst_arena_leave(struct fst_arena *a)
             fst_folder_remove(fd, FST_NONE, a->path, &st);
         return;
     }
-    /* Only the mapping keeps our locks, so PRESENT cannot be let go of alone: it counts until we
-     * are gone, for others, and not for us. */
+    /* Only the mapping keeps this process's locks, so it cannot let go of PRESENT alone: for others
+     * it counts as present until it is gone, but not for itself. */
     fd = ours ? fst_file_get(a) : -1;
     if (fd >= 0)
         fst_folder_remove(fd, a->slot, a->path, &st);
     fst_file_put(a, fd);
 }
 
-/* Drop every entry of this process that is still LIVE: groups, and objects whose owners are gone
- * without a word. What forked children without a place of their own may look at stays. */
+/* Drop every entry of this process that is still LIVE: those of groups, and of objects whose owners
+ * have gone without dropping them. What forked children without a place may look at stays. */
 static void drop_all(struct fst_arena *a)
 {
     uint64_t *entries = a->entries;

@@ -1,13 +1,14 @@
 /* named_lock.c - locks for programs: found by name, and taken over from the dead.
  *
  * The word is one of region/lock.h, in the ring of a descriptor of its own kind: the protocol, and
- * its model, models/lock.pml, are the same. What the lock protects is the program's: so who takes
- * it over from a dead owner is told, and nothing is rebuilt. `holder` says which thread has it, for
- * telling a thread that waits for itself; it is written by the owner alone: after the word on the
- * way in, before it on the way out. So a thread finds its own name there only while it owns the
- * lock.
+ * its model, models/lock.pml, are the same. What the lock protects belongs to the program: so
+ * whoever takes it over from a dead owner is told, and nothing is rebuilt.
  *
- * Killed anywhere: the word names the dead process, whatever the holder says.
+ * `holder` says which thread has the lock, so that a thread is told when it would wait for itself.
+ * Only the owner writes it: after the word when it acquires, and before the word when it gives
+ * back. So a thread finds its own name there only while it owns the lock.
+ *
+ * After a kill anywhere the word names the dead process, whatever `holder` says.
  */
 #include <string.h>
 
@@ -28,7 +29,7 @@ static int usable(const struct fst_channel_use *u, struct fst_thread **t)
     return FST_OK;
 }
 
-/* Does a thread of this process own it? A forked child without a place in the arena has its
+/* Does a thread of this process own the lock? A forked child without a place in the arena has its
  * parent's slot, and owns nothing. */
 static bool own(const struct fst_arena *a, uint32_t word)
 {
@@ -82,7 +83,7 @@ static void look(struct fst_arena *a, uint32_t word, struct fst_named_lock_owner
         return;
     out->dead = !fst_slot_alive(a, slot, word >> FST_LOCK_GEN_SHIFT);
     if (out->dead)
-        return; /* its slot may be another's by now */
+        return; /* its slot may be another process's by now */
     const struct fst_process *p = fst_process_at(a, slot);
     out->pid = p->pid;
     memcpy(out->command, p->command, sizeof out->command - 1);

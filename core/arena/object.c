@@ -1,5 +1,5 @@
-/* object.c - allocate: how an object and its first reference come to be, as refs/claim.h lays it
- * down. */
+/* object.c - allocate: how an object and its first reference come to be, by the protocol of
+ * refs/claim.h. */
 #include <string.h>
 
 #include "arena/object.h"
@@ -20,29 +20,31 @@
 #include "refs/word.h"
 #include "region/lock.h"
 
-/* What became of an attempt at one object. */
+/* What came of an attempt at one object. */
 enum attempt { GOT, NONE_FREE, LOST, ENDED };
 
-/* The entry speaks of an object that we did not get. It becomes DROPPED, and never EMPTY at once:
- * see refs/claim.h. */
+/* Withdraw an entry that speaks of an object which this thread did not get. It becomes DROPPED, and
+ * never EMPTY at once: see refs/claim.h. */
 static void withdraw(struct fst_thread *t, uint32_t entry)
 {
     if (fst_refs_drop(t->arena, entry))
         fst_add32(&t->arena->self->dropped, 1);
 }
 
-/* Entry LIVE, then the word from free to ALLOCATED, in a slab that nobody owns. Needs no
- * section: the swing is a full barrier, so whoever finds the word ALLOCATED finds the entry; and
- * a slab is given back only when each of its words was swung away from what we saw. */
+/* Write the entry LIVE, and then swing the word from free to ALLOCATED, in a slab that nobody owns.
+ * This needs no section: the swing is a full barrier, so whoever finds the word ALLOCATED finds the
+ * entry; and a slab is given back only when each of its words was swung away from what was seen
+ * here. */
 static inline bool swing(struct fst_arena *a, uint64_t oid, uint64_t *word, uint64_t seen, uint64_t slack, uint32_t entry)
 {
     fst_store_release(&a->entries[entry], fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
-    /* PAIR(cache-ending): the look at the child comes after it */
+    /* PAIR(cache-ending): the look at the child comes after this swing. */
     return fst_cas_fence(word, &seen, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
 }
 
-/* One attempt at an object of the active slab. While we say that we allocate from it, and it is
- * ours, nobody else changes its free words: so plain stores do. `fence`: where that is needed. */
+/* Make one attempt at an object of the active slab. While this thread says that it allocates from
+ * the slab, and owns it, nobody else changes the slab's free words: so plain stores will do.
+ * `fence`: pass a fence where that is needed. */
 static inline __attribute__((always_inline)) enum attempt try_active(struct fst_thread *t, struct fst_active *act, uint64_t slack,
                                                                      bool fence, struct fst_ref *out)
 {
@@ -55,8 +57,8 @@ static inline __attribute__((always_inline)) enum attempt try_active(struct fst_
 #ifdef FST_MUTANT_NO_OWNER
     ours = true;
 #endif
-    /* The child is looked at here, too: whoever ends it relies on that as a revoker does.
-     * PAIR(cache-ending) */
+    /* The child is looked at here, too: whoever ends it relies on this look, as a revoker relies on
+     * the one above. PAIR(cache-ending) */
     if (!ours || __builtin_expect(fst_load_acquire(&act->child->state) != act->child_state, 0)) {
         fst_store_release(&t->slot->allocating, 0);
         return NONE_FREE;
@@ -75,14 +77,15 @@ static inline __attribute__((always_inline)) enum attempt try_active(struct fst_
     fst_store_release(word, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
 #endif
     fst_store_release(&t->table[entry], fst_entry(oid, fst_word_gen(seen), FST_ENTRY_LIVE));
-    /* who finds it finds the entry */
+    /* Whoever finds the word ALLOCATED also finds the entry. */
     fst_store_release(word, seen | FST_WORD_ALLOCATED | slack << FST_WORD_SLACK_SHIFT);
     fst_store_release(&t->slot->allocating, 0);
     out->nbytes = act->size - slack;
     return GOT;
 }
 
-/* The child ended between our look and our swing: PAIR(cache-ending). */
+/* Did the child end between this thread's look and its swing? Then the object is dropped again.
+ * PAIR(cache-ending) */
 static bool undone(struct fst_thread *t, uint64_t child, uint64_t child_state, struct fst_ref *out)
 {
     if (__builtin_expect(fst_load_acquire(&fst_child_at(t->arena, (uint32_t)child)->state) == child_state, 1))
@@ -91,9 +94,9 @@ static bool undone(struct fst_thread *t, uint64_t child, uint64_t child_state, s
     return true;
 }
 
-/* Write the initial content of a cache whose objects are not reused under readers, which is done at
- * each allocation; others get it when their slab is carved. Write what debugging has around an
- * object, too. */
+/* Write the initial content of a cache whose objects are not reused under readers, at each
+ * allocation; other caches' objects get it when their slab is carved. Also write what debugging has
+ * around an object. */
 static void construct(struct fst_arena *a, uint64_t child, const struct fst_ref *ref)
 {
     const struct fst_child *c = fst_child_at(a, (uint32_t)child);
@@ -109,7 +112,8 @@ static void construct(struct fst_arena *a, uint64_t child, const struct fst_ref 
     memset((uint8_t *)ref->data + bytes, 0, ref->nbytes - bytes);
 }
 
-/* The child did not allocate: FST_OK when it was only suspended, and goes on; else why not. */
+/* Wait for a child that did not allocate. FST_OK: it was only suspended, and goes on; otherwise why
+ * it does not. */
 static int child_resumed(struct fst_arena *a, uint64_t child)
 {
     uint32_t state = fst_state(fst_child_resumed(a, child));
@@ -120,8 +124,8 @@ static int child_resumed(struct fst_arena *a, uint64_t child)
     return fst_owner_ended(a);
 }
 
-/* A free object of a slab that nobody owns, because processes have to share it. The swing is
- * made under the child's lock: whoever adopts the slab holds that, too. */
+/* Allocate a free object of a slab that nobody owns, because processes have to share it. The swing
+ * is made under the child's lock, which a thread that adopts the slab holds as well. */
 static enum attempt alloc_unowned(struct fst_thread *t, uint64_t child, uint64_t child_state, uint64_t slack, struct fst_ref *out)
 {
     struct fst_arena *a = t->arena;
@@ -156,8 +160,8 @@ static enum attempt alloc_unowned(struct fst_thread *t, uint64_t child, uint64_t
     return GOT;
 }
 
-/* There is no slab to be had: allocate from what others own of the child, and have free. LOST: try
- * again. */
+/* Allocate from what other threads own of the child and have free, because no slab can be made.
+ * LOST: try again. */
 static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     uint64_t child_state = fst_load_acquire(&fst_child_at(t->arena, (uint32_t)child)->state);
@@ -169,8 +173,8 @@ static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, 
     return got;
 }
 
-/* There is no memory, so others' was asked for: was it for want of a lock, or of leave to wait,
- * that none was found? */
+/* There is no memory, and other threads' slabs were looked at: was nothing found only because a
+ * lock took too long, or because this thread may not wait? */
 static int verdict_on_need(struct fst_arena *a, bool section, uint32_t given_up, int rc)
 {
     if (fst_lock_given_up() != given_up)
@@ -203,7 +207,8 @@ static __attribute__((noinline)) int alloc_slow(struct fst_thread *t, uint64_t c
             rc = child_resumed(t->arena, child);
             if (rc == FST_OK && !fst_is_damaged(t->arena))
                 continue;
-            /* nobody may be able to take its slabs from us */
+            /* Nobody may be able to revoke the child's slabs from this thread, so let go of
+             * them. */
             if (rc != FST_HELD && fst_active_is(t, (uint32_t)child))
                 fst_active_let_go(t, (uint32_t)child);
         }
@@ -237,7 +242,7 @@ static __attribute__((noinline)) int alloc_prepared(struct fst_arena *a, uint64_
     return rc ? rc : alloc_slow(t, child, slack, out);
 }
 
-/* The way to allocate where objects of the child go to other processes. */
+/* Try the way to allocate where objects of the child go to other processes. */
 static inline enum attempt alloc_fenced(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     struct fst_thread *t = fst_thread_current;
@@ -252,7 +257,7 @@ static __attribute__((noinline)) int rest_of_alloc(struct fst_arena *a, uint64_t
     return alloc_fenced(a, child, slack, out) == GOT ? FST_OK : alloc_prepared(a, child, slack, out);
 }
 
-/* As alloc_slow, but only as far as the system need not be asked for memory. */
+/* Do as alloc_slow does, as far as that needs no memory from the system. */
 static __attribute__((noinline)) int rest_at_once(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     struct fst_thread *t = fst_thread_current;
@@ -269,9 +274,9 @@ static __attribute__((noinline)) int rest_at_once(struct fst_arena *a, uint64_t 
 
 typedef int alloc_rest(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out);
 
-/* The fast path: no call, no loop. What is left to do when that does not give an object is in
- * `rest`, which gets arena and child from where they are found again: keeping them would take
- * two registers. */
+/* The fast path, without a call and without a loop. When it does not give an object, `rest` does
+ * what is left to do. It gets arena and child from where they are found again, because keeping them
+ * would take two registers. */
 static inline int alloc_object(struct fst_arena *a, uint64_t child, uint64_t slack, struct fst_ref *out, alloc_rest *rest)
 {
     struct fst_thread *t = fst_thread_current;
@@ -279,7 +284,7 @@ static inline int alloc_object(struct fst_arena *a, uint64_t child, uint64_t sla
         return rest(a, child, slack, out);
     struct fst_active *act = fst_active_of(t, (uint32_t)child);
     FST_IN_REGISTER(act);
-    if (__builtin_expect(act->fast_id != child, 0)) /* so always where the arena is read-only */
+    if (__builtin_expect(act->fast_id != child, 0)) /* always true where the arena is read-only */
         return rest(a, child, slack, out);
     if (__builtin_expect(try_active(t, act, slack, false, out) == GOT, 1))
         return FST_OK;
@@ -326,8 +331,8 @@ int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, 
         }
         struct fst_slab *s = fst_slab_at(a, id);
         uint64_t *word = fst_slab_word(s, FST_SLAB_ID_CLASS(id), 0), seen = fst_load_acquire(word), oid = fst_oid(id, 0);
-        /* The state after the word, as in try_active. */
-        /* somebody gave the still empty slab back */
+        /* The state is looked at after the word, as in try_active: somebody may have given the slab
+         * back, which is still empty. */
         if (fst_load_acquire(&s->state) != slab_state || (seen & FST_WORD_FLAGS)) {
             fst_refs_give(t, entry);
             continue;
@@ -349,8 +354,9 @@ int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, 
     }
 }
 
-/* Where size classes are debugged: one with room behind the bytes, of which the word can tell; and
- * a text behind them lies in a run of its own, which has the end of its memory apart. */
+/* The class for an object where size classes are debugged: one with room behind the bytes, as far
+ * as the word can tell how much. A text behind the bytes makes it a run of its own, which keeps the
+ * end of its memory apart. */
 static uint32_t debugged_class(const struct fst_arena *a, uint64_t nbytes, uint64_t mark)
 {
     uint32_t class = fst_size_class_of(nbytes + fst_debug_room(a));
@@ -373,8 +379,8 @@ static __attribute__((noinline)) int alloc_sized_debugged(struct fst_thread *t, 
     return alloc_slow(t, sized.child, mark ? mark : fst_size_class_bytes(class) - nbytes, out);
 }
 
-/* An object of a size class of at least so many bytes, or of a run of its own; `mark`: of its form,
- * 0: none. */
+/* Allocate an object of a size class of at least so many bytes, or in a run of its own. `mark`: the
+ * mark of its form; 0: it has none. */
 static int alloc_sized(fst_arena *a, uint64_t group, uint64_t nbytes, uint64_t mark, struct fst_ref *out)
 {
     struct fst_thread *t = NULL;
@@ -387,7 +393,7 @@ static int alloc_sized(fst_arena *a, uint64_t group, uint64_t nbytes, uint64_t m
     struct fst_sized *known = fst_sized_of(t, group, class);
     for (;;) {
         bool had = fst_sized_is(known, group, class);
-        if (!had && fst_debug_room(a)) /* so none is ever known */
+        if (!had && fst_debug_room(a)) /* then no child is ever remembered */
             return alloc_sized_debugged(t, group, nbytes, mark, out);
         if (!had && (rc = fst_size_class_child(a, group, class, known)) != FST_OK)
             return rc;
@@ -397,7 +403,7 @@ static int alloc_sized(fst_arena *a, uint64_t group, uint64_t nbytes, uint64_t m
             rc = alloc_object(a, known->child, mark ? mark : fst_size_class_bytes(class) - nbytes, out, rest_of_alloc);
         if (rc != FST_CLOSED)
             return rc;
-        known->child = 0; /* it may have been released, and its group be alive */
+        known->child = 0; /* that child may have been released while its group lives */
         if (!had)
             return rc;
     }
@@ -423,7 +429,7 @@ int fst_alloc_form(fst_arena *a, uint64_t group, uint64_t nbytes, const struct f
     uint32_t class = fst_debug_room(a) ? FST_SIZE_CLASS_LARGE : fst_size_class_of(whole);
     if (class != FST_SIZE_CLASS_LARGE)
         whole = fst_size_class_bytes(class);
-    /* nobody else knows the object yet */
+    /* Nobody else knows the object yet. */
     fst_form_put_behind(out->data, whole, nbytes, form->text, form->text_bytes);
     return FST_OK;
 }

@@ -5,8 +5,8 @@
 #include "rcu/thread.h"
 #include "region/region.h"
 
-/* An object in a run of pages of its own, of a child without a common size. `slack`: for its word,
- * which says by it whether it has a form. */
+/* Allocate an object in a run of pages of its own, of a child without a common size. `slack` is for
+ * its word, and says whether the object has a form. */
 int fst_object_alloc_run(struct fst_thread *t, uint64_t child, uint64_t nbytes, uint64_t slack, struct fst_ref *out);
 
 #endif

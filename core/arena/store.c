@@ -1,4 +1,5 @@
-/* store.c - stores, as others see them: open, look up, wait, list, end. models/store.pml. */
+/* store.c - stores as programs see them: open, look up, wait, list, end. The model is
+ * models/store.pml. */
 #include "arena/store.h"
 
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 #include "arena/handle.h"
 #include "platform/futex.h"
 
-#define BOUND (10 * FST_MS) /* as at channels: nobody sleeps for longer */
+#define BOUND (10 * FST_MS) /* ns: as at channels, nobody sleeps for longer */
 
 /* ---- opening ---- */
 
@@ -19,7 +20,7 @@ static int check_spec(const struct fst_store_spec *s)
     return FST_OK;
 }
 
-/* Under names_lock. The state is last. */
+/* Fill the descriptor in; its state is written last. Under names_lock. */
 static void publish(struct fst_arena *a, uint32_t index, const struct fst_store_spec *spec)
 {
     struct fst_store *s = fst_store_at(a, index);
@@ -48,7 +49,7 @@ static int use_it(struct fst_arena *a, uint32_t index, uint64_t id, fst_store_us
     return FST_OK;
 }
 
-/* One look under names_lock. FST_WAIT: commit more, and try again. */
+/* Look once under names_lock. FST_WAIT: commit more, and try again. */
 static int find_or_publish(struct fst_arena *a, const struct fst_store_spec *spec, enum fst_create how, uint32_t *index,
                            bool *created)
 {
@@ -100,7 +101,7 @@ uint64_t fst_store_id(const fst_store_use *u)
 
 /* ---- looking up ---- */
 
-/* Returns the hold as it was while the item was this key's; FREE: the item is not this key's. */
+/* The hold as it was while the item was this key's; FREE: it is not this key's. */
 static inline uint64_t hold_of(const struct fst_store_use *u, uint32_t id, const struct fst_hashed_key *key)
 {
     const uint64_t *at = fst_hold_at(u->a, id);
@@ -108,7 +109,7 @@ static inline uint64_t hold_of(const struct fst_store_use *u, uint32_t id, const
         uint64_t seen = fst_load_acquire(at);
         if (fst_hold_kind(seen) == FST_HOLD_FREE || !fst_item_is(fst_item_at(u->a, id), u->store, key))
             return FST_HOLD_FREE;
-        /* what was read of the item counts if the hold has not changed meanwhile */
+        /* What was read of the item counts if the hold has not changed meanwhile. */
         fst_acquire_fence();
         if (__builtin_expect(fst_load_relaxed(at) == seen, 1))
             return seen;
@@ -129,7 +130,7 @@ bool fst_store_look(const struct fst_store_use *u, const struct fst_hashed_key *
             if (fst_hold_kind(f->hold) != FST_HOLD_FREE)
                 return true;
         }
-    } while (fst_load_acquire(&u->s->index) != f->x.word); /* it was moved meanwhile */
+    } while (fst_load_acquire(&u->s->index) != f->x.word); /* the index was moved meanwhile */
     f->id = FST_NONE;
     f->hold = FST_HOLD_FREE;
     return false;
@@ -204,7 +205,7 @@ bool fst_store_wait(fst_store_use *u, uint64_t version, uint64_t timeout)
     if (!u->a->usable || fst_is_damaged(u->a) || !fst_use_live(u))
         return true; /* the call that follows says what is wrong */
     fst_reaper_watch(u->a);
-    fst_swap32(&s->sleepers, 1); /* a full barrier */
+    fst_swap32(&s->sleepers, 1); /* also a full barrier, before the version is looked at */
     if (fst_load_seq_cst(&s->version) == version)
         fst_futex_wait((const uint32_t *)(const void *)&s->version, (uint32_t)version, timeout < BOUND ? timeout : BOUND);
     return fst_load_acquire(&s->version) != version || !fst_use_live(u);

@@ -15,7 +15,7 @@
 struct fst_store_use {
     struct fst_arena *a;
     struct fst_store *s;
-    uint32_t store;
+    uint32_t store; /* index of the descriptor */
     uint64_t id;
 };
 
@@ -65,14 +65,16 @@ static inline int fst_use_hash(const struct fst_store_use *u, const struct fst_k
 
 /* ---- looking up ---- */
 
-/* What was found of a key: the item's id, or FST_NONE; what its hold said; and in which slot. */
+/* What was found of a key: the item's id, or FST_NONE; the word of its hold; the slot that led to
+ * it; and the index in which that was. */
 struct fst_found {
     uint32_t id;
     uint64_t hold, at;
     struct fst_index x;
 };
 
-/* What the key holds, or is about to: false: nothing. */
+/* Look for the key. True: *f says what it holds, or that it is being made. False: it holds
+ * nothing. */
 bool fst_store_look(const struct fst_store_use *u, const struct fst_hashed_key *key, struct fst_found *f);
 
 static inline bool fst_found_value(const struct fst_store_use *u, const struct fst_found *f)
@@ -92,7 +94,7 @@ static inline enum fst_child_state fst_found_child(struct fst_arena *a, uint64_t
                                   : FST_CHILD_FREE;
 }
 
-/* Does the hold say what it did? */
+/* Is the hold still the word that was found? */
 static inline bool fst_found_same(const struct fst_store_use *u, const struct fst_found *f)
 {
 #ifdef FST_MUTANT_HOLD_BLIND
@@ -107,7 +109,8 @@ static inline void fst_found_let_go(struct fst_arena *a, uint32_t entry)
         fst_reaper_dropped(a, 0);
 }
 
-/* A reference to what the hold said, whether or not it still does. FST_MISSING: nothing. */
+/* Make a reference to the object that the hold named, whether or not it still does. FST_FULL,
+ * FST_CORRUPTED. */
 static inline int fst_found_refer(const struct fst_store_use *u, struct fst_thread *t, const struct fst_found *f, uint32_t *entry)
 {
     uint64_t oid = fst_hold_value(f->hold), *word = fst_oid_is_group(oid) ? NULL : fst_word_of(u->a, oid);

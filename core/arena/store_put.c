@@ -1,5 +1,6 @@
-/* store_put.c - changing a store: put, remove, make, evict. Who does has its lock; what that needs
- * of others (a reference to the old object, memory) it has before. models/store.pml.
+/* store_put.c - changing a store: put, remove, make, evict. Whoever does so holds the store's lock;
+ * what it needs for that from elsewhere (a reference to the old object, memory) it gets before. The
+ * model is models/store.pml.
  */
 #include "arena/store.h"
 
@@ -11,8 +12,8 @@
 
 /* What has to be done without the lock before a change is tried again. */
 struct need {
-    bool grow; /* whether the index has to */
-    uint64_t slots;
+    bool grow;      /* the index has to grow */
+    uint64_t slots; /* slots of indexes that have to be committed; 0: none */
     uint32_t items; /* the class that needs more items; FST_NONE: none does */
 };
 
@@ -41,9 +42,9 @@ static void count(struct fst_store_use *u, int more)
     fst_add64(&u->s->count, (uint64_t)(int64_t)more);
 }
 
-/* From here on under the store's lock. */
+/* ---- under the store's lock ---- */
 
-/* An item that is the key's and OWNED by us. FST_WAIT: see to the need, and try again. */
+/* Make an item for the key, OWNED by this process. FST_WAIT: meet the need, and try again. */
 static int add_item(struct fst_store_use *u, const struct fst_hashed_key *k, struct fst_found *f, struct need *n)
 {
     if (!fst_index_see(u->a, u->s, &f->x))
@@ -65,8 +66,9 @@ static int add_item(struct fst_store_use *u, const struct fst_hashed_key *k, str
     return FST_OK;
 }
 
-/* May the store go on to hold the object? Its child is looked at after the hold says so; if the
- * answer is no, the hold is FREE again. PAIR(cache-ending). */
+/* May the store go on to hold the object? The object's child is looked at after the hold names the
+ * object; if the answer is no, the hold is FREE again. FST_BUSY: destroy() of its cache is looking
+ * for users. PAIR(cache-ending) */
 static int after_put(struct fst_store_use *u, const struct fst_found *f, uint64_t held, uint64_t oid)
 {
     enum fst_child_state child = fst_found_child(u->a, oid);
@@ -77,7 +79,7 @@ static int after_put(struct fst_store_use *u, const struct fst_found *f, uint64_
     return child == FST_CHILD_ENDING ? FST_BUSY : fst_fail(FST_STALE, "the object's group or cache was destroyed");
 }
 
-/* The item holds this from now on. FST_WAIT: its hold has changed. */
+/* Have the item hold this value from now on. FST_WAIT: its hold has changed. */
 static int hold(struct fst_store_use *u, const struct fst_found *f, const struct fst_value *v, uint64_t *version)
 {
     struct fst_item *item = fst_item_at(u->a, f->id);
@@ -97,7 +99,8 @@ static int hold(struct fst_store_use *u, const struct fst_found *f, const struct
     return rc;
 }
 
-/* `before`: what was found without the lock; if that was a value, there is a reference to it. */
+/* Put under the store's lock. `before`: what was found without the lock; if that was a value, the
+ * caller has a reference to it. FST_WAIT: it has changed, or there is a need. */
 static int put_locked(struct fst_store_use *u, const struct fst_hashed_key *k, const struct fst_value *v, uint64_t if_version,
                       const struct fst_found *before, struct need *n, uint64_t *version)
 {
@@ -117,7 +120,7 @@ static int put_locked(struct fst_store_use *u, const struct fst_hashed_key *k, c
     return hold(u, &f, v, version);
 }
 
-/* The object goes to others. */
+/* Prepare the object for other processes, which may take it from the store. */
 static int prepare(struct fst_store_use *u, const struct fst_value *v)
 {
     struct fst_arena *a = u->a;
@@ -134,7 +137,7 @@ static int prepare(struct fst_store_use *u, const struct fst_value *v)
     return fst_found_child(a, oid) == FST_CHILD_ENDED ? fst_fail(FST_STALE, "the object's group or cache was destroyed") : FST_OK;
 }
 
-/* After a try: true to try again. */
+/* After an attempt: wait for what is in its way, and meet the need. True: try again. */
 static bool again(struct fst_store_use *u, const struct need *n, uint64_t oid, int *rc)
 {
     if (*rc == FST_BUSY && (*rc = fst_object_resumed(u->a, oid)) == FST_OK)
@@ -174,7 +177,7 @@ int fst_store_put(fst_store_use *u, const struct fst_key *key, const struct fst_
     return fst_verdict(u->a, rc);
 }
 
-/* Have the item hold nothing, and take its slot away. `before` as above. */
+/* Have the item hold nothing, and remove its slot. `before` is as in put_locked. */
 static int remove_locked(struct fst_store_use *u, const struct fst_hashed_key *k, const struct fst_found *before,
                          uint64_t if_version)
 {
@@ -273,7 +276,7 @@ int fst_store_claim(fst_store_use *u, const struct fst_key *key, struct fst_stor
     return fst_verdict(u->a, rc);
 }
 
-/* Is the claim this process's, and not that of the one that it was forked from? */
+/* Does the claim belong to this process, and not to the one from which it was forked? */
 static bool own_claim(const fst_store_use *u, const struct fst_store_claim *claim)
 {
     return u->a->usable && fst_hold_value(claim->hold) == fst_lock_own_word(u->a);
@@ -299,7 +302,7 @@ int fst_store_publish(fst_store_use *u, const struct fst_store_claim *claim, con
 void fst_store_give_up(fst_store_use *u, const struct fst_store_claim *claim)
 {
     struct fst_thread *t = NULL;
-    /* Its slot stays, and leads to an item that is nobody's, until the index is moved. */
+    /* The item's slot stays, and leads to an item that nobody owns, until the index is moved. */
     if (fst_use_reads(u, &t) == FST_OK && own_claim(u, claim) && !fst_is_damaged(u->a) && fst_item_ok(u->a, claim->item) &&
         fst_hold_swing(u->a, claim->item, claim->hold, FST_HOLD_FREE, 0)) {
         fst_store_tell(u->a, u->store);
@@ -309,7 +312,7 @@ void fst_store_give_up(fst_store_use *u, const struct fst_store_claim *claim)
 
 /* ---- eviction ---- */
 
-/* An item that was not looked up since the hand came by last, or has expired. */
+/* Find an item that was not looked up since the hand passed it, or that has expired. */
 static bool find_victim(struct fst_store_use *u, struct fst_found *f)
 {
     if (!fst_index_see(u->a, u->s, &f->x))

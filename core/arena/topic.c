@@ -1,4 +1,5 @@
-/* topic.c - topics, as others see them: publish, subscribe, get. channel/topic.h says how. */
+/* topic.c - topics as programs see them: publish, subscribe, get. channel/topic.h tells how they
+ * work. */
 #include <string.h>
 
 #include "arena/channel.h"
@@ -14,7 +15,8 @@
 
 /* ---- publishing ---- */
 
-/* Is there room, or was it made? */
+/* Make room for a message, if there is none. FST_WAIT: a subscriber that blocks holds this thread
+ * back. */
 static int make_room(struct fst_ring_view *v, struct fst_thread *t)
 {
     uint64_t position;
@@ -27,7 +29,7 @@ static int make_room(struct fst_ring_view *v, struct fst_thread *t)
                 return FST_WAIT;
             fst_subscriber_free(v, held, word); /* the dead hold nobody back */
         }
-        if (t->entry_count == 0) { /* before there is a node that needs one */
+        if (t->entry_count == 0) { /* before there is a node whose object needs one */
             int rc = fst_refs_refill(t);
             if (rc)
                 return rc;
@@ -67,7 +69,7 @@ int fst_topic_subscribe(fst_channel_use *u, enum fst_slow slow, uint32_t history
     int rc = fst_channel_usable(&u->v, &t);
     if (rc)
         return rc;
-    fst_reaper_watch(u->v.a); /* its thread notices a publisher or subscriber that dies */
+    fst_reaper_watch(u->v.a); /* the reaper thread notices a publisher or subscriber that dies */
     rc = fst_subscriber_claim(&u->v, slow, history, out);
     fst_release_fence(); /* PAIR(channel-use): from here on it does not count as a call */
     if (rc == FST_OK)
@@ -87,8 +89,8 @@ void fst_topic_unsubscribe(fst_channel_use *u, const struct fst_subscription *s)
 
 /* ---- reading ---- */
 
-/* Copy the message, and take its object by an entry of our own. False: it was overtaken. FST_STALE
- * in rc: its object is gone with its group or cache. */
+/* Copy the message, and take its object by an entry of this process. False: the message was
+ * overtaken. *rc FST_STALE: its object has gone with its group or cache. */
 static bool copy(struct fst_ring_view *v, struct fst_thread *t, uint32_t node, uint64_t word, void *bytes, struct fst_received *out,
                  int *rc)
 {
@@ -114,9 +116,10 @@ static bool copy(struct fst_ring_view *v, struct fst_thread *t, uint32_t node, u
         if (entry == FST_NONE && *rc != FST_STALE)
             return true;
     }
-    /* PAIR(reference): the entry, before the look whether the node still holds it. First its
-     * reference, then its word: as long as that is the same, the reference is this message's, and
-     * not the one of a later message in the same node (M_REFLAST in models/subscription.pml). */
+    /* PAIR(reference): the entry comes before the look whether the node still holds the message.
+     * This looks first at the node's reference, and then at its word: as long as the word is the
+     * same, the reference is this message's, and not that of a later message in the same node
+     * (M_REFLAST in models/subscription.pml). */
     fst_full_fence();
     bool held = entry != FST_NONE && fst_load_seq_cst(&v->refs[node]) == ref;
 #ifdef FST_MUTANT_READ_BLIND
@@ -141,12 +144,13 @@ static void give_up(struct fst_arena *a, struct fst_received *out)
     out->has_ref = false;
 }
 
-/* What it missed was overtaken: go on with the oldest that there is. */
+/* The message at the cursor was overtaken: go on with the oldest one that there is. */
 static void skip(const struct fst_ring_view *v, struct fst_subscriber *s, uint64_t cursor)
 {
     uint64_t seen = cursor, head = fst_load_acquire(&v->ring->head) & FST_POSITION_MASK;
     if (!fst_position_before(cursor, head))
-        head = (cursor + 1) & FST_POSITION_MASK; /* who is taking it has not come to the head yet */
+        /* whoever is taking it out has not moved the head's hint yet */
+        head = (cursor + 1) & FST_POSITION_MASK;
     if (fst_cas64(&s->cursor, &seen, head))
         fst_store_relaxed(&s->lost, fst_load_relaxed(&s->lost) + ((head - cursor) & FST_POSITION_MASK));
 }
@@ -189,7 +193,7 @@ int fst_topic_get(fst_channel_use *u, const struct fst_subscription *sub, void *
             return fst_verdict(v->a, rc);
         uint64_t mine = cursor;
         if (!fst_cas64(&s->cursor, &mine, (at + 1) & FST_POSITION_MASK)) {
-            give_up(v->a, out); /* another thread of ours has it */
+            give_up(v->a, out); /* another thread of this process has it */
             continue;
         }
         if (slow == FST_SLOW_BLOCKS && (fst_load_seq_cst(&v->ring->putters) & 1))
