@@ -27,6 +27,7 @@ PARTS = (
     "arrow",
     "joblib",
     "dask",
+    "ray",
     "torch",
     "shared_memory",
     "teardown",

@@ -205,6 +205,57 @@ assert not [one for one in os.listdir("/dev/shm") if NAME in one], os.listdir("/
     )
 
 
+def test_workers_are_killed_all_the_time(arena_name):
+    _, errors = run(
+        arena_name,
+        ONE_NODE
+        + """
+import random, threading
+
+@ray.remote(max_retries=-1)
+def more(block):
+    result = flagstone.ray.empty(block.shape)
+    np.add(block.array, 1, out=result.array)
+    time.sleep(0.02)
+    return result
+
+from flagstone.ray import member
+keeper = ray.get(member.here().keeper.__ray_call__.remote(lambda self: os.getpid()))
+over, killed = threading.Event(), []
+
+def kill():
+    dice = random.Random(7)
+    while not over.wait(0.3):
+        pids = [one.pid for one in arena.processes
+                if one.alive and not one.is_self and one.pid != keeper]
+        if pids:
+            killed.append(dice.choice(pids))
+            try:
+                os.kill(killed[-1], signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+killer = threading.Thread(target=kill)
+killer.start()
+for round in range(4):
+    refs = [make.remote(100_000, value) for value in range(8)]
+    for _ in range(5):
+        refs = [more.remote(one) for one in refs]
+    for value, block in enumerate(ray.get(refs)):
+        assert (block.array == value + 5).all(), (value, block.array[:3])
+    del refs, block
+over.set()
+killer.join()
+assert len(killed) > 5, killed
+assert arena.in_flight() == []
+until(lambda: flagstone.ray.group().usage < 200_000)
+flagstone.ray.shutdown()
+assert not [one for one in os.listdir("/dev/shm") if NAME in one], os.listdir("/dev/shm")
+""",
+    )
+    assert "flagstone" not in errors, errors  # what Ray made good is no news
+
+
 def test_without_a_driver_that_began():
     import flagstone.ray
 
