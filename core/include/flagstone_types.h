@@ -1,22 +1,27 @@
-/* flagstone_types.h - what all parts of flagstone.h speak of, and the conventions of all of them.
+/* flagstone_types.h - the types of all parts of flagstone.h, and the conventions that hold for all
+ * of them.
  *
- * Conventions for everything in here
- *   - Functions return FST_OK (0) or a negative enum fst_status; fst_last_error() then has the
- *     sentence for people, in the calling thread. Where a function returns something else, it says
- *     so.
+ *   - Functions return FST_OK (0) or a negative enum fst_status; then fst_last_error() has a
+ *     sentence for people, in the calling thread. A function that returns something else says so.
+ *     Any function that can fail may also return FST_CLOSED (the arena is not attached any more:
+ *     fst_arena_usable), FST_CORRUPTED (other processes have overwritten its structures), FST_FULL
+ *     (out of memory or thread slots) or FST_OS.
  *   - Every function may be called from any thread, and processes need no coordination of their
- *     own, unless a line says otherwise.
- *   - No function calls back into its caller, but for fst_debug_ask and the lists that are given a
- *     function to tell. Some take locks that all processes share, for
- *     microseconds; a process that is stopped in there keeps the lock, and then they answer
- *     FST_HELD when the thread's patience is over (fst_patience), with nothing changed. What cannot
- *     be put off (a drop, letting go, the end of a thread) waits for such a lock no longer than a
- *     fifth of a millisecond: a batch does it later. Those marked "may wait" wait for something
- *     else, too.
- *   - Sizes are bytes, times are nanoseconds; FST_FOREVER never ends, 0 does not wait.
- *   - Indexes (cache, group, child, process) are small integers into tables of the arena; an index
- *     of something that is gone is found out and refused, because the `uint64_t` ids carry a
- *     generation: low 32 bits index, high 32 bits generation.
+ *     own, unless a comment says otherwise.
+ *   - No function calls back into its caller, but those to which the caller gives a function:
+ *     fst_debug_ask, fst_debug_hear, fst_destroy_synchronously, and lists and checks that tell what
+ *     they find.
+ *   - Some functions acquire locks that all processes share, for microseconds. A process that is
+ *     stopped while it has such a lock keeps it; then they return FST_HELD when the thread's
+ *     patience is over (fst_patience), and nothing has changed. What cannot be put off (a drop,
+ *     letting go, the end of a thread) waits for such a lock no longer than a fifth of a
+ *     millisecond: a batch does it later. Functions that are marked "may wait" also wait for
+ *     something else.
+ *   - Sizes are bytes and times are nanoseconds; a time of FST_FOREVER never ends, and one of 0
+ *     does not wait.
+ *   - Things are named by `uint64_t` ids: the low 32 bits are an index into a table of the arena,
+ *     and the high 32 bits a generation. So an id of something that is gone is recognized and
+ *     refused.
  */
 #ifndef FLAGSTONE_TYPES_H
 #define FLAGSTONE_TYPES_H
@@ -37,17 +42,18 @@ extern "C" {
 
 enum fst_status {
     FST_OK = 0,
-    FST_FULL = -1,        /* the file system, the capacity or a table is used up */
-    FST_LIMIT = -2,       /* a group's limit */
-    FST_BUSY = -3,        /* in use; nothing changed */
-    FST_MISMATCH = -4,    /* exists with other parameters */
-    FST_STALE = -5,       /* the handle's object is gone */
-    FST_READONLY = -6,    /* this attachment may not write */
-    FST_CLOSED = -7,      /* arena, group or cache was closed or destroyed */
+    FST_FULL = -1,     /* the file system, the capacity or a table is used up */
+    FST_LIMIT = -2,    /* a group's limit does not allow it */
+    FST_BUSY = -3,     /* it is in use; nothing has changed */
+    FST_MISMATCH = -4, /* it exists with other parameters */
+    FST_STALE = -5,    /* the handle's object is gone */
+    FST_READONLY = -6, /* this attachment may not write */
+    /* the arena, group or cache was closed or destroyed, or the attachment is gone */
+    FST_CLOSED = -7,
     FST_LAYOUT = -8,      /* another version's or another program's file */
     FST_CORRUPTED = -9,   /* the arena's structures contradict each other */
-    FST_EXISTS = -10,     /* must not exist, but does */
-    FST_MISSING = -11,    /* must exist, but does not */
+    FST_EXISTS = -10,     /* it must not exist, but does */
+    FST_MISSING = -11,    /* it must exist, but does not */
     FST_INVALID = -12,    /* an argument makes no sense */
     FST_OS = -13,         /* a system call failed: fst_last_errno() */
     FST_IN_SECTION = -14, /* would wait for the caller's own read-side section */
@@ -63,25 +69,27 @@ enum fst_status {
 };
 
 const char *fst_last_error(void); /* of the calling thread; valid until its next failing call */
+/* the system's error behind FST_OS, in the calling thread; or 0 */
 int fst_last_errno(void);
 
 typedef struct fst_arena fst_arena; /* this process's attachment to an arena; reference-counted */
 
 enum fst_create { FST_OPEN_OR_CREATE = 0, FST_CREATE_NEW = 1, FST_OPEN_EXISTING = 2 };
 
-/* A reference of this process to an object. Plain data: copying it copies no reference. */
+/* A reference of this process to an object. It is plain data: copying it makes no reference. */
 struct fst_ref {
     void *data;
-    uint64_t nbytes; /* what was asked for */
+    uint64_t nbytes; /* bytes of the object, as asked for */
     uint64_t oid;    /* object id */
-    uint32_t entry;  /* in this process's reference table */
-    /* of a reference that was resolved, taken or found, or of fst_alloc_form: the object's form
-     * (fst_form_intern), the same in every process; 0: it has none; FST_FORM_OWN: its own text */
+    uint32_t entry;  /* the place in this process's table of references */
+    /* the object's form (fst_form_intern), the same in every process, in a reference that was
+     * resolved, taken or found, or is of fst_alloc_form; 0: it has none; FST_FORM_OWN: it has a
+     * text of its own */
     uint32_t form;
 };
 #define FST_FORM_OWN 8191u
 
-/* 16 bytes that name an object for ever and guarantee nothing. */
+/* 16 bytes that name an object for ever, and guarantee nothing. */
 struct fst_handle {
     uint64_t generation_tag; /* generation:40 | arena tag:24 (from the uuid) */
     uint64_t oid_slab;       /* object id:39 | low bits of the slab's generation:25 */
@@ -90,8 +98,8 @@ struct fst_handle {
 /* A handle with an in-flight reference: what travels in a pickle. 24 bytes. */
 struct fst_message {
     struct fst_handle handle;
-    uint32_t entry; /* in-flight entry; UINT32_MAX: none */
-    uint32_t tag;   /* use of that entry */
+    uint32_t entry; /* the in-flight entry; UINT32_MAX: none */
+    uint32_t tag;   /* which use of that entry */
 };
 
 #ifdef __cplusplus
