@@ -3,9 +3,10 @@
 The letters are those of the kernel's `slub_debug`: F looks at everything beside an object at each
 operation, Z puts red zones around objects, P poisons what was freed, U remembers who allocated and
 who freed. So is the syntax: blocks with ";" between them, each of letters and, after a comma, the
-names of the caches that it is for ("*" at the end of one stands for any rest); "-" is none, no
-letters are all, and the last block that fits a cache counts. The size classes, which `alloc`, `put`
-and `empty` take from, are debugged together, as "size-classes".
+names of the caches that it is for ("*" at the end of one stands for any rest). "-" is none, and a
+block of names alone is all letters. Of the blocks that name a cache the first counts, and of those
+without names the last, for all caches that none names. The size classes, which `alloc`, `put` and
+`empty` take from, are debugged together, as "size-classes".
 
 What is found is reported through the logger "flagstone" as an error, in the process that finds it
 by an allocation, a drop or a batch: by its main thread between two of its instructions, or earlier
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fnmatch
 import logging
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -89,24 +89,48 @@ class Rule(NamedTuple):
 def parse(value: str, what: str = "debug") -> list[Rule]:
     """The blocks of a text in `slub_debug`'s syntax.
 
+    Args:
+        value: the text; empty blocks are skipped.
+        what: whose text it is, for errors.
+
     Raises:
-        ValueError: a letter that is none; `what` is said of whose text it is.
+        ValueError: a letter that is none, or a name that is missing or cannot be read.
     """
     rules = []
     for block in value.split(";"):
+        if not block.strip():
+            continue
         letters, *names = (part.strip() for part in block.split(","))
-        flags = 0
-        for letter in letters.upper() if letters != "-" else "":
-            if letter not in _LETTERS:
+        flags = _flags(letters, value, what) if letters else _ALL
+        for name in names:
+            if not name:
                 raise ValueError(
-                    f"{what}: {letter!r} in {value!r} is none of F (checks), Z (red zones),"
-                    ' P (poison), U (who), "-" (nothing)'
+                    f"{what}: a name is missing in {value!r}: what follows a comma names a cache"
                 )
-            flags |= _LETTERS[letter]
-        if not letters and names:
-            flags = _ALL
-        rules.append(Rule(flags, tuple(name for name in names if name)))
+            if "*" in name[:-1]:
+                raise ValueError(
+                    f'{what}: "*" stands at the end of a name, for any rest: {name!r} in {value!r}'
+                )
+        rules.append(Rule(flags, tuple(names)))
     return rules
+
+
+def _flags(letters: str, value: str, what: str) -> int:
+    flags = 0
+    for letter in letters.upper() if letters != "-" else "":
+        if letter == "-":
+            raise ValueError(
+                f'{what}: "-" is for nothing, and stands alone in its block: {letters!r} in'
+                f" {value!r}"
+            )
+        if letter not in _LETTERS:
+            raise ValueError(
+                f"{what}: {letter!r} in {value!r} is none of F (checks), Z (red zones),"
+                ' P (poison), U (who), "-" (nothing); "," comes before each name, ";" between'
+                " blocks"
+            )
+        flags |= _LETTERS[letter]
+    return flags
 
 
 def rules_of(debug: str | None) -> list[Rule]:
@@ -143,11 +167,20 @@ def flags_of(attachment: Attachment, name: str, debug: str | None) -> int:
 
 
 def _fitting(rules: list[Rule], name: str) -> int | None:
+    """The flags that the rules have for a cache: of the first that names it, or of the last without
+    names; None: they say nothing of it.
+    """
     found = None
     for rule in rules:
-        if not rule.names or any(fnmatch.fnmatchcase(name, pattern) for pattern in rule.names):
+        if not rule.names:
             found = rule.flags
+        elif any(_fits(name, pattern) for pattern in rule.names):
+            return rule.flags
     return found
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
 # ---- sites

@@ -504,6 +504,26 @@ def test_sites_of_a_process_elsewhere(tmp_path):
         assert leaking.wait() == 0
 
 
+def test_sites_are_those_of_the_arena():
+    """An arena that lies where one lay that was left has sites of its own, in its own order."""
+
+    def first(cache):
+        return cache.alloc()
+
+    def second(cache):
+        return cache.alloc()
+
+    for number in range(4):
+        one, other = (first, second) if number % 2 else (second, first)
+        with flagstone.open(capacity="16MiB", debug="U") as arena:
+            cache = arena.cache("c", size=100)
+            kept = [one(cache), one(cache), other(cache)]
+            found = {site.where.split("\n")[0].split(".")[-1]: site for site in arena.snapshot().sites}
+            assert found[one.__name__].objects == 2
+            assert found[other.__name__].objects == 1
+            del kept
+
+
 def test_sites_are_bounded_and_quick(arena):
     cache = arena.cache("c", size=SIZE, debug="U")
     for number in range(200):
@@ -524,11 +544,28 @@ def test_syntax():
     f, z, p, u = 16, 32, 64, 128
     assert parse("FZPU") == [(f | z | p | u, ())]
     assert parse("fz") == [(f | z, ())]
-    assert parse("-") == [(0, ())] == parse("")
+    assert parse("-") == [(0, ())]
+    assert parse("") == parse(" ; ") == []
     assert parse("Z,frame,size-*;U") == [(z, ("frame", "size-*")), (u, ())]
     assert parse(",frame") == [(f | z | p | u, ("frame",))]
-    with pytest.raises(ValueError, match="'Q' in 'FQ' is none of F"):
-        parse("FQ")
+    assert parse(";Z;;-,a*;") == [(z, ()), (0, ("a*",))]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("FQ", "'Q' in 'FQ' is none of F"),
+        ("FZ frame", "' ' in 'FZ frame' is none of F.*before each name"),
+        ("F-", '"-" is for nothing, and stands alone'),
+        ("U,", "a name is missing in 'U,'"),
+        ("U,a,,b", "a name is missing"),
+        ("Z;,", "a name is missing"),
+        ("U,a*b", r"stands at the end of a name.*'a\*b'"),
+    ],
+)
+def test_syntax_that_makes_no_sense(value, said):
+    with pytest.raises(ValueError, match=f"^debug: .*{said}|^debug: {said}"):
+        parse(value)
 
 
 @pytest.mark.parametrize(
@@ -536,9 +573,15 @@ def test_syntax():
     [
         ("", set(), set(), set()),
         ("Z", {"red_zone"}, {"red_zone"}, {"red_zone"}),
+        ("Z;", {"red_zone"}, {"red_zone"}, {"red_zone"}),
         ("P,frame", {"poison"}, set(), set()),
+        # The first block that names a cache counts, wherever it stands; else the last without.
         ("Z;P,fr*", {"poison"}, {"red_zone"}, {"red_zone"}),
+        ("P,fr*;Z", {"poison"}, {"red_zone"}, {"red_zone"}),
+        ("P,frame;U,fr*;U,oth*", {"poison"}, {"store_user"}, set()),
+        ("P;Z", {"red_zone"}, {"red_zone"}, {"red_zone"}),
         ("ZP;-,frame", set(), {"red_zone", "poison"}, {"red_zone", "poison"}),
+        ("-,frame;Z", set(), {"red_zone"}, {"red_zone"}),
         ("U,size-*", set(), set(), {"store_user"}),
     ],
 )
@@ -550,6 +593,14 @@ def test_environment(monkeypatch, variable, frame, other, classes):
         assert arena.cache("other", size=8).flags & ours == other
         block = arena.alloc(100)
         assert block.cache.flags & ours == classes
+
+
+def test_a_name_is_no_pattern(arena):
+    """Only "*" at the end of one stands for others: what else is in a name is itself."""
+    ours = {"consistency", "red_zone", "poison", "store_user"}
+    assert arena.cache("f[0]", size=8, debug="Z,f[0]").flags & ours == {"red_zone"}
+    assert arena.cache("f0", size=8, debug="Z,f[0]").flags & ours == set()
+    assert arena.cache("g?", size=8, debug="Z,g?*").flags & ours == {"red_zone"}
 
 
 def test_environment_that_makes_no_sense(monkeypatch):

@@ -72,6 +72,7 @@ cdef class Attachment:
         with nogil:
             status = fst_arena_open(&options, &self.ptr)
         _check(status)
+        _forget_sites()
         self.fill()
         return self
 
@@ -83,6 +84,7 @@ cdef class Attachment:
         with nogil:
             status = fst_arena_open_fd(fd, readonly, &self.ptr)
         _check(status)
+        _forget_sites()
         self.fill()
         return self
 

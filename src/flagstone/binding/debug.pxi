@@ -123,6 +123,13 @@ cdef uint32_t _site_of_frames(fst_arena *arena) except? 0:
     return known[0]
 
 
+cdef int _forget_sites() except -1:
+    # An arena that is attached to may lie where one lay that was left: its sites have the numbers
+    # of its own table.
+    _known_sites.clear()
+    return 0
+
+
 cdef tuple _new_site(fst_arena *arena):
     # The code objects are kept with it: their addresses are what it is found by.
     cdef uint32_t site = 0
