@@ -1,8 +1,10 @@
 """The command line as a user runs it: output, --json, exit status, errors."""
 
 import dataclasses
+import importlib
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -15,19 +17,8 @@ from flagstone import cli
 from flagstone.cli import check, info, ls
 from flagstone.cli.screen import Screen, duration, plain, printable
 
-COMMANDS = [
-    "demo",
-    "ls",
-    "info",
-    "check",
-    "gc",
-    "rm",
-    "top",
-    "record",
-    "report",
-    "metrics",
-    "doctor",
-]
+COMMANDS = [module.NAME for module in cli._COMMANDS]
+GUIDE = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
 def run(*arguments, **options):
@@ -123,6 +114,18 @@ class TestUsage:
         assert ran.returncode == 0
         for command in COMMANDS:
             assert f"    {command} " in ran.stdout
+
+    def test_every_module_of_a_command_is_one(self):
+        """None is forgotten: what has a NAME is listed, and the page of all commands has it."""
+        modules = [
+            importlib.import_module(f"{cli.__name__}.{found.name}")
+            for found in pkgutil.iter_modules(cli.__path__)
+        ]
+        assert {one.NAME for one in modules if hasattr(one, "NAME")} == set(COMMANDS)
+        assert len(set(COMMANDS)) == len(COMMANDS)
+        page = GUIDE.read_text()
+        for command in COMMANDS:
+            assert f"| [`{command} " in page, command
 
     def test_version(self):
         assert run("--version").stdout == f"flagstone {flagstone.__version__}\n"

@@ -2,6 +2,7 @@
 tools accept, and a real Prometheus scrapes them.
 """
 
+import functools
 import json
 import os
 import re
@@ -296,24 +297,28 @@ def test_prometheus_scrapes_them(arena, endpoint, tmp_path):
             stderr=log,
         )
 
-    def value(query):
+    def answers(query):
         url = f"http://127.0.0.1:{port}/api/v1/query?query={urllib.request.quote(query)}"
         try:
             with urllib.request.urlopen(url) as answer:
                 found = json.load(answer)
         except OSError:
             assert server.poll() is None, (tmp_path / "log").read_text()
-            return None
+            return []
         assert found["status"] == "success"
-        result = found["data"]["result"]
-        return float(result[0]["value"][1]) if result else None
+        return found["data"]["result"]
 
     try:
         usage = f'flagstone_group_usage_bytes{{arena="{arena.name}",group="camera-7"}}'
-        wait_until(lambda: value(usage) is not None, 60, "a scrape")
-        assert value(usage) == kept[0].usage
-        for query in dashboard():  # what the dashboard asks is PromQL, for Prometheus itself
-            value(query.replace("$__rate_interval", "1m").replace("$arena", ".*"))
+        wait_until(lambda: answers(usage), 60, "a scrape")
+        assert float(answers(usage)[0]["value"][1]) == kept[0].usage
+        # What the dashboard asks is PromQL for Prometheus itself, and has an answer.
+        for query, legend in dashboard():
+            query = query.replace("$__rate_interval", "1m").replace("$arena", ".*")
+            query = query.removesuffix(" > 0")
+            wait_until(functools.partial(answers, query), 60, query)
+            labels = answers(query)[0]["metric"].keys()
+            assert set(re.findall(r"{{(\w+)}}", legend)) <= labels, query
     finally:
         server.terminate()
         server.wait()
@@ -323,18 +328,36 @@ def test_prometheus_scrapes_them(arena, endpoint, tmp_path):
 
 
 def dashboard():
+    """What each panel asks, and how it calls what it gets."""
     panels = json.loads((GUIDES / "grafana.json").read_text())["panels"]
-    return [target["expr"] for panel in panels for target in panel["targets"]]
+    return [(one["expr"], one["legendFormat"]) for panel in panels for one in panel["targets"]]
 
 
 def test_the_dashboard_asks_for_what_is_there():
-    known = set()
+    """Names of metrics, and the labels that are matched, summed by and shown, of every query and
+    of the choice of arenas.
+    """
+    known = {}
     for family in Collector().describe():
         total = "_total" if family.type == "counter" else ""
-        known.add(family.name + total)
-    asked = {name for query in dashboard() for name in re.findall(r"flagstone_\w+", query)}
-    assert asked
-    assert asked <= known
+        known[family.name + total] = set(family._labelnames)
+    (choice,) = [
+        one["query"]["query"]
+        for one in json.loads((GUIDES / "grafana.json").read_text())["templating"]["list"]
+        if one["type"] == "query"
+    ]
+    name, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", choice).groups()
+    assert label in known[name]
+    for query, legend in dashboard():
+        names = re.findall(r"flagstone_\w+", query)
+        assert names, query
+        labels = set(re.findall(r"{{(\w+)}}", legend))
+        labels |= set(re.findall(r'(\w+)=~?"', query))
+        for by in re.findall(r"by \(([^)]*)\)", query):
+            labels |= {one.strip() for one in by.split(",")}
+        for name in names:
+            assert name in known, query
+            assert labels <= known[name], query
 
 
 def test_the_guide_lists_all():
