@@ -64,7 +64,8 @@ int fst_shape_check(struct fst_arena *a, uint32_t child, uint64_t state, uint32_
     fst_acquire_fence();
     if (fst_load_relaxed(&c->state) != state)
         return fst_owner_ended(a);
-    fst_damaged(a, "child cache %u: %u objects of %s, %s apart, in slabs of %u pages, class %u: not what cache %u says", child,
-                objects, fst_exact(c->size), fst_exact(c->stride), pages, c->slab_class, c->cache);
+    fst_damaged(a, "child cache %u: %s of %s, %s apart, in slabs of %s, class %u: not what cache %u says", child,
+                fst_many(objects, "object", "objects"), fst_exact(c->size), fst_exact(c->stride), fst_many(pages, "page", "pages"),
+                c->slab_class, c->cache);
     return fst_damage(a);
 }

@@ -105,8 +105,8 @@ const uint8_t *fst_slab_init(struct fst_arena *a, uint32_t cache, uint64_t *byte
 uint8_t *fst_slab_outside(const struct fst_arena *a, uint32_t id, uint64_t offset, uint64_t bytes)
 {
     const struct fst_slab *s = fst_slab_at(a, id);
-    fst_damaged(a, "slab %u: an object of %s at %llu is not in its %u pages from %u", id, fst_exact(bytes),
-                (unsigned long long)offset, s->pages, s->page);
+    fst_damaged(a, "slab %u: an object of %s at %llu is not in its %s from %u", id, fst_exact(bytes), (unsigned long long)offset,
+                fst_many(s->pages, "page", "pages"), s->page);
     return NULL;
 }
 
@@ -119,8 +119,8 @@ static bool fits(struct fst_arena *a, uint32_t child, uint32_t id)
     if (class == c->slab_class && s->objects == c->objects && s->objects <= fst_slab_class_words[class] && s->pages == c->pages &&
         (uint64_t)s->page + s->pages <= a->capacity_pages && fst_shape_fits(a, c))
         return true;
-    fst_damaged(a, "slab %u: %u objects in pages %u and %u more do not fit its child cache %u", id, s->objects, s->page, s->pages,
-                child);
+    fst_damaged(a, "slab %u: %s in %s from %u do not fit its child cache %u", id, fst_many(s->objects, "object", "objects"),
+                fst_many(s->pages, "page", "pages"), s->page, child);
     return false;
 }
 

@@ -140,7 +140,8 @@ int fst_channel_put(fst_channel_use *u, const struct fst_letter *l)
     if (__builtin_expect(rc != FST_OK, 0))
         return rc;
     if (l->nbytes > v->inline_bytes)
-        return fst_fail(FST_INVALID, "%u bytes do not fit in line: the channel has room for %u", l->nbytes, v->inline_bytes);
+        return fst_fail(FST_INVALID, "%s not fit in line: the channel has room for %u",
+                        fst_many(l->nbytes, "byte does", "bytes do"), v->inline_bytes);
     if (l->ref && fst_ring_full(v)) /* saves moving a reference back and forth */
         return FST_WAIT;
     uint32_t node = fst_ring_claim(v);

@@ -184,7 +184,8 @@ int fst_topic_get(fst_channel_use *u, const struct fst_subscription *sub, void *
             return fst_verdict(v->a, fst_fail(FST_END, "it was closed, and everything was read"));
         if (seen == FST_TOPIC_GONE || !copy(v, t, node, word, bytes, out, &rc)) {
             if (slow == FST_SLOW_ENDS)
-                return fst_fail(FST_LAPPED, "the subscription ended: it was more than %u messages behind", v->capacity);
+                return fst_fail(FST_LAPPED, "the subscription ended: it was more than %s behind",
+                                fst_many(v->capacity, "message", "messages"));
             if (seen == FST_TOPIC_GONE && at == cursor)
                 skip(v, s, cursor);
             continue;

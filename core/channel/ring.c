@@ -56,7 +56,7 @@ static int see(struct fst_arena *a, const struct fst_channel *c, bool write, str
     const struct fst_slab *s = fst_slab_known(a, fst_oid_slab(oid));
     if (v->capacity < 1 || v->capacity > FST_RING_CAPACITY || v->inline_bytes > FST_RING_INLINE_MOST ||
         c->cells != fst_ring_cells(v->capacity, v->flags) || s->asked != fst_ring_bytes(v->capacity, v->inline_bytes, v->flags)) {
-        fst_damaged(a, "a channel of %u messages has a ring of %llu bytes", v->capacity, (unsigned long long)s->asked);
+        fst_damaged(a, "a channel of %s has a ring of %s", fst_many(v->capacity, "message", "messages"), fst_exact(s->asked));
         return fst_damage(a);
     }
     uint8_t *base = fst_slab_data(a, s, fst_oid_slab(oid), 0, s->asked);

@@ -87,7 +87,8 @@ static void check_process(struct fst_check *c, uint32_t slot)
     }
     if (bytes % FST_PAGE || bytes > a->max_entries * sizeof(uint64_t) || top > a->max_entries ||
         (top * sizeof(uint64_t) > bytes && fst_load_acquire(&p->entry_top) == top)) {
-        fst_check_say(c, "process slot %u: %u reference entries, %s of memory for them", slot, top, fst_exact(bytes));
+        fst_check_say(c, "process slot %u: %s, %s of memory for them", slot, fst_many(top, "reference entry", "reference entries"),
+                      fst_exact(bytes));
         return;
     }
     bool room = (top + 1) * sizeof(uint64_t) <= bytes;
@@ -98,12 +99,14 @@ static void check_process(struct fst_check *c, uint32_t slot)
     }
     bool beyond = room && fst_load_acquire(&entries[top]);
     if (beyond && fst_load_acquire(&p->entry_top) == top) {
-        fst_check_say(c, "process slot %u: %u reference entries, and one more was in use", slot, top);
+        fst_check_say(c, "process slot %u: %s, and one more was in use", slot,
+                      fst_many(top, "reference entry", "reference entries"));
         return;
     }
     uint32_t says, used;
     if (slot == a->slot && !fst_refs_agree(a, &says, &used))
-        fst_check_say(c, "process slot %u: %u reference entries, this process has %u", slot, says, used);
+        fst_check_say(c, "process slot %u: %s, this process has %u", slot, fst_many(says, "reference entry", "reference entries"),
+                      used);
 }
 
 /* Check that what an entry speaks of was there once. It is read twice, because it may just have

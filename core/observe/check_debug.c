@@ -87,20 +87,21 @@ static const char *who(struct fst_arena *a, const struct fst_debug_info *o, char
 
 static void say(struct fst_check *c, const struct fst_fault *f)
 {
-    static const char *const what[] = {
-        [FST_FAULT_RED_ZONE] = "behind it were overwritten",
-        [FST_FAULT_BEFORE] = "before the next object were overwritten",
-        [FST_FAULT_POISON] = "were written after it was freed",
-        [FST_FAULT_RECORD] = "of its record were overwritten",
+    static const char *const where[] = {
+        [FST_FAULT_RED_ZONE] = " behind it",
+        [FST_FAULT_BEFORE] = " before the next object",
+        [FST_FAULT_POISON] = "",
+        [FST_FAULT_RECORD] = " of its record",
     };
     char by[420], wrong[100] = "was freed twice";
     const struct fst_cache *cache = fst_cache_at(c->a, (uint32_t)f->about.cache);
     uint64_t oid = f->about.oid;
     if (f->kind == FST_FAULT_LEAK)
-        snprintf(wrong, sizeof wrong, "%llu bytes live in a group that was destroyed", (unsigned long long)f->about.nbytes);
+        snprintf(wrong, sizeof wrong, "%s in a group that was destroyed", fst_many(f->about.nbytes, "byte lives", "bytes live"));
     else if (f->kind != FST_FAULT_DOUBLE_FREE)
-        snprintf(wrong, sizeof wrong, "%llu bytes from %lld on %s, %02x for %02x", (unsigned long long)f->count,
-                 (long long)f->offset, what[f->kind], f->found[0], f->expected);
+        snprintf(wrong, sizeof wrong, "%s from %lld on%s %s %s, %02x for %02x", fst_many(f->count, "byte", "bytes"),
+                 (long long)f->offset, where[f->kind], f->count == 1 ? "was" : "were",
+                 f->kind == FST_FAULT_POISON ? "written after it was freed" : "overwritten", f->found[0], f->expected);
     fst_check_say(c, "cache %.*s, slab %u object %u: %s%s", FST_NAME_MAX - 1, cache->name, fst_oid_slab(oid), fst_oid_object(oid),
                   wrong, who(c->a, &f->about, by, sizeof by));
 }

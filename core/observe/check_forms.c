@@ -19,7 +19,7 @@ static void check_form(struct fst_check *c, uint32_t i)
     if (state != FST_FORM_READY)
         return;
     if (!fst_form_sound(f))
-        fst_check_say(c, "form %u: its text of %u bytes, for objects of %s, fails its hash", i + 1, f->text_bytes,
+        fst_check_say(c, "form %u: its text of %s, for objects of %s, fails its hash", i + 1, fst_exact(f->text_bytes),
                       fst_exact(f->nbytes));
     else if (next > fst_form_top(c->a) || next == i + 1 || (next && bucket_of(fst_form_at(c->a, next - 1)) != bucket_of(f)))
         fst_check_say(c, "form %u: followed by form %u, which is none of its bucket", i + 1, next);

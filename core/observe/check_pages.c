@@ -83,8 +83,8 @@ static void check_free_slabs(struct fst_check *c, uint32_t class, uint32_t count
         id = fst_slab_at(a, id)->next;
     }
     if (id != FST_NONE || n != count)
-        fst_check_say(c, "slab class %u: %u descriptors are free, and their list leads to %u of them and to %x", class, count, n,
-                      id);
+        fst_check_say(c, "slab class %u: %s free, and their list leads to %u of them and to %x", class,
+                      fst_many(count, "descriptor is", "descriptors are"), n, id);
 }
 
 static void check_descriptors(struct fst_check *c, struct sums *sums)
@@ -117,7 +117,7 @@ static void check_free_pages(struct fst_check *c, const struct sums *sums)
             first = p;
     }
     if (wrong) {
-        fst_check_say(c, "%llu pages are free and owned, or neither; the first is %llu", (unsigned long long)wrong,
+        fst_check_say(c, "%s free and owned, or neither; the first is %llu", fst_many(wrong, "page is", "pages are"),
                       (unsigned long long)first);
         return;
     }
@@ -148,12 +148,13 @@ static void check_charges(struct fst_check *c, const struct sums *sums)
             group = i;
         }
     if (children)
-        fst_check_say(c, "child %u: %llu pages counted, %llu recorded (wrong for %u children and %u groups)", child,
-                      (unsigned long long)sums->children[child], (unsigned long long)fst_child_at(a, child)->used_pages, children,
-                      groups);
+        fst_check_say(c, "child %u: %s counted, %llu recorded (wrong for %s and %s)", child,
+                      fst_many(sums->children[child], "page", "pages"), (unsigned long long)fst_child_at(a, child)->used_pages,
+                      fst_many(children, "child", "children"), fst_many(groups, "group", "groups"));
     else if (groups)
-        fst_check_say(c, "group %u: %llu pages counted, %llu recorded (wrong for %u groups)", group,
-                      (unsigned long long)sums->groups[group], (unsigned long long)fst_group_at(a, group)->usage, groups);
+        fst_check_say(c, "group %u: %s counted, %llu recorded (wrong for %s)", group,
+                      fst_many(sums->groups[group], "page", "pages"), (unsigned long long)fst_group_at(a, group)->usage,
+                      fst_many(groups, "group", "groups"));
 }
 
 void fst_check_pages(struct fst_check *c)
@@ -220,8 +221,8 @@ static bool check_numbers(struct fst_check *c, uint32_t id, const struct fst_sla
     if (FST_SLAB_ID_CLASS(id) == child->slab_class && s->objects == child->objects && s->pages == (pages ? pages : 1) &&
         (any || s->asked == 0))
         return true;
-    fst_check_say(c, "slab %u: %u objects, %u pages, %s do not fit child cache %u", id, s->objects, s->pages, fst_exact(s->asked),
-                  s->child);
+    fst_check_say(c, "slab %u: %s, %s, %s do not fit child cache %u", id, fst_many(s->objects, "object", "objects"),
+                  fst_many(s->pages, "page", "pages"), fst_exact(s->asked), s->child);
     return false;
 }
 
@@ -311,7 +312,7 @@ void fst_check_slabs(struct fst_check *c)
         if (fst_state(fst_load_acquire(&child->state)) != FST_CHILD_FREE &&
             check_list(c, i, child->partial, FST_LIST_PARTIAL, &count) && check_list(c, i, child->full, FST_LIST_FULL, &count) &&
             count != child->slabs)
-            fst_check_say(c, "child %u: %u slabs on its lists, %u recorded", i, count, child->slabs);
+            fst_check_say(c, "child %u: %s on its lists, %u recorded", i, fst_many(count, "slab", "slabs"), child->slabs);
         fst_lists_unlock(a, i);
     }
     for (uint32_t class = 0; class < FST_SLAB_CLASSES && c->findings == before && !c->held; class ++)

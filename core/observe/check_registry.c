@@ -178,8 +178,9 @@ static bool check_child(struct fst_check *c, uint32_t i)
     }
     if (fst_shape_fits(a, child))
         return true;
-    fst_check_say(c, "child %u: %u objects of %s, %s apart, in %u pages, flags %x: not what cache %u says", i, child->objects,
-                  fst_exact(child->size), fst_exact(child->stride), child->pages, child->flags, child->cache);
+    fst_check_say(c, "child %u: %s of %s, %s apart, in %s, flags %x: not what cache %u says", i,
+                  fst_many(child->objects, "object", "objects"), fst_exact(child->size), fst_exact(child->stride),
+                  fst_many(child->pages, "page", "pages"), child->flags, child->cache);
     return false;
 }
 
@@ -405,7 +406,8 @@ static void check_names(struct fst_check *c, enum fst_names which, uint32_t top)
     if (lost != FST_NONE)
         fst_check_say(c, "the table of %s does not lead to %u, which should be in it", names[which], lost);
     else if (b->entries != count || (count && !fst_names_room(a, which, b->buckets)))
-        fst_check_say(c, "the table of %s has %u entries in %u buckets, %u counted", names[which], b->entries, b->buckets, count);
+        fst_check_say(c, "the table of %s has %s in %s, %u counted", names[which], fst_many(b->entries, "entry", "entries"),
+                      fst_many(b->buckets, "bucket", "buckets"), count);
 }
 
 void fst_check_registry(struct fst_check *c)

@@ -2,6 +2,7 @@
  * change without a lock, so each is looked at alone. */
 #include "observe/parts.h"
 #include "platform/atomics.h"
+#include "platform/error.h"
 #include "refs/word.h"
 #include "region/lock.h"
 #include "store/index.h"
@@ -44,7 +45,7 @@ static void check_index(struct fst_check *c, uint32_t i)
         for (uint64_t at = 0; at < x.size; at++)
             filled += fst_load_relaxed(&x.slots[at]) != FST_SLOT_EMPTY;
         if (filled != s->filled)
-            fst_check_say(c, "store %u: %llu slots of its index are filled, and it says %llu", i, (unsigned long long)filled,
+            fst_check_say(c, "store %u: %s filled in its index, and it says %llu", i, fst_many(filled, "slot is", "slots are"),
                           (unsigned long long)s->filled);
     }
     fst_store_unlock(c->a, i);

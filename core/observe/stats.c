@@ -510,12 +510,12 @@ void fst_describe_usage(fst_arena *a, char *text, size_t size)
     fst_file_put(a, fd);
     SAY("; held by");
     for (size_t i = 0; i < n && i < 16; i++) {
-        SAY("%s pid %d (%s%s) %s in %llu objects", i ? "," : "", p[i].pid, p[i].command, p[i].alive ? "" : ", dead",
-            fst_size(p[i].bytes), (unsigned long long)p[i].references);
+        SAY("%s pid %d (%s%s) %s in %s", i ? "," : "", p[i].pid, p[i].command, p[i].alive ? "" : ", dead", fst_size(p[i].bytes),
+            fst_many(p[i].references, "object", "objects"));
         waiting += p[i].dropped;
     }
-    SAY("; in flight %s in %llu messages; %llu references await a batch", fst_size(in_flight_bytes), (unsigned long long)in_flight,
-        (unsigned long long)waiting);
+    SAY("; in flight %s in %s; %s a batch", fst_size(in_flight_bytes), fst_many(in_flight, "message", "messages"),
+        fst_many(waiting, "reference awaits", "references await"));
     struct fst_arena_info info;
     memset(&info, 0, sizeof info);
     stall_info(a, &info);

@@ -91,6 +91,14 @@ static const char *say_size(uint64_t bytes, bool exact)
     return out;
 }
 
+const char *fst_many(uint64_t count, const char *one, const char *more)
+{
+    struct fst_texts *texts = fst_texts();
+    char *out = texts->sizes[texts->next++ % FST_SIZE_TEXTS];
+    snprintf(out, sizeof texts->sizes[0], "%llu %s", (unsigned long long)count, count == 1 ? one : more);
+    return out;
+}
+
 const char *fst_size(uint64_t bytes)
 {
     return say_size(bytes, false);

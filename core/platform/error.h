@@ -37,4 +37,7 @@ int fst_fail_errno(int code, int error, const char *format, ...) __attribute__((
 const char *fst_size(uint64_t bytes);
 const char *fst_exact(uint64_t bytes);
 
+/* How many of what: "1 object", "2 objects". It lies where sizes do, and is whole as long. */
+const char *fst_many(uint64_t count, const char *one, const char *more);
+
 #endif

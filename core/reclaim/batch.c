@@ -47,7 +47,8 @@ static int check_before(struct fst_arena *a)
     if (!fst_process_is_own(a, state))
         fst_damaged(a, "process slot %u is this process's, and says state %llx", a->slot, (unsigned long long)state);
     if (!fst_refs_agree(a, &says, &used) || a->slot >= fst_process_top(a))
-        fst_damaged(a, "process slot %u, which is this process's, says %u reference entries, not %u", a->slot, says, used);
+        fst_damaged(a, "process slot %u, which is this process's, says %s, not %u", a->slot,
+                    fst_many(says, "reference entry", "reference entries"), used);
     (void)fst_inflight_top(a);
     (void)fst_thread_top(a);
     return fst_verdict(a, FST_OK);

@@ -110,6 +110,7 @@ int fst_quota_full(struct fst_arena *a, uint32_t group, const char *why)
                        fst_load_relaxed(&e->pid), e->command, alive ? "" : ", dead");
         c.by_slot[most] = 0;
     }
-    return fst_fail(FST_FULL, "%s: %u messages are in flight and were not taken, %u of them of this group; sent: %s", why, c.all,
-                    c.of_group, text[0] ? text : "nobody knows by whom");
+    return fst_fail(FST_FULL, "%s: %s not taken, %u of this group; sent: %s", why,
+                    fst_many(c.all, "message is in flight and was", "messages are in flight and were"), c.of_group,
+                    text[0] ? text : "nobody knows by whom");
 }

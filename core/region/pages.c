@@ -119,7 +119,8 @@ static uint32_t reserve_small(struct fst_arena *a, uint64_t pages, uint32_t orde
         uint64_t extent = (uint64_t)zone * FST_ZONE_EXTENTS + e;
         uint64_t free = free_of(a, extent);
         if (!blocks(free, order)) {
-            fst_damaged(a, "zone %u extent %u is said to have %u free pages in a row, and has not", zone, e, 1u << order);
+            fst_damaged(a, "zone %u extent %u is said to have %s in a row, and has not", zone, e,
+                        fst_many(1u << order, "free page", "free pages"));
             return FST_NONE;
         }
         uint32_t at = (uint32_t)__builtin_ctzll(blocks(free, order));

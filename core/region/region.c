@@ -168,7 +168,8 @@ uint32_t fst_entry_top(const struct fst_arena *a, uint32_t slot)
         if (top <= a->max_entries && top * sizeof(uint64_t) <= bytes)
             return top;
     }
-    fst_damaged(a, "process slot %u has %u reference entries, and memory of %s for them", slot, top, fst_exact(bytes));
+    fst_damaged(a, "process slot %u has %s, and memory of %s for them", slot, fst_many(top, "reference entry", "reference entries"),
+                fst_exact(bytes));
     return 0;
 }
 

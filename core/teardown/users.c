@@ -120,17 +120,16 @@ int fst_users_busy(const struct fst_arena *a, const char *name, const struct fst
     if (u->unseen[0])
         return fst_fail(FST_BUSY, "cache %s may be in use: what a process holds could not be looked at, %s", name, u->unseen);
     if (u->own == u->references && !u->in_flight)
-        return fst_fail(
-            FST_BUSY,
-            "cache %s of arena %s is in use by this process itself: %u references (Blocks, arrays and views of them that "
-            "are still alive here%s); drop them and try again",
-            name, fst_arena_called(a), u->own,
-            u->own_heirs ? ", or in forked children of it that have no place in the arena, until these end" : "");
+        return fst_fail(FST_BUSY,
+                        "cache %s of arena %s is in use by this process itself: %s (Blocks, arrays and views of them that "
+                        "are still alive here%s); drop them and try again",
+                        name, fst_arena_called(a), fst_many(u->own, "reference", "references"),
+                        u->own_heirs ? ", or in forked children of it that have no place in the arena, until these end" : "");
     return fst_fail(FST_BUSY,
-                    "cache %s of arena %s is in use: %u references of %u processes (%s), %u in flight; try again when they are "
-                    "dropped, and the "
+                    "cache %s of arena %s is in use: %s of %s (%s), %u in flight; try again when they are dropped, and the "
                     "messages taken or dropped",
-                    name, fst_arena_called(a), u->references, u->processes, u->names[0] ? u->names : "none", u->in_flight);
+                    name, fst_arena_called(a), fst_many(u->references, "reference", "references"),
+                    fst_many(u->processes, "process", "processes"), u->names[0] ? u->names : "none", u->in_flight);
 }
 
 /* A resolve under way writes its entry, and then looks at the child's state; this thread sets the

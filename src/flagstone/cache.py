@@ -26,7 +26,7 @@ from flagstone.format import format_text, make_format, parse_format
 from flagstone.memory import aallocate, allocate
 from flagstone.names import called, named, object_name, text
 from flagstone.observe import cache_flags, cache_stats
-from flagstone.sizes import Size, exact_size, format_size, parse_seconds, parse_size
+from flagstone.sizes import Size, exact_size, format_size, many, parse_seconds, parse_size
 from flagstone.states import (
     CACHE_ALIAS,
     CACHE_ENDED,
@@ -281,7 +281,7 @@ class Cache:
 
     def __repr__(self) -> str:
         what = (
-            f"{self._size} bytes"
+            many(self._size, "byte")
             if self._format is None
             else f"{self._format.dtype} {self._format.shape}, {format_size(self._size)}"
         )
@@ -509,7 +509,8 @@ def alloc_many(bound: GroupCache, n: SupportsIndex) -> list[Block]:
     size, capacity = bound._size, attachment.info()["capacity"]
     if count > capacity // size:
         raise ArenaFull(
-            f"{count} objects of {format_size(size)} are {format_size(count * size)}, more than the"
+            f"{many(count, 'object')} of {format_size(size)} {'is' if count == 1 else 'are'}"
+            f" {format_size(count * size)}, more than the"
             f" capacity of arena {called(attachment.path)}, {format_size(capacity)}:"
             " ask for fewer, or open an arena with more capacity"
         )

@@ -13,6 +13,7 @@ from flagstone.group import Group, group_id, look
 from flagstone.letter import Letters
 from flagstone.names import named, object_name
 from flagstone.observe import channel_info
+from flagstone.sizes import many
 from flagstone.states import CHANNEL_ACK, CHANNEL_LASTING
 from flagstone.watch import Watch
 
@@ -78,7 +79,7 @@ class Channel(Letters, ChannelBase):
         what = named("channel", self._name, self._attachment().path)
         if taker:
             return f"{what} is empty"
-        return f"{what} is full: {self._capacity} messages wait"
+        return f"{what} is full: {many(self._capacity, 'message waits', 'messages wait')}"
 
     # ---- asyncio and select
 
@@ -155,7 +156,7 @@ class Channel(Letters, ChannelBase):
 
     def __repr__(self) -> str:
         try:
-            return f"<Channel {self._name!r}, {self.qsize()} of {self._capacity} messages>"
+            return f"<Channel {self._name!r}, {self.qsize()} of {many(self._capacity, 'message')}>"
         except Closed:
             return f"<Channel {self._name!r}, left>"
 

@@ -27,7 +27,7 @@ from flagstone._core import Attachment
 from flagstone.errors import FlagstoneError
 from flagstone.facts import Fault
 from flagstone.names import called, text
-from flagstone.sizes import exact_size, format_size
+from flagstone.sizes import exact_size, format_size, many
 from flagstone.states import (
     CACHE_CONSISTENCY,
     CACHE_POISON,
@@ -57,10 +57,10 @@ _TEXT: Final = 480
 _MOST_USES: Final = 4096
 _HERE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _BYTES: Final = {
-    1: "behind it were overwritten",
-    2: "between it and the next object were overwritten",
-    3: "were written after it was freed",
-    4: "of its record were overwritten",
+    1: "behind it {were} overwritten",
+    2: "between it and the next object {were} overwritten",
+    3: "{were} written after it was freed",
+    4: "of its record {were} overwritten",
 }
 _FREED_TWICE: Final = 5
 _LEAK: Final = 6
@@ -210,7 +210,8 @@ def _tell() -> None:
     for fault in faults:
         _logger.error("%s", _sentence(fault))
     if lost:
-        _logger.error("%d more faults of objects were found, and are not told of", lost)
+        more = many(lost, "more fault of an object was", "more faults of objects were")
+        _logger.error("%s found, and not told of", more)
 
 
 def _sentence(fault: _Fault) -> str:
@@ -230,16 +231,19 @@ def _said(attachment: Attachment, fault: _Fault) -> str:
     if fault["kind"] == _LEAK:
         where = _of(attachment, one, alone=False)
         size = format_size(one["nbytes"])
-        return f"{fault['count']} objects ({size}){where} lived when their group was destroyed{who}"
+        some = many(fault["count"], "object")
+        their = "its" if fault["count"] == 1 else "their"
+        return f"{some} ({size}){where} lived when {their} group was destroyed{who}"
     what = f"an object of {exact_size(one['nbytes'])}{_of(attachment, one)}"
     if fault["kind"] == _FREED_TWICE:
         return f"{what} was freed twice{who}"
     found = fault["found"][: fault["found_bytes"]].hex(" ")
     more = " ..." if fault["count"] > fault["found_bytes"] else ""
+    done = _BYTES.get(fault["kind"], "{were} wrong")
+    done = done.format(were="was" if fault["count"] == 1 else "were")
     return (
-        f"{what}: {fault['count']} bytes from {fault['offset']} on"
-        f" {_BYTES.get(fault['kind'], 'are wrong')} ({found}{more}, not"
-        f" {fault['expected']:02x}){who}"
+        f"{what}: {many(fault['count'], 'byte')} from {fault['offset']} on {done}"
+        f" ({found}{more}, not {fault['expected']:02x}){who}"
     )
 
 
@@ -321,7 +325,7 @@ def _holding(attachment: Attachment, groups: set[int]) -> str:
             pid = pids[use["slot"]]
             objects[pid] = objects.get(pid, 0) + use["objects"]
     most = sorted(objects.items(), key=lambda item: -item[1])
-    said = ", ".join(f"{pid} ({count} objects)" for pid, count in most[:5])
+    said = ", ".join(f"{pid} ({many(count, 'object')})" for pid, count in most[:5])
     return f"\n  held by process {said}" if said else ""
 
 
@@ -355,13 +359,14 @@ def leaks(attachment: Attachment, group: int, name: str) -> None:
     for site, some in most[:5]:
         _core.debug_leaked(attachment, some[0], len(some), size(some))
         where = _where(attachment, site) or ", allocated at a place that is not known"
-        lines.append(f"\n  {len(some)} objects, {format_size(size(some))}{where}")
+        lines.append(f"\n  {many(len(some), 'object')}, {format_size(size(some))}{where}")
     every = [one for some in sites.values() for one in some]
     _logger.warning(
-        "arena %s: %d objects (%s) live in the group %s, which is destroyed:%s",
+        "arena %s: %s (%s) %s in the group %s, which is destroyed:%s",
         called(attachment.path),
-        len(every),
+        many(len(every), "object"),
         format_size(size(every)),
+        "lives" if len(every) == 1 else "live",
         repr(name) if name else "without a name",
         "".join(lines) + holding,
     )

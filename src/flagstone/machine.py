@@ -335,7 +335,9 @@ def _limits(machine: Machine, mapped: Mapped) -> Iterator[Diagnosis]:
         yield Diagnosis("ulimit", WRONG if limit < _WANTED else NOTE, text, fix, caveat)
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files != resource.RLIM_INFINITY and files < 256:
-        text = f"ulimit -n allows {files} descriptors; a forked child needs one of each arena"
+        text = (
+            f"ulimit -n allows {many(files, 'descriptor')}; a forked child needs one of each arena"
+        )
         caveat = "A forked child that can be given no place in the arena"
         yield Diagnosis("ulimit", NOTE, text, "raise ulimit -n", caveat)
 

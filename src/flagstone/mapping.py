@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from flagstone.sizes import exact_size
+
 if TYPE_CHECKING:
     from flagstone._core import Block
 
@@ -47,7 +49,7 @@ class Mapping(np.ndarray[Any, np.dtype[np.uint8]]):
         np.asarray(self)[index] = value
 
     def __repr__(self) -> str:
-        return f"<Mapping of {len(self)} bytes of a Block>"
+        return f"<Mapping of {exact_size(len(self))} of a Block>"
 
     def __enter__(self) -> Mapping:
         return self

@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from flagstone.names import shown, text
-from flagstone.sizes import format_size
+from flagstone.sizes import format_size, many
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ def tell(attachment: Attachment) -> None:
         return
     unseen = fresh[0]["number"] - told - 1 if fresh else count - told
     if unseen > 0:
-        _warn("%s: %d more processes died", _name(attachment), unseen)
+        _warn("%s: %s died", _name(attachment), many(unseen, "more process", "more processes"))
     for one in finished:
         level = logging.WARNING
         if not (one["objects"] or one["groups"]):
@@ -70,13 +70,13 @@ def tell(attachment: Attachment) -> None:
             level = logging.DEBUG if one["tended"] else logging.INFO
         _logger.log(
             level,
-            "%s: process %d (%s) died without leaving; reclaimed: %d objects, %s, %d groups",
+            "%s: process %d (%s) died without leaving; reclaimed: %s, %s, %s",
             _name(attachment),
             one["pid"],
             text(one["command"]),
-            one["objects"],
+            many(one["objects"], "object"),
             format_size(one["bytes"]),
-            one["groups"],
+            many(one["groups"], "group"),
         )
 
 

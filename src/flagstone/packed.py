@@ -19,7 +19,7 @@ import numpy as np
 
 from flagstone._core import Block
 from flagstone.part import Part
-from flagstone.sizes import parse_seconds
+from flagstone.sizes import format_size, many, parse_seconds
 from flagstone.values import array_of
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class _Sequence(Sequence[Any]):
             ) from None
         except IndexError:
             raise IndexError(
-                f"{operator.index(index)} is none of {len(self._range)} items"
+                f"{operator.index(index)} is none of {many(len(self._range), 'item')}"
             ) from None
         return self._item(position)
 
@@ -89,7 +89,7 @@ class _Sequence(Sequence[Any]):
         return type(self), (self._blocks, self._range)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {len(self)} items, {self.nbytes} bytes>"
+        return f"<{type(self).__name__} of {many(len(self), 'item')}, {format_size(self.nbytes)}>"
 
 
 class Packed(_Sequence):

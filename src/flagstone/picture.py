@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from flagstone.sizes import format_size
+from flagstone.sizes import format_size, many
 
 __all__ = [
     "BAD",
@@ -87,11 +87,6 @@ def printable(text: str) -> str:
 def number(value: int) -> str:
     """1,234,567."""
     return f"{value:,}"
-
-
-def many(value: int, noun: str, plural: str = "") -> str:
-    """1 file, 2 files."""
-    return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from flagstone.picture import duration, number, printable
 from flagstone.record import AGES
-from flagstone.sizes import format_size
+from flagstone.sizes import format_size, many
 
 __all__ = ["figures", "page"]
 
@@ -47,7 +47,7 @@ def page(head: dict[str, Any], lines: list[dict[str, Any]]) -> str:
     last = lines[-1]
     spent = last["at"] - lines[0]["at"]
     facts = {
-        "recorded": f"{_when(lines[0]['at'])}, {number(len(lines))} looks in {duration(spent)}",
+        "recorded": f"{_when(lines[0]['at'])}, {many(len(lines), 'look')} in {duration(spent)}",
         "capacity": format_size(head["capacity"]),
         "used at the end": format_size(last["used"]),
         "used at most": format_size(max(one["used"] for one in lines)),

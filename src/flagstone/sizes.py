@@ -90,7 +90,12 @@ def exact_size(size: int) -> str:
     text = format_size(size)
     number, unit = text.split()
     whole = Fraction(number) * 1024 ** _UNITS[unit.removesuffix("iB").removesuffix("B")] == size
-    return text if whole else f"{text} ({size} bytes)"
+    return text if whole else f"{text} ({size} bytes)"  # more than 1 KiB, always
+
+
+def many(value: int, noun: str, plural: str = "") -> str:
+    """How many of what: "1 file", "2,000 files". What has no s in the plural is given its own."""
+    return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
 
 
 def parse_seconds(value: float | None, what: str, *, default: float = math.inf) -> float:

@@ -34,8 +34,8 @@ from flagstone.facts import (
     TopicInfo,
 )
 from flagstone.notices import LONG
-from flagstone.picture import BAD, Page, duration, many, number, printable, share
-from flagstone.sizes import format_size
+from flagstone.picture import BAD, Page, duration, number, printable, share
+from flagstone.sizes import format_size, many
 
 __all__ = ["ArenaSnapshot", "by_name", "show", "sites", "size_of"]
 
@@ -314,7 +314,9 @@ def _batches(snapshot: ArenaSnapshot, page: Page) -> None:
         empty="none",
     )
     if snapshot.groups_waiting:
-        page.line(f"  {many(snapshot.groups_waiting, 'group')} wait for the next one")
+        page.line(
+            f"  {many(snapshot.groups_waiting, 'group waits', 'groups wait')} for the next one"
+        )
 
 
 def _burials(snapshot: ArenaSnapshot, page: Page, everything: bool) -> None:

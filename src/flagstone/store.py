@@ -21,7 +21,7 @@ from flagstone.group import Group, group_id, look, open_group
 from flagstone.names import object_name
 from flagstone.observe import store_info, stores_of
 from flagstone.opened import Opened
-from flagstone.sizes import FOREVER, Size, parse_seconds, to_nanoseconds
+from flagstone.sizes import FOREVER, Size, many, parse_seconds, to_nanoseconds
 from flagstone.states import STORE_EVICTS
 from flagstone.values import array_of
 
@@ -360,7 +360,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
 
     def __repr__(self) -> str:
         try:
-            return f"<Store {self._name!r}, {len(self)} keys>"
+            return f"<Store {self._name!r}, {many(len(self), 'key')}>"
         except Closed:
             return f"<Store {self._name!r}, left>"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from flagstone.facts import Keeper
 from flagstone.observe import keepers
 from flagstone.rcu import SLICE, barrier, refuse_in_section
-from flagstone.sizes import format_size, parse_seconds, to_nanoseconds
+from flagstone.sizes import format_size, many, parse_seconds, to_nanoseconds
 
 if TYPE_CHECKING:
     from flagstone._core import Attachment, Link
@@ -147,7 +147,7 @@ def _kept_by(found: list[Keeper]) -> str:
     parts = [
         f"{'in flight' if one.pid is None else f'process {one.pid} ({one.command})'}"
         f"{', or forked children of it that have no place in the arena' * one.for_children}:"
-        f" {format_size(one.bytes)} in {one.references} references"
+        f" {format_size(one.bytes)} in {many(one.references, 'reference')}"
         f"{f' of group {one.group!r}' if one.group else ''}"
         for one in found[:_MOST]
     ]

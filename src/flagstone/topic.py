@@ -15,6 +15,7 @@ from flagstone.group import Group, group_id, look
 from flagstone.letter import Letters
 from flagstone.names import named, object_name
 from flagstone.observe import SLOW, topic_info
+from flagstone.sizes import many
 from flagstone.states import CHANNEL_LASTING, CHANNEL_TOPIC
 from flagstone.watch import Watch
 
@@ -113,7 +114,8 @@ class Topic(Letters, TopicBase):
                 " batch has yet to bring back what killed publishers had begun: publish again, or"
                 " give wait="
             )
-        return f"{self._called()} is full: {self._capacity} messages wait for {who}"
+        waiting = many(self._capacity, "message waits", "messages wait")
+        return f"{self._called()} is full: {waiting} for {who}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         attachment = self._attachment()
@@ -124,7 +126,7 @@ class Topic(Letters, TopicBase):
 
     def __repr__(self) -> str:
         try:
-            return f"<Topic {self._name!r}, {len(self.info.subscribers)} subscribers>"
+            return f"<Topic {self._name!r}, {many(len(self.info.subscribers), 'subscriber')}>"
         except Closed:
             return f"<Topic {self._name!r}, left>"
 

@@ -18,8 +18,8 @@ from flagstone import observe
 from flagstone.facts import GroupInfo
 from flagstone.folder import ArenaInfo
 from flagstone.observer import Look, Use
-from flagstone.picture import duration, many, number, printable, share
-from flagstone.sizes import format_size
+from flagstone.picture import duration, number, printable, share
+from flagstone.sizes import format_size, many
 from flagstone.snapshot import size_of
 
 __all__ = ["TABS", "Row", "Table", "alarms", "arenas", "drawn", "drill", "headline", "shown"]
@@ -315,7 +315,7 @@ def named(look: Look) -> Table:
         depth = (f"{topic.messages} of {topic.capacity}", topic.messages)
         lag = max((one.lag for one in topic.subscribers), default=0)
         lost = sum(one.lost for one in topic.subscribers)
-        state = f"{len(topic.subscribers)} subscribe"
+        state = many(len(topic.subscribers), "subscriber")
         size = _size(topic.nbytes)
         add(_row(f"t{index}", "topic", name, size, depth, _count(lag), _count(lost), state))
         for place, one in enumerate(topic.subscribers):

@@ -97,7 +97,7 @@ static void busy(void)
     char pid[32];
     fill(ref.data, 64, 1);
     CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache, NULL)); /* mine */
-    CHECK(strstr(fst_last_error(), "by this process itself: 1 references") != NULL);
+    CHECK(strstr(fst_last_error(), "by this process itself: 1 reference ") != NULL);
     fst_share(a, &ref, &post->m);
     fst_drop(a, &ref);
     CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache, NULL)); /* in flight */

@@ -32,4 +32,12 @@ static void eight_at_once(void)
     }
 }
 
-TEST_MAIN(CASE(sizes), CASE(eight_at_once))
+static void counts(void)
+{
+    SAYS("0 objects", fst_many(0, "object", "objects"));
+    SAYS("1 object", fst_many(1, "object", "objects"));
+    SAYS("2 children", fst_many(2, "child", "children"));
+    SAYS("18446744073709551615 entries", fst_many(UINT64_MAX, "entry", "entries"));
+}
+
+TEST_MAIN(CASE(sizes), CASE(counts), CASE(eight_at_once))

@@ -65,11 +65,11 @@ def test_clobber_zone(arena, heard):  # 2 in the kernel
     at(block, SIZE).value = 0x12
     (finding,) = arena.check()
     assert "RZ_alloc" in str(finding)
-    assert f"1 bytes from {SIZE}" in str(finding)
+    assert f"1 byte from {SIZE}" in str(finding)
     del block
     arena.barrier()
     (said,) = heard()
-    assert "1 bytes from 64 on behind it were overwritten (12, not cc)" in said
+    assert "1 byte from 64 on behind it was overwritten (12, not cc)" in said
     assert arena.check() == []
 
 
@@ -83,7 +83,7 @@ def test_next_pointer(arena, heard):  # 3, then 2 when the pointer is whole agai
         was = p[offset]
         p[offset] = was ^ 0xFF
         (finding,) = arena.check()
-        assert f"1 bytes from {offset} " in str(finding)
+        assert f"1 byte from {offset} " in str(finding)
         p[offset] = was
         assert arena.check() == []
     blocks = cache.alloc_many(100)
@@ -109,7 +109,7 @@ def test_clobber_50th_byte(arena):  # 2
     stays, p = freed(arena.cache("50th_word_free", size=SIZE, debug="P"), arena)
     p[50] = 0x9A
     (finding,) = arena.check()
-    assert "1 bytes from 50" in str(finding)
+    assert "1 byte from 50" in str(finding)
     assert stays.nbytes == SIZE
 
 
@@ -188,7 +188,7 @@ def test_leak_destroy(arena, heard):  # 2
 def test_leak_destroy_of_a_cache(arena, heard):
     cache = arena.cache("leak", size=SIZE, debug="U")
     block = cache.alloc()
-    with pytest.raises(flagstone.CacheBusy, match="in use by this process itself: 1 references"):
+    with pytest.raises(flagstone.CacheBusy, match="in use by this process itself: 1 reference "):
         cache.destroy()
     assert arena.check() == []
     del block
@@ -279,7 +279,7 @@ def test_what_a_batch_finds_is_logged_though_nothing_is_called(arena, heard):
             (ctypes.c_ubyte * (2 * SIZE)).from_address(address)[SIZE] = 0x12
         wait_until(heard, 60)
         (said,) = heard()
-        assert "1 bytes from 64 on behind it were overwritten (12, not cc)" in said
+        assert "1 byte from 64 on behind it was overwritten (12, not cc)" in said
 
 
 def test_others_are_told_by_info(arena_name):
@@ -331,12 +331,12 @@ def test_others_are_told_by_info(arena_name):
         assert "OVERRUN: an object of 64 B" in top
         check = said("check", arena_name)
         assert check.returncode == 1
-        assert "1 bytes from 64 on behind it were overwritten, 01 for cc" in check.stdout
+        assert "1 byte from 64 on behind it was overwritten, 01 for cc" in check.stdout
         assert "was freed twice; allocated by process" in check.stdout
         assert f"held by process {spoiler.pid}" in check.stdout
         spoiler.stdin.close()
         assert spoiler.wait() == 0
-        assert "behind it were overwritten" in spoiler.stderr.read()
+        assert "behind it was overwritten" in spoiler.stderr.read()
 
 
 def test_written_after_free_is_reported_by_the_next_owner(arena, heard):
@@ -377,7 +377,7 @@ def test_written_after_a_reader_released_it(arena_name):
         assert arena.check() == []
         p[7] = 1
         (finding,) = map(str, arena.check())
-        assert "1 bytes from 7 on were written after it was freed" in finding
+        assert "1 byte from 7 on was written after it was freed" in finding
         assert f"allocated by process {os.getpid()}" in finding
         assert f"freed by process {reader.pid}" in finding
         del stays
@@ -518,7 +518,9 @@ def test_sites_are_those_of_the_arena():
         with flagstone.open(capacity="16MiB", debug="U") as arena:
             cache = arena.cache("c", size=100)
             kept = [one(cache), one(cache), other(cache)]
-            found = {site.where.split("\n")[0].split(".")[-1]: site for site in arena.snapshot().sites}
+            found = {
+                site.where.split("\n")[0].split(".")[-1]: site for site in arena.snapshot().sites
+            }
             assert found[one.__name__].objects == 2
             assert found[other.__name__].objects == 1
             del kept

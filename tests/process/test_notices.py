@@ -88,7 +88,7 @@ class TestDeaths:
         (message,) = log()
         assert f"process {pid} " in message
         assert "5 objects" in message
-        assert "1 groups" in message
+        assert "1 group" in message
         # Once for each process; also in one that did not bury it.
         arena.barrier(PATIENCE)
         assert len(log()) == 1
@@ -364,7 +364,7 @@ def length(block):
 def test_a_cache_that_is_busy_here_says_so(arena, worker):
     cache = arena.cache("typed", size=100, merge=False)
     view = cache.alloc().array
-    with pytest.raises(flagstone.CacheBusy, match="in use by this process itself: 1 references"):
+    with pytest.raises(flagstone.CacheBusy, match="in use by this process itself: 1 reference "):
         cache.destroy()
     worker(attach, arena.name)
     worker(hold_typed)

@@ -33,7 +33,7 @@ class TestPack:
         assert RECORDS[500] in packed
         assert packed.index(RECORDS[7]) == 7
         assert next(reversed(packed)) == RECORDS[-1]
-        assert "1000 items" in repr(packed)
+        assert "1,000 items" in repr(packed)
         assert packed.nbytes == sum(block.nbytes for block in packed.blocks)
 
     @pytest.mark.parametrize("part", [np.s_[10:20], np.s_[::-3], np.s_[990:2000], np.s_[5:5]])

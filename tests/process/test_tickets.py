@@ -304,7 +304,7 @@ class TestTimeouts:
         (keeper,) = caught.value.keepers
         assert (keeper.pid, keeper.bytes, keeper.references) == (worker.pid, 70_000, 1)
         assert keeper.group == "part"
-        assert "68.4 KiB in 1 references" in str(caught.value)
+        assert "68.4 KiB in 1 reference" in str(caught.value)
         worker(let_go)
         assert ticket.wait(PATIENCE)
 

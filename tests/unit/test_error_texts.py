@@ -206,7 +206,7 @@ CALLS = {
         "100 KiB",
         r"held by pid \d+ \(.*\) .* objects",
     ),
-    "too_many": (flagstone.ArenaFull, "100000 objects of 3.9 KiB", "4 MiB", "ask for fewer"),
+    "too_many": (flagstone.ArenaFull, "100,000 objects of 3.9 KiB", "4 MiB", "ask for fewer"),
     "over_the_limit_at_once": (
         flagstone.GroupLimitExceeded,
         "group job",
@@ -235,7 +235,7 @@ CALLS = {
     "other_capacity": (
         flagstone.ChannelMismatch,
         "jobs",
-        "1 messages of 200 bytes",
+        "1 message of 200 bytes",
         "another name",
     ),
     "put_into_closed": (flagstone.ChannelClosed, "jobs", "nothing is put"),
@@ -250,7 +250,7 @@ CALLS = {
         "another one has its name",
         "open it again",
     ),
-    "put_into_full": (flagstone.ChannelFull, "'jobs'", "1 messages wait"),
+    "put_into_full": (flagstone.ChannelFull, "'jobs'", "1 message waits"),
     "get_from_empty": (flagstone.ChannelEmpty, "'jobs'", "empty"),
     "cache_destroyed_before": (flagstone.Closed, "'frame'", "open it again"),
     "freed": (flagstone.Closed, "'frame'", "'job'", "float32", "was freed", "keep its bytes"),

@@ -134,7 +134,7 @@ def test_sizes_are_in_peoples_units(arena_name):
             with pytest.raises((flagstone.FlagstoneError, ValueError, MemoryError)) as caught:
                 call()
             said = str(caught.value).replace(arena_name, "").replace(str(os.getpid()), "")
-            said = said.replace("1000000 objects", "")
+            said = said.replace("1,000,000 objects", "")
             assert not raw.search(said), (what, said)
             assert "iB" in said, (what, said)
         del held

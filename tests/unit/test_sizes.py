@@ -1,6 +1,8 @@
 """sizes: what people write for bytes and seconds."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from flagstone.sizes import (
     FOREVER,
     MAX_SIZE,
     format_size,
+    many,
     parse_seconds,
     parse_size,
     to_nanoseconds,
@@ -106,3 +109,45 @@ def test_nanoseconds():
     assert to_nanoseconds(1.5) == 1_500_000_000
     assert to_nanoseconds(math.inf) == FOREVER
     assert to_nanoseconds(1e300) == FOREVER
+
+
+def test_counts():
+    assert many(0, "object") == "0 objects"
+    assert many(1, "object") == "1 object"
+    assert many(2, "object") == "2 objects"
+    assert many(1234, "process", "processes") == "1,234 processes"
+    assert many(1, "message waits", "messages wait") == "1 message waits"
+
+
+THINGS = (
+    "arenas|batches|buckets|bytes|caches|channels|children|descriptors|entries|faults|files"
+    "|findings|groups|holders|items|keys|kills|locks|looks|messages|nodes|objects|pages|processes"
+    "|readers|references|slabs|slots|sites|subscribers|threads|topics|workers"
+)
+COUNTED = re.compile(
+    rf"(?:\}}|%(?:u|d|zu|llu|lld|lu|zd))(?: more| free| reference| page)? ({THINGS})\b"
+)
+ALWAYS_SEVERAL = re.compile(
+    r"FST_NAME_MAX|FST_MAX_\w+|FST_SUBSCRIBERS|FST_RING_\w+|max_entries|sizeof|\bmost\)"
+    r"|_MOST|_MAX_|at most|always"
+)
+
+
+def test_no_text_says_1_objects():
+    """What counts things asks `many` (in C fst_many) for the word, or counts what is never one."""
+    root = Path(__file__).parents[2]
+    sources = [
+        path
+        for folder, kinds in (("core", "*.c"), ("src/flagstone", "*.py"), ("src", "*.p[yx][xi]"))
+        for path in (root / folder).rglob(kinds)
+    ]
+    found = []
+    for path in sources:
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines):
+            text = " ".join(re.findall(r'"(?:[^"\\]|\\.)*"', line))
+            if COUNTED.search(text) and "many(" not in line:
+                near = " ".join(lines[number : number + 3])
+                if not ALWAYS_SEVERAL.search(near):
+                    found.append(f"{path.relative_to(root)}:{number + 1}: {line.strip()}")
+    assert found == []

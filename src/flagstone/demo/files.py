@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flagstone.demo.buffers import WritableBuffer
+from flagstone.sizes import many
 
 _CHUNK = 1 << 20
 """Bytes the parent reads at a time; its own reading needs no more memory than this."""
@@ -78,7 +79,7 @@ class Source:
         while filled < len(view):
             got = os.readv(self._fd, [view[filled:]])
             if got == 0:
-                raise FileChanged(f"it ended after {filled} of {len(view)} bytes")
+                raise FileChanged(f"it ended after {filled} of {many(len(view), 'byte')}")
             filled += got
         self._finish()
 
@@ -90,7 +91,7 @@ class Source:
         while left:
             got = os.readv(self._fd, [buffer[: min(left, len(buffer))]])
             if got == 0:
-                raise FileChanged(f"it ended {left} bytes early")
+                raise FileChanged(f"it ended {many(left, 'byte')} early")
             hasher.update(buffer[:got])
             left -= got
         self._finish()
@@ -100,7 +101,7 @@ class Source:
         # Files of /proc say that they have no bytes and then have some: those count as changing
         # too.
         if os.read(self._fd, 1):
-            raise FileChanged(f"it has more than {self.size} bytes")
+            raise FileChanged(f"it has more than {many(self.size, 'byte')}")
         if Signature.of(self._fd) != self.signature:
             raise FileChanged("it was written to meanwhile")
 

@@ -33,6 +33,7 @@ from flagstone.demo import workers
 from flagstone.demo.files import Reference, Skip, Skipped, read_reference
 from flagstone.demo.transport import Transport
 from flagstone.demo.workers import Failure
+from flagstone.sizes import many
 
 WINDOW: Final = 8
 """Files in one worker's hands: enough that it need not wait for the parent, few enough that a kill
@@ -292,7 +293,7 @@ class Pipeline:
             self._transport.lost(job.index)
             self._again(job)
         if result.deaths > _DEATHS:
-            raise PipelineBroken(f"{result.deaths} workers ended by themselves")
+            raise PipelineBroken(f"{many(result.deaths, 'worker')} ended by themselves")
         if self._open or self._doomed:
             self._start(worker.role)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flagstone.demo.pipeline import PipelineResult
-from flagstone.sizes import exact_size
+from flagstone.sizes import exact_size, many
 
 
 @dataclass(slots=True)
@@ -107,13 +107,15 @@ class DemoReport:
         for peer in self.peers:
             found += [f"{peer.label}: {problem}" for problem in peer.problems]
         if self.kills_survived != self.kills_planned:
-            found.append(f"{self.kills_survived} of {self.kills_planned} kills took place")
+            found.append(f"{self.kills_survived} of {many(self.kills_planned, 'kill')} took place")
         if arena.left_bytes:
             found.append(f"{exact_size(arena.left_bytes)} of the arena are still in use")
         if arena.left_objects:
-            found.append(f"{arena.left_objects} objects are still allocated")
+            found.append(f"{many(arena.left_objects, 'object is', 'objects are')} still allocated")
         if arena.left_in_flight:
-            found.append(f"{arena.left_in_flight} references are still in flight")
+            found.append(
+                f"{many(arena.left_in_flight, 'reference is', 'references are')} still in flight"
+            )
         found += [f"process {pid} still has the arena" for pid in arena.left_processes]
         found += [f"{path} was left behind" for path in arena.left_files]
         found += [f"check: {finding}" for finding in arena.findings]

@@ -25,6 +25,7 @@ from flagstone.demo.pipeline import (
 from flagstone.demo.report import ArenaFacts, DemoReport
 from flagstone.demo.segments import SharedMemorySegments
 from flagstone.demo.transport import SHARED_MEMORY_FOLDER, Transport, files_named
+from flagstone.sizes import many
 
 _NOT_OURS: Final = frozenset({"site-packages", "dist-packages"})
 """Folders in the standard library's that hold what was installed beside it."""
@@ -85,7 +86,7 @@ def run_demo(options: DemoOptions, progress: Progress | None = None) -> DemoRepo
     references = _read_everything(paths, room * 9 // 10, skipped, progress)
     reading_seconds = perf_counter() - began
     if not references:
-        raise NothingToDo(f"{folder}: none of its {len(paths)} files can be read")
+        raise NothingToDo(f"{folder}: none of its {many(len(paths), 'file')} can be read")
     files, nbytes = len(references), sum(one.size for one in references.values())
 
     def run(transport: Transport, kills: int) -> PipelineResult:
