@@ -91,6 +91,35 @@ del keeper, one, many, there, other, block, queue, variable
     )
 
 
+def test_serializers_that_were_asked_for(arena_name):
+    run(
+        arena_name,
+        """
+class Thing:
+    pass
+
+def families_of_ours():
+    from distributed.protocol.serialize import register_serialization_family
+    def dumps(thing, context=None):
+        if type(thing).__name__ != "Thing":
+            raise NotImplementedError
+        return {}, [b""]
+    def loads(header, frames):
+        return "by ours"
+    register_serialization_family("ours", dumps, loads)
+
+families_of_ours()
+client.run(families_of_ours)
+names = ["ours", "pickle"]
+with Client(client.scheduler.address, serializers=names, deserializers=[*names, "dask"],
+            set_as_default=False) as other:
+    thing = other.submit(Thing, workers=a)
+    assert other.gather(thing, direct=True) == "by ours"
+    del thing
+""",
+    )
+
+
 def test_blocks_are_arguments_and_results(arena_name):
     run(
         arena_name,

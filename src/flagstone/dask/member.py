@@ -110,6 +110,7 @@ def _begin_worker(worker: Worker, made: _Member) -> None:
         _listen(listener, made.uuid)
     give = worker.handlers["get_data"]
 
+    @functools.wraps(give)  # Dask looks whether it may be told what serializers are asked for
     async def get_data(comm: Any, *args: Any, **kwargs: Any) -> Any:
         # What it writes is kept until the receiver has said that it is there.
         token = wire.sending.set(True)
