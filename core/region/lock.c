@@ -123,6 +123,19 @@ static bool stuck(const struct fst_arena *a, const uint32_t **lock, uint32_t *wo
     return *lock && fst_lock_owner(*word) != a->slot && !((fst_load_relaxed(*lock) ^ *word) & ~FST_LOCK_WAITERS);
 }
 
+/* Note that this thread waits for a lock in vain. A lock of programs, which lies in a ring and not
+ * in the control region, is left out: its owner may have it for as long as it likes, and the ring
+ * may be unmapped when stuck() looks. */
+static void note_stuck(struct fst_arena *a, const uint32_t *lock, uint32_t word)
+{
+#ifndef FST_MUTANT_STUCK_AT_PROGRAMS
+    if ((uint64_t)((const uint8_t *)lock - (const uint8_t *)a->sb) >= a->known.control_size)
+        return;
+#endif
+    fst_own_store_relaxed(&a->stuck_at, lock);
+    fst_own_store_relaxed(&a->stuck_word, word);
+}
+
 static int held(struct fst_arena *a, const uint32_t *lock, uint32_t word)
 {
     const char *name = name_of(a, lock);
@@ -317,8 +330,7 @@ static enum fst_try lock_slow(struct fst_arena *a, uint32_t *lock, uint32_t mine
         if (fst_load_relaxed(lock) == seen) {
             if (owner_dead(a, seen) && take_over(a, lock, seen))
                 return FST_TRY_TAKEN_OVER;
-            fst_own_store_relaxed(&a->stuck_at, lock);
-            fst_own_store_relaxed(&a->stuck_word, seen);
+            note_stuck(a, lock, seen);
         }
         /* The waiters bit stays set when this thread gives up, which costs a wake-up that nobody
          * needs. */

@@ -157,6 +157,46 @@ static void destroyed_under_who_waits(void)
     fst_arena_unref(a);
 }
 
+/* Wait in vain for a lock that the test owns; the arena may be attached anew, read-only. A
+ * program's lock is its own affair: nobody is told that the process that owns it may be stopped.
+ * And what remembers the wait must not look at a ring that is gone. */
+static void wait_in_vain(const char *readonly)
+{
+    struct fst_open_options o = {.path = readonly, .create = FST_OPEN_EXISTING, .readonly = true};
+    fst_arena *mine = a;
+    if (readonly) {
+        fst_arena_unref(a);
+        REQUIRE(fst_arena_open(&o, &mine) == FST_OK);
+    }
+    fst_channel_use *lock = open_lock(mine, "busy");
+    CHECK_EQ(FST_WAIT, fst_named_lock_acquire(lock, 20 * 1000000, &inherited));
+    CHECK(!fst_held_up(mine));
+    fst_channel_leave(lock);
+    CHECK(!fst_held_up(mine));
+    fst_arena_unref(mine);
+}
+
+static void a_wait_for_a_program_is_no_wait_for_the_arena(void)
+{
+    const char *path = new_path("busy");
+    a = open_named(path);
+    u = open_lock(a, "busy");
+    CHECK_EQ(FST_OK, fst_named_lock_acquire(u, 0, &inherited));
+    for (int readonly = 0; readonly < 2; readonly++) {
+        fflush(NULL);
+        pid_t pid = fork();
+        if (pid == 0) {
+            wait_in_vain(readonly ? path : NULL);
+            CHILD_EXIT();
+        }
+        CHECK_EQ(0, wait_for(pid));
+    }
+    CHECK_EQ(FST_OK, fst_named_lock_release(u));
+    fst_channel_leave(u);
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+}
+
 #define STORM 8
 
 static struct {
@@ -222,4 +262,5 @@ static void a_storm_of_kills(void)
 }
 
 TEST_MAIN(CASE(owned_and_given_back), CASE(a_thread_waits_for_another), CASE(a_child_owns_nothing_of_its_parent),
-          CASE(killed_anywhere), CASE(destroyed_under_who_waits), CASE(a_storm_of_kills))
+          CASE(killed_anywhere), CASE(destroyed_under_who_waits), CASE(a_wait_for_a_program_is_no_wait_for_the_arena),
+          CASE(a_storm_of_kills))
