@@ -64,15 +64,27 @@ static void contention(void)
     tear_down();
 }
 
-static void hold(struct peer *parent, void *context)
+static void keep(struct peer *parent)
 {
-    (void)context;
-    CHECK(!lock_word(a, &s->lock));
     peer_say(parent, 'h');
     peer_hear(parent); /* for ever, unless it is told to let go */
     fst_unlock(a, &s->lock);
     peer_say(parent, 'u');
     peer_hear(parent);
+}
+
+static void hold(struct peer *parent, void *context)
+{
+    (void)context;
+    CHECK(!lock_word(a, &s->lock));
+    keep(parent);
+}
+
+static void inherit(struct peer *parent, void *context)
+{
+    (void)context;
+    CHECK(lock_word(a, &s->lock));
+    keep(parent);
 }
 
 static void wait_for_lock(struct peer *parent, void *context)
@@ -223,7 +235,7 @@ static void reused_slot(void)
     peer_kill(&owner);
     CHECK_EQ(FST_OK, fst_barrier(a, FST_FOREVER)); /* buries it */
     uint32_t other = 0;
-    struct peer next = peer_start(hold, NULL); /* inherits the slot, and waits for the lock */
+    struct peer next = peer_start(inherit, NULL); /* inherits the slot, and waits for the lock */
     PEER_WAIT(&next, 'h');
     CHECK_EQ(slot, fst_lock_owner(s->lock));
     other = s->lock;
