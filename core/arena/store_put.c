@@ -12,7 +12,6 @@
 
 /* What has to be done without the lock before a change is tried again. */
 struct need {
-    bool grow;      /* the index has to grow */
     uint64_t slots; /* slots of indexes that have to be committed; 0: none */
     uint32_t items; /* the class that needs more items; FST_NONE: none does */
 };

@@ -49,7 +49,6 @@
 #define FST_MIN_INFLIGHT (1u << 16)
 #define FST_MAX_CACHES   (1u << 17)
 #define FST_MIN_CACHES   (1u << 12)
-#define FST_MAX_CHILDREN (1u << 21)
 #define FST_MAX_GROUPS   (1u << 21)
 #define FST_MIN_GROUPS   (1u << 14) /* of groups and of children */
 /* The bytes of capacity for which there is one descriptor of each kind. */

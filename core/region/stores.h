@@ -71,9 +71,8 @@ struct fst_item {
 static_assert(sizeof(struct fst_item) == 40, "layout");
 
 /* Tables of items by the length of their keys: the bytes of an item with its key. */
-#define FST_ITEM_CLASSES    3
-#define FST_ITEM_CLASS_BITS 2
-#define FST_KEY_MOST        255u
+#define FST_ITEM_CLASSES 3
+#define FST_KEY_MOST     255u
 static const uint16_t fst_item_class_bytes[FST_ITEM_CLASSES] = {64, 128, 296};
 static_assert(296 - sizeof(struct fst_item) >= FST_KEY_MOST, "layout");
 
