@@ -94,6 +94,11 @@ int fst_debug_walk(fst_arena *arena, fst_debug_wrong *wrong, void *context);
 typedef void fst_debug_found(void *context, const struct fst_debug_info *info);
 int fst_debug_list(fst_arena *arena, uint64_t group, fst_debug_found *found, void *context);
 
+/* Tell of every reference of a process to an object of a cache that is debugged: the slot of the
+ * process, and the object. FST_CORRUPTED. */
+typedef void fst_debug_holder(void *context, uint32_t process, uint64_t oid);
+int fst_debug_holders(fst_arena *arena, fst_debug_holder *found, void *context);
+
 /* Set the function that is asked, in a cache with FST_CACHE_STORE_USER, where an allocation or a
  * drop comes from; it returns the number of a site, 0: not known. The thread that allocates or
  * drops calls it, without any lock, so it may acquire the interpreter's lock. */

@@ -6,6 +6,7 @@
 #include <sys/vfs.h>
 
 #include "alloc/child.h"
+#include "alloc/debug.h"
 #include "alloc/form.h"
 #include "alloc/registry.h"
 #include "alloc/run.h"
@@ -475,6 +476,22 @@ size_t fst_use_list(fst_arena *a, struct fst_use *out, size_t max)
     if (rest.objects && max)
         out[n++] = rest;
     return n;
+}
+
+int fst_debug_holders(fst_arena *a, fst_debug_holder *found, void *context)
+{
+    for (uint32_t slot = 0; slot < fst_process_top(a); slot++) {
+        struct fst_table_look look;
+        if (!fst_process_keeps(a, slot) || !fst_refs_look(a, slot, &look))
+            continue;
+        for (uint32_t i = 0; i < look.top; i++) {
+            uint64_t entry = fst_load_acquire(&look.entries[i]);
+            if (entry_counts(a, entry) && fst_debug_has(a, fst_entry_oid(entry)))
+                found(context, slot, fst_entry_oid(entry));
+        }
+        fst_refs_looked(&look);
+    }
+    return fst_verdict(a, FST_OK);
 }
 
 /* ---- who holds the memory ---- */

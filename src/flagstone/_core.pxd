@@ -326,6 +326,8 @@ cdef extern from "flagstone.h" nogil:
     uint32_t fst_debug_fault_count()
     int fst_debug_list(fst_arena *arena, uint64_t group,
                        void (*found)(void *, const fst_debug_info *) noexcept nogil, void *context)
+    int fst_debug_holders(fst_arena *arena,
+                          void (*found)(void *, uint32_t, uint64_t) noexcept nogil, void *context)
     void fst_debug_hear(void (*heard)() noexcept nogil)
     size_t fst_debug_log(fst_arena *arena, fst_fault *out, size_t max)
     void fst_debug_leaked(fst_arena *arena, const fst_debug_info *about, uint64_t objects)

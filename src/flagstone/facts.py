@@ -357,6 +357,8 @@ class Site:
         oldest: seconds since the oldest of them was allocated.
         pids: of the processes that allocated them.
         caches: names.
+        holders: (pid, objects) of the processes that refer to them, the most objects first. What
+            none refers to is in a store, a channel or a message.
     """
 
     where: str
@@ -365,6 +367,7 @@ class Site:
     oldest: float
     pids: tuple[int, ...]
     caches: tuple[str, ...]
+    holders: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -455,6 +456,11 @@ def sites_of(attachment: Attachment, known: Iterable[CacheInfo]) -> list[Site]:
     names: dict[int, str] = {}
     found: dict[str, list[Any]] = {}
     texts: dict[int, str] = {}
+    processes = {one["slot"]: one["pid"] for one in attachment.processes()}
+    holders: dict[int, list[int]] = {}
+    for slot, oid in _core.debug_holders(attachment):
+        if slot in processes:
+            holders.setdefault(oid, []).append(processes[slot])
     for one in _core.debug_objects(attachment, 0):
         if not one["pid"]:
             continue  # of a cache that does not remember
@@ -464,12 +470,13 @@ def sites_of(attachment: Attachment, known: Iterable[CacheInfo]) -> list[Site]:
         if cache not in names:
             with contextlib.suppress(Closed):
                 names[cache] = text(attachment.cache_look(cache)["name"])
-        sums = found.setdefault(texts[site], [0, 0, one["allocated_at"], set(), set()])
+        sums = found.setdefault(texts[site], [0, 0, one["allocated_at"], set(), set(), Counter()])
         sums[0] += 1
         sums[1] += one["nbytes"]
         sums[2] = min(sums[2], one["allocated_at"])
         sums[3].add(one["pid"])
         sums[4].add(names.get(cache, ""))
+        sums[5].update(holders.get(one["oid"], ()))
     sites = [
         Site(
             where,
@@ -478,8 +485,9 @@ def sites_of(attachment: Attachment, known: Iterable[CacheInfo]) -> list[Site]:
             max(0, now - oldest) / 1e9,
             tuple(sorted(pids)),
             tuple(sorted(used)),
+            tuple(held.most_common()),
         )
-        for where, (objects, nbytes, oldest, pids, used) in found.items()
+        for where, (objects, nbytes, oldest, pids, used, held) in found.items()
     ]
     return sorted(sites, key=lambda site: -site.nbytes)
 

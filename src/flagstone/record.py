@@ -59,7 +59,8 @@ class Recorder:
                 places.append(site.where)
             place = self._places[site.where]
             pids, names = list(site.pids), list(site.caches)
-            sites.append([place, site.objects, site.nbytes, site.oldest, pids, names])
+            held = [list(one) for one in site.holders]
+            sites.append([place, site.objects, site.nbytes, site.oldest, pids, names, held])
         ages = [0] * (len(AGES) + 1)
         for message in one.in_flight:
             ages[sum(message.age > limit for limit in AGES)] += 1

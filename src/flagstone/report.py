@@ -229,6 +229,7 @@ class _Site(NamedTuple):
     oldest: float
     pids: list[int]
     caches: list[str]
+    holders: tuple[list[int], ...] = ()  # a recording from before has none
 
     @property
     def line(self) -> str:
@@ -279,7 +280,7 @@ def _flames(sites: list[_Site]) -> dict[str, Any]:
     }
 
 
-_SITE: Final = ("bytes", "grew", "allocated at", "objects", "oldest", "by pid", "caches")
+_SITE: Final = ("bytes", "grew", "allocated at", "objects", "oldest", "by pid", "held by", "caches")
 
 
 def _table_of_sites(lines: list[dict[str, Any]]) -> str:
@@ -297,7 +298,7 @@ def _table_of_sites(lines: list[dict[str, Any]]) -> str:
         if callers:
             where = f"<details><summary>{where}</summary>called by{callers}</details>"
         grown = site.nbytes - first.get(site.stack, 0)
-        pids = ", ".join(map(str, site.pids[:3])) + (", ..." if len(site.pids) > 3 else "")
+        pids = _some(list(map(str, site.pids)))
         cells = [
             format_size(site.nbytes),
             ("-" if grown < 0 else "+") + format_size(abs(grown)) if grown else "",
@@ -305,6 +306,7 @@ def _table_of_sites(lines: list[dict[str, Any]]) -> str:
             number(site.objects),
             duration(site.oldest),
             pids,
+            _some([f"{pid} ({number(objects)})" for pid, objects in site.holders]),
             html.escape(printable(", ".join(site.caches))),
         ]
         named = zip(_SITE, cells, strict=True)
@@ -314,6 +316,11 @@ def _table_of_sites(lines: list[dict[str, Any]]) -> str:
     more = len(every[-1]) - len(rows)
     rest = f"<p>and {number(more)} smaller ones</p>" if more else ""
     return f"<div class='wide'><table id='where'><tr>{head}</tr>{''.join(rows)}</table></div>{rest}"
+
+
+def _some(texts: list[str]) -> str:
+    """The first three."""
+    return ", ".join(texts[:3]) + (", ..." if len(texts) > 3 else "")
 
 
 def _deaths(lines: list[dict[str, Any]]) -> str:
@@ -350,7 +357,7 @@ th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px soli
 @media (max-width: 40rem) { body { padding: .5rem; font-size: 15px; } .chart { height: 18rem; }
   th, td { padding-right: .5rem; } }
 #where [data-name="allocated at"] { min-width: 11rem; overflow-wrap: anywhere; }
-/* A phone is too narrow for seven columns: each site is a paragraph there. */
+/* A phone is too narrow for eight columns: each site is a paragraph there. */
 @media (max-width: 40rem) { #where, #where tbody { display: block; }
   #where tr { display: flex; flex-wrap: wrap; padding: .3rem 0; }
   #where tr { border-bottom: 1px solid var(--line); }

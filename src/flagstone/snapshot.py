@@ -266,13 +266,14 @@ def sites(found: Iterable[Site], page: Page, empty: str = "") -> None:
     """Draw living memory by where it was allocated, each with its innermost line."""
     page.table(
         "allocated at",
-        [">bytes", ">objects", ">oldest", "by", "caches", "where"],
+        [">bytes", ">objects", ">oldest", "by", "held by", "caches", "where"],
         [
             [
                 format_size(site.nbytes),
                 number(site.objects),
                 duration(site.oldest),
-                ", ".join(map(str, site.pids[:3])) + (", ..." if len(site.pids) > 3 else ""),
+                _some(list(map(str, site.pids))),
+                _some([f"{pid} ({number(objects)})" for pid, objects in site.holders]),
                 printable(", ".join(site.caches)),
                 printable(site.where.split("\n", 1)[0]) or "(not known)",
             ]
@@ -280,6 +281,11 @@ def sites(found: Iterable[Site], page: Page, empty: str = "") -> None:
         ],
         empty=empty or "nothing that is debugged with U",
     )
+
+
+def _some(texts: list[str]) -> str:
+    """The first three."""
+    return ", ".join(texts[:3]) + (", ..." if len(texts) > 3 else "")
 
 
 def _faults(snapshot: ArenaSnapshot, page: Page) -> None:

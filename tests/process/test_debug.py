@@ -458,11 +458,50 @@ def test_sites(arena):
     assert (first.objects, first.nbytes, first.pids) == (30, 30_000, (os.getpid(),))
     assert "leaky" in first.where.split("\n")[0]
     assert first.caches == ("c",)
+    assert first.holders == ((os.getpid(), 30),)
     assert "tidy" in second.where
     assert second.nbytes == 1000
     assert "allocated at" in str(arena.snapshot())
     del kept, one
     assert arena.snapshot().sites == ()
+
+
+HOLDS = """
+import sys, flagstone
+arena = flagstone.open(sys.argv[1])
+channel = arena.channel("frames", capacity=8)
+kept = [channel.get() for _ in range(4)]
+print("holds", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_sites_say_who_holds(arena_name):
+    """Who keeps it is another process than who allocated it; what nobody holds is in a channel."""
+    with flagstone.open(arena_name, capacity="64MiB", debug="U") as arena:
+        cache = arena.cache("frame", size=1000)
+        channel = arena.channel("frames", capacity=8)
+        mine = [cache.alloc() for _ in range(7)]
+        for block in mine[:6]:
+            channel.put(block)  # which leaves this process
+        with subprocess.Popen(
+            [sys.executable, "-c", HOLDS, arena_name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as other:
+            assert other.stdout.readline() == "holds\n"
+            (site,) = arena.snapshot().sites
+            assert (site.objects, site.pids) == (7, (os.getpid(),))
+            assert site.holders == ((other.pid, 4), (os.getpid(), 1))
+            del block, mine
+            arena.barrier()
+            (site,) = arena.snapshot().sites
+            assert (site.objects, site.holders) == (6, ((other.pid, 4),))
+            command = [sys.executable, "-m", "flagstone", "sites", arena_name]
+            listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            assert f"  {os.getpid()}  {other.pid} (4)  frame  " in listed
+            other.communicate("")
 
 
 def test_sites_of_a_process_elsewhere(tmp_path):

@@ -244,6 +244,46 @@ def debug_objects(Attachment attachment not None, uint64_t group):
         free(listed.infos)
 
 
+cdef struct _Holding:
+    uint32_t slot
+    uint64_t oid
+
+
+cdef struct _Holders:
+    _Holding *rows
+    size_t count, room
+
+
+cdef void _list_holder(void *context, uint32_t slot, uint64_t oid) noexcept nogil:
+    cdef _Holders *listed = <_Holders *>context
+    cdef size_t room
+    cdef _Holding *more
+    if listed.count == listed.room:
+        room = 2 * listed.room + 64
+        more = <_Holding *>realloc(listed.rows, room * sizeof(_Holding))
+        if more == NULL:
+            return
+        listed.rows, listed.room = more, room
+    listed.rows[listed.count].slot, listed.rows[listed.count].oid = slot, oid
+    listed.count += 1
+
+
+def debug_holders(Attachment attachment not None):
+    """(process slot, oid): who refers to which object of a cache that is debugged."""
+    cdef _Holders listed
+    cdef int status
+    cdef size_t i
+    listed.rows = NULL
+    listed.count = listed.room = 0
+    try:
+        with nogil:
+            status = fst_debug_holders(attachment.ptr, _list_holder, &listed)
+        _check(status)
+        return [(listed.rows[i].slot, listed.rows[i].oid) for i in range(listed.count)]
+    finally:
+        free(listed.rows)
+
+
 def debug_site(Attachment attachment not None, uint32_t site):
     """The text of a site, its innermost line first; "" where it is not known."""
     cdef char text[512]

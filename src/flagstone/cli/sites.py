@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
+from collections import Counter
 
 from flagstone.cli.attach import attached
 from flagstone.cli.screen import Screen
@@ -16,15 +17,17 @@ from flagstone.snapshot import sites
 NAME = "sites"
 HELP = "living memory by the line that allocated it"
 DESCRIPTION = """\
-Living objects by where in a program they were allocated, the most bytes first; with --grown what
-came to live within so many seconds, the most first: a leak. Only of caches that are debugged with
-U: start the program with FLAGSTONE_DEBUG=U, or open its arena with debug="U"."""
+Living objects by where in a program they were allocated, the most bytes first, by which process,
+and how many of them which processes hold; with --grown what came to live within so many seconds,
+and who holds more, the most first: a leak. Who holds may be another one than who allocated. Only of
+caches that are debugged with U: start the program with FLAGSTONE_DEBUG=U, or open its arena with
+debug="U"."""
 EXAMPLE = """\
   $ FLAGSTONE_DEBUG=U python pipeline.py &
   $ flagstone sites video
   allocated at
-    bytes  objects  oldest     by  caches  where
-  512 MiB       86   4.2 s  10412  frame   /srv/pipeline.py:31 in grab
+    bytes  objects  oldest  by     held by     caches  where
+  512 MiB       86   4.2 s  10412  10415 (86)  frame   /srv/pipeline.py:31 in grab
   $ flagstone sites video --grown 10 --stacks"""
 
 
@@ -64,10 +67,12 @@ def _grown(before: tuple[Site, ...], after: tuple[Site, ...]) -> tuple[Site, ...
     found = []
     for site in after:
         old = known.get(site.where)
+        held = Counter(dict(site.holders)) - Counter(dict(old.holders if old else ()))
         more = dataclasses.replace(
             site,
             objects=site.objects - (old.objects if old else 0),
             nbytes=site.nbytes - (old.nbytes if old else 0),
+            holders=tuple(held.most_common()),
         )
         if more.nbytes > 0:
             found.append(more)
