@@ -13,6 +13,7 @@ import numpy as np
 import flagstone
 from benchmarks.harness import Bench
 from benchmarks.peers import Peer, own_arena
+from flagstone import _core
 
 PER_PROCESS = 900_000
 SIZE = 64
@@ -124,7 +125,7 @@ class Batches:
 
     def since(self) -> tuple[list[Any], int]:
         """Those that the log still has, and how many there were."""
-        log = self.attachment.batches()
+        log = _core.batches(self.attachment)
         new = [one for one in log if one["number"] > self.number]
         count = log[0]["number"] - self.number if log else 0
         self.number += count

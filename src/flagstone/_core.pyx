@@ -1,17 +1,21 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 # cython: embedsignature=True, embedsignature.format=python, binding=False
 # cython: freethreading_compatible=True
-"""The one binding to the core: handles, buffers, errors. No policy: that is in the Python modules
-around it.
+"""The one binding to the core: handles, buffers, errors. Policy is in the Python modules around it.
+
+Words: an *attachment* is what this process has of an arena (`Attachment`), a *link* leads to it and
+can be cut (`Link`), a *status* is a negative answer of the core (`enum fst_status`), *patience* the
+nanoseconds that a call waits at a lock before it answers FST_HELD.
 
 Four rules keep it safe without relying on the GIL:
 
- 1. A Python object exists before the core's object does. `Block` is made first, inert; then the
-    core fills it. Between entering and leaving the core no Python code runs, so no collection can
-    drop other Blocks in there.
+ 1. A Python object exists before the core's object does: a Block is made first, with nothing in
+    it, and then the core fills it. (What a channel or topic gives is the exception: whether it is a
+    Block is known only afterwards.) Between entering and leaving the core no Python code runs, so
+    no collection can drop other Blocks in there.
  2. What two threads may change at once is an atomic of our own (`life`, `freed`) or an operation of
-    `list` or `dict` that is atomic in every build (`Link`). What is only for speed, and shared by
-    threads, is there with the GIL alone (binding/spare.h).
+    `list` or `dict` that is atomic in every build (`Link`). What is shared by threads for speed
+    alone exists only in builds with the GIL (binding/spare.h).
  3. Whoever waits has released the GIL. A lock that all processes share may be held by a process
     that is stopped: with the GIL, the core does not wait for one (the patience of all threads is
     0) and answers FST_HELD; then the call is made again without the GIL, in slices, between which
@@ -56,15 +60,15 @@ cnp.import_array()
 
 include "binding/native.pxi"
 
-cdef object _hooks = None
+cdef object _hooks = None       # flagstone.block.Hooks
 cdef object _form_of = None     # flagstone.format.form_of
 cdef object _group_type = None  # flagstone.group.Group
-cdef object _load = None  # what a Block's pickle calls
+cdef object _load = None        # flagstone.block._load, which a Block's pickle calls
 cdef object np_ndarray = np.ndarray
 cdef cnp.dtype _BYTE = np.dtype(np.uint8)
 cdef Py_ssize_t _ONE = 1
-# From so many bytes on, the GIL is released while an object is allocated or zeroed: the system has
-# to find, and clear, memory for it.
+# From this many bytes on the GIL is released while an object is allocated or zeroed, because the
+# system has to find and clear memory for it.
 cdef enum: _LONG = 262144
 
 
@@ -84,7 +88,7 @@ include "binding/format.pxi"
 include "binding/block.pxi"
 include "binding/ticket.pxi"
 include "binding/attachment.pxi"
-include "binding/in_flight.pxi"
+include "binding/observe.pxi"
 include "binding/link.pxi"
 include "binding/bound.pxi"
 include "binding/objects.pxi"

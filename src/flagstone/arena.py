@@ -53,10 +53,12 @@ _READERS: Final = 5.0
 class Arena(Objects):
     """One shared mapping that processes attach to, and this process's way into it.
 
-    Made by `flagstone.open()`. Context manager: leaving it closes it. Pickles: unpickling attaches
-    (an anonymous arena only in a process that has it, or that is being started with it as an
-    argument). Everything is safe to use from any thread and any process. Two Arena objects of one
-    arena share this process's attachment.
+    Made by `flagstone.open()`. As a context manager it is closed at the end. It pickles: unpickling
+    attaches (to an anonymous arena only in a process that has it, or that is being started with it
+    as an argument). Sizes are bytes, times seconds. Everything is safe to use from any thread, any
+    process and, after a fork, in the child; whatever has to wait releases the GIL. Two Arena
+    objects of one arena share this process's attachment. After `close()` everything but `name`,
+    `path`, `uuid`, `capacity`, `readonly`, `closed` and `repr()` raises `Closed`.
     """
 
     __slots__ = ("__weakref__", "_capacity", "_path", "_readonly")
@@ -249,6 +251,7 @@ class Arena(Objects):
 
         Raises:
             ArenaFull, GroupLimitExceeded: no room for it.
+            ValueError, TypeError: no such name or group.
             Closed, ReadOnly: the group has ended; attached with `readonly=True`, and there is none.
         """
         return open_lock(self._link, name, group)
@@ -291,7 +294,16 @@ class Arena(Objects):
         return open_store(self._link, name, limit, evict, group, create)
 
     def in_flight(self, older_than: float = 0.0) -> list[InFlight]:
-        """What was pickled at least `older_than` seconds ago and never taken, the oldest first."""
+        """The messages (pickled Blocks, groups, channels) that nobody has taken yet, the oldest
+        first. Looks at all of them.
+
+        Args:
+            older_than: seconds that they have been in flight at least.
+
+        Raises:
+            ValueError, TypeError: no such time.
+            Closed: the arena was closed.
+        """
         attachment = self._link.attachment
         return observe.in_flight(attachment, parse_seconds(older_than, "older_than"))
 
@@ -301,17 +313,24 @@ class Arena(Objects):
         group: Group | None = None,
         sender: int | str | None = None,
     ) -> int:
-        """Drop references in flight that are at least `older_than` seconds old; how many.
+        """Drop messages that nobody has taken: the references in flight that they hold.
 
-        Only the caller can know that they are lost, and not just slow. Who takes such a message
-        later has a bare handle.
+        Only the caller can know that they are lost, and not just slow. Whoever takes such a message
+        later has a bare handle, and `StaleHandle` where nobody else holds the object.
 
         Args:
-            older_than: seconds.
+            older_than: seconds that they have been in flight at least.
             group: only of objects charged to it; None is any.
             sender: only what this process sent, by its pid (as in `InFlight.pid`); or "dead": what
                 was sent by processes that have the arena no more, killed or ended in order, as
                 the kernel says, whoever has their pid now. None is anybody.
+
+        Returns:
+            How many were dropped.
+
+        Raises:
+            ValueError, TypeError: no such time, group or sender.
+            Closed: the arena was closed.
         """
         attachment = self._link.attachment
         age = to_nanoseconds(parse_seconds(older_than, "older_than"))
@@ -327,36 +346,51 @@ class Arena(Objects):
     # ---- grace periods and memory
 
     def read(self) -> ReadSection:
-        """A read-side section of the calling thread, as a context manager. Nests; each `with` wants
-        its own call.
+        """A read-side section of the calling thread, as a context manager: what was looked up in it
+        is neither reused nor released before it ends. Sections nest; each `with` needs a call of
+        its own.
+
+        Raises:
+            Closed: the arena was closed.
         """
         return ReadSection(self._link.attachment)
 
     def synchronize(self, timeout: float | None = None) -> None:
         """Wait until every read-side section that is open now, in any process, has ended.
 
+        Args:
+            timeout: seconds; None is for ever.
+
         Raises:
             RuntimeError: called inside `read()`.
-            TimeoutError: `timeout` seconds (None: for ever) were not enough.
+            TimeoutError: the time was over; says which reader it waited for.
+            ValueError, TypeError: no such time.
         """
         rcu.synchronize(self._link.attachment, timeout)
 
     def barrier(self, timeout: float | None = None) -> None:
         """Wait until everything that was dropped or ended before this call, by anyone, is released.
 
+        Args:
+            timeout: seconds; None is for ever.
+
         Raises:
             RuntimeError: called inside `read()`.
-            TimeoutError: `timeout` seconds (None: for ever) were not enough.
+            TimeoutError: the time was over; says which reader, or whose batch, it waited for.
+            ValueError, TypeError: no such time.
         """
         rcu.barrier(self._link.attachment, timeout)
 
     def shrink(self) -> int:
-        """Give memory that nothing uses back to the system; bytes given back.
+        """Give memory that nothing uses back to the system. Waits up to 5 seconds for readers, and
+        leaves what they may still see.
 
-        Waits up to 5 seconds for readers, and leaves what they may still see.
+        Returns:
+            The bytes that were given back.
 
         Raises:
             RuntimeError: called inside `read()`.
+            TimeoutError: a process that is stopped holds one of the arena's locks.
         """
         with contextlib.suppress(TimeoutError):
             rcu.barrier(self._link.attachment, _READERS)
@@ -367,14 +401,19 @@ class Arena(Objects):
     # ---- looking
 
     def check(self) -> list[Finding]:
-        """Validate every structure of the arena, also while it is in use: what contradicts; empty
-        when sound.
+        """Validate every structure of the arena, also while it is in use. Repairs nothing.
+
+        Returns:
+            A `Finding` for each contradiction; none where the arena is sound.
         """
         notices.tell(self._link.attachment)
-        return [Finding(text) for text in self._link.attachment.check()]
+        return [Finding(text) for text in _core.check(self._link.attachment)]
 
     def snapshot(self) -> ArenaSnapshot:
-        """A frozen picture of everything: memory, processes, caches, groups, what is in flight."""
+        """A frozen picture of everything: memory, processes, caches, groups, what is in flight.
+        Looks at every reference, message and key once; each number was true at some moment of the
+        look.
+        """
         notices.tell(self._link.attachment)
         return observe.snapshot(self._link.attachment, self.name)
 
@@ -384,17 +423,17 @@ class Arena(Objects):
 
     @property
     def name(self) -> str | None:
-        """As `flagstone.open()` takes it; None for an anonymous arena."""
+        """The name, as `flagstone.open()` takes it; None for an anonymous arena."""
         return arena_name(self._path)
 
     @property
     def path(self) -> str | None:
-        """Of its file; None for an anonymous arena."""
+        """The path of its file; None for an anonymous arena."""
         return self._path
 
     @property
     def uuid(self) -> str:
-        """Hexadecimal; no other arena has it, also none that gets the same name later."""
+        """32 hexadecimal digits that no other arena has, nor one that gets the same name later."""
         return self._link.uuid.hex()
 
     @property
@@ -552,9 +591,11 @@ def open(
         FileExistsError, FileNotFoundError: as `create` says.
         PermissionError: the file is another user's, or no regular file.
         LayoutMismatch: the file was laid out by another version, or is no arena.
-        ValueError: a name or size that makes no sense, more capacity than an existing arena has, or
-            `readonly` other than this process has it attached with.
+        ArenaCorrupted: the file was overwritten.
+        ValueError, TypeError: a name, size or letter that makes no sense, more capacity than an
+            existing arena has, or `readonly` other than this process has it attached with.
         ArenaFull: the file system is full.
+        OSError: the system refuses what an arena needs; says what.
     """
     if name is None and create is False:
         raise ValueError(
@@ -593,10 +634,15 @@ def _explained(path: str | None) -> Iterator[None]:
 def unlink(name: Name, *, missing_ok: bool = True) -> None:
     """Remove an arena's name. Processes that have the arena keep it; nobody new can attach by name.
 
+    Args:
+        name: as in `flagstone.open`.
+        missing_ok: whether it is fine that there is no such arena.
+
     Raises:
         FileNotFoundError: there is none, and not `missing_ok`.
         PermissionError: the file is another user's, or no regular file.
         LayoutMismatch: the file is no arena.
+        ValueError, TypeError: no arena can have this name.
     """
     path = arena_path(name)
     try:

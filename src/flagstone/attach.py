@@ -162,7 +162,7 @@ def closed(uuid: bytes) -> Closed:
         attachment = Attachment.find(uuid)
         if attachment is None or not attachment.usable:
             return Closed("the arena is closed")
-        (mine,) = [one for one in attachment.processes() if one["self"]]
+        (mine,) = [one for one in _core.processes(attachment) if one["self"]]
     except (FlagstoneError, ValueError):
         return Closed("the arena is closed")
     name = called(attachment.path)
@@ -223,7 +223,7 @@ def _adopt(attachment: Attachment) -> Attachment:
 
 def _only_here(attachment: Attachment) -> bool:
     try:
-        return not any(one["alive"] and not one["self"] for one in attachment.processes())
+        return not any(one["alive"] and not one["self"] for one in _core.processes(attachment))
     except FlagstoneError:
         return True
 

@@ -194,7 +194,7 @@ def _deepcopy(block: Block) -> Block:
 
 
 def _holders(attachment: Attachment, slots: list[int]) -> list[Holder]:
-    processes = {one["slot"]: one for one in attachment.processes()}
+    processes = {one["slot"]: one for one in _core.processes(attachment)}
     return [
         Holder(processes[slot]["pid"], text(processes[slot]["command"]))
         for slot in slots

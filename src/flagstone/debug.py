@@ -318,9 +318,9 @@ def _below(attachment: Attachment, group: int) -> set[int]:
 
 def _holding(attachment: Attachment, groups: set[int]) -> str:
     """Who refers to objects of these groups."""
-    pids = {one["slot"]: one["pid"] for one in attachment.processes()}
+    pids = {one["slot"]: one["pid"] for one in _core.processes(attachment)}
     objects: dict[int, int] = {}
-    for use in attachment.uses(_MOST_USES):
+    for use in _core.uses(attachment, _MOST_USES):
         if use["group"] in groups and use["slot"] in pids:
             pid = pids[use["slot"]]
             objects[pid] = objects.get(pid, 0) + use["objects"]

@@ -18,6 +18,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from flagstone import _core
 from flagstone.names import shown, text
 from flagstone.sizes import format_size, many
 
@@ -48,7 +49,7 @@ def tell(attachment: Attachment) -> None:
     told = attachment.told
     if count == told:
         return
-    fresh = [one for one in reversed(attachment.burials()) if one["number"] > told]
+    fresh = [one for one in reversed(_core.burials(attachment)) if one["number"] > told]
     finished = []
     for one in fresh:
         if not one["finished_at"]:

@@ -112,7 +112,7 @@ def processes(attachment: Attachment) -> list[ProcessInfo]:
             bytes=one["bytes"],
             threads=one["threads"],
         )
-        for one in attachment.processes()
+        for one in _core.processes(attachment)
     ]
 
 
@@ -131,7 +131,7 @@ def burials(attachment: Attachment) -> list[Burial]:
             bytes=one["bytes"],
             groups=one["groups"],
         )
-        for one in attachment.burials()
+        for one in _core.burials(attachment)
     ]
 
 
@@ -148,7 +148,7 @@ def last_batches(attachment: Attachment) -> list[Batch]:
             seconds=one["duration"] / 1e9,
             waited=one["grace_ns"] / 1e9,
         )
-        for one in attachment.batches()
+        for one in _core.batches(attachment)
     ]
 
 
@@ -158,7 +158,7 @@ def keepers(
     """Who keeps what has ended, the longest first; only of one group and those below it, or of
     one cache.
     """
-    found = attachment.keepers() if cache is None else attachment.cache_keepers(cache)
+    found = _core.keepers(attachment, cache)
     if group is not None:
         found = [one for one in found if _is_below(attachment, one["group"], group)]
     return sorted((_keeper(attachment, one) for one in found), key=lambda one: -one.seconds)
@@ -270,7 +270,7 @@ def _flying(attachment: Attachment, older_than: float) -> tuple[list[InFlight], 
     names: dict[tuple[bool, int], str] = {}
     cache = partial(_name_of, attachment, names, False)
     group = partial(_name_of, attachment, names, True)
-    found, senders = attachment.in_flight(to_nanoseconds(older_than), InFlight, cache, group)
+    found, senders = _core.in_flight(attachment, to_nanoseconds(older_than), InFlight, cache, group)
     who = [Sender(*key, *total) for key, total in senders.items()]
     return found, tuple(sorted(who, key=lambda one: -one.messages))
 
@@ -329,9 +329,9 @@ _KINDS: Final = CHANNEL_TOPIC | CHANNEL_LOCK
 def _rings(attachment: Attachment) -> list[Any]:
     """The core's answers about all that is live and stands on a ring."""
     found = []
-    for ident in attachment.channel_ids():
+    for ident in _core.channel_ids(attachment):
         try:
-            facts = attachment.channel_info(ident)
+            facts = _core.channel_info(attachment, ident)
         except Closed:  # released meanwhile
             continue
         if facts["state"] == CHANNEL_LIVE:
@@ -364,7 +364,7 @@ def topic_info(attachment: Attachment, facts: Any) -> TopicInfo:
                 lost=one["lost"],
                 holds=bool(one["holds"]),
             )
-            for one in attachment.subscribers(facts["id"])
+            for one in _core.subscribers(attachment, facts["id"])
         ),
     )
 
@@ -393,7 +393,7 @@ def locks_of(attachment: Attachment, rings: list[Any] | None = None) -> list[Loc
         lock_info(text(facts["name"]), owner)
         for facts in rings
         if facts["flags"] & CHANNEL_LOCK
-        and (owner := attachment.lock_owner(facts["id"])) is not None
+        and (owner := _core.lock_owner(attachment, facts["id"])) is not None
     ]
 
 
@@ -435,7 +435,7 @@ def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
         burials=tuple(burials(attachment)),
         last_batches=tuple(last_batches(attachment)),
         groups_waiting=info["groups_waiting"],
-        children=ChildCounts(**attachment.child_counts()),
+        children=ChildCounts(**_core.child_counts(attachment)),
         keepers=tuple(keepers(attachment)),
         stores=tuple(stores_of(attachment)),
         channels=tuple(channels_of(attachment, rings)),
@@ -456,7 +456,7 @@ def sites_of(attachment: Attachment, known: Iterable[CacheInfo]) -> list[Site]:
     names: dict[int, str] = {}
     found: dict[str, list[Any]] = {}
     texts: dict[int, str] = {}
-    processes = {one["slot"]: one["pid"] for one in attachment.processes()}
+    processes = {one["slot"]: one["pid"] for one in _core.processes(attachment)}
     holders: dict[int, list[int]] = {}
     for slot, oid in _core.debug_holders(attachment):
         if slot in processes:

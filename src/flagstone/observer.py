@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 import flagstone
+from flagstone import _core
 from flagstone._core import Attachment
 from flagstone.arena import Arena
 from flagstone.names import arena_path, no_arena
@@ -159,7 +160,7 @@ class Observer:
 def _uses(arena: Arena, snapshot: ArenaSnapshot) -> tuple[Use, ...]:
     processes = {one.slot: one for one in snapshot.processes}
     found = []
-    for row in arena._link.attachment.uses(_MOST_USES):
+    for row in _core.uses(arena._link.attachment, _MOST_USES):
         process = processes.get(row["slot"])
         found.append(
             Use(

@@ -30,6 +30,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from flagstone import _core
 from flagstone._core import Block, Handle
 from flagstone.arena import Arena
 from flagstone.arena import open as open_arena
@@ -187,7 +188,7 @@ class _Place:
         name = f"segments-{os.urandom(8).hex()}"
         group = arena.group(name)
         store = arena.store(name, group=group)
-        owner = next(_owner(one) for one in arena._link.attachment.processes() if one["self"])
+        owner = next(_owner(one) for one in _core.processes(arena._link.attachment) if one["self"])
         self.homes[name] = store
         return _Home(name, owner, store, group)
 
@@ -247,7 +248,7 @@ class _Place:
             return True
         return any(
             one["slot"] == owner.slot and one["alive"] and _owner(one) == owner
-            for one in arena._link.attachment.processes()
+            for one in _core.processes(arena._link.attachment)
         )
 
     def look_through(self) -> None:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import flagstone
+from flagstone import _core
 from flagstone.observer import Observer, share
 from tests.process.support import Worker, attach, keep
 
@@ -39,12 +40,12 @@ def test_many_uses_are_summed(arena_name):
         cache = arena.cache("c", size=64)
         groups = [arena.group() for _ in range(300)]
         blocks = [cache.alloc(group=group) for group in groups]
-        rows = arena._link.attachment.uses(50)
+        rows = _core.uses(arena._link.attachment, 50)
         assert len(rows) <= 51
         assert rows[-1]["slot"] == 2**32 - 1
         assert sum(row["objects"] for row in rows) == 300
         assert sum(row["bytes"] for row in rows) == 300 * 64
-        assert len(arena._link.attachment.uses(4096)) >= 295
+        assert len(_core.uses(arena._link.attachment, 4096)) >= 295
         del blocks, groups
 
 

@@ -1,4 +1,4 @@
-/* alloc.h - an allocation that may take long, without the GIL; one of a form, or of none. */
+/* alloc.h - two ways to allocate: of what is large, without the GIL; and by number of bytes. */
 #ifndef FST_BINDING_ALLOC_H
 #define FST_BINDING_ALLOC_H
 
@@ -6,7 +6,8 @@
 
 #include "flagstone.h"
 
-/* Not in line: the registers that it needs would be saved for every allocation. */
+/* Allocate a large object: at once if a slab that is there has a free one, else without the GIL.
+ * Not inline, because the registers that it needs would be saved for every allocation. */
 static __attribute__((noinline)) int fst_py_alloc_long(fst_arena *arena, uint64_t child, struct fst_ref *out)
 {
     int status = fst_alloc_at_once(arena, child, out);
@@ -17,7 +18,7 @@ static __attribute__((noinline)) int fst_py_alloc_long(fst_arena *arena, uint64_
     return status;
 }
 
-/* By number of bytes; `form` NULL: bytes. */
+/* Allocate so many bytes, of a form, or (NULL) of none: plain bytes. */
 static inline int fst_py_alloc_sized(fst_arena *arena, uint64_t group, uint64_t nbytes, const struct fst_form_spec *form,
                                      struct fst_ref *out)
 {

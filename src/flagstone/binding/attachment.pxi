@@ -1,29 +1,30 @@
-# The attachment: the core's functions as methods.
+# The attachment: the core's functions on caches, groups, objects and grace periods as methods. What
+# only looks is in observe.pxi; stores, channels and debugging have files of their own.
 
 @cython.final
 @cython.no_gc
 cdef class Attachment:
-    """This process's attachment to an arena: one reference of the core's, let go when the last user
-    of this object is gone.
+    """This process's attachment to an arena: one reference of the core's, let go of when the last
+    user of this object is gone.
 
     Everything of an arena that needs its memory (Blocks, sections) holds it; `Arena`, `Cache` and
     `Group` reach it through a `Link`, which `Arena.close()` cuts. Methods are the core's functions;
-    negative answers become exceptions, except where a method says that it returns the status.
+    a negative answer becomes an exception (`flagstone.errors`), except where a method says that it
+    returns the status. Safe to use from any thread; what may wait does so without the GIL.
     """
 
     cdef fst_arena *ptr
     cdef readonly bint readonly
-    cdef readonly bytes uuid
-    cdef readonly str path       # None: anonymous
-    # how others find a named arena (flagstone.attach.Locator); None: anonymous
-    cdef readonly tuple locator
+    cdef readonly bytes uuid     # 16 bytes
+    cdef readonly str path       # of the arena's file; None: anonymous
+    cdef readonly tuple locator  # a flagstone.attach.Locator, for pickles; None: anonymous
     cdef readonly dict formats   # cache id -> Format or None, for Blocks that arrive as handles
-    cdef Forms forms
+    cdef Forms forms             # those of objects without a cache
     cdef uint64_t root           # id of the root group
-    cdef list last               # of one: the Known of the last of them; ids are never used again
+    cdef list last               # [the Known of the last Block that arrived, or None]
     cdef readonly bint synchronous  # destroying waits: see fst_destroy_synchronously
-    cdef dict gave_up            # thread -> exception that ended its waiting, where destroying does
-    cdef readonly list noticed   # of one: what flagstone.notices has told of it, and when
+    cdef dict gave_up            # thread -> the exception that ended its wait in destroying
+    cdef readonly list noticed   # [what flagstone.notices has last told of, and when, or None]
     cdef public uint64_t told    # burials up to this number were told of
     cdef object __weakref__
 
@@ -31,13 +32,14 @@ cdef class Attachment:
         raise TypeError("use Attachment.open(), open_fd() or find()")
 
     def __dealloc__(self):
-        # This call may wait for the reaper thread, which may wait for a section of a thread of
-        # ours, which may wait for the GIL.
+        # Without the GIL: this may wait for the reaper's thread, which may wait for a read-side
+        # section of a thread of this process, which may wait for the GIL.
         if self.ptr != NULL:
             with nogil:
                 fst_arena_unref(self.ptr)
 
     cdef int fill(self) except -1:
+        # What is known of the arena once it is attached to.
         cdef fst_arena_info info
         _check(fst_arena_get_info(self.ptr, &info))
         self.uuid = info.uuid[:16]
@@ -56,7 +58,9 @@ cdef class Attachment:
     @staticmethod
     def open(bytes path, uint64_t capacity, int create, bint readonly, bint lasting,
              bint huge_pages, uint32_t mode, uint32_t debug):
-        """Attach or create; path None is anonymous, `create` an `enum fst_create`."""
+        """Attach to the arena at a path (None: a new anonymous one), or create it. `create` is an
+        `enum fst_create`, `capacity` bytes, `debug` the flags of its size classes. May wait.
+        """
         cdef Attachment self = Attachment.__new__(Attachment)
         cdef fst_open_options options
         cdef int status
@@ -78,7 +82,7 @@ cdef class Attachment:
 
     @staticmethod
     def open_fd(int fd, bint readonly):
-        """Attach through a descriptor, which stays the caller's."""
+        """Attach through a descriptor of the arena's file, which stays the caller's."""
         cdef Attachment self = Attachment.__new__(Attachment)
         cdef int status
         with nogil:
@@ -104,23 +108,27 @@ cdef class Attachment:
 
     @property
     def usable(self):
+        """Whether this process can use it: false after a fork that it did not come along over."""
         return fst_arena_usable(self.ptr)
 
     def require_usable(self):
-        """`Closed`, with the reason, where `usable` is false."""
+        """Raise `Closed`, with the reason, where `usable` is false."""
         _check(fst_arena_refused(self.ptr))
 
     @property
     def address(self):
+        """Where the core's struct lies: the same for all Attachments of one arena."""
         return <size_t>self.ptr
 
     def fd(self):
+        """The descriptor of the arena's file, which stays the core's."""
         cdef int fd = fst_arena_fd(self.ptr)
         if fd < 0:
             raise _error(fd)
         return fd
 
     def info(self):
+        """The core's facts about the arena, a dict (`_ArenaInfo` in the stub)."""
         cdef fst_arena_info info
         _check(fst_arena_get_info(self.ptr, &info))
         facts = <object>info
@@ -131,10 +139,10 @@ cdef class Attachment:
 
     def cache_open(self, bytes name, uint64_t size, uint64_t align, uint32_t flags, bytes format,
                    bytes init, bint replace, object mismatch):
-        """The id of the cache of this name, made if there is none.
+        """The id of the cache of this name, which is made if there is none. May wait.
 
-        `mismatch(id, text)` is the exception when there is one with other parameters, and it is not
-        to be replaced.
+        `mismatch(id, text)` makes the exception for the case that there is one with other
+        parameters, and `replace` is false.
         """
         cdef fst_cache_spec spec
         cdef uint64_t cache = 0, began = 0
@@ -155,7 +163,7 @@ cdef class Attachment:
         return cache
 
     def cache_destroy(self, uint64_t cache):
-        """Whether only the name went: the cache lives on by others."""
+        """End the cache; true if only this name of it ended, because it has others. May wait."""
         cdef fst_bool name_only = 0
         cdef uint64_t began = 0
         cdef int status = FST_HELD
@@ -169,6 +177,7 @@ cdef class Attachment:
         return bool(name_only)
 
     def cache_shrink(self, uint64_t cache):
+        """Give empty slabs back to the system; the bytes of all that were. May wait."""
         cdef uint64_t count = 0, began = 0
         cdef int status = FST_HELD
         total = 0
@@ -180,12 +189,15 @@ cdef class Attachment:
         return total
 
     def cache_look(self, uint64_t cache):
-        """cache_info() with nothing counted: what is there to be counted is 0."""
+        """`cache_info()` in constant time: what has to be counted is 0 in it."""
         cdef fst_cache_info info
         _check(fst_cache_look(self.ptr, cache, &info))
         return self.described(&info)
 
     def cache_info(self, uint64_t cache):
+        """The core's facts about a cache, a dict (`_CacheInfo` in the stub). Counts its slabs; may
+        wait.
+        """
         cdef fst_cache_info info
         cdef uint64_t began = 0
         cdef int status
@@ -197,7 +209,8 @@ cdef class Attachment:
         return self.described(&info)
 
     cdef object described(self, fst_cache_info *info):
-        # With the whole text of the format. Its length lies in shared memory.
+        # The struct as a dict, with the whole text of the format, of which the struct has only the
+        # beginning. Its length lies in shared memory, so it is not believed beyond what it can be.
         cdef object facts = info[0]
         cdef size_t room = <size_t>info.format_bytes + 1
         cdef uint64_t began = 0
@@ -217,18 +230,29 @@ cdef class Attachment:
         return facts
 
     def cache_ids(self):
+        """The ids of all caches; some may have ended since they were listed."""
         return _ids(self, fst_cache_list, 0)
 
     @property
     def root_group(self):
+        """The id of the root group, which is the arena itself."""
         return fst_group_root(self.ptr)
 
     def group_open(self, Link link not None, bytes name, uint64_t parent, object limit,
                    bint lasting, int create, bytes cgroup, object mismatch, object messages_expire,
                    object wait):
-        """(GroupRef, whether it was created). `limit` None keeps what there is, `create` is an
-        `enum fst_create`, `cgroup` the folder of the one that it ends with, or None;
-        `messages_expire`: ns, or None, as with `limit`; `wait`: ns for a lock, or None.
+        """Open or create a group; (GroupRef, whether it was created). May wait.
+
+        Args:
+            link: the group is let go of when this is cut.
+            name: None is a new group without a name.
+            parent: id of the group that it is part of.
+            limit: bytes; None keeps what there is.
+            create: an `enum fst_create`.
+            cgroup: the folder of the cgroup that it ends with, or None.
+            mismatch: makes the exception for a group with other parameters.
+            messages_expire: nanoseconds; None keeps what there is.
+            wait: nanoseconds to wait for a lock; None is for ever.
         """
         cdef GroupRef ref = GroupRef.__new__(GroupRef)
         cdef fst_group_spec spec
@@ -266,7 +290,7 @@ cdef class Attachment:
         return ref, bool(created)
 
     def group_take(self, Link link not None, bytes message not None):
-        """The GroupRef of a pickled group."""
+        """Take the message of a pickled group; its GroupRef, let go of when `link` is cut."""
         cdef GroupRef ref = GroupRef.__new__(GroupRef)
         cdef fst_message value
         cdef int status
@@ -279,6 +303,7 @@ cdef class Attachment:
         return ref
 
     def group_share(self, uint64_t group):
+        """The message for a pickle of a group, as bytes; its reference is in flight from now on."""
         cdef fst_message message
         cdef int status = fst_group_share(self.ptr, group, &message)
         if status == FST_FULL:
@@ -287,12 +312,13 @@ cdef class Attachment:
         return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
 
     cpdef object ticket(self, bytes message):
-        """The Ticket of a message, an object's or a group's."""
+        """A Ticket for a message of an object, a channel or a group: see binding/ticket.h."""
         cdef fst_message value
         _message(message, &value)
         return ticket_new(self, self.ptr, &value)
 
     def group_close(self, uint64_t group):
+        """Let the group take no more allocations. May wait."""
         cdef uint64_t began = 0
         cdef int status
         status = fst_group_close(self.ptr, group)
@@ -302,7 +328,9 @@ cdef class Attachment:
         _check(status)
 
     def group_destroy(self, uint64_t group):
-        """End the group; (usage, peak, limit hits, failed, reclaims) as they were just before."""
+        """End the group; (usage, peak, limit hits, failed, reclaims) as they were just before. May
+        wait.
+        """
         cdef fst_group_info info
         cdef uint64_t began = 0
         cdef int status
@@ -316,6 +344,7 @@ cdef class Attachment:
         return info.usage, info.peak, info.limit_hits, info.failed, info.reclaims
 
     def group_set_limit(self, uint64_t group, uint64_t limit):
+        """Set the group's limit in bytes, for everybody. May wait."""
         cdef uint64_t began = 0
         cdef int status
         status = fst_group_set_limit(self.ptr, group, limit)
@@ -325,6 +354,7 @@ cdef class Attachment:
         _check(status)
 
     def group_info(self, uint64_t group):
+        """The core's facts about a group, a dict (`_GroupInfo` in the stub)."""
         cdef fst_group_info info
         _check(fst_group_get_info(self.ptr, group, &info))
         return info
@@ -335,39 +365,24 @@ cdef class Attachment:
         return _path(path) if fst_group_cgroup(self.ptr, group, path, sizeof(path)) else None
 
     def destroy_synchronously(self, bint on):
-        """From now on, destroying waits until everything is released."""
+        """Let destroying wait from now on until everything is released, or no longer."""
         self.synchronous = on
         fst_destroy_synchronously(self.ptr, on, _go_on, <void *>self)
 
     cdef int waited(self) except -1:
-        # To be called after what may have destroyed synchronously.
+        # To be called after what may have destroyed synchronously: raises what ended that wait.
         cdef object why = self.gave_up.pop(PyThread_get_thread_ident(), None)
         if why is not None:
             raise why
         return 0
 
     def group_ids(self):
+        """The ids of all groups; some may have ended since they were listed."""
         return _ids(self, fst_group_list, 0)
 
     def group_caches(self, uint64_t group):
+        """The ids of the caches that have objects of the group."""
         return _ids(self, NULL, group)
-
-    def channel_ids(self):
-        return _ids(self, fst_channel_list, 0)
-
-    def channel_info(self, uint64_t channel):
-        cdef fst_channel_info info
-        _check(fst_channel_get_info(self.ptr, channel, &info))
-        return info
-
-    def subscribers(self, uint64_t channel):
-        cdef fst_subscriber_info found[FST_SUBSCRIBERS]
-        cdef size_t n = fst_topic_list(self.ptr, channel, found, FST_SUBSCRIBERS), i
-        return [found[i] for i in range(min(n, FST_SUBSCRIBERS))]
-
-    def lock_owner(self, uint64_t channel):
-        cdef fst_named_lock_owner owner
-        return owner if fst_named_lock_look_at(self.ptr, channel, &owner) else None
 
     def group_gone(self, uint64_t group):
         """Whether the group's descriptor has been released."""
@@ -379,12 +394,11 @@ cdef class Attachment:
         cdef fst_cache_info info
         return _gone(fst_cache_look(self.ptr, cache, &info))
 
-    # ---- objects: where a Block or a status is returned, the status is for the caller to wait and
-    # try again
+    # ---- objects: whoever gets a status instead of a Block waits, and tries again
 
     def alloc_bytes(self, uint64_t group, uint64_t nbytes, Format format, uint64_t patience=0):
-        """An object of so many bytes, or (`format` not None) of that Format. Waits for locks at
-        most `patience` ns; 0 does not wait.
+        """A Block of so many bytes, or (`format` not None) of that Format; or the status. Waits at
+        most `patience` ns for each lock; 0 does not wait.
         """
         cdef Block block = _begin_block()
         cdef fst_form_spec form
@@ -409,7 +423,7 @@ cdef class Attachment:
         return block
 
     def take(self, bytes message not None):
-        """The Block of a pickled message."""
+        """Take the message of a pickled Block; the Block. May wait, for a `Cache.destroy()`."""
         cdef Block block = _begin_block()
         cdef fst_message value
         cdef int status
@@ -424,7 +438,7 @@ cdef class Attachment:
         return self.arrived(block)
 
     cpdef Block resolve(self, Handle handle):
-        """The Block of a bare handle."""
+        """The Block of a handle. May wait, for a `Cache.destroy()`."""
         cdef Block block = _begin_block()
         cdef int status
         block.of(self)
@@ -439,7 +453,8 @@ cdef class Attachment:
         return self.arrived(block)
 
     cdef int get_patiently(self, fst_handle *handle, fst_message *message, fst_ref *ref) except? 1:
-        # Its cache's destroy() is looking for users: wait until it has decided.
+        # The destroy() of the object's cache is looking for users: wait until it has decided. The
+        # status, of which none is 1.
         cdef uint64_t began = 0
         cdef int status = FST_HELD
         while _again(status, self, &began):
@@ -451,7 +466,9 @@ cdef class Attachment:
         return status
 
     def hold_at(self, size_t address):
-        """A Block of the object of this process that has this byte, or None."""
+        """A Block of the object that has the byte at this address, and that this process uses; None
+        if there is none.
+        """
         cdef Block block = _begin_block()
         cdef int status
         block.of(self)
@@ -464,6 +481,7 @@ cdef class Attachment:
         return self.arrived(block)
 
     cdef Block arrived(self, Block block):
+        # A Block that the core has just filled, with its Format.
         cdef uint64_t cache = 0, group = 0
         cdef Format format
         cdef object last
@@ -477,7 +495,8 @@ cdef class Attachment:
                 format = (<Known>last).format
             else:
                 format = self.learn(cache)
-        # The text of a format lies in shared memory: believe it only as far as the object reaches.
+        # The text of a format lies in shared memory, so it is believed only as far as the object
+        # reaches.
         if format is not None and format.size > block.ref.nbytes and format.size:
             raise ArenaCorrupted(f"an object of {exact_size(block.ref.nbytes)} is said to be"
                                  f" {format.dtype} {format.shape}")
@@ -485,6 +504,7 @@ cdef class Attachment:
         return block
 
     cdef Format learn(self, uint64_t cache):
+        # The Format of a cache, remembered as the last; ids of caches are never used again.
         cdef Known known = Known.__new__(Known)
         found = self.formats.get(cache, self)
         known.cache = cache
@@ -493,7 +513,9 @@ cdef class Attachment:
         return known.format
 
     def reclaim(self, uint64_t group, uint64_t timeout):
-        """Free what can be freed now, counted for the group. Returns the status; may wait."""
+        """Free what can be freed now, counted for the group; the status. Waits at most `timeout` ns
+        for readers.
+        """
         cdef int status
         with nogil:
             status = fst_reclaim(self.ptr, group, timeout)
@@ -504,10 +526,12 @@ cdef class Attachment:
         fst_group_note_failed(self.ptr, group)
 
     def wait_for_memory(self, uint64_t timeout):
+        """Wait at most so many nanoseconds for memory that others give back."""
         with nogil:
             fst_wait_for_memory(self.ptr, timeout)
 
     def describe_usage(self):
+        """Who holds the arena's memory, as a sentence."""
         cdef char text[4096]
         text[0] = 0
         fst_describe_usage(self.ptr, text, sizeof(text))
@@ -517,16 +541,18 @@ cdef class Attachment:
 
     @property
     def in_section(self):
+        """Whether the calling thread is in a read-side section of the arena."""
         return fst_in_section(self.ptr)
 
     def synchronize(self, uint64_t timeout):
-        """Whether it was done in time; may wait."""
+        """Wait for a grace period, at most so many nanoseconds; whether it has ended."""
         cdef int status
         with nogil:
             status = fst_synchronize(self.ptr, timeout)
         return _in_time(status)
 
     def barrier_begin(self):
+        """Begin a barrier; a cookie for `barrier_wait`. May wait."""
         cdef uint64_t cookie = 0
         cdef int status
         with nogil:
@@ -535,23 +561,32 @@ cdef class Attachment:
         return cookie
 
     def barrier_wait(self, uint64_t cookie, uint64_t timeout):
-        """Whether it was done in time; may wait."""
+        """Wait at most so many nanoseconds until all that ended before the barrier began is
+        released; whether it is.
+        """
         cdef int status
         with nogil:
             status = fst_barrier_wait(self.ptr, cookie, timeout)
         return _in_time(status)
 
     def gp_cookie(self):
+        """A cookie for `gp_done`: of a grace period that begins after this call."""
         return fst_gp_cookie(self.ptr)
 
     def gp_done(self, uint64_t cookie):
+        """Whether the grace period of this cookie has ended. Does not wait."""
         return fst_gp_done(self.ptr, cookie)
 
     def section_age(self, uint32_t turns):
-        """For tests: a section, and how many grace periods ended that had to wait for it."""
+        """For tests: be in a read-side section for so many turns of a loop; how many grace periods
+        that began in it ended before it did. More than 0 is a broken promise.
+        """
         return fst_section_age(self.ptr, turns)
 
     def shrink(self, uint64_t timeout):
+        """Give memory that nothing uses back to the system; its bytes. Waits at most `timeout` ns
+        for readers.
+        """
         cdef uint64_t count = 0
         cdef int status
         with nogil:
@@ -561,57 +596,12 @@ cdef class Attachment:
         _check(status)
         return count
 
-    # ---- looking
+    # ---- whom one waits for, and what was lost
 
     @property
     def burial_count(self):
+        """How many processes have died without leaving. One load."""
         return fst_burial_count(self.ptr)
-
-    def burials(self):
-        """The last deaths, the newest first."""
-        cdef fst_burial_info infos[64]
-        cdef size_t count = fst_burial_list(self.ptr, infos, 64), i
-        return [infos[i] for i in range(count)]
-
-    def processes(self):
-        cdef size_t count = 0, i
-        cdef fst_process_info *infos = <fst_process_info *>_listed(
-            self.ptr, _fill_processes, NULL, sizeof(fst_process_info), 64, &count)
-        try:
-            return [infos[i] for i in range(count)]
-        finally:
-            PyMem_Free(infos)
-
-    def batches(self):
-        """The last batches, newest first."""
-        cdef fst_batch_info infos[16]
-        cdef size_t i, count = fst_batch_list(self.ptr, infos, 16)
-        return [infos[i] for i in range(count)]
-
-    def child_counts(self):
-        """Child caches by state."""
-        cdef fst_child_counts counts
-        fst_child_count(self.ptr, &counts)
-        return counts
-
-    def keepers(self):
-        """Who keeps what has ended from being released."""
-        cdef fst_keeper keepers[256]
-        cdef size_t i, count
-        with nogil:
-            count = fst_keeper_list(self.ptr, keepers, 256)
-        return [keepers[i] for i in range(count)]
-
-    def uses(self, size_t most):
-        """What processes use, by cache and group: up to so many rows (and one for the rest)."""
-        cdef size_t i, count
-        cdef fst_use *rows = <fst_use *>_allocate(most + 1, sizeof(fst_use))
-        try:
-            with nogil:
-                count = fst_use_list(self.ptr, rows, most + 1)
-            return [rows[i] for i in range(count)]
-        finally:
-            PyMem_Free(rows)
 
     @property
     def held_up(self):
@@ -620,55 +610,30 @@ cdef class Attachment:
 
     @property
     def section_in_the_way(self):
-        """Process and thread whose section is what a grace period waits for, or None."""
+        """(Pid, thread id) of the section that a grace period waits for, or None."""
         cdef int32_t pid = 0
         cdef uint32_t thread = 0
         return (pid, thread) if fst_section_in_the_way(self.ptr, &pid, &thread) else None
 
-    def cache_keepers(self, uint64_t cache):
-        """Who keeps objects of a cache."""
-        cdef fst_keeper keepers[256]
-        cdef size_t i, count
-        with nogil:
-            count = fst_cache_keepers(self.ptr, cache, keepers, 256)
-        return [keepers[i] for i in range(count)]
-
-    def in_flight(self, uint64_t older_than, type kind, object cache_name, object group_name):
-        """(What is in flight and at least so many ns old, the oldest first; who sent it).
-
-        The first is a list of `kind`, which has the slots of `flagstone.snapshot.InFlight`; there
-        may be a million, so they are filled here, and names are asked for once. The second is
-        {(pid, command, alive): [messages, bytes]}.
-        """
-        return _in_flight_of(self.ptr, older_than, kind, cache_name, group_name)
-
     def drop_in_flight(self, uint64_t older_than, uint64_t group, int32_t pid, bint dead):
+        """Drop messages that have been in flight for so many nanoseconds; how many.
+
+        Only those of a group (FST_FOREVER: any), those that a process has sent (0: any), or those
+        of senders that are `dead`.
+        """
         cdef size_t count
         with nogil:
             count = fst_inflight_drop_from(self.ptr, older_than, group, pid, dead)
         return count
 
     def watch(self):
-        """Look for deaths, and messages that expire, from now on: a thread."""
+        """Have a thread of this process look for deaths, and for messages that expire, from now on.
+        """
         with nogil:
             fst_arena_watch(self.ptr)
 
     def tended(self):
-        """In good order this process is ended by a signal."""
+        """Say that this process is ended by a signal when all is well, as workers of pools are: its
+        death is no news.
+        """
         fst_arena_tended(self.ptr)
-
-    def check(self):
-        """What fst_check found, as texts."""
-        cdef fst_texts texts
-        texts.bytes = NULL
-        texts.size = 0
-        cdef uint64_t began = 0
-        cdef size_t found = FST_CHECK_HELD
-        while _again(FST_HELD if found == FST_CHECK_HELD else FST_OK, self, &began):
-            with nogil:
-                found = fst_check(self.ptr, fst_texts_add, &texts)
-        try:
-            # Each text ends with a zero, so the last piece of the split would be empty.
-            return _texts(texts.bytes, texts.size - 1) if texts.size else []
-        finally:
-            free(texts.bytes)

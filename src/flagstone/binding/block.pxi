@@ -1,4 +1,4 @@
-# Blocks and their views.
+# Blocks and their views, and how both end.
 
 @cython.final
 @cython.freelist(64)
@@ -8,13 +8,13 @@ cdef class View:
     is freed.
     """
 
-    cdef PyObject *_block  # a reference of ours; NULL: never filled
+    cdef PyObject *_block  # a counted reference; NULL: never filled
 
     def __init__(self):
         raise TypeError("a View is made by Block.array")
 
     def __dealloc__(self):
-        # Or _end_view(), as a Block's end.
+        # With the private API (binding/spare.h), _end_view() is called instead.
         if self._block != NULL:
             (<Block>self._block).leave()
         Py_XDECREF(self._block)
@@ -37,22 +37,24 @@ cdef class Block:
     Made by `Cache.alloc`, `Arena.alloc`, `Arena.put` and `Arena.get`, or by unpickling. Dropping
     the last reference to a Block (and to all its views) drops the process's reference; the last one
     anywhere frees the object. Has the buffer protocol: a `memoryview` has the cache's dtype and
-    shape, or is bytes. Safe to use from any thread; what is written into the bytes is the users' to
+    shape, or is bytes. Pickles as a message: any process of this machine loads it, once, and has
+    the same object. After `free()`, everything but `repr()` raises `Closed`. Safe to use from any
+    thread and, after a fork, in the child; what is written into the bytes is the users' to
     coordinate.
     """
 
-    # Own references, each written once, in plain pointers: fields that Cython knows begin as None,
-    # whose count is then what a loop of allocations waits for.
-    cdef PyObject *_attachment  # NULL: never filled
-    cdef PyObject *_format      # NULL: plain bytes
+    # Counted references, each written once, in plain pointers. Fields whose type Cython knows begin
+    # as None, and a loop of allocations would wait for None's count, which every field changes.
+    cdef PyObject *_attachment  # an Attachment; NULL: never filled
+    cdef PyObject *_format      # a Format; NULL: plain bytes
     cdef fst_ref ref
-    # 1 for the Block itself until free(), and 1 for each view; at 0 the reference is dropped. Once
-    # a buffer was given out it stays until the end of this object: `np.ndarray(shape, dtype,
-    # buffer=block)` gives the buffer back at once, keeps the object, and goes on looking at the
-    # bytes.
+    # Users: 1 for the Block itself until free(), and 1 for each view and each call. At 0 the
+    # reference is dropped. Once a buffer was given out the count stays above 0 until the end of
+    # this object: `np.ndarray(shape, dtype, buffer=block)` gives the buffer back at once, keeps the
+    # object, and goes on looking at the bytes.
     cdef uint32_t life
-    cdef uint32_t freed
-    # Whose object it was, for the error after free(): nothing that could be asked is left then.
+    cdef uint32_t freed         # 1 after free(): the Block's own 1 is taken from `life`, once
+    # Whose object it was, for the error after free(), when the core can no longer be asked.
     cdef uint64_t freed_cache
     cdef uint64_t freed_group
     cdef object __weakref__
@@ -60,8 +62,8 @@ cdef class Block:
     def __init__(self):
         raise TypeError("a Block is made by Cache.alloc(), Arena.alloc(), put() or get()")
 
-    # With a build that has the private API, the end is _end_block() instead of these two. The first
-    # comes before the callbacks of weak references, to which the object is gone.
+    # With the private API (binding/spare.h), _end_block() is called instead of these two. __del__
+    # comes before the callbacks of weak references, for which the object has to be gone.
     def __del__(self):
         if life_of(&self.life) and not swap(&self.freed, 1):
             self.leave()
@@ -83,12 +85,14 @@ cdef class Block:
         self._attachment = <PyObject *>attachment
 
     cdef inline void shape(self, PyObject *format) noexcept:
-        # A Format or None. A plain pointer is counted once, and not for the argument, too.
+        # `format` is a Format or None. As a plain pointer it is counted once, for the field, and
+        # not a second time for the argument.
         if format != <PyObject *>None:
             Py_INCREF(<object>format)
             self._format = format
 
     cdef void leave(self) noexcept:
+        # One user less; the last one drops the reference.
         if leave(&self.life):
             fst_drop((<Attachment>self._attachment).ptr, &self.ref)
 
@@ -97,6 +101,8 @@ cdef class Block:
                             self.freed_group)
 
     cdef int use(self) except -1:
+        # Raise unless the Block can be used: `Closed` after free(), or after a fork that the arena
+        # did not come along over.
         if load(&self.freed) or not life_of(&self.life):
             raise self.gone()
         if fst_unusable:  # nearly never
@@ -104,7 +110,7 @@ cdef class Block:
         return 0
 
     cdef int export(self) except -1:
-        # From here until leave(), another thread's free() must not take the reference away.
+        # As use(), and one user more: until leave(), no other thread takes the reference away.
         self.use()
         if not enter(&self.life):
             raise self.gone()
@@ -115,7 +121,7 @@ cdef class Block:
 
     @property
     def nbytes(self):
-        """Bytes: what was asked for."""
+        """Bytes of the object, as many as were asked for."""
         self.use()
         return self.size()
 
@@ -132,7 +138,9 @@ cdef class Block:
 
     @property
     def handle(self):
-        """A `Handle`, which guarantees nothing."""
+        """The object's `Handle`, which holds nothing: the object may be gone when it is asked for,
+        or freed by somebody else already. `Closed` after `free()`.
+        """
         cdef fst_handle value
         self.export()
         try:
@@ -143,11 +151,11 @@ cdef class Block:
 
     @property
     def array(self):
-        """A NumPy array over the bytes, without copying: the cache's dtype and shape, or bytes
-        (`uint8`).
+        """A NumPy array over the bytes, without copying: of the dtype, shape and order that the
+        object was made with, or of all its bytes (`uint8`, in one dimension).
 
-        The array keeps the bytes for as long as it, or any array made from it, lives. `Closed`
-        after `free()`.
+        The array keeps the bytes for as long as it, or any array made from it, lives, also after
+        `free()`. It refuses writes where `readonly` is true.
         """
         cdef cnp.dtype dtype = _BYTE
         cdef cnp.npy_intp count = <cnp.npy_intp>self.ref.nbytes
@@ -173,19 +181,19 @@ cdef class Block:
 
     @property
     def shape(self):
-        """Of `array`: a tuple."""
+        """The shape of `array`, a tuple."""
         self.use()
         return (self.ref.nbytes,) if self._format == NULL else (<Format>self._format).shape
 
     @property
     def dtype(self):
-        """Of `array`."""
+        """The dtype of `array`."""
         self.use()
         return _BYTE if self._format == NULL else (<Format>self._format).dtype
 
     @property
     def ndim(self):
-        """Of `array`."""
+        """How many dimensions `array` has."""
         self.use()
         return 1 if self._format == NULL else (<Format>self._format).ndim
 
@@ -202,8 +210,8 @@ cdef class Block:
         return True
 
     def _fill(self, source):
-        """Copy bytes to where it lies, sealed or not: for who made it, before anybody else sees it.
-        `source.write(array)` does it.
+        """Let `source.write(array)` write the bytes, also of a sealed Block. For whoever has just
+        made it, before anybody else sees it.
         """
         cdef cnp.npy_intp count = <cnp.npy_intp>self.size()
         self.export()
@@ -214,26 +222,26 @@ cdef class Block:
 
     @property
     def _address(self):
-        """Of its first byte, in this process; also when it was freed."""
+        """The address of its first byte in this process; also when it was freed."""
         return <size_t>self.ref.data
 
     def part(self, index):
         """The `Part` that `block.array[index]` looks at: a view that travels with this Block.
 
         Args:
-            index: integers, slices, `...`, None and names of fields, as NumPy takes them; all
-                integers give one element, as an array of no dimension.
+            index: integers, slices, `...`, None and names of fields, as NumPy takes them; an
+                integer for each dimension gives one element, as an array of no dimension.
 
         Raises:
-            TypeError: an index that would copy (a list, an array, a mask).
-            IndexError: out of bounds.
+            TypeError: the index would copy (a list, an array, a mask).
+            IndexError: it is out of bounds.
             Closed: after `free()`.
         """
         return _hooks.part(self, index)
 
     def weak(self):
-        """A `WeakBlock`: names the object, holds nothing, and may be pickled and loaded any number
-        of times. `Closed` after `free()`.
+        """A `WeakBlock`, which names the object, holds nothing, and may be pickled and loaded any
+        number of times. `Closed` after `free()`.
         """
         return _hooks.weak(self)
 
@@ -320,11 +328,11 @@ cdef class Block:
         return _hooks.table_of(self)
 
     def load(self, *, bint writable=False):
-        """The object that `Arena.dump` put here, loaded: its buffers look at the bytes, and keep
-        them, as views do. Runs what its pickle says, as unpickling anything does.
+        """Load the object that `Arena.dump` put here. Its buffers look at the bytes, and keep them,
+        as views do. Loading runs what the pickle says, as unpickling anything does.
 
         Args:
-            writable: let the buffers be written, which everybody sees who loads it.
+            writable: whether its buffers may be written; everybody who loads it sees what is.
 
         Raises:
             TypeError: nothing was dumped in here.
@@ -370,7 +378,7 @@ cdef class Block:
 
     @property
     def cache(self):
-        """The `Cache` of the object (of several names for one cache, the first)."""
+        """The `Cache` of the object; of several names for one cache, the first."""
         return _hooks.cache_of(self.attachment(), self._owner()[0])
 
     @property
@@ -380,7 +388,9 @@ cdef class Block:
 
     @property
     def holders(self):
-        """Who uses the object now: a list of `Holder(pid, command)`, one for each process."""
+        """The processes that use the object now, a list of `Holder(pid, command)`, 1,024 at most.
+        Looks at the references of every process.
+        """
         cdef uint32_t slots[1024]
         cdef size_t i, count
         self.export()
@@ -390,7 +400,7 @@ cdef class Block:
         return _hooks.holders_of(self.attachment(), [slots[i] for i in range(count)])
 
     cpdef tuple _owner(self):
-        """Ids of the object's cache and group."""
+        """The ids of the object's cache and group."""
         cdef uint64_t cache = 0, group = 0
         self.export()
         try:
@@ -401,12 +411,12 @@ cdef class Block:
 
     @property
     def _parts(self):
-        """(attachment, format)"""
+        """The `Attachment`, and the `Format` or None."""
         self.use()
         return self.attachment(), self.format()
 
     cpdef bytes _share(self):
-        """The message of a pickle, whose reference is in flight from now on."""
+        """The message for a pickle, as bytes; its reference is in flight from now on."""
         cdef fst_message message
         cdef int status
         self.export()
@@ -420,7 +430,7 @@ cdef class Block:
         return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
 
     def _clear(self):
-        """Zeros, in a Block that was just made."""
+        """Fill a Block that was just made with zeros."""
         self.use()
         _zero(&self.ref)
 
@@ -446,7 +456,8 @@ cdef class Block:
         return _hooks.deepcopy(self)
 
     def __dask_tokenize__(self):
-        # Dask's name for it: the object's, in whichever process, and not its content's.
+        # Dask takes this for the Block's name: that of the object, the same in every process, and
+        # not of its content.
         return "flagstone.Block", self.handle.__bytes__()
 
     def _repr_html_(self):
@@ -463,8 +474,9 @@ cdef class Block:
 def reduce_block(Block block not None):
     """`Block.__reduce__`.
 
-    A message is some dozen of calls into Python, most of them with code and data that the message's
-    own bytes have pushed out of the processor's caches: so the usual pickle is made here.
+    A message takes a dozen calls into Python, and its own bytes have pushed most of their code and
+    data out of the processor's caches. So the pickle of a named arena's Block is made here, and
+    Python code makes the others.
     """
     cdef tuple locator
     cdef bytes message
@@ -476,22 +488,23 @@ def reduce_block(Block block not None):
     return _load, ((<Attachment>block._attachment).ticket(message), locator, message)
 
 
-# With the private API, Blocks and views end in functions of our own instead of what Cython makes,
-# which saves and restores the exception state around a `__dealloc__`: as dear as the drop. In here
-# the object has no reference left, so none may be taken: no temporary of its type, fields only.
+# With the private API, Blocks and views end in functions of our own. Those that Cython makes save
+# and restore the exception state around `__dealloc__`, which costs as much as the drop itself. The
+# object has no reference left in there, and may not get one: the code uses its fields, and has no
+# variable of its type.
 
 cdef fst_spare _spare_blocks
 cdef fst_spare _spare_views
 
 
 cdef void _end_block(PyObject *self) noexcept:
-    # Views hold the Block, so none is left: either the Block's own 1 remains, or nothing (freed, or
-    # never filled).
+    # Views hold the Block, so there are none: what is left of `life` is the Block's own 1 or a
+    # buffer's mark, or 0 (freed, or never filled).
     cdef PyObject *attachment = (<Block>self)._attachment
     cdef PyObject *format = (<Block>self)._format
     if (<Block>self).life:
         fst_drop((<Attachment>attachment).ptr, &(<Block>self).ref)
-    # Before the object may begin again: its callbacks run anything, also allocations.
+    # This comes before the object may begin again: callbacks run anything, also allocations.
     clear_weak_references(self)
     spare_end(&_spare_blocks, self)
     Py_XDECREF(format)
@@ -499,7 +512,7 @@ cdef void _end_block(PyObject *self) noexcept:
 
 
 cdef inline Block _begin_block():
-    """A Block with nothing in it."""
+    # A Block with nothing in it.
     cdef Block block
     if not _spare_blocks.count:
         return Block.__new__(Block)
@@ -519,7 +532,7 @@ cdef void _end_view(PyObject *self) noexcept:
 
 
 cdef inline View _begin_view():
-    """A View of nothing."""
+    # A View of nothing.
     cdef View view
     if not _spare_views.count:
         return View.__new__(View)

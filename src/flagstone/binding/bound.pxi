@@ -1,19 +1,20 @@
-# A cache for one group: the fastest way to allocate.
+# A cache for one group. Its child in the core (the part of a cache that belongs to one group) is
+# looked up once, so that an allocation need not look for it.
 
 @cython.final
 @cython.no_gc
 cdef class GroupCache:
-    """One cache for one group: the fastest way to allocate. Made by `Cache.bind(group)`; safe to
-    use from any thread.
+    """One cache for one group: the fastest way to allocate. Made by `Cache.bind(group)`.
 
-    Holds the group open, as the `Group` does that it was bound to. Pickles as its cache and a
-    reference in flight to the group: good for one load, as a pickled Group is.
+    It holds the group open, as the `Group` does that it was bound to. It pickles as its cache and a
+    reference in flight to the group, which is good for one load, as a pickled Group is. Safe to use
+    from any thread and, after a fork, in the child.
     """
 
     cdef Link link
-    cdef GroupRef ref            # None: not held open (the root group needs nobody)
-    cdef Format format
-    cdef uint64_t child
+    cdef GroupRef ref            # None: the group is not held open, as the root group
+    cdef Format format           # None: plain bytes
+    cdef uint64_t child          # id in the core; UINT64_MAX: not looked up yet
     cdef readonly uint64_t _size
     cdef readonly uint64_t _cache_id
     cdef readonly uint64_t _group_id
@@ -27,8 +28,8 @@ cdef class GroupCache:
         self._size = size
         self._cache_id = cache_id
         self._group_id = group_id
-        # If finding the child has to wait, that is left to the first allocation, which knows for
-        # how long it may wait; until then the id is that of no child.
+        # If looking the child up has to wait, that is left to the first allocation, which knows for
+        # how long it may wait.
         self.child = UINT64_MAX
         cdef int status = self._reopen(0)
         if status == FST_FULL or status == FST_LIMIT:
@@ -37,11 +38,11 @@ cdef class GroupCache:
             _check(status)
 
     def _open(self):
-        """`_reopen` at once, or an exception."""
+        """`_reopen` without waiting; raises what keeps it from being done."""
         _check(self._reopen(0))
 
     def _reopen(self, uint64_t patience):
-        """Find the child cache, or make it; the status. Waits for locks at most `patience` ns."""
+        """Look the child up, or make it; the status. Waits at most `patience` ns for each lock."""
         cdef fst_arena *ptr = self.link.get().ptr
         cdef uint64_t child = 0
         cdef int status
@@ -56,20 +57,24 @@ cdef class GroupCache:
             self.child = child
         return status
 
-    # Without arguments it is _alloc_plain(), else _alloc_with().
+    # Called without arguments it is _alloc_plain(), else _alloc_with(): see binding/method.h.
     alloc = alloc_method(<PyTypeObject *>GroupCache, <object (*)(object)>_alloc_plain,
                          <object (*)(object, PyObject *, PyObject *)>_alloc_with)
 
     def aalloc(self, *, bint zero=False, object wait=None):
-        """An awaitable of a `Block`; as `Cache.aalloc`."""
+        """`alloc` for a coroutine, an awaitable: arguments, errors and cancelling as
+        `Cache.aalloc`.
+        """
         return _hooks.aalloc(self, zero, wait)
 
     def alloc_many(self, n):
-        """A list of n Blocks, or an exception and none: as `Cache.alloc_many`."""
+        """A list of n Blocks, or an exception and none: arguments and errors as
+        `Cache.alloc_many`.
+        """
         return _hooks.alloc_many(self, n)
 
     cdef inline int _fill(self, Block block) except? 1:
-        # Allocate the Block's object; the status.
+        # Allocate the Block's object; the status, of which none is 1.
         cdef int status
         cdef fst_arena *ptr
         block._attachment = self.link.own()
@@ -84,7 +89,7 @@ cdef class GroupCache:
         return status
 
     def _attempt(self, bint zero, uint64_t patience):
-        """A Block, or the status. Waits for locks at most `patience` ns; 0 does not wait."""
+        """A Block, or the status. Waits at most `patience` ns for each lock; 0 does not wait."""
         cdef Block block = _begin_block()
         cdef fst_arena *ptr
         cdef int status
@@ -107,7 +112,9 @@ cdef class GroupCache:
         return block
 
     def _attempt_many(self, size_t n, uint64_t patience):
-        """(Blocks, status): up to n. Waits for locks at most `patience` ns; 0 does not wait."""
+        """(Blocks, status): n Blocks, or fewer and the status that says why. Waits at most
+        `patience` ns for each lock; 0 does not wait.
+        """
         cdef Attachment attachment = self.link.get()
         cdef list blocks = []
         cdef Block block
@@ -142,12 +149,12 @@ cdef class GroupCache:
 
     @property
     def cache(self):
-        """The `Cache`."""
+        """The `Cache`. `Closed` once its descriptor was released, or the arena closed."""
         return _hooks.cache_of(self.link.attachment, self._cache_id)
 
     @property
     def group(self):
-        """The `Group`."""
+        """The `Group`, as an object that only looks. `Closed` where the arena is."""
         return _hooks.group_of(self.link.attachment, self._group_id)
 
     def __reduce__(self):
@@ -158,7 +165,8 @@ cdef class GroupCache:
 
 
 cdef object _alloc_plain(GroupCache self):
-    # GroupCache.alloc() without arguments: as _fill(), as far as nothing goes wrong.
+    # GroupCache.alloc() without arguments. It does what _fill() does, written out for speed; where
+    # there is no spare Block, or anything goes wrong, _alloc_with() begins again.
     cdef PyObject *attachment
     cdef int status
     cdef Block block
@@ -184,6 +192,7 @@ cdef object _alloc_plain(GroupCache self):
 
 
 cdef object _alloc_with(GroupCache self, PyObject *zero, PyObject *wait):
+    # GroupCache.alloc(zero=, wait=), either of which may be NULL: not given.
     cdef Block block
     cdef bint clear = zero != NULL and <object>zero
     if wait == NULL or wait == <PyObject *>None:
@@ -199,7 +208,8 @@ cdef object _alloc_otherwise(GroupCache self):
     return _alloc_with(self, NULL, NULL)
 
 
-# Behind a pointer, so that no register is saved for it in the function above.
+# It is called through a pointer, which gcc does not follow: so it saves no registers for this call
+# in _alloc_plain(), which rarely makes it.
 cdef object (*_otherwise)(GroupCache self)
 _otherwise = _alloc_otherwise
 

@@ -1,11 +1,11 @@
-# Channels.
+# Channels: bounded queues of messages, each for one taker.
 
 cdef class ChannelBase(LetterBase):
     """What `flagstone.Channel` is made of: the part that a loop calls."""
 
     cdef bint signals           # it has a descriptor for select(), to be cleared when it is empty
 
-    # ---- putting
+    # ---- putting: `except? -100` because no status of the core is -100
 
     cdef int put_bytes(self, bytes data, uint32_t kind) except? -100:
         cdef fst_letter letter
@@ -21,7 +21,8 @@ cdef class ChannelBase(LetterBase):
         return status
 
     cdef int put_block(self, Block block, bytes payload, uint32_t kind, bint keep) except? -100:
-        # The Block's reference moves, if nothing else of this process looks at its bytes.
+        # The Block's reference moves into the channel, if nothing else of this process looks at the
+        # bytes. Otherwise the channel gets one of its own.
         cdef fst_letter letter
         cdef int status
         cdef bint moves
@@ -32,7 +33,7 @@ cdef class ChannelBase(LetterBase):
         self.begin()
         try:
             block.use()
-            moves = not keep and only(&block.life)  # nobody else begins to use it from here on
+            moves = not keep and only(&block.life)  # then nobody begins to use it from here on
             if not moves:
                 block.export()
         except BaseException:
@@ -43,7 +44,7 @@ cdef class ChannelBase(LetterBase):
         self.finish()
         if moves:
             if status != FST_OK and status != FST_STALE:
-                swap(&block.life, 1)  # still ours
+                swap(&block.life, 1)  # it has not moved
         else:
             block.leave()
         if (status == FST_OK and not keep) or (moves and status == FST_STALE):
@@ -52,12 +53,13 @@ cdef class ChannelBase(LetterBase):
         return status
 
     cdef inline bint put_small(self, object item) except? -1:
-        # Put bytes that lie in line, if there is room. Else False, and put() says what is the
-        # matter.
+        # Put bytes that lie in the channel's own memory, if there is room. If False, put_item()
+        # waits, or says what is the matter.
         return (type(item) is bytes and len(<bytes>item) <= self._inline
                 and self.put_bytes(<bytes>item, _KIND_BYTES) == FST_OK)
 
     cdef int attempt(self, object item, bytes payload, uint32_t kind, bint keep) except? -100:
+        # Put what prepare() has made of an item: a Block, or bytes alone.
         if payload is not None and item is None:
             return self.put_bytes(payload, kind)
         return self.put_block(<Block>item, payload, kind, keep)
@@ -68,15 +70,18 @@ cdef class ChannelBase(LetterBase):
         Args:
             item: a `Block`, which is moved: it raises `Closed` here from now on, unless `keep`;
                 `bytes`; or anything that can be pickled.
-            block, timeout: as `queue.Queue.put` has them.
+            block: False does not wait for room, as in `queue.Queue.put`.
+            timeout: the same as `wait`, as in `queue.Queue.put`.
             wait: seconds to wait for room; None is for ever, as is `math.inf`.
-            keep: the Block stays usable here.
+            keep: whether the Block stays usable here.
 
         Raises:
             ChannelFull: there was no room in time.
             ChannelClosed: the channel was closed.
-            Closed: it was destroyed, or left here.
+            Closed: it was destroyed, or left here; or the Block was freed.
             ArenaFull, GroupLimitExceeded: no memory for a message that is larger than `inline`.
+            ValueError, TypeError: a time to wait that makes no sense, or two of them.
+            Exception: whatever pickling the item raises.
         """
         self.put_item(item, block, timeout, wait, keep)
 
@@ -105,16 +110,24 @@ cdef class ChannelBase(LetterBase):
         return 0
 
     def put_nowait(self, item):
-        """`put(item, block=False)`."""
+        """`put(item, block=False)`: raises `ChannelFull` instead of waiting."""
         self.usable()
         if not self.put_small(item):
             self.put_item(item, False, None, None, False)
 
     def put_many(self, items, *, wait=None):
-        """Put each of these, in order; waits for room as `put` does, for all of them together.
+        """Put each of these, in order.
+
+        Args:
+            items: as `put` takes them; Blocks are moved.
+            wait: seconds to wait for room, for all of them together; None is for ever.
 
         Returns:
             How many were put: all, unless the time was over after the first.
+
+        Raises:
+            ChannelFull: there was no room for the first in time.
+            Others: as `put`; those before the one that failed were put.
         """
         cdef uint64_t until = _until(True, None, wait)
         cdef int status
@@ -139,7 +152,7 @@ cdef class ChannelBase(LetterBase):
     # ---- getting
 
     cdef object received(self, int *status):
-        # Take a message; if there is none, None and the status.
+        # The item of the next message, with the status FST_OK; if there is none, None and why.
         cdef char data[_INLINE_MOST]
         cdef fst_received r
         cdef Block block
@@ -169,7 +182,8 @@ cdef class ChannelBase(LetterBase):
         """Take the message that has waited longest.
 
         Args:
-            block, timeout: as `queue.Queue.get` has them.
+            block: False does not wait for one, as in `queue.Queue.get`.
+            timeout: the same as `wait`, as in `queue.Queue.get`.
             wait: seconds to wait for one; None is for ever, as is `math.inf`.
 
         Returns:
@@ -179,6 +193,9 @@ cdef class ChannelBase(LetterBase):
             ChannelEmpty: there was none in time.
             ChannelClosed: the channel was closed, and everything was taken.
             Closed: it was destroyed, or left here.
+            ValueError, TypeError: a time to wait that makes no sense, or two of them.
+            Exception: whatever unpickling the message raises. It was taken all the same, and with
+                `ack=True` this process owns it until it ends.
         """
         return self.get_item(block, timeout, wait)
 
@@ -198,7 +215,7 @@ cdef class ChannelBase(LetterBase):
         raise self.refused(status, True)
 
     def get_nowait(self):
-        """`get(block=False)`."""
+        """`get(block=False)`: raises `ChannelEmpty` instead of waiting."""
         cdef int status
         self.usable()
         item = self.received(&status)
@@ -207,10 +224,19 @@ cdef class ChannelBase(LetterBase):
         return item
 
     def get_many(self, Py_ssize_t n, *, wait=None):
-        """Up to n messages: waits for the first as `get` does, and takes what is there.
+        """Take up to n messages: wait for the first as `get` does, then take what is there.
+
+        Args:
+            n: how many at most, 1 or more.
+            wait: seconds to wait for the first; None is for ever.
+
+        Returns:
+            A list of what `get` would have returned, one at least.
 
         Raises:
+            ValueError: n is less than 1.
             ChannelEmpty, ChannelClosed, Closed: as `get`.
+            Exception: whatever unpickling one of them raises; those before it are lost with it.
         """
         cdef int status = FST_OK
         cdef list items = []
@@ -229,7 +255,8 @@ cdef class ChannelBase(LetterBase):
     # ---- the rest
 
     cdef int sleep(self, bint taker, uint64_t until) except -1:
-        # False: the time is over. Signals are looked at at least every 10 ms.
+        # Wait for a message, or for room; False if the time is over. The core waits for 10 ms at
+        # most, so that signals are heard.
         cdef uint64_t now = fst_now()
         if now >= until:
             return False
@@ -242,7 +269,7 @@ cdef class ChannelBase(LetterBase):
         return True
 
     def _sleep(self, bint taker, uint64_t nanoseconds):
-        """Wait until the channel may have something to take, or room: then True."""
+        """Wait until the channel may have something to take (`taker`) or room; whether it has."""
         cdef bint ready
         self.usable()
         self.begin()
@@ -252,12 +279,13 @@ cdef class ChannelBase(LetterBase):
         return ready
 
     cdef object refused(self, int status, bint taker):
+        # The exception of a put or get that came to nothing.
         if status == FST_WAIT:
             return (ChannelEmpty if taker else ChannelFull)(self._waits(taker))
         return self.error(status)
 
     def qsize(self):
-        """About how many messages wait; what others do meanwhile is not in it."""
+        """How many messages wait, more or less: others put and take meanwhile."""
         cdef uint32_t length
         self.usable()
         self.begin()
@@ -266,8 +294,11 @@ cdef class ChannelBase(LetterBase):
         return length
 
     def close(self):
-        """Take no more messages: put() raises `ChannelClosed` from now on, for everyone; what waits
-        can be taken, and then get() raises it, too. Again is fine.
+        """Let the channel take no more messages: put() raises `ChannelClosed` from now on, in every
+        process. What waits can be taken, and then get() raises it, too. Again is fine.
+
+        Raises:
+            Closed: the channel was destroyed, or left here.
         """
         cdef int status
         self.usable()
@@ -305,14 +336,14 @@ quick_channel(<PyTypeObject *>ChannelBase, <object (*)(object, PyObject *)>_put_
 
 @cython.final
 cdef class Delivery:
-    """A message of a channel with `ack=True`: it is owned by this process until `done()`. If the
-    process dies before, somebody gets it again.
+    """A message of a channel with `ack=True`, which this process owns until `done()`. If the
+    process ends before, somebody else gets it. Made by `get()` of the channel.
 
     Attributes:
         value: what was put.
 
-    As a context manager it is done when the block is left without an exception; with one it stays
-    owned, and can be done later.
+    As a context manager it gives `value`, and is done when the block is left without an exception;
+    with one it stays owned, and can be done later. Safe to use from any thread.
     """
 
     cdef ChannelBase channel
@@ -331,10 +362,11 @@ cdef class Delivery:
         return self
 
     def done(self):
-        """Acknowledge it.
+        """Acknowledge it: nobody gets it again.
 
         Raises:
-            Closed: it was done before, or another process owns it (after a fork, the parent).
+            Closed: it was done before, or another process owns it (after a fork, the parent); or
+                the channel was destroyed, or left here.
         """
         self.channel.done(&self.taken)
 
@@ -350,7 +382,7 @@ cdef class Delivery:
 
 
 cdef uint64_t _until(bint block, object timeout, object wait) except? 0:
-    # When to give up, in nanoseconds since boot.
+    # When to give up, in nanoseconds since boot; 1, which is long ago, without `block`.
     cdef double seconds
     if not block:
         return 1

@@ -1,4 +1,5 @@
-# Caches that are debugged: what the core asks, and what it found.
+# Caches that are debugged: what the core asks, and what it found. A *site* is a place in the
+# program (the lines of some callers), a *fault* what is wrong with an object.
 
 cdef extern from "Python.h":
     ctypedef struct PyFrameObject:
@@ -13,16 +14,16 @@ cdef extern from "Python.h":
     void PyErr_Fetch(PyObject **kind, PyObject **value, PyObject **traceback)
     void PyErr_Restore(PyObject *kind, PyObject *value, PyObject *traceback)
 
-cdef enum: _FRAMES = 12       # as many callers make a site
-cdef enum: _MOST_SITES = 8192  # that this process remembers
-cdef dict _known_sites = {}    # hash of arena and frames: (number, code objects)
-cdef object _describe_frames = None
-cdef object _tell_of_faults = None
-cdef uint32_t _told_faults = 0
+cdef enum: _FRAMES = 12        # callers that make a site
+cdef enum: _MOST_SITES = 8192  # sites that this process remembers
+cdef dict _known_sites = {}    # hash of arena and frames -> (number, code objects)
+cdef object _describe_frames = None  # of debug_install()
+cdef object _tell_of_faults = None   # of debug_install()
+cdef uint32_t _told_faults = 0       # faults of this process that were told of
 
 
 def debug_install(describe, tell):
-    """From now on the core is told where an allocation or a drop comes from.
+    """Let the core ask where allocations and drops come from, from now on.
 
     `describe(frames)` is the text of a site; `tell()` is called when there is something new to
     report, by whatever thread finds it.
@@ -34,7 +35,7 @@ def debug_install(describe, tell):
 
 
 def debug_deaf():
-    """The interpreter ends: nothing more is asked of it from other threads."""
+    """Let other threads call into the interpreter no more: it ends."""
     fst_debug_hear(NULL)
 
 
@@ -56,14 +57,14 @@ cdef int _raise_postponed(void *context) except -1 with gil:
 
 
 cdef void _heard() noexcept nogil:
-    # Found by any thread, also the reaper's, which has no Python, and with whatever locks held: the
-    # main thread tells of it between two of its instructions.
+    # Any thread may have found a fault, also the reaper's, which cannot run Python code, and with
+    # locks of the core held. So the main thread tells of it, between two of its instructions.
     Py_AddPendingCall(_tell_later, NULL)
 
 
 cdef uint32_t _where(fst_arena *arena) noexcept with gil:
-    # The number of the site of this thread's Python frames; 0: not known. An exception may be on
-    # its way, because objects are dropped by it.
+    # The number of this thread's site; 0: not known. An exception may be on its way, which drops
+    # the objects of the frames that it leaves: it is put aside meanwhile.
     cdef PyObject *kind
     cdef PyObject *value
     cdef PyObject *traceback
@@ -88,7 +89,7 @@ cdef uint32_t _where(fst_arena *arena) noexcept with gil:
 
 
 def debug_told():
-    """Have told whatever is new, if anything is."""
+    """Call `tell()` of `debug_install` if this process has found a fault since the last time."""
     global _told_faults
     cdef uint32_t count = fst_debug_fault_count()
     if count != _told_faults and _tell_of_faults is not None:
@@ -97,6 +98,7 @@ def debug_told():
 
 
 cdef uint32_t _site_of_frames(fst_arena *arena) except? 0:
+    # The site's number in the arena, found by a hash of code objects and instructions.
     cdef uint64_t key = <uint64_t><size_t>arena
     cdef PyFrameObject *frame = PyEval_GetFrame()
     cdef PyFrameObject *back
@@ -131,7 +133,7 @@ cdef int _forget_sites() except -1:
 
 
 cdef tuple _new_site(fst_arena *arena):
-    # The code objects are kept with it: their addresses are what it is found by.
+    # (Number, code objects). The code objects are kept because the hash is of their addresses.
     cdef uint32_t site = 0
     cdef list frames = []
     cdef object frame = <object>PyEval_GetFrame()
@@ -152,6 +154,7 @@ def debug_faults():
 
 
 cdef object _fault(const fst_fault *fault):
+    # A dict (`_Fault` in the stub); bytes that may have zeros in them are taken as a whole.
     found = <object>fault[0]
     found["uuid"] = fault.uuid[:16]
     found["found"] = fault.found[:8]
@@ -166,7 +169,7 @@ def debug_log(Attachment attachment not None):
     return [_fault(&faults[i]) for i in range(count)]
 
 
-cdef enum: _MOST_WRONG = 64  # that one look keeps
+cdef enum: _MOST_WRONG = 64  # faults that one call of debug_damage() returns
 
 
 cdef struct _Wrong:
@@ -200,7 +203,9 @@ def debug_damage(Attachment attachment not None):
 
 
 def debug_leaked(Attachment attachment not None, one, uint64_t objects, uint64_t nbytes):
-    """Write into the arena's log that these live where their group ends; `one` is one of them."""
+    """Write a leak into the arena's log: so many objects live whose group ends. `one` is one of
+    them, as `debug_objects` returns it.
+    """
     cdef fst_debug_info info = one
     info.nbytes = nbytes
     fst_debug_leaked(attachment.ptr, &info, objects)
@@ -226,7 +231,9 @@ cdef void _list_one(void *context, const fst_debug_info *info) noexcept nogil:
 
 
 def debug_objects(Attachment attachment not None, uint64_t group):
-    """What lives of caches that are debugged, in a group (0: in all)."""
+    """The living objects of caches that are debugged, in a group (0: in all), each a dict
+    (`_DebugInfo` in the stub). Those for which there is no memory are left out.
+    """
     cdef _Listed listed
     cdef uint64_t began = 0
     cdef int status = FST_HELD
@@ -292,7 +299,7 @@ def debug_site(Attachment attachment not None, uint32_t site):
 
 
 def debug_of(Attachment attachment not None):
-    """The flags that the arena was created with."""
+    """The flags (FST_CACHE_POISON and the like) of the arena's size classes."""
     return fst_arena_debug(attachment.ptr)
 
 

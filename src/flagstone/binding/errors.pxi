@@ -1,14 +1,14 @@
 # What the core answers, as exceptions; and calls that are made again while a lock is held.
 
 cdef str _text(const char *text):
-    # The core's texts are for people, and hold paths and names that came from shared memory: never
-    # trust them to be UTF-8, and give nothing that cannot be printed.
+    # The core's texts are for people. They have paths and names in them that came from shared
+    # memory, so they may be no UTF-8; what is none is escaped, and can be printed.
     cdef bytes raw = text
     return raw.decode("utf-8", "backslashreplace")
 
 
 cdef str _path(const char *path):
-    # A path is bytes: os.fsencode() of this gives them back.
+    # A path is bytes, and os.fsencode() of this gives the same bytes.
     cdef bytes raw = path
     return os.fsdecode(raw)
 
@@ -18,7 +18,8 @@ cdef object _error(int status, object mismatch=ValueError):
 
 
 cdef object _error_of(int status, object attachment, str kind, object name):
-    """The same for a channel, topic, lock or store: says which where the core does not."""
+    # As _error(), for something that has a name (`kind` is "Channel", "Store" and so on): the
+    # sentence says which one it is, where the core's own names no arena.
     cdef str why = _text(fst_last_error())
     if " arena " not in why:
         why = f"{_hooks.named(attachment, kind, name)}: {why}"
@@ -34,7 +35,7 @@ cdef int _check(int status) except -1:
 # Nanoseconds for which a call without the GIL waits at a lock before it looks for signals.
 cdef enum: _SLICE = 50000000
 
-# With the GIL held nobody waits.
+# A thread that holds the GIL waits for no lock, unless it says otherwise.
 fst_patience_of_all(0)
 
 
@@ -67,8 +68,8 @@ cdef bint _once_more(int status, Attachment attachment, uint64_t *began, object 
         if wait is not None and waited > wait:
             raise exception_of(status, why)
         PyErr_CheckSignals()
-        # The first slice does not count: a lock that one waits for so long is often held by
-        # somebody who waits for another one.
+        # The first slice is not counted: whoever holds a lock for that long is often waiting for
+        # another one, and gives this one back soon.
         _hooks.held(attachment, why, (waited - min(waited, patience)) / 1e9)
     else:
         began[0] = fst_now()
@@ -79,7 +80,8 @@ cdef bint _once_more(int status, Attachment attachment, uint64_t *began, object 
 
 
 cdef fst_bool _go_on(void *context, uint64_t waited) noexcept with gil:
-    # Destroying synchronously has waited so long: tell of whom, and hear signals.
+    # The core asks, while it destroys synchronously and has waited for so many nanoseconds, whether
+    # to go on: hear signals, and log whom it waits for. `context` is the Attachment.
     cdef Attachment attachment = <Attachment>context
     try:
         PyErr_CheckSignals()
@@ -89,6 +91,8 @@ cdef fst_bool _go_on(void *context, uint64_t waited) noexcept with gil:
         return False
     return True
 
+
+# Two answers that are no errors to those who ask.
 
 cdef bint _gone(int status) except -1:
     if status == FST_CLOSED or status == FST_STALE:

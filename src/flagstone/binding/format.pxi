@@ -1,4 +1,4 @@
-# What an object's bytes mean.
+# What an object's bytes mean, and how it is found out for objects that arrive from elsewhere.
 
 @cython.final
 @cython.no_gc
@@ -12,14 +12,14 @@ cdef class Format:
     cdef readonly object nbytes
     cdef uint64_t size
     cdef int ndim
-    cdef int flags        # of the array: in which order its elements lie, and WRITEABLE
-    cdef int contiguous   # of PyBUF_*: what may be asked of a buffer of it
-    cdef Py_ssize_t item
-    cdef readonly bytes code  # PEP 3118, or None where it has no word for the dtype
-    cdef char *code_text      # into `code`
+    cdef int flags            # NPY_ARRAY_*: in which order the elements lie, and whether writable
+    cdef int contiguous       # PyBUF_*_CONTIGUOUS: the orders that a buffer of it can be had in
+    cdef Py_ssize_t item      # bytes of an element
+    cdef readonly bytes code  # of PEP 3118; None where that has no word for the dtype
+    cdef char *code_text      # the bytes of `code`
     cdef readonly bint sealed
-    cdef bint plain           # bytes, in one dimension: what an object without any Format is
-    cdef bytes written        # the text of it that an arena keeps; None: not asked for yet
+    cdef bint plain           # bytes in one dimension, as an object that has no Format
+    cdef bytes written        # the text that an arena keeps of it; None: not asked for yet
     cdef Py_ssize_t dims[64]
     cdef Py_ssize_t strides[64]
 
@@ -56,13 +56,14 @@ cdef class Format:
             self.code_text = PyBytes_AS_STRING(code)
 
     cdef bytes text(self):
+        # What an arena keeps of it: flagstone.format.format_text, made once.
         if self.written is None:
             self.written = _hooks.format_text(self).encode()
         return self.written
 
     @property
     def order(self):
-        """"C" or "F"."""
+        """The order in which the elements lie: "C" or "F"."""
         return "F" if self.flags & cnp.NPY_ARRAY_F_CONTIGUOUS else "C"
 
 
@@ -70,18 +71,20 @@ cdef class Format:
 @cython.no_gc
 cdef class Forms:
     """The Formats of objects without a cache, as this process knows them of one arena: the arena
-    keeps their texts, and numbers most of them.
+    keeps their texts (*forms*), and gives most of them numbers.
     """
 
     cdef dict numbers  # Format -> its number; 0: it had none at its first use; -1: it gets none
-    cdef dict formats  # the other way round
+    cdef dict formats  # number -> Format
 
     def __cinit__(self):
         self.numbers = {}
         self.formats = {}
 
     cdef int number(self, fst_arena *arena, Format format) except -1:
-        """The number of the Format; 0: none, its text goes with the object."""
+        """The Format's number in the arena; 0: it has none, and its text is stored with the
+        object.
+        """
         cdef object known = self.numbers.get(format)
         cdef uint32_t form = 0
         cdef bytes text
@@ -98,14 +101,16 @@ cdef class Forms:
         return form
 
     cdef fst_form_spec *say(self, fst_arena *arena, Format format, fst_form_spec *out) except NULL:
-        """What the core is told of an object of the Format, which has to live as long."""
+        """Fill `out` with what the core is told of an object of the Format; the text in it is the
+        Format's own, which has to outlive the call.
+        """
         cdef bytes text = format.text()
         out.form = self.number(arena, format)
         out.text, out.text_bytes = PyBytes_AS_STRING(text), len(text)
         return out
 
     cdef Format of(self, fst_arena *arena, const fst_ref *ref):
-        """The Format of an object that has one."""
+        """The Format of an object without a cache, which has just arrived."""
         cdef Format format
         cdef object known = self.formats.get(ref.form)
         cdef size_t room = 512, length = 0
@@ -130,7 +135,9 @@ cdef class Forms:
 @cython.final
 @cython.no_gc
 cdef class Known:
-    """A cache and its Format: what the last object that arrived was of. Never changes."""
+    """A cache and its Format, as of the last object that arrived. Immutable, so that threads can
+    exchange it as a whole.
+    """
 
     cdef uint64_t cache
     cdef Format format

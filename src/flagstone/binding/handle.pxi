@@ -3,10 +3,17 @@
 @cython.final
 cdef class Handle:
     """16 bytes that name an object for ever and guarantee nothing: `arena.get(handle)` gives the
-    object, or `StaleHandle`.
+    object, or raises `StaleHandle`. `Block.handle` makes one.
 
-    `Handle(data)` takes exactly 16 bytes (`ValueError` otherwise), `bytes(handle)` gives them back.
-    Hashable and comparable by these bytes; safe to use from any thread, to pickle, to store.
+    Immutable, hashable, compared and ordered by these bytes, which `bytes(handle)` returns. It may
+    be used by any thread and process, pickled and stored: it holds nothing.
+
+    Args:
+        data: the 16 bytes of another one, as any object with the buffer protocol.
+
+    Raises:
+        ValueError: these are not 16 bytes.
+        TypeError: this is no buffer.
     """
 
     cdef fst_handle value
@@ -40,6 +47,7 @@ cdef object _handle(fst_handle *value):
 
 
 cdef int _message(bytes message, fst_message *out) except -1:
+    # A message of a pickle, which came from outside: it is looked at before it goes to the core.
     if len(message) != sizeof(fst_message):
         raise ValueError(f"a message is {sizeof(fst_message)} bytes, not {len(message)}")
     memcpy(out, PyBytes_AS_STRING(message), sizeof(fst_message))

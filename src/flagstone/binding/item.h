@@ -1,10 +1,11 @@
-/* item.h - the item of a list of one, where another thread may put another. */
+/* item.h - the item of a list of one, in whose place another thread may put another. */
 #ifndef FST_BINDING_ITEM_H
 #define FST_BINDING_ITEM_H
 
 #include <Python.h>
 
-/* A new reference, for who keeps it in a plain pointer: Cython counts a variable, too. */
+/* A new reference to it, for a caller that keeps it in a plain pointer. (In Cython, `list[0]` makes
+ * a variable, which is counted once more.) */
 static inline PyObject *fst_py_only_item(PyObject *list)
 {
 #ifdef Py_GIL_DISABLED

@@ -1,4 +1,5 @@
-/* life.h - counts of who uses a reference, which threads share: 0 is the end of it, for ever. */
+/* life.h - counts of the users of a reference, which threads share. A count that has become 0 stays
+ * 0: the reference is gone. */
 #ifndef FST_BINDING_LIFE_H
 #define FST_BINDING_LIFE_H
 
@@ -8,7 +9,7 @@
 
 #include "platform/atomics.h"
 
-/* From when on leave() does not say that nobody is left: see fst_life_stay. */
+/* The bit that fst_life_stay sets: with it, a count never becomes 0. */
 #define FST_LIFE_STAYS (1u << 30)
 
 static inline uint32_t fst_life_of(const uint32_t *count)
@@ -16,7 +17,7 @@ static inline uint32_t fst_life_of(const uint32_t *count)
     return fst_load_acquire(count);
 }
 
-/* One more; false if there is none, because nobody wakes the dead. */
+/* One user more; false if the count is 0. */
 static inline bool fst_life_enter(uint32_t *count)
 {
     uint32_t seen = fst_life_of(count);
@@ -26,7 +27,8 @@ static inline bool fst_life_enter(uint32_t *count)
     return false;
 }
 
-/* One less; true if nobody is left, and then everything that the others did is seen. */
+/* One user less; true if none is left. Then everything that the others did before they left is
+ * seen. */
 static inline bool fst_life_leave(uint32_t *count)
 {
     if (fst_own_count_down32(count) != 0)
@@ -35,23 +37,26 @@ static inline bool fst_life_leave(uint32_t *count)
     return true;
 }
 
-/* Between enter() and leave(): from now on leave() does not answer that nobody is left. */
+/* From now on fst_life_leave does not return true. Only between fst_life_enter and
+ * fst_life_leave. */
 static inline void fst_life_stay(uint32_t *count)
 {
     if (!(fst_life_of(count) & FST_LIFE_STAYS))
         fst_own_set_bits32(count, FST_LIFE_STAYS);
 }
 
-/* 1 becomes 0: nobody else looks at it, and nobody will. False if there are more, or none. */
+/* Let 1 become 0, so that nobody else can begin to use the reference; false if the count is not
+ * 1. */
 static inline bool fst_life_only(uint32_t *count)
 {
     uint32_t one = 1;
     return fst_own_cas32(count, &one, 0);
 }
 
-/* The same for calls, which begin and end with the GIL if there is one: nobody else is at the count
- * then, and two atomic operations are a good part of a short call. The core looks at it whenever it
- * likes: channel/use.h. */
+/* fst_life_enter and fst_life_leave for calls, which begin and end with the GIL held, if there is
+ * one. Then no other thread of Python changes the count meanwhile, and the two atomic operations,
+ * which are a good part of a short call, are not needed. The core reads the count at any time:
+ * channel/use.h. */
 static inline bool fst_call_begin(uint32_t *count)
 {
 #ifdef Py_GIL_DISABLED

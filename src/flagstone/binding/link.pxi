@@ -1,12 +1,12 @@
 # What is cut when an Arena is closed: links, and the groups that are open through them.
 
 cdef struct group_node:
-    # A GroupRef in its Link's list.
+    # A GroupRef in the list of its Link.
     group_node *prev
     group_node *next
-    PyObject *attachment  # a reference of ours; NULL: let go
+    PyObject *attachment  # a counted reference; NULL: the group was let go of
     uint64_t id
-    uint32_t entry        # where the process's reference is
+    uint32_t entry        # of the process's table: the reference that holds the group open
 
 
 @cython.final
@@ -15,15 +15,16 @@ cdef class Link:
     """What an Arena and everything made from it share: the attachment, until `Arena.close()` takes
     it away.
 
-    The attachment lies in a list of one, because reading an item of a list gives a reference of
-    one's own in every build, while another thread puts None there. The groups that are open through
-    this link, to be let go when it is cut, are linked through their GroupRefs: groups come and go
-    by the hundred thousand, and a dictionary of them is a cache miss for each of its parts.
+    The attachment is the item of a list of one, because reading an item of a list gives a counted
+    reference in every build, also while another thread puts None in its place. The groups that are
+    open through this link, and let go of when it is cut, form a list through their GroupRefs:
+    groups come and go by the hundred thousand, and a dictionary would cost a cache miss for each of
+    its parts.
     """
 
-    cdef list box
+    cdef list box            # [Attachment], or [None] once it is cut
     cdef group_node *first
-    cdef uint32_t busy  # 1: somebody changes the list; for an instant, in which no Python code runs
+    cdef uint32_t busy       # 1: a thread changes the list, for an instant without Python code
     cdef readonly bytes uuid
 
     def __cinit__(self, Attachment attachment not None):
@@ -41,7 +42,9 @@ cdef class Link:
         swap(&self.busy, 0)
 
     cdef bint let_go(self, group_node *node) noexcept:
-        """Let go of the group of this node, or of the first one: False when there is none to."""
+        """Let go of the group of this node; of NULL, of the first in the list. False if there was
+        nothing to let go of.
+        """
         cdef PyObject *attachment = NULL
         cdef uint64_t group = 0
         cdef uint32_t entry = 0
@@ -72,6 +75,7 @@ cdef class Link:
         return <Attachment>attachment
 
     cdef inline PyObject *own(self) except NULL:
+        # As get(), for fields that are plain pointers: the reference is the caller's.
         cdef PyObject *attachment = only_item(<PyObject *>self.box)
         if attachment == <PyObject *>None:
             Py_DECREF(None)
@@ -90,10 +94,13 @@ cdef class Link:
 
     @property
     def closed(self):
+        """Whether `close()` was called."""
         return self.box[0] is None
 
     def close(self):
-        """Let go of the attachment and of the groups that are open through it. Never raises."""
+        """Let go of the attachment and of the groups that are open through this link. Never raises;
+        again is fine.
+        """
         self.box[0] = None
         while self.let_go(NULL):
             pass
@@ -118,6 +125,7 @@ cdef class GroupRef:
 
     @property
     def id(self):
+        """The group's id, also once it was let go of."""
         return self.node.id
 
     cdef int hold(self, Link link, Attachment attachment) except -1:
@@ -126,12 +134,12 @@ cdef class GroupRef:
         Py_INCREF(attachment)
         self.node.attachment = <PyObject *>attachment
         link.add(&self.node)
-        # Cut meanwhile by another thread, which may have missed this one.
+        # Another thread may have cut the link meanwhile, and missed this one.
         if link.box[0] is None:
             link.let_go(&self.node)
         return 0
 
     def release(self):
-        """Let go; again is fine."""
+        """Let go of the group. Again is fine."""
         if self.link is not None:
             self.link.let_go(&self.node)

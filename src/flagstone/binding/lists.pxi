@@ -1,11 +1,12 @@
-# What the core tells in lists, of a length that it alone knows.
+# Lists that the core fills, whose length it alone knows; and texts that it strings together.
 
 cdef list _texts(const char *bytes, size_t size):
+    # `size` bytes of texts with a zero between each two.
     return PyBytes_FromStringAndSize(bytes, size).decode("utf-8", "backslashreplace").split("\0")
 
 
 cdef list _paths(const char *path):
-    # Each has its final zero; an empty one is the end.
+    # Each path has its final zero, and an empty one is the end of the list.
     cdef list found = []
     while path != NULL and path[0]:
         found.append(_path(path))
@@ -13,17 +14,18 @@ cdef list _paths(const char *path):
     return found
 
 
-# Writes so many of a list as there is room for, and says how long it is; `of` says which list.
+# Writes as many items of a list as there is room for, and returns how many there are in all. `of`
+# says which list.
 ctypedef size_t (*_fill_function)(fst_arena *, const void *of, void *into,
                                   size_t room) noexcept nogil
 
 
 cdef void *_listed(fst_arena *arena, _fill_function fill, const void *of, size_t size, size_t room,
                    size_t *count) except NULL:
-    """All of a list that may get longer at any time: ask, grow, ask again.
+    """A whole list, which may get longer at any time: ask, get more memory, ask again.
 
-    `size` is that of one, `room` how many there will be, as far as anybody knows. The caller frees
-    it, by PyMem_Free.
+    `size` is the bytes of an item, `room` a guess at how many there are, `count` gets how many
+    there were. The caller frees what is returned, by PyMem_Free.
     """
     cdef void *into
     while True:
@@ -39,7 +41,8 @@ cdef void *_listed(fst_arena *arena, _fill_function fill, const void *of, size_t
 ctypedef size_t (*_list_function)(fst_arena *, uint64_t *, size_t) noexcept nogil
 
 cdef struct id_list:
-    _list_function function  # NULL: the caches of the group
+    # A list of ids: of all that a function lists, or of the caches that a group has objects of.
+    _list_function function  # NULL: fst_group_caches
     uint64_t group
 
 
@@ -60,16 +63,6 @@ cdef list _ids(Attachment attachment, _list_function function, uint64_t group):
         return [ids[i] for i in range(count)]
     finally:
         PyMem_Free(ids)
-
-
-cdef size_t _fill_processes(fst_arena *arena, const void *of, void *into,
-                            size_t room) noexcept nogil:
-    return fst_process_list(arena, <fst_process_info *>into, room)
-
-
-cdef size_t _fill_in_flight(fst_arena *arena, const void *of, void *into,
-                            size_t room) noexcept nogil:
-    return fst_inflight_list(arena, <fst_inflight_info *>into, room)
 
 
 cdef void *_allocate(size_t count, size_t size) except NULL:

@@ -1,9 +1,17 @@
-# Locks.
+# Locks that processes find by name.
+
+def lock_owner(Attachment attachment not None, uint64_t lock):
+    """The core's facts about who owns a lock, a dict (`_LockOwner` in the stub); None if the lock
+    has ended. Asks the kernel whether the owner lives.
+    """
+    cdef fst_named_lock_owner owner
+    return owner if fst_named_lock_look_at(attachment.ptr, lock, &owner) else None
+
 
 cdef class LockBase(NamedBase):
     """What `flagstone.Lock` is made of."""
 
-    cdef bint taken_over
+    cdef bint taken_over        # from a process that has ended; see `inherited`
 
     def acquire(self, wait=None):
         """Own the lock.
@@ -18,6 +26,7 @@ cdef class LockBase(NamedBase):
         Raises:
             RuntimeError: this thread owns it already.
             Closed: it was destroyed, or left here.
+            ValueError, TypeError: a time to wait that makes no sense, where it is not free at once.
         """
         cdef fst_bool inherited = 0
         cdef int status
@@ -67,6 +76,7 @@ cdef class LockBase(NamedBase):
         self.sure(status)
 
     def _owner(self):
+        """The core's facts about its owner, a dict (`_LockOwner` in the stub)."""
         cdef fst_named_lock_owner owner
         self.usable()
         self.begin()

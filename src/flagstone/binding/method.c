@@ -5,7 +5,7 @@
 static PyObject *(*alloc_plain)(PyObject *);
 static PyObject *(*alloc_with)(PyObject *, PyObject *, PyObject *);
 
-/* Not in line: the registers that it needs would be saved for every allocation. */
+/* Not inline, because the registers that it needs would be saved for every allocation. */
 static __attribute__((noinline)) PyObject *alloc_with_arguments(PyObject *self, PyObject *const *args, Py_ssize_t count,
                                                                 PyObject *names)
 {
@@ -48,9 +48,9 @@ PyObject *fst_py_alloc_method(PyTypeObject *type, PyObject *(*plain)(PyObject *)
 
 /* ---- put() and get() of a channel ---- */
 
-/* As Cython takes its arguments apart, and as it is called with those that everybody gives. */
+/* A method: for the arguments that nearly everybody gives, and for all others. */
 struct quick {
-    PyObject *slow;
+    PyObject *slow; /* Cython's method, which takes its arguments apart */
     PyObject *(*plain)(PyObject *self, PyObject *argument);
     PyMethodDef method;
 };

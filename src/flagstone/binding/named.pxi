@@ -1,17 +1,30 @@
-# What is found by a name and opened: channels, topics and locks.
+# What is found by a name and opened: channels, topics and locks. The core calls all of them
+# channels, because each stands on a ring of messages.
 
-# The collector may not take the attachment away from under it.
+def channel_ids(Attachment attachment not None):
+    """The ids of all that stands on a ring; some may have ended since they were listed."""
+    return _ids(attachment, fst_channel_list, 0)
+
+
+def channel_info(Attachment attachment not None, uint64_t channel):
+    """The core's facts about a channel, topic or lock, a dict (`_ChannelFacts` in the stub)."""
+    cdef fst_channel_info info
+    _check(fst_channel_get_info(attachment.ptr, channel, &info))
+    return info
+
+
+# no_gc_clear: its end needs the attachment, which the collector must not have cleared before.
 @cython.no_gc_clear
 cdef class NamedBase:
     """What `flagstone.Channel`, `Topic` and `Lock` have in common: they are opened, travel, and are
     left.
     """
 
-    cdef fst_channel_use *use
-    # 1, and one for each call that is in `use`: at 0 that is let go. The core lets go of what has
-    # ended by itself, when there are none.
+    cdef fst_channel_use *use   # NULL: let go of
+    # 1 until leave(), and 1 for each call that uses `use`, which is let go of at 0. The core looks
+    # at it, too: while it is 1, it may give the memory of what has ended back by itself.
     cdef uint32_t life
-    cdef uint32_t ended         # left: nobody begins a call any more
+    cdef uint32_t ended         # 1 after leave(): nobody begins a call any more
     cdef uint64_t ident
     cdef Attachment attachment
     cdef Link link
@@ -31,6 +44,7 @@ cdef class NamedBase:
         return _hooks.left(self.attachment, type(self).__name__, self._name)
 
     cdef inline int usable(self) except -1:
+        # Raise unless it can be used: after leave(), Arena.close(), or a fork without the arena.
         if load(&self.ended) or self.link.box[0] is None or fst_unusable:
             return self.refuse()  # nearly never
         return 0
@@ -41,7 +55,8 @@ cdef class NamedBase:
         return self.sure(fst_arena_refused(self.attachment.ptr))
 
     cdef inline int begin(self) except -1:
-        # Before each use of `use`: whatever Python runs, or another thread, may have left.
+        # To be called before each use of `use`, and followed by finish(): Python code that runs in
+        # between, or another thread, may have called leave().
         if not call_begin(&self.life):
             raise self.was_left()
         return 0
@@ -59,12 +74,16 @@ cdef class NamedBase:
         return _error_of(status, self.attachment, type(self).__name__, self._name)
 
     cdef int sure(self, int status) except -1:
+        # Raise what the status means, unless it is FST_OK.
         if status != FST_OK:
             raise self.error(status)
         return 0
 
     def _open(self, Link link not None, bytes name, uint32_t capacity, uint32_t inline,
               uint32_t flags, uint64_t group, int create, object mismatch):
+        """Open it, or make it; whether it was made. `create` is an `enum fst_create`, `mismatch`
+        the exception for one that has other parameters.
+        """
         cdef fst_channel_spec spec
         cdef fst_bool created = 0
         cdef uint64_t began = 0
@@ -86,6 +105,7 @@ cdef class NamedBase:
         return bool(created)
 
     def _join(self, Link link not None, bytes message not None):
+        """Open what a pickled message names."""
         cdef fst_message value
         cdef uint64_t began = 0
         cdef int status
@@ -102,6 +122,7 @@ cdef class NamedBase:
         self.learn()
 
     cdef int learn(self) except -1:
+        # What is said of it, once it is open.
         cdef fst_channel_info info
         self.ident = fst_channel_id(self.use)
         self.life = 1
@@ -114,6 +135,7 @@ cdef class NamedBase:
         return 0
 
     def _share(self):
+        """The message for a pickle, as bytes; its reference is in flight from now on."""
         cdef fst_message message
         cdef int status
         self.usable()
@@ -126,6 +148,7 @@ cdef class NamedBase:
         return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
 
     def _info(self):
+        """The core's facts about it, a dict (`_ChannelFacts` in the stub)."""
         cdef fst_channel_info info
         self.usable()
         self.sure(fst_channel_get_info(self.attachment.ptr, self.ident, &info))
@@ -143,9 +166,10 @@ cdef class NamedBase:
 
     def destroy(self):
         """End it now, for everybody: its name is free, what is in it is dropped, and whatever
-        others do with it raises `Closed`.
+        others do with it raises `Closed`. Again is fine.
 
         Raises:
+            Closed: it was left here.
             ReadOnly: attached with `readonly=True`.
         """
         cdef uint64_t began = 0

@@ -53,7 +53,7 @@ cdef extern from "Python.h":
     void PyObject_GC_UnTrack(void *item)
 
 cdef extern from "numpy/arrayobject.h":
-    # Not in NumPy's own pxd. Takes over one reference to `dtype`.
+    # NumPy's own pxd does not have it. It takes over one reference to `dtype`, also where it fails.
     object PyArray_NewFromDescr(PyTypeObject *subtype, cnp.PyArray_Descr *dtype, int ndim,
                                 const cnp.npy_intp *dims, const cnp.npy_intp *strides, void *data,
                                 int flags, PyObject *like)

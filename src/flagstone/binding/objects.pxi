@@ -1,5 +1,6 @@
-# Objects without a cache: the part that a loop calls. Where anything is out of the ordinary, or
-# goes wrong, the same call is made again by the class above, which says what, or waits.
+# Objects without a cache: the part that a loop calls. Where anything is out of the ordinary or goes
+# wrong, the class above (`flagstone.objects.Objects`) makes the same call again, and waits or says
+# what is the matter.
 
 cdef class ObjectsBase:
     """What `flagstone.objects.Objects` is made of."""
@@ -10,7 +11,8 @@ cdef class ObjectsBase:
         self._link = link
 
     cdef inline bint of_group(self, object group, Attachment attachment, uint64_t *ident) except -1:
-        # Is it one that needs no second look? Then *ident.
+        # True, and the group's id, for None and a Group of this very link; False for all others,
+        # which the class above looks at.
         if group is None:
             ident[0] = attachment.root
             return True
@@ -20,7 +22,7 @@ cdef class ObjectsBase:
         return True
 
     cdef inline Block plain(self, uint64_t nbytes, object group):
-        # An object of so many bytes, or None.
+        # An object of so many bytes, without a Format; None where the class above has to do it.
         cdef Block block = _begin_block()
         cdef uint64_t ident = 0
         block._attachment = self._link.own()
@@ -33,7 +35,7 @@ cdef class ObjectsBase:
         return block
 
     cdef inline Block formed(self, Format format, object group):
-        # An object of the Format, or None.
+        # An object of the Format; None where the class above has to do it.
         cdef Block block
         cdef Attachment attachment
         cdef fst_form_spec form
@@ -54,14 +56,17 @@ cdef class ObjectsBase:
         return block
 
     def alloc(self, nbytes, *, group=None, wait=None):
-        """A Block of any number of bytes (0 too), through size classes.
+        """A Block of any number of bytes (0 too), through size classes. Its content is what the
+        last user left.
 
         Args:
-            nbytes: bytes; every process sees this number, whatever was rounded up.
+            nbytes: bytes, as a number or as text with a unit; every process sees this number,
+                whatever was rounded up.
             group: what it is charged to; None is the arena itself.
-            wait: as in `Cache.alloc`.
+            wait: seconds to wait for memory, as in `Cache.alloc`.
 
         Raises:
+            TypeError, ValueError: `nbytes`, `group` or `wait` make no sense.
             ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
         """
         cdef Block block = None
@@ -82,16 +87,17 @@ cdef class ObjectsBase:
                 `__dlpack__` or `__array_interface__`), or anything with the buffer protocol; or
                 a table with `__arrow_c_stream__` (pyarrow, polars, pandas), which needs pyarrow.
             order: as in `numpy.copy`: "K" and "A" keep C or Fortran order, "C" and "F" make it.
-            strings: of a table: "view" (as polars has them), "large" (as pandas has them), None:
-                as they are.
+            strings: how a table's strings are laid out: "view" (as polars has them), "large" (as
+                pandas has them), or None, as they are.
             group: what it is charged to; None is the arena itself.
-            wait: as in `Cache.alloc`.
+            wait: seconds to wait for memory, as in `Cache.alloc`.
 
         Raises:
-            TypeError: neither array nor buffer; or what it means beyond its elements would be
-                lost: masked arrays, subclasses of ndarray (but memmap and Part), Series,
+            TypeError: the value is neither array nor buffer; or what it means beyond its elements
+                would be lost: masked arrays, subclasses of ndarray (but memmap and Part), Series,
                 metadata of a dtype, Python objects. The text says what to do.
-            ModuleNotFoundError: it is a table, and pyarrow is not installed.
+            ValueError: no such `order` or `strings`; or `wait` makes no sense.
+            ModuleNotFoundError: the value is a table, and pyarrow is not installed.
             ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
         """
         cdef Block block = None
@@ -121,10 +127,19 @@ cdef class ObjectsBase:
         return block
 
     def get(self, handle):
-        """The object that a handle names, with the dtype, shape and order that it was made with.
+        """The object that a handle names.
+
+        Args:
+            handle: a `Handle` of an object of this arena.
+
+        Returns:
+            A `Block` with the dtype, shape and order that the object was made with.
 
         Raises:
-            StaleHandle: it is gone, or never was one of this arena.
+            StaleHandle: the object is gone, or never was one of this arena.
+            TypeError: this is no Handle.
+            ArenaFull: no room for one more reference.
+            Closed: the arena was closed.
         """
         if type(handle) is not Handle:
             raise TypeError(f"get() takes a Handle, not {type(handle).__name__}: Handle(16 bytes)")

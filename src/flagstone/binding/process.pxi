@@ -1,7 +1,7 @@
-# What needs no attachment.
+# What is asked of the core without an attachment, and what tests ask.
 
 def peek(bytes path not None):
-    """What the file is, without attaching."""
+    """What the file at a path says of itself, a dict (`_Peek` in the stub), without attaching."""
     cdef fst_peek out
     cdef int status
     cdef const char *name = path
@@ -9,12 +9,12 @@ def peek(bytes path not None):
         status = peek_file(name, &out)
     _check(status)
     facts = <object>out
-    facts["uuid"] = out.uuid[:16]  # as above: all 16 bytes, zeros included
+    facts["uuid"] = out.uuid[:16]  # Cython takes it for a text, which ends at its first zero
     return facts
 
 
 def gc(bytes folder not None):
-    """Remove what no live process has from the folder: the paths that are gone."""
+    """Remove the arenas that no live process has from the folder; the paths that are gone."""
     cdef char *removed = NULL
     cdef const char *name = folder
     cdef int status
@@ -29,7 +29,7 @@ def gc(bytes folder not None):
 
 
 def unlink(bytes path not None):
-    """Remove an arena's name."""
+    """Remove an arena's name. Who has the arena keeps it."""
     cdef const char *name = path
     cdef int status
     with nogil:
@@ -43,7 +43,7 @@ def last_error(int status):
 
 
 def leave_all():
-    """The process is about to end."""
+    """Leave every arena: the process is about to end. May wait for the reaper's thread."""
     with nogil:
         fst_leave_all()
 
@@ -54,28 +54,37 @@ def now():
 
 
 def lock_sample(uint32_t every):
-    """How often this process looks how long it holds a shared lock: every so many acquisitions."""
+    """Measure from now on how long this process holds a shared lock at every `every`-th
+    acquisition.
+    """
     fst_lock_sample(every)
 
 
 def fault_arm(uint64_t nth):
-    """In a build with fault points: kill this process at its n-th write to shared memory from now;
-    0 never.
+    """Kill this process at the n-th write of the calling thread to shared memory from now on; 0:
+    never. It does nothing in a build without fault points.
     """
     fst_fault_arm(nth)
 
 
 def fault_passed():
-    """How many fault points the calling thread has passed."""
+    """How many writes to shared memory the calling thread has made since `fault_arm`; 0 in a build
+    without fault points.
+    """
     return fst_fault_passed()
 
 
 def has_fault_points():
+    """Whether this build has fault points, at which `fault_arm` can kill it (meson's option
+    `fault_points`).
+    """
     return fst_has_fault_points()
 
 
 def lock_hold(Attachment attachment not None, bytes lock, uint64_t cache, uint64_t group):
-    """Hold a shared lock, for tests of what others do meanwhile; for `lock_let_go`."""
+    """Hold a shared lock, for tests of what others do meanwhile; `lock_let_go` takes what is
+    returned. `TimeoutError` if another process has it for longer than 50 ms.
+    """
     cdef void *held = NULL
     cdef const char *name = PyBytes_AS_STRING(lock)
     cdef int status

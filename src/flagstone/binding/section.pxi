@@ -6,8 +6,12 @@ cdef class ReadSection:
     """A read-side section of the calling thread: `with arena.read(): ...`.
 
     Inside, nothing that was looked up is reused or released, and nothing waits or reclaims: an
-    allocation that would have to fails at once. Sections nest; one ends in the thread that began it
-    (`RuntimeError` elsewhere).
+    allocation that would have to fails at once. Sections nest. Each belongs to the thread that
+    began it.
+
+    Raises:
+        RuntimeError: it is left in another thread than it was begun in.
+        Closed: the arena was closed, or did not come along over a fork.
     """
 
     cdef Attachment attachment

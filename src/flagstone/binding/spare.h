@@ -1,7 +1,7 @@
-/* spare.h - Python objects that have ended, and may begin again.
+/* spare.h - Python objects that have ended, kept to be used again.
  *
- * A Block comes and goes as often as an object of the arena, and making one anew is as dear as the
- * object.
+ * A Block comes and goes as often as an object of the arena, and making a new Python object costs
+ * as much as allocating that.
  */
 #ifndef FST_BINDING_SPARE_H
 #define FST_BINDING_SPARE_H
@@ -11,10 +11,10 @@
 
 #define FST_SPARE_MOST 256
 
-/* Whether tp_dealloc of a type that Python knows already is replaced, by one that keeps what ends.
- * Python's documentation does not speak of that. Without it, ends are what Cython makes of a
- * __dealloc__, and nothing is kept. So it is where threads run at once, too: what is kept would be
- * a list that they share. */
+/* 1: tp_dealloc of types that Python has made ready already is replaced by functions that keep what
+ * ends, which Python's documentation does not provide for (the private API; meson's option
+ * private_api). 0: ends are what Cython makes of __dealloc__, and nothing is kept. Builds without
+ * a GIL always have 0, because their threads would share the list of what is kept. */
 #if !defined(FST_PRIVATE_API) || defined(Py_GIL_DISABLED)
 #undef FST_PRIVATE_API
 #define FST_PRIVATE_API 0
@@ -25,7 +25,8 @@ struct fst_spare {
     PyObject *objects[FST_SPARE_MOST];
 };
 
-/* From the object's tp_dealloc, which has let go of all that it held: keep it, or free it. */
+/* Keep the object, or free it. To be called by its tp_dealloc, which has let go of all that it
+ * held. */
 static inline void fst_spare_end(struct fst_spare *spare, PyObject *object)
 {
     if (spare->count < FST_SPARE_MOST)
@@ -34,14 +35,16 @@ static inline void fst_spare_end(struct fst_spare *spare, PyObject *object)
         Py_TYPE(object)->tp_free(object);
 }
 
-/* The callbacks of weak references to it, before it may begin again: they run anything. */
+/* Call the callbacks of weak references to it. They run any code, so it may not be used again
+ * before. */
 static inline void fst_spare_clear_weak_references(PyObject *object)
 {
     if (*(PyObject **)((char *)object + Py_TYPE(object)->tp_weaklistoffset) != NULL)
         PyObject_ClearWeakRefs(object);
 }
 
-/* One of them, if there are any: its fields are as they were when it ended. A new reference. */
+/* One of those that were kept, of which there must be one (`count`). A new reference; its fields
+ * are as they were when it ended. */
 static inline PyObject *fst_spare_begin(struct fst_spare *spare)
 {
     PyObject *object = spare->objects[--spare->count];

@@ -1,14 +1,16 @@
-# Stores.
+# Stores: mappings from keys to objects, which they hold.
 
 cdef enum:
-    _KEY_MOST = 255
+    _KEY_MOST = 255  # bytes of a key
 
 
 def store_ids(Attachment attachment not None):
+    """The ids of the arena's stores; some may have ended since they were listed."""
     return _ids(attachment, fst_store_list, 0)
 
 
 def store_info(Attachment attachment not None, uint64_t store):
+    """The core's facts about a store, a dict (`_StoreFacts` in the stub). Looks at every key."""
     cdef fst_store_info info
     _check(fst_store_get_info(attachment.ptr, store, &info))
     return info
@@ -22,7 +24,7 @@ cdef class StoreBase:
     cdef Link link
     cdef readonly object _group_id
     cdef readonly bint _evicts
-    cdef bint ended             # left: nothing of it is used any more
+    cdef bint ended             # leave() was called here
 
     def __init__(self):
         raise TypeError("a Store is made by Arena.store()")
@@ -47,7 +49,7 @@ cdef class StoreBase:
         return 0
 
     cdef inline int key_of(self, object key, fst_key *out) except -1:
-        # 1: longer than any key that is there.
+        # Let *out look at the key's bytes; 1 if it is longer than any key can be.
         cdef Py_ssize_t n = 0
         if type(key) is str:
             out.bytes = PyUnicode_AsUTF8AndSize(key, &n)
@@ -71,6 +73,7 @@ cdef class StoreBase:
         return 0
 
     cdef int key_to_put(self, object key, fst_key *out) except -1:
+        # The same for what changes the store, where a key that is too long is an error.
         self.usable()
         if self.key_of(key, out):
             raise ValueError(f"a key has at most {_KEY_MOST} bytes (as UTF-8)")
@@ -113,7 +116,7 @@ cdef class StoreBase:
     # ---- looking up
 
     cdef Block look_up(self, object key, fst_looked_up *got):
-        # None: nothing.
+        # The Block that a key holds, and in *got what the store says of it; None: no such key.
         cdef fst_key k
         cdef Block block
         cdef int status
@@ -132,10 +135,15 @@ cdef class StoreBase:
         return self.attachment.arrived(block)
 
     def block(self, key):
-        """The Block that a key holds.
+        """The Block that a key holds: takes no lock, and waits for nobody.
+
+        Args:
+            key: `str` or `bytes`.
 
         Raises:
             KeyError: there is no such key.
+            TypeError: the key is neither `str` nor `bytes`.
+            ArenaFull: no room for one more reference.
             Closed: the store was destroyed, or left here.
         """
         cdef fst_looked_up got
@@ -145,12 +153,13 @@ cdef class StoreBase:
         return block
 
     def _get(self, key):
+        # (Block, kind, version); None: there is no such key.
         cdef fst_looked_up got
         cdef Block block = self.look_up(key, &got)
         return None if block is None else (block, got.kind, got.version)
 
     def _version(self, key):
-        # 0: there is no such key.
+        # The version of a key's value; 0: there is no such key.
         cdef fst_key k
         cdef uint64_t version = 0
         cdef int status
@@ -181,7 +190,7 @@ cdef class StoreBase:
         self.usable()
         while True:
             status = fst_store_next(self.use, &position, &listed)
-            if status == FST_STALE:
+            if status == FST_STALE:  # the index was made anew meanwhile
                 position = 0
                 found = []
                 continue
@@ -196,7 +205,9 @@ cdef class StoreBase:
     # ---- changing
 
     def _block_of(self, bytes value not None):
-        """A Block with these bytes; None: they are many, or something is the matter."""
+        """A Block with these bytes; None where they are many, or something is the matter: then the
+        class above does it.
+        """
         cdef Block block
         cdef size_t n = len(value)
         self.usable()
@@ -211,7 +222,8 @@ cdef class StoreBase:
         return block
 
     def _put(self, key, Block block not None, uint32_t kind, uint64_t ttl, uint64_t if_version):
-        # The version; None: it was not `if_version`.
+        # Let the key hold the Block; its version, or None if its value had another one than
+        # `if_version` (FST_FOREVER: any; 0: no value).
         cdef fst_key k
         cdef fst_value value
         cdef uint64_t version = 0, began = 0
@@ -233,6 +245,7 @@ cdef class StoreBase:
         return version
 
     def _remove(self, key, uint64_t if_version):
+        # Whether the key was there, with this version (FST_FOREVER: any), and is removed.
         cdef fst_key k
         cdef uint64_t began = 0
         cdef int status
@@ -249,7 +262,7 @@ cdef class StoreBase:
         return True
 
     def _claim(self, key):
-        """A Claim; None: it has a value by now, or somebody else makes it."""
+        """A Claim to make the key's value; None: it has one by now, or another process makes it."""
         cdef fst_key k
         cdef Claim claim = Claim.__new__(Claim)
         cdef uint64_t began = 0
@@ -266,7 +279,9 @@ cdef class StoreBase:
         return claim
 
     def _publish(self, Claim claim not None, Block block not None, uint32_t kind, uint64_t ttl):
-        """The version; None: it was given another value meanwhile."""
+        """Let the claimed key hold the Block; its version, or None if it was given another value
+        meanwhile.
+        """
         cdef fst_value value
         cdef uint64_t version = 0, began = 0
         cdef int status
@@ -288,7 +303,9 @@ cdef class StoreBase:
         return version
 
     def _evict(self):
-        """Bytes of what was let go; 0: there is nothing."""
+        """Let go of what was not used for longest; its bytes (1 at least), or 0 if there is nothing
+        to let go of.
+        """
         cdef uint64_t freed = 0, began = 0
         cdef int status
         self.usable()
@@ -304,10 +321,12 @@ cdef class StoreBase:
     # ---- the rest
 
     def _changes(self):
+        # The store's version, which counts its changes.
         self.usable()
         return fst_store_version(self.use)
 
     def _sleep(self, uint64_t version, uint64_t nanoseconds):
+        # Wait until the store's version is another one; whether it is.
         cdef bint changed
         self.usable()
         with nogil:
@@ -317,8 +336,10 @@ cdef class StoreBase:
 
     def destroy(self):
         """End the store now, for everybody: its name is free, and what only it held is released.
+        Again is fine.
 
         Raises:
+            Closed: it was left here.
             ReadOnly: attached with `readonly=True`.
         """
         cdef uint64_t began = 0
@@ -337,7 +358,9 @@ cdef class StoreBase:
 
 @cython.final
 cdef class Claim:
-    """This process makes the value of a key of a store."""
+    """A key of a store whose value this process makes, while others wait for it. It ends by
+    `StoreBase._publish`, by `give_up`, or with the process.
+    """
 
     cdef StoreBase store
     cdef fst_store_claim value
@@ -346,7 +369,7 @@ cdef class Claim:
         raise TypeError("a Claim is made by a Store")
 
     def give_up(self):
-        """Somebody else may make it."""
+        """Let somebody else make the value. Does nothing once it was published, or given up."""
         if self.store is not None:
             fst_store_give_up(self.store.use, &self.value)
             self.store = None

@@ -1,7 +1,7 @@
 /* texts.h - texts that the core finds, one behind the other, each with its final zero.
  *
- * They are collected without the GIL: the core calls back under its locks, where nobody waits for
- * the GIL.
+ * They are collected without the GIL, because the core calls back with its locks held, and whoever
+ * holds one must not wait for the GIL.
  */
 #ifndef FST_BINDING_TEXTS_H
 #define FST_BINDING_TEXTS_H
@@ -13,7 +13,7 @@ struct fst_texts {
     size_t size;
 };
 
-/* Add one; what finds no memory is left out. `texts` is a struct fst_texts. */
+/* Add one; a text for which there is no memory is left out. `texts` is a struct fst_texts. */
 void fst_texts_add(void *texts, const char *text);
 
 #endif

@@ -1,11 +1,11 @@
 #include "binding/ticket.h"
 
-/* Where the program is: an instruction of a call of a function. Nothing is held: what is there
- * later may be another at the same address, so the code is compared, too. */
+/* Where the program is: a call of a function, and an instruction in it. No reference is held, so a
+ * later frame may lie at the same address; that is why the code is compared, too. */
 struct place {
     PyFrameObject *frame; /* NULL: nowhere */
     PyCodeObject *code;
-    int at;
+    int at; /* the instruction */
 };
 
 struct ticket {
@@ -26,9 +26,9 @@ static struct place here(void)
     return place;
 }
 
-/* Has the call that was under way at that place failed just now? Then there is an exception,
- * the place is where we are, and the exception has not come to it yet: its traceback begins
- * below. */
+/* Has the call that was under way at that place failed just now? Then an exception is set, the
+ * place is where the program still is, and the exception has not reached its frame yet: if it had,
+ * its traceback would begin with that frame. */
 static bool failed(const struct place *place)
 {
     struct place now;
@@ -43,6 +43,8 @@ static bool failed(const struct place *place)
     return !passed && now.frame == place->frame && now.code == place->code && now.at == place->at;
 }
 
+/* The message is an object's (a channel's and a topic's, too), or a group's. If neither can be had
+ * now, it stays in flight. */
 static void take_back(fst_arena *arena, const struct fst_message *message)
 {
     struct fst_ref ref;
@@ -60,7 +62,7 @@ static void ticket_end(PyObject *self)
     if (failed(&ticket->pickled))
         take_back(ticket->arena, &ticket->message);
     PyObject_Free(self);
-    Py_DECREF(attachment); /* may be the arena's end, and run anything */
+    Py_DECREF(attachment); /* last, because it may end the arena and run any code */
 }
 
 static PyTypeObject ticket_type = {

@@ -1,13 +1,14 @@
-/* ticket.h - goes into a pickle beside a message, and takes the message back if that pickle
+/* ticket.h - what goes into a pickle beside a message, and takes the message back if that pickle
  * fails.
  *
- * A pickler keeps what it has pickled until it ends; C's does so with the exception set, if it
- * fails. Then nobody has the pickle. A pickler that ends later, while something else fails, may
- * have written all of it: so the ticket remembers which instruction of the program pickles it,
- * and believes an exception only there. In doubt the message stays.
+ * A pickler keeps what it has pickled until it ends. If pickling fails, the C pickler ends with the
+ * exception set, and nobody has the pickle. But a pickler may also end later, while something else
+ * fails, and have written all of its pickle before. So the ticket remembers the instruction of the
+ * program that was pickling it, and takes the message back only if the exception comes from there.
+ * In doubt the message stays in flight.
  *
- * The type is made here because it needs an end of its own: Cython's puts the exception aside
- * before its __dealloc__ can look.
+ * The type is written in C because it needs a tp_dealloc of its own: Cython's puts the exception
+ * aside before __dealloc__ could look at it.
  */
 #ifndef FST_BINDING_TICKET_H
 #define FST_BINDING_TICKET_H
@@ -16,14 +17,16 @@
 
 #include "flagstone.h"
 
-/* The type, to be called before the functions below; NULL with an exception. A borrowed
- * reference. */
+/* The type, as a borrowed reference; NULL with an exception. To be called once, before the
+ * functions below. */
 PyObject *fst_ticket_type(void);
 
-/* A ticket of this message; it holds the attachment, which is one to this arena. */
+/* A ticket for this message, a new reference; NULL with an exception. It holds `attachment`, the
+ * Attachment to this arena. */
 PyObject *fst_ticket_new(PyObject *attachment, fst_arena *arena, const struct fst_message *message);
 
-/* A pickler has come to it. False, with an exception, if it is no ticket. */
+/* To be called when a pickler comes to it: the program is pickling it here. 0, with an exception,
+ * if it is no ticket. */
 int fst_ticket_pickled(PyObject *ticket);
 
 #endif

@@ -1,10 +1,21 @@
-# Topics.
+# Topics: messages for all who subscribe.
+
+def subscribers(Attachment attachment not None, uint64_t topic):
+    """The core's facts about each subscription to a topic, dicts (`_SubscriberFacts` in the
+    stub).
+    """
+    cdef fst_subscriber_info found[FST_SUBSCRIBERS]
+    cdef size_t count = min(fst_topic_list(attachment.ptr, topic, found, FST_SUBSCRIBERS),
+                            <size_t>FST_SUBSCRIBERS), i
+    return [found[i] for i in range(count)]
+
 
 cdef class TopicBase(LetterBase):
     """What `flagstone.Topic` is made of."""
 
     cdef int attempt(self, object item, bytes payload, uint32_t kind,
                      uint32_t *reached) except? -100:
+        # Publish what prepare() has made of an item: a Block, or bytes alone.
         cdef fst_letter letter
         cdef Block block
         cdef int status
@@ -28,20 +39,22 @@ cdef class TopicBase(LetterBase):
         return status
 
     def publish(self, item, *, wait=0):
-        """Put a message before all who subscribe now.
+        """Publish a message for all who subscribe now.
 
         Args:
             item: a `Block`, which stays usable here; `bytes`; or anything that can be pickled.
             wait: seconds to wait for subscriptions that block; None is for ever.
 
         Returns:
-            How many subscriptions there are for it.
+            How many subscriptions will find it.
 
         Raises:
             ChannelFull: a subscription that blocks has not read what lies in the way; says whose.
             ChannelClosed: the topic was closed.
             Closed: it was destroyed, or left here.
             ArenaFull, GroupLimitExceeded: no memory for a message that is larger than `inline`.
+            ValueError, TypeError: a time to wait that makes no sense.
+            Exception: whatever pickling the item raises.
         """
         cdef uint32_t reached = 0
         cdef uint64_t until, now
@@ -74,7 +87,7 @@ cdef class TopicBase(LetterBase):
         return reached
 
     def latest(self):
-        """The newest message, which stays where it is: for who wants to know how things are.
+        """The newest message, which stays where it is: for whoever wants to know how things are.
 
         Raises:
             ChannelEmpty: none was published yet.
@@ -93,6 +106,7 @@ cdef class TopicBase(LetterBase):
         return self.item(data, &r)
 
     cdef object item(self, char *data, fst_received *r):
+        # The item of a message that was received.
         cdef Block block
         if r.has_ref:
             block = _begin_block()
@@ -104,8 +118,11 @@ cdef class TopicBase(LetterBase):
         return self._unpickle(item) if r.kind == _KIND_PICKLE else item
 
     def close(self):
-        """Take no more messages: publish() raises `ChannelClosed` from now on, for everyone;
-        subscriptions read what is there, and then raise it, too. Again is fine.
+        """Let the topic take no more messages: publish() raises `ChannelClosed` from now on, in
+        every process. Subscriptions read what is there, and then raise it, too. Again is fine.
+
+        Raises:
+            Closed: the topic was destroyed, or left here.
         """
         cdef int status
         self.usable()
@@ -115,16 +132,16 @@ cdef class TopicBase(LetterBase):
         self.sure(status)
 
 
-# The collector may not take the topic away from under it.
+# no_gc_clear: its end needs the topic, which the collector must not have cleared before.
 @cython.no_gc_clear
 cdef class SubscriptionBase:
     """What `flagstone.Subscription` is made of."""
 
     cdef readonly TopicBase topic
     cdef fst_subscription sub
-    cdef uint32_t begun         # it is in the topic, and counts as a call of that
-    cdef uint32_t ended
-    cdef bint signals
+    cdef uint32_t begun         # 1: it is in the topic, and counts as a call of the topic's `use`
+    cdef uint32_t ended         # 1: it was closed
+    cdef bint signals           # it has a descriptor for select(), to be cleared when it is empty
 
     def __init__(self):
         raise TypeError("a Subscription is made by Topic.subscribe()")
@@ -138,7 +155,7 @@ cdef class SubscriptionBase:
             self.topic.finish()
 
     cdef int enter(self) except -1:
-        # Before each use of the topic's `use`, to be followed by its finish().
+        # To be called before each use of the topic's `use`, and followed by topic.finish().
         self.usable()
         return self.topic.begin()
 
@@ -159,6 +176,7 @@ cdef class SubscriptionBase:
         swap(&self.begun, 1)
 
     cdef object received(self, int *status):
+        # The item of the next message, with the status FST_OK; if there is none, None and why.
         cdef char data[_INLINE_MOST]
         cdef fst_received r
         self.enter()
@@ -171,16 +189,19 @@ cdef class SubscriptionBase:
         return None
 
     def get(self, *, wait=None):
-        """The next message that this subscription has not got; each thread gets another one.
+        """The next message of this subscription. Of several threads each gets another one.
 
         Args:
-            wait: seconds to wait for one; None is for ever; 0 only looks.
+            wait: seconds to wait for one; None is for ever, as is `math.inf`; 0 only looks.
 
         Raises:
             ChannelEmpty: there was none in time.
             ChannelClosed: the topic was closed, and everything was read.
             Disconnected: it fell behind, with `slow="disconnect"`.
-            Closed: the topic was destroyed; the subscription was closed, or is a parent's.
+            Closed: the topic was destroyed; the subscription was closed, or it is the parent's,
+                after a fork.
+            ValueError, TypeError: a time to wait that makes no sense.
+            Exception: whatever unpickling the message raises; the next call gets the next one.
         """
         cdef uint64_t until, now
         cdef int status
@@ -203,7 +224,7 @@ cdef class SubscriptionBase:
         raise self.topic.error(status)
 
     def latest(self):
-        """`topic.latest()`: nothing of this subscription changes."""
+        """`topic.latest()`, with its errors: nothing of this subscription changes."""
         self.usable()
         return self.topic.latest()
 
@@ -212,7 +233,7 @@ cdef class SubscriptionBase:
         """How many messages it was too slow for, so far.
 
         Raises:
-            Closed: the topic was destroyed.
+            Closed: the topic was destroyed, or the subscription closed.
         """
         cdef uint64_t lost
         self.enter()
