@@ -62,9 +62,10 @@ _TRAVELS = 64 << 10
 class Cache:
     """A named type of object: its size, or dtype and shape, its alignment and its initial content.
 
-    Made by `Arena.cache()`. Belongs to the arena and not to a process: another process opens it by
-    its name and parameters, or unpickles it. Safe to use from any thread. Two Cache objects of one
-    cache are equal. A pickle holds nothing, and may be loaded any number of times.
+    Made by `Arena.cache()`. It belongs to the arena and not to a process: another process opens it
+    by its name and parameters, or unpickles it. Safe to use from any thread and, after a fork, in
+    the child. Two Cache objects of one cache are equal. A pickle holds nothing, and may be loaded
+    any number of times. What asks the arena about it raises `Closed` once it was destroyed.
 
     Compatible caches (same size, alignment, dtype and shape; no `init`, no `typesafe_by_rcu`, no
     `merge=False`) are merged, as the kernel merges its: the later one is an alias of the first, and
@@ -80,9 +81,9 @@ class Cache:
         "_init",
         "_link",
         "_name",
+        "_nameless",
         "_root_bound",
         "_size",
-        "_unnamed",
     )
 
     def __init__(
@@ -95,11 +96,11 @@ class Cache:
         self._align: int = info["align"]
         self._flags: int = info["flags"]
         self._format = form
-        # For the pickle: the content that it was opened with; False: not known here, or long.
+        # For the pickle: the content that it was opened with, or None; False: not known, or long.
         self._init: bytes | Literal[False] | None = False
         self._root_bound: GroupCache | None = None
-        # This name was destroyed here, and the cache lives on by others.
-        self._unnamed = False
+        # Whether this name was destroyed here, and the cache lives on by others.
+        self._nameless = False
 
     def alloc(
         self, group: GroupBase | None = None, *, zero: bool = False, wait: float | None = None
@@ -137,14 +138,30 @@ class Cache:
         return await self.bind(group).aalloc(zero=zero, wait=wait)
 
     def alloc_many(self, n: SupportsIndex, group: GroupBase | None = None) -> list[Block]:
-        """Allocate n objects at once: all, or an exception (as from `alloc`) and none. Does not
-        wait for memory.
+        """Allocate n objects at once: all, or an exception and none. Does not wait for memory.
+
+        Args:
+            n: how many, 0 or more.
+            group: what they are charged to; None is the arena itself.
+
+        Returns:
+            A list of n Blocks.
+
+        Raises:
+            ValueError: n is negative.
+            ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `alloc`.
         """
         return self.bind(group).alloc_many(n)
 
     def bind(self, group: GroupBase | None = None) -> GroupCache:
-        """This cache for one group: the fastest way to allocate."""
-        if self._unnamed:
+        """This cache for one group (None is the arena itself): the fastest way to allocate.
+
+        Raises:
+            TypeError, ValueError: it is no Group, or one of another arena.
+            ArenaFull, GroupLimitExceeded: no room for what the arena notes about the two.
+            Closed: the cache or the group has ended.
+        """
+        if self._nameless:
             raise self._gone()
         if group is None:
             bound = self._root_bound
@@ -178,22 +195,24 @@ class Cache:
         except Closed:
             held = 0
         try:
-            self._unnamed = attachment.cache_destroy(self._id)
+            self._nameless = attachment.cache_destroy(self._id)
         except Closed:
             raise self._gone() from None
-        if self._unnamed:
+        if self._nameless:
             return Teardown(self._link, "cache", self._id, self._name, 0, done=True)
         return Teardown(self._link, "cache", self._id, self._name, held)
 
     def shrink(self) -> int:
-        """Give empty slabs back to the system; bytes given back."""
+        """Give the cache's empty slabs back to the system, and return their bytes. Waits for no
+        reader.
+        """
         if self._info()["state"] == CACHE_RETIRED:
             return 0  # it keeps no empty slab
         return self._link.attachment.cache_shrink(self._id)
 
     @property
     def name(self) -> str:
-        """As opened."""
+        """The name that it was opened by."""
         return self._name
 
     @property
@@ -203,28 +222,28 @@ class Cache:
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """Shape of an object's array; None for bytes."""
+        """The shape of an object's array; None for bytes."""
         return None if self._format is None else self._format.shape
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
-        """Type of an object's elements; None for bytes."""
+        """The dtype of an object's elements; None for bytes."""
         return None if self._format is None else self._format.dtype
 
     @property
     def order(self) -> str | None:
-        """Of an object's array: "C", or "F" for Fortran; None for bytes."""
+        """The order of an object's array: "C", or "F" for Fortran; None for bytes."""
         return None if self._format is None else self._format.order
 
     @property
     def align(self) -> int:
-        """Bytes: a power of two that divides every object's address."""
+        """The alignment in bytes, a power of two that divides every object's address."""
         return self._align
 
     @property
     def flags(self) -> frozenset[str]:
-        """Of "typesafe_by_rcu", "no_merge", "size_class"; and of "consistency", "red_zone",
-        "poison", "store_user" where it is debugged.
+        """Those of "typesafe_by_rcu", "no_merge" and "size_class" that hold; and of "consistency",
+        "red_zone", "poison" and "store_user" where it is debugged.
         """
         return cache_flags(self._flags)
 
@@ -249,12 +268,12 @@ class Cache:
 
     @property
     def stats(self) -> CacheStats:
-        """How full it is, over all groups; counted now."""
+        """How full it is, over all groups. Counts its slabs, and may wait for their locks."""
         return cache_stats(self._info())
 
     def _info(self) -> _CacheInfo:
         info = self._link.attachment.cache_info(self._id)
-        # Its descriptor is there until a batch has released it; that is nobody's business.
+        # The descriptor stays until a batch has released it; for users it has ended before.
         if info["state"] in (CACHE_ENDED, CACHE_NAMELESS):
             raise self._gone()
         return info

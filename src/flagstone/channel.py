@@ -39,7 +39,7 @@ class Channel(Letters, ChannelBase):
 
     @property
     def name(self) -> str | None:
-        """As opened; None if it has none."""
+        """The name that it was opened by; None if it has none."""
         return self._name
 
     @property
@@ -68,11 +68,11 @@ class Channel(Letters, ChannelBase):
         return channel_info(self._info())
 
     def full(self) -> bool:
-        """Whether `capacity` messages wait; what others do meanwhile is not in it."""
+        """Whether `capacity` messages wait, more or less: others put and take meanwhile."""
         return self.qsize() >= self._capacity
 
     def empty(self) -> bool:
-        """Whether none waits; what others do meanwhile is not in it."""
+        """Whether none waits, more or less: others put and take meanwhile."""
         return self.qsize() == 0
 
     def _waits(self, taker: bool) -> str:
@@ -92,6 +92,9 @@ class Channel(Letters, ChannelBase):
     async def aget(self, *, wait: float | None = None) -> Any:
         """`get()` for a coroutine. Cancelling it takes nothing.
 
+        Args:
+            wait: seconds to wait for a message; None is for ever.
+
         Raises:
             ChannelEmpty, ChannelClosed, Closed: as `get`.
         """
@@ -106,8 +109,12 @@ class Channel(Letters, ChannelBase):
     async def aput(self, item: Any, *, wait: float | None = None, keep: bool = False) -> None:
         """`put()` for a coroutine. Cancelling it puts nothing.
 
+        Args:
+            item, keep: as in `put`.
+            wait: seconds to wait for room; None is for ever.
+
         Raises:
-            ChannelFull, ChannelClosed, Closed: as `put`.
+            ChannelFull, ChannelClosed, Closed, ArenaFull, GroupLimitExceeded: as `put`.
         """
         until = None if wait is None else time.monotonic() + wait
         while True:
@@ -129,7 +136,10 @@ class Channel(Letters, ChannelBase):
     def fileno(self) -> int:
         """A descriptor that is readable while there may be something to take, for `select` and its
         like. A thread of this process sees to it from the first call on. After it was readable,
-        take with `get_nowait()` until `ChannelEmpty`.
+        take with `get_nowait()` until `ChannelEmpty`. It is this object's: `leave()` closes it.
+
+        Raises:
+            OSError: this process has no room for one more descriptor.
         """
         self._signal()
         return self._watch(True).fileno()

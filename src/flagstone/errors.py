@@ -5,8 +5,8 @@
     ├── GroupLimitExceeded (MemoryError)   a group's limit: group, limit, usage
     ├── CacheBusy                          objects of the cache are in use; nothing changed
     ├── CacheMismatch (ValueError)         the cache exists with other parameters
-    ├── GroupMismatch (ValueError)         the live group exists with another limit
-    ├── ChannelMismatch (ValueError)       the channel exists with other parameters
+    ├── GroupMismatch (ValueError)         the live group exists with other parameters
+    ├── ChannelMismatch (ValueError)       the channel or topic exists with other parameters
     ├── ChannelFull (Full)                 no room for a message in time
     ├── ChannelEmpty (Empty)               no message in time
     ├── Disconnected                       a subscription to a topic has fallen too far behind
@@ -68,8 +68,9 @@ class ArenaFull(FlagstoneError, MemoryError):
     __module__ = "flagstone"
 
     def __new__(cls, *args: Any, **named: Any) -> Self:
-        """By itself, as tblib calls it, by which Dask pickles errors: `MemoryError.__new__`, which
-        would be found first, refuses what is no MemoryError first of all.
+        """Make one without `__init__`, as tblib does, by which Dask pickles errors. Without this
+        method `MemoryError.__new__` would be found, which refuses classes that do not begin with
+        MemoryError.
         """
         return Exception.__new__(cls, *args, **named)
 
@@ -88,7 +89,7 @@ class GroupLimitExceeded(FlagstoneError, MemoryError):
     __module__ = "flagstone"
 
     def __new__(cls, *args: Any, **named: Any) -> Self:
-        """As ArenaFull's."""
+        """Make one without `__init__`; see `ArenaFull.__new__`."""
         return Exception.__new__(cls, *args, **named)
 
     def __init__(self, text: str, group: str = "", limit: int = 0, usage: int = 0) -> None:
@@ -116,25 +117,27 @@ class CacheMismatch(FlagstoneError, ValueError):
 
 
 class GroupMismatch(FlagstoneError, ValueError):
-    """A live group of this name exists with another limit."""
+    """A live group of this name exists with another limit, cgroup or `messages_expire`."""
 
     __module__ = "flagstone"
 
 
 class ChannelMismatch(FlagstoneError, ValueError):
-    """A channel of this name exists with other parameters."""
+    """A channel or topic of this name exists with other parameters."""
 
     __module__ = "flagstone"
 
 
 class ChannelFull(FlagstoneError, queue.Full):
-    """There was no room in a channel in time."""
+    """There was no room in a channel in time; or a topic's subscription held a publisher back. The
+    text says how many messages wait, and for whom.
+    """
 
     __module__ = "flagstone"
 
 
 class ChannelEmpty(FlagstoneError, queue.Empty):
-    """There was no message in a channel in time."""
+    """There was no message in a channel, or for a subscription, in time."""
 
     __module__ = "flagstone"
 
@@ -146,7 +149,7 @@ class Disconnected(FlagstoneError):
 
 
 class ChannelClosed(FlagstoneError, EOFError):
-    """The channel was closed: nothing can be put any more, and everything was taken."""
+    """The channel or topic was closed: nothing can be put any more, and everything was taken."""
 
     __module__ = "flagstone"
 

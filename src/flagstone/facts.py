@@ -252,11 +252,15 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """What one process (0: killed before it could say who it was) has in flight.
+    """What one process has in flight.
 
     Attributes:
-        pid: as the process saw it; command: short name; alive: it has the arena attached.
-        messages: pickled by it and not yet taken; bytes: of their objects, once for each.
+        pid: as the process saw it (in its own pid namespace); 0: it was killed before it could say
+            who it was.
+        command: short name.
+        alive: it has the arena attached.
+        messages: pickled by it and not yet taken.
+        bytes: of their objects, counted once for each message.
     """
 
     pid: int
@@ -272,7 +276,7 @@ class Batch:
 
     Attributes:
         number: counts them.
-        groups: closed, destroyed or no more referenced, that it took off the queue.
+        groups: closed, destroyed or no longer referenced, that it spliced off the queue.
         children: child caches that it released.
         objects: that it released.
         bytes: of these objects.
@@ -299,7 +303,7 @@ class ChildCounts:
         live: in use.
         deactivated: their group was closed; slabs go as they empty.
         queued: ended, waiting for a batch or for references that keep them.
-        releasing: taken by the running batch.
+        releasing: by the running batch.
     """
 
     live: int

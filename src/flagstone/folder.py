@@ -46,7 +46,14 @@ def arenas(folder: Name = FOLDER) -> list[ArenaInfo]:
     """The arenas in a folder, sorted by name: in `/dev/shm` those with bare names, elsewhere every
     file that is one.
 
-    Files of other users, of other versions and of other programs are left out.
+    Files of other users, of other versions and of other programs are left out. Attaches to nothing
+    and changes nothing.
+
+    Args:
+        folder: where to look.
+
+    Raises:
+        OSError: there is no such folder, or it cannot be listed.
     """
     where = os.path.abspath(os.fsdecode(folder))
     found = []
@@ -76,7 +83,15 @@ def arenas(folder: Name = FOLDER) -> list[ArenaInfo]:
 
 
 def gc(folder: Name = FOLDER) -> list[str]:
-    """Remove this user's arenas in a folder that no live process has and that are not lasting;
-    their paths.
+    """Remove this user's arenas in a folder that no live process has and that are not lasting.
+
+    Args:
+        folder: where to look.
+
+    Returns:
+        The paths that were removed.
+
+    Raises:
+        OSError: there is no such folder, or it cannot be listed.
     """
     return _core.gc(os.fsencode(os.path.abspath(os.fsdecode(folder))))

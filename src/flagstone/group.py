@@ -40,8 +40,10 @@ class Group(GroupBase):
     Made by `Arena.group()`, or by unpickling. An object made so holds the group open for this
     process; those from `Arena.groups`, `parent`, `children` and `Block.group` only look. As a
     context manager it destroys the group when left, if this very object created it in this very
-    process, and lets go of it otherwise. Pickles as a reference in flight. Safe to use from any
-    thread. Two Group objects of one group are equal.
+    process, and lets go of it otherwise. It pickles as a reference in flight, good for one load.
+    Sizes are bytes. Safe to use from any thread and, after a fork, in the child. Two Group objects
+    of one group are equal. What asks the arena about it raises `Closed` once its descriptor was
+    released.
     """
 
     __slots__ = ("__weakref__", "_created_in", "_ending", "_final", "_name")
@@ -53,12 +55,17 @@ class Group(GroupBase):
         self._name = name
         self._created_in = fork_generation() if created else None
         self._ending: Teardown | None = None
-        # Usage, peak, events as they were when this object destroyed the group.
+        # Usage, peak and the three events, as they were when this object destroyed the group.
         self._final: tuple[int, int, int, int, int] | None = None
 
     def close(self) -> None:
-        """Take no more allocations; what lives goes on until it is dropped, charged to the parent.
-        Again is fine.
+        """Let the group take no more allocations, in any process. What lives goes on until it is
+        dropped, charged to the parent. Again is fine.
+
+        Raises:
+            ValueError: the root group.
+            ReadOnly: attached with `readonly=True`.
+            Closed: the arena was closed here.
         """
         attachment = self._link.attachment  # `Closed`, where it is the arena that is
         with contextlib.suppress(Closed):
@@ -93,7 +100,7 @@ class Group(GroupBase):
 
     @property
     def name(self) -> str | None:
-        """As opened; None if it has none."""
+        """The name that it was opened by; None if it has none."""
         if self._name is None:
             self._name = text(self._info()["name"])
         return self._name or None
@@ -112,8 +119,11 @@ class Group(GroupBase):
 
     @property
     def limit(self) -> int | None:
-        """Bytes that it and its descendants may use, in whole pages; None is no limit. May be set;
-        at once for everyone.
+        """The bytes that it and its descendants may use, in whole pages; None is no limit.
+
+        It may be set, to bytes or text with a unit, which holds at once in every process; below the
+        usage, too: then nothing more can be allocated. Setting it raises `ValueError` or
+        `TypeError` for what is no size, and `ReadOnly` where this process attached so.
         """
         return group_limit(self._info()["limit"])
 
@@ -124,7 +134,7 @@ class Group(GroupBase):
 
     @property
     def messages_expire(self) -> float | None:
-        """Seconds after which a message of it that nobody took is dropped; None is never."""
+        """The seconds after which a message of it that nobody took is dropped; None is never."""
         return self._info()["messages_expire"] / 1e9 or None
 
     @property
@@ -139,7 +149,7 @@ class Group(GroupBase):
 
     @property
     def events(self) -> GroupEvents:
-        """Limit hits, failed allocations, reclaims so far."""
+        """How often it met its limit, failed to allocate, and had memory reclaimed, so far."""
         if self._final is not None:
             return GroupEvents(*self._final[2:])
         info = self._info()
@@ -147,7 +157,9 @@ class Group(GroupBase):
 
     @property
     def state(self) -> str:
-        """One of "live", "closed" (takes no more allocations) and "destroyed"."""
+        """The state: "live", "closed" (takes no more allocations) or "destroyed". Never raises, but
+        for `Closed` where the arena was closed here.
+        """
         if self._ending is not None:
             return "destroyed"
         attachment = self._link.attachment
@@ -158,7 +170,7 @@ class Group(GroupBase):
 
     @property
     def cgroup(self) -> str | None:
-        """Folder of the cgroup that it ends with, or None."""
+        """The folder of the Linux cgroup that it ends with, or None."""
         self._info()
         return self._link.attachment.group_cgroup(self._id)
 
@@ -212,7 +224,7 @@ class Group(GroupBase):
         return f"<Group {name}, {self.state}, {format_size(info['usage'])}{limit}>"
 
     def _info(self) -> _GroupInfo:
-        # Its descriptor may be there until a batch has released it; that is nobody's business.
+        # The descriptor stays until a batch has released it; for users it has ended before.
         if self._ending is not None:
             what = named("group", self._name, self._link.attachment.path)
             raise Closed(f"{what} was destroyed: open it again, or take another")

@@ -34,7 +34,7 @@ class Lock(Opened, LockBase):
 
     @property
     def name(self) -> str:
-        """As opened."""
+        """The name that it was opened by."""
         return self._name
 
     @property

@@ -132,7 +132,7 @@ class _Families:
             (gauge, "last_batch_wait_seconds", "The part of it that it waited for readers."),
             (gauge, "batch_running_seconds", "Age of the batch that runs now; 0: none does."),
             (gauge, "stalled_seconds", "How long a reader has held up a grace period; 0: none."),
-            (gauge, "groups_waiting", "Ended groups that no batch has taken yet."),
+            (gauge, "groups_waiting", "Ended groups that wait for a batch."),
             (gauge, "kept_bytes", "Objects of ended groups that somebody still refers to."),
             (gauge, "children", "Child caches by state.", "state"),
             (gauge, "processes", "Attached processes; dead: not buried yet.", "state"),

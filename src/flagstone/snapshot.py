@@ -78,7 +78,7 @@ class ArenaSnapshot:
         senders: who pickled them, the most messages first.
         burials: of the last processes that died without leaving, the newest first.
         last_batches: at most 16, the newest first.
-        groups_waiting: closed or destroyed, and not yet taken by a batch.
+        groups_waiting: closed or destroyed, and waiting for a batch.
         children: child caches by state.
         keepers: who keeps what has ended, at most 256.
         stores: live ones.

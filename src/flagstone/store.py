@@ -63,8 +63,9 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
     Made by `Arena.store()`, or by unpickling. A store holds its values: they live until they are
     replaced, deleted or evicted, or the store, its group or its arena ends; no death of a process
     ends it. Looking a key up takes no lock and waits for nobody; it gives the old value or the new
-    one, and whoever has a value keeps its bytes. `"a"` and `b"a"` are two keys. Safe to use from
-    any thread and, after a fork, in the child.
+    one, and whoever has a value keeps its bytes. `"a"` and `b"a"` are two keys. A pickle holds
+    nothing, and may be loaded any number of times. Safe to use from any thread and, after a fork,
+    in the child.
     """
 
     __slots__ = ("__weakref__", "_name", "_seen")
@@ -128,7 +129,14 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         return self._value(found)
 
     def get(self, key: Key, default: Any = None) -> Any:
-        """What was put under a key, or `default`."""
+        """What was put under a key, as `store[key]` gives it: an array that looks at the object's
+        bytes, or the object, loaded; `default` where there is no such key.
+
+        Raises:
+            TypeError: the key is neither `str` nor `bytes`.
+            Closed: the store was destroyed, or left here.
+            Exception: whatever loading the object raises.
+        """
         found = self._get(key)
         return default if found is None else self._value(found)
 
@@ -205,7 +213,16 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         return _Values(self)
 
     def pop(self, key: Key, *default: Any) -> Any:
-        """Remove a key, and return what it had."""
+        """Remove a key, and return what it had.
+
+        Args:
+            key: as in `get`.
+            default: one value at most, returned where there is no such key.
+
+        Raises:
+            KeyError: there is no such key, and no default.
+            ReadOnly, Closed: as `put`.
+        """
         if len(default) > 1:
             raise TypeError("pop() takes a key and one default")
         while (found := self._get(key)) is not None:
@@ -216,7 +233,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         raise KeyError(key)
 
     def popitem(self) -> tuple[Key, Any]:
-        """Remove some key, and return it with what it had."""
+        """Remove some key, and return it with what it had; `KeyError` if there is none."""
         for key in self:
             found = self._get(key)
             if found is not None and self._remove(key, found[2]):
@@ -224,13 +241,13 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         raise KeyError("the store is empty")
 
     def setdefault(self, key: Key, default: Any = None) -> Any:
-        """What the key has; if nothing, put `default` there first."""
+        """What the key has; if nothing, put `default` there first. Errors as `put`."""
         while (found := self._get(key)) is None:
             self._put_if(key, default, 0, None)
         return self._value(found)
 
     def clear(self) -> None:
-        """Remove every key that is there now."""
+        """Remove every key that is there now. Errors as `put`."""
         for key in self:
             self._remove(key, _ANY)
 
@@ -296,7 +313,19 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
                 return True  # look again: who makes it may have died
 
     def wait(self, key: Key, timeout: float | None = None) -> bool:
-        """Wait until there is such a key; False if there was none in so many seconds."""
+        """Wait until there is such a key.
+
+        Args:
+            key: as in `get`.
+            timeout: seconds; None is for ever.
+
+        Returns:
+            Whether there is; False: the time was over.
+
+        Raises:
+            ValueError, TypeError: no such key or time.
+            Closed: the store was destroyed, or left here.
+        """
         until = _until(timeout, "timeout")
         while True:
             version = self._changes()
@@ -313,6 +342,10 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
 
         Returns:
             By how much its version has grown; 0 if it has not in time.
+
+        Raises:
+            ValueError, TypeError: no such time.
+            Closed: the store was destroyed, or left here.
         """
         until = _until(timeout, "timeout")
         while (now := self._changes()) == self._seen:
@@ -325,7 +358,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
 
     @property
     def name(self) -> str:
-        """As opened."""
+        """The name that it was opened by."""
         return self._name
 
     @property
@@ -345,8 +378,10 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
 
     def destroy(self) -> None:
         """End the store now, for everybody: its name is free, and what only it held is released.
+        Again is fine.
 
         Raises:
+            Closed: it was left here.
             ReadOnly: attached with `readonly=True`.
         """
         group = self.group

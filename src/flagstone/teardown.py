@@ -1,4 +1,4 @@
-"""Teardown: the ticket of a cache or group that has ended and whose memory is being given back."""
+"""Teardown: what stands for a cache or group that has ended, until its memory is given back."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Teardown:
     library will touch it again. A group's waits for the live Blocks and views of its objects, in
     any process; messages in flight and what lies in channels ended with the group, and a pickle
     made later of what is left holds nothing. A cache is destroyed only while nobody uses an object
-    of it, so its ticket waits for readers and a batch alone. Cache, GroupCache, Group and Store
+    of it, so its Teardown waits for readers and a batch alone. Cache, GroupCache, Group and Store
     objects, here or in other processes, keep nothing; a Channel, Topic or Lock of the group keeps
-    its memory until it is left. Safe to use from any thread; not picklable. After the
-    arena is closed here, `done` is only what was last seen.
+    its memory until it is left. Safe to use from any thread; it cannot be pickled. After the arena
+    is closed here, `done` is only what was last seen.
     """
 
     __slots__ = ("__weakref__", "_batch", "_bytes", "_id", "_kind", "_link", "_name")
@@ -61,12 +61,12 @@ class Teardown:
 
     @property
     def released_bytes(self) -> int:
-        """Bytes that the end gave back: what was charged or held when it began; 0 until done."""
+        """The bytes that the end gave back, as charged or held when it began; 0 until done."""
         return self._bytes if self.done else 0
 
     @property
     def batch(self) -> int | None:
-        """Number of the batch that released it (the last one finished when that was seen); None
+        """The number of the batch that released it (the last one finished when that was seen); None
         until done.
         """
         return self._batch if self.done else None

@@ -42,7 +42,7 @@ class Topic(Letters, TopicBase):
 
     @property
     def name(self) -> str | None:
-        """As opened; None if it has none."""
+        """The name that it was opened by; None if it has none."""
         return self._name
 
     @property
@@ -78,8 +78,12 @@ class Topic(Letters, TopicBase):
             history: how many of the messages that lie there it begins with, less than `capacity`;
                 None is what the topic was opened with.
 
+        Returns:
+            A `Subscription`, for this process alone.
+
         Raises:
             ArenaFull: the topic has 256 subscriptions.
+            ValueError, TypeError: no such `slow` or `history`.
             Closed: the topic was destroyed, or left here.
         """
         if slow not in SLOW[:3]:
@@ -151,6 +155,9 @@ class Subscription(SubscriptionBase):
     async def aget(self, *, wait: float | None = None) -> Any:
         """`get()` for a coroutine. Cancelling it takes nothing.
 
+        Args:
+            wait: seconds to wait for a message; None is for ever.
+
         Raises:
             ChannelEmpty, ChannelClosed, Disconnected, Closed: as `get`.
         """
@@ -172,8 +179,12 @@ class Subscription(SubscriptionBase):
             raise StopAsyncIteration from None
 
     def fileno(self) -> int:
-        """A descriptor that is readable while there may be a message, for `select` and its like.
-        After it was readable, take with `get(wait=0)` until `ChannelEmpty`.
+        """A descriptor that is readable while there may be a message, for `select` and its like. A
+        thread of this process sees to it from the first call on. After it was readable, take with
+        `get(wait=0)` until `ChannelEmpty`. It is this object's: `close()` closes it.
+
+        Raises:
+            OSError: this process has no room for one more descriptor.
         """
         self._signal()
         return self._watched().fileno()
