@@ -233,14 +233,15 @@ def _owner_text(attachment: Attachment, cache: int, group: int) -> str:
 def _freed(
     attachment: Attachment | None, form: Format | None, nbytes: int, cache: int, group: int
 ) -> Closed:
-    """What a Block raises after `free()`."""
+    """What a Block raises after `free()`, and after a channel's `put()`."""
     if attachment is None:
         return Closed("this Block was never filled: Blocks are made by an arena or a cache")
     what = format_size(nbytes) if form is None else f"{form.dtype} {form.shape}"
     owner = _owner_text(attachment, cache, group)
     return Closed(
-        f"this Block ({what}{owner}, arena {shown(called(attachment.path))}) was freed: free() ends"
-        " the object for everyone; arrays that were made before keep its bytes"
+        f"this Block ({what}{owner}, arena {shown(called(attachment.path))}) was freed, or moved:"
+        " free() ends the object for everyone, put() of a channel takes it from here unless"
+        " keep=True; arrays that were made before keep its bytes"
     )
 
 
