@@ -57,9 +57,10 @@ test-core: $(S)/tools ## the C core's tests, built by gcc and clang
 	@CC=gcc tools/core-tests gcc -Dfault_points=true
 	@CC=clang tools/core-tests clang -Dbuildtype=release
 
-aarch64: $(S)/tools ## the core's tests on an emulated aarch64 with pages of 64 KiB: ARGS=all for all of them
+aarch64: $(S)/tools ## the core's tests on an emulated aarch64 with pages of 64 KiB (ARGS=all: all of them), and the package
 	@tools/setup-system aarch64
 	@tools/aarch64 $(ARGS)
+	@$(if $(filter-out all,$(ARGS)),,tools/aarch64-python)
 
 hot-paths: $(S)/package $(S)/tools ## count the instructions of the hot paths: ARGS=--update sets the bounds
 	@$(BIN)/python tools/hot-paths $(ARGS)
