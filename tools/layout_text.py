@@ -19,6 +19,7 @@ WHOLE = [
     "region/descriptors.h",
     "region/processes.h",
     "region/bits.h",
+    "region/records.h",
     "region/rings.h",
     "region/forms.h",
     "region/stores.h",
@@ -28,14 +29,22 @@ WHOLE = [
 MACROS = {
     "include/flagstone_types.h": r"FST_(?:NAME_MAX|FORMAT_MAX|FORM_OWN)",
     "include/flagstone.h": r"FST_(?:CACHE_\w+|GROUP_\w+)",
-    "include/flagstone_channel.h": r"FST_CHANNEL_\w+",
+    "include/flagstone_channel.h": r"FST_(?:CHANNEL_\w+|SUBSCRIBERS)",
+    "include/flagstone_debug.h": r"FST_CACHE_\w+",
     "include/flagstone_store.h": r"FST_STORE_\w+",
     "region/lock.h": r"FST_LOCK_\w+",
-    "platform/liveness.h": r"FST_LOCK_(?:ALIVE|PRESENT)",
+    "platform/liveness.h": r"FST_(?:LOCK|HEIRS)_\w+",
+    "refs/sender.h": r"FST_INFLIGHT_\w+",
     "alloc/revoke.h": r"FST_OWNER_\w+",
     "alloc/sizeclass.h": r"FST_SIZE_CLASS_\w+",
+    "channel/ring.h": r"FST_RING_\w+",
+    "store/item.h": r"FST_ITEM_\w+",
 }
-ENUMS = {"alloc/names.h": "fst_names"}
+ENUMS = {
+    "include/flagstone_channel.h": "fst_slow",
+    "include/flagstone_debug.h": "fst_fault_kind",
+    "alloc/names.h": "fst_names",
+}
 
 
 def tokens(text: str) -> list[str]:

@@ -31,7 +31,7 @@ def layout_text():
 @pytest.fixture
 def copy(tmp_path):
     """The headers and sources that make the fingerprint, to be changed."""
-    for name in ["region", "platform", "include", "refs", "alloc"]:
+    for name in ["region", "platform", "include", "refs", "alloc", "channel", "store"]:
         shutil.copytree(CORE / name, tmp_path / name)
     return tmp_path
 
@@ -72,8 +72,10 @@ def renumbered(text):
 def test_every_swap_and_every_number_counts(layout_text, copy):
     known = {layout_text.fingerprint(copy): "as it is"}
     swaps, numbers = [], []
-    for name in ["layout.h", "descriptors.h", "processes.h", "bits.h"]:
-        header = copy / "region" / name
+    for name in layout_text.WHOLE:
+        if name == "refs/word.h":
+            continue  # functions
+        header = copy / name
         good = header.read_text()
         text = re.sub(r"/\*.*?\*/", "", good, flags=re.DOTALL)
         swaps += (new := list(swapped_fields(text)))
@@ -96,12 +98,31 @@ def test_every_swap_and_every_number_counts(layout_text, copy):
         ("alloc/revoke.h", "FST_OWNER_REVOKED (1ull << 30)", "FST_OWNER_REVOKED (1ull << 31)"),
         ("alloc/names.h", "FST_NAMES_CACHE, FST_NAMES_SHAPE", "FST_NAMES_SHAPE, FST_NAMES_CACHE"),
         ("refs/word.h", "#define FST_HANDLE_TAG_SHIFT  40", "#define FST_HANDLE_TAG_SHIFT  44"),
+        ("region/records.h", "#define FST_DEBUG_TWICE 2u", "#define FST_DEBUG_TWICE 4u"),
+        ("include/flagstone_debug.h", "FST_CACHE_CONSISTENCY 16u ", "FST_CACHE_CONSISTENCY 256u "),
+        ("include/flagstone_debug.h", "FST_FAULT_RED_ZONE = 1,", "FST_FAULT_RED_ZONE = 7,"),
+        (
+            "include/flagstone_channel.h",
+            "#define FST_SUBSCRIBERS 256u",
+            "#define FST_SUBSCRIBERS 512u",
+        ),
+        ("include/flagstone_channel.h", "FST_SLOW_DROPS = 1,", "FST_SLOW_DROPS = 4,"),
+        ("platform/liveness.h", "#define FST_HEIRS_BYTES 64", "#define FST_HEIRS_BYTES 128"),
+        ("channel/ring.h", "#define FST_RING_SLACK  64u", "#define FST_RING_SLACK  32u"),
+        ("store/item.h", "#define FST_ITEM_INDEX_BITS 30", "#define FST_ITEM_INDEX_BITS 29"),
+        ("refs/sender.h", "FST_INFLIGHT_UNSAID    (1u << 31)", "FST_INFLIGHT_UNSAID    (1u << 30)"),
     ],
 )
 def test_of_words_that_other_headers_explain(layout_text, copy, name, old, new):
     before = layout_text.fingerprint(copy)
     change(copy, name, old, new)
     assert layout_text.fingerprint(copy) != before
+
+
+def test_the_build_makes_it_anew_when_one_of_them_changes(layout_text):
+    rule = re.search(r"^layout_text = .*?^\)", (CORE / "meson.build").read_text(), re.M | re.S)
+    inputs = re.findall(r"'([\w/]+\.h)'", rule[0].partition("output:")[0])
+    assert sorted(inputs) == sorted({*layout_text.WHOLE, *layout_text.MACROS, *layout_text.ENUMS})
 
 
 def test_comments_do_not_count(layout_text, copy):
