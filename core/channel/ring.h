@@ -61,8 +61,8 @@ struct fst_ring_view {
     uint64_t hinted;
     uint64_t seen_tail, seen_head; /* positions that this process came to */
     uint32_t capacity, stride, inline_bytes, flags;
-    struct fst_mapped mapped; /* where data is mapped read-only: the ring, to be unmapped */
-    /* where the data region is mapped read-only: the ring, mapped for writing */
+    /* where the data region is mapped read-only: the ring, mapped for writing, to be unmapped */
+    struct fst_mapped mapped;
 };
 
 /* How many cells, and how many bytes, a ring for so many messages needs. */

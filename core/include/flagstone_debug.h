@@ -19,7 +19,7 @@ extern "C" {
 #define FST_CACHE_STORE_USER  128u /* U: who allocated, who freed, from which site */
 #define FST_CACHE_DEBUG       (FST_CACHE_CONSISTENCY | FST_CACHE_RED_ZONE | FST_CACHE_POISON | FST_CACHE_STORE_USER)
 
-/* The flags of flagstone_debug.h with which the arena was created. */
+/* The flags of this header, for size classes, with which the arena was created. */
 uint32_t fst_arena_debug(fst_arena *arena);
 
 /* Has this process seen an object of a cache that is debugged? True in each process that has

@@ -76,7 +76,7 @@ int fst_cache_get_info(fst_arena *arena, uint64_t cache, struct fst_cache_info *
 /* The whole format of a cache, as much of it as there is room for, with a final zero. FST_CLOSED,
  * FST_HELD. */
 int fst_cache_format(fst_arena *arena, uint64_t cache, char *out, size_t room);
-/* The same as fst_cache_get_info, without any lock, but slabs, objects, allocated, bytes and
+/* Do what fst_cache_get_info does, but without any lock: slabs, objects, allocated, bytes and
  * children are 0, because they have to be counted. FST_CLOSED. */
 int fst_cache_look(fst_arena *arena, uint64_t cache, struct fst_cache_info *out);
 /* The ids of all caches that are not FREE: up to `max` into ids. The result is their number, which
@@ -206,9 +206,10 @@ struct fst_child_counts {
 };
 void fst_child_count(fst_arena *arena, struct fst_child_counts *out);
 
-/* Does a thread of this process, maybe the one that runs batches, wait for a lock that another
- * process still has? Then fst_last_error() has a sentence about it. For people: two threads that
- * begin to wait at once may be mistaken for each other. */
+/* Does a thread of this process, maybe the one that runs batches, wait for a lock of the arena that
+ * another process still has? Then fst_last_error() has a sentence about it. Locks of programs
+ * (FST_CHANNEL_LOCK) do not count. For people: two threads that begin to wait at once may be
+ * mistaken for each other. */
 bool fst_held_up(fst_arena *arena);
 
 /* Whose read-side section has been open for longest, in grace periods, among those that a grace
@@ -230,7 +231,7 @@ struct fst_keeper {
 /* Fill in up to `max` of them; the result is how many were filled in. The call looks at every
  * reference. */
 size_t fst_keeper_list(fst_arena *arena, struct fst_keeper *out, size_t max);
-/* The same for the objects of one cache, whatever their groups. */
+/* Fill in, like fst_keeper_list, who refers to objects of one cache, whatever their groups. */
 size_t fst_cache_keepers(fst_arena *arena, uint64_t cache, struct fst_keeper *out, size_t max);
 
 /* Objects that a process refers to: one row for each process, cache and group. */

@@ -13,7 +13,7 @@ extern "C" {
 /* In a build with fault points: count the writes to shared memory of the calling thread from now
  * on, and kill this process at the n-th one (0: at none). */
 void fst_fault_arm(uint64_t nth);
-/* The same, but stop the process there, as SIGSTOP does. */
+/* Count in the same way, but stop the process at the n-th write, as SIGSTOP does. */
 void fst_fault_stop(uint64_t nth);
 /* How many points this thread has passed since then. */
 uint64_t fst_fault_passed(void);
