@@ -88,8 +88,19 @@ def test_every_public_name_is_in_the_reference(site):
     assert set(flagstone.__all__) - {"__version__"} <= named
     shown = set().union(*(seen.names for page, seen in site.items() if "reference" in page.parts))
     assert {f"flagstone.{name}" for name in named} <= shown
-    # What is compiled is explained, too.
-    assert {"flagstone.Block.free", "flagstone.Handle", "flagstone.GroupCache.alloc"} <= shown
+    assert {f"flagstone.{member}" for member in members()} <= shown
+
+
+def members():
+    """Each public method and property with a docstring, also of the classes below a public one."""
+    for name in flagstone.__all__:
+        kind = getattr(flagstone, name)
+        if not isinstance(kind, type) or issubclass(kind, tuple):
+            continue  # the fields of tuples stand in the class's own docstring
+        for base in kind.__mro__:
+            for member, value in vars(base).items() if "flagstone" in base.__module__ else ():
+                if not member.startswith("_") and value.__doc__ and hasattr(value, "__get__"):
+                    yield f"{name}.{member}"
 
 
 @pytest.mark.parametrize("source", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
