@@ -9,8 +9,8 @@ from flagstone._core import ChannelBase, Delivery, Link
 from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
 from flagstone.facts import ChannelInfo
-from flagstone.group import Group, group_id, look
-from flagstone.letter import Letters
+from flagstone.group import Group, group_id
+from flagstone.letter import Letters, check_sizes
 from flagstone.names import named, object_name
 from flagstone.observe import channel_info
 from flagstone.sizes import many
@@ -32,15 +32,9 @@ class Channel(Letters, ChannelBase):
 
     __slots__ = ("__weakref__", "_name", "_watches")
 
-    _name: str | None
     _watches: dict[bool, Watch]
 
     # ---- what it is
-
-    @property
-    def name(self) -> str | None:
-        """The name that it was opened by; None if it has none."""
-        return self._name
 
     @property
     def capacity(self) -> int:
@@ -48,23 +42,13 @@ class Channel(Letters, ChannelBase):
         return self._capacity
 
     @property
-    def inline(self) -> int:
-        """Bytes of a message that lie in the channel's own memory; a larger one needs a Block."""
-        return self._inline
-
-    @property
     def ack(self) -> bool:
         """Whether what was taken has to be acknowledged."""
         return bool(self._flags & CHANNEL_ACK)
 
     @property
-    def group(self) -> Group:
-        """What its memory, and that of large messages, is charged to."""
-        return look(self._link_of(), self._group_id)
-
-    @property
     def info(self) -> ChannelInfo:
-        """How it is now."""
+        """A `ChannelInfo` of how it is now."""
         return channel_info(self._info())
 
     def full(self) -> bool:
@@ -191,11 +175,7 @@ def open_channel(
     """What `Arena.channel` does."""
     attachment = link.attachment
     raw = None if name is None else object_name(name, "channel")
-    for value, what in ((capacity, "capacity"), (inline, "inline")):
-        if type(value) is not int:
-            raise TypeError(f"{what} must be an int, not {type(value).__name__}")
-        if not 0 <= value < 1 << 31:
-            raise ValueError(f"{what} must be at least 0, not {value}")
+    check_sizes(capacity, inline)
     flags = (CHANNEL_ACK if ack else 0) | (CHANNEL_LASTING if lasting else 0)
     channel = _made(name)
     channel._open(

@@ -11,8 +11,8 @@ from flagstone._core import Link, SubscriptionBase, TopicBase
 from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelEmpty, ChannelMismatch, Closed
 from flagstone.facts import TopicInfo
-from flagstone.group import Group, group_id, look
-from flagstone.letter import Letters
+from flagstone.group import Group, group_id
+from flagstone.letter import Letters, check_sizes
 from flagstone.names import named, object_name
 from flagstone.observe import SLOW, topic_info
 from flagstone.sizes import many
@@ -36,14 +36,8 @@ class Topic(Letters, TopicBase):
 
     __slots__ = ("__weakref__", "_history", "_name", "_subscriptions")
 
-    _name: str | None
     _history: int
     _subscriptions: weakref.WeakSet[Subscription]  # of this process, through this object
-
-    @property
-    def name(self) -> str | None:
-        """The name that it was opened by; None if it has none."""
-        return self._name
 
     @property
     def capacity(self) -> int:
@@ -51,18 +45,8 @@ class Topic(Letters, TopicBase):
         return self._capacity
 
     @property
-    def inline(self) -> int:
-        """Bytes of a message that lie in the topic's own memory; a larger one needs a Block."""
-        return self._inline
-
-    @property
-    def group(self) -> Group:
-        """What its memory, and that of large messages, is charged to."""
-        return look(self._link_of(), self._group_id)
-
-    @property
     def info(self) -> TopicInfo:
-        """How it is now."""
+        """A `TopicInfo` of how it is now, with who subscribes."""
         return topic_info(self._attachment(), self._info())
 
     def subscribe(
@@ -243,11 +227,7 @@ def open_topic(
 ) -> Topic:
     """What `Arena.topic` does."""
     raw = None if name is None else object_name(name, "topic")
-    for value, what in ((capacity, "capacity"), (inline, "inline")):
-        if type(value) is not int:
-            raise TypeError(f"{what} must be an int, not {type(value).__name__}")
-        if not 0 <= value < 1 << 31:
-            raise ValueError(f"{what} must be at least 0, not {value}")
+    check_sizes(capacity, inline)
     topic = _made(name, _checked(history, max(capacity, 1)))
     flags = CHANNEL_TOPIC | (CHANNEL_LASTING if lasting else 0)
     ident = group_id(link, link.attachment, group)
