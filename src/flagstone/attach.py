@@ -60,7 +60,7 @@ _finalizer_pid = 0
 
 
 def fork_generation() -> int:
-    """A number that differs between a process and those forked from it."""
+    """How many forks lie between this process and the one that imported this module."""
     return _generation
 
 
@@ -85,8 +85,8 @@ def open_attachment(
 
 
 def locate(attachment: Attachment) -> Locator:
-    """How another process finds this arena; a descriptor goes along only while a process is being
-    started.
+    """How another process finds this arena. For an anonymous one there is a descriptor in it while
+    a process is being started, and nothing otherwise.
     """
     return attachment.locator or (attachment.uuid, None, _descriptor_for_child(attachment))
 
@@ -114,13 +114,13 @@ def attach(locator: Locator, *, readonly: bool = False) -> Attachment:
 
 
 def known() -> list[Attachment]:
-    """The attachments that this process has."""
+    """The attachments that this process has now."""
     with _lock:
         return list(_known.values())
 
 
 def forget(uuid: bytes) -> None:
-    """Let go of an adopted attachment."""
+    """Let go of an attachment that was adopted; of others, nothing happens."""
     with _lock:
         attachment = _adopted.pop(uuid, None)
     del attachment  # outside the lock: detaching may wait
@@ -250,7 +250,7 @@ def _descriptor_for_child(attachment: Attachment) -> Any:
 
 
 def _leave_at_the_end() -> None:
-    # Called at the first opening in a process and not at import, which leaves no trace.
+    # Called when a process opens its first arena, and not at import, which is to leave no trace.
     global _exit_registered
     if _exit_registered:
         return
@@ -278,7 +278,7 @@ def _finalize_with_multiprocessing() -> None:
     global _finalizer_pid
     from multiprocessing import util
 
-    # After everything else: queues are flushed and joined at -5.
+    # The lowest priority comes last; queues, which may still pickle Blocks, are flushed at -5.
     util.Finalize(None, _core.leave_all, exitpriority=-100)
     if _is_tended():
         for attachment in list(_known.values()):
@@ -287,8 +287,8 @@ def _finalize_with_multiprocessing() -> None:
 
 
 def _is_tended() -> bool:
-    """Whether this is a daemon of multiprocessing, a pool's worker for example: in good order its
-    parent ends it by a signal.
+    """Whether this is a daemon of multiprocessing, such as a pool's worker: its parent ends it by a
+    signal when all is well.
     """
     process = sys.modules.get("multiprocessing.process")
     return process is not None and process.current_process().daemon

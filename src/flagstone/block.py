@@ -48,7 +48,7 @@ __all__ = ["Block", "Handle"]
 def alloc_bytes(
     attachment: Attachment, nbytes: int, form: Format | None, wait: float | None, group: int
 ) -> Block:
-    """An object of a size class."""
+    """An object of a size class, with these bytes, or those of the Format."""
     if wait is None:
         got = attachment.alloc_bytes(group, nbytes, form)
         if isinstance(got, Block):
@@ -64,7 +64,7 @@ def alloc_bytes(
 async def aalloc_bytes(
     attachment: Attachment, nbytes: int, form: Format | None, wait: float | None, group: int
 ) -> Block:
-    """The same, for a coroutine."""
+    """`alloc_bytes` for a coroutine."""
     return await aallocate(
         attachment,
         lambda patience: attachment.alloc_bytes(group, nbytes, form, patience),
@@ -96,7 +96,7 @@ async def aput(
     wait: float | None,
     group: int,
 ) -> Block:
-    """The same, for a coroutine; copies when there is memory, in one go."""
+    """`put` for a coroutine: it waits for memory, and then copies in one go."""
     nbytes, form, source = _source_of(value, order, strings)
     return _filled(await aalloc_bytes(attachment, nbytes, form, wait, group), source)
 
@@ -129,7 +129,7 @@ def dump(attachment: Attachment, value: Any, wait: float | None, group: int) -> 
 
 
 async def adump(attachment: Attachment, value: Any, wait: float | None, group: int) -> Block:
-    """The same, for a coroutine."""
+    """`dump` for a coroutine."""
     what = dumped(value)
     with what.or_discarded():
         block = await aalloc_bytes(attachment, what.nbytes, None, wait, group)
@@ -150,9 +150,11 @@ def _load(
     locator: Locator | None = None,
     message: bytes = b"",
 ) -> Block | None:
-    """Unpickle: attaches by itself, and takes the reference that is in flight. The ticket is for
-    who pickles, and is nothing here: this, called without arguments. It comes first, so that the
-    pickler has come to it whatever fails.
+    """Unpickle a Block: attach, and take the reference that is in flight.
+
+    The ticket is for the pickler (binding/ticket.h). In the pickle it is a call of this function
+    without arguments, which returns None. It is the first argument, so that the pickler comes to it
+    before anything that may fail.
     """
     if locator is None:
         return None
@@ -160,7 +162,7 @@ def _load(
 
 
 def _reduce_bound(bound: GroupCache) -> tuple[Any, ...]:
-    # Whatever can fail comes before the message is in flight.
+    # What may fail is done before there is a message in flight.
     attachment = bound._attachment
     parts = parts_of(bound.cache)
     if bound._group_id == attachment.root_group:
@@ -176,7 +178,7 @@ def _load_bound(
     locator: Locator | None = None,
     message: bytes | None = None,
 ) -> GroupCache:
-    # The message comes first: it has to be taken whatever has become of the cache.
+    # The message is taken first, because it has to be, whatever has become of the cache.
     group = None if locator is None or message is None else load_group(None, locator, message)
     return load_cache(*parts).bind(group)
 

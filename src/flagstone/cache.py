@@ -524,7 +524,7 @@ def alloc_many(bound: GroupCache, n: SupportsIndex) -> list[Block]:
     if count < 0:
         raise ValueError(f"n must be at least 0, not {count}")
     attachment = bound._attachment
-    # Not from cache_info(), which counts every slab of the cache.
+    # The size is the GroupCache's own: cache_info() would count every slab of the cache.
     size, capacity = bound._size, attachment.info()["capacity"]
     if count > capacity // size:
         raise ArenaFull(

@@ -41,7 +41,7 @@ __all__ = [
     "shape_of",
 ]
 
-# Of a text, with the dtype of some hundred thousand fields. The core says it for itself.
+# Bytes of a text, which is enough for a dtype of a hundred thousand fields: the core's own limit.
 _MAX_TEXT: Final = 2**24 - 1
 _SEALED: Final = "sealed"
 
@@ -81,7 +81,7 @@ def make_format(
 
 
 def form_of(dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> Format:
-    """The Format of an array that has no cache: the same object for the same thing.
+    """The Format of an array that has no cache; equal arguments mostly give the same object.
 
     Raises:
         TypeError, ValueError: as `make_format`.
@@ -91,7 +91,7 @@ def form_of(dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> Format:
     return _simple_form(dtype, shape, order)
 
 
-# Equal ones are the same thing: see _describe_simple.
+# Cached by equality, which is enough for dtypes without fields and metadata: see _describe_simple.
 @functools.lru_cache(maxsize=1024)
 def _simple_form(dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> Format:
     return make_format(dtype, shape, order=order)
@@ -119,7 +119,8 @@ def order_of(array: np.ndarray[Any, Any], order: str) -> Order:
         return "F"
     if order == "A":
         return "C"
-    # Neither, as every second column of either: as its dimensions are nested in memory.
+    # In neither order (every second column of an array, say): the order in which the dimensions are
+    # nested in memory.
     steps = [abs(step) for step, dim in zip(array.strides, array.shape, strict=True) if dim > 1]
     nested = len(steps) > 1 and 0 not in steps and steps == sorted(steps) != steps[::-1]
     return "F" if nested else "C"
@@ -135,7 +136,9 @@ def descr_of(dtype: np.dtype[Any]) -> Any:
 
 
 def _describe(dtype: np.dtype[Any]) -> tuple[Any, bytes | None]:
-    """Its description, and its code of a buffer, if there is one that says the same."""
+    """The dtype's description (`descr_of`), and its code in a buffer, if there is one that says
+    the same.
+    """
     if dtype.names is None and dtype.metadata is None:
         return _describe_simple(dtype)
     return _described(dtype)
@@ -146,14 +149,14 @@ def _described(dtype: np.dtype[Any]) -> tuple[Any, bytes | None]:
     back = None
     if not dtype.hasobject:
         with warnings.catch_warnings(), contextlib.suppress(TypeError, ValueError):
-            warnings.simplefilter("ignore")  # what is not kept: it is looked for below
+            warnings.simplefilter("ignore")  # of what is lost, which _check() looks for
             descr = npy.dtype_to_descr(dtype)
             back = npy.descr_to_dtype(descr)
     _check(dtype, back)
     return descr, _buffer_code(dtype)
 
 
-# Equal ones are the same thing: without fields and metadata, a dtype's type is all that it has.
+# Cached by equality: without fields and metadata, dtypes that are equal mean the same.
 @functools.lru_cache(maxsize=256)
 def _describe_simple(dtype: np.dtype[Any]) -> tuple[Any, bytes | None]:
     return _described(dtype)
@@ -180,7 +183,9 @@ def _check(dtype: np.dtype[Any], back: np.dtype[Any] | None) -> None:
 
 
 def _lost(dtype: np.dtype[Any], back: np.dtype[Any] | None) -> str | None:
-    """What it means beyond the bytes, in itself or in a field, and what to do about it."""
+    """What a dtype means that its description does not say, itself or in a field, and what to do
+    about it; None: nothing.
+    """
     if dtype.metadata:
         return (
             f"metadata ({dict(dtype.metadata)!r:.80}), which would be lost: use the dtype without"
@@ -204,8 +209,8 @@ def _lost(dtype: np.dtype[Any], back: np.dtype[Any] | None) -> str | None:
 
 
 def _buffer_code(dtype: np.dtype[Any]) -> bytes | None:
-    """The word for it in a buffer (PEP 3118), if NumPy reads the same from it. It has none for
-    dates and half of the others that have fields.
+    """The dtype's code in a buffer (PEP 3118), if NumPy reads the same dtype from it; None for
+    dates, and for many dtypes with fields.
     """
     try:
         with warnings.catch_warnings():
@@ -276,7 +281,12 @@ def _order(rest: list[Any]) -> str:
 
 
 def shape_of(shape: int | Iterable[int]) -> tuple[int, ...]:
-    """A checked shape."""
+    """A checked shape, as a tuple.
+
+    Raises:
+        TypeError: it is no integer and no integers.
+        ValueError: a dimension is negative, or there are more than 32.
+    """
     if isinstance(shape, (str, bytes)):
         raise TypeError(f"shape must be integers, not {shape!r}")
     try:

@@ -20,12 +20,12 @@ from typing import Final
 
 __all__ = ["collect", "finished", "helped", "in_vain"]
 
-_SHARE: Final = 0.1
-_MOST: Final = 1.0  # seconds
+_SHARE: Final = 0.1  # of the time may be spent on collections that do not help,
+_MOST: Final = 1.0  # and this many seconds in advance
 # Seconds to wait for a collection that another thread runs: it may be in somebody's destructor,
 # which may wait for us.
 _PATIENCE: Final = 0.5
-_POLL: Final = 0.001
+_POLL: Final = 0.001  # seconds between two attempts to collect
 
 
 class _State:
@@ -44,15 +44,15 @@ _state = _State()
 
 
 def finished() -> int:
-    """How many collections there were. To be asked before what `collect` is to help with."""
+    """How many collections there were. Whoever may call `collect` asks for it at its beginning."""
     return _state.finished
 
 
 def collect(since: int) -> bool:
     """Collect garbage, or wait while another thread does it for the same reason.
 
-    Safe from any thread, from destructors that a collection runs (no: it is under way), and in
-    processes whose automatic collections are disabled.
+    Safe to call from any thread, and from destructors that a collection runs (where it does
+    nothing, because that is under way); also in processes whose automatic collections are disabled.
 
     Args:
         since: what `finished()` said when the caller began.
@@ -86,13 +86,17 @@ def collect(since: int) -> bool:
 
 
 def helped() -> None:
-    """After the last collection there was memory."""
+    """Note that there was memory after the last collection: the next one costs no credit."""
     _state.credit = _MOST
     _state.in_vain_at = None
 
 
 def in_vain(since: int) -> str:
-    """For an error: what a collection did not help with. As `collect`."""
+    """The sentence of an error that says that a collection did not help; "" if there was none.
+
+    Args:
+        since: as in `collect`.
+    """
     at = _state.in_vain_at
     if at is None:
         return ""
@@ -102,8 +106,9 @@ def in_vain(since: int) -> str:
 
 
 def _run(deadline: float) -> None:
-    # One that is under way already, started by an allocation in another thread, say, lets ours
-    # return at once. Ours is needed all the same: theirs may be of the youngest objects only.
+    # While another collection is under way (started by an allocation in another thread, say),
+    # gc.collect() returns at once. Then it is tried again: the other one may be of the youngest
+    # objects only.
     while True:
         before = _collections()
         if gc.collect() or _collections() != before or time.monotonic() >= deadline:

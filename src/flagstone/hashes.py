@@ -1,9 +1,10 @@
 """What a Block is to a hash: its content.
 
-`joblib.hash` pickles a value by a pickler that is written in Python, to feed it to a digest. The
-pickle of a Block is a message, which would differ each time and hold the object for good; so such a
-pickler finds another way here, in the table that picklers written in Python copy. All others of
-them, and those written in C, go on as ever.
+`joblib.hash` pickles a value by a pickler that is written in Python, and feeds the pickle to a
+digest. The pickle of a Block is a message, which would differ each time and hold the object for
+good. So this module puts a function of its own into the table of `pickle._Pickler`, which picklers
+written in Python copy: for joblib's it pickles the content, for all others the message, as before.
+Picklers written in C do not look there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = ["install"]
 
 
 def install() -> None:
-    """Tell picklers written in Python; joblib's, too, if it was there first."""
+    """Put the function into the table, and into joblib's copy of it if that was made before."""
     getattr(pickle, "_Pickler").dispatch[Block] = _save  # noqa: B009
     joblib = sys.modules.get("joblib.hashing")
     if joblib is not None:
@@ -27,6 +28,7 @@ def install() -> None:
 
 
 def _save(pickler: Any, block: Block) -> None:
+    """Pickle a Block, for a pickler that is written in Python."""
     hashing = sys.modules.get("joblib.hashing")
     if hashing is not None and isinstance(pickler, hashing.Hasher):
         pickler.save(("flagstone.Block", block.array))

@@ -106,7 +106,7 @@ class FlagstoneBackend(LokyBackend):
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
         """Begin a `Parallel` call: workers, and a group."""
-        # Said by name, so that joblib makes no folder in /dev/shm for memmaps that never come.
+        # With a folder that is named, joblib makes none in /dev/shm, for memmaps that never come.
         options["temp_folder"] = options.get("temp_folder") or tempfile.gettempdir()
         number: int = super().configure(n_jobs, parallel, **options)
         if self._call is None:
@@ -174,7 +174,7 @@ class _Parallel:
         return self.arena.alloc(nbytes, group=self.group, wait=self.wait)
 
     def reduce_array(self, array: Any) -> Any:
-        """As `share()` does it, but for an array that is to be copied once only."""
+        """Pickle an array as `share()` does; one that many calls are given is copied once only."""
         if (
             self._once is not None
             and array.nbytes > self._once
@@ -195,7 +195,7 @@ class _Parallel:
             return found[1]
         block = self.arena.put(array, group=self.group, wait=self.wait)
         arrays = self._arrays
-        # Before another array can have the id of this one.
+        # The entry goes with the array, so before another one can have its id.
         self._arrays[key] = weakref.ref(array, lambda _: arrays.pop(key, None)), block
         return block
 

@@ -22,9 +22,10 @@ __all__ = ["Lock"]
 class Lock(Opened, LockBase):
     """A lock that any process finds by its name, owned by one thread at a time.
 
-    Made by `Arena.lock()`, or by unpickling. When its owner is killed, or leaves the arena, the
-    next one gets it, and `inherited` says so. A stopped owner keeps it. A forked child does not own
-    what its parent owns. As a context manager it is acquired, for ever waited for, and released.
+    Made by `Arena.lock()`, or by unpickling; a pickle holds nothing. When its owner is killed, or
+    leaves the arena, the next one gets it, and `inherited` says so. A stopped owner keeps it. A
+    forked child does not own what its parent owns. As a context manager it is acquired, however
+    long that takes, and released. Safe to use from any thread and, after a fork, in the child.
     """
 
     __slots__ = ("__weakref__", "_name", "_pid")
@@ -39,7 +40,7 @@ class Lock(Opened, LockBase):
 
     @property
     def info(self) -> LockInfo:
-        """How it is now; asks the kernel whether its owner lives."""
+        """A `LockInfo` of how it is now. Asks the kernel whether its owner lives."""
         return lock_info(self._name, self._owner())
 
     def locked(self) -> bool:

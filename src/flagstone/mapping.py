@@ -36,7 +36,7 @@ class Mapping(np.ndarray[Any, np.dtype[np.uint8]]):
 
     @staticmethod
     def of(block: Block) -> Mapping:
-        """Of a Block without a dtype."""
+        """The Mapping of a Block without a dtype."""
         return block.array.view(Mapping)
 
     def __getitem__(self, index: Any) -> Any:
@@ -60,7 +60,7 @@ class Mapping(np.ndarray[Any, np.dtype[np.uint8]]):
     # ---- as a file
 
     def size(self) -> int:  # type: ignore[override]
-        """Bytes."""
+        """How many bytes there are."""
         return len(self)
 
     def tell(self) -> int:
@@ -68,7 +68,11 @@ class Mapping(np.ndarray[Any, np.dtype[np.uint8]]):
         return self._at
 
     def seek(self, pos: int, whence: int = os.SEEK_SET) -> int:
-        """Set where the next `read` or `write` begins."""
+        """Set where the next `read` or `write` begins, and return it.
+
+        Raises:
+            ValueError: outside of the bytes, or no such `whence`.
+        """
         starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self)}
         if whence not in starts:
             raise ValueError("unknown seek type")
@@ -79,25 +83,25 @@ class Mapping(np.ndarray[Any, np.dtype[np.uint8]]):
         return self._at
 
     def read(self, n: int | None = None) -> bytes:
-        """The next `n` bytes; all that follow without a number."""
+        """The next `n` bytes; without a number, all that follow."""
         end = len(self) if n is None or n < 0 else min(self._at + n, len(self))
         found: bytes = self[self._at : end]
         self._at = end
         return found
 
     def read_byte(self) -> int:
-        """The next byte."""
+        """The next byte; `ValueError` at the end."""
         if self._at >= len(self):
             raise ValueError("read byte out of range")
         return self.read(1)[0]
 
     def readline(self) -> bytes:
-        """To the end of the line."""
+        """The bytes to the end of the line, with it."""
         end = self.find(b"\n", self._at)
         return self.read(None if end < 0 else end + 1 - self._at)
 
     def write(self, data: Any) -> int:
-        """Write at the place, all of it or nothing."""
+        """Write at the place, and return how many bytes; `ValueError` where they have no room."""
         raw = memoryview(data).cast("B")
         if self._at + raw.nbytes > len(self):
             raise ValueError("data out of range")
@@ -110,11 +114,11 @@ class Mapping(np.ndarray[Any, np.dtype[np.uint8]]):
         self.write(bytes((byte,)))
 
     def find(self, sub: Any, start: int | None = None, end: int | None = None) -> int:
-        """Where a subsequence begins, from the place on; -1 if nowhere."""
+        """Where a subsequence first begins, from the place on; -1 if nowhere."""
         return self._found(bytes.find, sub, start, end)
 
     def rfind(self, sub: Any, start: int | None = None, end: int | None = None) -> int:
-        """The same for the last one."""
+        """Where a subsequence last begins, from the place on; -1 if nowhere."""
         return self._found(bytes.rfind, sub, start, end)
 
     def _found(self, how: Any, sub: Any, start: int | None, end: int | None) -> int:
@@ -123,7 +127,7 @@ class Mapping(np.ndarray[Any, np.dtype[np.uint8]]):
         return at if at < 0 else at + first
 
     def move(self, dest: int, src: int, count: int) -> None:
-        """Copy bytes within it."""
+        """Copy `count` bytes from `src` to `dest`; `ValueError` where one of them lies outside."""
         if min(dest, src, count) < 0 or max(dest, src) + count > len(self):
             raise ValueError("source, destination, or count out of range")
         raw = np.asarray(self)
@@ -137,14 +141,18 @@ class Mapping(np.ndarray[Any, np.dtype[np.uint8]]):
         return self._closed
 
     def close(self) -> None:
-        """Nothing but remembering that it was called: the Block's views keep its memory."""
+        """Remember that it was called, and nothing else: views of the Block keep its memory."""
         self._closed = True
 
     def flush(self, *_: int) -> None:
-        """Nothing: memory is all that there is."""
+        """Does nothing: there is no file to write to."""
 
     def madvise(self, option: int, start: int = 0, length: int | None = None) -> None:
-        """Advice is not passed on; what asks for the pages to be dropped makes them zero."""
+        """Make bytes zero where the advice is to drop their pages. No other advice does anything.
+
+        Raises:
+            ValueError: it begins outside of the bytes, or the length is negative.
+        """
         if not 0 <= start < len(self):
             raise ValueError("madvise start out of bounds")
         if length is not None and length < 0:

@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 
 _Got = TypeVar("_Got")
 
-# Each reclaim waits for a grace period and gives something back; this many are for rivals who take
-# it first.
+# How often memory is reclaimed before it counts as used up. Each time gives something back, which
+# rivals may allocate first.
 _TRIES: Final = 8
-# Nanoseconds: a grace period takes microseconds, unless a reader is stopped, which "now" does not
-# wait for.
+# Nanoseconds that reclaiming waits for readers. A grace period takes microseconds, unless a reader
+# is stopped, for which `wait=None` does not wait.
 _RECLAIM: Final = to_nanoseconds(SLICE)
-# Seconds: who waits looks for garbage again, which other threads may have made.
+# Seconds after which whoever still waits collects garbage again, which other threads may have made.
 _COLLECT_AGAIN: Final = 1.0
-# Seconds at a lock also where nothing is left of `wait`: it may be held by somebody who runs.
+# Seconds for which a lock is waited for at least, also where nothing is left of `wait`: mostly its
+# holder runs, and gives it back.
 _LEAST: Final = 0.002
 
 
@@ -62,8 +63,8 @@ def allocate(
     tries = 0
     began = since = garbage.finished()
     collect_at = 0.0
-    asked = False  # for a collection
-    collected = False  # just now, and memory was not given back to the system since
+    asked = False  # whether a collection was asked for
+    collected = False  # whether there was one, since which no memory was given back to the system
     while True:
         got = attempt(_patience(wait, deadline))
         if not isinstance(got, int):
@@ -88,8 +89,8 @@ def allocate(
         if reclaimed and tries <= _TRIES:
             continue
         now = time.monotonic()
-        # Once also where no time is left, and then never again: a collection and what follows it
-        # take time, in which the next one becomes due.
+        # Where no time is left a collection is asked for once, and then never again: it and what
+        # follows take time, in which the next one would become due.
         if now >= collect_at and (now < deadline or not asked):
             collect_at = now + _COLLECT_AGAIN
             asked = True
@@ -114,16 +115,16 @@ def allocate(
 async def aallocate(
     attachment: Attachment, attempt: Callable[[int], _Got | int], wait: float | None, group: int
 ) -> _Got:
-    """The same for a coroutine: what may wait is done by a thread of the event loop's executor.
+    """`allocate` for a coroutine: a thread of the event loop's executor does what may wait.
 
-    In steps of a fraction of a second, each of which allocates or leaves nothing behind: so whoever
-    cancels the wait takes everything back (what a step under way gets is dropped with it), and an
-    executor that is shut down, at the end of `asyncio.run`, waits for no longer than a step. The
-    loop's own thread only makes attempts that wait for nothing. (It could poll alone. But what has
-    to be reclaimed wants somebody who waits for a grace period.)
+    It does so in steps of a fraction of a second, each of which allocates or leaves nothing behind.
+    So whoever cancels the wait takes everything back (what a step under way gets is dropped with
+    it), and an executor that is shut down, at the end of `asyncio.run`, waits for no longer than a
+    step. The loop's own thread only makes attempts that wait for nothing. (It could poll alone, but
+    reclaiming needs somebody who waits for a grace period.)
 
-    A read-side section of the loop's thread is none of the helper's: what it holds up is waited
-    for, as another thread's.
+    A read-side section of the loop's thread is not the helper thread's: what it holds up is waited
+    for, as if it were another thread's.
     """
     from asyncio import get_running_loop
 
@@ -163,7 +164,9 @@ def _step(
     began: float,
     remaining: float,
 ) -> tuple[_Got | int, Exception | None]:
-    """In a thread of an executor: what was allocated, or a status and its exception."""
+    """A step of `aallocate`, in a thread of an executor: what was allocated, or a status and its
+    exception.
+    """
     got = attempt(patience)
     if isinstance(got, int) and got in (FULL, LIMIT):
         reclaimed = attachment.reclaim(group, _RECLAIM) == 0
@@ -194,7 +197,7 @@ def _wait_on(
     deadline: float,
     group: int,
 ) -> None:
-    """A lock is held by somebody: tell of it, or give up."""
+    """Somebody holds a lock: log who, or raise `ArenaFull` when the time is over."""
     now = time.monotonic()
     if wait is not None and now >= deadline:
         raise _explained(attachment, ArenaFull(str(error.args[-1])), group, _waited(wait), "")
@@ -214,8 +217,8 @@ def _waited(wait: float | None) -> str:
 def once_more(
     attachment: Attachment, error: Exception, call: Callable[..., _Got], *args: Any
 ) -> _Got:
-    """What else may find no memory: a message, a reference, a group, a cache. Garbage is collected,
-    what can be reclaimed is, and then the call is made once more.
+    """Make a call again that found no memory: for a message, a reference, a group or a cache.
+    Garbage is collected, and memory reclaimed, before.
 
     Args:
         attachment: of the arena.
@@ -246,9 +249,8 @@ _again = threading.local()
 
 
 def give_back(attachment: Attachment) -> None:
-    """Let the file system have what nothing uses: tables grow by its pages, too.
-
-    Waits for readers no longer than an attempt to reclaim does.
+    """Give memory that nothing uses back to the file system, whose pages the arena's tables need to
+    grow, too. Waits for readers no longer than reclaiming does.
     """
     if not attachment.in_section and not attachment.readonly:
         with contextlib.suppress(FlagstoneError):
@@ -281,9 +283,7 @@ def _explained(
 
 
 def _tightest(attachment: Attachment, group: int) -> tuple[str, int, int]:
-    """Name, limit and usage of that group, of this one and its ancestors, which has the least
-    room.
-    """
+    """Name, limit and usage of the group with the least room, among this one and its ancestors."""
     tightest = ("", 0, 0)
     room = FOREVER
     seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""Names of arenas, caches and groups, checked before anything happens."""
+"""Names of arenas, and of what is in them: checked before anything happens, and shown in errors."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def text(raw: bytes) -> str:
 
 
 def object_name(name: str, what: str) -> bytes:
-    """The name of a cache or group, as the core wants it.
+    """The name of a cache, group, channel, topic, lock or store, as the core wants it. `what` is
+    the noun, for the error.
 
     Raises:
         TypeError: not a string.

@@ -36,7 +36,7 @@ _logger: Final = logging.getLogger("flagstone")
 # A program that has set up no logging hears nothing, as from any library.
 _logger.addHandler(logging.NullHandler())
 others: Final[list[Callable[[], None]]] = []
-"""What else is told of, by modules above."""
+"""Called by `tell`: what modules above have to tell of."""
 _AGAIN: Final = 10.0
 """Seconds between two warnings of the same reader or batch."""
 
@@ -82,7 +82,9 @@ def tell(attachment: Attachment) -> None:
 
 
 def tell_of_waiting(attachment: Attachment, seconds: float = 0.0) -> None:
-    """Warn of whom the memory waits for, from a call that has been waiting for it so long."""
+    """Warn of whom memory waits for: a lock, a reader or a batch. `seconds` is for how long the
+    caller has been waiting. The same warning comes at most every ten seconds.
+    """
     held_up = attachment.held_up
     info = attachment.info()
     if held_up is not None:
@@ -109,7 +111,9 @@ def tell_of_waiting(attachment: Attachment, seconds: float = 0.0) -> None:
 
 
 def tell_of_lock(attachment: Attachment, why: str, seconds: float) -> None:
-    """Warn of who holds a lock that a call has been waiting for so long, after a second of it."""
+    """Warn of who holds a lock (`why` says it) that a call has been waiting for, once that took
+    more than a second.
+    """
     if seconds > LONG and _due(attachment, (why,)):
         _warn("%s: waiting for %.1f s: %s", _name(attachment), seconds, why)
 

@@ -198,7 +198,7 @@ def _empty(
 async def _aempty(
     attachment: Attachment, form: Format, zero: bool, wait: float | None, group: int
 ) -> Block:
-    """The same, for a coroutine."""
+    """`_empty` for a coroutine."""
     block = await aalloc_bytes(attachment, form.nbytes, form, wait, group)
     if zero:
         block._clear()

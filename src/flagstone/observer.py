@@ -37,7 +37,8 @@ class Use(NamedTuple):
         slot: of the process in the arena's table; None: all that there was no row for.
         pid: of the process, in its own pid namespace; None as for `slot`.
         command: short name; "" as for `slot`.
-        cache: id; group: id; 0 as for `slot`.
+        cache: id of the objects' cache; 0 as for `slot`.
+        group: id of their group; 0 as for `slot`.
         objects: how many.
         bytes: of these objects.
     """
@@ -69,8 +70,8 @@ class Look:
 
 
 def share() -> float:
-    """How much of a processor looking may cost at most: a hundredth of all that this process may
-    use, so that whoever uses all of them is a hundredth slower.
+    """How much of one processor looking may cost at most, as a fraction: a hundredth of all that
+    this process may use. So whoever uses all of them is a hundredth slower.
     """
     return _SHARE * len(os.sched_getaffinity(0))
 

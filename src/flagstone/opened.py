@@ -13,7 +13,8 @@ __all__ = ["Opened"]
 
 
 class Opened:
-    """One object in this process of what every process may open.
+    """What Store, Channel, Topic and Lock objects have in common: each is this process's own way to
+    something of an arena that any process may open.
 
     Two of them are equal when they stand for the same thing of the same arena. As a context manager
     it is left at the end.

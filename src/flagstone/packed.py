@@ -32,7 +32,7 @@ _ALIGN: Final = 8
 
 
 class _Sequence(Sequence[Any]):
-    """What both have in common: a range of positions in what the Blocks hold."""
+    """What `Packed` and `PackedArrays` have in common: positions in what two Blocks hold."""
 
     __slots__ = ("_blocks", "_range")
 
@@ -50,13 +50,13 @@ class _Sequence(Sequence[Any]):
 
     @property
     def blocks(self) -> tuple[Block, Block]:
-        """Where each begins, and their bytes: the two objects in the arena."""
+        """The two Blocks: of where each item begins, and of the items' bytes."""
         index, data = self._blocks[:2]
         return index, data
 
     @property
     def nbytes(self) -> int:
-        """Bytes of both Blocks, whatever part of them this is."""
+        """The bytes of both Blocks, whatever part of them this is."""
         index, data = self.blocks
         return index.nbytes + data.nbytes
 
@@ -117,7 +117,8 @@ class PackedArrays(_Sequence):
     """A sequence of the arrays that were packed by `pack_arrays()`.
 
     Indexing gives a `flagstone.Part` that looks into the Block: nothing is copied, and what is
-    written is seen by all. Otherwise as `Packed`.
+    written is seen by all. A slice is another sequence over the same Blocks; it pickles, and may be
+    used by threads and processes, as `Packed`.
     """
 
     __slots__ = ("_data", "_shapes", "_width")
@@ -125,7 +126,7 @@ class PackedArrays(_Sequence):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of each array."""
+        """The dtype of each array."""
         dtype: np.dtype[Any] = self._data.dtype
         return dtype
 

@@ -33,7 +33,7 @@ class Part(np.ndarray[Any, np.dtype[Any]]):
 
     @property
     def array(self) -> np.ndarray[Any, np.dtype[Any]]:
-        """The same as a plain array, whose pickle is a copy."""
+        """A plain array of the same bytes, whose pickle is a copy."""
         return self.view(np.ndarray)
 
     @property
@@ -43,8 +43,8 @@ class Part(np.ndarray[Any, np.dtype[Any]]):
 
     @property
     def offset(self) -> int:
-        """Bytes from the beginning of the Block to the first element (index 0 in each dimension).
-        `LookupError` for a copy.
+        """The bytes from the beginning of the Block to the first element (index 0 in each
+        dimension). `LookupError` for a copy.
         """
         return block_of(self)[1]
 
@@ -120,7 +120,7 @@ def _views(array: np.ndarray[Any, np.dtype[Any]]) -> bool:
 
 
 def base_of(value: Any) -> Block | None:
-    """The Block that a chain of arrays and memoryviews ends at."""
+    """The Block that a chain of arrays and memoryviews ends at; None: it ends elsewhere."""
     while True:
         if isinstance(value, Block):
             return value
@@ -149,6 +149,9 @@ def block_of(array: Any) -> tuple[Block, int]:
     Raises:
         LookupError: it lies in none that this process uses; a copy, for example.
         TypeError: it has no memory that could be looked up.
+
+    Safe to call from any thread. It changes nothing, but that it may make one more reference of
+    this process, which the Block gives back.
     """
     block = base_of(array)
     address = _address_of(array)
@@ -180,7 +183,8 @@ def _address_of(value: Any) -> int:
 
 
 def _array_over(value: Any) -> np.ndarray[Any, np.dtype[Any]]:
-    # A buffer as bytes, which needs no word for what they mean; else as it is; else a tensor.
+    # First as bytes, for which a buffer needs no name of what they mean; then, a memoryview whose
+    # bytes lie apart, as it is; then as a tensor.
     for read in (_as_bytes, np.asarray, np.from_dlpack):
         if read is np.asarray and not isinstance(value, memoryview):
             continue  # it would copy whatever has a length

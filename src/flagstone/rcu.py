@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ReadSection", "barrier", "refuse_in_section", "synchronize"]
 
 SLICE: Final = 0.05
-"""Seconds for which the interpreter cannot react to a signal, at most, while it waits."""
+"""Seconds for which a call waits before it lets Python handle signals."""
 
 
 def refuse_in_section(attachment: Attachment, what: str) -> None:

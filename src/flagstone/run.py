@@ -39,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What is for us, and what comes from the program's name, `-m NAME` or `-c CODE` on."""
+    """The arguments for `flagstone.run`, up to `-m NAME` or `-c CODE`; and those from the program's
+    name on, or after these.
+    """
     ours: list[str] = []
     rest = list(arguments)
     while rest:
@@ -57,7 +59,9 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _run_script(path: str) -> None:
-    """As `python PATH`: in a `__main__` that stays, for threads and for what is pickled."""
+    """Run a file as `python PATH` does, in a `__main__` that stays: threads that outlive it, and
+    pickles, need it.
+    """
     if os.path.isdir(path) or (not path.endswith((".py", ".pyw")) and _is_archive(path)):
         sys.path.insert(0, path)
         runpy.run_path(path, run_name="__main__")
@@ -89,14 +93,18 @@ def _run_code(code: str) -> None:
 
 
 def _tell_python() -> None:
-    """Every Python that is started from now on looks into `site` first."""
+    """Have every Python that is started from now on import our `sitecustomize`."""
     paths = os.environ.get("PYTHONPATH", "")
     if _SITE not in paths.split(os.pathsep):
         os.environ["PYTHONPATH"] = _SITE + (os.pathsep + paths if paths else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run it. What it raises, and how it exits, is the program's."""
+    """Run a program. What it raises, and how it exits, is the program's.
+
+    Args:
+        arguments: as after `python -m flagstone.run`; None is `sys.argv`.
+    """
     ours, rest = _split(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     options = parser.parse_args(ours)

@@ -58,7 +58,7 @@ _MOST: Final = 16 << 40
 _BATCH: Final = 5.0
 """Seconds for which a look waits for the burial of a maker that is dead."""
 _LOOK_EVERY: Final = 256
-"""So many segments are made before the names are looked through for those of the dead."""
+"""How many segments are made before the names are looked through for those of the dead."""
 
 
 class SegmentFull(OSError, ArenaFull):
@@ -97,9 +97,10 @@ class Segment(NamedTuple):
 
 
 class _Place:
-    """Where this process makes and finds segments.
+    """Where this process makes and finds segments: an arena, the store of names, and the homes.
 
-    One for each process: a forked child begins its own home, and keeps its family's.
+    There is one for each process: a forked child begins a home of its own, and keeps its family's.
+    Safe to use from any thread.
     """
 
     def __init__(self) -> None:
@@ -281,7 +282,7 @@ class _Place:
             util.Finalize(None, self.hand_over, exitpriority=-100)  # after its children have ended
 
     def hand_over(self) -> None:
-        """Let the family hold what this process has made. In an orderly end, which never fails."""
+        """Let the family hold what this process has made: it ends in order. Never raises."""
         with self.lock:
             own, family = self.own, self.family
             if own is None or family is None or own is family or self.ending:
@@ -291,7 +292,7 @@ class _Place:
                 self._move(own.name, own.store, family)
 
     def adopt(self, pid: int) -> None:
-        """The same for another process, which is about to be ended."""
+        """Let the family hold what another process has made, which is about to be ended."""
         if self.arena is None or self.arena.closed:
             return
         with contextlib.suppress(FlagstoneError, OSError, MemoryError):
@@ -375,6 +376,7 @@ def key_of(name: str) -> bytes:
 
     Raises:
         OSError: it is none that the standard library takes.
+        ValueError: it has a zero byte in it.
     """
     raw = name.encode("utf-8", "surrogateescape").lstrip(b"/")
     if b"\0" in raw:
@@ -403,7 +405,8 @@ def create(name: str, size: int, lasting: bool) -> Segment:
     key = key_of(name)
     try:
         home = _place.home()
-        # Before its memory is made. What comes between is seen when it gets its name.
+        # Looked for before the memory is made. One that comes meanwhile is found when this one gets
+        # its name.
         if _place.names is not None and key in _place.names and _place.look(key) is not None:
             raise _exists(name)
         make = _create_lasting if lasting else _create
@@ -469,7 +472,7 @@ def remove(key: bytes, handle: bytes, lasting: bool) -> bool:
 
 
 def remove_named(name: str) -> bool:
-    """The same for whatever segment has this name."""
+    """`remove` whatever segment has this name; False if there is none."""
     key = key_of(name)
     found = _place.look(key)
     if found is not None:
@@ -588,7 +591,7 @@ def family() -> tuple[str, str, _Owner] | None:
 
 
 def join(where: str, path: str, name: str, owner: Any) -> None:
-    """Be one of a family, in a process that was just started."""
+    """Make this process, which was just started, one of a family."""
     os.environ[ARENA] = where
     with contextlib.suppress(FlagstoneError, OSError, MemoryError):
         _place.join(path, name, _Owner(*owner))

@@ -103,7 +103,9 @@ def install(arena: str | os.PathLike[str] | None = None, *, capacity: Size | Non
         capacity: of the arena, if it is to be made.
 
     Raises:
-        ValueError: no such size.
+        ValueError, TypeError: no such size.
+
+    Safe to call from any thread.
     """
     if arena is not None:
         os.environ[segment.ARENA] = os.fspath(arena)
@@ -143,7 +145,7 @@ def _put_in_place() -> None:
 
 
 class _PosixNames:
-    """In the place of `_posixshmem` in the standard module, where programs unlink by name."""
+    """Stands for `_posixshmem` in the standard module, through which programs unlink by name."""
 
     def __init__(self) -> None:
         self._others: Any = getattr(_standard, "_posixshmem")  # noqa: B009
@@ -152,7 +154,7 @@ class _PosixNames:
         return getattr(self._others, name)
 
     def shm_unlink(self, path: str) -> None:
-        """Of an arena's segment, or else of a file."""
+        """Remove the name of an arena's segment, or, if there is none, that of a file."""
         if not segment.remove_named(path):
             self._others.shm_unlink(path)
 
@@ -177,8 +179,8 @@ def _register(tell: Callable[[str, str], None]) -> Callable[[str, str], None]:
 
 
 def _unregister(tell: Callable[[str, str], None]) -> Callable[[str, str], None]:
-    """The same: programs take segments away from it, because it removes what others use
-    (cpython#82300).
+    """For what is taken away from the resource tracker. Programs do that because it removes what
+    others use (cpython#82300), also of segments that it was never told of.
     """
 
     def unregister(name: str, rtype: str) -> None:

@@ -133,7 +133,7 @@ class Sharing:
 
     @property
     def arena(self) -> Arena:
-        """Through which buffers are sent."""
+        """The arena through which buffers are sent."""
         return self._arena
 
     @property
@@ -151,7 +151,7 @@ class Sharing:
             return self._group
 
     def close(self) -> None:
-        """Send as before. Again: nothing."""
+        """Send as before from now on. An arena that `share()` made is closed. Again is fine."""
         _end(self)
         with self._lock, contextlib.suppress(FlagstoneError):
             if self._group is not None and self._pid == os.getpid():
@@ -255,7 +255,9 @@ def message_group(arena: Arena, kind: str, under: Group | None) -> Group:
 
 
 def end_message_group(arena: Arena, group: Group) -> None:
-    """All have ended who could take a message of it; what was taken goes on. Never fails."""
+    """End a group of messages, when everybody has ended who could take one: those that were not
+    taken are dropped, what was taken goes on. Never raises.
+    """
     try:
         arena.drop_in_flight(group=group)
         group.close()
@@ -273,7 +275,7 @@ class Message:
         self._counted = counted
 
     def count(self) -> None:
-        """Once it is pickled: `share.stats`."""
+        """Count it in `share.stats`; to be called once it is pickled."""
         if self._counted is not None:
             _counts.sent(*self._counted)
 
@@ -321,7 +323,9 @@ class Collector:
 
 
 class _Pickler(pickle.Pickler):
-    """As a ForkingPickler, with a way for arrays where nobody has registered another."""
+    """A pickler of messages: as multiprocessing's ForkingPickler, and with `reduce_array` for
+    arrays, unless somebody has registered another function with that.
+    """
 
     def __init__(self, file: io.BytesIO, collector: Collector) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL, buffer_callback=collector)
@@ -329,9 +333,10 @@ class _Pickler(pickle.Pickler):
 
 
 def _pickle(obj: Any, collector: Collector) -> memoryview:
-    """All of it but what the collector takes."""
+    """The pickle of an object, without the buffers that the collector takes."""
     file = io.BytesIO()
-    # In no variable: where it raises, it goes at once, and takes back the messages it has made.
+    # The pickler is in no variable, so that it ends at once where it raises, which takes back the
+    # messages that it has made.
     _Pickler(file, collector).dump(obj)
     return file.getbuffer()
 
@@ -345,7 +350,8 @@ def reduce_array(array: np.ndarray[Any, np.dtype[Any]]) -> Any:
             first = _address(array) - block._address
             span = pickle.PickleBuffer(bytes_of(block)[first - before : first + after].data)
             return _view, (span, array.dtype, array.shape, array.strides, before)
-    # NumPy itself hands over no dates, and read-only bytes as what is to stay so.
+    # NumPy's own pickle hands no buffers of dates over, and those of read-only arrays would be
+    # read-only where they arrive.
     special = not array.flags.writeable or array.dtype.kind in "mM"
     if special and array.flags.forc and array.nbytes and not array.dtype.hasobject:
         order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
@@ -373,7 +379,9 @@ def _own(
 
 
 def _extent(array: np.ndarray[Any, np.dtype[Any]]) -> tuple[int, int]:
-    """Bytes before the first element, and from there to the end of the last one in memory."""
+    """The bytes that an array reaches into memory: before its first element (where strides are
+    negative), and from there to the end of the last.
+    """
     steps = [stride * (n - 1) for n, stride in zip(array.shape, array.strides, strict=True)]
     before = -sum(step for step in steps if step < 0)
     return before, sum(step for step in steps if step > 0) + array.itemsize
@@ -386,7 +394,9 @@ def _address(buffer: Any) -> int:
 
 
 def can_be_sent(block: Block) -> bool:
-    """Whether this process can put it into a message."""
+    """Whether this process can put the Block into a message: not where its arena is read-only, or
+    did not come along over a fork.
+    """
     attachment = block._parts[0]
     return attachment.usable and not attachment.readonly
 
@@ -394,10 +404,10 @@ def can_be_sent(block: Block) -> bool:
 # ---- what is in force
 
 _lock = threading.RLock()
-_active: list[Sharing] = []
-_before: Any = None
+_active: list[Sharing] = []  # the last one is in force
+_before: Any = None  # `ForkingPickler.dumps` as it was
 _reducers: Mapping[type, Any] = {}
-"""What is registered with `ForkingPickler` now and later."""
+"""ForkingPickler's own table, so that what is registered later counts as well."""
 
 
 def _begin(sharing: Sharing) -> None:
@@ -507,8 +517,11 @@ class _Share:
         arena is open for reading only or closed by now, goes through the pipe as always:
         `flagstone.share.stats` counts it, with the reason.
 
+        Safe to call from any thread; it is in force for all of them.
+
         Raises:
-            ValueError: no such threshold, or wait.
+            ValueError, TypeError: no such threshold, or wait.
+            ArenaFull, OSError: no arena can be opened, where none was given.
         """
         nbytes = parse_size(threshold, "threshold")
         parse_seconds(wait, "wait")

@@ -78,7 +78,7 @@ class SharedMemory(StandardMemory):  # type: ignore[misc]
 
     def _new(self, size: int) -> Segment:
         while True:
-            # Of the module, so that whoever replaces it there is asked.
+            # Looked up in the module at each call, for programs that replace it there.
             name = _standard._make_filename()  # type: ignore[attr-defined]
             try:
                 found = segment.create(name, size, not self._track)
@@ -104,7 +104,7 @@ class SharedMemory(StandardMemory):  # type: ignore[misc]
                     raise
 
     def __del__(self) -> None:
-        """Nothing: what keeps the memory is dropped with the object."""
+        """Does nothing: what keeps the memory is dropped with the object."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name, False, self.size)
@@ -125,7 +125,7 @@ class SharedMemory(StandardMemory):  # type: ignore[misc]
 
     @property
     def size(self) -> int:
-        """Bytes, as many as were asked for."""
+        """The segment's bytes, as many as were asked for."""
         return self._size
 
     def close(self) -> None:

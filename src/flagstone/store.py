@@ -373,7 +373,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
 
     @property
     def info(self) -> StoreInfo:
-        """How it is now. Looks at every key."""
+        """A `StoreInfo` of how it is now. Looks at every key."""
         return store_info(self._attachment(), self._info())
 
     def destroy(self) -> None:

@@ -1,4 +1,4 @@
-"""Small helpers for tests of programs that use Flagstone."""
+"""Small helpers for tests of programs that use Flagstone. Times are seconds."""
 
 from __future__ import annotations
 
@@ -33,8 +33,15 @@ __all__ = [
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 10.0, what: str = "") -> None:
-    """Look every few milliseconds until `condition()` is true; `AssertionError` after `timeout`
-    seconds.
+    """Look every few milliseconds until `condition()` is true.
+
+    Args:
+        condition: called again and again; what it raises is passed on.
+        timeout: seconds.
+        what: is waited for, for the error.
+
+    Raises:
+        AssertionError: the time was over.
     """
     deadline = time.monotonic() + timeout
     while not condition():
@@ -70,8 +77,11 @@ def holding(arena: Arena, lock: str, bound: GroupCache | None = None) -> Iterato
 
 
 def assert_sound(arena: Arena) -> None:
-    """Release what can be released and validate every structure; `AssertionError` with what was
-    found.
+    """Release what can be released, and validate every structure of the arena.
+
+    Raises:
+        AssertionError: something was found; says what.
+        TimeoutError: releasing took 30 seconds.
     """
     arena.barrier(timeout=30.0)
     findings = arena.check()

@@ -197,13 +197,13 @@ class Collate:
         return f"<Collate into {self._arena!r}>"
 
     def __reduce__(self) -> Any:
-        # To a worker that is being started: its iterator's group, which needs no message.
+        # A worker that is being started is told its iterator's group by id, which needs no message.
         if _begin_iterator() is self:
             return _load_collate, (self._arena, None, self._wait, self._group)
         return _load_collate, (self._arena, self._under, self._wait, None)
 
     def begin(self, iterator: Any) -> None:
-        """An iterator is starting its workers."""
+        """Give an iterator a group of its own, if it has none: it is starting its workers."""
         group = self._iterators.get(iterator)
         if group is None:
             group = message_group(self._arena, "loader", self._under)
@@ -237,7 +237,7 @@ class Collate:
             if self._group is None:  # it came here inside of something else
                 self._own = message_group(arena, "loader", self._under)
                 self._group = group_id(arena._link, attachment, self._own)
-            # After queues are flushed, before the arena is left.
+            # This comes after queues are flushed (-5), and before the arena is left (-100).
             ends = (arena, self._group, self._own)
             util.Finalize(None, _worker_ends, ends, exitpriority=-50)
         assert self._group is not None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["array_of"]
 
-# Of NumPy's own, what is an array like any other: a memmap is its content, read now.
+# Types of arrays that mean no more than their elements. (A memmap is read when it is put.)
 _PLAIN: Final = (np.ndarray, np.memmap, Part)
 
 

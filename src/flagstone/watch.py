@@ -1,8 +1,8 @@
-"""Watch: a thread that waits at a channel for coroutines and for `select`.
+"""Watch: a thread that waits at a channel, or for a subscription, for coroutines and `select`.
 
-A wait in the core blocks its thread, so that an event loop needs somebody to do it. The thread is
-started at the first await, and ends when nobody waits; before a fork it is stopped, and started
-again in the parent. Nothing of it is inherited by the child.
+A wait in the core blocks its thread, so an event loop needs another one that waits for it. The
+thread is started at the first await, and ends when nobody waits; before a fork it is stopped, and
+started again in the parent. A child inherits nothing of it, and starts its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ _watches: weakref.WeakSet[Watch] = weakref.WeakSet()
 
 
 class Watch:
-    """Who waits at one end of a channel, and the thread that waits for them."""
+    """Those of this process who wait at one end of a channel, and the thread that waits for them.
+    Safe to use from any thread.
+
+    Args:
+        channel: a Channel, or a Subscription; it is referred to weakly.
+        taker: whether they wait for a message, and not for room.
+    """
 
     def __init__(self, channel: ChannelBase | SubscriptionBase, taker: bool) -> None:
         self._channel = weakref.ref(channel)
@@ -37,7 +43,8 @@ class Watch:
         self._lock = threading.Lock()
         self._futures: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._fd = -1
-        self._armed = False  # the descriptor is not readable, and is to be when there is something
+        # Whether the descriptor is not readable now, and is to become so when there is something.
+        self._armed = False
         self._thread: threading.Thread | None = None
         self._stop = False
         _watches.add(self)
@@ -76,7 +83,7 @@ class Watch:
             return self._fd
 
     def rearm(self) -> None:
-        """There was nothing to take: not readable until there is."""
+        """Let the descriptor not be readable until there is something to take: nothing is there."""
         with self._lock:
             if self._fd < 0 or self._armed:
                 return
@@ -114,7 +121,7 @@ class Watch:
             try:
                 ready = channel is None or channel._sleep(self._taker, _SLICE)
             except FlagstoneError:
-                ready = True  # they find out what it is
+                ready = True  # those who wait try again, and get the error themselves
             del channel
             if ready:
                 with self._lock:
@@ -128,7 +135,7 @@ class Watch:
             thread.join()
 
     def stop(self) -> None:
-        """Nobody uses the channel any more: wake who waits, and close the descriptor."""
+        """Wake those who wait, and close the descriptor: the channel is used no more."""
         self._halt()
         with self._lock:
             self._tell()
@@ -153,7 +160,7 @@ class Watch:
         self._futures = []
         self._thread = None
         self._stop = False
-        if self._fd >= 0:  # the parent's, too: one of our own
+        if self._fd >= 0:  # it is the parent's as well, so this process makes one of its own
             os.close(self._fd)
             self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._armed = False

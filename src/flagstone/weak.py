@@ -55,6 +55,7 @@ class WeakBlock:
 
         Raises:
             StaleHandle: nobody held the object any more, it was freed, or its arena is gone.
+            ArenaFull: no room for one more reference.
             FlagstoneError: its arena is anonymous and has not come to this process.
         """
         attachment = attach((self._uuid, self._path, None))
@@ -74,17 +75,17 @@ class WeakBlock:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the Block's array."""
+        """The dtype of the Block's array."""
         return np.lib.format.descr_to_dtype(self._descr)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the Block's array."""
+        """The shape of the Block's array, a tuple."""
         return self._shape
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the Block."""
+        """The bytes of the Block."""
         return self._form().nbytes
 
     def _form(self) -> Format:
@@ -134,7 +135,9 @@ def _make(
 
 
 def _descriptor_for(weak: WeakBlock) -> Any:
-    """Of an anonymous arena's file, for a process that is being started."""
+    """The descriptor of an anonymous arena's file, for a process that is being started; else
+    None.
+    """
     return None if weak._path is not None else locate(attach((weak._uuid, None, None)))[2]
 
 

@@ -59,10 +59,13 @@ def dask_teardown(server: Any) -> None:
 
 
 class FlagstonePlugin(WorkerPlugin):
-    """The same for workers, those that run and those that come: `client.register_plugin(...)`.
+    """Lets workers use arenas, those that run and those that come: `client.register_plugin(...)`.
 
     Args:
         arena, capacity, threshold, limit, writable: as in the configuration, instead of it.
+
+    Raises:
+        ValueError, TypeError: one of them makes no sense.
     """
 
     name = "flagstone"
@@ -87,19 +90,27 @@ class FlagstonePlugin(WorkerPlugin):
         read(**self._given)
 
     def setup(self, worker: Any) -> None:
-        """A worker begins."""
+        """Called by Dask when a worker begins, or the plugin comes to it."""
         member.begin(worker, read(**self._given))
 
     def teardown(self, worker: Any) -> None:
-        """It ends. One that goes on without the plugin stays as it is: its neighbours go on to send
-        it names.
+        """Called by Dask when a worker ends, or loses the plugin. One that goes on without it stays
+        as it is, because its neighbours go on sending it names.
         """
         if worker.status not in (Status.running, Status.paused):
             member.end(worker)
 
 
 class FlagstoneNanny(NannyPlugin):
-    """The same for nannies, which then count a worker's memory as the worker does."""
+    """Lets nannies count a worker's memory as the worker does: `client.register_plugin(...)`.
+
+    Args:
+        arena: as in the configuration, instead of it.
+        given: the others, as in `FlagstonePlugin`.
+
+    Raises:
+        ValueError, TypeError: one of them makes no sense.
+    """
 
     name = "flagstone-nanny"
     idempotent = True
@@ -109,22 +120,22 @@ class FlagstoneNanny(NannyPlugin):
         self._given = {"arena": arena, **given}
 
     def setup(self, nanny: Any) -> None:
-        """A nanny begins."""
+        """Called by Dask when a nanny begins, or the plugin comes to it."""
         member.begin(nanny, read(**self._given))
 
     def teardown(self, nanny: Any) -> None:
-        """It ends."""
+        """Called by Dask when a nanny ends, or loses the plugin."""
         member.end(nanny)
 
 
 class FlagstonePage(SchedulerPlugin):
-    """The page `/flagstone` of the scheduler's dashboard."""
+    """Adds the page `/flagstone` to the scheduler's dashboard."""
 
     name = "flagstone-page"
     idempotent = True
 
     async def start(self, scheduler: Any) -> None:
-        """It is there from now on."""
+        """Called by Dask when the scheduler begins, or the plugin comes to it."""
         member.begin(scheduler, read())
 
 
@@ -142,8 +153,12 @@ def enable(
     Connections that are open already go on as before.
 
     Args:
-        client: of the cluster; an asynchronous one has to await what this returns.
+        client: of the cluster; with an asynchronous one, what this returns has to be awaited.
         arena, capacity, threshold, limit, writable: as in the configuration, instead of it.
+
+    Raises:
+        ValueError, TypeError: one of them makes no sense.
+        FlagstoneError, OSError: this process has no such arena, and none can be made.
     """
     given: dict[str, Any] = {
         "capacity": capacity,

@@ -1,5 +1,5 @@
-"""Members of a cluster in this process: workers, nannies, clients and the scheduler, each told once
-what is different now, and as it was when it ends.
+"""Members of a cluster in this process: workers, nannies, clients and the scheduler. Each is
+changed once, when it begins, so that it uses the arena, and lets go of the arena when it ends.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOST: Final = 1000
 
 
 class _Member:
-    """What this module has done for one of them."""
+    """What a member has of the arena: its attachment, and a worker's group."""
 
     def __init__(self, arena: Arena, settings: Settings) -> None:
         self.arena = arena
@@ -55,7 +55,7 @@ _members: WeakKeyDictionary[Any, _Member] = WeakKeyDictionary()
 
 
 def here(worker: Any) -> _Member | None:
-    """What was done for this member of a cluster."""
+    """What this member of a cluster has of the arena; None: it was never told to use one."""
     return _members.get(worker)
 
 
@@ -95,7 +95,7 @@ def begin(member: Any, settings: Settings) -> None:
 
 
 def end(member: Any) -> None:
-    """It closes. What others have of it stays theirs."""
+    """Let a member go of its arena: it closes. What others have of its group stays theirs."""
     made = _members.pop(member, None)
     if made is not None:
         made.end()

@@ -27,9 +27,9 @@ def group_name(address: str, number: int = 0) -> str:
 
 
 def of_worker(measure: Callable[[], int], arena: Arena, group: Group) -> int:
-    """Bytes of this process: what Dask measures, with what it uses of its group instead of all
-    shared pages that it looks at. What it has let go of, and a neighbour has not, is no memory that
-    it could give back by waiting.
+    """The bytes that a worker counts as its own: what Dask measures (`measure`), with what it uses
+    of its group in the place of all shared pages that it looks at. What only a neighbour still uses
+    of its group is not in it: waiting would not give that back.
     """
     memory = measure()
     shared = _shared("self")
@@ -58,7 +58,7 @@ def watch(nanny: Any, arena: Arena, terminate: Callable[[], Any]) -> Any:
 
 
 def _charged(arena: Arena, address: str | None) -> int:
-    """Bytes of the groups of a worker."""
+    """The bytes charged to the groups of a worker; 0 where that is not known."""
     if address is None:
         return 0
     name = group_name(address)

@@ -63,7 +63,7 @@ sending: ContextVar[bool] = ContextVar("flagstone_sending", default=False)
 """Whether the answer that is being written is kept until it was received."""
 
 by_value: ContextVar[bool] = ContextVar("flagstone_by_value", default=False)
-"""Whether Blocks in what is being pickled go as their bytes: to disk, and to other hosts."""
+"""Whether Blocks are being pickled as their bytes: for the disk, and for other hosts."""
 
 
 class _Known:
@@ -311,7 +311,7 @@ class _Absent:
 
 
 class _Pickle:
-    """In Dask's module of pickling: what it takes from `pickle`, with a way for Blocks."""
+    """Stands for the module `pickle` in Dask's module of pickling, and has a way for Blocks."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(pickle, name)
@@ -332,7 +332,7 @@ class _CloudPickler(cloudpickle.Pickler):
 
 
 class _CloudPickle:
-    """The same for what it takes from `cloudpickle`."""
+    """Stands for `cloudpickle` in the same place."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(cloudpickle, name)
@@ -345,7 +345,7 @@ class _CloudPickle:
 
 
 class _DaskPickler(dask_pickle._DaskPickler):
-    """Dask's third one, for what has a way of its own to be sent."""
+    """Dask's own pickler, which is its third, with a way for Blocks."""
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is Block:
@@ -391,8 +391,8 @@ def _dumps_pickle(obj: Any, context: Any = None) -> tuple[dict[str, Any], list[A
 
 
 def _own_bytes(header: dict[str, Any], frames: list[Any]) -> tuple[dict[str, Any], list[Any]]:
-    """The same, where a buffer that refuses writes because others look at it may be written where
-    its bytes arrive.
+    """A pickle whose buffers go as bytes. Those that lie in an arena refuse writes because others
+    look at them; copies of their bytes may be written where they arrive, and the header says so.
     """
     if not all(header["writeable"]):
         pairs = zip(header["writeable"], frames[1:], strict=True)

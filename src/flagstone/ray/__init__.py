@@ -60,7 +60,10 @@ def init(
         options: of `ray.init`.
 
     Returns:
-        What `ray.init` does.
+        What `ray.init` returns.
+
+    Raises:
+        RuntimeError, FlagstoneError, OSError, ValueError: as `enable`; and what `ray.init` raises.
     """
     environment = dict(options.pop("runtime_env", None) or {})
     theirs = environment.get("worker_process_setup_hook")
@@ -73,7 +76,7 @@ def init(
 def enable(
     arena: str | None = None, *, capacity: Size | None = None, limit: Size | None = None
 ) -> None:
-    """The same in a driver where Ray runs already.
+    """Let this job's processes send Blocks by name, in a driver where Ray runs already.
 
     Workers are not told, so a task or actor has to call `arena()`, `empty()` or `put()` of this
     module, or be sent a Block, before it sends one. Again in the same job: nothing.

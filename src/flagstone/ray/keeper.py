@@ -52,7 +52,8 @@ class Place(NamedTuple):
 
 
 class Keeper:
-    """Of one job on one node. Its node's environment says what was not given.
+    """The actor that holds what one job sends from one node. The node's environment says what was
+    not given.
 
     Args:
         job: the job's id, in hex.
@@ -98,7 +99,8 @@ class Keeper:
         """Let go of what nobody can ask for any more; how many."""
         with self._sweeping:
             keys = [key for key in self._store if isinstance(key, bytes)]
-            # Asked for after the store's keys: a token was there before its Block was stored.
+            # The tokens are asked for after the keys, because each was there before its Block was
+            # stored: one that is missing has gone.
             known = global_worker.core_worker.get_all_reference_counts()
             gone = [key for key in keys if key not in known]
             for key in gone:
