@@ -292,7 +292,7 @@ int fst_group_get_info(fst_arena *a, uint64_t group, struct fst_group_info *out)
     memcpy(out->name, g->name, sizeof out->name - 1);
     out->state = fst_state(g->state);
     out->released = out->state > FST_GROUP_LIVE && g->first == FST_NONE;
-    out->flags = g->flags & ~(FST_GROUP_QUEUED | FST_GROUP_AGAIN);
+    out->flags = g->flags & (FST_GROUP_LASTING | FST_GROUP_CGROUP);
     out->children = g->children;
     out->limit = g->limit == UINT64_MAX ? FST_NO_LIMIT : g->limit << FST_PAGE_SHIFT;
     out->usage = g->usage << FST_PAGE_SHIFT;

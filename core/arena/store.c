@@ -21,13 +21,14 @@ static int check_spec(const struct fst_store_spec *s)
 }
 
 /* Fill the descriptor in; its state is written last. Under names_lock. */
-static void publish(struct fst_arena *a, uint32_t index, const struct fst_store_spec *spec)
+static void publish(struct fst_arena *a, uint32_t index, uint32_t group, const struct fst_store_spec *spec)
 {
     struct fst_store *s = fst_store_at(a, index);
+    fst_store_at_home(a, group, spec->flags);
     fst_store_relaxed(&s->index, 0);
     fst_store_relaxed(&s->next, 0);
     fst_store_relaxed(&s->group, spec->group);
-    fst_store_relaxed(&s->flags, spec->flags & FST_STORE_EVICTS);
+    fst_store_relaxed(&s->flags, spec->flags & (FST_STORE_EVICTS | FST_STORE_OWNS));
     fst_store_relaxed(&s->count, 0);
     fst_store_relaxed(&s->filled, 0);
     memset(s->name, 0, sizeof s->name);
@@ -49,6 +50,13 @@ static int use_it(struct fst_arena *a, uint32_t index, uint64_t id, fst_store_us
     return FST_OK;
 }
 
+/* A batch will end such a store, but whoever begins anew must not be given the store of those who
+ * are gone. One with a group of its own is left to the batch, which ends that group, too. */
+static bool left_over(struct fst_arena *a, const struct fst_store *s)
+{
+    return !(s->flags & FST_STORE_OWNS) && fst_store_home_over(a, s->group, s->flags);
+}
+
 /* Look once under names_lock. FST_WAIT: commit more, and try again. */
 static int find_or_publish(struct fst_arena *a, const struct fst_store_spec *spec, enum fst_create how, uint32_t *index,
                            bool *created)
@@ -58,18 +66,23 @@ static int find_or_publish(struct fst_arena *a, const struct fst_store_spec *spe
     int rc = FST_OK;
     uint32_t group;
     *index = fst_store_find(a, spec->name);
+    if (*index != FST_NONE && !a->readonly && left_over(a, fst_store_at(a, *index))) {
+        fst_store_end(a, *index);
+        *index = FST_NONE;
+    }
     *created = *index == FST_NONE;
     if (*created) {
         if (how == FST_OPEN_EXISTING)
             rc = fst_fail(FST_MISSING, "there is no store %s in arena %s", spec->name, fst_arena_called(a));
         else if (a->readonly)
             rc = fst_is_readonly(a);
-        else if (!fst_group_find(a, spec->group, &group) || fst_state(fst_group_at(a, group)->state) != FST_GROUP_LIVE)
+        else if (!fst_group_find(a, spec->group, &group) || fst_state(fst_group_at(a, group)->state) != FST_GROUP_LIVE ||
+                 fst_store_home_over(a, spec->group, spec->flags))
             rc = fst_fail(FST_CLOSED, "the group of the store, in arena %s, has ended", fst_arena_called(a));
         else if ((*index = fst_store_new(a)) == FST_NONE)
             rc = FST_WAIT;
         else
-            publish(a, *index, spec);
+            publish(a, *index, group, spec);
     } else if (how == FST_CREATE_NEW) {
         rc = fst_fail(FST_EXISTS, "store %s of arena %s exists already", spec->name, fst_arena_called(a));
     }
@@ -92,6 +105,14 @@ int fst_store_open(fst_arena *a, const struct fst_store_spec *spec, enum fst_cre
 void fst_store_leave(fst_store_use *u)
 {
     free(u);
+}
+
+bool fst_store_hold_group(fst_store_use *u, uint64_t *group)
+{
+    struct fst_thread *t = fst_thread_get(u->a);
+    uint32_t entry;
+    *group = t && fst_use_live(u) ? fst_store_home(u->a, u->store) : 0;
+    return *group && *group != fst_group_root(u->a) && fst_group_claim(t, *group, &entry) == FST_OK;
 }
 
 uint64_t fst_store_id(const fst_store_use *u)

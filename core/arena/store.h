@@ -23,7 +23,7 @@ struct fst_store_use {
 
 static inline int fst_use_ended(void)
 {
-    return fst_fail(FST_CLOSED, "the store has ended: it was destroyed, or its group was");
+    return fst_fail(FST_CLOSED, "the store has ended: it was destroyed, or its group has ended");
 }
 
 static inline bool fst_use_live(const struct fst_store_use *u)

@@ -2,8 +2,8 @@
  * here as well.
  *
  * A store maps keys to objects, and holds these, for any number of takers. It ends when it is
- * destroyed, with its group, or with its arena; no death of a process ends it. Looking up takes no
- * lock and waits for nobody.
+ * destroyed, with its arena, or with its group: when that is destroyed, or closed and no process
+ * has it open any more. Looking up takes no lock and waits for nobody.
  */
 #ifndef FLAGSTONE_STORE_H
 #define FLAGSTONE_STORE_H
@@ -15,6 +15,7 @@ extern "C" {
 #endif
 
 #define FST_STORE_EVICTS 1u /* kept for the user; the core does nothing with it */
+#define FST_STORE_OWNS   2u /* the group is the store's own: both end with the group above it */
 
 /* A store to be opened. */
 struct fst_store_spec {
@@ -32,6 +33,10 @@ typedef struct fst_store_use fst_store_use;
 int fst_store_open(fst_arena *arena, const struct fst_store_spec *spec, enum fst_create how, fst_store_use **out, bool *created);
 /* Let go of the use, which changes nothing of the store. */
 void fst_store_leave(fst_store_use *use);
+/* Keep open the group that the store ends with: a reference of this process to it, to be given
+ * back by fst_group_unref. False: there was none to be had (the group is closed, or the root group,
+ * which nobody has to keep). */
+bool fst_store_hold_group(fst_store_use *use, uint64_t *group);
 uint64_t fst_store_id(const fst_store_use *use);
 
 /* A key: some bytes and a kind. */

@@ -153,7 +153,7 @@ static bool check_group(struct fst_check *c, uint32_t i)
         fst_check_say(c, "group %u: it is below itself", i);
         return false;
     }
-    uint32_t known = FST_GROUP_LASTING | FST_GROUP_CGROUP | FST_GROUP_QUEUED | FST_GROUP_AGAIN;
+    uint32_t known = FST_GROUP_LASTING | FST_GROUP_CGROUP | FST_GROUP_QUEUED | FST_GROUP_AGAIN | FST_GROUP_STORES;
     if ((g->flags & ~known) || !ends(g->name, FST_NAME_MAX)) {
         fst_check_say(c, "group %u: flags %x, or its name is no text", i, g->flags);
         return false;

@@ -82,6 +82,7 @@ static int run(struct fst_batch *b)
     sane = fst_drops_condemn(a, &b->drops, b->everything, &b->scan, &b->condemned);
     if (sane)
         return sane;
+    fst_shelves_end(a);
     bool ended = !b->options->drops_only && fst_words_condemn(a, b->everything, &b->ended, &b->scan, &b->condemned);
     b->condemned += fst_letters_condemn(a, &b->letters, &b->scan);
     b->condemned += fst_shelves_condemn(a, &b->shelves, ended || buried || b->everything, b->everything, &b->scan);

@@ -10,6 +10,7 @@
 #include "store/index.h"
 #include "store/item.h"
 #include "store/store.h"
+#include "teardown/end.h"
 #include "teardown/release.h"
 
 static bool has_ended(const struct fst_shelves *sh, uint32_t store)
@@ -111,12 +112,35 @@ static void clear_holds(struct fst_arena *a)
     }
 }
 
-/* Was the store's group destroyed, or is it gone? */
-static bool is_over(struct fst_arena *a, const struct fst_store *s)
+static bool is_over(struct fst_arena *a, uint32_t store)
 {
+    const struct fst_store *s = fst_store_at(a, store);
+    return fst_state(fst_load_acquire(&s->state)) == FST_STORE_LIVE && fst_store_home_over(a, s->group, s->flags);
+}
+
+/* End a store whose group is over, and before it the group that is its own: killed in between, the
+ * next batch finds that one destroyed. */
+static void end_one(struct fst_arena *a, uint32_t store)
+{
+    const struct fst_store *s = fst_store_at(a, store);
     uint32_t group;
-    return !fst_group_find(a, s->group, &group) ||
-           fst_state(fst_load_acquire(&fst_group_at(a, group)->state)) == FST_GROUP_DESTROYED;
+    uint64_t when = fst_now();
+    if (!fst_registry_lock(a))
+        return; /* the next batch looks again */
+    if (is_over(a, store)) {
+        if ((s->flags & FST_STORE_OWNS) && fst_group_find(a, s->group, &group))
+            fst_end_group(a, group, FST_GROUP_DESTROYED, when);
+        fst_store_end(a, store);
+    }
+    fst_registry_unlock(a);
+}
+
+void fst_shelves_end(struct fst_arena *a)
+{
+    uint32_t top = fst_store_top(a);
+    for (uint32_t i = 0; i < top; i++)
+        if (is_over(a, i))
+            end_one(a, i);
 }
 
 static uint64_t condemn_items(struct fst_arena *a, uint32_t store, struct fst_scan *scan)
@@ -158,10 +182,6 @@ uint64_t fst_shelves_condemn(struct fst_arena *a, struct fst_shelves *sh, bool r
         uint64_t state = fst_load_acquire(&s->state);
         if (fst_state(state) == FST_STORE_FREE)
             continue;
-        if (fst_state(state) == FST_STORE_LIVE && is_over(a, s) && fst_registry_lock(a)) {
-            fst_store_end(a, i);
-            fst_registry_unlock(a);
-        }
         /* A process that was killed while it changed the store, or in a batch, has left wrong
          * counts. */
         bool passed = revoke && fst_store_passed(a, i, everything);

@@ -41,6 +41,10 @@ bool fst_shelves_will_expire(struct fst_arena *a, uint64_t at);
 /* Has this process, which is about to leave, claimed a key? Then the next batch buries it. */
 bool fst_shelves_owns(struct fst_arena *a);
 
+/* End the stores whose group is over (store/store.h). This comes before what has ended is spliced,
+ * because a group of a store's own ends with the store. */
+void fst_shelves_end(struct fst_arena *a);
+
 /* Step 2 of a batch. `revoke`: something has ended, or somebody has died. `everything`: the last
  * batch was broken off. The result is how many words the scan has to look for. */
 uint64_t fst_shelves_condemn(struct fst_arena *a, struct fst_shelves *sh, bool revoke, bool everything, struct fst_scan *scan);

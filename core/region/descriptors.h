@@ -182,6 +182,8 @@ enum fst_group_state {
 /* the group ended further while it was QUEUED and a batch ran, which may have passed it: it is to
  * be queued once more */
 #define FST_GROUP_AGAIN (1u << 30)
+/* a store ends, or did, with it */
+#define FST_GROUP_STORES (1u << 29)
 
 struct fst_group {
     uint64_t word;

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "alloc/group.h"
 #include "platform/error.h"
 #include "platform/futex.h"
 #include "region/table.h"
@@ -42,6 +43,45 @@ bool fst_store_known(const struct fst_arena *a, uint64_t id, uint32_t *index)
 {
     *index = (uint32_t)id;
     return *index < fst_store_top(a) && fst_id_is(id, fst_load_acquire(&fst_store_at(a, *index)->state));
+}
+
+/* Its own group is lasting, so that it stays when nobody has the store open; it goes with the one
+ * above it. */
+static uint32_t home_of(const struct fst_arena *a, uint32_t group, uint32_t flags)
+{
+    return flags & FST_STORE_OWNS ? fst_group_at(a, group)->parent : group;
+}
+
+static bool is_over(const struct fst_arena *a, uint32_t group)
+{
+    const struct fst_group *g = fst_group_at(a, group);
+    uint32_t state = fst_state(fst_load_acquire(&g->state));
+#ifdef FST_MUTANT_STORES_STAY
+    return state == FST_GROUP_DESTROYED;
+#endif
+    return state == FST_GROUP_DESTROYED || (state == FST_GROUP_CLOSED && !(fst_load_acquire(&g->word) & FST_WORD_ALLOCATED));
+}
+
+bool fst_store_home_over(struct fst_arena *a, uint64_t group, uint32_t flags)
+{
+    uint32_t index;
+    return !fst_group_find(a, group, &index) || is_over(a, index) || is_over(a, home_of(a, index, flags));
+}
+
+void fst_store_at_home(struct fst_arena *a, uint32_t group, uint32_t flags)
+{
+    struct fst_group *g = fst_group_at(a, home_of(a, group, flags));
+    fst_store_relaxed(&g->flags, g->flags | FST_GROUP_STORES);
+}
+
+uint64_t fst_store_home(struct fst_arena *a, uint32_t index)
+{
+    const struct fst_store *s = fst_store_at(a, index);
+    uint32_t group;
+    if (!fst_group_find(a, s->group, &group))
+        return 0;
+    group = home_of(a, group, s->flags);
+    return fst_id(group, fst_load_acquire(&fst_group_at(a, group)->state));
 }
 
 void fst_store_end(struct fst_arena *a, uint32_t index)

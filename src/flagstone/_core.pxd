@@ -475,6 +475,7 @@ cdef extern from "flagstone.h" nogil:
     int fst_store_open(fst_arena *arena, const fst_store_spec *spec, fst_create how,
                        fst_store_use **out, fst_bool *created)
     void fst_store_leave(fst_store_use *use)
+    fst_bool fst_store_hold_group(fst_store_use *use, uint64_t *group)
     uint64_t fst_store_id(const fst_store_use *use)
     int fst_store_get(fst_store_use *use, const fst_key *key, fst_looked_up *out)
     int fst_store_key_version(fst_store_use *use, const fst_key *key, uint64_t *version)

@@ -269,8 +269,9 @@ class Arena(Objects):
         """Open the store of this name, or create one: a mapping from keys to objects, which it
         holds.
 
-        It ends with `destroy()`, with its group, or with the arena: in a lasting arena it outlives
-        every process.
+        It ends with `destroy()`, with its group, or with the arena. Who has the store open has the
+        group open, too; a group that no process has open any more ends, with its stores, unless it
+        is lasting. A store of the arena itself outlives every process in a lasting arena.
 
         Args:
             name: 1 to 63 bytes of UTF-8; 57 with a limit.
@@ -279,7 +280,7 @@ class Arena(Objects):
             evict: "lru" makes room by letting go of what was not used for longest; readers keep
                 their bytes. What there is stays of a store that exists.
             group: what its values are charged to, and what it ends with; None is the arena itself.
-            lasting: True insists on a lasting arena. A store never ends because nobody has it open.
+            lasting: True insists on a lasting arena.
             create: None opens or creates; True must not exist, False must exist.
 
         Raises:

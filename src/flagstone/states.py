@@ -38,3 +38,4 @@ CHANNEL_LOCK: Final = 8
 STORE_LIVE: Final = 1
 
 STORE_EVICTS: Final = 1
+STORE_OWNS: Final = 2

@@ -22,7 +22,7 @@ from flagstone.names import object_name
 from flagstone.observe import store_info, stores_of
 from flagstone.opened import Opened
 from flagstone.sizes import FOREVER, Size, many, parse_seconds, to_nanoseconds
-from flagstone.states import STORE_EVICTS
+from flagstone.states import STORE_EVICTS, STORE_OWNS
 from flagstone.values import array_of
 
 if TYPE_CHECKING:
@@ -61,8 +61,9 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
     """A mapping from `str` or `bytes` to what was put, for every process of the arena.
 
     Made by `Arena.store()`, or by unpickling. A store holds its values: they live until they are
-    replaced, deleted or evicted, or the store, its group or its arena ends; no death of a process
-    ends it. Looking a key up takes no lock and waits for nobody; it gives the old value or the new
+    replaced, deleted or evicted, or the store, its group or its arena ends. No death of a process
+    ends it but that of the last one that has its group open, or a store in it, if the group is not
+    lasting. Looking a key up takes no lock and waits for nobody; it gives the old value or the new
     one, and whoever has a value keeps its bytes. `"a"` and `b"a"` are two keys. A pickle holds
     nothing, and may be loaded any number of times. Safe to use from any thread and, after a fork,
     in the child.
@@ -457,7 +458,7 @@ def open_store(
         link,
         name,
         raw,
-        STORE_EVICTS if evict else 0,
+        (STORE_EVICTS if evict else 0) | (STORE_OWNS if limit is not None else 0),
         group_id(link, link.attachment, group),
         how_to_open(create),
     )

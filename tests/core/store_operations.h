@@ -243,6 +243,31 @@ static void destroy_group_and_wait(void)
         barrier();
 }
 
+/* A store of a group that nobody will have open any more, and one with a group of its own below
+ * it. */
+static void of_a_left_group(void)
+{
+    uint64_t group = make_group(a, "left", root, FST_NO_LIMIT, 0);
+    uint64_t own = make_group(a, "store own", group, FST_NO_LIMIT, FST_GROUP_LASTING);
+    fst_store_use *u = open_store("of a group", group);
+    struct fst_store_spec spec = {.name = "with its own", .flags = FST_STORE_OWNS, .group = own};
+    fst_store_use *v;
+    bool created;
+    MUST(put_in(u, 1, 1));
+    MUST(fst_store_open(a, &spec, FST_OPEN_OR_CREATE, &v, &created));
+    MUST(put_in(v, 1, 1));
+    fst_store_leave(u);
+    fst_store_leave(v);
+    fst_group_unref(a, own);
+    fst_group_unref(a, group);
+}
+
+static void batches(void)
+{
+    for (int i = 0; i < 3; i++)
+        barrier();
+}
+
 /* Somebody who died while it made a value, with the lock, and with a slot too many. */
 static void die_with_claim(void)
 {
@@ -376,6 +401,13 @@ static void after_group(void)
     works(kept);
 }
 
+static void after_left_group(void)
+{
+    batches();
+    CHECK_EQ(2, fst_store_list(a, NULL, 0)); /* `kept` and `other` */
+    works(kept);
+}
+
 static void after_burial(void)
 {
     struct fst_store_claim claim;
@@ -404,6 +436,7 @@ static const struct operation store_operations[] = {
     {"destroy", have_own, NULL, destroy_own, after_open, false},
     {"destroy and batch", have_own, NULL, destroy_and_wait, after_open, false},
     {"destroy a group and batch", of_a_group, NULL, destroy_group_and_wait, after_group, false},
+    {"batch of a group that was left", of_a_left_group, NULL, batches, after_left_group, false},
     {"bury who was putting", die_with_claim, NULL, barrier, after_burial, false},
 };
 #define COUNT ((int)(sizeof store_operations / sizeof *store_operations))

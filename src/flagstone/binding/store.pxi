@@ -25,6 +25,7 @@ cdef class StoreBase:
     cdef readonly object _group_id
     cdef readonly bint _evicts
     cdef bint ended             # leave() was called here
+    cdef GroupRef group_ref     # keeps open what the store ends with; None: nothing is to be kept
 
     def __init__(self):
         raise TypeError("a Store is made by Arena.store()")
@@ -100,7 +101,15 @@ cdef class StoreBase:
         self.sure(fst_store_get_info(self.attachment.ptr, fst_store_id(self.use), &info))
         self._group_id = info.group
         self._evicts = info.flags & FST_STORE_EVICTS
+        self.hold_group()
         return bool(created)
+
+    cdef int hold_group(self) except -1:
+        cdef GroupRef ref = GroupRef.__new__(GroupRef)
+        if fst_store_hold_group(self.use, &ref.node.id):
+            ref.hold(self.link, self.attachment)
+            self.group_ref = ref
+        return 0
 
     def _link_of(self):
         return self.link
@@ -354,6 +363,8 @@ cdef class StoreBase:
     def leave(self):
         """Let go of the store here; it goes on. Again is fine."""
         self.ended = True
+        if self.group_ref is not None:
+            self.group_ref.release()
 
 
 @cython.final

@@ -71,7 +71,6 @@ class Keeper:
         self._arena._link.attachment.tended()  # Ray ends its workers by a signal, in good order
         node = ray.get_runtime_context().get_node_id()
         name = f"ray {job} {node[:8]}"
-        _end_left(self._arena)
         self._group, self._store = _begin(self._arena, name, settings.limit)
         path = self._arena.path
         assert path is not None
@@ -136,16 +135,6 @@ class Keeper:
             pause = _SOONEST if gone else min(2 * pause, _LATEST)
 
 
-def _end_left(arena: Arena) -> None:
-    """End what jobs left whose processes were all killed: a store outlives them."""
-    seen = arena.snapshot()
-    closed = {one.name for one in seen.groups if one.name and one.state == "closed"}
-    for one in seen.stores:
-        if one.name in closed and one.name.startswith("ray "):
-            with contextlib.suppress(FlagstoneError):  # another keeper does the same
-                arena.store(one.name, create=False).destroy()
-
-
 def _begin(arena: Arena, name: str, limit: int | None) -> tuple[Group, Store]:
     """A group and a store of this keeper's own. Who was killed, and began again as this one, alone
     knew which tokens its Blocks had: they end, though others still look at them.
@@ -156,9 +145,9 @@ def _begin(arena: Arena, name: str, limit: int | None) -> tuple[Group, Store]:
             group = arena.group(own, limit=limit, create=True)
             return group, arena.store(own, group=group, create=True)
         except FileExistsError:
-            with contextlib.suppress(FlagstoneError):  # it ends just now
+            with contextlib.suppress(FlagstoneError, FileNotFoundError):  # it ends just now
                 arena.store(own, create=False).destroy()
-            with contextlib.suppress(FlagstoneError):
+            with contextlib.suppress(FlagstoneError, FileNotFoundError):
                 arena.group(own, create=False).destroy()
     raise FileExistsError(f"{arena} has {_MOST} groups of keepers that ended")
 
