@@ -46,14 +46,14 @@ bool fst_cache_end_name(struct fst_arena *a, uint32_t index);
 void fst_cache_end(struct fst_arena *a, uint32_t index, uint32_t body, enum fst_cache_state state);
 
 /* While a destroy() looks for users of the body: wait until allocations from it are resumed, or it
- * has ended, and finish what a killed destroyer left. Without locks. False: that took longer than
- * this thread waits. */
+ * has ended, and finish what a killed destroyer left. Without locks. False: the lock took longer
+ * than this thread waits. */
 bool fst_cache_resumed(struct fst_arena *a, uint32_t body) FST_TO_BE_HEEDED;
 /* Wait in the same way for the cache of a child that is ENDING. */
 bool fst_cache_resumed_for(struct fst_arena *a, uint32_t child);
 
-/* Acquire the body's lock `ending`; it comes before names_lock. False: that took longer than this
- * thread waits. */
+/* Acquire the body's lock `ending`; it comes before names_lock. False: the lock took longer than
+ * this thread waits. */
 bool fst_cache_lock_ending(struct fst_arena *a, uint32_t body) FST_TO_BE_HEEDED;
 void fst_cache_unlock_ending(struct fst_arena *a, uint32_t body);
 /* Give the lock back with children that were not moved on: whoever needs one of them next goes on,

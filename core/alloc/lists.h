@@ -18,7 +18,7 @@
 #include "region/region.h"
 
 /* Acquire and release the child's lock. If it is taken over from a dead owner, the lists are
- * rebuilt. False: that took longer than this thread waits. */
+ * rebuilt. False: the lock took longer than this thread waits. */
 bool fst_lists_lock(struct fst_arena *a, uint32_t child) FST_TO_BE_HEEDED;
 void fst_lists_unlock(struct fst_arena *a, uint32_t child);
 

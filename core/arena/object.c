@@ -161,7 +161,7 @@ static enum attempt alloc_unowned(struct fst_thread *t, uint64_t child, uint64_t
 }
 
 /* Allocate from what other threads own of the child and have free, because no slab can be made.
- * LOST: try again. */
+ * LOST: there may be a free one now, so the caller tries again. */
 static enum attempt steal(struct fst_thread *t, uint64_t child, uint64_t slack, struct fst_ref *out)
 {
     uint64_t child_state = fst_load_acquire(&fst_child_at(t->arena, (uint32_t)child)->state);

@@ -1,4 +1,4 @@
-/* flagstone_debug.h - caches that are debugged, as the kernel's slub_debug does it. A part of
+/* flagstone_debug.h - caches that are debugged, as the kernel's slub_debug does it. It is a part of
  * flagstone.h, whose conventions hold here as well. A cache without these flags costs nothing more.
  */
 #ifndef FLAGSTONE_DEBUG_H

@@ -1,5 +1,5 @@
 /* flagstone_observe.h - what observers use: numbers about everything in an arena, who holds it, and
- * whether its structures agree. A part of flagstone.h, whose conventions hold here as well.
+ * whether its structures agree. It is a part of flagstone.h, whose conventions hold here as well.
  *
  * Nothing in here changes the arena. A list is filled up to `max`. Numbers of things that others
  * are changing belong to slightly different moments.

@@ -1,5 +1,5 @@
-/* flagstone_store.h - stores: objects found by name. A part of flagstone.h, whose conventions hold
- * here as well.
+/* flagstone_store.h - stores: objects found by name. It is a part of flagstone.h, whose conventions
+ * hold here as well.
  *
  * A store maps keys to objects, and holds these, for any number of takers. It ends when it is
  * destroyed, with its arena, or with its group: when that is destroyed, or closed and no process

@@ -37,7 +37,8 @@ int fst_fail_errno(int code, int error, const char *format, ...) __attribute__((
 const char *fst_size(uint64_t bytes);
 const char *fst_exact(uint64_t bytes);
 
-/* How many of what: "1 object", "2 objects". It lies where sizes do, and is whole as long. */
+/* A number of things for people: "1 object", "2 objects". The text lies where those of sizes do,
+ * and stays whole as long. */
 const char *fst_many(uint64_t count, const char *one, const char *more);
 
 #endif

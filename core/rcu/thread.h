@@ -54,7 +54,8 @@ extern pthread_mutex_t fst_local_mutex;
 extern FST_THREAD_LOCAL struct fst_thread *fst_thread_current;
 extern struct fst_thread fst_thread_none;
 
-/* All states of the calling thread, linked by `next`; some may be detached. For fork. */
+/* All states of the calling thread, linked by `next`, which a fork goes through; some may be
+ * detached. */
 struct fst_thread *fst_thread_states(void);
 
 /* FST_OK; FST_CORRUPTED; or FST_CLOSED: a forked child that got no slot must not touch the arena in

@@ -29,7 +29,7 @@ static bool give_up(struct fst_thread *t, uint32_t index, uint64_t word, enum fs
     return took;
 }
 
-/* Which senders live. The kernel is asked once about each. */
+/* What the kernel said of which senders live; it is asked once about each. */
 struct senders {
     /* the sender's word in the entry that was last asked about; 0: none */
     uint32_t word[FST_MAX_PROCESSES];

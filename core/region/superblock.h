@@ -21,8 +21,8 @@ uint64_t fst_superblock_checksum(const struct fst_superblock *sb);
  * version, and damaged. `name` is for the sentence. */
 int fst_superblock_validate(const struct fst_superblock *sb, uint64_t file_size, const char *name);
 
-/* The same question about what other processes change meanwhile, in the mapped superblock: does any
- * bound exceed what was committed of its table? Then FST_CORRUPTED. */
+/* Is the part of the mapped superblock good that other processes change meanwhile? FST_CORRUPTED: a
+ * bound exceeds what was committed of its table. */
 int fst_superblock_validate_bounds(const struct fst_superblock *sb, const char *name);
 
 /* The length of a file in which so many process slots were ever used. This is its apparent size,

@@ -79,7 +79,7 @@ bool fst_queue_splice(struct fst_arena *a, bool all, struct fst_ended *e)
         while ((more = splice_group(a, e)) && ++n < LOT) {
         }
         fst_registry_unlock(a);
-        /* without the lock, the others wait for the next batch */
+        /* If the lock is not acquired again, the other groups wait for the next batch. */
     } while (more && fst_registry_lock(a));
     return true;
 }
