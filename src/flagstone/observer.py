@@ -60,12 +60,14 @@ class Look:
         snapshot: of the arena.
         uses: who uses what; () unless asked for.
         at: seconds since the epoch.
+        now: the same moment in seconds since boot, which is how the snapshot has times.
         seconds: that it took, of this thread's CPU time.
     """
 
     snapshot: ArenaSnapshot
     uses: tuple[Use, ...]
     at: float
+    now: float
     seconds: float
 
 
@@ -130,7 +132,9 @@ class Observer:
         arena = self._attached()
         snapshot = arena.snapshot()
         found = _uses(arena, snapshot) if uses else ()
-        self.last = Look(snapshot, found, time.time(), time.thread_time() - began)
+        self.last = Look(
+            snapshot, found, time.time(), _core.now() / 1e9, time.thread_time() - began
+        )
         # Other observers are read-only, too: two of them would keep each other here.
         if all(one.is_self or one.readonly or not one.alive for one in snapshot.processes):
             self.close()

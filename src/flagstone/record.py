@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final
 
-from flagstone import observe
 from flagstone.observer import Look
 
 __all__ = ["AGES", "Recorder", "read"]
@@ -41,7 +40,7 @@ class Recorder:
     def line(self, look: Look) -> dict[str, Any]:
         """The line of a look."""
         one = look.snapshot
-        boot = look.at - observe.now()
+        boot = look.at - look.now
         groups = sorted(one.groups, key=lambda group: -group.usage)[:_LARGEST]
         people = [each for each in one.processes if not (each.is_self and each.readonly)]
         people.sort(key=lambda each: -each.bytes)

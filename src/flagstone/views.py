@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from flagstone import observe
 from flagstone.facts import GroupInfo
 from flagstone.folder import ArenaInfo
 from flagstone.observer import Look, Use
@@ -104,7 +103,8 @@ def _count(value: int) -> tuple[str, int]:
 def headline(look: Look) -> str:
     """The arena in a line."""
     one = look.snapshot
-    people = sum(process.alive and not process.is_self for process in one.processes)
+    # Who only looks is not counted: this process, unless the program itself has the arena.
+    people = sum(each.alive and not (each.is_self and each.readonly) for each in one.processes)
     return (
         f"{share(one.used, one.capacity)} of {format_size(one.capacity)},"
         f" {format_size(one.committed)} committed, {many(people, 'process', 'processes')}"
@@ -237,7 +237,7 @@ def processes(look: Look) -> Table:
         empty="nobody else has it",
     )
     stalled = look.snapshot.stalled
-    now = observe.now()
+    now = look.now
     for one in sorted(look.snapshot.processes, key=lambda one: -one.bytes):
         if one.is_self and one.readonly:
             continue
@@ -368,7 +368,7 @@ def in_flight(look: Look) -> Table:
 def batches(look: Look) -> Table:
     """The last batches, and under them the last deaths."""
     table = Table((">batch", ">ago", ">took", ">waited", ">objects", ">bytes", ">groups", "what"))
-    now = observe.now()
+    now = look.now
     for one in look.snapshot.last_batches:
         table.rows.append(
             _row(
@@ -411,13 +411,28 @@ TABS: Final[dict[str, Callable[[Look], Table]]] = {
 }
 
 
+def _within(every: Iterable[GroupInfo], key: str) -> set[int]:
+    """The group of this key, and those below it."""
+    found: set[int] = set()
+    depth = None
+    for deep, one in _tree(every):
+        if depth is not None and deep <= depth:
+            break
+        if depth is not None or str(one.id) == key:
+            depth = deep if depth is None else depth
+            found.add(one.id)
+    return found
+
+
 def drill(look: Look, tab: str, key: str) -> tuple[str, Table] | None:
-    """What is inside a row: of a process its objects by cache and group, of a group or cache who
-    holds its objects. None: nothing, or it is gone.
+    """What is inside a row: of a process its objects by cache and group, of a cache who holds its
+    objects, of a group who holds those of it and of the groups below it, which its usage has, too.
+    None: this tab's rows have no inside.
     """
+    within = _within(look.snapshot.groups, key) if tab == "groups" else set()
     wanted: dict[str, Callable[[Use], bool]] = {
         "processes": lambda use: str(use.slot) == key,
-        "groups": lambda use: str(use.group) == key,
+        "groups": lambda use: use.group in within,
         "caches": lambda use: str(use.cache) == key,
     }
     if tab not in wanted:

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -130,6 +131,94 @@ def test_drill_filter_sort_pause(busy):
     played(app, play)
 
 
+def test_sort_and_filter_on_each_tab(busy):
+    """Each column in turn, the largest number or the first text on top; then as it was. A filter
+    leaves the rows that have its text, and Escape brings the others back.
+    """
+    app = Top(busy.name, "/dev/shm", 0.05)
+    for number in range(3):
+        busy.channel(f"c{number}", capacity=2 + number)
+        busy.barrier()
+    messages = [pickle.dumps(busy.put(b"x" * size)) for size in (200, 9000, 40)]
+    people = [subprocess.Popen([sys.executable, "-c", STAYS, busy.name], **PIPES) for _ in range(2)]
+    for one in people:
+        assert one.stdout.readline() == b"stays\n"
+
+    async def play(pilot):
+        for name, tab in TABS.items():
+            await on(pilot, name)
+            await until(pilot, lambda tab=tab: len(cells(app)) == len(tab(app.screen.last).rows))
+            await pilot.press("p")  # so that what is drawn is what was looked at
+            table = tab(app.screen.last)
+            assert len(table.rows) > 1, name
+            asis = [list(row.cells) for row in table.rows]
+            for place, column in enumerate(table.columns):
+                await pilot.press("s")
+                wanted = sorted(
+                    table.rows,
+                    key=lambda row, place=place: row.values[place],
+                    reverse=column.startswith(">"),
+                )
+                assert cells(app) == [list(row.cells) for row in wanted], (name, column)
+                assert f"by {column.removeprefix('>')}" in text(app, "#inside")
+            await pilot.press("s")
+            assert cells(app) == asis
+            word = next(cell for cell in asis[-1] if cell.strip()).strip()
+            await pilot.press("slash", *(word if word.isalnum() else "i"))
+            sought = app.screen.query_one("#filter").value
+            assert sought
+            wanted = [row for row in asis if any(sought.lower() in cell.lower() for cell in row)]
+            assert cells(app) == (wanted or []), (name, sought)
+            await pilot.press("enter", "escape")
+            assert cells(app) == asis
+            await pilot.press("p")
+
+    try:
+        played(app, play, (120, 40))
+    finally:
+        for one in people:
+            one.communicate(b"")
+        for message in messages:
+            del message
+        del messages
+        busy.drop_in_flight()
+
+
+def test_into_a_row_of_each_tab_that_has_an_inside(busy):
+    app = Top(busy.name, "/dev/shm", 0.05)
+
+    async def play(pilot):
+        for name in TABS:
+            await on(pilot, name)
+            await until(pilot, lambda: cells(app) or name == "in flight")  # noqa: B023
+            await pilot.press("enter")
+            await pilot.pause(0.2)
+            inside = app.screen._inside
+            assert (inside is not None) == (name in {"groups", "processes", "caches"}), name
+            if inside is not None:
+                assert text(app, "#inside").startswith(f"{name}: ")
+                await until(pilot, lambda: ["frame", "day"] in [row[2:4] for row in cells(app)])
+                await pilot.press("escape")
+                assert app.screen._inside is None
+
+    async def chosen(pilot):
+        await play(pilot)
+        # A row whose group ends while somebody is inside it: nothing, and no error.
+        with busy.group("short") as short:
+            block = busy.alloc(5000, group=short)
+            await on(pilot, "groups")
+            await until(pilot, lambda: "  short" in [row[0] for row in cells(app)])
+            at = [row[0] for row in cells(app)].index("  short")
+            app.screen.query_one(DataTable).move_cursor(row=at)
+            await pilot.press("enter")
+            await until(pilot, lambda: app.screen._inside is not None)
+        del block
+        await until(pilot, lambda: not cells(app))
+        assert "no process uses an object of it" in text(app, "#inside")
+
+    played(app, chosen)
+
+
 def test_from_the_list_and_back(busy, arena_name):
     app = Top(None, "/dev/shm", 0.1)
 
@@ -145,6 +234,15 @@ def test_from_the_list_and_back(busy, arena_name):
 
     asyncio.run(perform())
 
+
+STAYS = """
+import sys, flagstone
+arena = flagstone.open(sys.argv[1])
+block = arena.alloc(70_000)
+print("stays", flush=True)
+sys.stdin.read()
+"""
+PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 
 STALLS = """
 import sys, flagstone
@@ -291,6 +389,9 @@ def test_pictures(busy, size, monkeypatch):
         (PICTURES / "top.svg").write_text(svg)
 
 
+MIXED = r"([34]8);2;(\d+);(\d+);(\d+)"
+
+
 def test_in_a_terminal(busy, tmp_path):
     tmux = shutil.which("tmux") or missing("tmux is not installed")
     server = [tmux, "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
@@ -315,6 +416,14 @@ def test_in_a_terminal(busy, tmp_path):
 
         wait_until(is_drawn, 60, "the groups")
         assert all(len(line) <= 80 for line in seen)
+        # Without colour: shades of grey at most, and what is red elsewhere is bold, in words.
+        coloured = subprocess.run(
+            [*server, "capture-pane", "-e", "-p", "-t", "top"], capture_output=True, text=True
+        ).stdout
+        for codes in re.findall(r"\x1b\[([0-9;]*)m", coloured):
+            assert not re.search(r"(^|;)(3[1-6]|4[1-6]|9[1-6])(;|$)", re.sub(MIXED, "", codes))
+            for *_, red, green, blue in re.findall(MIXED, codes):
+                assert red == green == blue
         subprocess.run([*server, "send-keys", "-t", "top", "l"], check=True)
         wait_until(lambda: "dropped" in screen(), 60, "the processes")
         subprocess.run([*server, "send-keys", "-t", "top", "q"], check=True)
@@ -347,7 +456,14 @@ def test_who_holds_a_group(busy):
     (camera,) = [one for one in look.snapshot.groups if one.name == "camera"]
     title, table = drill(look, "groups", str(camera.id))
     assert "camera" in title
-    assert [row.cells[2:5] for row in table.rows] == [("frame", "camera", "4")]
+    # Of the groups below it, too, as its usage.
+    held = [row.cells[2:5] for row in table.rows]
+    assert held == [("frame", "day", "8"), ("frame", "camera", "4")]
+    (day,) = [one for one in look.snapshot.groups if one.name == "day"]
+    _, table = drill(look, "groups", str(day.id))
+    assert [row.cells[2:5] for row in table.rows] == [("frame", "day", "8")]
+    _, table = drill(look, "groups", "12345")
+    assert table.rows == []
     assert drill(look, "batches", "b1") is None
     few = shown(TABS["groups"](look), most=1)
     assert few.rows[1].cells[0] == "... and 2 more"
