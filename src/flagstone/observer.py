@@ -132,9 +132,8 @@ class Observer:
         arena = self._attached()
         snapshot = arena.snapshot()
         found = _uses(arena, snapshot) if uses else ()
-        self.last = Look(
-            snapshot, found, time.time(), _core.now() / 1e9, time.thread_time() - began
-        )
+        spent = time.thread_time() - began
+        self.last = Look(snapshot, found, time.time(), _core.now() / 1e9, spent)
         # Other observers are read-only, too: two of them would keep each other here.
         if all(one.is_self or one.readonly or not one.alive for one in snapshot.processes):
             self.close()
