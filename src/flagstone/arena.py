@@ -6,13 +6,13 @@ import contextlib
 import operator
 import os
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 from flagstone import _core, attach, notices, observe, rcu
 from flagstone._core import Attachment, Link, ReadSection
 from flagstone.cache import Cache, caches_of, open_cache
 from flagstone.channel import Channel, open_channel
+from flagstone.closing import Closing
 from flagstone.debug import begin, classes_of, rules_of
 from flagstone.errors import Closed, FlagstoneError
 from flagstone.facts import (
@@ -50,7 +50,7 @@ _READERS: Final = 5.0
 """Seconds for which shrink() waits for readers."""
 
 
-class Arena(Objects):
+class Arena(Closing, Objects):
     """One shared mapping that processes attach to, and this process's way into it.
 
     Made by `flagstone.open()`. As a context manager it is closed at the end. It pickles: unpickling
@@ -526,17 +526,6 @@ class Arena(Objects):
         if not self._link.closed:
             attach.forget(self._link.uuid)
             self._link.close()
-
-    def __enter__(self) -> Arena:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _load, (attach.locate(self._link.attachment), self._readonly)

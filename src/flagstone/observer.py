@@ -14,13 +14,13 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 import flagstone
 from flagstone import _core
 from flagstone._core import Attachment
 from flagstone.arena import Arena
+from flagstone.closing import Closing
 from flagstone.names import arena_path, no_arena
 from flagstone.snapshot import ArenaSnapshot
 
@@ -87,7 +87,7 @@ def listed(path: str) -> flagstone.ArenaInfo | None:
     return next((info for info in found if info.path == path), None)
 
 
-class Observer:
+class Observer(Closing):
     """Looks at one arena (context manager; leaving it detaches). For one thread at a time.
 
     Args:
@@ -100,17 +100,6 @@ class Observer:
         self._arena = self._given
         self.name = arena if isinstance(arena, str) else arena.name or f"#{arena.uuid[:8]}"
         self.last: Look | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Detach. A later look attaches again."""

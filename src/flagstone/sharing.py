@@ -21,12 +21,12 @@ import pickle
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from flagstone._core import Block
+from flagstone.closing import Closing
 from flagstone.errors import FlagstoneError
 from flagstone.part import base_of, bytes_of
 from flagstone.sizes import Size, parse_seconds, parse_size
@@ -110,7 +110,7 @@ class _Counts:
 _counts = _Counts()
 
 
-class Sharing:
+class Sharing(Closing):
     """What `share()` returns: in force from then on, until `close()` or the end of a `with` block.
 
     Several at once: the newest one is in force. What was sent goes on to be receivable after the
@@ -159,17 +159,6 @@ class Sharing:
             self._group = None
             if self._made:
                 self._arena.close()
-
-    def __enter__(self) -> Sharing:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Sharing through {self._arena!r}>"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 import weakref
-from types import TracebackType
 from typing import Any, Literal
 
 from flagstone._core import Link, SubscriptionBase, TopicBase
 from flagstone.attach import Locator, attach, locate
+from flagstone.closing import Closing
 from flagstone.errors import ChannelEmpty, ChannelMismatch, Closed
 from flagstone.facts import TopicInfo
 from flagstone.group import Group, group_id
@@ -119,7 +119,7 @@ class Topic(Letters, TopicBase):
             return f"<Topic {self._name!r}, left>"
 
 
-class Subscription(SubscriptionBase):
+class Subscription(Closing, SubscriptionBase):
     """Every message of a topic from some moment on, for one process.
 
     Made by `Topic.subscribe()`; it does not travel: another process, a forked one too, subscribes
@@ -183,17 +183,6 @@ class Subscription(SubscriptionBase):
         if self._watch is not None:
             self._watch.stop()
         super().close()
-
-    def __enter__(self) -> Subscription:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a Subscription is one process's: send the Topic, and subscribe there")

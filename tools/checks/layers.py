@@ -32,7 +32,7 @@ PYTHON_LAYERS = [
     ["errors", "cgroup", "garbage", "names", "sizes", "states"],
     ["binding"],
     ["_core"],
-    ["facts", "folder", "format", "hashes", "notices", "opened"],
+    ["closing", "facts", "folder", "format", "hashes", "notices", "opened"],
     ["bound", "picture", "rcu"],
     ["attach", "debug", "memory", "snapshot"],
     ["observe", "teardown"],

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import flagstone
 from flagstone.names import arena_path, no_arena
+from flagstone.observer import listed
 
 
 def find(name: str) -> flagstone.ArenaInfo | None:
     """What `ls` knows about an arena, without attaching; None if there is none of this name."""
-    path = arena_path(name)
-    try:
-        listed = flagstone.arenas(os.path.dirname(path))
-    except OSError:
-        return None
-    return next((info for info in listed if info.path == path), None)
+    return listed(arena_path(name))
 
 
 @contextmanager

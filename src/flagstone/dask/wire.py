@@ -42,7 +42,7 @@ from distributed.utils import ensure_memoryview
 from flagstone._core import Block, Handle
 from flagstone.arena import open as open_arena
 from flagstone.errors import Closed, FlagstoneError, StaleHandle
-from flagstone.format import descr_of
+from flagstone.format import descr_of, order_of
 from flagstone.part import Part, base_of, block_of, bytes_of
 from flagstone.sharing import can_be_sent
 
@@ -206,9 +206,9 @@ def _dumps_block(block: Block, context: Any = None) -> tuple[dict[str, Any], lis
     if known is not None and _own(block, known):
         return {"flagstone": (known.uuid, bytes(block.handle))}, []
     array = block.array
-    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     raw = bytes_of(block)
-    header = {"dtype": pickle.dumps(descr_of(array.dtype)), "shape": array.shape, "order": order}
+    dtype, order = pickle.dumps(descr_of(array.dtype)), order_of(array, "K")
+    header = {"dtype": dtype, "shape": array.shape, "order": order}
     return header, [raw.data] if raw.nbytes else []
 
 
@@ -268,9 +268,8 @@ def collected() -> Iterator[list[Block]]:
 def _reduce_block(block: Block) -> Any:
     if by_value.get():
         array = block.array
-        order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
         raw = pickle.PickleBuffer(bytes_of(block).data)
-        return _block_from, (raw, descr_of(array.dtype), array.shape, order)
+        return _block_from, (raw, descr_of(array.dtype), array.shape, order_of(array, "K"))
     if _pickles.blocks is not None:
         _pickles.blocks.append(block)
     return (_get if _pickles.straight else _get_in_worker), (block.weak(),)
