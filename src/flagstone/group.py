@@ -15,7 +15,7 @@ from flagstone.cgroup import cgroup_folder
 from flagstone.debug import leaks
 from flagstone.errors import Closed, FlagstoneError, GroupMismatch
 from flagstone.facts import GroupEvents
-from flagstone.names import Name, named, object_name, text
+from flagstone.names import NO_NAME, Name, named, object_name, text
 from flagstone.observe import GROUP_STATES, group_limit
 from flagstone.sizes import (
     FOREVER,
@@ -213,12 +213,12 @@ class Group(GroupBase):
 
     def __repr__(self) -> str:
         if self._ending is not None:
-            return f"<Group {self._name or '(no name)'!r}, destroyed>"
+            return f"<Group {self._name or NO_NAME!r}, destroyed>"
         try:
             info = self._info()
             root = self._link.attachment.root_group
         except FlagstoneError:
-            return f"<Group {self._name or '(no name)'!r}, gone>"
+            return f"<Group {self._name or NO_NAME!r}, gone>"
         name = "of the arena itself" if self._id == root else repr(self.name)
         limit = "" if info["limit"] == FOREVER else f" of {format_size(info['limit'])}"
         return f"<Group {name}, {self.state}, {format_size(info['usage'])}{limit}>"

@@ -34,14 +34,13 @@ except ImportError as error:  # the extra
 import flagstone
 from flagstone.arena import Arena
 from flagstone.facts import GroupInfo
-from flagstone.names import FOLDER
+from flagstone.names import FOLDER, NO_NAME
 from flagstone.observer import Observer, share
 from flagstone.snapshot import ArenaSnapshot
 
 __all__ = ["OTHER", "Collector"]
 
 OTHER: Final = "(other)"
-UNNAMED: Final = "(unnamed)"
 ROOT: Final = "(root)"
 
 _Thing = TypeVar("_Thing")
@@ -359,7 +358,7 @@ def _groups(watched: _Watched, snapshot: ArenaSnapshot, families: _Families) -> 
 
 
 def _name(group: GroupInfo) -> str:
-    return ROOT if group.parent is None else group.name or UNNAMED
+    return ROOT if group.parent is None else group.name or NO_NAME
 
 
 def _caches(watched: _Watched, snapshot: ArenaSnapshot, families: _Families) -> None:
@@ -441,4 +440,4 @@ def _named(watched: _Watched, snapshot: ArenaSnapshot, families: _Families) -> N
 
 
 def _called(thing: Any) -> str:
-    return thing.name or UNNAMED
+    return thing.name or NO_NAME

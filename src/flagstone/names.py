@@ -10,6 +10,8 @@ Name: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 any tmpfs.
 """
 
+NO_NAME: Final = "(no name)"
+"""What people and metrics read in the place of a name, where there is none."""
 FOLDER: Final = "/dev/shm"
 PREFIX: Final = "flagstone."
 _MAX_PATH: Final = 255

@@ -33,6 +33,7 @@ from flagstone.facts import (
     StoreInfo,
     TopicInfo,
 )
+from flagstone.names import NO_NAME
 from flagstone.notices import LONG
 from flagstone.picture import BAD, Page, duration, number, printable, share
 from flagstone.sizes import format_size, many
@@ -248,7 +249,7 @@ def _keepers(snapshot: ArenaSnapshot, page: Page) -> None:
         ["group", ">pid", "command", ">references", ">bytes", ">since"],
         [
             [
-                one.group or "(no name)",
+                one.group or NO_NAME,
                 "" if one.pid is None else str(one.pid),
                 "in flight" if one.pid is None else _keeping(one),
                 number(one.references),
@@ -432,7 +433,7 @@ def _groups(snapshot: ArenaSnapshot, page: Page, everything: bool) -> None:
         ["name", ">usage", ">peak", ">limit", ">limit hits", ">failed", "state"],
         [
             [
-                "  " * depth + (one.name or ("root" if one.parent is None else "(no name)")),
+                "  " * depth + (one.name or ("root" if one.parent is None else NO_NAME)),
                 format_size(one.usage),
                 format_size(one.peak),
                 "" if one.limit is None else format_size(one.limit),
@@ -489,7 +490,7 @@ def _channels(snapshot: ArenaSnapshot, page: Page) -> None:
         ["name", ">waiting", ">capacity", ">taken", ">inline", ">bytes", "state"],
         [
             [
-                one.name or "(no name)",
+                one.name or NO_NAME,
                 number(one.waiting),
                 number(one.capacity),
                 number(one.taken),
@@ -508,7 +509,7 @@ def _topics(snapshot: ArenaSnapshot, page: Page) -> None:
         ["name", ">messages", ">capacity", ">subscribers", ">inline", ">bytes", "state"],
         [
             [
-                one.name or "(no name)",
+                one.name or NO_NAME,
                 number(one.messages),
                 number(one.capacity),
                 number(len(one.subscribers)),
@@ -524,7 +525,7 @@ def _topics(snapshot: ArenaSnapshot, page: Page) -> None:
         ["topic", ">pid", "command", "slow", ">lag", ">lost", "state"],
         [
             [
-                topic.name or "(no name)",
+                topic.name or NO_NAME,
                 str(one.pid),
                 one.command,
                 one.slow,

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from flagstone.facts import GroupInfo
 from flagstone.folder import ArenaInfo
+from flagstone.names import NO_NAME
 from flagstone.observer import Look, Use
 from flagstone.picture import duration, number, printable, share
 from flagstone.sizes import format_size, many
@@ -126,7 +127,7 @@ def alarms(look: Look) -> list[str]:
     for keeper in one.keepers[:2]:
         who = f"pid {keeper.pid} ({keeper.command})" if keeper.pid else "messages in flight"
         found.append(
-            f"KEPT {format_size(keeper.bytes)} of ended group {keeper.group or '(unnamed)'}"
+            f"KEPT {format_size(keeper.bytes)} of ended group {keeper.group or NO_NAME}"
             f" for {duration(keeper.seconds)} by {who}"
         )
     for fault in one.faults[:2]:
@@ -307,11 +308,11 @@ def named(look: Look) -> Table:
         full = channel.waiting >= channel.capacity
         depth = (f"{channel.waiting} of {channel.capacity}", channel.waiting)
         state = "closed" if channel.closed else "full" if full else ""
-        name = channel.name or "(unnamed)"
+        name = channel.name or NO_NAME
         size = _size(channel.nbytes)
         add(_row(f"c{index}", "channel", name, size, depth, zero, zero, state, bad=full))
     for index, topic in enumerate(look.snapshot.topics):
-        name = topic.name or "(unnamed)"
+        name = topic.name or NO_NAME
         depth = (f"{topic.messages} of {topic.capacity}", topic.messages)
         lag = max((one.lag for one in topic.subscribers), default=0)
         lost = sum(one.lost for one in topic.subscribers)
