@@ -1,0 +1,106 @@
+/* A ring that ends while its process looks at what it has open: after the calls were told of those
+ * that had ended, and before they are counted. No call was told of this one, so it stays until the
+ * next look. The parent sees the barrier that lies in between (ptrace), and ends the ring there.
+ */
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+
+#include "channel/use.h"
+#include "platform/membarrier.h"
+#include "reclaim/reaper.h"
+#include "traced.h"
+
+/* What the child saw, in shared memory. */
+struct seen {
+    bool first, second; /* let go of by the first look, */
+    bool at_last;       /* and the second ring by the next one */
+};
+
+static fst_channel_use *open_channel(fst_arena *a, const char *name)
+{
+    struct fst_channel_spec spec = {.name = name, .capacity = 8, .inline_bytes = 64, .group = fst_group_root(a)};
+    return open_channel_as(a, &spec);
+}
+
+/* The first ring has ended, the second one has not, and no thread is in a call of either. */
+static void look(fst_arena *a, struct seen *seen)
+{
+    static const uint32_t calls = 1;
+    fst_channel_use *first = open_channel(a, "first"), *second = open_channel(a, "second");
+    REQUIRE(fst_channel_destroy(first) == FST_OK);
+    fst_reaper_stop(a, true); /* which would look, too */
+    fst_channel_count(first, &calls, 1);
+    fst_channel_count(second, &calls, 1);
+    fst_membarrier_near(); /* the first one registers the process */
+    stop_for_the_tracer();
+    fst_uses_let_go(a);
+    seen->first = first->gone;
+    seen->second = second->gone;
+    fst_uses_let_go(a);
+    seen->at_last = second->gone;
+    fst_channel_leave(first);
+    fst_channel_leave(second);
+}
+
+/* Is the child about to pass its barrier? It has just stopped at a system call. */
+static bool at_the_barrier(pid_t pid)
+{
+    struct __ptrace_syscall_info info;
+    REQUIRE(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof info, &info) > 0);
+    return info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == SYS_membarrier &&
+           info.entry.args[0] == MEMBARRIER_CMD_PRIVATE_EXPEDITED;
+}
+
+/* End the ring at the child's first barrier, and let the child run to its end. */
+static void end_at_the_barrier(pid_t pid, fst_channel_use *ring)
+{
+    int status = 0, signal = 0;
+    bool ended = false;
+    REQUIRE(test_wait(pid, &status) == pid && WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    REQUIRE(ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(intptr_t)PTRACE_O_TRACESYSGOOD) == 0);
+    for (;;) {
+        REQUIRE(ptrace(PTRACE_SYSCALL, pid, NULL, (void *)(intptr_t)signal) == 0);
+        REQUIRE(test_wait(pid, &status) == pid);
+        if (!WIFSTOPPED(status))
+            break;
+        signal = WSTOPSIG(status);
+        if (signal != (SIGTRAP | 0x80))
+            continue;
+        signal = 0;
+        if (!ended && at_the_barrier(pid)) {
+            CHECK_EQ(FST_OK, fst_channel_destroy(ring));
+            ended = true;
+        }
+    }
+    CHECK_EQ(0, status);
+    CHECK(ended);
+}
+
+static void ends_while_others_are_counted(void)
+{
+    const char *ci = getenv("CI");
+    if (!fst_membarrier_usable() || (!can_trace() && !(ci && strcmp(ci, "true") == 0)))
+        return; /* nobody looks, or nobody can see it */
+    fst_arena *a = anonymous(64 * MIB);
+    fst_channel_use *ring = open_channel(a, "second");
+    struct seen *seen = shared_memory(sizeof *seen);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        look(a, seen);
+        fst_arena_unref(a);
+        _exit(0);
+    }
+    end_at_the_barrier(pid, ring);
+    CHECK(seen->first);
+    CHECK(!seen->second);
+    CHECK(seen->at_last);
+    fst_channel_leave(ring);
+    settle(a);
+    settle(a);
+    CHECK_EQ(0, fst_channel_list(a, NULL, 0));
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+}
+
+TEST_MAIN(CASE(ends_while_others_are_counted))
