@@ -65,7 +65,7 @@ struct fst_active {
 };
 static_assert(sizeof(struct fst_active) == 128, "two lines");
 
-/* Which child is a size class of a group (alloc/sizeclass.h). */
+/* A size class of a group (alloc/sizeclass.h), and which child it is. */
 struct fst_sized {
     uint64_t group, child; /* ids; child 0: none */
     uint32_t class;

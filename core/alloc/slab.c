@@ -375,7 +375,7 @@ void fst_slab_recover(struct fst_arena *a, uint32_t slab_id, uint64_t me)
     if (is == FST_SLAB_LIVE && fst_is_child(a, s->child))
         fst_slab_let_go(a, s->child, slab_id, owner);
     else if (is == FST_SLAB_CLOSING && fst_is_child(a, s->child) && (fst_child_at(a, s->child)->flags & FST_CACHE_TYPESAFE_BY_RCU))
-        /* Its grace period may not be over: whoever shrinks next waits for one. */
+        /* The grace period of the slab may not be over: whoever shrinks next waits for one. */
         fst_close_undo(a, slab_id, state);
     else
         fst_run_release(a, slab_id, state);

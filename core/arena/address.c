@@ -17,8 +17,8 @@ static bool reaches(struct fst_arena *a, uint32_t entry, const uint8_t *address,
     uint64_t w = word ? fst_load_acquire(word) : 0;
     uint32_t id = fst_oid_slab(oid);
     const struct fst_slab *s = word ? fst_slab_known(a, id) : NULL;
-    /* It is read once, because another thread may drop the object meanwhile, and the slab may be
-     * given back. */
+    /* The child is read once, because another thread may drop the object meanwhile, and the slab
+     * may be given back. */
     uint32_t child = s ? fst_load_relaxed(&s->child) : FST_NONE;
     if (!(w & FST_WORD_ALLOCATED) || !fst_entry_matches(e, w) || !fst_is_child(a, child))
         return false;

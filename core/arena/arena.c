@@ -245,8 +245,8 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
         return fst_fail_errno(FST_FULL, error, "%s has no room for an arena's first page", fst_commit_refused_by());
     if (pwrite(a->handed.fd, sb, sizeof *sb, 0) != (ssize_t)sizeof *sb)
         return fst_fail_errno(FST_OS, errno, "cannot write the superblock");
-    /* Otherwise somebody could cut the file, and every process that touches what is missing would
-     * be killed by SIGBUS. */
+    /* Without these seals somebody could cut the file, and every process that touches what is
+     * missing would be killed by SIGBUS. */
     if (!o->path && fcntl(a->handed.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
         return fst_fail_errno(FST_OS, errno, "cannot keep an anonymous arena from being cut");
     return FST_OK;

@@ -27,7 +27,7 @@ static int begin_synchronous(struct fst_arena *a, struct fst_thread **t)
         return fst_thread_refused(a);
     if ((*t)->nest)
         return fst_fail(FST_IN_SECTION, "destroying synchronously inside read() would wait for itself");
-    /* It protects nothing: whoever takes it over has nothing to mend. */
+    /* teardown_lock protects nothing: whoever takes it over has nothing to mend. */
     return fst_lock_in_time(a, &a->sb->teardown_lock) == FST_TRY_BUSY ? fst_lock_held(a) : FST_OK;
 }
 

@@ -38,8 +38,8 @@ void fst_arena_leave(struct fst_arena *a)
             fst_folder_remove(fd, FST_NONE, a->path, &st);
         return;
     }
-    /* Only the mapping keeps this process's locks, so it cannot let go of PRESENT alone: for others
-     * it counts as present until it is gone, but not for itself. */
+    /* Only the mapping keeps this process's locks, so the process cannot let go of PRESENT alone:
+     * for others it counts as present until it is gone, but not for itself. */
     fd = ours ? fst_file_get(a) : -1;
     if (fd >= 0)
         fst_folder_remove(fd, a->slot, a->path, &st);

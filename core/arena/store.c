@@ -50,8 +50,9 @@ static int use_it(struct fst_arena *a, uint32_t index, uint64_t id, fst_store_us
     return FST_OK;
 }
 
-/* A batch will end such a store, but whoever begins anew must not be given the store of those who
- * are gone. One with a group of its own is left to the batch, which ends that group, too. */
+/* Is this a store that a batch will end, because its group is over? Whoever begins anew must not be
+ * given the store of those who are gone. A store with a group of its own is left to the batch,
+ * which ends that group, too. */
 static bool left_over(struct fst_arena *a, const struct fst_store *s)
 {
     return !(s->flags & FST_STORE_OWNS) && fst_store_home_over(a, s->group, s->flags);

@@ -180,15 +180,15 @@ int fst_named_lock_acquire(fst_channel_use *use, uint64_t timeout, bool *inherit
  * may return FST_OK. */
 int fst_named_lock_release(fst_channel_use *use);
 
-/* Who owns a lock. */
+/* The owner of a lock. */
 struct fst_named_lock_owner {
     bool owned, own; /* by anybody; by a thread of this process */
     bool dead;       /* its owner has gone without giving it back */
     int32_t pid;     /* in the owner's own pid namespace; 0 if it is this process or gone */
     char command[16];
 };
-/* For people, and to ask whether this process owns it. It asks the kernel when another process
- * does. */
+/* Look who owns the lock, for people, and to ask whether this process does. When another process
+ * does, the call asks the kernel whether that lives. */
 void fst_named_lock_look(fst_channel_use *use, struct fst_named_lock_owner *out);
 /* Look at a lock that was listed. False: it is gone, or no lock. */
 bool fst_named_lock_look_at(fst_arena *arena, uint64_t channel, struct fst_named_lock_owner *out);

@@ -34,8 +34,8 @@ int fst_store_open(fst_arena *arena, const struct fst_store_spec *spec, enum fst
 /* Let go of the use, which changes nothing of the store. */
 void fst_store_leave(fst_store_use *use);
 /* Keep open the group that the store ends with: a reference of this process to it, to be given
- * back by fst_group_unref. False: there was none to be had (the group is closed, or the root group,
- * which nobody has to keep). */
+ * back by fst_group_unref. False: the process got none, because the group is closed, or is the root
+ * group, which nobody has to keep. */
 bool fst_store_hold_group(fst_store_use *use, uint64_t *group);
 uint64_t fst_store_id(const fst_store_use *use);
 

@@ -232,8 +232,8 @@ static bool check_owner(struct fst_check *c, uint32_t id, const struct fst_slab 
     uint32_t index = (uint32_t)(owner & ~FST_OWNER_FLAGS) - 1;
     if (!owner)
         return true;
-    /* It was let go of by a thread for which the child's lock took too long: a batch that is
-     * running or will run finishes that. */
+    /* A thread for which the child's lock took too long may have let go of the slab and left it
+     * where it is: a batch that is running or will run finishes that. */
     const struct fst_superblock *sb = c->a->sb;
     if (s->list != FST_LIST_PARTIAL && owner == FST_OWNER_NOBODY &&
         (fst_load_acquire(&sb->loose) || fst_load_acquire(&sb->batch_started) || fst_load_acquire(&sb->batch_dirty)))

@@ -42,7 +42,7 @@ int fst_commit(int fd, uint64_t offset, uint64_t length);
  * others have appended stays. 0 or an errno value, as fst_commit. */
 int fst_append(int fd, uint64_t offset, uint64_t length);
 
-/* Who had no room when the calling thread's last commit failed: "the file system", or a sentence
+/* What had no room when the calling thread's last commit failed: "the file system", or a sentence
  * about a memory cgroup. */
 const char *fst_commit_refused_by(void);
 

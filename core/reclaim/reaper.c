@@ -270,8 +270,8 @@ void fst_reaper_dropped(struct fst_arena *a, uint64_t bytes)
 {
     struct fst_reaper *r = a->reaper;
     fst_add32(&a->self->dropped, 1);
-    /* Neither counter is exact: threads may overwrite each other's sum, and a batch under way may
-     * have spliced some of it already. */
+    /* Neither this counter nor `bytes` is exact: threads may overwrite each other's sum, and a
+     * batch under way may have spliced some of what they count. */
     if (bytes >= FST_REAPER_LARGE)
         bytes /= REUSED;
     uint64_t sum = fst_load_relaxed(&r->bytes) + bytes;

@@ -118,8 +118,8 @@ static bool is_over(struct fst_arena *a, uint32_t store)
     return fst_state(fst_load_acquire(&s->state)) == FST_STORE_LIVE && fst_store_home_over(a, s->group, s->flags);
 }
 
-/* End a store whose group is over, and before it the group that is its own: killed in between, the
- * next batch finds that one destroyed. */
+/* End a store whose group is over, and before it the group that is its own: after a kill in
+ * between, the next batch finds the own group destroyed. */
 static void end_one(struct fst_arena *a, uint32_t store)
 {
     const struct fst_store *s = fst_store_at(a, store);

@@ -25,7 +25,7 @@ static bool acquire_word(uint64_t *word, uint64_t oid, uint64_t generation, bool
         if (!fst_oid_is_group(oid) && (seen & FST_WORD_CHECK) != fst_word_check(oid))
             return false;
 #ifndef FST_MUTANT_GUESSED_HANDLE
-        /* Such a handle is a guess: the object's owner still frees it with a plain store. */
+        /* A handle of such an object is a guess: its owner still frees it with a plain store. */
         if (!(seen & (FST_WORD_HANDED | FST_WORD_SHARED)))
             return false;
 #endif

@@ -154,8 +154,8 @@ bool fst_refs_mark_shared(struct fst_arena *a, uint64_t entry);
  * set SHARED in its object's word, so that no thread frees the object without looking at its
  * owners. The result is how many entries got one. Under the mutex. */
 uint32_t fst_refs_keep(struct fst_arena *a, uint32_t turn);
-/* Those children are gone: let go of what was kept for them alone. True: an entry became DROPPED.
- * */
+/* The children that have flag `turn` are gone: let go of what was kept for them alone. True: an
+ * entry became DROPPED. */
 bool fst_refs_let_go(struct fst_arena *a, uint32_t turn);
 
 /* How many owners of the entry do not stand for such children? */

@@ -27,7 +27,8 @@ int fst_file_reopen(struct fst_arena *a);
 
 /* Is there a way to the file? If not, FST_CLOSED, with a sentence about what became of it. */
 int fst_file_reachable(struct fst_arena *a);
-/* That sentence, for a caller that has the errno value of fst_file_get or fst_file_reopen. */
+/* What became of the file, as a sentence, for a caller that has the errno value of fst_file_get or
+ * fst_file_reopen. */
 const char *fst_file_lost(const struct fst_arena *a, int error);
 
 /* A descriptor to pass on to other processes; it stays the attachment's own. -1, with errno, on

@@ -45,8 +45,8 @@ bool fst_store_known(const struct fst_arena *a, uint64_t id, uint32_t *index)
     return *index < fst_store_top(a) && fst_id_is(id, fst_load_acquire(&fst_store_at(a, *index)->state));
 }
 
-/* Its own group is lasting, so that it stays when nobody has the store open; it goes with the one
- * above it. */
+/* The group with which the store ends: a store's own group is lasting, so that it stays when nobody
+ * has the store open, and ends with the one above it. */
 static uint32_t home_of(const struct fst_arena *a, uint32_t group, uint32_t flags)
 {
     return flags & FST_STORE_OWNS ? fst_group_at(a, group)->parent : group;

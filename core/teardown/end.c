@@ -118,7 +118,7 @@ void fst_end_unreferenced(struct fst_arena *a, uint32_t group)
 {
     struct fst_group *g = fst_group_at(a, group);
     if (fst_load_relaxed(&g->flags) & FST_GROUP_STORES)
-        fst_store_relaxed(&a->sb->store_look, 1); /* they end with it */
+        fst_store_relaxed(&a->sb->store_look, 1); /* stores end with the group */
     if (fst_state(fst_load_acquire(&g->state)) > FST_GROUP_LIVE && (fst_load_relaxed(&g->flags) & FST_GROUP_QUEUED))
         return; /* ended already, and released by the batch that has spliced it, or will */
     uint64_t when = fst_now();

@@ -18,8 +18,8 @@ struct fst_users {
     char unseen[300];
 };
 
-/* Who uses objects of the cache `body` now. In-flight references that the next batch ends do not
- * count. */
+/* Find out who uses objects of the cache `body` now. In-flight references that the next batch ends
+ * do not count. */
 struct fst_users fst_users_count(struct fst_arena *a, uint32_t body);
 
 /* Fail with FST_BUSY, and a sentence that names the users. */
