@@ -397,7 +397,10 @@ def _arenas(machine: Machine, mapped: Mapped) -> Iterator[Diagnosis]:
         try:
             _core.peek(os.fsencode(path))
         except LayoutMismatch as error:
-            status = os.stat(path)
+            try:
+                status = os.stat(path)
+            except OSError:  # gone meanwhile
+                continue
             pids = mapped.get((status.st_dev, status.st_ino), set())
             if pids:
                 strangers += 1

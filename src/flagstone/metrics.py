@@ -11,7 +11,8 @@ where that is dear, one that comes too soon gets the numbers of the last one (`f
 
 Cardinality is bounded. What has a name and may come in any number (groups, caches, commands of
 processes, channels, ...) has a label each up to a limit; the rest is summed as "(other)". Who got a
-label keeps it for as long as it lives. Names that several share ("worker" below each of ten groups)
+label keeps it for as long as it lives; the counters of those that are gone keep theirs while there
+is room. Names that several share ("worker" below each of ten groups)
 are summed. Counters only grow: they add what happened since the last look, so the end of a group is
 no step back.
 """
@@ -196,22 +197,31 @@ class _Labels:
 
 
 class _Counts:
-    """Counters that only grow, of things that come and go."""
+    """Counters that only grow, of things that come and go. The totals of labels that nothing has
+    any more stay while there is room; then the one that has been gone for longest is summed.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._seen: dict[Any, float] = {}
         self._totals: dict[str, float] = {}
 
     def add(self, values: Iterable[tuple[Any, str, float]]) -> dict[str, float]:
         """(What, its label, how far it has counted): the totals by label, with all before."""
-        seen = {}
+        seen, present, totals = {}, set(), self._totals
         for what, label, value in values:
             grown = value - self._seen.get(what, 0.0)
             # Less than before is somebody new in the old one's place.
-            self._totals[label] = self._totals.get(label, 0.0) + (grown if grown >= 0 else value)
+            totals[label] = totals.get(label, 0.0) + (grown if grown >= 0 else value)
             seen[what] = value
+            present.add(label)
         self._seen = seen
-        return self._totals
+        for label in present:  # behind those that are gone
+            totals[label] = totals.pop(label)
+        gone = [label for label in totals if label not in present and label != OTHER]
+        for label in gone[: max(0, len(totals) - (OTHER in totals) - self._most)]:
+            totals[OTHER] = totals.get(OTHER, 0.0) + totals.pop(label)
+        return totals
 
 
 class _Watched:
@@ -265,7 +275,7 @@ class _Watched:
         self, families: _Families, name: str, values: Iterable[tuple[Any, str, float]]
     ) -> None:
         """A counter of things that come and go."""
-        counts = self._counts.setdefault(name, _Counts())
+        counts = self._counts.setdefault(name, _Counts(self._most))
         for label, total in counts.add(values).items():
             families.add(name, self.arena, total, label)
 

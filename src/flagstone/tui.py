@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import threading
 import time
 from collections import deque
@@ -40,7 +41,7 @@ class Rows(DataTable[Text]):
 
 def fill(widget: Rows, table: Table) -> None:
     """Draw the table, with the cursor on the row where it was."""
-    rows = table.rows
+    rows = _apart(table.rows)
     keys = [row.key for row in rows]
     right = [name.startswith(">") for name in table.columns]
     columns, old = widget.drawn or ((), [])
@@ -68,6 +69,23 @@ def fill(widget: Rows, table: Table) -> None:
         widget.move_cursor(row=keys.index(at), animate=False)
 
 
+def _apart(rows: list[Row]) -> list[Row]:
+    """Rows with a key each: a look at what is made and destroyed meanwhile may have found two of a
+    name.
+    """
+    if len({row.key for row in rows}) == len(rows):
+        return rows
+    seen: set[str] = set()
+    found = []
+    for row in rows:
+        key = row.key
+        while key in seen:
+            key += "'"
+        seen.add(key)
+        found.append(row if key == row.key else dataclasses.replace(row, key=key))
+    return found
+
+
 def _change(widget: Rows, number: int, before: Row, now: Row, right: list[bool]) -> None:
     for place, (one, other) in enumerate(zip(before.cells, now.cells, strict=True)):
         if one != other or before.style != now.style:
@@ -90,7 +108,7 @@ class Listing(Screen[None]):
         self._folder, self._every = folder, every
 
     def compose(self) -> ComposeResult:
-        yield Static(f"arenas in {self._folder}: Enter looks inside", id="head", markup=False)
+        yield Static("", id="head", markup=False)
         yield Rows(cursor_type="row", id="table")
         yield Footer()
 
@@ -100,7 +118,13 @@ class Listing(Screen[None]):
 
     def refresh_rows(self) -> None:
         """List them again."""
-        fill(self.query_one(Rows), arenas(flagstone.arenas(self._folder)))
+        said = f"arenas in {self._folder}: Enter looks inside"
+        try:
+            found = flagstone.arenas(self._folder)
+        except OSError as error:  # the folder may come back
+            said, found = f"{self._folder}: {error.strerror}", []
+        self.query_one("#head", Static).update(printable(said))
+        fill(self.query_one(Rows), arenas(found))
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         if event.row_key.value is not None:

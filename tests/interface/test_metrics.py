@@ -145,6 +145,29 @@ def test_cardinality_is_bounded(arena):
         group.destroy().wait()
 
 
+def test_counters_of_what_is_gone_are_bounded(arena):
+    """A name for each job: the counters of the last ones stay, and those before are summed, without
+    a step back of the sum.
+    """
+    collector = Collector(arena, most=5)
+    hits, others = 0, []
+    for number in range(20):
+        with arena.group(f"job-{number}", limit="64KiB") as job:
+            with pytest.raises(flagstone.GroupLimitExceeded):
+                arena.alloc("1MiB", group=job)
+            got = again(collector)
+            hits += job.events.limit_hits
+        counted = {
+            key[1]: value for key, value in got.items() if key[0] == "group_limit_hits_total"
+        }
+        assert f"job-{number}" in counted
+        assert len(counted) <= 6
+        assert sum(counted.values()) == hits
+        others.append(counted.get(OTHER, 0))
+    assert others == sorted(others)
+    assert others[-1] > 0
+
+
 def test_nested_groups_of_one_label_count_once(arena):
     with arena.group("outer") as outer:
         with arena.group("inner", parent=outer) as inner:

@@ -2,6 +2,7 @@
 Chromium it draws the page, without an error and without a network.
 """
 
+import dataclasses
 import gc
 import html
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import flagstone
+from flagstone import cli
 from flagstone.observer import Observer
 from flagstone.record import Recorder, read
 from flagstone.testing import wait_until
@@ -259,6 +261,29 @@ def test_ended_by_a_signal(arena, tmp_path):
     recorder.send_signal(signal.SIGINT)
     assert recorder.wait(60) == 0
     assert path.read_text().endswith("\n")
+
+
+def test_another_arena_of_the_name_is_not_recorded(arena, tmp_path, monkeypatch):
+    """It has numbers of its own: the recording ends where the arena did."""
+    path = tmp_path / "some.jsonl"
+    look, looks = Observer.look, []
+
+    def found(observer, **options):
+        looks.append(look(observer, **options))
+        if len(looks) < 4:
+            return looks[-1]
+        other = dataclasses.replace(looks[-1].snapshot, uuid="0" * 32)
+        return dataclasses.replace(looks[-1], snapshot=other)
+
+    monkeypatch.setattr(Observer, "look", found)
+    handlers = [(one, signal.getsignal(one)) for one in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        status = cli.main(["record", arena.name, "-o", str(path), "--every", "0.01"])
+    finally:
+        for one, handler in handlers:
+            signal.signal(one, handler)
+    assert status == 0
+    assert len(read(path.read_text().splitlines())[1]) == 3
 
 
 def test_many_groups_are_the_largest(arena):

@@ -219,6 +219,45 @@ def test_into_a_row_of_each_tab_that_has_an_inside(busy):
     played(app, chosen)
 
 
+def test_two_of_a_name_are_two_rows(busy):
+    """A look that walks past a store's end and its new beginning finds both."""
+    app = Top(busy.name, "/dev/shm", 60)
+
+    async def play(pilot):
+        await on(pilot, "names")
+        look = app.screen.last
+        (store,) = look.snapshot.stores
+        snapshot = dataclasses.replace(look.snapshot, stores=(store, store, store))
+        app.screen.last = dataclasses.replace(look, snapshot=snapshot)
+        app.screen.draw()
+        await pilot.pause()
+        assert [row[:2] for row in cells(app)[:4]] == [["store", "models"]] * 3 + [
+            ["channel", "frames"]
+        ]
+        app.screen.last = look
+        app.screen.draw()
+        await pilot.pause()
+        assert [row[0] for row in cells(app)[:2]] == ["store", "channel"]
+
+    played(app, play)
+
+
+def test_the_folder_goes_and_comes(shm_folder):
+    path = shm_folder / "arenas"
+    path.mkdir()
+    app = Top(None, str(path), 0.05)
+
+    async def perform():
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "Enter looks inside" in text(app, "#head"))
+            path.rmdir()
+            await until(pilot, lambda: "No such file" in text(app, "#head"))
+            path.mkdir()
+            await until(pilot, lambda: "Enter looks inside" in text(app, "#head"))
+
+    asyncio.run(perform())
+
+
 def test_from_the_list_and_back(busy, arena_name):
     app = Top(None, "/dev/shm", 0.1)
 

@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
     looks, recorder = 0, Recorder()
     with Observer(arguments.arena) as observer:
         look = observer.look()  # before the file is made: there has to be something to record
+        uuid = look.snapshot.uuid
         with open(arguments.out, "w", encoding="utf-8") as file:
             print(json.dumps(recorder.head(look, arguments.arena)), file=file)
             while True:
@@ -66,6 +67,8 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
                     look = observer.look()
                 except (FileNotFoundError, flagstone.FlagstoneError):
                     break  # it is gone, which is how most recordings end
+                if look.snapshot.uuid != uuid:
+                    break  # another one has its name
     if arguments.json:
         screen.json({"file": arguments.out, "looks": looks})
     else:
