@@ -23,6 +23,8 @@ OTHER: Final = "(other)"
 _SITES: Final = 20
 """Allocation sites in the table."""
 _NOWHERE: Final = "(not known)"
+_ROOT: Final = {"color": "rgba(128, 128, 128, 0.35)"}
+"""Of what holds all: else as the page, so that what is in no other box were nothing."""
 
 
 def page(head: dict[str, Any], lines: list[dict[str, Any]]) -> str:
@@ -96,14 +98,16 @@ def _own(line: dict[str, Any]) -> dict[int, tuple[str, int, int | None]]:
 
 
 def _curves(times: list[str], looks: list[dict[str, float]]) -> list[dict[str, Any]]:
-    """A stacked area for each of the largest names, and one of the rest."""
+    """A stacked area for each of the largest names, and one of the rest. What was always empty has
+    none.
+    """
     most: dict[str, float] = {}
     for look in looks:
         for name, value in look.items():
             most[name] = max(most.get(name, 0), value)
-    largest = sorted(most, key=lambda name: -most[name])[:_LINES]
+    largest = sorted(filter(most.get, most), key=lambda name: -most[name])[:_LINES]
     curves = [(name, [look.get(name, 0) for look in looks]) for name in largest]
-    if len(most) > len(largest):
+    if sum(map(bool, most.values())) > len(largest):
         rest = [sum(v for name, v in look.items() if name not in largest) for look in looks]
         curves.append((OTHER, rest))
     return [
@@ -209,7 +213,9 @@ def figures(lines: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _treemap(line: dict[str, Any]) -> dict[str, Any]:
-    own = _own(line)
+    # What is empty, with all below it, has no area: but a parent of it would be drawn as one.
+    full = {one[0] for one in line["groups"] if one[3] or one[1] is None}
+    own = {ident: one for ident, one in _own(line).items() if ident in full}
     return {
         "type": "treemap",
         "ids": [str(ident) for ident in own],
@@ -219,6 +225,7 @@ def _treemap(line: dict[str, Any]) -> dict[str, Any]:
         "branchvalues": "remainder",
         "values": [usage for _, usage, _ in own.values()],
         "texttemplate": "%{label}<br>%{value:.3s}B",
+        "root": _ROOT,
     }
 
 
@@ -277,6 +284,7 @@ def _flames(sites: list[_Site]) -> dict[str, Any]:
         "texttemplate": "%{label} %{value:.3s}B",
         "tiling": {"orientation": "v"},
         "pathbar": {"visible": False},
+        "root": _ROOT,
     }
 
 
@@ -354,6 +362,8 @@ h1, h2 { line-height: 1.2; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; }
 th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); }
+#where td { white-space: nowrap; }
+#where [data-name="allocated at"], #where [data-name="caches"] { white-space: normal; }
 @media (max-width: 40rem) { body { padding: .5rem; font-size: 15px; } .chart { height: 18rem; }
   th, td { padding-right: .5rem; } }
 #where [data-name="allocated at"] { min-width: 11rem; overflow-wrap: anywhere; }

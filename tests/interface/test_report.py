@@ -77,7 +77,11 @@ def test_a_page_of_now(arena, tmp_path):
     """Names that would end a script or a tag are text."""
     nasty = "</script><b>camera"
     path = tmp_path / "now.html"
-    with arena.group("job", limit="8MiB") as job, arena.group(nasty, parent=job) as inner:
+    with (
+        arena.group("job", limit="8MiB") as job,
+        arena.group(nasty, parent=job) as inner,
+        arena.group("idle"),
+    ):
         blocks = [arena.alloc(300_000, group=inner), arena.alloc(100_000, group=job)]
         ran = run("report", arena.name, "-o", path)
         snapshot = arena.snapshot()
@@ -95,6 +99,10 @@ def test_a_page_of_now(arena, tmp_path):
         assert parents[nasty] == ids["job"]
         assert parents["job"] == ids["(root)"]
         assert sum(tree["values"]) == snapshot.used
+        assert "idle" not in own, "of what is empty there is no box"
+        curves = [one["name"] for one in embedded(page, "charts")["groups"]["data"]]
+        assert nasty in curves
+        assert "idle" not in curves
         assert nasty not in page
         outside = re.sub(r"<script.*?</script>", "", page, flags=re.S)
         assert "http" not in outside
