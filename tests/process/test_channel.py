@@ -166,6 +166,33 @@ def test_many_at_once(arena):
         channel.get_many(0)
 
 
+def fail_to_load():
+    raise LookupError("not here")
+
+
+class Unloadable:
+    def __reduce__(self):
+        return fail_to_load, ()
+
+
+def test_one_of_many_that_cannot_be_loaded(arena):
+    """The others come out as by as many calls of get()."""
+    channel = arena.channel(capacity=10)
+    channel.put_many([0, 1, Unloadable(), 3, Unloadable(), 5])
+    assert channel.get_many(6) == [0, 1]
+    with pytest.raises(LookupError, match="not here"):
+        channel.get_many(6)
+    assert channel.get_many(6) == [3]
+    with pytest.raises(LookupError, match="not here"):
+        channel.get_nowait()
+    assert channel.get() == 5
+    channel.put(Unloadable())
+    with pytest.raises(LookupError, match="not here"):
+        channel.get_many(6)
+    with pytest.raises(flagstone.ChannelEmpty):
+        channel.get_nowait()
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -4,6 +4,11 @@ cdef class ChannelBase(LetterBase):
     """What `flagstone.Channel` is made of: the part that a loop calls."""
 
     cdef bint signals           # it has a descriptor for select(), to be cleared when it is empty
+    cdef bint fails             # `failed` may have something
+    cdef list failed            # what unpickling raised in get_many(), for the next call to raise
+
+    def __cinit__(self):
+        self.failed = []
 
     # ---- putting: `except? -100` because no status of the core is -100
 
@@ -178,6 +183,17 @@ cdef class ChannelBase(LetterBase):
             return Delivery.make(self, item, &r)
         return item
 
+    cdef int fail(self) except -1:
+        # Raise what a get_many() came to behind the messages that it returned.
+        self.fails = False
+        try:
+            error = self.failed.pop(0)
+        except IndexError:  # another thread was faster
+            return 0
+        if self.failed:
+            self.fails = True
+        raise error
+
     def get(self, bint block=True, timeout=None, *, wait=None):
         """Take the message that has waited longest.
 
@@ -203,6 +219,8 @@ cdef class ChannelBase(LetterBase):
         cdef int status
         cdef uint64_t until
         self.usable()
+        if self.fails:
+            self.fail()
         item = self.received(&status)
         if status == FST_OK:
             return item
@@ -218,6 +236,8 @@ cdef class ChannelBase(LetterBase):
         """`get(block=False)`: raises `ChannelEmpty` instead of waiting."""
         cdef int status
         self.usable()
+        if self.fails:
+            self.fail()
         item = self.received(&status)
         if status != FST_OK:
             raise self.refused(status, True)
@@ -236,20 +256,27 @@ cdef class ChannelBase(LetterBase):
         Raises:
             ValueError: n is less than 1.
             ChannelEmpty, ChannelClosed, Closed: as `get`.
-            Exception: whatever unpickling one of them raises; those before it are lost with it.
+            Exception: whatever unpickling the first raises. Where that is a later one, those before
+                it are returned, and the next call that takes a message raises it.
         """
         cdef int status = FST_OK
         cdef list items = []
         if n < 1:
             raise ValueError(f"get_many() takes at least one message, not {n}")
         self.usable()
+        if self.fails:
+            self.fail()
         item = self.received(&status)
         items.append(item if status == FST_OK else self.get_item(True, None, wait))
-        while len(items) < n:
-            item = self.received(&status)
-            if status != FST_OK:
-                break
-            items.append(item)
+        try:
+            while len(items) < n:
+                item = self.received(&status)
+                if status != FST_OK:
+                    break
+                items.append(item)
+        except Exception as error:
+            self.failed.append(error)
+            self.fails = True
         return items
 
     # ---- the rest
