@@ -280,7 +280,9 @@ def sites(found: Iterable[Site], page: Page, empty: str = "") -> None:
             ]
             for site in found
         ],
-        empty=empty or "nothing that is debugged with U",
+        empty=empty
+        or "nothing that is debugged with U; start the program that creates the arena and its"
+        " caches with FLAGSTONE_DEBUG=U",
     )
 
 

@@ -565,6 +565,31 @@ def test_sites_are_those_of_the_arena():
             del kept
 
 
+def test_more_places_than_an_arena_has_room_for(arena_name):
+    """Later ones are not known; they are counted all the same, and types are known as ever."""
+    with flagstone.open(arena_name, capacity="64MiB", debug="U") as arena:
+        names = {"alloc": arena.cache("c", size=SIZE).alloc, "kept": []}
+        for number in range(4500):
+            exec(compile("kept.append(alloc())", f"made-{number}", "exec"), names)
+        found = arena.snapshot().sites
+        assert len(found) <= 4096
+        assert sum(site.objects for site in found) == 4500
+        assert found[0].where == ""
+        block = arena.cache("typed", shape=(3,), dtype=[("x", "f4"), ("y", "i8")]).alloc()
+        assert block.array.dtype.names == ("x", "y")
+        command = [sys.executable, "-m", "flagstone", "sites", arena_name]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert listed.splitlines()[2].endswith("(not known)")
+        names.clear()
+
+
+def test_nothing_is_debugged(arena_name):
+    with flagstone.open(arena_name, capacity="16MiB"):
+        command = [sys.executable, "-m", "flagstone", "sites", arena_name]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert "FLAGSTONE_DEBUG=U" in listed
+
+
 def test_sites_are_bounded_and_quick(arena):
     cache = arena.cache("c", size=SIZE, debug="U")
     for number in range(200):

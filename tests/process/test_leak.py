@@ -127,7 +127,7 @@ def test_the_commands_lead_to_the_line(pipeline, arena_name, tmp_path):
     lines = said("sites", arena_name, "--grown", 3, "--stacks").splitlines()
     assert lines[0] == "allocated at"
     assert lines[2].endswith(line)
-    assert f" {resize} " in lines[2]
+    assert f" {resize}  {resize} (" in lines[2]  # by, and held by
     first = lines[lines.index("1.") + 1 :]
     assert first[0].strip() == line
     assert first[1].strip().endswith(" in resize")
