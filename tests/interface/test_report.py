@@ -310,6 +310,8 @@ def test_wrong_use(arena_name, tmp_path):
     assert_error(run("record", arena_name, "-o", out), 1, "there is no arena")
     assert_error(run("report", arena_name, "-o", out), 1, "there is no arena")
     other = tmp_path / "other.jsonl"
-    other.write_text('{"something": 1}\n')
-    assert_error(run("report", other, "-o", out), 1, "no recording")
+    head = '{"flagstone": 1, "at": 1, "arena": "a", "uuid": "0", "capacity": 1}\n'
+    for text in ('{"something": 1}\n', head + '{"at": 1}\n', head + '{"at": 1, "groups": null}\n'):
+        other.write_text(text)
+        assert_error(run("report", other, "-o", out), 1, "no recording")
     assert not out.exists()

@@ -45,6 +45,9 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
         text = page(head, lines)
     except ImportError as error:
         raise UsageError(str(error)) from None
+    except (IndexError, KeyError, TypeError):
+        what = f"{arguments.what} is no recording of `flagstone record`, or was changed"
+        raise ValueError(what) from None
     with open(arguments.out, "w", encoding="utf-8") as file:
         file.write(text)
     if arguments.json:
