@@ -51,7 +51,7 @@ class FlagstoneArena(Transport):
             self.ended += 1
 
     def lost(self, index: int) -> None:
-        """The same: it does not matter what the killed worker had done."""
+        """End the file's group: it does not matter what the killed worker had done."""
         self.end(index)
 
 
@@ -66,8 +66,8 @@ class _Endpoint(Endpoint):
     def detach(self) -> None:
         self._arena.close()
 
-    def store(self, source: Source, ticket: flagstone.Group) -> flagstone.Block:
-        block = self._arena.alloc(source.size, group=ticket, wait=_WAIT)
+    def store(self, source: Source, place: flagstone.Group) -> flagstone.Block:
+        block = self._arena.alloc(source.size, group=place, wait=_WAIT)
         source.read_into(block)
         return block
 

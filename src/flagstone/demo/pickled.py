@@ -15,12 +15,12 @@ class PickledBytes(Transport):
     label = "pickled bytes"
 
     def endpoint(self, role: str) -> Endpoint:
-        """The same for both roles."""
+        """The half of a reader, and of a hasher."""
         return _Endpoint()
 
 
 class _Endpoint(Endpoint):
-    def store(self, source: Source, ticket: Any) -> bytearray:
+    def store(self, source: Source, place: Any) -> bytearray:
         content = bytearray(source.size)
         source.read_into(content)
         return content

@@ -320,8 +320,8 @@ class Pipeline:
             self._pending.popleft()
             job.charged = job.size
             self._flying += job.charged
-            ticket = self._transport.begin(job.index)
-            self._give(reader, job, pickle.dumps((job.reference.path, ticket)))
+            place = self._transport.begin(job.index)
+            self._give(reader, job, pickle.dumps((job.reference.path, place)))
         while self._stored and (hasher := self._free("hasher")):
             self._give(hasher, *self._stored.popleft())
 

@@ -24,7 +24,7 @@ class SharedMemorySegments(Transport):
         self._tag = tag
 
     def endpoint(self, role: str) -> Endpoint:
-        """The same for both roles."""
+        """The half of a reader, and of a hasher."""
         return _Endpoint()
 
     def begin(self, index: int) -> str:
@@ -66,9 +66,9 @@ def _bytes_of(segment: SharedMemory, size: int) -> memoryview:
 
 
 class _Endpoint(Endpoint):
-    def store(self, source: Source, ticket: str) -> tuple[str, int]:
+    def store(self, source: Source, place: str) -> tuple[str, int]:
         # A segment cannot be empty.
-        segment = SharedMemory(ticket, create=True, size=max(source.size, 1))
+        segment = SharedMemory(place, create=True, size=max(source.size, 1))
         try:
             with _bytes_of(segment, source.size) as view:
                 source.read_into(view)
@@ -77,7 +77,7 @@ class _Endpoint(Endpoint):
             segment.unlink()
             raise
         segment.close()
-        return ticket, source.size
+        return place, source.size
 
     def digest(self, stored: Any) -> bytes:
         name, size = stored

@@ -25,12 +25,12 @@ class Endpoint:
     def detach(self) -> None:
         """The worker is about to end."""
 
-    def store(self, source: Source, ticket: Any) -> Any:
+    def store(self, source: Source, place: Any) -> Any:
         """Take in a file's content; what is returned is pickled and travels to a hasher.
 
         Args:
             source: the open file.
-            ticket: what `Transport.begin` returned for this file.
+            place: what `Transport.begin` returned for this file.
         """
         raise NotImplementedError
 

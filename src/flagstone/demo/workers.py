@@ -5,7 +5,7 @@ else: the parent reads an end of file and replaces it. (A `multiprocessing.Queue
 killed process keeps for ever.) Answers come in the order of the tasks, so a message needs no
 number; its first byte says what it is.
 
-    parent -> reader    pickle of (path, ticket)
+    parent -> reader    pickle of (path, place)
     reader -> parent    STORED + pickle of what was stored, or FAILED + pickle of (Failure, text)
     parent -> hasher    the reader's message, as it came
     hasher -> parent    DIGEST + 32 bytes, or FAILED + ...
@@ -47,9 +47,9 @@ def reader(pipe: Connection, endpoint: Endpoint) -> None:
     """Main function of a reader process: take in the files it is told."""
 
     def store(message: bytes) -> io.BytesIO:
-        path, ticket = pickle.loads(message)
+        path, place = pickle.loads(message)
         with opened(path) as source:
-            stored = endpoint.store(source, ticket)
+            stored = endpoint.store(source, place)
         answer = io.BytesIO()
         answer.write(STORED)
         pickle.dump(stored, answer, pickle.HIGHEST_PROTOCOL)
