@@ -1,3 +1,10 @@
+"""The types of the binding, `_core.pyx` and `binding/`, which explain what they stand for.
+
+A `TypedDict` has the fields of a struct of the core's public headers, which say what they mean:
+text in it is bytes up to a zero, sizes are bytes, times are nanoseconds. What begins with "_" is
+for the modules of this package alone.
+"""
+
 from collections.abc import Callable, Coroutine, Iterable
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypedDict, final

@@ -38,7 +38,7 @@ class Channel(Letters, ChannelBase):
 
     @property
     def capacity(self) -> int:
-        """Messages that may wait."""
+        """How many messages may wait in it."""
         return self._capacity
 
     @property

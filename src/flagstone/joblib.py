@@ -170,7 +170,7 @@ class _Parallel:
         )
 
     def alloc(self, nbytes: int) -> Block:
-        """A Block for a message."""
+        """A Block for a message, charged to the call's group."""
         return self.arena.alloc(nbytes, group=self.group, wait=self.wait)
 
     def reduce_array(self, array: Any) -> Any:
@@ -265,7 +265,7 @@ class _Where:
         return alloc_bytes(self.attachment(), nbytes, None, self._wait, self.group)
 
     def attachment(self) -> Attachment:
-        """The worker's."""
+        """The worker's attachment to the arena."""
         return attach(self._locator)
 
     def __reduce__(self) -> Any:

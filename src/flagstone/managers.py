@@ -41,7 +41,7 @@ class _Held:
 
 
 class SharedMemoryServer(StandardServer):  # type: ignore[misc]
-    """The manager's process."""
+    """What runs in the manager's process, and holds the segments that were made through it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,7 +58,7 @@ class SharedMemoryManager(StandardManager):  # type: ignore[misc]
     _Server = SharedMemoryServer
 
     def SharedMemory(self, size: int) -> shm.SharedMemory:  # noqa: N802
-        """A new segment.
+        """Make a segment of so many bytes, which the manager holds.
 
         Raises:
             SegmentFull, ValueError: as `flagstone.shared_memory.SharedMemory`.
@@ -68,7 +68,11 @@ class SharedMemoryManager(StandardManager):  # type: ignore[misc]
         return made
 
     def ShareableList(self, sequence: Any) -> shm.ShareableList:  # noqa: N802
-        """A new list."""
+        """Make a list of these items, in a segment that the manager holds.
+
+        Raises:
+            SegmentFull, KeyError, ValueError: as `flagstone.shared_memory.ShareableList`.
+        """
         made = shm.ShareableList(sequence)
         self._give(made.shm)
         return made

@@ -193,7 +193,7 @@ def _hold(lock: bytes, nanoseconds: int) -> LockHold | None:
 
 
 def cache_stats(info: Mapping[str, Any]) -> CacheStats:
-    """How full a cache is."""
+    """How full a cache is, of the core's facts about it."""
     return CacheStats(
         info["slabs"], info["objects"], info["allocated"], info["bytes"], info["children"]
     )
@@ -398,7 +398,7 @@ def locks_of(attachment: Attachment, rings: list[Any] | None = None) -> list[Loc
 
 
 def snapshot(attachment: Attachment, name: str | None) -> ArenaSnapshot:
-    """Everything at once."""
+    """Everything that is known of an arena, of this name, as one snapshot."""
     info = attachment.info()
     flying, senders = _flying(attachment, 0.0)
     rings = _rings(attachment)

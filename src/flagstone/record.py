@@ -32,13 +32,13 @@ class Recorder:
         self._places: dict[str, int] = {}
 
     def head(self, look: Look, name: str) -> dict[str, Any]:
-        """The first line."""
+        """The first line of a recording, for the arena of this look."""
         one = look.snapshot
         facts = {"arena": name, "uuid": one.uuid, "capacity": one.capacity}
         return {"flagstone": VERSION, "at": look.at, **facts}
 
     def line(self, look: Look) -> dict[str, Any]:
-        """The line of a look."""
+        """The line of a look, with what is new since the last one."""
         one = look.snapshot
         boot = look.at - look.now
         groups = sorted(one.groups, key=lambda group: -group.usage)[:_LARGEST]

@@ -24,7 +24,9 @@ _SITES: Final = 20
 """Allocation sites in the table."""
 _NOWHERE: Final = "(not known)"
 _ROOT: Final = {"color": "rgba(128, 128, 128, 0.35)"}
-"""Of what holds all: else as the page, so that what is in no other box were nothing."""
+"""The colour of the box that holds all others. Without it the box would have the page's colour, and
+what is in no other box would look like nothing.
+"""
 
 
 def page(head: dict[str, Any], lines: list[dict[str, Any]]) -> str:
@@ -259,7 +261,7 @@ def _sites(lines: list[dict[str, Any]]) -> list[list[_Site]]:
 
 
 def _called(line: str) -> str:
-    """Of "/srv/pipeline.py:31 in grab": "grab (pipeline.py:31)"."""
+    """A site's line in short: "grab (pipeline.py:31)" for "/srv/pipeline.py:31 in grab"."""
     where, _, function = line.rpartition(" in ")
     return f"{function} ({where.rpartition('/')[2]})" if where else line
 

@@ -86,7 +86,7 @@ def format_size(size: int) -> str:
 
 
 def exact_size(size: int) -> str:
-    """The same where a byte more or less matters: "4 KiB", but "4 KiB (4097 bytes)"."""
+    """Bytes for people, where one more or less matters: "4 KiB", but "4 KiB (4097 bytes)"."""
     text = format_size(size)
     number, unit = text.split()
     whole = Fraction(number) * 1024 ** _UNITS[unit.removesuffix("iB").removesuffix("B")] == size

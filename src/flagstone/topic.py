@@ -41,7 +41,7 @@ class Topic(Letters, TopicBase):
 
     @property
     def capacity(self) -> int:
-        """Messages that lie there, at most."""
+        """How many messages lie in it at most."""
         return self._capacity
 
     @property

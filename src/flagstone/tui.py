@@ -47,7 +47,7 @@ def fill(widget: Rows, table: Table) -> None:
     columns, old = widget.drawn or ((), [])
     widget.drawn = (table.columns, rows)
     if columns == table.columns and keys == [row.key for row in old]:
-        # Mostly a few numbers: to draw all of it again is dear, or even to make all of its cells.
+        # Mostly a few numbers have changed, and drawing the whole table again would cost much more.
         for number, (before, now) in enumerate(zip(old, rows, strict=True)):
             if before is not now and (before.cells != now.cells or before.style != now.style):
                 _change(widget, number, before, now, right)

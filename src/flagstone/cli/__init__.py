@@ -134,7 +134,7 @@ def _output_failed(error: OSError) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    """One line for people."""
+    """What an error says, in one line."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         text = where + error.strerror

@@ -20,12 +20,12 @@ EXAMPLE = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments to its parser."""
     add_arena(parser)
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
-    """Check it."""
+    """Check the arena, and print the findings; the exit status, 1 if there is one."""
     name: str = arguments.arena
     listed = find(name)
     if listed is not None and listed.orphan:

@@ -22,7 +22,7 @@ EXAMPLE = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments to its parser."""
     add_folder(parser)
     parser.add_argument(
         "-n", "--dry-run", action="store_true", help="only say what would be removed"
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
-    """Remove them."""
+    """Remove the arenas, or say which; the exit status."""
     folder = existing_folder(arguments.folder)
     sizes = {
         info.path: info.committed

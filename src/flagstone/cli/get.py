@@ -20,7 +20,7 @@ EXAMPLE = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments to its parser."""
     add_arena(parser)
     add_store(parser)
     add_key(parser)
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
-    """Write it."""
+    """Write the value; the exit status."""
     with attached(arguments.arena) as arena:
         store = arena.store(arguments.store, create=False)
         try:

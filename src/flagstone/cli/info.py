@@ -27,7 +27,7 @@ EXAMPLE = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments to its parser."""
     add_arena(parser)
     parser.add_argument(
         "--all",
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
-    """Show it."""
+    """Show the arena; the exit status."""
     listed = find(arguments.arena)
     if listed is not None and listed.orphan:
         # Attaching would remove it, as every open in its folder does.

@@ -22,13 +22,13 @@ EXAMPLE = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments to its parser."""
     add_arena(parser)
     add_store(parser)
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
-    """List them."""
+    """List the keys; the exit status."""
     with attached(arguments.arena) as arena:
         found = arena.store(arguments.store, create=False)._list()
     found.sort(key=lambda row: (isinstance(row[0], bytes), str(row[0])))

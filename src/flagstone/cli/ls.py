@@ -37,7 +37,7 @@ EXAMPLE = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments to its parser."""
     parser.add_argument(
         "what",
         metavar="FOLDER or ARENA",
@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def state_of(info: flagstone.ArenaInfo) -> str:
-    """In one word or two."""
+    """The state of an arena, in one word or two."""
     if info.orphan:
         return "orphan"
     if info.lasting:
@@ -57,7 +57,7 @@ def state_of(info: flagstone.ArenaInfo) -> str:
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
-    """List them."""
+    """List the arenas, or what is in one; the exit status."""
     if not os.path.isdir(arguments.what) and _is_arena(arguments.what):
         return _within(arguments, screen)
     folder = existing_folder(arguments.what)

@@ -33,7 +33,7 @@ PORT = 9464
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments to its parser."""
     parser.add_argument(
         "arenas",
         metavar="ARENA",
@@ -67,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
-    """Serve, write or print them."""
+    """Serve, write or print the numbers; the exit status."""
     try:
         from prometheus_client import CollectorRegistry
 

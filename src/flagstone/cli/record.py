@@ -28,7 +28,7 @@ EXAMPLE = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments to its parser."""
     add_arena(parser)
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="where to write")
     parser.add_argument(
@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
-    """Record."""
+    """Record until the end; the exit status."""
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -22,7 +22,7 @@ EXAMPLE = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments to its parser."""
     parser.add_argument(
         "what", metavar="FILE or ARENA", help="a recording; or, if it is none, an arena"
     )
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
-    """Make it."""
+    """Write the page; the exit status."""
     from flagstone.report import page
 
     if _is_recording(arguments.what):

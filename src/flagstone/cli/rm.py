@@ -25,7 +25,7 @@ EXAMPLE = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments to its parser."""
     add_arena(parser)
     add_store(parser, optional=True)
     add_key(parser, optional=True)
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
-    """Remove it."""
+    """Remove the arena, or the key; the exit status."""
     name: str = arguments.arena
     if arguments.store is not None:
         return _remove_key(arguments, screen)

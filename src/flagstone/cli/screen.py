@@ -135,7 +135,7 @@ def fields(facts: Any) -> dict[str, Any]:
 
 
 def plain(facts: Any) -> Any:
-    """The same facts in what JSON has: dictionaries, lists, texts, numbers."""
+    """Facts of any kind in what JSON has: dictionaries, lists, texts, numbers."""
     if facts is None or isinstance(facts, (str, int, float)):
         return facts
     if found := fields(facts):

@@ -32,7 +32,7 @@ EXAMPLE = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments to its parser."""
     add_arena(parser)
     parser.add_argument(
         "--grown",
@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
-    """List them."""
+    """List the sites; the exit status."""
     with attached(arguments.arena) as arena:
         found = arena.snapshot().sites
         if arguments.grown is not None:

@@ -33,7 +33,7 @@ _ONCE = 20
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments to its parser."""
     parser.add_argument(
         "arena", metavar="ARENA", nargs="?", type=arena_name, help="which one (default: choose)"
     )
@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
-    """Watch."""
+    """Watch arenas, or print them once; the exit status."""
     folder = existing_folder(arguments.folder)
     if arguments.arena is not None:
         with Observer(arguments.arena) as observer:

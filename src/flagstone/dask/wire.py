@@ -94,7 +94,7 @@ def add(arena: Arena, settings: Settings) -> str:
 
 
 def remove(uuid: str) -> None:
-    """A member has ended."""
+    """Note that a member with this arena has ended; the last one lets go of it."""
     with _lock:
         known = _known.get(uuid)
         if known is not None:
