@@ -228,9 +228,9 @@ void fst_channel_leave(fst_channel_use *u)
     free(u);
 }
 
-void fst_channel_count(fst_channel_use *u, const uint32_t *calls, uint32_t idle)
+void fst_channel_count(fst_channel_use *u, uint32_t *calls, uint32_t *away, uint32_t idle)
 {
-    fst_use_count(u, calls, idle);
+    fst_use_count(u, calls, away, idle);
 }
 
 uint64_t fst_channel_id(const fst_channel_use *u)

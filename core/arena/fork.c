@@ -22,6 +22,7 @@
 
 #include "alloc/active.h"
 #include "arena/attach.h"
+#include "channel/use.h"
 #include "platform/error.h"
 #include "process/slot.h"
 #include "rcu/thread.h"
@@ -253,6 +254,7 @@ static void in_child(void)
         while (c && c->arena != a)
             c = c->next;
         adopt(a, c);
+        fst_uses_forked(a);
     }
     pthread_mutex_unlock(&fst_local_mutex);
     forget();

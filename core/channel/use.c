@@ -32,12 +32,26 @@ bool fst_use_end(struct fst_channel_use *u)
     return !gone;
 }
 
-void fst_use_count(struct fst_channel_use *u, const uint32_t *calls, uint32_t idle)
+void fst_use_count(struct fst_channel_use *u, uint32_t *calls, uint32_t *away, uint32_t idle)
 {
     pthread_mutex_lock(&fst_local_mutex);
     u->calls = calls;
+    u->away = away;
     u->idle = idle;
     pthread_mutex_unlock(&fst_local_mutex);
+}
+
+void fst_uses_forked(struct fst_arena *a)
+{
+#ifdef FST_MUTANT_FORKED_CALLS
+    return;
+#endif
+    for (struct fst_channel_use *u = a->uses; u; u = u->next) {
+        if (!u->calls)
+            continue;
+        fst_own_store_relaxed(u->calls, *u->calls - *u->away);
+        fst_own_store_relaxed(u->away, 0);
+    }
 }
 
 /* Is a thread in a call that touches the ring? After the barrier no such call begins, and

@@ -22,7 +22,9 @@ struct fst_channel_use {
     uint64_t id;
     /* The caller's word: `idle`, and one more for each call and each subscription. NULL: nobody
      * counts. */
-    const uint32_t *calls;
+    uint32_t *calls;
+    /* How many of these calls may sleep: in threads that a forked child does not have. */
+    uint32_t *away;
     uint32_t idle;
     uint32_t subscriptions;
     bool gone; /* the ring was let go of */
@@ -35,7 +37,10 @@ void fst_use_begin(struct fst_channel_use *u);
 /* Take it off the list. True: the ring is still to be let go of. */
 bool fst_use_end(struct fst_channel_use *u);
 /* Have the calls of the use counted from now on: fst_channel_count. */
-void fst_use_count(struct fst_channel_use *u, const uint32_t *calls, uint32_t idle);
+void fst_use_count(struct fst_channel_use *u, uint32_t *calls, uint32_t *away, uint32_t idle);
+/* In a forked child: the calls that slept at the fork are those of threads that the child does not
+ * have, and nobody will count them down. Under fst_local_mutex. */
+void fst_uses_forked(struct fst_arena *a);
 
 /* Let go of the rings that have ended and that no thread of this process is in a call of. True: a
  * batch has something to release now. It never waits. */

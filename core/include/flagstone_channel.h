@@ -53,10 +53,12 @@ int fst_channel_join(fst_arena *arena, const struct fst_message *message, fst_ch
 void fst_channel_leave(fst_channel_use *use);
 /* Have the calls counted that are in the channel, so that its memory is let go of when it has ended
  * and no call is in it. `calls` is `idle`, and one more for each call and each subscription: the
- * caller counts it up before each and down after it, and keeps it until fst_channel_leave().
+ * caller counts it up before each and down after it, and keeps it until fst_channel_leave(). So is
+ * `away`, for the calls among them that may sleep: these are not counted any more in a forked
+ * child, which does not have their threads.
  * Without that, this process keeps the channel's memory until then, also that of a destroyed
  * group. */
-void fst_channel_count(fst_channel_use *use, const uint32_t *calls, uint32_t idle);
+void fst_channel_count(fst_channel_use *use, uint32_t *calls, uint32_t *away, uint32_t idle);
 uint64_t fst_channel_id(const fst_channel_use *use);
 /* About how many messages wait. */
 uint32_t fst_channel_length(const fst_channel_use *use);

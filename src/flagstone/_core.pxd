@@ -376,7 +376,7 @@ cdef extern from "flagstone.h" nogil:
     int fst_channel_share(fst_channel_use *use, fst_message *out)
     int fst_channel_join(fst_arena *arena, const fst_message *message, fst_channel_use **out)
     void fst_channel_leave(fst_channel_use *use)
-    void fst_channel_count(fst_channel_use *use, const uint32_t *calls, uint32_t idle)
+    void fst_channel_count(fst_channel_use *use, uint32_t *calls, uint32_t *away, uint32_t idle)
     uint64_t fst_channel_id(const fst_channel_use *use)
     uint32_t fst_channel_length(const fst_channel_use *use)
     int fst_channel_put(fst_channel_use *use, const fst_letter *letter)

@@ -92,8 +92,8 @@ static void let_go_of_what_ended(void)
     fst_channel_use *u = open_channel_as(a, &spec);
     uint64_t n, channel = fst_channel_id(u);
     struct fst_channel_info info;
-    uint32_t calls = 2; /* a thread is in one */
-    fst_channel_count(u, &calls, 1);
+    uint32_t calls = 2, away = 0; /* a thread is in one */
+    fst_channel_count(u, &calls, &away, 1);
     CHECK_EQ(FST_OK, put_number(u, 1));
     CHECK_EQ(FST_OK, fst_group_destroy(a, group));
     settle(a);

@@ -25,12 +25,12 @@ static fst_channel_use *open_channel(fst_arena *a, const char *name)
 /* The first ring has ended, the second one has not, and no thread is in a call of either. */
 static void look(fst_arena *a, struct seen *seen)
 {
-    static const uint32_t calls = 1;
+    static uint32_t calls = 1, away;
     fst_channel_use *first = open_channel(a, "first"), *second = open_channel(a, "second");
     REQUIRE(fst_channel_destroy(first) == FST_OK);
     fst_reaper_stop(a, true); /* which would look, too */
-    fst_channel_count(first, &calls, 1);
-    fst_channel_count(second, &calls, 1);
+    fst_channel_count(first, &calls, &away, 1);
+    fst_channel_count(second, &calls, &away, 1);
     fst_membarrier_near(); /* the first one registers the process */
     stop_for_the_tracer();
     fst_uses_let_go(a);
@@ -103,4 +103,26 @@ static void ends_while_others_are_counted(void)
     fst_arena_unref(a);
 }
 
-TEST_MAIN(CASE(ends_while_others_are_counted))
+/* A thread that sleeps in a call is not there in a forked child, where it keeps nothing. */
+static void a_forked_child_counts_its_own(void)
+{
+    fst_arena *a = anonymous(64 * MIB);
+    fst_channel_use *u = open_channel(a, "first"), *other = open_channel(a, "second");
+    uint32_t calls = 3, away = 2, own = 2, none = 0; /* two sleep; one is in a call and forks */
+    fst_channel_count(u, &calls, &away, 1);
+    fst_channel_count(other, &own, &none, 1);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(calls != 1 || away != 0 || own != 2);
+    int status;
+    CHECK_EQ(pid, test_wait(pid, &status));
+    CHECK_EQ(0, status);
+    CHECK_EQ(3, calls);
+    CHECK_EQ(2, away);
+    fst_channel_leave(u);
+    fst_channel_leave(other);
+    fst_arena_unref(a);
+}
+
+TEST_MAIN(CASE(ends_while_others_are_counted), CASE(a_forked_child_counts_its_own))

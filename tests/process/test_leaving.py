@@ -7,6 +7,7 @@ import threading
 import pytest
 
 import flagstone
+from tests.process.support import program
 
 OPENED = {
     "channel": lambda arena, group: arena.channel("one", group=group, capacity=64),
@@ -153,3 +154,70 @@ def test_a_topic_that_was_left_is_held_back_by_none_of_its_subscriptions(arena):
         here.subscribe()
     assert other.get() == b"6"
     slow.close()
+
+
+SLEEPS = {
+    "channel": ("arena.channel('one', group=group)", "one.get()"),
+    "topic": ("arena.topic('one', group=group)", "one.subscribe().get()"),
+    "publisher": ("arena.topic('one', group=group, capacity=1)", "fill()"),
+    "lock": ("arena.lock('one', group=group)", "one.acquire()"),
+}
+
+FORKED = """
+import os, pickle, threading, time
+import flagstone
+from tests.process.support import program
+
+arena = flagstone.open(None, capacity="64MiB")
+group = arena.group("job")
+one = {opened}
+def fill():
+    with one.subscribe(slow="block"):
+        while True:
+            one.publish(b"full", wait=60)
+def sleep():
+    try:
+        {sleep}
+    except flagstone.FlagstoneError:
+        pass
+{before}
+threads = [threading.Thread(target=sleep) for _ in range(3)]
+for thread in threads:
+    thread.start()
+time.sleep(0.1)
+ours, theirs = os.pipe(), os.pipe()
+pid = os.fork()
+if pid == 0:
+    try:
+        os.close(ours[1])
+        pickle.loads(pickle.dumps(arena.alloc(10)))  # so that its reaper runs
+        os.write(theirs[1], b".")
+        os.read(ours[0], 1)
+        {end}
+        os.write(theirs[1], b".")
+        os.read(ours[0], 1)
+    finally:
+        os._exit(0)
+try:
+    os.read(theirs[0], 1)
+    ticket = group.destroy()
+    os.write(ours[1], b".")
+    os.read(theirs[0], 1)
+    for thread in threads:
+        thread.join()
+    ticket.wait(30)
+finally:
+    os.close(ours[1])
+    os.waitpid(pid, 0)
+print("released")
+"""
+
+
+@pytest.mark.parametrize("end", ["pass", "one.leave()"])
+@pytest.mark.parametrize("kind", SLEEPS)
+def test_threads_that_sleep_at_a_fork_keep_nothing_in_the_child(kind, end):
+    """The child does not have them, and has nobody in a call."""
+    opened, sleep = SLEEPS[kind]
+    before = "one.acquire()" if kind == "lock" else ""
+    source = FORKED.format(opened=opened, sleep=sleep, before=before, end=end)
+    assert program(source).strip() == "released"

@@ -287,10 +287,10 @@ cdef class ChannelBase(LetterBase):
         cdef uint64_t now = fst_now()
         if now >= until:
             return False
-        self.begin()
+        self.begin_to_sleep()
         with nogil:
             fst_channel_wait(self.use, taker, until - now)
-        self.finish()
+        self.wake()
         PyErr_CheckSignals()
         self.usable()
         return True
@@ -299,10 +299,10 @@ cdef class ChannelBase(LetterBase):
         """Wait until the channel may have something to take (`taker`) or room; whether it has."""
         cdef bint ready
         self.usable()
-        self.begin()
+        self.begin_to_sleep()
         with nogil:
             ready = fst_channel_wait(self.use, taker, nanoseconds)
-        self.finish()
+        self.wake()
         return ready
 
     cdef object refused(self, int status, bint taker):

@@ -71,6 +71,26 @@ static inline bool fst_call_begin(uint32_t *count)
 #endif
 }
 
+/* A call that sleeps without the GIL is counted once more, between its begin and its end: after a
+ * fork, the child takes those off that slept (channel/use.h). */
+static inline void fst_call_away(uint32_t *count)
+{
+#ifdef Py_GIL_DISABLED
+    fst_own_count_up32(count);
+#else
+    fst_own_store_relaxed(count, fst_load_relaxed(count) + 1);
+#endif
+}
+
+static inline void fst_call_back(uint32_t *count)
+{
+#ifdef Py_GIL_DISABLED
+    fst_own_count_down32(count);
+#else
+    fst_own_store_relaxed(count, fst_load_relaxed(count) - 1);
+#endif
+}
+
 static inline bool fst_call_end(uint32_t *count)
 {
 #ifdef Py_GIL_DISABLED

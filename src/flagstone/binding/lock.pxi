@@ -39,11 +39,11 @@ cdef class LockBase(NamedBase):
             until = _until(True, None, wait)
             now = fst_now()
             while status == FST_WAIT and now < until:
-                self.begin()
+                self.begin_to_sleep()
                 with nogil:
                     status = fst_named_lock_acquire(
                         self.use, until - now if until - now < _SLICE else _SLICE, &inherited)
-                self.finish()
+                self.wake()
                 if status != FST_OK:
                     PyErr_CheckSignals()
                     self.usable()

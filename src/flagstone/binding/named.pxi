@@ -24,6 +24,7 @@ cdef class NamedBase:
     # 1 until leave(), and 1 for each call that uses `use`, which is let go of at 0. The core looks
     # at it, too: while it is 1, it may give the memory of what has ended back by itself.
     cdef uint32_t life
+    cdef uint32_t away          # how many of these calls sleep without the GIL
     cdef uint32_t ended         # 1 after leave(): nobody begins a call any more
     cdef uint64_t ident
     cdef Attachment attachment
@@ -64,6 +65,16 @@ cdef class NamedBase:
     cdef inline void finish(self) noexcept:
         if call_end(&self.life):
             self.let_go()
+
+    cdef inline int begin_to_sleep(self) except -1:
+        # The same for a call that lets go of the GIL and may sleep; followed by wake().
+        self.begin()
+        call_away(&self.away)
+        return 0
+
+    cdef inline void wake(self) noexcept:
+        call_back(&self.away)
+        self.finish()
 
     cdef void let_go(self) noexcept:
         cdef fst_channel_use *use = self.use
@@ -126,7 +137,7 @@ cdef class NamedBase:
         cdef fst_channel_info info
         self.ident = fst_channel_id(self.use)
         self.life = 1
-        fst_channel_count(self.use, &self.life, 1)
+        fst_channel_count(self.use, &self.life, &self.away, 1)
         _check(fst_channel_get_info(self.attachment.ptr, self.ident, &info))
         self._inline = info.inline_bytes
         self._capacity = info.capacity
@@ -191,5 +202,5 @@ cdef class NamedBase:
         the same.
         """
         if not swap(&self.ended, 1):
-            fst_channel_count(self.use, &self.life, 0)
+            fst_channel_count(self.use, &self.life, &self.away, 0)
             self.finish()

@@ -8,6 +8,8 @@ cdef extern from "binding/life.h" nogil:
     bint only "fst_life_only"(uint32_t *count)
     bint call_begin "fst_call_begin"(uint32_t *count)
     bint call_end "fst_call_end"(uint32_t *count)
+    void call_away "fst_call_away"(uint32_t *count)
+    void call_back "fst_call_back"(uint32_t *count)
     uint32_t load "fst_load_acquire"(uint32_t *flag)
     uint32_t swap "fst_own_swap32"(uint32_t *flag, uint32_t value)
 

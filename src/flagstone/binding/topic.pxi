@@ -73,10 +73,10 @@ cdef class TopicBase(LetterBase):
             until = _until(True, None, wait)
             now = fst_now()
             while status == FST_WAIT and now < until:
-                self.begin()
+                self.begin_to_sleep()
                 with nogil:
                     fst_topic_wait(self.use, NULL, until - now)
-                self.finish()
+                self.wake()
                 PyErr_CheckSignals()
                 self.usable()
                 status = self.attempt(letter[0], letter[1], letter[2], &reached)
@@ -159,6 +159,11 @@ cdef class SubscriptionBase:
         self.usable()
         return self.topic.begin()
 
+    cdef int enter_to_sleep(self) except -1:
+        # The same, followed by topic.wake().
+        self.usable()
+        return self.topic.begin_to_sleep()
+
     cdef int usable(self) except -1:
         if load(&self.ended):
             raise _hooks.left(self.topic.attachment, "Topic", self.topic._name, True)
@@ -210,10 +215,10 @@ cdef class SubscriptionBase:
             until = _until(True, None, wait)
             now = fst_now()
             while status == FST_WAIT and now < until:
-                self.enter()
+                self.enter_to_sleep()
                 with nogil:
                     fst_topic_wait(self.topic.use, &self.sub, until - now)
-                self.topic.finish()
+                self.topic.wake()
                 PyErr_CheckSignals()
                 item = self.received(&status)
                 now = fst_now()
@@ -245,10 +250,10 @@ cdef class SubscriptionBase:
 
     def _sleep(self, bint taker, uint64_t nanoseconds):
         cdef bint ready
-        self.enter()
+        self.enter_to_sleep()
         with nogil:
             ready = fst_topic_wait(self.topic.use, &self.sub, nanoseconds)
-        self.topic.finish()
+        self.topic.wake()
         return ready
 
     def _signal(self):
