@@ -26,7 +26,7 @@ SOURCES := $(shell find core src -name '*.[ch]' -o -name '*.py' -o -name '*.py[i
 C_FILES = $(shell find core src tests/core tests/fuzz -name '*.[ch]')
 PYTHON_PATHS = $(wildcard src tests tools benchmarks examples)
 
-.PHONY: help setup demo test lint test-core aarch64 hot-paths test-python pythons test-pythons test-twice sanitize mutants fuzz model soak bench docs drawings wheels format clean
+.PHONY: help setup demo test lint test-core aarch64 hot-paths test-python pythons test-pythons test-twice sanitize mutants fuzz model soak bench docs drawings musl wheels format clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -111,6 +111,9 @@ bench: $(S)/package $(BENCH)/stamp ## measure beside the peers: ONLY="alloc core
 	@tools/setup-system bench
 	@$(IN_VENV) $(BENCH)/bin/python -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(FULL),--full) \
 		$(if $(QUICK),--quick --out build/bench/quick) $(ARGS)
+
+musl: $(S)/tools ## tests/unit with musl, the C library of Alpine, in a Python built for it: ARGS=tests/process
+	@tools/musl $(ARGS)
 
 wheels: $(S)/tools ## build the source archive and a wheel in build/wheels, and try it: PYTHONS=all for every interpreter here
 	@$(BIN)/python tools/requirements.py wheels >$(S)/wheels.txt
