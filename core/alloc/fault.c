@@ -128,6 +128,18 @@ void fst_fault_keep(struct fst_arena *a, struct fst_fault *fault)
         heard();
 }
 
+void fst_fault_before_fork(void)
+{
+    pthread_mutex_lock(&faults_mutex);
+}
+
+void fst_fault_after_fork(bool child)
+{
+    if (child)
+        faults_told = faults_begun;
+    pthread_mutex_unlock(&faults_mutex);
+}
+
 uint32_t fst_debug_fault_count(void)
 {
     return fst_load_relaxed(&faults_count);

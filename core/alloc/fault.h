@@ -17,4 +17,9 @@ void fst_fault_find_holders(struct fst_arena *a, struct fst_fault *f);
  * keep it. */
 void fst_fault_keep(struct fst_arena *a, struct fst_fault *fault);
 
+/* Around a fork: no other thread is among the faults of this process meanwhile. The parent tells
+ * people of those that it has found; the child begins without any. */
+void fst_fault_before_fork(void);
+void fst_fault_after_fork(bool child);
+
 #endif

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "alloc/active.h"
+#include "alloc/fault.h"
 #include "arena/attach.h"
 #include "channel/use.h"
 #include "platform/error.h"
@@ -152,6 +153,7 @@ static void before(void)
         carried = c;
         carry(c);
     }
+    fst_fault_before_fork();
 }
 
 static void forget(void)
@@ -165,6 +167,7 @@ static void forget(void)
 
 static void in_parent(void)
 {
+    fst_fault_after_fork(false);
     for (struct carried *c = carried; c; c = c->next) {
         fst_description_unmap(&c->heirs);
         fst_entries_unmap(c->arena, c->entries);
@@ -249,6 +252,7 @@ static void adopt(struct fst_arena *a, struct carried *c)
 
 static void in_child(void)
 {
+    fst_fault_after_fork(true);
     for (struct fst_arena *a = fst_attachments; a; a = a->next) {
         struct carried *c = carried;
         while (c && c->arena != a)

@@ -404,7 +404,41 @@ static void sites_are_interned(void)
     end();
 }
 
+static uint32_t enough;
+
+static void *keep_asking(void *nothing)
+{
+    struct fst_fault none[1];
+    uint64_t lost;
+    while (!fst_load_relaxed(&enough))
+        fst_debug_faults(none, 1, &lost);
+    return nothing;
+}
+
+/* A fork while another thread asks for faults leaves no mutex locked in the child, which begins
+ * without any faults: its parent tells of them. */
+static void forks_while_faults_are_asked_for(void)
+{
+    SKIP_UNDER_THREAD_SANITIZER();
+    open_debugged(ZP);
+    pthread_t thread;
+    pthread_create(&thread, NULL, keep_asking, NULL);
+    for (int i = 0; i < 50; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            struct fst_fault found[1];
+            uint64_t lost;
+            CHECK_EQ(0, fst_debug_faults(found, 1, &lost));
+            CHILD_EXIT();
+        }
+        CHECK_CHILD(pid);
+    }
+    fst_store_relaxed(&enough, 1);
+    pthread_join(thread, NULL);
+    end();
+}
+
 TEST_MAIN(CASE(objects_are_as_large_as_asked), CASE(overruns_are_found), CASE(writes_after_free_are_found),
           CASE(free_twice_is_reported), CASE(what_outlives_an_object_is_not_poisoned), CASE(neighbours_are_looked_at),
           CASE(others_release), CASE(readers_release), CASE(what_was_found_is_written_down), CASE(shared_objects_live_on),
-          CASE(leaks_are_found), CASE(sites_are_interned))
+          CASE(leaks_are_found), CASE(sites_are_interned), CASE(forks_while_faults_are_asked_for))
