@@ -10,6 +10,10 @@
 #include "traced.h"
 
 #define SOME_KILLS 40
+#define FEWEST     12
+/* A step may take a tenth of a millisecond: of a long operation so many kills that all of them
+ * together take so many steps. */
+#define SOME_STEPS 300000
 
 /* With fault points or a sanitizer the code is another one. */
 #if defined FST_FAULT_POINTS || defined __SANITIZE_ADDRESS__
@@ -54,7 +58,9 @@ HELPER void step_through(const struct operation *o, void (*look_too)(void))
     bool soak = getenv("FST_TEST_SOAK") != NULL;
     uint64_t offset = number ? strtoull(number, NULL, 0) : 0, length = kill_after(o, 0, look_too), kills = 0;
     CHECK(length > 10);
-    uint64_t stride = soak || length <= SOME_KILLS ? 1 : length / SOME_KILLS;
+    uint64_t most = 2 * SOME_STEPS / length;
+    most = most > SOME_KILLS ? SOME_KILLS : most < FEWEST ? FEWEST : most;
+    uint64_t stride = soak || length <= most ? 1 : length / most;
     for (uint64_t n = 1 + offset % stride; n <= length && !atomic_load(&test_failures); n += stride, kills++)
         kill_after(o, n, look_too);
     if (atomic_load(&test_failures))
