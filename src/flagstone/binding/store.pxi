@@ -144,7 +144,7 @@ cdef class StoreBase:
         return self.attachment.arrived(block)
 
     def block(self, key):
-        """The Block that a key holds: takes no lock, and waits for nobody.
+        """The Block that a key holds, which is looked up without a lock.
 
         Args:
             key: `str` or `bytes`.
