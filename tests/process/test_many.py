@@ -149,6 +149,7 @@ def run_threads(count, work):
 
 
 class TestThreads:
+    @pytest.mark.timeout(600)  # each of them collects garbage, of all that was imported before
     def test_sixteen_do_everything_at_once(self, arena_name):
         """Garbage is collected in the middle of anything, in any thread."""
         errors = []
