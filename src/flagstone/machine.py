@@ -22,8 +22,8 @@ from flagstone import _core
 from flagstone.errors import FlagstoneError, LayoutMismatch
 from flagstone.folder import arenas
 from flagstone.names import FOLDER, PREFIX, shown
-from flagstone.picture import many, share
-from flagstone.sizes import format_size
+from flagstone.picture import share
+from flagstone.sizes import format_size, many
 
 __all__ = ["Diagnosis", "Machine", "diagnose"]
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from flagstone.sizes import format_size, many
+from flagstone.sizes import format_size
 
 __all__ = [
     "BAD",
     "GOOD",
     "Page",
     "duration",
-    "many",
     "number",
     "printable",
     "share",
+    "some",
 ]
 
 GOOD: Final = "good"
@@ -73,6 +73,11 @@ class Page:
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
+
+
+def some(texts: list[str]) -> str:
+    """The first three, and whether there are more."""
+    return ", ".join(texts[:3]) + (", ..." if len(texts) > 3 else "")
 
 
 def printable(text: str) -> str:

@@ -11,7 +11,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from flagstone.picture import duration, number, printable
+from flagstone.picture import duration, number, printable, some
 from flagstone.record import AGES
 from flagstone.sizes import format_size, many
 
@@ -308,7 +308,7 @@ def _table_of_sites(lines: list[dict[str, Any]]) -> str:
         if callers:
             where = f"<details><summary>{where}</summary>called by{callers}</details>"
         grown = site.nbytes - first.get(site.stack, 0)
-        pids = _some(list(map(str, site.pids)))
+        pids = some(list(map(str, site.pids)))
         cells = [
             format_size(site.nbytes),
             ("-" if grown < 0 else "+") + format_size(abs(grown)) if grown else "",
@@ -316,7 +316,7 @@ def _table_of_sites(lines: list[dict[str, Any]]) -> str:
             number(site.objects),
             duration(site.oldest),
             pids,
-            _some([f"{pid} ({number(objects)})" for pid, objects in site.holders]),
+            some([f"{pid} ({number(objects)})" for pid, objects in site.holders]),
             html.escape(printable(", ".join(site.caches))),
         ]
         named = zip(_SITE, cells, strict=True)
@@ -326,11 +326,6 @@ def _table_of_sites(lines: list[dict[str, Any]]) -> str:
     more = len(every[-1]) - len(rows)
     rest = f"<p>and {number(more)} smaller ones</p>" if more else ""
     return f"<div class='wide'><table id='where'><tr>{head}</tr>{''.join(rows)}</table></div>{rest}"
-
-
-def _some(texts: list[str]) -> str:
-    """The first three."""
-    return ", ".join(texts[:3]) + (", ..." if len(texts) > 3 else "")
 
 
 def _deaths(lines: list[dict[str, Any]]) -> str:

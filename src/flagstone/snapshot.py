@@ -35,7 +35,7 @@ from flagstone.facts import (
 )
 from flagstone.names import NO_NAME
 from flagstone.notices import LONG
-from flagstone.picture import BAD, Page, duration, number, printable, share
+from flagstone.picture import BAD, Page, duration, number, printable, share, some
 from flagstone.sizes import format_size, many
 
 __all__ = ["ArenaSnapshot", "by_name", "show", "sites", "size_of"]
@@ -273,8 +273,8 @@ def sites(found: Iterable[Site], page: Page, empty: str = "") -> None:
                 format_size(site.nbytes),
                 number(site.objects),
                 duration(site.oldest),
-                _some(list(map(str, site.pids))),
-                _some([f"{pid} ({number(objects)})" for pid, objects in site.holders]),
+                some(list(map(str, site.pids))),
+                some([f"{pid} ({number(objects)})" for pid, objects in site.holders]),
                 printable(", ".join(site.caches)),
                 printable(site.where.split("\n", 1)[0]) or "(not known)",
             ]
@@ -284,11 +284,6 @@ def sites(found: Iterable[Site], page: Page, empty: str = "") -> None:
         or "nothing that is debugged with U; start the program that creates the arena and its"
         " caches with FLAGSTONE_DEBUG=U",
     )
-
-
-def _some(texts: list[str]) -> str:
-    """The first three."""
-    return ", ".join(texts[:3]) + (", ..." if len(texts) > 3 else "")
 
 
 def _faults(snapshot: ArenaSnapshot, page: Page) -> None:

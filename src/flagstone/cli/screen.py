@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import flagstone
-from flagstone.picture import BAD, GOOD, Page, duration, many, number, printable, share
+from flagstone.picture import BAD, GOOD, Page, duration, number, printable, share
+from flagstone.sizes import many
 
 if TYPE_CHECKING:
     from rich.console import Console
