@@ -30,7 +30,7 @@
 
 /* A folder of this process's own on the tmpfs, because whoever opens an arena removes what
  * crashed processes left beside it. */
-static char own_folder[64];
+static char own_folder[48];
 
 static pid_t folder_maker;
 
@@ -43,8 +43,10 @@ HELPER void remove_folder(void)
 HELPER const char *folder(void)
 {
     if (!own_folder[0]) {
-        /* a pid may be another container's as well, or that of a killed run */
-        strcpy(own_folder, "/dev/shm/fst-ctest-XXXXXX");
+        /* a pid may be another container's as well, or that of a killed run; where a run has a
+         * folder, it removes what killed tests leave */
+        const char *of_run = getenv("FST_TEST_FOLDER");
+        snprintf(own_folder, sizeof own_folder, "%s/fst-ctest-XXXXXX", of_run ? of_run : "/dev/shm");
         REQUIRE(mkdtemp(own_folder) != NULL);
         folder_maker = getpid();
         atexit(remove_folder);

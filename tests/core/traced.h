@@ -1,12 +1,14 @@
-/* traced.h - a child that its parent steps through an operation, one machine instruction at a time.
+/* traced.h - a child whose parent steps it through an operation, one machine instruction at a time,
+ * or sees its system calls.
  *
- * The child calls stop_for_the_tracer() right before the operation, and sets a flag in shared
- * memory, `done`, right after it: only instructions of the operation are counted.
+ * The child calls stop_for_the_tracer() right before the operation. Where it is stepped it sets a
+ * flag in shared memory, `done`, right after it: only instructions of the operation are counted.
  */
 #ifndef FST_TEST_TRACED_H
 #define FST_TEST_TRACED_H
 
 #include <signal.h>
+#include <string.h>
 #include <sys/ptrace.h>
 
 #include "support.h"
@@ -45,6 +47,31 @@ HELPER uint64_t step(pid_t pid, uint64_t n, const uint32_t *done)
     return n;
 }
 
+/* Let a child that stops for its tracer run to its end, which must be a good one; `begins` is told
+ * of each system call before it is made. */
+HELPER void see_system_calls(pid_t pid, void (*begins)(pid_t pid, const struct __ptrace_syscall_info *call, void *context),
+                             void *context)
+{
+    struct __ptrace_syscall_info info;
+    int status = 0, signal = 0;
+    REQUIRE(test_wait(pid, &status) == pid && WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    REQUIRE(ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(intptr_t)PTRACE_O_TRACESYSGOOD) == 0);
+    for (;;) {
+        REQUIRE(ptrace(PTRACE_SYSCALL, pid, NULL, (void *)(intptr_t)signal) == 0);
+        REQUIRE(test_wait(pid, &status) == pid);
+        if (!WIFSTOPPED(status))
+            break;
+        signal = WSTOPSIG(status);
+        if (signal != (SIGTRAP | 0x80))
+            continue;
+        signal = 0;
+        REQUIRE(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof info, &info) > 0);
+        if (info.op == PTRACE_SYSCALL_INFO_ENTRY)
+            begins(pid, &info, context);
+    }
+    CHECK_EQ(0, status);
+}
+
 /* May this process trace its children? */
 HELPER bool can_trace(void)
 {
@@ -61,6 +88,16 @@ HELPER bool can_trace(void)
     if (stopped)
         test_wait(pid, NULL);
     return can;
+}
+
+/* Why a child cannot be traced here, or NULL. In CI it has to be possible. */
+HELPER const char *cannot_trace(void)
+{
+    static int can = -1;
+    const char *ci = getenv("CI");
+    if (can < 0)
+        can = can_trace();
+    return can || (ci && strcmp(ci, "true") == 0) ? NULL : "no ptrace here";
 }
 
 #endif
