@@ -8,6 +8,7 @@ keeps the Block meanwhile.
 from __future__ import annotations
 
 import ast
+import functools
 import os
 from typing import Any, Final, final
 
@@ -141,9 +142,15 @@ def _descriptor_for(weak: WeakBlock) -> Any:
     return None if weak._path is not None else locate(attach((weak._uuid, None, None)))[2]
 
 
+@functools.lru_cache(maxsize=256)
+def _read(text: bytes) -> Any:
+    """Path, dtype, shape and order: of most of a program's names the same few."""
+    return ast.literal_eval(text.decode())
+
+
 def _load(packed: bytes, descriptor: Any = None) -> WeakBlock:
     handle, uuid = packed[:_HANDLE], packed[_HANDLE : _HANDLE + _UUID]
-    path, descr, shape, order = ast.literal_eval(packed[_HANDLE + _UUID :].decode())
+    path, descr, shape, order = _read(packed[_HANDLE + _UUID :])
     if descriptor is not None:
         attach((uuid, path, descriptor))
     return _make(handle, uuid, path, descr, shape, order)
