@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flagstone._core import ChannelBase, Delivery, Link
+from flagstone._core import Block, ChannelBase, Delivery, Link
 from flagstone.attach import Locator, attach, locate
+from flagstone.dumped import load, load_copy
 from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
 from flagstone.facts import ChannelInfo
 from flagstone.group import Group, group_id
@@ -31,6 +32,9 @@ class Channel(Letters, ChannelBase):
     """
 
     __slots__ = ("__weakref__", "_name", "_watches")
+
+    _KIND = "channel"
+    _MANY = False
 
     _watches: dict[bool, Watch]
 
@@ -64,6 +68,10 @@ class Channel(Letters, ChannelBase):
         if taker:
             return f"{what} is empty"
         return f"{what} is full: {many(self._capacity, 'message waits', 'messages wait')}"
+
+    def _load(self, block: Block) -> Any:
+        # Nobody else has this Block, but who gets the message again after a death.
+        return load_copy(block) if self._flags & CHANNEL_ACK else load(block, None)
 
     # ---- asyncio and select
 

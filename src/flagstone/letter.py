@@ -1,18 +1,32 @@
-"""Letters: how items that are neither bytes nor Blocks go into a message of a channel or topic."""
+"""Letters: how items that are neither bytes nor Blocks go into a message of a channel or topic.
+
+An item is pickled. One Block of the same arena in it travels as the message's own, which the
+channel holds: no kill and no refusal leaves it in flight, and of a topic everybody can have it.
+What is large goes into a Block with its buffers beside the pickle (`flagstone.dumped`), and then
+that is the message's own, and Blocks in the item are in flight, as in any pickle.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import pickle
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from flagstone._core import Block
 from flagstone.block import alloc_bytes
+from flagstone.dumped import Dumped, discard, discard_dump, dumped, packed
+from flagstone.errors import FlagstoneError
 from flagstone.group import Group, look
+from flagstone.names import named
 from flagstone.opened import Opened
 
-if TYPE_CHECKING:
-    from flagstone._core import Block
-
 __all__ = ["Letters", "check_sizes"]
+
+
+class _Several(Exception):
+    """An item has more Blocks than a message can carry."""
 
 
 class Letters(Opened):
@@ -42,19 +56,115 @@ class Letters(Opened):
         """The group that its memory, and that of large messages, is charged to."""
         return look(self._link_of(), self._group_id)
 
-    @staticmethod
-    def _pickle(item: Any) -> bytes:
-        return pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
+    # ---- putting
 
-    @staticmethod
-    def _unpickle(data: bytes) -> Any:
-        return pickle.loads(data)
+    _KIND: ClassVar[str]
+    _MANY: ClassVar[bool]
+    """Whether a message has many readers: none of them could take what is in flight for one."""
+
+    def _package(self, item: Any) -> tuple[Block | None, bytes, bool]:
+        """The message's Block, its bytes, and whether the Block is one of the item's."""
+        carried: Block | None = None
+
+        def on_block(block: Block) -> tuple[Any, ...]:
+            nonlocal carried
+            if block._parts[0] is not self._attachment():
+                raise self._too_much("one of another arena") if self._MANY else _Several
+            if carried is None:
+                carried = block
+            elif block is not carried and block.handle != carried.handle:
+                raise self._too_much("several") if self._MANY else _Several
+            return _carried, ()
+
+        try:
+            body, buffers = packed(item, on_block, self._inline)
+        except _Several:
+            return self._package_as_any(item)
+        if not buffers and len(body) <= self._inline:
+            return carried, body, carried is not None
+        what = Dumped(body, buffers)
+        if carried is None:
+            return self._placed(what)
+        with _arriving(carried):
+            what.discard()
+        if self._MANY:
+            raise self._too_much(f"one beside {what.nbytes:,} bytes")
+        return self._package_as_any(item)
+
+    def _package_as_any(self, item: Any) -> tuple[Block | None, bytes, bool]:
+        """The same, its Blocks as messages in flight."""
+        return self._placed(dumped(item, None, self._inline))
+
+    def _placed(self, what: Dumped) -> tuple[Block | None, bytes, bool]:
+        if what.alone and len(what.body) <= self._inline:
+            return None, what.body, False
+        with what.or_discarded():
+            block = alloc_bytes(self._attachment(), what.nbytes, None, None, self._group_id)
+        what.write(block)
+        return block, b"", False
+
+    def _too_much(self, what: str) -> TypeError:
+        called = named(self._KIND, self._name, self._attachment().path)
+        return TypeError(
+            f"a message of {called} can have one Block of its arena, and {self._inline} bytes"
+            f" (inline=) beside it, for all who read it. This item has {what}: publish each Block"
+            " alone, or block.weak() while you keep the Block"
+        )
 
     def _put_large(self, data: bytes) -> Block:
-        attachment = self._attachment()
-        block = alloc_bytes(attachment, len(data), None, None, self._group_id)
+        block = alloc_bytes(self._attachment(), len(data), None, None, self._group_id)
         block.array[...] = memoryview(data)
         return block
+
+    @staticmethod
+    def _take_back(block: Block | None, body: bytes, carries: bool) -> None:
+        """Give up what is in flight in a message that was refused."""
+        if carries:
+            with _arriving(block):
+                discard([body])
+        elif block is not None:
+            discard_dump(block)
+        else:
+            discard([body])
+
+    # ---- getting
+
+    @staticmethod
+    def _unpickle(body: bytes, block: Block | None) -> Any:
+        if block is None:
+            return pickle.loads(body)
+        with _arriving(block):
+            return pickle.loads(body)
+
+    def _load(self, block: Block) -> Any:
+        """What was dumped into the Block of a message."""
+        raise NotImplementedError
+
+
+class _Arriving(threading.local):
+    block: Block | None = None
+
+
+_message = _Arriving()
+
+
+@contextlib.contextmanager
+def _arriving(block: Block | None) -> Iterator[None]:
+    """Around the loading of a message that has this Block."""
+    before = _message.block
+    _message.block = block
+    try:
+        yield
+    finally:
+        _message.block = before
+
+
+def _carried() -> Block:
+    """Unpickle the Block of the message that is being loaded."""
+    block = _message.block
+    if block is None:
+        raise FlagstoneError("this pickle is a part of a message, which has its Block")
+    return block
 
 
 def check_sizes(capacity: int, inline: int) -> None:

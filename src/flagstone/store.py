@@ -18,7 +18,7 @@ from flagstone.errors import ArenaFull, Closed, GroupLimitExceeded
 from flagstone.facts import StoreInfo
 from flagstone.format import form_of, order_of
 from flagstone.group import Group, group_id, look, open_group
-from flagstone.names import object_name
+from flagstone.names import named, object_name
 from flagstone.observe import store_info, stores_of
 from flagstone.opened import Opened
 from flagstone.sizes import FOREVER, Size, many, parse_seconds, to_nanoseconds
@@ -111,11 +111,18 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         return block, _BLOCK
 
     def _pickled(self, value: Any) -> Block:
-        what = dumped(value)
+        what = dumped(value, self._refuse)
         with what.or_discarded():
             block = self._alloc(what.nbytes, None)
         what.write(block)
         return block
+
+    def _refuse(self, block: Block) -> tuple[Any, ...]:
+        raise TypeError(
+            f"{named('store', self._name, self._attachment().path)} cannot hold a Block in another"
+            " object: a pickle of it is good for one load. Put the Block under a key of its own,"
+            " or its .array into the object, or its weak() while you keep the Block"
+        )
 
     def _value(self, found: tuple[Block, int, int]) -> Any:
         block, kind, _ = found
@@ -160,6 +167,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
 
         Raises:
             ValueError, TypeError: the key is too long, or neither `str` nor `bytes`.
+            TypeError: a Block is inside the object: its pickle would be good for one load.
             ArenaFull, GroupLimitExceeded: no room for it, and nothing to evict.
             Closed: the store was destroyed, or left here.
             ReadOnly: attached with `readonly=True`.

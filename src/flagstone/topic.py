@@ -6,9 +6,10 @@ import time
 import weakref
 from typing import Any, Literal
 
-from flagstone._core import Link, SubscriptionBase, TopicBase
+from flagstone._core import Block, Link, SubscriptionBase, TopicBase
 from flagstone.attach import Locator, attach, locate
 from flagstone.closing import Closing
+from flagstone.dumped import load
 from flagstone.errors import ChannelEmpty, ChannelMismatch, Closed
 from flagstone.facts import TopicInfo
 from flagstone.group import Group, group_id
@@ -36,6 +37,9 @@ class Topic(Letters, TopicBase):
 
     __slots__ = ("__weakref__", "_history", "_name", "_subscriptions")
 
+    _KIND = "topic"
+    _MANY = True
+
     _history: int
     _subscriptions: weakref.WeakSet[Subscription]  # of this process, through this object
 
@@ -48,6 +52,9 @@ class Topic(Letters, TopicBase):
     def info(self) -> TopicInfo:
         """A `TopicInfo` of how it is now, with who subscribes."""
         return topic_info(self._attachment(), self._info())
+
+    def _load(self, block: Block) -> Any:
+        return load(block)  # others look at the same bytes
 
     def subscribe(
         self, *, slow: Slow = "block", latest: bool = False, history: int | None = None

@@ -74,7 +74,10 @@ cdef class ChannelBase(LetterBase):
 
         Args:
             item: a `Block`, which is moved: it raises `Closed` here from now on, unless `keep`;
-                `bytes`; or anything that can be pickled.
+                `bytes`; or anything that can be pickled. A Block in it is the message's own, and
+                stays usable here; what has several of them, or one with more than `inline` bytes
+                beside it, has them in flight. Large arrays in it are copied once, and the taker's
+                lie in the arena.
             block: False does not wait for room, as in `queue.Queue.put`.
             timeout: the same as `wait`, as in `queue.Queue.put`.
             wait: seconds to wait for room; None is for ever, as is `math.inf`.
@@ -96,22 +99,20 @@ cdef class ChannelBase(LetterBase):
         cdef uint64_t until
         cdef tuple letter
         self.usable()
-        if type(item) is bytes and len(<bytes>item) <= self._inline:
-            status = self.put_bytes(<bytes>item, _KIND_BYTES)
-            if status == FST_OK:
-                return 0
-            letter = (None, item, _KIND_BYTES, False)
-        else:
-            letter = self.prepare(item, keep)
+        if self.put_small(item):
+            return 0
+        letter = self.prepare(item, keep)
+        try:
             status = self.attempt(letter[0], letter[1], letter[2], letter[3])
-            if status == FST_OK:
-                return 0
-        if status == FST_WAIT:
-            until = _until(block, timeout, wait)
-            while status == FST_WAIT and self.sleep(False, until):
-                status = self.attempt(letter[0], letter[1], letter[2], letter[3])
-        if status != FST_OK:
-            raise self.refused(status, False)
+            if status == FST_WAIT:
+                until = _until(block, timeout, wait)
+                while status == FST_WAIT and self.sleep(False, until):
+                    status = self.attempt(letter[0], letter[1], letter[2], letter[3])
+            if status != FST_OK:
+                raise self.refused(status, False)
+        except BaseException:
+            self.give_up(letter)
+            raise
         return 0
 
     def put_nowait(self, item):
@@ -144,13 +145,18 @@ cdef class ChannelBase(LetterBase):
                 count += 1
                 continue
             letter = self.prepare(item, False)
-            status = self.attempt(letter[0], letter[1], letter[2], letter[3])
-            while status == FST_WAIT and self.sleep(False, until):
+            try:
                 status = self.attempt(letter[0], letter[1], letter[2], letter[3])
-            if status == FST_WAIT and count:
+                while status == FST_WAIT and self.sleep(False, until):
+                    status = self.attempt(letter[0], letter[1], letter[2], letter[3])
+                if status != FST_OK and not (status == FST_WAIT and count):
+                    raise self.refused(status, False)
+            except BaseException:
+                self.give_up(letter)
+                raise
+            if status == FST_WAIT:
+                self.give_up(letter)
                 return count
-            if status != FST_OK:
-                raise self.refused(status, False)
             count += 1
         return count
 
@@ -160,7 +166,6 @@ cdef class ChannelBase(LetterBase):
         # The item of the next message, with the status FST_OK; if there is none, None and why.
         cdef char data[_INLINE_MOST]
         cdef fst_received r
-        cdef Block block
         cdef object item
         self.begin()
         status[0] = fst_channel_get(self.use, data, &r)
@@ -169,16 +174,7 @@ cdef class ChannelBase(LetterBase):
             if self.signals:
                 self._rearm()
             return None
-        if r.has_ref:
-            block = _begin_block()
-            block.of(self.attachment)
-            block.ref = r.ref
-            block.life = 1
-            item = self.unpack(block, r.kind)
-        else:
-            item = PyBytes_FromStringAndSize(data, r.nbytes)
-            if r.kind == _KIND_PICKLE:
-                item = self._unpickle(item)
+        item = self.arrived(data, &r)
         if self._flags & FST_CHANNEL_ACK:
             return Delivery.make(self, item, &r)
         return item

@@ -5,7 +5,8 @@ cdef enum:
     _KIND_PICKLE = 1        # the message's bytes are a pickle of the item
     _KIND_BLOCK = 2         # the item is the message's Block
     _KIND_BLOCK_BYTES = 3   # the item is the bytes in the message's Block
-    _KIND_BLOCK_PICKLE = 4  # the bytes in the message's Block are a pickle of the item
+    _KIND_BLOCK_DUMP = 4    # the item was dumped into the message's Block
+    _KIND_CARRIES = 5       # the message's bytes are a pickle of the item, which has its Block
     _INLINE_MOST = 4000     # bytes of a message that can lie in a channel's own memory
 
 
@@ -16,24 +17,39 @@ cdef class LetterBase(NamedBase):
 
     cdef tuple prepare(self, object item, bint keep):
         # (Block or None, bytes, kind, whether the Block stays usable here).
-        cdef bytes data
-        cdef uint32_t kind = _KIND_PICKLE
         if type(item) is Block and (<Block>item)._attachment == <PyObject *>self.attachment:
             return (item, b"", _KIND_BLOCK, keep)
         if type(item) is bytes:
-            data, kind = item, _KIND_BYTES
-        else:
-            data = self._pickle(item)
-        if len(data) <= self._inline:
-            return (None, data, kind, False)
-        kind = _KIND_BLOCK_BYTES if kind == _KIND_BYTES else _KIND_BLOCK_PICKLE
-        return (self._put_large(data), b"", kind, False)
+            if len(<bytes>item) <= self._inline:
+                return (None, item, _KIND_BYTES, False)
+            return (self._put_large(item), b"", _KIND_BLOCK_BYTES, False)
+        block, data, carries = self._package(item)
+        if carries:
+            return (block, data, _KIND_CARRIES, True)
+        return (block, data, _KIND_PICKLE if block is None else _KIND_BLOCK_DUMP, False)
 
-    cdef object unpack(self, Block block, uint32_t kind):
-        # The item of a message that has a Block.
-        if kind == _KIND_BLOCK:
+    cdef int give_up(self, tuple letter) except -1:
+        # What prepare() has made is in no message: the exception that says why is on its way.
+        cdef uint32_t kind = letter[2]
+        if kind == _KIND_PICKLE or kind == _KIND_BLOCK_DUMP or kind == _KIND_CARRIES:
+            self._take_back(letter[0], letter[1], kind == _KIND_CARRIES)
+        return 0
+
+    cdef object arrived(self, char *data, fst_received *r):
+        # The item of a message that was received.
+        cdef Block block
+        if not r.has_ref:
+            item = PyBytes_FromStringAndSize(data, r.nbytes)
+            return self._unpickle(item, None) if r.kind == _KIND_PICKLE else item
+        block = _begin_block()
+        block.of(self.attachment)
+        block.ref = r.ref
+        block.life = 1
+        if r.kind == _KIND_BLOCK:
             return self.attachment.arrived(block)
-        if kind == _KIND_BLOCK_BYTES:
+        if r.kind == _KIND_BLOCK_BYTES:
             return PyBytes_FromStringAndSize(<char *>block.ref.data, block.ref.nbytes)
-        return self._unpickle(
-            PyBytes_FromStringAndSize(<char *>block.ref.data, block.ref.nbytes))
+        if r.kind == _KIND_CARRIES:
+            return self._unpickle(PyBytes_FromStringAndSize(data, r.nbytes),
+                                  self.attachment.arrived(block))
+        return self._load(block)

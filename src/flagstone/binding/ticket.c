@@ -26,6 +26,14 @@ static struct place here(void)
     return place;
 }
 
+/* A pickler is being cleared here that has failed. */
+static _Thread_local bool failing;
+
+static bool same_call(const struct place *a, const struct place *b)
+{
+    return a->frame == b->frame && a->code == b->code;
+}
+
 /* Has the call that was under way at that place failed just now? Then an exception is set, the
  * place is where the program still is, and the exception has not reached its frame yet: if it had,
  * its traceback would begin with that frame. */
@@ -34,13 +42,15 @@ static bool failed(const struct place *place)
     struct place now;
     PyObject *type, *value, *traceback;
     bool passed;
-    if (place->frame == NULL || PyErr_Occurred() == NULL)
+    if (place->frame == NULL || !(failing || PyErr_Occurred()))
         return false;
     now = here();
+    if (failing)
+        return same_call(place, &now);
     PyErr_Fetch(&type, &value, &traceback);
     passed = traceback != NULL && ((PyTracebackObject *)traceback)->tb_frame == now.frame;
     PyErr_Restore(type, value, traceback);
-    return !passed && now.frame == place->frame && now.code == place->code && now.at == place->at;
+    return !passed && same_call(place, &now) && now.at == place->at;
 }
 
 /* The message is an object's (a channel's and a topic's, too), or a group's. If neither can be had
@@ -100,4 +110,9 @@ int fst_ticket_pickled(PyObject *ticket)
     }
     ((struct ticket *)ticket)->pickled = here();
     return 1;
+}
+
+void fst_ticket_failing(int now)
+{
+    failing = now;
 }

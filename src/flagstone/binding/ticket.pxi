@@ -9,3 +9,12 @@ def reduce_ticket(ticket):
     """
     ticket_pickled(ticket)
     return _load, ()
+
+
+def fail_pickler(pickler):
+    """Clear a pickler that is used again, after a pickle failed in the caller."""
+    ticket_failing(True)
+    try:
+        pickler.clear_memo()
+    finally:
+        ticket_failing(False)

@@ -42,7 +42,9 @@ cdef class TopicBase(LetterBase):
         """Publish a message for all who subscribe now.
 
         Args:
-            item: a `Block`, which stays usable here; `bytes`; or anything that can be pickled.
+            item: a `Block`, which stays usable here; `bytes`; or anything that can be pickled, with
+                one Block in it if the rest fits into `inline`. Large arrays in it are copied once,
+                and who reads it looks at them where they lie, and cannot write them.
             wait: seconds to wait for subscriptions that block; None is for ever.
 
         Returns:
@@ -53,6 +55,8 @@ cdef class TopicBase(LetterBase):
             ChannelClosed: the topic was closed.
             Closed: it was destroyed, or left here.
             ArenaFull, GroupLimitExceeded: no memory for a message that is larger than `inline`.
+            TypeError: the item has several Blocks, one of another arena, or one beside more than
+                `inline` bytes: only one reader could have those.
             ValueError, TypeError: a time to wait that makes no sense.
             Exception: whatever pickling the item raises.
         """
@@ -65,25 +69,27 @@ cdef class TopicBase(LetterBase):
             status = self.attempt(None, <bytes>item, _KIND_BYTES, &reached)
             if status == FST_OK:
                 return reached
-            letter = (None, item, _KIND_BYTES, False)
-        else:
-            letter = self.prepare(item, True)
+        letter = self.prepare(item, True)
+        try:
             status = self.attempt(letter[0], letter[1], letter[2], &reached)
-        if status == FST_WAIT:
-            until = _until(True, None, wait)
-            now = fst_now()
-            while status == FST_WAIT and now < until:
-                self.begin_to_sleep()
-                with nogil:
-                    fst_topic_wait(self.use, NULL, until - now)
-                self.wake()
-                PyErr_CheckSignals()
-                self.usable()
-                status = self.attempt(letter[0], letter[1], letter[2], &reached)
+            if status == FST_WAIT:
+                until = _until(True, None, wait)
                 now = fst_now()
-        if status == FST_WAIT:
-            raise ChannelFull(self._held())
-        self.sure(status)
+                while status == FST_WAIT and now < until:
+                    self.begin_to_sleep()
+                    with nogil:
+                        fst_topic_wait(self.use, NULL, until - now)
+                    self.wake()
+                    PyErr_CheckSignals()
+                    self.usable()
+                    status = self.attempt(letter[0], letter[1], letter[2], &reached)
+                    now = fst_now()
+            if status == FST_WAIT:
+                raise ChannelFull(self._held())
+            self.sure(status)
+        except BaseException:
+            self.give_up(letter)
+            raise
         return reached
 
     def latest(self):
@@ -103,19 +109,7 @@ cdef class TopicBase(LetterBase):
         if status == FST_WAIT:
             raise ChannelEmpty(f"{self._called()} has no message yet")
         self.sure(status)
-        return self.item(data, &r)
-
-    cdef object item(self, char *data, fst_received *r):
-        # The item of a message that was received.
-        cdef Block block
-        if r.has_ref:
-            block = _begin_block()
-            block.of(self.attachment)
-            block.ref = r.ref
-            block.life = 1
-            return self.unpack(block, r.kind)
-        item = PyBytes_FromStringAndSize(data, r.nbytes)
-        return self._unpickle(item) if r.kind == _KIND_PICKLE else item
+        return self.arrived(data, &r)
 
     def close(self):
         """Let the topic take no more messages: publish() raises `ChannelClosed` from now on, in
@@ -188,7 +182,7 @@ cdef class SubscriptionBase:
         status[0] = fst_topic_get(self.topic.use, &self.sub, data, &r)
         self.topic.finish()
         if status[0] == FST_OK:
-            return self.topic.item(data, &r)
+            return self.topic.arrived(data, &r)
         if self.signals:
             self._rearm()
         return None
