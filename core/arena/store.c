@@ -211,14 +211,16 @@ int fst_store_key_version(fst_store_use *u, const struct fst_key *key, uint64_t 
 
 /* ---- waiting, ending, looking ---- */
 
-uint64_t fst_store_version(const fst_store_use *u)
+int fst_store_version(const fst_store_use *u, uint64_t *version)
 {
-    return fst_load_acquire(&u->s->version);
+    *version = fst_load_acquire(&u->s->version);
+    return fst_use_live(u) ? FST_OK : fst_use_ended();
 }
 
-uint64_t fst_store_length(const fst_store_use *u)
+int fst_store_length(const fst_store_use *u, uint64_t *length)
 {
-    return fst_load_relaxed(&u->s->count);
+    *length = fst_load_relaxed(&u->s->count);
+    return fst_use_live(u) ? FST_OK : fst_use_ended();
 }
 
 bool fst_store_wait(fst_store_use *u, uint64_t version, uint64_t timeout)

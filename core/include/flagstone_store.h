@@ -93,11 +93,11 @@ int fst_store_publish(fst_store_use *use, const struct fst_store_claim *claim, c
 /* Give up a claim without a value. */
 void fst_store_give_up(fst_store_use *use, const struct fst_store_claim *claim);
 
-/* The number of changes of the store so far. */
-uint64_t fst_store_version(const fst_store_use *use);
+/* The number of changes of the store so far. FST_CLOSED: it has ended. */
+int fst_store_version(const fst_store_use *use, uint64_t *version);
 /* How many keys have a value. After the kill of a process that was changing one, it may be one more
- * or less until the next batch. */
-uint64_t fst_store_length(const fst_store_use *use);
+ * or less until the next batch. FST_CLOSED: the store has ended. */
+int fst_store_length(const fst_store_use *use, uint64_t *length);
 /* Sleep until the store's version is not this one: then true. It sleeps for some milliseconds at
  * most, whatever the timeout (ns). May wait. */
 bool fst_store_wait(fst_store_use *use, uint64_t version, uint64_t timeout);

@@ -487,8 +487,8 @@ cdef extern from "flagstone.h" nogil:
     int fst_store_publish(fst_store_use *use, const fst_store_claim *claim, const fst_value *value,
                           uint64_t *version)
     void fst_store_give_up(fst_store_use *use, const fst_store_claim *claim)
-    uint64_t fst_store_version(const fst_store_use *use)
-    uint64_t fst_store_length(const fst_store_use *use)
+    int fst_store_version(const fst_store_use *use, uint64_t *version)
+    int fst_store_length(const fst_store_use *use, uint64_t *length)
     bint fst_store_wait(fst_store_use *use, uint64_t version, uint64_t timeout)
     int fst_store_evict(fst_store_use *use, uint64_t *bytes)
     int fst_store_next(fst_store_use *use, uint64_t *position, fst_listed_key *out)

@@ -34,7 +34,6 @@ class Channel(Letters, ChannelBase):
     __slots__ = ("__weakref__", "_name", "_watches")
 
     _KIND = "channel"
-    _MANY = False
 
     _watches: dict[bool, Watch]
 
@@ -68,6 +67,9 @@ class Channel(Letters, ChannelBase):
         if taker:
             return f"{what} is empty"
         return f"{what} is full: {many(self._capacity, 'message waits', 'messages wait')}"
+
+    def _read_once(self) -> bool:
+        return not self._flags & CHANNEL_ACK
 
     def _load(self, block: Block) -> Any:
         # Nobody else has this Block, but who gets the message again after a death.

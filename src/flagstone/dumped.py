@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from flagstone._core import Block, fail_pickler, reduce_block
+from flagstone._core import Block, Ticket, fail_pickler, reduce_block, refuse_ticket
 from flagstone.errors import ArenaCorrupted, ReadOnly
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
     OnBlock: TypeAlias = Callable[[Block], tuple[Any, ...]]
+    OnMessage: TypeAlias = Callable[[], Exception]
 
 __all__ = ["Dumped", "discard", "discard_dump", "dumped", "load", "load_copy", "packed"]
 
@@ -96,27 +97,36 @@ def discard(parts: Sequence[Any]) -> None:
             pickle.loads(parts[0], buffers=parts[1:])
 
 
-def dumped(value: Any, on_block: OnBlock | None = None, least: int = 0) -> Dumped:
+def dumped(
+    value: Any,
+    on_block: OnBlock = reduce_block,
+    on_message: OnMessage | None = None,
+    least: int = 0,
+) -> Dumped:
     """Pickle an object by protocol 5; what it hands over as buffers stays where it is.
 
     Args:
         value: the object.
-        on_block: how a Block in it is pickled, as `__reduce__` says it; None: as a message.
+        on_block: how a Block in it is pickled, as `__reduce__` says it. By default it is in flight.
+        on_message: makes the error for what else would be in flight: groups, channels and
+            topics. None: they may be.
         least: bytes below which a buffer goes into the pickle.
 
     Raises:
         Exception: it cannot be pickled.
     """
-    return Dumped(*packed(value, on_block or reduce_block, least))
+    return Dumped(*packed(value, on_block, on_message, least))
 
 
-def packed(value: Any, on_block: OnBlock, least: int) -> tuple[bytes, list[memoryview]]:
+def packed(
+    value: Any, on_block: OnBlock, on_message: OnMessage | None, least: int
+) -> tuple[bytes, list[memoryview]]:
     """The same, as the pickle and the buffers."""
     try:
         pickler = _idle.pop()
     except IndexError:
         pickler = _Pickler()
-    pickler.on_block, pickler.least = on_block, least
+    pickler.on_block, pickler.on_message, pickler.least = on_block, on_message, least
     pieces, buffers = pickler.pieces, pickler.buffers
     try:
         pickler.dump(value)
@@ -127,7 +137,7 @@ def packed(value: Any, on_block: OnBlock, least: int) -> tuple[bytes, list[memor
     finally:
         # It is as new, and has nothing of the program's.
         pickler.clear_memo()
-        pickler.on_block = reduce_block
+        pickler.on_block, pickler.on_message = reduce_block, None
         if pieces:
             pieces.clear()
         if buffers:
@@ -138,7 +148,7 @@ def packed(value: Any, on_block: OnBlock, least: int) -> tuple[bytes, list[memor
 class _Pickler(pickle.Pickler):
     """A pickler that is used again: to make one takes as long as to pickle something small."""
 
-    __slots__ = ("buffers", "least", "on_block", "pieces")
+    __slots__ = ("buffers", "least", "on_block", "on_message", "pieces")
 
     def __init__(self) -> None:
         self.pieces: list[Any] = []
@@ -146,9 +156,16 @@ class _Pickler(pickle.Pickler):
         self.buffers: list[memoryview] = []
         self.least = 0
         self.on_block: OnBlock = reduce_block
+        self.on_message: OnMessage | None = None
 
     def reducer_override(self, value: Any) -> Any:
-        return self.on_block(value) if type(value) is Block else NotImplemented
+        kind = type(value)
+        if kind is Block:
+            return self.on_block(value)
+        if kind is Ticket and self.on_message is not None:
+            refuse_ticket(value)
+            raise self.on_message()
+        return NotImplemented
 
     def beside(self, buffer: pickle.PickleBuffer) -> bool:
         try:

@@ -59,25 +59,28 @@ class Letters(Opened):
     # ---- putting
 
     _KIND: ClassVar[str]
-    _MANY: ClassVar[bool]
-    """Whether a message has many readers: none of them could take what is in flight for one."""
+
+    def _read_once(self) -> bool:
+        """Whether a message is for one reader, once: then things may be in flight for it."""
+        raise NotImplementedError
 
     def _package(self, item: Any) -> tuple[Block | None, bytes, bool]:
         """The message's Block, its bytes, and whether the Block is one of the item's."""
         carried: Block | None = None
+        once = self._read_once()
 
         def on_block(block: Block) -> tuple[Any, ...]:
             nonlocal carried
             if block._parts[0] is not self._attachment():
-                raise self._too_much("one of another arena") if self._MANY else _Several
+                raise _Several if once else self._too_much("a Block of another arena")
             if carried is None:
                 carried = block
             elif block is not carried and block.handle != carried.handle:
-                raise self._too_much("several") if self._MANY else _Several
+                raise _Several if once else self._too_much("several Blocks")
             return _carried, ()
 
         try:
-            body, buffers = packed(item, on_block, self._inline)
+            body, buffers = packed(item, on_block, None if once else self._too_much, self._inline)
         except _Several:
             return self._package_as_any(item)
         if not buffers and len(body) <= self._inline:
@@ -87,13 +90,13 @@ class Letters(Opened):
             return self._placed(what)
         with _arriving(carried):
             what.discard()
-        if self._MANY:
-            raise self._too_much(f"one beside {what.nbytes:,} bytes")
+        if not once:
+            raise self._too_much(f"{what.nbytes:,} bytes beside its Block")
         return self._package_as_any(item)
 
     def _package_as_any(self, item: Any) -> tuple[Block | None, bytes, bool]:
         """The same, its Blocks as messages in flight."""
-        return self._placed(dumped(item, None, self._inline))
+        return self._placed(dumped(item, least=self._inline))
 
     def _placed(self, what: Dumped) -> tuple[Block | None, bytes, bool]:
         if what.alone and len(what.body) <= self._inline:
@@ -103,12 +106,12 @@ class Letters(Opened):
         what.write(block)
         return block, b"", False
 
-    def _too_much(self, what: str) -> TypeError:
+    def _too_much(self, what: str = "a group, channel or topic") -> TypeError:
         called = named(self._KIND, self._name, self._attachment().path)
         return TypeError(
-            f"a message of {called} can have one Block of its arena, and {self._inline} bytes"
-            f" (inline=) beside it, for all who read it. This item has {what}: publish each Block"
-            " alone, or block.weak() while you keep the Block"
+            f"an item that is read more than once, as those of {called} are, can have one Block of"
+            f" that arena, and {self._inline} bytes beside it (inline=, when it is made). This one"
+            f" has {what}: put each Block alone, or block.weak() while you keep the Block"
         )
 
     def _put_large(self, data: bytes) -> Block:

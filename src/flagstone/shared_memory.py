@@ -121,6 +121,7 @@ def _put_in_place() -> None:
 
     from flagstone import managers
 
+    posix: Any = getattr(_standard, "_posixshmem")  # noqa: B009
     with _lock:
         if _installed:
             return
@@ -128,7 +129,7 @@ def _put_in_place() -> None:
         places: list[tuple[Any, str, Any]] = [
             (_standard, "SharedMemory", SharedMemory),
             (_standard, "ShareableList", ShareableList),
-            (_standard, "_posixshmem", _PosixNames()),
+            (posix, "shm_unlink", _unlink(posix.shm_unlink)),
             (standard_managers, "SharedMemoryManager", managers.SharedMemoryManager),
             (standard_managers, "SharedMemoryServer", managers.SharedMemoryServer),
             (resource_tracker, "register", _register(resource_tracker.register)),
@@ -144,19 +145,15 @@ def _put_in_place() -> None:
             setattr(place, name, value)
 
 
-class _PosixNames:
-    """Stands for `_posixshmem` in the standard module, through which programs unlink by name."""
+def _unlink(others: Callable[[str], None]) -> Callable[[str], None]:
+    """For the system's call, by which programs unlink by name."""
 
-    def __init__(self) -> None:
-        self._others: Any = getattr(_standard, "_posixshmem")  # noqa: B009
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._others, name)
-
-    def shm_unlink(self, path: str) -> None:
+    def shm_unlink(path: str) -> None:
         """Remove the name of an arena's segment, or, if there is none, that of a file."""
         if not segment.remove_named(path):
-            self._others.shm_unlink(path)
+            others(path)
+
+    return shm_unlink
 
 
 _tracked: Final[set[str]] = set()

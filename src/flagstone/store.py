@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import operator
 import time
 from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 
@@ -81,9 +82,22 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         while True:
             try:
                 return alloc_bytes(attachment, nbytes, form, None, self._group_id)
-            except (GroupLimitExceeded, ArenaFull):
-                if not self._evicts or not self._make_room(nbytes):
+            except (GroupLimitExceeded, ArenaFull) as error:
+                if (
+                    not self._evicts
+                    or self._never_fits(nbytes, error)
+                    or not self._make_room(nbytes)
+                ):
                     raise
+
+    def _never_fits(self, nbytes: int, error: GroupLimitExceeded | ArenaFull) -> bool:
+        """Whether there would be no room for it either if nothing else were in the store."""
+        attachment = self._attachment()
+        own = attachment.group_info(self._group_id)["usage"]
+        if isinstance(error, GroupLimitExceeded):
+            return error.usage - own + nbytes > error.limit
+        arena = attachment.info()
+        return arena["used"] - own + nbytes > arena["capacity"]
 
     def _make_room(self, nbytes: int) -> bool:
         freed = 0
@@ -111,16 +125,19 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         return block, _BLOCK
 
     def _pickled(self, value: Any) -> Block:
-        what = dumped(value, self._refuse)
+        what = dumped(value, self._refuse, self._refused)
         with what.or_discarded():
             block = self._alloc(what.nbytes, None)
         what.write(block)
         return block
 
-    def _refuse(self, block: Block) -> tuple[Any, ...]:
-        raise TypeError(
-            f"{named('store', self._name, self._attachment().path)} cannot hold a Block in another"
-            " object: a pickle of it is good for one load. Put the Block under a key of its own,"
+    def _refuse(self, block: Block) -> NoReturn:
+        raise self._refused("a Block")
+
+    def _refused(self, what: str = "a group, channel or topic") -> TypeError:
+        return TypeError(
+            f"{named('store', self._name, self._attachment().path)} cannot hold {what} inside"
+            " another object: its pickle is good for one load. Put a Block under a key of its own,"
             " or its .array into the object, or its weak() while you keep the Block"
         )
 
@@ -194,10 +211,11 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
 
         Raises:
             KeyError: there is no such key, and no `if_version`.
+            ValueError, TypeError: `if_version` is no version.
             Others: as `put`.
         """
         if if_version is not None:
-            return self._put_if(key, value, if_version, ttl)
+            return self._put_if(key, value, _checked(if_version), ttl)
         block, kind = self._packed(value)
         while version := self._version(key):
             done = self._put(key, block, kind, _ttl(ttl), version)
@@ -336,6 +354,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             Closed: the store was destroyed, or left here.
         """
         until = _until(timeout, "timeout")
+        self._check_key(key)
         while True:
             version = self._changes()
             if self._version(key):
@@ -429,6 +448,13 @@ class _Values(ValuesView[Any]):
     def __iter__(self) -> Iterator[Any]:
         for _, value in _Items(self._store):
             yield value
+
+
+def _checked(version: int) -> int:
+    number = operator.index(version)
+    if not 0 <= number < _ANY:
+        raise ValueError(f"if_version is a version or 0, not {version!r}")
+    return number
 
 
 def _ttl(ttl: float | None) -> int:

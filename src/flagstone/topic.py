@@ -38,7 +38,6 @@ class Topic(Letters, TopicBase):
     __slots__ = ("__weakref__", "_history", "_name", "_subscriptions")
 
     _KIND = "topic"
-    _MANY = True
 
     _history: int
     _subscriptions: weakref.WeakSet[Subscription]  # of this process, through this object
@@ -52,6 +51,9 @@ class Topic(Letters, TopicBase):
     def info(self) -> TopicInfo:
         """A `TopicInfo` of how it is now, with who subscribes."""
         return topic_info(self._attachment(), self._info())
+
+    def _read_once(self) -> bool:
+        return False
 
     def _load(self, block: Block) -> Any:
         return load(block)  # others look at the same bytes

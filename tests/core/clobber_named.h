@@ -178,7 +178,7 @@ static void work_with_stores(fst_arena *a)
     struct fst_store_info info;
     struct fst_store_claim claim;
     struct fst_listed_key listed;
-    uint64_t ids[8], position = 0, bytes;
+    uint64_t ids[8], position = 0, bytes, number = 0;
     size_t n = fst_store_list(a, ids, 8);
     for (size_t i = 0; i < n && i < 8; i++)
         DO(fst_store_get_info(a, ids[i], &info));
@@ -205,8 +205,9 @@ static void work_with_stores(fst_arena *a)
     }
     for (int i = 0; i < 3; i++)
         DO(fst_store_evict(named.store, &bytes));
-    LOOK(fst_store_wait(named.store, fst_store_version(named.store), 1000));
-    LOOK(fst_store_length(named.store));
+    LOOK(fst_store_length(named.store, &number));
+    LOOK(fst_store_version(named.store, &number));
+    LOOK(fst_store_wait(named.store, number, 1000));
 }
 
 static void end_named(void)

@@ -112,28 +112,35 @@ static void put_get_replace_remove(void)
     fst_arena_unref(a);
 }
 
+static uint64_t version_of(fst_store_use *u)
+{
+    uint64_t version = 0;
+    CHECK_EQ(FST_OK, fst_store_version(u, &version));
+    return version;
+}
+
 static void versions(void)
 {
     fst_arena *a = anonymous(64 * MIB);
     fst_store_use *u = open_store(a, "things", fst_group_root(a));
     struct fst_ref ref = alloc_bytes(a, 300);
     struct fst_key key = key_of("a");
-    uint64_t first, second, version = fst_store_version(u);
+    uint64_t first, second, version = version_of(u);
     struct fst_value value = {.ref = &ref, .kind = 255};
     CHECK_EQ(FST_MISSING, fst_store_key_version(u, &key, &first));
     CHECK_EQ(FST_MISMATCH, fst_store_put(u, &key, &value, 7, &first));
     CHECK_EQ(FST_OK, fst_store_put(u, &key, &value, FST_NO_VERSION, &first));
     CHECK_EQ(FST_MISMATCH, fst_store_put(u, &key, &value, FST_NO_VERSION, &second));
     CHECK_EQ(FST_OK, fst_store_put(u, &key, &value, first, &second));
-    CHECK(second > first && fst_store_version(u) >= second && first > version);
+    CHECK(second > first && version_of(u) >= second && first > version);
     CHECK_EQ(FST_MISMATCH, fst_store_put(u, &key, &value, first, &version));
     CHECK_EQ(FST_OK, fst_store_key_version(u, &key, &version));
     CHECK_EQ(second, version);
     CHECK_EQ(FST_MISMATCH, fst_store_remove(u, &key, first));
     CHECK_EQ(FST_OK, fst_store_remove(u, &key, second));
-    CHECK(fst_store_version(u) > second);
+    CHECK(version_of(u) > second);
     CHECK(fst_store_wait(u, second, FST_FOREVER));
-    CHECK(!fst_store_wait(u, fst_store_version(u), 1000));
+    CHECK(!fst_store_wait(u, version_of(u), 1000));
     fst_drop(a, &ref);
     fst_store_leave(u);
     fst_arena_unref(a);
@@ -249,6 +256,7 @@ static void ends(void)
 {
     fst_arena *a = anonymous(64 * MIB);
     uint64_t root = fst_group_root(a);
+    uint64_t number;
     struct state base = state_of(a);
     fst_store_use *u = open_store(a, "things", root);
     settle(a);
@@ -257,6 +265,8 @@ static void ends(void)
     struct fst_looked_up kept;
     CHECK_EQ(FST_OK, get(u, "b", &kept));
     CHECK_EQ(FST_OK, fst_store_destroy(u));
+    CHECK_EQ(FST_CLOSED, fst_store_version(u, &number));
+    CHECK_EQ(FST_CLOSED, fst_store_length(u, &number));
     CHECK_EQ(FST_CLOSED, holds(a, u, "a", 0));
     CHECK_EQ(FST_CLOSED, put_new(a, u, "a", 0));
     fst_store_use *again = open_store(a, "things", root); /* the name is free at once */

@@ -198,13 +198,16 @@ def test_install_alone(arena_name, tmp_path, method):
     assert (done.stdout, done.stderr) == ("0 7 flagstone.shared_memory\n", "")
 
 
-def test_an_unlink_by_name(arena_name):
-    code = """
+@pytest.mark.parametrize("where", ["shared_memory._posixshmem", "_posixshmem"])
+def test_an_unlink_by_name(arena_name, where):
+    code = f"""
+import _posixshmem
 from multiprocessing import shared_memory
-for name, arguments in (("ours", {}), ("ours too", {"track": False})):
+unlink = {where}.shm_unlink
+for name, arguments in (("ours", dict()), ("ours too", dict(track=False))):
     made = shared_memory.SharedMemory(name, create=True, size=10, **arguments)
-    shared_memory._posixshmem.shm_unlink("/" + name)
-    for again in (made.unlink, lambda: shared_memory._posixshmem.shm_unlink("/" + name)):
+    unlink("/" + name)
+    for again in (made.unlink, lambda: unlink("/" + name)):
         try:
             again()
         except FileNotFoundError:
@@ -225,3 +228,14 @@ def test_another_sitecustomize_goes_on(arena_name, tmp_path):
 def test_nothing_is_imported_before_it_is_needed(arena_name):
     look = "import sys; print('numpy' in sys.modules, 'flagstone' in sys.modules)"
     assert run(arena_name, "-c", started(look)).stdout == "False False\n"
+
+
+@pytest.mark.parametrize(
+    "module", ["multiprocessing.shared_memory", "multiprocessing.managers", "asyncio"]
+)
+def test_a_python_that_has_no_flagstone(arena_name, module):
+    # The one that the tests' environment was made from: what is installed here, it does not have.
+    code = f"import {module}; print('flagstone.shm' in __import__('sys').modules)"
+    program = f"import subprocess; subprocess.run([{sys._base_executable!r}, '-c', {code!r}])"
+    done = run(arena_name, "-c", program)
+    assert (done.stdout, done.stderr) == ("False\n", "")

@@ -544,3 +544,29 @@ def test_a_reader_takes(arena_name):
         process.start()
         process.join()
         assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("wait", [-1, float("nan"), "1", 1j, [1]])
+def test_a_time_that_makes_no_sense_is_refused_also_where_nothing_waits(arena, wait):
+    channel, topic, lock = arena.channel(), arena.topic("t"), arena.lock("l")
+    channel.put(b"first")
+    with topic.subscribe() as subscription:
+        topic.publish(b"first")
+        for call in (
+            lambda: channel.put(b"x", wait=wait),
+            lambda: channel.put(b"x", True, wait),
+            lambda: channel.put_many([b"x"], wait=wait),
+            lambda: channel.get(wait=wait),
+            lambda: channel.get_many(2, wait=wait),
+            lambda: topic.publish(b"x", wait=wait),
+            lambda: subscription.get(wait=wait),
+            lambda: lock.acquire(wait=wait),
+        ):
+            with pytest.raises((ValueError, TypeError)):
+                call()
+        with pytest.raises(ValueError, match="same"):
+            channel.put(b"x", True, 1, wait=1)
+        assert channel.qsize() == 1
+        assert subscription.get(wait=0) == b"first"
+        with pytest.raises(flagstone.ChannelEmpty):
+            subscription.get(wait=0)

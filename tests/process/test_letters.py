@@ -165,6 +165,32 @@ def test_a_topic_refuses_what_only_one_could_have(arena, shm_folder):
             subscription.get(wait=0)
 
 
+def test_what_may_come_again_is_refused_what_only_one_could_have(arena):
+    channel = arena.channel("c", ack=True)
+    group, other = arena.group("g"), arena.channel("other")
+    for item, why in (
+        ([numbered(arena), numbered(arena)], "several"),
+        ((numbered(arena), "x" * 300), "beside"),
+        ([group], "group"),
+        ({"answer": other}, "channel"),
+    ):
+        with pytest.raises(TypeError, match=f"channel 'c'.*{why}"):
+            channel.put(item)
+    assert arena.in_flight() == []
+    assert channel.empty()
+
+
+@pytest.mark.parametrize("kind", ["group", "channel", "topic"])
+def test_what_is_good_for_one_load_is_in_no_topic_and_no_store(arena, kind):
+    item = {"inside": getattr(arena, kind)("x"), "number": 1}
+    topic, store = arena.topic("t"), arena.store("s")
+    for refused in (lambda: topic.publish(item), lambda: store.put("k", item)):
+        with pytest.raises(TypeError, match=kind):
+            refused()
+    assert arena.in_flight() == []
+    assert "k" not in store
+
+
 def test_a_store_refuses_a_block_inside_another_object(arena):
     store = arena.store("s")
     store["k"] = "before"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import flagstone
-from tests.process.support import kill
+from tests.process.support import Worker, kill
 
 FORK = multiprocessing.get_context("fork")
 
@@ -578,3 +578,55 @@ def test_a_million_keys(arena_name):
         assert arena.check() == []
         store.destroy()
         arena.barrier()
+
+
+@pytest.mark.parametrize("full", ["limit", "parent", "capacity"])
+def test_what_never_fits_evicts_nothing(shm_folder, full):
+    with flagstone.open(f"{shm_folder}/evicting", capacity="16MiB") as arena:
+        parent = arena.group("parent", limit="2MiB" if full == "parent" else None)
+        limit = "1MiB" if full == "limit" else "64MiB"
+        store = arena.store("s", limit=limit, evict="lru", group=parent)
+        for i in range(8):
+            store[str(i)] = bytes(1000)
+        most = {"limit": 2**20, "parent": 2**21, "capacity": 2**24}[full]
+        large = np.zeros(most + 1, "u1")
+        with pytest.raises((flagstone.GroupLimitExceeded, flagstone.ArenaFull)):
+            store["large"] = large
+        assert len(store) == 8
+        store["fits"] = large[: 2**19]
+        assert "fits" in store
+
+
+def test_who_waits_for_changes_hears_that_it_ended(shm_folder):
+    with flagstone.open(f"{shm_folder}/ending", capacity="16MiB") as arena:
+        store = arena.store("s")
+        with Worker() as worker:
+            worker(open_things, arena.path)
+            worker.send(wait_for_changes)
+            store.destroy()
+            with pytest.raises(flagstone.Closed, match="ended"):
+                worker.result()
+        for asks in (store.changes, lambda: store.changes(0), lambda: store.version, store.__len__):
+            with pytest.raises(flagstone.Closed, match="ended"):
+                asks()
+
+
+def open_things(path):
+    global things
+    things = flagstone.open(path, create=False).store("s")
+
+
+def wait_for_changes():
+    return things.changes()
+
+
+@pytest.mark.parametrize("version", [-1, 1.5, 2**64, "1"])
+def test_what_is_no_version(shm_folder, version):
+    with flagstone.open(f"{shm_folder}/versions", capacity="16MiB") as arena:
+        store = arena.store("s")
+        store["a"] = 1
+        with pytest.raises((ValueError, TypeError)):
+            store.replace("a", 2, if_version=version)
+        assert store["a"] == 1
+        with pytest.raises(ValueError, match="255"):
+            store.wait("x" * 256, timeout=0)

@@ -89,6 +89,8 @@ cdef class ChannelBase(LetterBase):
             Closed: it was destroyed, or left here; or the Block was freed.
             ArenaFull, GroupLimitExceeded: no memory for a message that is larger than `inline`.
             ValueError, TypeError: a time to wait that makes no sense, or two of them.
+            TypeError: with `ack=True`, an item that would have something in flight, which could not
+                be taken again.
             Exception: whatever pickling the item raises.
         """
         self.put_item(item, block, timeout, wait, keep)
@@ -97,6 +99,7 @@ cdef class ChannelBase(LetterBase):
                       bint keep) except -1:
         cdef int status
         cdef uint64_t until
+        cdef double seconds = _seconds(block, timeout, wait)
         cdef tuple letter
         self.usable()
         if self.put_small(item):
@@ -105,7 +108,7 @@ cdef class ChannelBase(LetterBase):
         try:
             status = self.attempt(letter[0], letter[1], letter[2], letter[3])
             if status == FST_WAIT:
-                until = _until(block, timeout, wait)
+                until = _until(seconds)
                 while status == FST_WAIT and self.sleep(False, until):
                     status = self.attempt(letter[0], letter[1], letter[2], letter[3])
             if status != FST_OK:
@@ -135,7 +138,7 @@ cdef class ChannelBase(LetterBase):
             ChannelFull: there was no room for the first in time.
             Others: as `put`; those before the one that failed were put.
         """
-        cdef uint64_t until = _until(True, None, wait)
+        cdef uint64_t until = _until(_seconds(True, None, wait))
         cdef int status
         cdef tuple letter
         cdef Py_ssize_t count = 0
@@ -214,18 +217,18 @@ cdef class ChannelBase(LetterBase):
     cdef object get_item(self, bint block, object timeout, object wait):
         cdef int status
         cdef uint64_t until
+        cdef double seconds = _seconds(block, timeout, wait)
         self.usable()
         if self.fails:
             self.fail()
         item = self.received(&status)
         if status == FST_OK:
             return item
-        if status == FST_WAIT:
-            until = _until(block, timeout, wait)
-            while status == FST_WAIT and self.sleep(True, until):
-                item = self.received(&status)
-                if status == FST_OK:
-                    return item
+        until = _until(seconds) if status == FST_WAIT else 0
+        while status == FST_WAIT and self.sleep(True, until):
+            item = self.received(&status)
+            if status == FST_OK:
+                return item
         raise self.refused(status, True)
 
     def get_nowait(self):
@@ -250,7 +253,7 @@ cdef class ChannelBase(LetterBase):
             A list of what `get` would have returned, one at least.
 
         Raises:
-            ValueError: n is less than 1.
+            ValueError, TypeError: n is less than 1, or a time to wait that makes no sense.
             ChannelEmpty, ChannelClosed, Closed: as `get`.
             Exception: whatever unpickling the first raises. Where that is a later one, those before
                 it are returned, and the next call that takes a message raises it.
@@ -259,6 +262,7 @@ cdef class ChannelBase(LetterBase):
         cdef list items = []
         if n < 1:
             raise ValueError(f"get_many() takes at least one message, not {n}")
+        _seconds(True, None, wait)
         self.usable()
         if self.fails:
             self.fail()
@@ -404,20 +408,23 @@ cdef class Delivery:
         return f"<Delivery of {self.value!r}>"
 
 
-cdef uint64_t _until(bint block, object timeout, object wait) except? 0:
-    # When to give up, in nanoseconds since boot; 1, which is long ago, without `block`.
+cdef double _seconds(bint block, object timeout, object wait) except? -2:
+    # How long to wait, as far as it makes sense; -1: for ever.
     cdef double seconds
     if not block:
-        return 1
+        return 0
     if timeout is None:
         timeout = wait
     elif wait is not None:
         raise ValueError("timeout= and wait= mean the same: give one of them")
     if timeout is None:
-        return <uint64_t>-1
+        return -1
     seconds = timeout
     if not seconds >= 0:
         raise ValueError(f"seconds to wait must be a number of at least 0, not {timeout!r}")
-    if seconds > 1e9:
-        return <uint64_t>-1
-    return fst_now() + <uint64_t>(seconds * 1e9)
+    return seconds
+
+
+cdef inline uint64_t _until(double seconds) noexcept:
+    # When so many seconds are over, in nanoseconds since boot.
+    return <uint64_t>-1 if seconds < 0 or seconds > 1e9 else fst_now() + <uint64_t>(seconds * 1e9)

@@ -26,17 +26,18 @@ cdef class LockBase(NamedBase):
         Raises:
             RuntimeError: this thread owns it already.
             Closed: it was destroyed, or left here.
-            ValueError, TypeError: a time to wait that makes no sense, where it is not free at once.
+            ValueError, TypeError: a time to wait that makes no sense.
         """
         cdef fst_bool inherited = 0
         cdef int status
         cdef uint64_t now, until
+        cdef double seconds = _seconds(True, None, wait)
         self.usable()
         self.begin()
         status = fst_named_lock_acquire(self.use, 0, &inherited)
         self.finish()
         if status == FST_WAIT:
-            until = _until(True, None, wait)
+            until = _until(seconds)
             now = fst_now()
             while status == FST_WAIT and now < until:
                 self.begin_to_sleep()

@@ -48,6 +48,7 @@ cdef extern from "binding/ticket.h":
     object ticket_new "fst_ticket_new"(object attachment, fst_arena *arena,
                                        const fst_message *message)
     bint ticket_pickled "fst_ticket_pickled"(object ticket) except False
+    void ticket_refuse "fst_ticket_refuse"(object ticket)
     void ticket_failing "fst_ticket_failing"(bint now)
 
 cdef extern from "Python.h":

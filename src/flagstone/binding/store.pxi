@@ -167,6 +167,10 @@ cdef class StoreBase:
         cdef Block block = self.look_up(key, &got)
         return None if block is None else (block, got.kind, got.version)
 
+    def _check_key(self, key):
+        cdef fst_key k
+        self.key_to_put(key, &k)
+
     def _version(self, key):
         # The version of a key's value; 0: there is no such key.
         cdef fst_key k
@@ -187,8 +191,10 @@ cdef class StoreBase:
         return self._version(key) != 0
 
     def __len__(self):
+        cdef uint64_t length
         self.usable()
-        return fst_store_length(self.use)
+        self.sure(fst_store_length(self.use, &length))
+        return length
 
     def _list(self):
         """All keys as they are now, each with the bytes of its value and its version."""
@@ -331,8 +337,10 @@ cdef class StoreBase:
 
     def _changes(self):
         # The store's version, which counts its changes.
+        cdef uint64_t version
         self.usable()
-        return fst_store_version(self.use)
+        self.sure(fst_store_version(self.use, &version))
+        return version
 
     def _sleep(self, uint64_t version, uint64_t nanoseconds):
         # Wait until the store's version is another one; whether it is.

@@ -12,7 +12,7 @@ struct ticket {
     PyObject_HEAD PyObject *attachment;
     fst_arena *arena;
     struct fst_message message;
-    struct place pickled; /* nowhere, until a pickler has come to it */
+    struct place pickled; /* nowhere, until a pickler has come to it, or it is refused */
 };
 
 static struct place here(void)
@@ -110,6 +110,13 @@ int fst_ticket_pickled(PyObject *ticket)
     }
     ((struct ticket *)ticket)->pickled = here();
     return 1;
+}
+
+void fst_ticket_refuse(PyObject *self)
+{
+    struct ticket *ticket = (struct ticket *)self;
+    ticket->pickled.frame = NULL;
+    take_back(ticket->arena, &ticket->message);
 }
 
 void fst_ticket_failing(int now)

@@ -29,6 +29,9 @@ PyObject *fst_ticket_new(PyObject *attachment, fst_arena *arena, const struct fs
  * if it is no ticket. */
 int fst_ticket_pickled(PyObject *ticket);
 
+/* To be called for a ticket instead, once: its message is taken back now, and is not pickled. */
+void fst_ticket_refuse(PyObject *ticket);
+
 /* Around the clearing of a pickler that is used again, after a pickle failed: what the caller's
  * frame has pickled is taken back where its tickets end now, in this thread. */
 void fst_ticket_failing(int now);

@@ -11,6 +11,13 @@ def reduce_ticket(ticket):
     return _load, ()
 
 
+def refuse_ticket(ticket not None):
+    """Take back the message of a Ticket that a pickler has come to, and that raises now."""
+    if type(ticket) is not Ticket:
+        raise TypeError("this is no Ticket")
+    ticket_refuse(ticket)
+
+
 def fail_pickler(pickler):
     """Clear a pickler that is used again, after a pickle failed in the caller."""
     ticket_failing(True)

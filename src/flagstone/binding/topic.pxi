@@ -55,13 +55,14 @@ cdef class TopicBase(LetterBase):
             ChannelClosed: the topic was closed.
             Closed: it was destroyed, or left here.
             ArenaFull, GroupLimitExceeded: no memory for a message that is larger than `inline`.
-            TypeError: the item has several Blocks, one of another arena, or one beside more than
-                `inline` bytes: only one reader could have those.
+            TypeError: the item has several Blocks, one of another arena, one beside more than
+                `inline` bytes, or a group, channel or topic: only one reader could have those.
             ValueError, TypeError: a time to wait that makes no sense.
             Exception: whatever pickling the item raises.
         """
         cdef uint32_t reached = 0
         cdef uint64_t until, now
+        cdef double seconds = _seconds(True, None, wait)
         cdef int status
         cdef tuple letter
         self.usable()
@@ -73,7 +74,7 @@ cdef class TopicBase(LetterBase):
         try:
             status = self.attempt(letter[0], letter[1], letter[2], &reached)
             if status == FST_WAIT:
-                until = _until(True, None, wait)
+                until = _until(seconds)
                 now = fst_now()
                 while status == FST_WAIT and now < until:
                     self.begin_to_sleep()
@@ -204,9 +205,10 @@ cdef class SubscriptionBase:
         """
         cdef uint64_t until, now
         cdef int status
+        cdef double seconds = _seconds(True, None, wait)
         item = self.received(&status)
         if status == FST_WAIT:
-            until = _until(True, None, wait)
+            until = _until(seconds)
             now = fst_now()
             while status == FST_WAIT and now < until:
                 self.enter_to_sleep()

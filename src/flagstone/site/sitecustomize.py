@@ -41,8 +41,12 @@ class _Installing:
             return  # that one imports this one, and is not whole yet
         if _finder in sys.meta_path:
             sys.meta_path.remove(_finder)
-        from flagstone.shared_memory import install
-
+        try:
+            from flagstone.shared_memory import install
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "flagstone":
+                raise
+            return  # this Python has no Flagstone: its shared memory is the standard one
         install()
 
 
