@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from flagstone._core import Block, ChannelBase, Delivery, Link
@@ -14,7 +13,7 @@ from flagstone.group import Group, group_id
 from flagstone.letter import Letters, check_sizes
 from flagstone.names import named, object_name
 from flagstone.observe import channel_info
-from flagstone.sizes import many
+from flagstone.sizes import many, until
 from flagstone.states import CHANNEL_ACK, CHANNEL_LASTING
 from flagstone.watch import Watch
 
@@ -92,16 +91,19 @@ class Channel(Letters, ChannelBase):
         Raises:
             ChannelEmpty, ChannelClosed, Closed: as `get`.
         """
-        until = None if wait is None else time.monotonic() + wait
+        ends = until(wait, "wait")
         while True:
             try:
                 return self.get_nowait()
             except ChannelEmpty:
-                if not await self._watch(True).ready(until):
+                if not await self._watch(True).ready(ends):
                     raise
 
     async def aput(self, item: Any, *, wait: float | None = None, keep: bool = False) -> None:
         """`put()` for a coroutine. Cancelling it puts nothing.
+
+        The item is pickled, once, and its bytes are copied in the loop's thread; what it has to
+        wait for, room or another process's lock, lets the loop go on.
 
         Args:
             item, keep: as in `put`.
@@ -109,14 +111,25 @@ class Channel(Letters, ChannelBase):
 
         Raises:
             ChannelFull, ChannelClosed, Closed, ArenaFull, GroupLimitExceeded: as `put`.
+            ValueError, TypeError: a time to wait that makes no sense.
+            Exception: whatever pickling the item raises.
         """
-        until = None if wait is None else time.monotonic() + wait
-        while True:
-            try:
-                return self.put(item, False, keep=keep)
-            except ChannelFull:
-                if not await self._watch(False).ready(until):
-                    raise
+        ends = until(wait, "wait")
+        if not self._try_small(item) and not await self._aput(item, keep, ends):
+            raise ChannelFull(self._waits(False))
+
+    async def _aput(self, item: Any, keep: bool, ends: float | None) -> bool:
+        """Put an item; False: there was no room in time."""
+        letter = await self._aletter(item, keep)
+        try:
+            while not self._try(letter):
+                if not await self._watch(False).ready(ends):
+                    self._give_up(letter)
+                    return False
+        except BaseException:
+            self._give_up(letter)
+            raise
+        return True
 
     def __aiter__(self) -> Channel:
         return self

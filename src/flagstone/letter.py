@@ -12,17 +12,23 @@ import contextlib
 import pickle
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from flagstone._core import Block
-from flagstone.block import alloc_bytes
+from flagstone.block import aalloc_bytes, alloc_bytes
 from flagstone.dumped import Dumped, discard, discard_dump, dumped, packed
 from flagstone.errors import FlagstoneError
 from flagstone.group import Group, look
 from flagstone.names import named
 from flagstone.opened import Opened
 
+if TYPE_CHECKING:
+    from flagstone._core import _Letter
+
 __all__ = ["Letters", "check_sizes"]
+
+Package: TypeAlias = "tuple[Block | None, bytes, bool]"
+"""A message's Block, its bytes, and whether the Block is one of the item's."""
 
 
 class _Several(Exception):
@@ -40,6 +46,10 @@ class Letters(Opened):
         _group_id: int
         _inline: int
         _name: str | None
+
+        def _letter(self, item: Any, keep: bool) -> _Letter | None: ...
+        def _letter_of_bytes(self, block: Block) -> _Letter: ...
+        def _letter_of(self, package: Package) -> _Letter: ...
 
     @property
     def name(self) -> str | None:
@@ -64,8 +74,38 @@ class Letters(Opened):
         """Whether a message is for one reader, once: then things may be in flight for it."""
         raise NotImplementedError
 
-    def _package(self, item: Any) -> tuple[Block | None, bytes, bool]:
+    def _package(self, item: Any) -> Package:
         """The message's Block, its bytes, and whether the Block is one of the item's."""
+        what = self._pickled(item)
+        if not isinstance(what, Dumped):
+            return what
+        with what.or_discarded():
+            block = alloc_bytes(self._attachment(), what.nbytes, None, None, self._group_id)
+        what.write(block)
+        return block, b"", False
+
+    async def _aletter(self, item: Any, keep: bool) -> _Letter:
+        """A letter, for a coroutine: the loop goes on while it waits for memory."""
+        letter = self._letter(item, keep)
+        if letter is not None:
+            return letter
+        if type(item) is bytes:
+            block = await self._aalloc(len(item))
+            block.array[...] = memoryview(item)
+            return self._letter_of_bytes(block)
+        what = self._pickled(item)
+        if not isinstance(what, Dumped):
+            return self._letter_of(what)
+        with what.or_discarded():
+            block = await self._aalloc(what.nbytes)
+        what.write(block)
+        return self._letter_of((block, b"", False))
+
+    async def _aalloc(self, nbytes: int) -> Block:
+        return await aalloc_bytes(self._attachment(), nbytes, None, None, self._group_id)
+
+    def _pickled(self, item: Any) -> Package | Dumped:
+        """The package of an item, or what needs a Block to become one."""
         carried: Block | None = None
         once = self._read_once()
 
@@ -82,29 +122,22 @@ class Letters(Opened):
         try:
             body, buffers = packed(item, on_block, None if once else self._too_much, self._inline)
         except _Several:
-            return self._package_as_any(item)
+            return self._pickled_as_any(item)
         if not buffers and len(body) <= self._inline:
             return carried, body, carried is not None
         what = Dumped(body, buffers)
         if carried is None:
-            return self._placed(what)
+            return what
         with _arriving(carried):
             what.discard()
         if not once:
             raise self._too_much(f"{what.nbytes:,} bytes beside its Block")
-        return self._package_as_any(item)
+        return self._pickled_as_any(item)
 
-    def _package_as_any(self, item: Any) -> tuple[Block | None, bytes, bool]:
+    def _pickled_as_any(self, item: Any) -> Package | Dumped:
         """The same, its Blocks as messages in flight."""
-        return self._placed(dumped(item, least=self._inline))
-
-    def _placed(self, what: Dumped) -> tuple[Block | None, bytes, bool]:
-        if what.alone and len(what.body) <= self._inline:
-            return None, what.body, False
-        with what.or_discarded():
-            block = alloc_bytes(self._attachment(), what.nbytes, None, None, self._group_id)
-        what.write(block)
-        return block, b"", False
+        what = dumped(item, least=self._inline)
+        return (None, what.body, False) if what.alone and len(what.body) <= self._inline else what
 
     def _too_much(self, what: str = "a group, channel or topic") -> TypeError:
         called = named(self._KIND, self._name, self._attachment().path)

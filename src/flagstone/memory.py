@@ -156,6 +156,28 @@ async def aallocate(
     return got
 
 
+async def in_steps(attachment: Attachment, call: Callable[[int], _Got]) -> _Got:
+    """For a coroutine, make a call that may wait for a lock: at once, waiting for nothing, and then
+    in the loop's executor, in steps of a fraction of a second.
+
+    Args:
+        attachment: of the arena.
+        call: takes the nanoseconds that it may wait, and raises `TimeoutError` with nothing done.
+            Where the coroutine is cancelled, the result of a step under way is dropped: that has to
+            take it back.
+    """
+    from asyncio import get_running_loop
+
+    began = time.monotonic()
+    with contextlib.suppress(TimeoutError):
+        return call(0)
+    while True:
+        try:
+            return await get_running_loop().run_in_executor(None, call, to_nanoseconds(SLICE))
+        except TimeoutError as error:
+            tell_of_lock(attachment, str(error), time.monotonic() - began)
+
+
 def _step(
     attachment: Attachment,
     attempt: Callable[[int], _Got | int],

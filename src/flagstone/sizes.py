@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+import time
 from fractions import Fraction
 from typing import Final, SupportsIndex, TypeAlias
 
@@ -118,6 +119,12 @@ def parse_seconds(value: float | None, what: str, *, default: float = math.inf) 
     if not seconds >= 0:
         raise ValueError(f"{what} must be at least 0 seconds, not {value!r}")
     return seconds
+
+
+def until(seconds: float | None, what: str) -> float | None:
+    """When so many seconds are over, by `time.monotonic()`; None: never. `what` is the argument."""
+    given = parse_seconds(seconds, what)
+    return None if given == math.inf else time.monotonic() + given
 
 
 def to_nanoseconds(seconds: float) -> int:

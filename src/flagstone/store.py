@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import functools
 import operator
 import time
 from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
@@ -13,18 +13,20 @@ import numpy as np
 
 from flagstone._core import Block, Link, StoreBase
 from flagstone.attach import Locator, attach, how_to_open, locate
-from flagstone.block import alloc_bytes
+from flagstone.block import aalloc_bytes, alloc_bytes
 from flagstone.dumped import dumped, load
 from flagstone.errors import ArenaFull, Closed, GroupLimitExceeded
 from flagstone.facts import StoreInfo
 from flagstone.format import form_of, order_of
 from flagstone.group import Group, group_id, look, open_group
+from flagstone.memory import in_steps
 from flagstone.names import named, object_name
 from flagstone.observe import store_info, stores_of
 from flagstone.opened import Opened
-from flagstone.sizes import FOREVER, Size, many, parse_seconds, to_nanoseconds
+from flagstone.sizes import FOREVER, Size, many, parse_seconds, to_nanoseconds, until
 from flagstone.states import STORE_EVICTS, STORE_OWNS
 from flagstone.values import array_of
+from flagstone.watch import Changes
 
 if TYPE_CHECKING:
     from flagstone._core import Format
@@ -70,10 +72,11 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
     in the child.
     """
 
-    __slots__ = ("__weakref__", "_name", "_seen")
+    __slots__ = ("__weakref__", "_name", "_seen", "_watch")
 
     _name: str
     _seen: int
+    _watch: Changes | None
 
     # ---- what is in a value
 
@@ -105,6 +108,26 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             freed += more
         return freed > 0
 
+    async def _aalloc(self, nbytes: int, form: Format | None) -> Block:
+        """`_alloc` for a coroutine."""
+        attachment = self._attachment()
+        while True:
+            try:
+                return await aalloc_bytes(attachment, nbytes, form, None, self._group_id)
+            except (GroupLimitExceeded, ArenaFull) as error:
+                if (
+                    not self._evicts
+                    or self._never_fits(nbytes, error)
+                    or not await self._amake_room(nbytes)
+                ):
+                    raise
+
+    async def _amake_room(self, nbytes: int) -> bool:
+        freed = 0
+        while freed < nbytes and (more := await in_steps(self._attachment(), self._evict)):
+            freed += more
+        return freed > 0
+
     def _packed(self, value: Any) -> tuple[Block, int]:
         """An object for this value, and what kind it is."""
         if type(value) is bytes and (done := self._block_of(value)) is not None:
@@ -115,12 +138,23 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             source = value if type(value) is np.ndarray else array_of(value)
         except TypeError:
             return self._pickled(value), _OBJECT
-        if source.ndim == 1 and source.dtype is _BYTE:  # as of a Block without a cache
-            block = self._alloc(source.size, None)
-            block.array[:] = source
-            return block, _BLOCK
-        form = form_of(source.dtype, source.shape, order_of(source, "K"))
-        block = self._alloc(form.nbytes, form)
+        block = self._alloc(*_room_for(source))
+        block.array[...] = source
+        return block, _BLOCK
+
+    async def _apacked(self, value: Any) -> tuple[Block, int]:
+        """`_packed` for a coroutine: the loop goes on while it waits for memory."""
+        if type(value) is Block and value._parts[0] is self._attachment():
+            return value, _BLOCK
+        try:
+            source = value if type(value) is np.ndarray else array_of(value)
+        except TypeError:
+            what = dumped(value, self._refuse, self._refused)
+            with what.or_discarded():
+                block = await self._aalloc(what.nbytes, None)
+            what.write(block)
+            return block, _OBJECT
+        block = await self._aalloc(*_room_for(source))
         block.array[...] = source
         return block, _BLOCK
 
@@ -301,20 +335,67 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             TimeoutError: another process was still making it.
             Others: what `make` raises, and as `put`.
         """
-        until = _until(wait, "wait")
+        ends = until(wait, "wait")
         while (found := self._get(key)) is None:
             version = self._changes()
             claim = self._claim(key)
             if claim is None:
                 if self._version(key):
                     continue
-                if not self._wait_for(version, until):
+                if not self._wait_for(version, ends):
                     raise TimeoutError(f"another process was still making {key!r}")
                 continue
             try:
                 block, kind = self._packed(make())
                 self._publish(claim, block, kind, _ttl(ttl))
             finally:
+                claim.give_up()
+        return self._value(found)
+
+    async def aget_or_put(
+        self,
+        key: Key,
+        make: Callable[[], Any],
+        *,
+        wait: float | None = None,
+        ttl: float | None = None,
+    ) -> Any:
+        """`get_or_put()` for a coroutine: the event loop goes on while another process makes the
+        value, or has a lock that is needed. Cancelling it, also while `make` is awaited, puts
+        nothing and leaves the key to others; what was put before that stays.
+
+        Args:
+            key, ttl: as in `get_or_put`.
+            make: a function, or a coroutine function, whose result is awaited. A plain one runs in
+                the loop's thread, and holds the loop up; what takes long is
+                `lambda: asyncio.to_thread(make)`. One that asks for the same key waits for itself.
+            wait: seconds to wait while another process, or another coroutine of this one, makes
+                it; None is for ever, as is `math.inf`.
+
+        Raises:
+            TimeoutError: another one was still making it.
+            Others: what `make` raises, and as `put`.
+        """
+        ends = until(wait, "wait")
+        attachment = self._attachment()
+        while (found := self._get(key)) is None:
+            version = self._changes()
+            claim = await in_steps(attachment, functools.partial(self._claim, key))
+            if claim is None:
+                if self._version(key):
+                    continue
+                if not await self._await_change(version, ends):
+                    raise TimeoutError(f"another process was still making {key!r}")
+                continue
+            try:
+                value = make()
+                if hasattr(value, "__await__"):
+                    value = await value
+                block, kind = await self._apacked(value)
+                publish = functools.partial(self._publish, claim, block, kind, _ttl(ttl))
+                await in_steps(attachment, publish)
+            finally:
+                # Also where a helper thread is about to publish: the core does one or the other.
                 claim.give_up()
         return self._value(found)
 
@@ -329,15 +410,25 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         version._store = self
         return version
 
-    def _wait_for(self, version: int, until: float | None) -> bool:
+    def _wait_for(self, version: int, ends: float | None) -> bool:
         while True:
-            left = _SLICE if until is None else until - time.monotonic()
+            left = _SLICE if ends is None else ends - time.monotonic()
             if left <= 0:
                 return False
             if self._sleep(version, to_nanoseconds(min(left, _SLICE))):
                 return True
-            if until is None or left > _SLICE:
+            if ends is None or left > _SLICE:
                 return True  # look again: who makes it may have died
+
+    async def _await_change(self, version: int, ends: float | None) -> bool:
+        """`_wait_for` for a coroutine."""
+        if self._watch is None:
+            self._watch = Changes(self)
+        soon = time.monotonic() + _SLICE
+        if ends is not None and ends <= soon:
+            return await self._watch.ready(ends, version)
+        await self._watch.ready(soon, version)
+        return True  # look again: who makes it may have died
 
     def wait(self, key: Key, timeout: float | None = None) -> bool:
         """Wait until there is such a key.
@@ -353,13 +444,24 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             ValueError, TypeError: no such key or time.
             Closed: the store was destroyed, or left here.
         """
-        until = _until(timeout, "timeout")
+        ends = until(timeout, "timeout")
         self._check_key(key)
         while True:
             version = self._changes()
             if self._version(key):
                 return True
-            if not self._wait_for(version, until):
+            if not self._wait_for(version, ends):
+                return False
+
+    async def await_key(self, key: Key, timeout: float | None = None) -> bool:
+        """`wait()` for a coroutine, with its arguments, result and errors."""
+        ends = until(timeout, "timeout")
+        self._check_key(key)
+        while True:
+            version = self._changes()
+            if self._version(key):
+                return True
+            if not await self._await_change(version, ends):
                 return False
 
     def changes(self, timeout: float | None = None) -> int:
@@ -375,9 +477,20 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             ValueError, TypeError: no such time.
             Closed: the store was destroyed, or left here.
         """
-        until = _until(timeout, "timeout")
+        ends = until(timeout, "timeout")
         while (now := self._changes()) == self._seen:
-            if not self._wait_for(now, until):
+            if not self._wait_for(now, ends):
+                return 0
+        since, self._seen = self._seen, now
+        return now - since
+
+    async def achanges(self, timeout: float | None = None) -> int:
+        """`changes()` for a coroutine, with its arguments, result and errors. Cancelling it counts
+        nothing as seen. Of several who wait at this object, one is told of a change.
+        """
+        ends = until(timeout, "timeout")
+        while (now := self._changes()) == self._seen:
+            if not await self._await_change(now, ends):
                 return 0
         since, self._seen = self._seen, now
         return now - since
@@ -418,6 +531,12 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             if group.name == own_group(self._name):
                 group.destroy()
 
+    def leave(self) -> None:
+        """Let go of the store here; it goes on. Again is fine."""
+        super().leave()
+        if self._watch is not None:
+            self._watch.stop()
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _load_store, (locate(self._attachment()), self._name)
 
@@ -457,16 +576,18 @@ def _checked(version: int) -> int:
     return number
 
 
+def _room_for(source: np.ndarray[Any, Any]) -> tuple[int, Format | None]:
+    """The bytes, and the Format, of an array's object."""
+    if source.ndim == 1 and source.dtype is _BYTE:  # as of a Block without a cache
+        return source.size, None
+    form = form_of(source.dtype, source.shape, order_of(source, "K"))
+    return form.nbytes, form
+
+
 def _ttl(ttl: float | None) -> int:
     if ttl is None:
         return 0
     return max(1, to_nanoseconds(parse_seconds(ttl, "ttl")))
-
-
-def _until(seconds: float | None, what: str) -> float | None:
-    """When so many seconds are over, by `time.monotonic()`; None: never. `what` is the argument."""
-    given = parse_seconds(seconds, what)
-    return None if given == math.inf else time.monotonic() + given
 
 
 def own_group(name: str) -> str:
@@ -501,6 +622,7 @@ def open_store(
 def _opened(link: Link, name: str, raw: bytes, flags: int, group: int, create: int) -> Store:
     store = Store.__new__(Store)
     store._name = name
+    store._watch = None
     store._open(link, raw, flags, group, create)
     store._seen = store._changes()
     return store

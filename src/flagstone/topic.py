@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from typing import Any, Literal
 
@@ -10,13 +9,13 @@ from flagstone._core import Block, Link, SubscriptionBase, TopicBase
 from flagstone.attach import Locator, attach, locate
 from flagstone.closing import Closing
 from flagstone.dumped import load
-from flagstone.errors import ChannelEmpty, ChannelMismatch, Closed
+from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
 from flagstone.facts import TopicInfo
 from flagstone.group import Group, group_id
 from flagstone.letter import Letters, check_sizes
 from flagstone.names import named, object_name
 from flagstone.observe import SLOW, topic_info
-from flagstone.sizes import many
+from flagstone.sizes import many, until
 from flagstone.states import CHANNEL_LASTING, CHANNEL_TOPIC
 from flagstone.watch import Watch
 
@@ -35,12 +34,13 @@ class Topic(Letters, TopicBase):
     end.
     """
 
-    __slots__ = ("__weakref__", "_history", "_name", "_subscriptions")
+    __slots__ = ("__weakref__", "_history", "_name", "_subscriptions", "_watch")
 
     _KIND = "topic"
 
     _history: int
     _subscriptions: weakref.WeakSet[Subscription]  # of this process, through this object
+    _watch: Watch | None
 
     @property
     def capacity(self) -> int:
@@ -57,6 +57,38 @@ class Topic(Letters, TopicBase):
 
     def _load(self, block: Block) -> Any:
         return load(block)  # others look at the same bytes
+
+    async def apublish(self, item: Any, *, wait: float | None = 0) -> int:
+        """`publish()` for a coroutine: the event loop goes on while it waits for subscriptions that
+        block, and for memory. Cancelling it publishes nothing.
+
+        The item is pickled, once, and its bytes are copied in the loop's thread.
+
+        Args:
+            item: as in `publish`.
+            wait: seconds to wait for subscriptions that block; None is for ever, as is `math.inf`.
+
+        Returns:
+            How many subscriptions will find it.
+
+        Raises:
+            ChannelFull, ChannelClosed, Closed, ArenaFull, GroupLimitExceeded: as `publish`.
+            ValueError, TypeError: a time to wait that makes no sense, or an item that only one
+                reader could have, as `publish`.
+            Exception: whatever pickling the item raises.
+        """
+        ends = until(wait, "wait")
+        letter = await self._aletter(item, True)
+        try:
+            while (reached := self._try(letter)) is None:
+                if self._watch is None:
+                    self._watch = Watch(self, False)
+                if not await self._watch.ready(ends):
+                    raise ChannelFull(self._held())
+        except BaseException:
+            self._give_up(letter)
+            raise
+        return reached
 
     def subscribe(
         self, *, slow: Slow = "block", latest: bool = False, history: int | None = None
@@ -95,6 +127,8 @@ class Topic(Letters, TopicBase):
         last process to do so ends the topic, unless it is lasting. Again is fine. Going out of
         scope does the same, once its subscriptions have, too.
         """
+        if self._watch is not None:
+            self._watch.stop()
         super().leave()
         for subscription in list(self._subscriptions):
             subscription.close()
@@ -154,12 +188,12 @@ class Subscription(Closing, SubscriptionBase):
         Raises:
             ChannelEmpty, ChannelClosed, Disconnected, Closed: as `get`.
         """
-        until = None if wait is None else time.monotonic() + wait
+        ends = until(wait, "wait")
         while True:
             try:
                 return self.get(wait=0)
             except ChannelEmpty:
-                if not await self._watched().ready(until):
+                if not await self._watched().ready(ends):
                     raise
 
     def __aiter__(self) -> Subscription:
@@ -209,6 +243,7 @@ def _made(name: str | None, history: int) -> Topic:
     topic = Topic.__new__(Topic)
     topic._name = name
     topic._history = history
+    topic._watch = None
     topic._subscriptions = weakref.WeakSet()
     return topic
 

@@ -1,4 +1,4 @@
-"""Watch: a thread that waits at a channel, or for a subscription, for coroutines and `select`.
+"""Watch: a thread that waits at a channel, topic or store for coroutines and `select`.
 
 A wait in the core blocks its thread, so an event loop needs another one that waits for it. The
 thread is started at the first await, and ends when nobody waits; before a fork it is stopped, and
@@ -12,16 +12,16 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flagstone.errors import FlagstoneError
 
 if TYPE_CHECKING:
     import asyncio
 
-    from flagstone._core import ChannelBase, SubscriptionBase
+    from flagstone._core import ChannelBase, StoreBase, SubscriptionBase, TopicBase
 
-__all__ = ["Watch"]
+__all__ = ["Changes", "Watch"]
 
 _SLICE = 10_000_000  # ns that the thread waits before it looks whether it is wanted still
 
@@ -33,15 +33,17 @@ class Watch:
     Safe to use from any thread.
 
     Args:
-        channel: a Channel, or a Subscription; it is referred to weakly.
+        channel: a Channel, Topic or Subscription; it is referred to weakly.
         taker: whether they wait for a message, and not for room.
     """
 
-    def __init__(self, channel: ChannelBase | SubscriptionBase, taker: bool) -> None:
+    def __init__(
+        self, channel: ChannelBase | TopicBase | SubscriptionBase | StoreBase, taker: bool
+    ) -> None:
         self._channel = weakref.ref(channel)
         self._taker = taker
         self._lock = threading.Lock()
-        self._futures: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._futures: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None], int]] = []
         self._fd = -1
         # Whether the descriptor is not readable now, and is to become so when there is something.
         self._armed = False
@@ -51,8 +53,10 @@ class Watch:
 
     # ---- those who wait
 
-    async def ready(self, until: float | None) -> bool:
-        """Wait until there may be something to take, or room. False: the time is over."""
+    async def ready(self, until: float | None, seen: int = 0) -> bool:
+        """Wait until there may be something to take, or room. False: the time is over. `seen` is
+        for `Changes`.
+        """
         import asyncio  # for who awaits; a program without it imports none
 
         loop = asyncio.get_running_loop()
@@ -61,7 +65,7 @@ class Watch:
         if left is not None and left <= 0:
             return False
         with self._lock:
-            self._futures.append((loop, future))
+            self._futures.append((loop, future, seen))
             self._start()
         try:
             async with asyncio.timeout(left):
@@ -70,7 +74,7 @@ class Watch:
             return False
         finally:
             with self._lock, contextlib.suppress(ValueError):
-                self._futures.remove((loop, future))
+                self._futures.remove((loop, future, seen))
         return True
 
     def fileno(self) -> int:
@@ -104,12 +108,16 @@ class Watch:
 
     def _tell(self) -> None:
         futures, self._futures = self._futures, []
-        for loop, future in futures:
+        for loop, future, _ in futures:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(_resolve, future)
         if self._armed:
             self._armed = False
             os.eventfd_write(self._fd, 1)
+
+    def _wait(self, channel: Any) -> bool:
+        ready: bool = channel._sleep(self._taker, _SLICE)
+        return ready
 
     def _run(self) -> None:
         while True:
@@ -119,7 +127,7 @@ class Watch:
                     return
             channel = self._channel()
             try:
-                ready = channel is None or channel._sleep(self._taker, _SLICE)
+                ready = channel is None or self._wait(channel)
             except FlagstoneError:
                 ready = True  # those who wait try again, and get the error themselves
             del channel
@@ -164,6 +172,21 @@ class Watch:
             os.close(self._fd)
             self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._armed = False
+
+
+class Changes(Watch):
+    """The same for those who wait until a store has changed: `ready(until, version)` waits for
+    another version than this one.
+    """
+
+    def __init__(self, store: StoreBase) -> None:
+        super().__init__(store, True)
+
+    def _wait(self, channel: Any) -> bool:
+        now: int = channel._changes()
+        with self._lock:
+            changed = any(seen != now for _, _, seen in self._futures)
+        return changed or bool(channel._sleep(now, _SLICE))
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

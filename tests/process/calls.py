@@ -84,7 +84,7 @@ def is_read(key):
 
 def time_of(key):
     """The argument by which the call is told how long it may wait, or None."""
-    if key == "Store.get_or_put":
+    if key in ("Store.get_or_put", "Store.aget_or_put"):
         return None  # its wait is for who makes the value
     cls, _, name = key.partition(".")
     call = getattr(flagstone, cls)
@@ -575,6 +575,7 @@ CALLS = {
     "Subscription.latest": lambda w: w.subscription().latest,
     "Subscription.get": lambda w: w.subscription().get,
     "Topic.__exit__": lambda w: _exit(w.topic()),
+    "Topic.apublish": lambda w: _awaited(functools.partial(w.topic().apublish, b"x")),
     "Topic.close": lambda w: w.topic().close,
     "Topic.destroy": lambda w: w.topic().destroy,
     "Topic.latest": lambda w: _latest(w.topic()),
@@ -599,6 +600,9 @@ CALLS = {
     "Store.__exit__": lambda w: _exit(w.store()),
     "Store.__setitem__": lambda w: functools.partial(operator.setitem, w.store(), "1", _array(w)),
     "Store.block": lambda w: functools.partial(w.store().block, "1"),
+    "Store.achanges": lambda w: _awaited(w.store().achanges),
+    "Store.aget_or_put": lambda w: _awaited(functools.partial(w.store().aget_or_put, "new", dict)),
+    "Store.await_key": lambda w: _awaited(functools.partial(w.store().await_key, "1")),
     "Store.changes": lambda w: w.store().changes,
     "Store.clear": lambda w: w.store().clear,
     "Store.destroy": lambda w: w.store().destroy,

@@ -1,5 +1,5 @@
 """Allocating in coroutines: `aalloc` and `aput` let the event loop go on while they wait, and
-cancelling them takes back everything.
+cancelling them takes back everything. (Waiting for other processes: test_awaiting.py.)
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import pytest
 import flagstone
 from flagstone.testing import assert_sound
 from tests.process import support
-from tests.process.support import attach, program
+from tests.process.support import attach, beat, kept, program
 
 FRAME = 1 << 19  # bytes; two of them fill the group
 ROOM = 2
@@ -105,13 +105,6 @@ def test_what_is_put_and_zeroed(setting):
     setting.assert_all_is_back()
 
 
-async def beat(beats):
-    """What else the loop does."""
-    while True:
-        beats.append(1)
-        await asyncio.sleep(0)
-
-
 @way_of_each
 @pytest.mark.parametrize("wait", [60, math.inf])
 def test_it_waits_until_memory_comes(setting, way, wait):
@@ -153,9 +146,9 @@ def test_another_process_lets_go(worker, setting, way, arena_name):
 
 def keep_frames(count):
     """In a `Worker` that has attached."""
-    arena = support.kept["arena"]
+    arena = kept["arena"]
     cache = arena.cache("frame", shape=(FRAME,), dtype="u1")
-    support.kept["frames"] = cache.alloc_many(count, arena.group("frames"))
+    kept["frames"] = cache.alloc_many(count, arena.group("frames"))
 
 
 @way_of_each

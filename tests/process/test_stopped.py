@@ -68,6 +68,7 @@ SIZES = {
     "Arena.zeros",
     "Block.__deepcopy__",
     "Store.__setitem__",
+    "Store.aget_or_put",
     "Store.get_or_put",
     "Store.put",
     "Store.replace",

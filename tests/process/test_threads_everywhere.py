@@ -56,7 +56,7 @@ def forks(way):
 # One of the eight gets what there is, and the others wait for ever: test_threads.py in unit/ has
 # many of both sides.
 WAITS = re.compile(
-    r"Store\.changes|(Channel|Subscription|Topic)\.(a?get|a?put|a?wait|__a?next__|__a?iter__|publish)\w*"
+    r"Store\.a?changes|(Channel|Subscription|Topic)\.(a?get|a?put|a?wait|__a?next__|__a?iter__|a?publish)\w*"
 )
 
 # `share()` changes pickling in the whole process: its way in is one thread's.

@@ -124,6 +124,20 @@ cdef class ChannelBase(LetterBase):
         if not self.put_small(item):
             self.put_item(item, False, None, None, False)
 
+    def _try_small(self, item):
+        """Put bytes that lie in the channel's own memory, if there is room; whether it did."""
+        self.usable()
+        return bool(self.put_small(item))
+
+    def _try(self, tuple letter not None):
+        """Put a letter; whether there was room."""
+        cdef int status
+        self.usable()
+        status = self.attempt(letter[0], letter[1], letter[2], letter[3])
+        if status != FST_OK and status != FST_WAIT:
+            raise self.refused(status, False)
+        return status == FST_OK
+
     def put_many(self, items, *, wait=None):
         """Put each of these, in order.
 

@@ -17,16 +17,37 @@ cdef class LetterBase(NamedBase):
 
     cdef tuple prepare(self, object item, bint keep):
         # (Block or None, bytes, kind, whether the Block stays usable here).
+        cdef tuple letter = self._letter(item, keep)
+        if letter is not None:
+            return letter
+        if type(item) is bytes:
+            return self._letter_of_bytes(self._put_large(item))
+        return self._letter_of(self._package(item))
+
+    # The same in three parts, for a coroutine, which waits for memory in between.
+
+    cpdef tuple _letter(self, object item, bint keep):
+        """What `_try` sends; None where the item has to be packaged first."""
         if type(item) is Block and (<Block>item)._attachment == <PyObject *>self.attachment:
             return (item, b"", _KIND_BLOCK, keep)
-        if type(item) is bytes:
-            if len(<bytes>item) <= self._inline:
-                return (None, item, _KIND_BYTES, False)
-            return (self._put_large(item), b"", _KIND_BLOCK_BYTES, False)
-        block, data, carries = self._package(item)
+        if type(item) is bytes and len(<bytes>item) <= self._inline:
+            return (None, item, _KIND_BYTES, False)
+        return None
+
+    cpdef tuple _letter_of_bytes(self, Block block):
+        """The same for bytes that lie in a Block of their own."""
+        return (block, b"", _KIND_BLOCK_BYTES, False)
+
+    cpdef tuple _letter_of(self, tuple package):
+        """The same for what `_package` gave."""
+        block, data, carries = package
         if carries:
             return (block, data, _KIND_CARRIES, True)
         return (block, data, _KIND_PICKLE if block is None else _KIND_BLOCK_DUMP, False)
+
+    def _give_up(self, tuple letter not None):
+        """Take back what is in flight in a letter that was not sent."""
+        self.give_up(letter)
 
     cdef int give_up(self, tuple letter) except -1:
         # What prepare() has made is in no message: the exception that says why is on its way.

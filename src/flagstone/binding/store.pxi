@@ -276,15 +276,19 @@ cdef class StoreBase:
         self.sure(status)
         return True
 
-    def _claim(self, key):
-        """A Claim to make the key's value; None: it has one by now, or another process makes it."""
+    def _claim(self, key, wait=None):
+        """A Claim to make the key's value; None: it has one by now, or another process makes it.
+
+        `wait`, here and below: nanoseconds to wait for locks, and then `TimeoutError`, with nothing
+        done; None is for ever.
+        """
         cdef fst_key k
         cdef Claim claim = Claim.__new__(Claim)
         cdef uint64_t began = 0
         cdef int status
         self.key_to_put(key, &k)
         status = fst_store_claim_key(self.use, &k, &claim.value)
-        while _again(status, self.attachment, &began):
+        while _again(status, self.attachment, &began, wait):
             with nogil:
                 status = fst_store_claim_key(self.use, &k, &claim.value)
         if status == FST_EXISTS or status == FST_WAIT:
@@ -293,7 +297,8 @@ cdef class StoreBase:
         claim.store = self
         return claim
 
-    def _publish(self, Claim claim not None, Block block not None, uint32_t kind, uint64_t ttl):
+    def _publish(self, Claim claim not None, Block block not None, uint32_t kind, uint64_t ttl,
+                 wait=None):
         """Let the claimed key hold the Block; its version, or None if it was given another value
         meanwhile.
         """
@@ -306,7 +311,7 @@ cdef class StoreBase:
         try:
             value.ref, value.kind, value.ttl = &block.ref, kind, ttl
             status = fst_store_publish(self.use, &claim.value, &value, &version)
-            while _again(status, self.attachment, &began):
+            while _again(status, self.attachment, &began, wait):
                 with nogil:
                     status = fst_store_publish(self.use, &claim.value, &value, &version)
         finally:
@@ -317,7 +322,7 @@ cdef class StoreBase:
         claim.store = None
         return version
 
-    def _evict(self):
+    def _evict(self, wait=None):
         """Let go of what was not used for longest; its bytes (1 at least), or 0 if there is nothing
         to let go of.
         """
@@ -325,7 +330,7 @@ cdef class StoreBase:
         cdef int status
         self.usable()
         status = fst_store_evict(self.use, &freed)
-        while _again(status, self.attachment, &began):
+        while _again(status, self.attachment, &began, wait):
             with nogil:
                 status = fst_store_evict(self.use, &freed)
         if status == FST_MISSING:
@@ -378,7 +383,7 @@ cdef class StoreBase:
 @cython.final
 cdef class Claim:
     """A key of a store whose value this process makes, while others wait for it. It ends by
-    `StoreBase._publish`, by `give_up`, or with the process.
+    `StoreBase._publish`, by `give_up`, when it goes out of scope, or with the process.
     """
 
     cdef StoreBase store
@@ -386,6 +391,10 @@ cdef class Claim:
 
     def __init__(self):
         raise TypeError("a Claim is made by a Store")
+
+    def __del__(self):
+        # A coroutine may be cancelled while a helper thread gets one for it.
+        self.give_up()
 
     def give_up(self):
         """Let somebody else make the value. Does nothing once it was published, or given up."""

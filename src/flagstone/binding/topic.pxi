@@ -93,6 +93,27 @@ cdef class TopicBase(LetterBase):
             raise
         return reached
 
+    def _try(self, tuple letter not None):
+        """Publish a letter: how many subscriptions will find it; None: one is in the way."""
+        cdef uint32_t reached = 0
+        cdef int status
+        self.usable()
+        status = self.attempt(letter[0], letter[1], letter[2], &reached)
+        if status == FST_WAIT:
+            return None
+        self.sure(status)
+        return reached
+
+    def _sleep(self, bint taker, uint64_t nanoseconds):
+        """Wait until a publisher may go on; whether it may. (Who takes has a subscription.)"""
+        cdef bint ready
+        self.usable()
+        self.begin_to_sleep()
+        with nogil:
+            ready = fst_topic_wait(self.use, NULL, nanoseconds)
+        self.wake()
+        return ready
+
     def latest(self):
         """The newest message, which stays where it is: for whoever wants to know how things are.
 
