@@ -233,9 +233,11 @@ _LOOPS: dict[str, tuple[str, Callable[[Any], dict[str, Any]], str]] = {
 _ONCE: dict[str, tuple[str, ...]] = {
     "memcpy of 320,000 bytes": ("Sharing.dumps", "pack", "pack_arrays"),
     "asyncio.run": (
-        *("Arena.aalloc", "Arena.adump", "Arena.aempty", "Arena.aput"),
+        *("Arena.aalloc", "Arena.adump", "Arena.aempty", "Arena.aempty_like"),
+        *("Arena.aput", "Arena.azeros"),
         *("Cache.aalloc", "GroupCache.aalloc"),
         *("Channel.__aiter__", "Channel.__anext__", "Channel.aget", "Channel.aput"),
+        *("Channel.aget_many", "Channel.aput_many"),
         *("Store.achanges", "Store.aget_or_put", "Store.await_key"),
         *("Subscription.__aiter__", "Subscription.__anext__", "Subscription.aget"),
         *("Teardown.__await__", "Topic.apublish"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from flagstone._core import Block, ChannelBase, Delivery, Link
 from flagstone.attach import Locator, attach, locate
@@ -17,7 +17,13 @@ from flagstone.sizes import many, until
 from flagstone.states import CHANNEL_ACK, CHANNEL_LASTING
 from flagstone.watch import Watch
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = ["Channel", "Delivery"]
+
+_TURN: Final = 256
+"""Messages that a coroutine puts before it lets others run."""
 
 
 class Channel(Letters, ChannelBase):
@@ -117,6 +123,62 @@ class Channel(Letters, ChannelBase):
         ends = until(wait, "wait")
         if not self._try_small(item) and not await self._aput(item, keep, ends):
             raise ChannelFull(self._waits(False))
+
+    async def aget_many(self, n: int, *, wait: float | None = None) -> list[Any]:
+        """`get_many()` for a coroutine. Cancelling it takes nothing.
+
+        Args:
+            n: how many at most, 1 or more.
+            wait: seconds to wait for the first; None is for ever.
+
+        Returns:
+            A list of what `get` would have returned, one at least.
+
+        Raises:
+            ChannelEmpty, ChannelClosed, Closed: as `get`.
+            ValueError, TypeError: n is less than 1; or a time to wait that makes no sense.
+            Exception: whatever unpickling raises, as `get_many`.
+        """
+        ends = until(wait, "wait")
+        while True:
+            try:
+                return self.get_many(n, wait=0)
+            except ChannelEmpty:
+                if not await self._watch(True).ready(ends):
+                    raise
+
+    async def aput_many(self, items: Iterable[Any], *, wait: float | None = None) -> int:
+        """`put_many()` for a coroutine: the event loop goes on while it waits, and between so many
+        messages. Another coroutine's, and another process's, may come between them.
+
+        Cancelling it puts no more; what was put before stays, as others may have taken it. With
+        `wait` instead the result says how many that were.
+
+        Args:
+            items: as `put` takes them; Blocks are moved.
+            wait: seconds to wait for room, for all of them together; None is for ever.
+
+        Returns:
+            How many were put: all, unless the time was over after the first.
+
+        Raises:
+            ChannelFull: there was no room for the first in time.
+            ValueError, TypeError: a time to wait that makes no sense.
+            Others: as `put`; those before the one that failed were put.
+        """
+        from asyncio import sleep
+
+        ends = until(wait, "wait")
+        count = 0
+        for item in items:
+            if not self._try_small(item) and not await self._aput(item, False, ends):
+                if not count:
+                    raise ChannelFull(self._waits(False))
+                break
+            count += 1
+            if not count % _TURN:
+                await sleep(0)
+        return count
 
     async def _aput(self, item: Any, keep: bool, ends: float | None) -> bool:
         """Put an item; False: there was no room in time."""

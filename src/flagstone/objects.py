@@ -168,6 +168,34 @@ class Objects(ObjectsBase):
         form = _form_for(shape, dtype, order)
         return await _aempty(attachment, form, zero, wait, group_id(self._link, attachment, group))
 
+    async def azeros(
+        self,
+        shape: int | Iterable[int],
+        dtype: DTypeLike = "f8",
+        *,
+        order: str = "C",
+        group: Group | None = None,
+        wait: float | None = None,
+    ) -> Block:
+        """`zeros` for a coroutine: the event loop goes on while it waits for memory, and not while
+        the bytes are cleared. As `Cache.aalloc`.
+        """
+        return await self.aempty(shape, dtype, order=order, zero=True, group=group, wait=wait)
+
+    async def aempty_like(
+        self,
+        array: Any,
+        dtype: DTypeLike | None = None,
+        *,
+        order: str = "K",
+        group: Group | None = None,
+        wait: float | None = None,
+    ) -> Block:
+        """`empty_like` for a coroutine. As `Cache.aalloc`."""
+        attachment = self._link.attachment
+        form = _form_like(array, dtype, order)
+        return await _aempty(attachment, form, False, wait, group_id(self._link, attachment, group))
+
 
 def _form_for(shape: int | Iterable[int], dtype: DTypeLike, order: str) -> Format:
     """The Format of an array that is to be made.

@@ -486,8 +486,10 @@ CALLS = {
     "Arena.aalloc": lambda w: _awaited(functools.partial(w.arena.aalloc, LARGE)),
     "Arena.adump": lambda w: _awaited(functools.partial(w.arena.adump, [_array(w)])),
     "Arena.aempty": lambda w: _awaited(functools.partial(w.arena.aempty, 40_000)),
+    "Arena.aempty_like": lambda w: _awaited(functools.partial(w.arena.aempty_like, _array(w))),
     "Arena.alloc": lambda w: functools.partial(w.arena.alloc, LARGE),
     "Arena.aput": lambda w: _awaited(functools.partial(w.arena.aput, _array(w))),
+    "Arena.azeros": lambda w: _awaited(functools.partial(w.arena.azeros, 40_000)),
     "Arena.barrier": lambda w: w.arena.barrier,
     "Arena.cache": _opened,
     "Arena.channel": _channel_opened,
@@ -531,6 +533,10 @@ CALLS = {
     "Channel.__anext__": _next,
     "Channel.__exit__": lambda w: _exit(w.channel()),
     "Channel.aget": lambda w: _awaited(w.channel().aget),
+    "Channel.aget_many": lambda w: _awaited(functools.partial(w.channel().aget_many, 2)),
+    "Channel.aput_many": lambda w: _awaited(
+        functools.partial(w.channel().aput_many, [b"x", [b"y"]])
+    ),
     "Channel.aput": lambda w: _awaited(functools.partial(w.channel().aput, b"x")),
     "Channel.close": lambda w: w.channel().close,
     "Channel.destroy": lambda w: w.channel().destroy,

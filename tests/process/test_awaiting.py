@@ -136,7 +136,73 @@ class Watching(Waiting):
         assert self.store.changes(support.PATIENCE) > 0
 
 
+class PuttingMany:
+    """A channel is full of what other processes are to take."""
+
+    late = flagstone.ChannelFull
+
+    def __init__(self, arena, other):
+        self.channel = arena.channel("jobs", capacity=2)
+        self.other = other
+        other(self.open)
+        self.channel.put_many([b"1", b"2"])
+
+    @staticmethod
+    def open():
+        kept["channel"] = kept["arena"].channel("jobs", capacity=2)
+
+    def ask(self, **options):
+        return self.channel.aput_many([[np.ones(FRAME)], b"4"], **options)
+
+    @staticmethod
+    def let_go():
+        kept["first"] = kept["channel"].get_many(2)
+
+    def check(self, answer):
+        assert answer == 2
+        assert self.other(self.read) == [FRAME, b"4"]
+
+    @staticmethod
+    def read():
+        taken = kept["channel"].get_many(10, wait=0) if kept["channel"].qsize() else []
+        return [one if isinstance(one, bytes) else one[0].sum() for one in taken]
+
+    def check_nothing(self):
+        assert self.other(self.read) == []
+
+
+class GettingMany:
+    """No process has put anything into a channel."""
+
+    late = flagstone.ChannelEmpty
+
+    def __init__(self, arena, other):
+        self.channel = arena.channel("results")
+        other(self.open)
+
+    @staticmethod
+    def open():
+        kept["channel"] = kept["arena"].channel("results")
+
+    def ask(self, **options):
+        return self.channel.aget_many(10, **options)
+
+    @staticmethod
+    def let_go():
+        kept["channel"].put_many([b"1", [2], b"3"])
+
+    def check(self, answer):
+        if len(answer) < 3:  # it came between two of them
+            answer += self.channel.get_many(10)
+        assert answer[:2] == [b"1", [2]]
+
+    def check_nothing(self):
+        assert self.channel.get_many(10) == [b"1", [2], b"3"]
+
+
 WAITS = {
+    "Channel.aput_many": PuttingMany,
+    "Channel.aget_many": GettingMany,
     "Topic.apublish": Publishing,
     "Store.aget_or_put": Making,
     "Store.await_key": Waiting,
@@ -432,3 +498,61 @@ def test_what_a_refused_message_had_in_flight(other):
     asyncio.run(main())
     assert other.arena.in_flight() == []
     subscription.close()
+
+
+def test_many_that_are_put_and_taken(other):
+    """More than a channel holds, by one coroutine and another one."""
+    channel = other.arena.channel(capacity=16)
+    items = [b"x" if number % 3 else [number] for number in range(1000)]
+
+    async def main():
+        with pytest.raises(ValueError, match="at least one"):
+            await channel.aget_many(0)
+        assert await channel.aput_many([]) == 0
+        putting = asyncio.create_task(channel.aput_many(iter(items)))
+        taken = []
+        while len(taken) < len(items):
+            taken += await channel.aget_many(10)
+        assert taken == items
+        assert await putting == len(items)
+        assert await channel.aput_many(items, wait=0.02) == 16
+        channel.close()
+        with pytest.raises(flagstone.ChannelClosed):
+            await channel.aput_many(items)
+        assert await channel.aget_many(100) == items[:16]
+        with pytest.raises(flagstone.ChannelClosed):
+            await channel.aget_many(100)
+
+    asyncio.run(main())
+
+
+def test_cancelling_in_the_middle_of_many(other):
+    """What was put stays, and the rest is the program's still."""
+    channel = other.arena.channel(capacity=2)
+    blocks = [other.arena.put(np.full(3, number)) for number in range(4)]
+
+    async def main():
+        task = asyncio.create_task(channel.aput_many(blocks))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert [one.array.sum() for one in channel.get_many(10)] == [0, 3]
+    assert [one.array.sum() for one in blocks[2:]] == [6, 9]
+
+
+def test_many_do_not_hold_the_loop_up(other):
+    channel, seen = other.arena.channel(capacity=4096), []
+
+    async def look():
+        while len(seen) < 3:
+            seen.append(channel.qsize())
+            await asyncio.sleep(0)
+
+    async def main():
+        await asyncio.gather(channel.aput_many([b"x"] * 4096), look())
+
+    asyncio.run(main())
+    assert seen[0] < seen[1] < seen[2] < 4096

@@ -36,6 +36,12 @@ class Setting:
             "Arena.aput": lambda **options: self.arena.aput(
                 self.value, group=self.group, **options
             ),
+            "Arena.azeros": lambda **options: self.arena.azeros(
+                FRAME, "u1", group=self.group, **options
+            ),
+            "Arena.aempty_like": lambda **options: self.arena.aempty_like(
+                self.value, group=self.group, **options
+            ),
             "Cache.aalloc": lambda **options: self.cache.aalloc(self.group, **options),
             "GroupCache.aalloc": self.bound.aalloc,
         }
@@ -60,6 +66,7 @@ class Setting:
 
 WAYS = ["Arena.aalloc", "Arena.aput", "Cache.aalloc", "GroupCache.aalloc"]
 way_of_each = pytest.mark.parametrize("way", WAYS)
+every_way = pytest.mark.parametrize("way", [*WAYS, "Arena.azeros", "Arena.aempty_like"])
 
 
 @pytest.fixture
@@ -96,6 +103,12 @@ def test_what_is_put_and_zeroed(setting):
         del one, blocks
         for way in (setting.bound.aalloc, setting.ways["Cache.aalloc"]):
             assert not (await way(zero=True)).array.any()
+        assert not (await setting.ways["Arena.azeros"]()).array.any()
+        like = await setting.arena.aempty_like(value, "f4")
+        assert (like.shape, like.dtype) == ((3, 4), "f4")
+        assert like.array.flags.f_contiguous
+        with pytest.raises(ValueError, match="order"):
+            await setting.arena.azeros(3, order="X")
         with pytest.raises(TypeError):
             await setting.arena.aput(np.ma.masked_array([1, 2], [0, 1]))
         with pytest.raises(ValueError, match="many"):
@@ -127,7 +140,7 @@ def test_it_waits_until_memory_comes(setting, way, wait):
     setting.assert_all_is_back()
 
 
-@way_of_each
+@every_way
 def test_another_process_lets_go(worker, setting, way, arena_name):
     worker(attach, arena_name)
     worker(keep_frames, ROOM)
@@ -151,7 +164,7 @@ def keep_frames(count):
     kept["frames"] = cache.alloc_many(count, arena.group("frames"))
 
 
-@way_of_each
+@every_way
 @pytest.mark.parametrize("wait", [None, 0, 0.05])
 def test_no_memory_comes(setting, way, wait):
     async def main():
@@ -186,7 +199,7 @@ def test_a_time_that_is_none(setting, way, wait):
     asyncio.run(main())
 
 
-@way_of_each
+@every_way
 def test_cancelling_takes_everything_back(setting, way):
     async def main():
         held = setting.fill()
