@@ -97,26 +97,30 @@ cdef class ChannelBase(LetterBase):
 
     cdef int put_item(self, object item, bint block, object timeout, object wait,
                       bint keep) except -1:
-        cdef int status
-        cdef uint64_t until
         cdef double seconds = _seconds(block, timeout, wait)
-        cdef tuple letter
         self.usable()
         if self.put_small(item):
             return 0
-        letter = self.prepare(item, keep)
+        self.put_letter(self.prepare(item, keep), _until(seconds), 0)
+        return 0
+
+    cdef bint put_letter(self, tuple letter, uint64_t until, Py_ssize_t before) except -1:
+        # Put what prepare() has made, or give it up. False: there was no room in time; without
+        # others put before, that is an error.
+        cdef int status
         try:
             status = self.attempt(letter[0], letter[1], letter[2], letter[3])
-            if status == FST_WAIT:
-                until = _until(seconds)
-                while status == FST_WAIT and self.sleep(False, until):
-                    status = self.attempt(letter[0], letter[1], letter[2], letter[3])
-            if status != FST_OK:
+            while status == FST_WAIT and self.sleep(False, until):
+                status = self.attempt(letter[0], letter[1], letter[2], letter[3])
+            if status != FST_OK and not (status == FST_WAIT and before):
                 raise self.refused(status, False)
         except BaseException:
             self.give_up(letter)
             raise
-        return 0
+        if status == FST_OK:
+            return True
+        self.give_up(letter)
+        return False
 
     def put_nowait(self, item):
         """`put(item, block=False)`: raises `ChannelFull` instead of waiting."""
@@ -153,26 +157,11 @@ cdef class ChannelBase(LetterBase):
             Others: as `put`; those before the one that failed were put.
         """
         cdef uint64_t until = _until(_seconds(True, None, wait))
-        cdef int status
-        cdef tuple letter
         cdef Py_ssize_t count = 0
         self.usable()
         for item in items:
-            if self.put_small(item):
-                count += 1
-                continue
-            letter = self.prepare(item, False)
-            try:
-                status = self.attempt(letter[0], letter[1], letter[2], letter[3])
-                while status == FST_WAIT and self.sleep(False, until):
-                    status = self.attempt(letter[0], letter[1], letter[2], letter[3])
-                if status != FST_OK and not (status == FST_WAIT and count):
-                    raise self.refused(status, False)
-            except BaseException:
-                self.give_up(letter)
-                raise
-            if status == FST_WAIT:
-                self.give_up(letter)
+            if not (self.put_small(item)
+                    or self.put_letter(self.prepare(item, False), until, count)):
                 return count
             count += 1
         return count
@@ -191,7 +180,10 @@ cdef class ChannelBase(LetterBase):
             if self.signals:
                 self._rearm()
             return None
-        item = self.arrived(data, &r)
+        if r.kind == _KIND_BYTES:
+            item = PyBytes_FromStringAndSize(data, r.nbytes)
+        else:
+            item = self.arrived(data, &r)
         if self._flags & FST_CHANNEL_ACK:
             return Delivery.make(self, item, &r)
         return item
@@ -422,8 +414,14 @@ cdef class Delivery:
         return f"<Delivery of {self.value!r}>"
 
 
-cdef double _seconds(bint block, object timeout, object wait) except? -2:
-    # How long to wait, as far as it makes sense; -1: for ever.
+cdef inline double _seconds(bint block, object timeout, object wait) except? -2:
+    # How long to wait, if that makes sense; -1: for ever.
+    if timeout is None and wait is None:
+        return -1 if block else 0
+    return _given_seconds(block, timeout, wait)
+
+
+cdef double _given_seconds(bint block, object timeout, object wait) except? -2:
     cdef double seconds
     if not block:
         return 0
@@ -431,8 +429,6 @@ cdef double _seconds(bint block, object timeout, object wait) except? -2:
         timeout = wait
     elif wait is not None:
         raise ValueError("timeout= and wait= mean the same: give one of them")
-    if timeout is None:
-        return -1
     seconds = timeout
     if not seconds >= 0:
         raise ValueError(f"seconds to wait must be a number of at least 0, not {timeout!r}")

@@ -10,6 +10,9 @@ def subscribers(Attachment attachment not None, uint64_t topic):
     return [found[i] for i in range(count)]
 
 
+cdef object _at_once = 0  # the default of publish(), which is the same object
+
+
 cdef class TopicBase(LetterBase):
     """What `flagstone.Topic` is made of."""
 
@@ -62,7 +65,7 @@ cdef class TopicBase(LetterBase):
         """
         cdef uint32_t reached = 0
         cdef uint64_t until, now
-        cdef double seconds = _seconds(True, None, wait)
+        cdef double seconds = 0 if wait is _at_once else _seconds(True, None, wait)
         cdef int status
         cdef tuple letter
         self.usable()
