@@ -238,6 +238,7 @@ _ONCE: dict[str, tuple[str, ...]] = {
         *("Cache.aalloc", "GroupCache.aalloc"),
         *("Channel.__aiter__", "Channel.__anext__", "Channel.aget", "Channel.aput"),
         *("Channel.aget_many", "Channel.aput_many"),
+        *("Lock.__aenter__", "Lock.__aexit__", "Lock.aacquire"),
         *("Store.achanges", "Store.aget_or_put", "Store.await_key"),
         *("Subscription.__aiter__", "Subscription.__anext__", "Subscription.aget"),
         *("Teardown.__await__", "Topic.apublish"),

@@ -422,6 +422,7 @@ cdef extern from "flagstone.h" nogil:
         char command[16]
 
     int fst_named_lock_acquire(fst_channel_use *use, uint64_t timeout, fst_bool *inherited)
+    bint fst_named_lock_wait(fst_channel_use *use, uint64_t timeout)
     int fst_named_lock_release(fst_channel_use *use)
     void fst_named_lock_look(fst_channel_use *use, fst_named_lock_owner *out)
     bint fst_named_lock_look_at(fst_arena *arena, uint64_t channel, fst_named_lock_owner *out)

@@ -1,4 +1,4 @@
-"""Watch: a thread that waits at a channel, topic or store for coroutines and `select`.
+"""Watch: a thread that waits at a channel, topic, store or lock for coroutines and `select`.
 
 A wait in the core blocks its thread, so an event loop needs another one that waits for it. The
 thread is started at the first await, and ends when nobody waits; before a fork it is stopped, and
@@ -12,14 +12,16 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flagstone.errors import FlagstoneError
 
 if TYPE_CHECKING:
     import asyncio
 
-    from flagstone._core import ChannelBase, StoreBase, SubscriptionBase, TopicBase
+    from flagstone._core import ChannelBase, LockBase, StoreBase, SubscriptionBase, TopicBase
+
+    Awaited: TypeAlias = ChannelBase | TopicBase | SubscriptionBase | StoreBase | LockBase
 
 __all__ = ["Changes", "Watch"]
 
@@ -33,13 +35,11 @@ class Watch:
     Safe to use from any thread.
 
     Args:
-        channel: a Channel, Topic or Subscription; it is referred to weakly.
-        taker: whether they wait for a message, and not for room.
+        channel: a Channel, Topic, Subscription or Lock; it is referred to weakly.
+        taker: whether they wait for a message, or a lock, and not for room.
     """
 
-    def __init__(
-        self, channel: ChannelBase | TopicBase | SubscriptionBase | StoreBase, taker: bool
-    ) -> None:
+    def __init__(self, channel: Awaited, taker: bool) -> None:
         self._channel = weakref.ref(channel)
         self._taker = taker
         self._lock = threading.Lock()

@@ -78,6 +78,44 @@ static void a_thread_waits_for_another(void)
     fst_arena_unref(a);
 }
 
+static void *give_back_soon(void *unused)
+{
+    usleep(2000);
+    CHECK_EQ(FST_OK, fst_named_lock_release(u));
+    return unused;
+}
+
+/* For a thread that waits in the place of others: it owns nothing afterwards. */
+static void waited_for_without_acquiring(void)
+{
+    pthread_t thread;
+    a = anonymous(16 * MIB);
+    u = open_lock(a, "waited for");
+    CHECK(fst_named_lock_wait(u, FST_FOREVER)); /* it is free */
+    CHECK_EQ(FST_OK, fst_named_lock_acquire(u, 0, &inherited));
+    CHECK(!fst_named_lock_wait(u, 0));
+    CHECK(!fst_named_lock_wait(u, 1000000));
+    pthread_create(&thread, NULL, give_back_soon, NULL);
+    while (!fst_named_lock_wait(u, FST_FOREVER))
+        ;
+    pthread_join(thread, NULL);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        CHECK_EQ(FST_OK, fst_named_lock_acquire(u, 0, &inherited));
+        _exit(0); /* with it */
+    }
+    CHECK_EQ(0, wait_for(pid));
+    CHECK(fst_named_lock_wait(u, 0)); /* its owner is dead */
+    CHECK_EQ(FST_OK, fst_named_lock_acquire(u, 0, &inherited));
+    CHECK(inherited);
+    CHECK_EQ(FST_OK, fst_channel_destroy(u));
+    CHECK(fst_named_lock_wait(u, FST_FOREVER)); /* nobody will own it */
+    fst_channel_leave(u);
+    CHECK_CLEAN(a);
+    fst_arena_unref(a);
+}
+
 static void a_child_owns_nothing_of_its_parent(void)
 {
     a = anonymous(16 * MIB);
@@ -261,6 +299,6 @@ static void a_storm_of_kills(void)
     munmap(storm, sizeof *storm);
 }
 
-TEST_MAIN(CASE(owned_and_given_back), CASE(a_thread_waits_for_another), CASE(a_child_owns_nothing_of_its_parent),
-          CASE(killed_anywhere), CASE(destroyed_under_who_waits), CASE(a_wait_for_a_program_is_no_wait_for_the_arena),
-          CASE(a_storm_of_kills))
+TEST_MAIN(CASE(owned_and_given_back), CASE(a_thread_waits_for_another), CASE(waited_for_without_acquiring),
+          CASE(a_child_owns_nothing_of_its_parent), CASE(killed_anywhere), CASE(destroyed_under_who_waits),
+          CASE(a_wait_for_a_program_is_no_wait_for_the_arena), CASE(a_storm_of_kills))

@@ -407,6 +407,22 @@ def _acquired(lock):
     return acquire
 
 
+def _aacquired(lock):
+    async def acquire(**options):
+        if await lock.aacquire(**options):
+            lock.release()
+
+    return acquire
+
+
+def _aentered(lock):
+    async def enter():
+        async with lock:
+            pass
+
+    return enter
+
+
 def _entered(lock):
     def enter():
         with lock:
@@ -564,6 +580,11 @@ CALLS = {
     "Arena.lock": _locked,
     "Arena.topic": _topic_opened,
     "Arena.zeros": lambda w: functools.partial(w.arena.zeros, 40_000),
+    "Lock.__aenter__": lambda w: _awaited(_aentered(w.lock())),
+    "Lock.__aexit__": lambda w: _awaited(
+        functools.partial(w.held_lock().__aexit__, None, None, None)
+    ),
+    "Lock.aacquire": lambda w: _awaited(_aacquired(w.lock())),
     "Lock.__enter__": lambda w: _entered(w.lock()),
     "Lock.__exit__": lambda w: _exit(w.held_lock()),
     "Lock.acquire": lambda w: _acquired(w.lock()),

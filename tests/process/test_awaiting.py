@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import functools
 import math
+import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -200,7 +202,39 @@ class GettingMany:
         assert self.channel.get_many(10) == [b"1", [2], b"3"]
 
 
+class Owning:
+    """Another process owns a lock."""
+
+    late = False
+
+    def __init__(self, arena, other):
+        self.lock = arena.lock("one")
+        other(self.acquire)
+
+    @staticmethod
+    def acquire():
+        kept["lock"] = kept["arena"].lock("one")
+        assert kept["lock"].acquire(0)
+
+    def ask(self, **options):
+        return self.lock.aacquire(**options)
+
+    @staticmethod
+    def let_go():
+        kept["lock"].release()
+
+    def check(self, answer):
+        assert answer is True
+        assert self.lock.info.pid == os.getpid()
+        assert not self.lock.inherited
+        self.lock.release()
+
+    def check_nothing(self):
+        assert not self.lock.locked()
+
+
 WAITS = {
+    "Lock.aacquire": Owning,
     "Channel.aput_many": PuttingMany,
     "Channel.aget_many": GettingMany,
     "Topic.apublish": Publishing,
@@ -556,3 +590,74 @@ def test_many_do_not_hold_the_loop_up(other):
 
     asyncio.run(main())
     assert seen[0] < seen[1] < seen[2] < 4096
+
+
+def test_tasks_exclude_each_other(other):
+    """By one object and by two, of one loop and of two, and whoever is cancelled inside."""
+    lock, again, inside = other.arena.lock("one"), other.arena.lock("one"), []
+    wrong = []
+
+    async def use(lock):
+        async with lock as same:
+            assert same is lock
+            assert not lock.inherited
+            inside.append(1)
+            assert len(inside) == 1
+            with pytest.raises(RuntimeError, match="already"):
+                lock.acquire(0)
+            try:
+                await asyncio.sleep(0.001)
+            finally:
+                inside.pop()
+
+    async def main():
+        tasks = [asyncio.create_task(use(one)) for one in (lock, again) * 10]
+        await asyncio.sleep(0.005)
+        for task in tasks[::3]:
+            task.cancel()
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+        wrong.extend(one for one in errors if one and not isinstance(one, asyncio.CancelledError))
+
+    threads = [threading.Thread(target=asyncio.run, args=(main(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not lock.locked()
+    assert not inside
+    assert not wrong
+
+
+def test_a_lock_is_inherited_by_a_coroutine(other):
+    case = Owning(other.arena, other)
+
+    async def main():
+        task = asyncio.create_task(case.ask())
+        await asyncio.sleep(0.02)
+        other.kill()
+        assert await task
+        assert case.lock.inherited
+        assert not await case.lock.aacquire(wait=0.02)  # its own
+        case.lock.release()
+        assert not case.lock.inherited
+        async with case.lock:
+            assert not case.lock.inherited
+        assert not case.lock.locked()
+        case.lock.leave()
+        with pytest.raises(flagstone.Closed):
+            await case.lock.aacquire()
+
+    asyncio.run(main())
+
+
+def test_a_lock_that_is_destroyed_while_somebody_waits(other):
+    case = Owning(other.arena, other)
+
+    async def main():
+        task = asyncio.create_task(case.ask())
+        await asyncio.sleep(0.02)
+        case.lock.destroy()
+        with pytest.raises(flagstone.Closed):
+            await task
+
+    asyncio.run(main())

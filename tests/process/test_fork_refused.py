@@ -353,8 +353,8 @@ def test_its_parent_goes_first(arena):
 # What goes on in such a child: names and numbers that the process knows itself, views that were
 # made before, what is equal, letting go; and what is done without an arena where there is none.
 LOOKS = {
-    "__bytes__", "__copy__", "__deepcopy__", "__del__", "__enter__", "__eq__", "__exit__",
-    "__ge__", "__gt__", "__hash__", "__le__", "__lt__", "__ne__", "__repr__",
+    "__aexit__", "__bytes__", "__copy__", "__deepcopy__", "__del__", "__enter__", "__eq__",
+    "__exit__", "__ge__", "__gt__", "__hash__", "__le__", "__lt__", "__ne__", "__repr__",
     "ack", "align", "capacity", "close", "closed", "dtype", "evict", "fileno", "flags", "group",
     "inherited", "inline", "leave", "lost", "name", "order", "path", "readonly", "shape", "size",
     "topic", "uuid", "value",

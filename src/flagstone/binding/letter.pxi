@@ -17,33 +17,41 @@ cdef class LetterBase(NamedBase):
 
     cdef tuple prepare(self, object item, bint keep):
         # (Block or None, bytes, kind, whether the Block stays usable here).
-        cdef tuple letter = self._letter(item, keep)
+        cdef tuple letter = self.ready(item, keep)
         if letter is not None:
             return letter
         if type(item) is bytes:
-            return self._letter_of_bytes(self._put_large(item))
-        return self._letter_of(self._package(item))
+            return (self._put_large(item), b"", _KIND_BLOCK_BYTES, False)
+        return self.packaged(self._package(item))
 
-    # The same in three parts, for a coroutine, which waits for memory in between.
-
-    cpdef tuple _letter(self, object item, bint keep):
-        """What `_try` sends; None where the item has to be packaged first."""
+    cdef inline tuple ready(self, object item, bint keep):
+        # The same; None where the item has to be packaged first.
         if type(item) is Block and (<Block>item)._attachment == <PyObject *>self.attachment:
             return (item, b"", _KIND_BLOCK, keep)
         if type(item) is bytes and len(<bytes>item) <= self._inline:
             return (None, item, _KIND_BYTES, False)
         return None
 
-    cpdef tuple _letter_of_bytes(self, Block block):
-        """The same for bytes that lie in a Block of their own."""
-        return (block, b"", _KIND_BLOCK_BYTES, False)
-
-    cpdef tuple _letter_of(self, tuple package):
-        """The same for what `_package` gave."""
+    cdef inline tuple packaged(self, tuple package):
+        # The same for what `_package` gave.
         block, data, carries = package
         if carries:
             return (block, data, _KIND_CARRIES, True)
         return (block, data, _KIND_PICKLE if block is None else _KIND_BLOCK_DUMP, False)
+
+    # The parts of prepare(), for a coroutine, which waits for memory in between.
+
+    def _letter(self, item, bint keep):
+        """What `_try` sends; None where the item has to be packaged first."""
+        return self.ready(item, keep)
+
+    def _letter_of_bytes(self, Block block not None):
+        """The same for bytes that lie in a Block of their own."""
+        return (block, b"", _KIND_BLOCK_BYTES, False)
+
+    def _letter_of(self, tuple package not None):
+        """The same for what `_package` gave."""
+        return self.packaged(package)
 
     def _give_up(self, tuple letter not None):
         """Take back what is in flight in a letter that was not sent."""

@@ -58,6 +58,30 @@ cdef class LockBase(NamedBase):
         self.taken_over = inherited
         return True
 
+    def _try(self):
+        """Own the lock, if nobody does, neither this thread; whether it is owned by this call."""
+        cdef fst_bool inherited = 0
+        cdef int status
+        self.usable()
+        self.begin()
+        status = fst_named_lock_acquire(self.use, 0, &inherited)
+        self.finish()
+        if status == FST_WAIT or status == FST_BUSY:
+            return False
+        self.sure(status)
+        self.taken_over = inherited
+        return True
+
+    def _sleep(self, bint taker, uint64_t nanoseconds):
+        """Wait until `_try` may own it; whether it may."""
+        cdef bint ready
+        self.usable()
+        self.begin_to_sleep()
+        with nogil:
+            ready = fst_named_lock_wait(self.use, nanoseconds)
+        self.wake()
+        return ready
+
     def release(self):
         """Give the lock back. Any thread of the process that owns it may do so.
 
