@@ -23,6 +23,10 @@ pytest.register_assert_rewrite("tests.process.support")
 for _name in ("_RJEM_MALLOC_CONF", "JE_ARROW_MALLOC_CONF"):
     os.environ.setdefault(_name, "background_thread:false")
 
+# A shell that runs the tests in the background has them ignore Ctrl-C, and their children, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SHM = Path("/dev/shm")
 SETTLE_SECONDS = 3.0  # how long an exiting thread or process may take to be gone
 
