@@ -48,6 +48,7 @@ cimport numpy as cnp
 
 import math
 import os
+import pickle
 
 import numpy as np
 

@@ -121,20 +121,12 @@ def _filled(block: Block, source: Any) -> Block:
 
 def dump(attachment: Attachment, value: Any, wait: float | None, group: int) -> Block:
     """An object of a size class with the pickle of a value, and its buffers."""
-    what = dumped(value)
-    with what.or_discarded():
-        block = alloc_bytes(attachment, what.nbytes, None, wait, group)
-    what.write(block)
-    return block
+    return dumped(value).place(lambda n: alloc_bytes(attachment, n, None, wait, group))
 
 
 async def adump(attachment: Attachment, value: Any, wait: float | None, group: int) -> Block:
     """`dump` for a coroutine."""
-    what = dumped(value)
-    with what.or_discarded():
-        block = await aalloc_bytes(attachment, what.nbytes, None, wait, group)
-    what.write(block)
-    return block
+    return await dumped(value).aplace(lambda n: aalloc_bytes(attachment, n, None, wait, group))
 
 
 def _reduce(block: Block) -> tuple[Any, ...]:

@@ -11,28 +11,75 @@ from __future__ import annotations
 import contextlib
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from flagstone._core import Block
+from flagstone import _core
+from flagstone._core import Attachment, Beside, Block, pickled, with_tickets
 from flagstone.block import aalloc_bytes, alloc_bytes
-from flagstone.dumped import Dumped, discard, discard_dump, dumped, packed
+from flagstone.dumped import Dumped, dumped, refuse
 from flagstone.errors import FlagstoneError
 from flagstone.group import Group, look
 from flagstone.names import named
 from flagstone.opened import Opened
 
 if TYPE_CHECKING:
-    from flagstone._core import _Letter
+    from flagstone._core import Ticket, _Letter
 
 __all__ = ["Letters", "check_sizes"]
 
-Package: TypeAlias = "tuple[Block | None, bytes, bool]"
-"""A message's Block, its bytes, and whether the Block is one of the item's."""
+Package: TypeAlias = "tuple[Block | None, bytes, int, list[Ticket] | None]"
+"""A message's Block, its bytes, its kind, and the tickets of what is in flight."""
+
+Pickled: TypeAlias = "tuple[bytes, list[memoryview] | None, list[Ticket] | None]"
+"""What `flagstone._core.pickled` gave."""
+
+
+def _bare(what: Dumped) -> Dumped:
+    what.bare = what.alone  # the message's kind says it
+    return what
+
+
+def _kind_of(what: Dumped) -> int:
+    return _core.BLOCK_PICKLE if what.bare else _core.BLOCK_DUMP
 
 
 class _Several(Exception):
-    """An item has more Blocks than a message can carry."""
+    """An item has more Blocks than a message can carry, or others."""
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles an item whose first Block is the message's own."""
+
+    def __init__(self, attachment: Attachment, inline: int) -> None:
+        # What the pickler refers to does not refer to it, so that it ends at once.
+        self._pieces: list[bytes] = []
+        self.beside = Beside(inline)
+        file = SimpleNamespace(write=_copying(self._pieces))
+        super().__init__(file, 5, buffer_callback=self.beside)
+        self._attachment = attachment
+        self.block: Block | None = None
+
+    def body(self) -> bytes:
+        """What was pickled."""
+        return b"".join(self._pieces)
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is not Block:
+            return NotImplemented
+        if value._parts[0] is not self._attachment:
+            raise _Several("a Block of another arena")
+        if self.block is None:
+            self.block = value
+        elif value is not self.block and value.handle != self.block.handle:
+            raise _Several("several Blocks")
+        return _carried, ()
+
+
+def _copying(pieces: list[bytes]) -> Callable[[Any], None]:
+    """A file's `write`. A long bytearray comes as itself, and its owner may go on to change it."""
+    return lambda piece: pieces.append(piece if type(piece) is bytes else bytes(piece))
 
 
 class Letters(Opened):
@@ -43,6 +90,7 @@ class Letters(Opened):
     __slots__ = ()
 
     if TYPE_CHECKING:
+        _carries: bool  # whether the last item's Block was the message's own
         _group_id: int
         _inline: int
         _name: str | None
@@ -74,15 +122,12 @@ class Letters(Opened):
         """Whether a message is for one reader, once: then things may be in flight for it."""
         raise NotImplementedError
 
-    def _package(self, item: Any) -> Package:
-        """The message's Block, its bytes, and whether the Block is one of the item's."""
-        what = self._pickled(item)
+    def _package(self, item: Any, done: Pickled | None) -> Package:
+        """What an item becomes, of which `done` is the pickle, if there is one."""
+        what = self._pickled(item, done)
         if not isinstance(what, Dumped):
             return what
-        with what.or_discarded():
-            block = alloc_bytes(self._attachment(), what.nbytes, None, None, self._group_id)
-        what.write(block)
-        return block, b"", False
+        return what.place(self._alloc), b"", _kind_of(what), what.tickets
 
     async def _aletter(self, item: Any, keep: bool) -> _Letter:
         """A letter, for a coroutine: the loop goes on while it waits for memory."""
@@ -93,53 +138,62 @@ class Letters(Opened):
             block = await self._aalloc(len(item))
             block.array[...] = memoryview(item)
             return self._letter_of_bytes(block)
-        what = self._pickled(item)
+        what = self._pickled(item, None if self._carries else pickled(item, self._inline))
         if not isinstance(what, Dumped):
             return self._letter_of(what)
-        with what.or_discarded():
-            block = await self._aalloc(what.nbytes)
-        what.write(block)
-        return self._letter_of((block, b"", False))
+        block = await what.aplace(self._aalloc)
+        return self._letter_of((block, b"", _kind_of(what), what.tickets))
+
+    def _alloc(self, nbytes: int) -> Block:
+        return alloc_bytes(self._attachment(), nbytes, None, None, self._group_id)
 
     async def _aalloc(self, nbytes: int) -> Block:
         return await aalloc_bytes(self._attachment(), nbytes, None, None, self._group_id)
 
-    def _pickled(self, item: Any) -> Package | Dumped:
+    def _pickled(self, item: Any, done: Pickled | None) -> Package | Dumped:
         """The package of an item, or what needs a Block to become one."""
-        carried: Block | None = None
+        if done is None:  # the last item had a Block, and so may this one
+            return self._carrying(item)
+        body, buffers, tickets = done
+        if tickets is not None:
+            refuse(tickets)
+            return self._carrying(item)
+        if buffers is None and len(body) <= self._inline:
+            return None, body, _core.PICKLE, None
+        return _bare(Dumped(body, buffers, None))
+
+    def _carrying(self, item: Any) -> Package | Dumped:
+        """The same of an item that has something in flight, unless it is the message's own."""
         once = self._read_once()
-
-        def on_block(block: Block) -> tuple[Any, ...]:
-            nonlocal carried
-            if block._parts[0] is not self._attachment():
-                raise _Several if once else self._too_much("a Block of another arena")
-            if carried is None:
-                carried = block
-            elif block is not carried and block.handle != carried.handle:
-                raise _Several if once else self._too_much("several Blocks")
-            return _carried, ()
-
+        pickler = _Pickler(self._attachment(), self._inline)
         try:
-            body, buffers = packed(item, on_block, None if once else self._too_much, self._inline)
-        except _Several:
-            return self._pickled_as_any(item)
-        if not buffers and len(body) <= self._inline:
-            return carried, body, carried is not None
-        what = Dumped(body, buffers)
-        if carried is None:
-            return what
-        with _arriving(carried):
+            tickets = with_tickets(pickler.dump, item)
+        except _Several as error:
+            if once:
+                return self._flying(item)
+            raise self._too_much(str(error)) from None
+        block, body = pickler.block, pickler.body()
+        what = Dumped(body, pickler.beside.buffers, tickets)
+        if tickets is not None and not once:
             what.discard()
+            raise self._too_much("a group, channel or topic")
+        if what.alone and len(body) <= self._inline:
+            return block, body, _core.PICKLE if block is None else _core.CARRIES, tickets
+        if block is None:
+            return _bare(what)
+        what.discard()
         if not once:
             raise self._too_much(f"{what.nbytes:,} bytes beside its Block")
-        return self._pickled_as_any(item)
+        return self._flying(item)
 
-    def _pickled_as_any(self, item: Any) -> Package | Dumped:
+    def _flying(self, item: Any) -> Package | Dumped:
         """The same, its Blocks as messages in flight."""
-        what = dumped(item, least=self._inline)
-        return (None, what.body, False) if what.alone and len(what.body) <= self._inline else what
+        what = dumped(item, self._inline)
+        if what.alone and len(what.body) <= self._inline:
+            return None, what.body, _core.PICKLE, what.tickets
+        return _bare(what)
 
-    def _too_much(self, what: str = "a group, channel or topic") -> TypeError:
+    def _too_much(self, what: str) -> TypeError:
         called = named(self._KIND, self._name, self._attachment().path)
         return TypeError(
             f"an item that is read more than once, as those of {called} are, can have one Block of"
@@ -148,20 +202,9 @@ class Letters(Opened):
         )
 
     def _put_large(self, data: bytes) -> Block:
-        block = alloc_bytes(self._attachment(), len(data), None, None, self._group_id)
+        block = self._alloc(len(data))
         block.array[...] = memoryview(data)
         return block
-
-    @staticmethod
-    def _take_back(block: Block | None, body: bytes, carries: bool) -> None:
-        """Give up what is in flight in a message that was refused."""
-        if carries:
-            with _arriving(block):
-                discard([body])
-        elif block is not None:
-            discard_dump(block)
-        else:
-            discard([body])
 
     # ---- getting
 

@@ -7,20 +7,20 @@ import functools
 import operator
 import time
 from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from flagstone._core import Block, Link, StoreBase
 from flagstone.attach import Locator, attach, how_to_open, locate
 from flagstone.block import aalloc_bytes, alloc_bytes
-from flagstone.dumped import dumped, load
+from flagstone.dumped import Dumped, dumped, load
 from flagstone.errors import ArenaFull, Closed, GroupLimitExceeded
 from flagstone.facts import StoreInfo
 from flagstone.format import form_of, order_of
 from flagstone.group import Group, group_id, look, open_group
 from flagstone.memory import in_steps
-from flagstone.names import named, object_name
+from flagstone.names import named, object_name, text
 from flagstone.observe import store_info, stores_of
 from flagstone.opened import Opened
 from flagstone.sizes import FOREVER, Size, many, parse_seconds, to_nanoseconds, until
@@ -41,6 +41,8 @@ _OBJECT: Final = 2
 _ANY: Final = FOREVER
 _BYTE: Final = np.dtype(np.uint8)
 _SLICE: Final = 1.0
+_LARGE: Final = 16
+"""What part of a limit is something large."""
 
 
 class _Version(int):
@@ -80,7 +82,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
 
     # ---- what is in a value
 
-    def _alloc(self, nbytes: int, form: Format | None) -> Block:
+    def _alloc(self, nbytes: int, form: Format | None = None) -> Block:
         attachment = self._attachment()
         while True:
             try:
@@ -96,11 +98,18 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
     def _never_fits(self, nbytes: int, error: GroupLimitExceeded | ArenaFull) -> bool:
         """Whether there would be no room for it either if nothing else were in the store."""
         attachment = self._attachment()
-        own = attachment.group_info(self._group_id)["usage"]
+        group = attachment.group_info(self._group_id)
+        own = group["usage"]
         if isinstance(error, GroupLimitExceeded):
-            return error.usage - own + nbytes > error.limit
-        arena = attachment.info()
-        return arena["used"] - own + nbytes > arena["capacity"]
+            used, most = error.usage, error.limit
+        else:
+            arena = attachment.info()
+            used, most = arena["used"], arena["capacity"]
+        # In a group with other things the keys have to be gone through, which only something large
+        # is worth.
+        if nbytes > most // _LARGE and text(group["name"]) != own_group(self._name):
+            own = min(own, self._info()["bytes"])
+        return used - own + nbytes > most
 
     def _make_room(self, nbytes: int) -> bool:
         freed = 0
@@ -108,7 +117,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             freed += more
         return freed > 0
 
-    async def _aalloc(self, nbytes: int, form: Format | None) -> Block:
+    async def _aalloc(self, nbytes: int, form: Format | None = None) -> Block:
         """`_alloc` for a coroutine."""
         attachment = self._attachment()
         while True:
@@ -137,7 +146,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         try:
             source = value if type(value) is np.ndarray else array_of(value)
         except TypeError:
-            return self._pickled(value), _OBJECT
+            return self._pickled(value).place(self._alloc), _OBJECT
         block = self._alloc(*_room_for(source))
         block.array[...] = source
         return block, _BLOCK
@@ -149,30 +158,21 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         try:
             source = value if type(value) is np.ndarray else array_of(value)
         except TypeError:
-            what = dumped(value, self._refuse, self._refused)
-            with what.or_discarded():
-                block = await self._aalloc(what.nbytes, None)
-            what.write(block)
-            return block, _OBJECT
+            return await self._pickled(value).aplace(self._aalloc), _OBJECT
         block = await self._aalloc(*_room_for(source))
         block.array[...] = source
         return block, _BLOCK
 
-    def _pickled(self, value: Any) -> Block:
-        what = dumped(value, self._refuse, self._refused)
-        with what.or_discarded():
-            block = self._alloc(what.nbytes, None)
-        what.write(block)
-        return block
-
-    def _refuse(self, block: Block) -> NoReturn:
-        raise self._refused("a Block")
-
-    def _refused(self, what: str = "a group, channel or topic") -> TypeError:
-        return TypeError(
-            f"{named('store', self._name, self._attachment().path)} cannot hold {what} inside"
-            " another object: its pickle is good for one load. Put a Block under a key of its own,"
-            " or its .array into the object, or its weak() while you keep the Block"
+    def _pickled(self, value: Any) -> Dumped:
+        what = dumped(value)
+        if what.tickets is None:
+            return what
+        what.discard()
+        raise TypeError(
+            f"{named('store', self._name, self._attachment().path)} cannot hold a Block, group,"
+            " channel or topic inside another object: its pickle is good for one load. Put a Block"
+            " under a key of its own, or its .array into the object, or its weak() while you keep"
+            " the Block"
         )
 
     def _value(self, found: tuple[Block, int, int]) -> Any:

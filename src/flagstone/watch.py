@@ -49,6 +49,7 @@ class Watch:
         self._armed = False
         self._thread: threading.Thread | None = None
         self._stop = False
+        self._over = False
         _watches.add(self)
 
     # ---- those who wait
@@ -65,6 +66,8 @@ class Watch:
         if left is not None and left <= 0:
             return False
         with self._lock:
+            if self._over:
+                return True  # the call that follows says what has ended
             self._futures.append((loop, future, seen))
             self._start()
         try:
@@ -146,6 +149,7 @@ class Watch:
         """Wake those who wait, and close the descriptor: the channel is used no more."""
         self._halt()
         with self._lock:
+            self._over = True
             self._tell()
             if self._fd >= 0:
                 os.close(self._fd)

@@ -15,6 +15,7 @@ import pytest
 
 import flagstone
 from flagstone.testing import assert_sound
+from flagstone.watch import Changes, Watch
 from tests.process import support
 from tests.process.support import attach, beat, kept
 from tests.process.test_stopped import Stopped
@@ -661,3 +662,15 @@ def test_a_lock_that_is_destroyed_while_somebody_waits(other):
             await task
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["channel", "topic", "store", "lock"])
+def test_who_begins_to_wait_for_what_was_left_does_not(arena, kind):
+    thing = getattr(arena, kind)("thing")
+    watch = Changes(thing) if kind == "store" else Watch(thing, True)
+
+    async def wait():
+        watch.stop()
+        return await watch.ready(None)
+
+    assert asyncio.run(wait())

@@ -4,6 +4,7 @@ what becomes of them where a message is refused or somebody is killed.
 
 import asyncio
 import gc
+import pickle
 import signal
 import threading
 
@@ -353,3 +354,98 @@ def test_an_array_outlives_its_channel(arena):
     again = arena.put(np.zeros(10_000, "i8"))
     assert (got == np.arange(10_000)).all()
     assert not again.array.any()
+
+
+# ---- what pickling an item does to it, and to the sender
+
+
+class Doubled:
+    """Its loading changes the array that it is loaded with."""
+
+    loads = 0
+
+    def __init__(self, array):
+        self.array = array
+
+    def __getstate__(self):
+        return self.array
+
+    def __setstate__(self, array):
+        type(self).loads += 1
+        self.array = array
+        if array.flags.writeable:
+            array *= 2
+
+
+class Keeps:
+    """It pickles a Block by itself, and keeps the pickle."""
+
+    def __init__(self, block):
+        self.kept = pickle.dumps(block)
+
+    def __reduce__(self):
+        return Keeps._of, (self.kept,)
+
+    @staticmethod
+    def _of(kept):
+        return kept
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_message_that_is_made_is_not_loaded_by_its_sender(arena, room):
+    channel, topic = arena.channel(capacity=1), arena.topic("t", capacity=1, inline=500)
+    block, array = numbered(arena), np.ones(1000)
+    Doubled.loads = 0
+    subscription = topic.subscribe()
+    if not room:
+        channel.put(b"full")
+        topic.publish(b"full")
+    for send in (
+        lambda: channel.put((block, Doubled(array)), wait=0),
+        lambda: channel.put((block, Doubled(np.ones(2))), wait=0),
+        lambda: topic.publish((block, Doubled(np.ones(2)))),
+    ):
+        if room:
+            send()
+            if channel.qsize():
+                channel.get()
+                Doubled.loads = 0
+        else:
+            with pytest.raises(flagstone.ChannelFull):
+                send()
+    subscription.close()
+    assert Doubled.loads == 0
+    assert (array == 1).all()
+
+
+def test_what_an_item_has_pickled_by_itself_is_its_own(arena):
+    channel = arena.channel(capacity=1)
+    item = Keeps(numbered(arena))
+    channel.put(b"full")
+    for refused in ((item, numbered(arena)), item):
+        with pytest.raises(flagstone.ChannelFull):
+            channel.put(refused, wait=0)
+        assert len(arena.in_flight()) == 1
+    assert pickle.loads(item.kept).array[7] == 7
+
+
+def test_a_message_that_was_put_is_the_takers(arena):
+    channel = arena.channel()
+    letter = channel._letter_of(channel._package([numbered(arena), numbered(arena, 10)], None))
+    assert channel._try(letter)
+    channel._give_up(letter)  # as where a signal comes between the two
+    first, second = channel.get()
+    assert (first.array[7], second.nbytes) == (7, 40)
+
+
+def test_what_changes_while_it_is_pickled_can_be_loaded(arena):
+    long = bytearray(b"x" * 100_000)
+
+    class Grows:
+        def __reduce__(self):
+            long.extend(b"y" * 1000)
+            return int, ()
+
+    channel = arena.channel()
+    channel.put([long, Grows()])
+    assert channel.get() == [bytearray(b"x" * 100_000), 0]

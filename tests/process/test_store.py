@@ -630,3 +630,18 @@ def test_what_is_no_version(shm_folder, version):
         assert store["a"] == 1
         with pytest.raises(ValueError, match="255"):
             store.wait("x" * 256, timeout=0)
+
+
+def test_what_others_have_of_the_group_is_not_evicted(shm_folder):
+    with flagstone.open(f"{shm_folder}/shared", capacity="16MiB") as arena:
+        group = arena.group("g", limit="1MiB")
+        store = arena.store("s", evict="lru", group=group)
+        other = arena.alloc(600_000, group=group)
+        for i in range(8):
+            store[str(i)] = bytes(1000)
+        with pytest.raises(flagstone.GroupLimitExceeded):
+            store["large"] = np.zeros(600_000, "u1")
+        assert len(store) == 8
+        del other
+        store["large"] = np.zeros(600_000, "u1")
+        assert "large" in store

@@ -76,8 +76,8 @@ cdef class ChannelBase(LetterBase):
             item: a `Block`, which is moved: it raises `Closed` here from now on, unless `keep`;
                 `bytes`; or anything that can be pickled. A Block in it is the message's own, and
                 stays usable here; what has several of them, or one with more than `inline` bytes
-                beside it, has them in flight. Large arrays in it are copied once, and the taker's
-                lie in the arena.
+                beside it, has them in flight. Large arrays in it are copied once, and the taker
+                looks at them where they lie (with `ack=True` at a copy).
             block: False does not wait for room, as in `queue.Queue.put`.
             timeout: the same as `wait`, as in `queue.Queue.put`.
             wait: seconds to wait for room; None is for ever, as is `math.inf`.
@@ -118,6 +118,7 @@ cdef class ChannelBase(LetterBase):
             self.give_up(letter)
             raise
         if status == FST_OK:
+            self.sent(letter)
             return True
         self.give_up(letter)
         return False
@@ -138,9 +139,12 @@ cdef class ChannelBase(LetterBase):
         cdef int status
         self.usable()
         status = self.attempt(letter[0], letter[1], letter[2], letter[3])
-        if status != FST_OK and status != FST_WAIT:
+        if status == FST_WAIT:
+            return False
+        if status != FST_OK:
             raise self.refused(status, False)
-        return status == FST_OK
+        self.sent(letter)
+        return True
 
     def put_many(self, items, *, wait=None):
         """Put each of these, in order.

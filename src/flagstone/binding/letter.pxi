@@ -7,7 +7,13 @@ cdef enum:
     _KIND_BLOCK_BYTES = 3   # the item is the bytes in the message's Block
     _KIND_BLOCK_DUMP = 4    # the item was dumped into the message's Block
     _KIND_CARRIES = 5       # the message's bytes are a pickle of the item, which has its Block
+    _KIND_BLOCK_PICKLE = 6  # the bytes in the message's Block are a pickle of the item
     _INLINE_MOST = 4000     # bytes of a message that can lie in a channel's own memory
+
+PICKLE = _KIND_PICKLE
+BLOCK_DUMP = _KIND_BLOCK_DUMP
+CARRIES = _KIND_CARRIES
+BLOCK_PICKLE = _KIND_BLOCK_PICKLE
 
 
 cdef class LetterBase(NamedBase):
@@ -15,29 +21,36 @@ cdef class LetterBase(NamedBase):
     pickles and unpickles them, and says where large ones lie.
     """
 
+    cdef readonly bint _carries  # the last item's Block was the message's own
+
     cdef tuple prepare(self, object item, bint keep):
-        # (Block or None, bytes, kind, whether the Block stays usable here).
+        # (Block or None, bytes, kind, whether the Block stays usable here, the tickets of what is in
+        # flight or None).
         cdef tuple letter = self.ready(item, keep)
         if letter is not None:
             return letter
         if type(item) is bytes:
-            return (self._put_large(item), b"", _KIND_BLOCK_BYTES, False)
-        return self.packaged(self._package(item))
+            return (self._put_large(item), b"", _KIND_BLOCK_BYTES, False, None)
+        if self._carries:
+            return self.packaged(self._package(item, None))
+        done = pickled(item, self._inline)
+        if done[2] is None and done[1] is None and len(<bytes>done[0]) <= self._inline:
+            return (None, done[0], _KIND_PICKLE, False, None)
+        return self.packaged(self._package(item, done))
 
     cdef inline tuple ready(self, object item, bint keep):
         # The same; None where the item has to be packaged first.
         if type(item) is Block and (<Block>item)._attachment == <PyObject *>self.attachment:
-            return (item, b"", _KIND_BLOCK, keep)
+            return (item, b"", _KIND_BLOCK, keep, None)
         if type(item) is bytes and len(<bytes>item) <= self._inline:
-            return (None, item, _KIND_BYTES, False)
+            return (None, item, _KIND_BYTES, False, None)
         return None
 
     cdef inline tuple packaged(self, tuple package):
         # The same for what `_package` gave.
-        block, data, carries = package
-        if carries:
-            return (block, data, _KIND_CARRIES, True)
-        return (block, data, _KIND_PICKLE if block is None else _KIND_BLOCK_DUMP, False)
+        block, data, kind, tickets = package
+        self._carries = kind == _KIND_CARRIES
+        return (block, data, kind, self._carries, tickets)
 
     # The parts of prepare(), for a coroutine, which waits for memory in between.
 
@@ -47,7 +60,7 @@ cdef class LetterBase(NamedBase):
 
     def _letter_of_bytes(self, Block block not None):
         """The same for bytes that lie in a Block of their own."""
-        return (block, b"", _KIND_BLOCK_BYTES, False)
+        return (block, b"", _KIND_BLOCK_BYTES, False, None)
 
     def _letter_of(self, tuple package not None):
         """The same for what `_package` gave."""
@@ -57,11 +70,17 @@ cdef class LetterBase(NamedBase):
         """Take back what is in flight in a letter that was not sent."""
         self.give_up(letter)
 
+    cdef int sent(self, tuple letter) except -1:
+        # It is in a message: what is in flight is the taker's, whatever happens here from now on.
+        if letter[4] is not None:
+            (<list>letter[4]).clear()
+        return 0
+
     cdef int give_up(self, tuple letter) except -1:
-        # What prepare() has made is in no message: the exception that says why is on its way.
-        cdef uint32_t kind = letter[2]
-        if kind == _KIND_PICKLE or kind == _KIND_BLOCK_DUMP or kind == _KIND_CARRIES:
-            self._take_back(letter[0], letter[1], kind == _KIND_CARRIES)
+        # It is in no message: what is in flight is taken back.
+        cdef list tickets = letter[4]
+        while tickets:
+            ticket_refuse(tickets.pop())
         return 0
 
     cdef object arrived(self, char *data, fst_received *r):
@@ -78,6 +97,9 @@ cdef class LetterBase(NamedBase):
             return self.attachment.arrived(block)
         if r.kind == _KIND_BLOCK_BYTES:
             return PyBytes_FromStringAndSize(<char *>block.ref.data, block.ref.nbytes)
+        if r.kind == _KIND_BLOCK_PICKLE:
+            item = PyBytes_FromStringAndSize(<char *>block.ref.data, block.ref.nbytes)
+            return self._unpickle(item, None)
         if r.kind == _KIND_CARRIES:
             return self._unpickle(PyBytes_FromStringAndSize(data, r.nbytes),
                                   self.attachment.arrived(block))

@@ -48,10 +48,14 @@ cdef extern from "binding/ticket.h":
     object ticket_new "fst_ticket_new"(object attachment, fst_arena *arena,
                                        const fst_message *message)
     bint ticket_pickled "fst_ticket_pickled"(object ticket) except False
+    struct fst_tickets:
+        pass
+    fst_tickets tickets_gather "fst_tickets_gather"(object list)
+    void tickets_gathered "fst_tickets_gathered"(fst_tickets before)
     void ticket_refuse "fst_ticket_refuse"(object ticket)
-    void ticket_failing "fst_ticket_failing"(bint now)
 
 cdef extern from "Python.h":
+    object PyObject_Vectorcall(object function, PyObject **arguments, size_t count, object names)
     long long PyLong_AsLongLongAndOverflow(object number, int *overflow) except? -1
     object PyType_GenericAlloc(PyTypeObject *kind, Py_ssize_t count)
     void PyObject_GC_UnTrack(void *item)

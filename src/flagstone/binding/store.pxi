@@ -398,6 +398,7 @@ cdef class Claim:
 
     def give_up(self):
         """Let somebody else make the value. Does nothing once it was published, or given up."""
-        if self.store is not None:
-            fst_store_give_up(self.store.use, &self.value)
+        cdef StoreBase store = self.store
+        if store is not None:
             self.store = None
+            fst_store_give_up(store.use, &self.value)

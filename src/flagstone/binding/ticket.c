@@ -26,13 +26,8 @@ static struct place here(void)
     return place;
 }
 
-/* A pickler is being cleared here that has failed. */
-static _Thread_local bool failing;
-
-static bool same_call(const struct place *a, const struct place *b)
-{
-    return a->frame == b->frame && a->code == b->code;
-}
+/* Whoever gathers the tickets of the pickle that its frame is making; list NULL: nobody. */
+static _Thread_local struct fst_tickets gathering;
 
 /* Has the call that was under way at that place failed just now? Then an exception is set, the
  * place is where the program still is, and the exception has not reached its frame yet: if it had,
@@ -42,15 +37,13 @@ static bool failed(const struct place *place)
     struct place now;
     PyObject *type, *value, *traceback;
     bool passed;
-    if (place->frame == NULL || !(failing || PyErr_Occurred()))
+    if (place->frame == NULL || PyErr_Occurred() == NULL)
         return false;
     now = here();
-    if (failing)
-        return same_call(place, &now);
     PyErr_Fetch(&type, &value, &traceback);
     passed = traceback != NULL && ((PyTracebackObject *)traceback)->tb_frame == now.frame;
     PyErr_Restore(type, value, traceback);
-    return !passed && same_call(place, &now) && now.at == place->at;
+    return !passed && now.frame == place->frame && now.code == place->code && now.at == place->at;
 }
 
 /* The message is an object's (a channel's and a topic's, too), or a group's. If neither can be had
@@ -108,8 +101,22 @@ int fst_ticket_pickled(PyObject *ticket)
         PyErr_Format(PyExc_TypeError, "this is a %.100s, and no Ticket", Py_TYPE(ticket)->tp_name);
         return 0;
     }
-    ((struct ticket *)ticket)->pickled = here();
-    return 1;
+    struct place place = here();
+    ((struct ticket *)ticket)->pickled = place;
+    return gathering.list == NULL || gathering.frame != place.frame || PyList_Append(gathering.list, ticket) == 0;
+}
+
+struct fst_tickets fst_tickets_gather(PyObject *list)
+{
+    struct fst_tickets before = gathering;
+    gathering.list = list;
+    gathering.frame = list == NULL ? NULL : PyEval_GetFrame();
+    return before;
+}
+
+void fst_tickets_gathered(struct fst_tickets before)
+{
+    gathering = before;
 }
 
 void fst_ticket_refuse(PyObject *self)
@@ -117,9 +124,4 @@ void fst_ticket_refuse(PyObject *self)
     struct ticket *ticket = (struct ticket *)self;
     ticket->pickled.frame = NULL;
     take_back(ticket->arena, &ticket->message);
-}
-
-void fst_ticket_failing(int now)
-{
-    failing = now;
 }

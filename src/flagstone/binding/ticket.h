@@ -29,11 +29,18 @@ PyObject *fst_ticket_new(PyObject *attachment, fst_arena *arena, const struct fs
  * if it is no ticket. */
 int fst_ticket_pickled(PyObject *ticket);
 
-/* To be called for a ticket instead, once: its message is taken back now, and is not pickled. */
-void fst_ticket_refuse(PyObject *ticket);
+/* Whose pickle's tickets are gathered. */
+struct fst_tickets {
+    PyObject *list; /* borrowed */
+    PyFrameObject *frame;
+};
+/* From now on in this thread, tickets that go into a pickle that the caller's frame makes go into
+ * this list, too; not those of pickles that are made meanwhile. What was before is given back to
+ * fst_tickets_gathered(). */
+struct fst_tickets fst_tickets_gather(PyObject *list);
+void fst_tickets_gathered(struct fst_tickets before);
 
-/* Around the clearing of a pickler that is used again, after a pickle failed: what the caller's
- * frame has pickled is taken back where its tickets end now, in this thread. */
-void fst_ticket_failing(int now);
+/* Take its message back now, once: nobody has, or will have, the pickle. */
+void fst_ticket_refuse(PyObject *ticket);
 
 #endif

@@ -12,16 +12,82 @@ def reduce_ticket(ticket):
 
 
 def refuse_ticket(ticket not None):
-    """Take back the message of a Ticket that a pickler has come to, and that raises now."""
+    """Take back the message of a Ticket whose pickle nobody has."""
     if type(ticket) is not Ticket:
         raise TypeError("this is no Ticket")
     ticket_refuse(ticket)
 
 
-def fail_pickler(pickler):
-    """Clear a pickler that is used again, after a pickle failed in the caller."""
-    ticket_failing(True)
+@cython.final
+cdef class Beside:
+    """What a pickler asks of each buffer: whether it goes into the pickle. Those of at least so
+    many bytes do not: they go into `buffers`.
+    """
+
+    cdef Py_ssize_t least
+    cdef readonly list buffers
+
+    def __init__(self, Py_ssize_t least):
+        self.least = least
+
+    def __call__(self, buffer):
+        try:
+            raw = buffer.raw()
+        except BufferError:  # its bytes lie apart
+            return True
+        if raw.nbytes < self.least:
+            return True
+        if self.buffers is None:
+            self.buffers = []
+        self.buffers.append(raw)
+        return False
+
+
+cdef int _take_back(list tickets) except -1:
+    while tickets:
+        ticket_refuse(tickets.pop())
+    return 0
+
+
+cpdef tuple pickled(value, Py_ssize_t least):
+    """Pickle a value by protocol 5, in the name of the caller's frame.
+
+    Returns:
+        The pickle; a list of the buffers of at least `least` bytes, or None; a list of the Tickets
+        of what went into the pickle and is in flight, or None. If it raises, all of that was taken
+        back.
+    """
+    cdef Beside beside = Beside.__new__(Beside)
+    cdef list tickets = []
+    cdef PyObject *arguments[3]
+    cdef fst_tickets before = tickets_gather(tickets)
+    beside.least = least
+    arguments[0], arguments[1] = <PyObject *>value, <PyObject *>_protocol
+    arguments[2] = <PyObject *>beside
     try:
-        pickler.clear_memo()
-    finally:
-        ticket_failing(False)
+        body = PyObject_Vectorcall(_dumps, arguments, 2, _beside_named)
+    except BaseException:
+        tickets_gathered(before)
+        _take_back(tickets)
+        raise
+    tickets_gathered(before)
+    return body, beside.buffers, tickets or None
+
+
+cdef object _dumps = pickle.dumps
+cdef object _protocol = 5
+cdef tuple _beside_named = ("buffer_callback",)
+
+
+def with_tickets(dump, value):
+    """Call `dump(value)`, a Pickler's, in the name of the caller's frame: the Tickets as above."""
+    cdef list tickets = []
+    cdef fst_tickets before = tickets_gather(tickets)
+    try:
+        dump(value)
+    except BaseException:
+        tickets_gathered(before)
+        _take_back(tickets)
+        raise
+    tickets_gathered(before)
+    return tickets or None

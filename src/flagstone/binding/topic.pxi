@@ -105,6 +105,7 @@ cdef class TopicBase(LetterBase):
         if status == FST_WAIT:
             return None
         self.sure(status)
+        self.sent(letter)
         return reached
 
     def _sleep(self, bint taker, uint64_t nanoseconds):
