@@ -13,10 +13,9 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from flagstone import _core
-from flagstone._core import Attachment, Beside, Block, pickled, with_tickets
+from flagstone._core import LETTER_KINDS, Attachment, Beside, Block, pickled, with_tickets
 from flagstone.block import aalloc_bytes, alloc_bytes
 from flagstone.dumped import Dumped, dumped, refuse
 from flagstone.errors import FlagstoneError
@@ -25,15 +24,11 @@ from flagstone.names import named
 from flagstone.opened import Opened
 
 if TYPE_CHECKING:
-    from flagstone._core import Ticket, _Letter
+    from flagstone._core import _Letter, _Package, _Pickled
 
 __all__ = ["Letters", "check_sizes"]
 
-Package: TypeAlias = "tuple[Block | None, bytes, int, list[Ticket] | None]"
-"""A message's Block, its bytes, its kind, and the tickets of what is in flight."""
-
-Pickled: TypeAlias = "tuple[bytes, list[memoryview] | None, list[Ticket] | None]"
-"""What `flagstone._core.pickled` gave."""
+_PICKLE, _CARRIES, _BLOCK_PICKLE, _BLOCK_DUMP = LETTER_KINDS
 
 
 def _bare(what: Dumped) -> Dumped:
@@ -42,7 +37,7 @@ def _bare(what: Dumped) -> Dumped:
 
 
 def _kind_of(what: Dumped) -> int:
-    return _core.BLOCK_PICKLE if what.bare else _core.BLOCK_DUMP
+    return _BLOCK_PICKLE if what.bare else _BLOCK_DUMP
 
 
 class _Several(Exception):
@@ -97,7 +92,7 @@ class Letters(Opened):
 
         def _letter(self, item: Any, keep: bool) -> _Letter | None: ...
         def _letter_of_bytes(self, block: Block) -> _Letter: ...
-        def _letter_of(self, package: Package) -> _Letter: ...
+        def _letter_of(self, package: _Package) -> _Letter: ...
 
     @property
     def name(self) -> str | None:
@@ -122,7 +117,7 @@ class Letters(Opened):
         """Whether a message is for one reader, once: then things may be in flight for it."""
         raise NotImplementedError
 
-    def _package(self, item: Any, done: Pickled | None) -> Package:
+    def _package(self, item: Any, done: _Pickled | None) -> _Package:
         """What an item becomes, of which `done` is the pickle, if there is one."""
         what = self._pickled(item, done)
         if not isinstance(what, Dumped):
@@ -150,7 +145,7 @@ class Letters(Opened):
     async def _aalloc(self, nbytes: int) -> Block:
         return await aalloc_bytes(self._attachment(), nbytes, None, None, self._group_id)
 
-    def _pickled(self, item: Any, done: Pickled | None) -> Package | Dumped:
+    def _pickled(self, item: Any, done: _Pickled | None) -> _Package | Dumped:
         """The package of an item, or what needs a Block to become one."""
         if done is None:  # the last item had a Block, and so may this one
             return self._carrying(item)
@@ -159,10 +154,10 @@ class Letters(Opened):
             refuse(tickets)
             return self._carrying(item)
         if buffers is None and len(body) <= self._inline:
-            return None, body, _core.PICKLE, None
+            return None, body, _PICKLE, None
         return _bare(Dumped(body, buffers, None))
 
-    def _carrying(self, item: Any) -> Package | Dumped:
+    def _carrying(self, item: Any) -> _Package | Dumped:
         """The same of an item that has something in flight, unless it is the message's own."""
         once = self._read_once()
         pickler = _Pickler(self._attachment(), self._inline)
@@ -178,7 +173,7 @@ class Letters(Opened):
             what.discard()
             raise self._too_much("a group, channel or topic")
         if what.alone and len(body) <= self._inline:
-            return block, body, _core.PICKLE if block is None else _core.CARRIES, tickets
+            return block, body, _PICKLE if block is None else _CARRIES, tickets
         if block is None:
             return _bare(what)
         what.discard()
@@ -186,11 +181,11 @@ class Letters(Opened):
             raise self._too_much(f"{what.nbytes:,} bytes beside its Block")
         return self._flying(item)
 
-    def _flying(self, item: Any) -> Package | Dumped:
+    def _flying(self, item: Any) -> _Package | Dumped:
         """The same, its Blocks as messages in flight."""
         what = dumped(item, self._inline)
         if what.alone and len(what.body) <= self._inline:
-            return None, what.body, _core.PICKLE, what.tickets
+            return None, what.body, _PICKLE, what.tickets
         return _bare(what)
 
     def _too_much(self, what: str) -> TypeError:

@@ -10,10 +10,8 @@ cdef enum:
     _KIND_BLOCK_PICKLE = 6  # the bytes in the message's Block are a pickle of the item
     _INLINE_MOST = 4000     # bytes of a message that can lie in a channel's own memory
 
-PICKLE = _KIND_PICKLE
-BLOCK_DUMP = _KIND_BLOCK_DUMP
-CARRIES = _KIND_CARRIES
-BLOCK_PICKLE = _KIND_BLOCK_PICKLE
+# Those that the class above tells apart.
+LETTER_KINDS = (_KIND_PICKLE, _KIND_CARRIES, _KIND_BLOCK_PICKLE, _KIND_BLOCK_DUMP)
 
 
 cdef class LetterBase(NamedBase):
@@ -24,8 +22,8 @@ cdef class LetterBase(NamedBase):
     cdef readonly bint _carries  # the last item's Block was the message's own
 
     cdef tuple prepare(self, object item, bint keep):
-        # (Block or None, bytes, kind, whether the Block stays usable here, the tickets of what is in
-        # flight or None).
+        # (Block or None, bytes, kind, whether the Block stays usable here, the tickets of what is
+        # in flight or None).
         cdef tuple letter = self.ready(item, keep)
         if letter is not None:
             return letter
