@@ -289,11 +289,14 @@ def test_interrupted_while_it_waits_for_room(arena):
     def interrupt(number, frame):
         raise InterruptedError
 
+    def put_and_be_interrupted():
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        channel.put([block, numbered(arena, 10)])
+
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(InterruptedError):
-            channel.put([block, numbered(arena, 10)])
+            put_and_be_interrupted()
     finally:
         signal.signal(signal.SIGALRM, before)
     assert arena.in_flight() == []
