@@ -22,6 +22,7 @@ from flagstone.errors import FlagstoneError
 from flagstone.group import Group, look
 from flagstone.names import named
 from flagstone.opened import Opened
+from flagstone.sizes import format_size
 
 if TYPE_CHECKING:
     from flagstone._core import _Letter, _Package, _Pickled
@@ -178,7 +179,7 @@ class Letters(Opened):
             return _bare(what)
         what.discard()
         if not once:
-            raise self._too_much(f"{what.nbytes:,} bytes beside its Block")
+            raise self._too_much(f"{format_size(what.nbytes)} beside its Block")
         return self._flying(item)
 
     def _flying(self, item: Any) -> _Package | Dumped:
@@ -192,8 +193,8 @@ class Letters(Opened):
         called = named(self._KIND, self._name, self._attachment().path)
         return TypeError(
             f"an item that is read more than once, as those of {called} are, can have one Block of"
-            f" that arena, and {self._inline} bytes beside it (inline=, when it is made). This one"
-            f" has {what}: put each Block alone, or block.weak() while you keep the Block"
+            f" that arena, and {format_size(self._inline)} beside it (inline=, when it is made)."
+            f" This one has {what}: put each Block alone, or block.weak() while you keep the Block"
         )
 
     def _put_large(self, data: bytes) -> Block:
