@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from flagstone._core import Block, Ticket, pickled, refuse_ticket
+from flagstone._core import Block, Ticket, pickled, take_back
 from flagstone.errors import ArenaCorrupted, ReadOnly
 
-__all__ = ["Dumped", "dumped", "load", "load_copy", "refuse"]
+__all__ = ["Dumped", "dumped", "load", "load_copy"]
 
 _MAGIC: Final = b"FSTDUMP\x01"
 _ALIGN: Final = 64
@@ -37,7 +37,7 @@ class Dumped:
         tickets: of what went into the pickle and is in flight; None of nothing.
     """
 
-    __slots__ = ("_parts", "alone", "bare", "body", "tickets")
+    __slots__ = ("_end", "_parts", "_spans", "alone", "bare", "body", "tickets")
 
     def __init__(
         self, body: bytes, buffers: list[memoryview] | None, tickets: list[Ticket] | None
@@ -47,21 +47,18 @@ class Dumped:
         self.bare = False
         self.tickets = tickets
         self._parts: list[Any] = [body, *(buffers or ())]
-
-    def _spans(self) -> tuple[list[int], int]:
-        """Where each part begins and its bytes, one after the other; the bytes of all."""
-        spans: list[int] = []
+        self._spans: list[int] = []
         at = _HEAD + _SPAN * len(self._parts)
         for part in self._parts:
             at = -(-at // _ALIGN) * _ALIGN
-            spans += [at, len(part)]
+            self._spans += [at, len(part)]
             at += len(part)
-        return spans, at
+        self._end = at
 
     @property
     def nbytes(self) -> int:
         """The bytes of the Block that it needs."""
-        return len(self.body) if self.bare else self._spans()[1]
+        return len(self.body) if self.bare else self._end
 
     def write(self, block: Block) -> None:
         """Write it into a Block of so many bytes."""
@@ -69,7 +66,7 @@ class Dumped:
         if self.bare:
             view[:] = self.body
             return
-        spans, _ = self._spans()
+        spans = self._spans
         struct.pack_into(f"=8sQ{len(spans)}Q", view, 0, _MAGIC, len(self._parts), *spans)
         starts = zip(self._parts, spans[::2], spans[1::2], strict=True)
         for part, at, nbytes in starts:
@@ -103,13 +100,7 @@ class Dumped:
         """Take back what is in flight: nobody will load this. (What the object's own code has
         pickled meanwhile stays: that pickle may be kept anywhere.)
         """
-        refuse(self.tickets)
-
-
-def refuse(tickets: list[Ticket] | None) -> None:
-    """Take back what these are for, once."""
-    while tickets:
-        refuse_ticket(tickets.pop())
+        take_back(self.tickets)
 
 
 def dumped(value: Any, least: int = 0) -> Dumped:

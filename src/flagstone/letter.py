@@ -15,9 +15,17 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flagstone._core import LETTER_KINDS, Attachment, Beside, Block, pickled, with_tickets
+from flagstone._core import (
+    LETTER_KINDS,
+    Attachment,
+    Beside,
+    Block,
+    pickled,
+    take_back,
+    with_tickets,
+)
 from flagstone.block import aalloc_bytes, alloc_bytes
-from flagstone.dumped import Dumped, dumped, refuse
+from flagstone.dumped import Dumped, dumped
 from flagstone.errors import FlagstoneError
 from flagstone.group import Group, look
 from flagstone.names import named
@@ -152,7 +160,7 @@ class Letters(Opened):
             return self._carrying(item)
         body, buffers, tickets = done
         if tickets is not None:
-            refuse(tickets)
+            take_back(tickets)
             return self._carrying(item)
         if buffers is None and len(body) <= self._inline:
             return None, body, _PICKLE, None

@@ -76,10 +76,7 @@ cdef class LetterBase(NamedBase):
 
     cdef int give_up(self, tuple letter) except -1:
         # It is in no message: what is in flight is taken back.
-        cdef list tickets = letter[4]
-        while tickets:
-            ticket_refuse(tickets.pop())
-        return 0
+        return take_back(letter[4])
 
     cdef object arrived(self, char *data, fst_received *r):
         # The item of a message that was received.

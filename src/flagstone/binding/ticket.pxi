@@ -11,11 +11,14 @@ def reduce_ticket(ticket):
     return _load, ()
 
 
-def refuse_ticket(ticket not None):
-    """Take back the message of a Ticket whose pickle nobody has."""
-    if type(ticket) is not Ticket:
-        raise TypeError("this is no Ticket")
-    ticket_refuse(ticket)
+cpdef int take_back(list tickets) except -1:
+    """Take back the messages of these Tickets, once: nobody has their pickle. None: of nothing."""
+    while tickets:
+        ticket = tickets.pop()
+        if type(ticket) is not Ticket:
+            raise TypeError("this is no Ticket")
+        ticket_refuse(ticket)
+    return 0
 
 
 @cython.final
@@ -43,12 +46,6 @@ cdef class Beside:
         return False
 
 
-cdef int _take_back(list tickets) except -1:
-    while tickets:
-        ticket_refuse(tickets.pop())
-    return 0
-
-
 cpdef tuple pickled(value, Py_ssize_t least):
     """Pickle a value by protocol 5, in the name of the caller's frame.
 
@@ -68,7 +65,7 @@ cpdef tuple pickled(value, Py_ssize_t least):
         body = PyObject_Vectorcall(_dumps, arguments, 2, _beside_named)
     except BaseException:
         tickets_gathered(before)
-        _take_back(tickets)
+        take_back(tickets)
         raise
     tickets_gathered(before)
     return body, beside.buffers, tickets or None
@@ -87,7 +84,7 @@ def with_tickets(dump, value):
         dump(value)
     except BaseException:
         tickets_gathered(before)
-        _take_back(tickets)
+        take_back(tickets)
         raise
     tickets_gathered(before)
     return tickets or None
