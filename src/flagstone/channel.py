@@ -108,8 +108,8 @@ class Channel(Letters, ChannelBase):
     async def aput(self, item: Any, *, wait: float | None = None, keep: bool = False) -> None:
         """`put()` for a coroutine. Cancelling it puts nothing.
 
-        The item is pickled, once, and its bytes are copied in the loop's thread; what it has to
-        wait for, room or another process's lock, lets the loop go on.
+        The item is pickled before it waits, and its bytes are copied in the loop's thread; what it
+        has to wait for, room or another process's lock, lets the loop go on.
 
         Args:
             item, keep: as in `put`.

@@ -62,7 +62,7 @@ class Topic(Letters, TopicBase):
         """`publish()` for a coroutine: the event loop goes on while it waits for subscriptions that
         block, and for memory. Cancelling it publishes nothing.
 
-        The item is pickled, once, and its bytes are copied in the loop's thread.
+        The item is pickled before it waits, and its bytes are copied in the loop's thread.
 
         Args:
             item: as in `publish`.
