@@ -80,10 +80,10 @@ uint32_t fst_group_last_entry(const struct fst_arena *a, uint64_t id)
 /* Find the live group of this name. A group without its word has ended: a batch has released it and
  * is about to close it, or was stopped or killed before that. Nobody waits for it; its name is
  * another group's already. */
-static uint32_t find_name(struct fst_arena *a, const char *name, uint32_t parent)
+static uint32_t find_name(struct fst_arena *a, const char *name, uint32_t parent, uint32_t hash)
 {
     uint32_t steps;
-    uint32_t i = name ? fst_names_first(a, FST_NAMES_GROUP, fst_registry_hash_name(name, parent), &steps) : FST_NONE;
+    uint32_t i = name ? fst_names_first(a, FST_NAMES_GROUP, hash, &steps) : FST_NONE;
     for (; i != FST_NONE; i = fst_names_next(a, FST_NAMES_GROUP, i, &steps)) {
         const struct fst_group *g = fst_group_at(a, i);
         if (fst_state(g->state) == FST_GROUP_LIVE && g->parent == parent && strncmp(g->name, name, FST_NAME_MAX) == 0 &&
@@ -97,7 +97,8 @@ static uint32_t find_name(struct fst_arena *a, const char *name, uint32_t parent
  * batch to look, or speaks of nothing. Nobody in this process can have another entry of this life
  * of the descriptor. Other threads of this process cannot find the entry yet, because that needs a
  * mutex of this process (fst_refs_index). */
-static void make(struct fst_arena *a, uint32_t index, const struct fst_group_spec *spec, uint32_t parent, uint32_t entry)
+static void make(struct fst_arena *a, uint32_t index, const struct fst_group_spec *spec, uint32_t parent, uint32_t hash,
+                 uint32_t entry)
 {
     struct fst_group *g = fst_group_at(a, index);
     uint64_t generation = fst_word_gen(g->word) + 1;
@@ -107,7 +108,7 @@ static void make(struct fst_arena *a, uint32_t index, const struct fst_group_spe
     fill(a, g, spec, parent);
     fst_store_release(&g->word, FST_WORD_ALLOCATED | FST_WORD_SHARED | generation << FST_WORD_GEN_SHIFT);
     fst_store_release(&g->state, fst_state_next(g->state, FST_GROUP_LIVE));
-    fst_registry_link_group(a, index);
+    fst_registry_link_group(a, index, hash);
     fst_group_note_entry(a, fst_id(index, g->state), entry);
 }
 
@@ -139,6 +140,7 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
         return fst_thread_refused(a);
     if (spec->name && (!spec->name[0] || strnlen(spec->name, FST_NAME_MAX) >= FST_NAME_MAX))
         return fst_fail(FST_INVALID, "a group's name has 1 to %d bytes", FST_NAME_MAX - 1);
+    uint32_t hash = spec->name ? fst_registry_hash_name(spec->name, (uint32_t)spec->parent) : 0;
     for (uint32_t tries = 0;;) {
         uint32_t parent, index = FST_NONE;
         int rc;
@@ -152,10 +154,10 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
             return fst_lock_held(a);
         }
         bool live = fst_group_find(a, spec->parent, &parent) && fst_state(fst_group_at(a, parent)->state) == FST_GROUP_LIVE;
-        uint32_t found = live ? find_name(a, spec->name, parent) : FST_NONE;
+        uint32_t found = live ? find_name(a, spec->name, parent, hash) : FST_NONE;
         bool make_it = live && found == FST_NONE && spec->create != FST_OPEN_EXISTING;
         if (make_it && (index = fst_registry_new(a, FST_T_GROUP)) != FST_NONE) {
-            make(a, index, spec, parent, entry);
+            make(a, index, spec, parent, hash, entry);
             *group = fst_id(index, fst_group_at(a, index)->state);
         }
         fst_registry_unlock(a);

@@ -194,11 +194,11 @@ void fst_registry_link_cache(struct fst_arena *a, uint32_t index)
         link_alias(a, index);
 }
 
-void fst_registry_link_group(struct fst_arena *a, uint32_t index)
+void fst_registry_link_group(struct fst_arena *a, uint32_t index, uint32_t hash)
 {
     struct fst_group *g = fst_group_at(a, index), *p = fst_group_at(a, g->parent);
     if (fst_state(g->state) == FST_GROUP_LIVE && g->name[0])
-        fst_names_add(a, FST_NAMES_GROUP, index, fst_registry_hash_name(g->name, g->parent));
+        fst_names_add(a, FST_NAMES_GROUP, index, hash);
     fst_store_relaxed(&g->prev_sibling, FST_NONE);
     fst_store_relaxed(&g->next_sibling, p->first_group);
     if (p->first_group != FST_NONE)
@@ -370,7 +370,7 @@ static void rebuild_groups(struct fst_arena *a)
         if (fst_state(g->state) == FST_GROUP_FREE)
             fst_registry_put(a, FST_T_GROUP, i);
         else if (g->parent < fst_group_top(a))
-            fst_registry_link_group(a, i);
+            fst_registry_link_group(a, i, fst_registry_hash_name(g->name, g->parent));
     }
 }
 

@@ -33,11 +33,11 @@ void fst_registry_put(struct fst_arena *a, enum fst_table_kind kind, uint32_t in
 
 /* Put a child on the lists of its cache and group, or take it off; put a cache or group into the
  * tables of names and on the lists that its state asks for, or take a group off. All under
- * names_lock. */
+ * names_lock. `hash` is that of the group's name, which who opens it computes before the lock. */
 void fst_registry_link_child(struct fst_arena *a, uint32_t child);
 void fst_registry_unlink_child(struct fst_arena *a, uint32_t child);
 void fst_registry_link_cache(struct fst_arena *a, uint32_t cache);
-void fst_registry_link_group(struct fst_arena *a, uint32_t group);
+void fst_registry_link_group(struct fst_arena *a, uint32_t group, uint32_t hash);
 void fst_registry_unlink_group(struct fst_arena *a, uint32_t group);
 
 /* Take an ALIAS off the list of its body; its name is free then. Under names_lock. */

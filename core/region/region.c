@@ -108,20 +108,26 @@ uint32_t fst_top_moved(const struct fst_arena *a, uint32_t kind, const uint32_t 
     return top;
 }
 
+/* Where in the superblock the bound of a table's used part is; 0: it has none. */
+#define TOP(field) offsetof(struct fst_superblock, field)
+static const uint16_t top_offsets[FST_T_SLAB] = {
+    [FST_T_PROCESS] = TOP(process_top),  [FST_T_THREAD] = TOP(thread_top), [FST_T_INFLIGHT] = TOP(inflight_top),
+    [FST_T_CACHE] = TOP(cache_top),      [FST_T_CHILD] = TOP(child_top),   [FST_T_GROUP] = TOP(group_top),
+    [FST_T_CGROUP] = TOP(cgroup_top),    [FST_T_ZONE] = TOP(zones),        [FST_T_CHANNEL] = TOP(channel_top),
+    [FST_T_STORE] = TOP(store_top),      [FST_T_ITEM] = TOP(item_top[0]),  [FST_T_ITEM + 1] = TOP(item_top[1]),
+    [FST_T_ITEM + 2] = TOP(item_top[2]), [FST_T_FORM] = TOP(form_top),
+};
+#undef TOP
+static_assert(sizeof(struct fst_superblock) <= UINT16_MAX, "offsets in 16 bits");
+
 uint32_t fst_top_of(const struct fst_arena *a, uint32_t kind)
 {
-    const struct fst_superblock *sb = a->sb;
-    const uint32_t *words[FST_T_SLAB] = {
-        [FST_T_PROCESS] = &sb->process_top,  [FST_T_THREAD] = &sb->thread_top, [FST_T_INFLIGHT] = &sb->inflight_top,
-        [FST_T_CACHE] = &sb->cache_top,      [FST_T_CHILD] = &sb->child_top,   [FST_T_GROUP] = &sb->group_top,
-        [FST_T_CGROUP] = &sb->cgroup_top,    [FST_T_ZONE] = &sb->zones,        [FST_T_CHANNEL] = &sb->channel_top,
-        [FST_T_STORE] = &sb->store_top,      [FST_T_ITEM] = &sb->item_top[0],  [FST_T_ITEM + 1] = &sb->item_top[1],
-        [FST_T_ITEM + 2] = &sb->item_top[2], [FST_T_FORM] = &sb->form_top,
-    };
     if (kind >= FST_T_COUNT)
         return 0;
-    const uint32_t *word = kind >= FST_T_SLAB ? &sb->slab_top[kind - FST_T_SLAB] : words[kind];
-    return word ? fst_top(a, kind, word) : find_room(a, kind);
+    if (kind >= FST_T_SLAB)
+        return fst_top(a, kind, &a->sb->slab_top[kind - FST_T_SLAB]);
+    const uint16_t at = top_offsets[kind];
+    return at ? fst_top(a, kind, (const uint32_t *)(const void *)((const uint8_t *)a->sb + at)) : find_room(a, kind);
 }
 
 bool fst_used_beyond(const struct fst_arena *a, uint32_t kind, uint32_t top)

@@ -23,6 +23,7 @@ static const bool released = true;
 #endif
 
 static const struct operation *stepping;
+static void (*after_each)(pid_t pid); /* instruction; or NULL */
 
 static void prepare_and_stop(void)
 {
@@ -40,7 +41,7 @@ static uint64_t kill_after(const struct operation *o, uint64_t n, void (*look_to
     before_victim(o, 0, UINT64_MAX); /* no fault point */
     struct operation stopped = {o->name, NULL, prepare_and_stop, o->run, NULL, false};
     pid_t pid = start_victim(&stopped, 0, NULL);
-    uint64_t went = step(pid, n, &report[0].done);
+    uint64_t went = step_and_look(pid, n, &report[0].done, after_each);
     int status;
     kill(pid, SIGKILL);
     CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);

@@ -22,7 +22,7 @@ HELPER void stop_for_the_tracer(void)
     raise(SIGSTOP);
 }
 
-static uint64_t step_on(pid_t pid, uint64_t n, const uint32_t *done)
+static uint64_t step_on(pid_t pid, uint64_t n, const uint32_t *done, void (*look_after)(pid_t pid))
 {
     int status = 0;
     REQUIRE(test_wait(pid, &status) == pid);
@@ -42,14 +42,17 @@ static uint64_t step_on(pid_t pid, uint64_t n, const uint32_t *done)
         } while (signal != SIGTRAP);
         if (__atomic_load_n(done, __ATOMIC_RELAXED))
             return i;
+        if (look_after)
+            look_after(pid);
     }
     return n;
 }
 
-/* Let a child that stops for its tracer go n instructions (0: to its end). Returns how many it went
- * before it was done; n: it is not yet. Both are on one processor meanwhile: to wake another one
- * that idles takes longer than all else of a step. */
-HELPER uint64_t step(pid_t pid, uint64_t n, const uint32_t *done)
+/* Let a child that stops for its tracer go n instructions (0: to its end), and `look`, if that is
+ * wanted, after each of them. Returns how many it went before it was done; n: it is not yet. Both
+ * are on one processor meanwhile: to wake another one that idles takes longer than all else of a
+ * step. */
+HELPER uint64_t step_and_look(pid_t pid, uint64_t n, const uint32_t *done, void (*look_after)(pid_t pid))
 {
     cpu_set_t all, one;
     int processor = sched_getcpu();
@@ -60,12 +63,17 @@ HELPER uint64_t step(pid_t pid, uint64_t n, const uint32_t *done)
         sched_setaffinity(0, sizeof one, &one);
         sched_setaffinity(pid, sizeof one, &one);
     }
-    uint64_t went = step_on(pid, n, done);
+    uint64_t went = step_on(pid, n, done, look_after);
     if (pinned) {
         sched_setaffinity(0, sizeof all, &all);
         sched_setaffinity(pid, sizeof all, &all);
     }
     return went;
+}
+
+HELPER uint64_t step(pid_t pid, uint64_t n, const uint32_t *done)
+{
+    return step_and_look(pid, n, done, NULL);
 }
 
 /* Let a child that stops for its tracer run to its end, which must be a good one; `begins` is told
