@@ -46,9 +46,11 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 
 cimport numpy as cnp
 
+import functools
 import math
 import os
 import pickle
+import weakref
 
 import numpy as np
 

@@ -518,10 +518,13 @@ class Arena(Closing, Objects):
     # ---- leaving
 
     def close(self) -> None:
-        """Let go of the arena. Never raises; again is fine.
+        """Let go of the arena, and leave the channels, topics, locks and stores that were opened
+        through this object: they raise `Closed` from now on. Never raises; again is fine.
 
         Blocks and views that are still alive keep the mapping, and this process's references, until
-        they go. The last process to leave a named arena removes it, unless it is lasting.
+        they go. Once nothing does, the process has left: a lock that it owned is for the next one,
+        what it took and had not done (`ack=True`) comes again, and the last process to leave a
+        named arena removes it, unless it is lasting.
         """
         if not self._link.closed:
             attach.forget(self._link.uuid)

@@ -239,17 +239,15 @@ def _freed(
     )
 
 
-def _named(attachment: Attachment, kind: str, name: str | None) -> str:
-    return named(kind.lower(), name, attachment.path)
+def _named(path: str | None, kind: str, name: str | None) -> str:
+    return named(kind.lower(), name, path)
 
 
-def _left(
-    attachment: Attachment, kind: str, name: str | None, subscription: bool = False
-) -> Closed:
+def _left(path: str | None, kind: str, name: str | None, subscription: bool = False) -> Closed:
     """What a channel, topic, lock or store raises after `leave()`, and a subscription after
     `close()`.
     """
-    what = _named(attachment, kind, name)
+    what = _named(path, kind, name)
     if subscription:
         return Closed(f"this subscription to {what} was closed: subscribe() again")
     return Closed(

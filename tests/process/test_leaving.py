@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import flagstone
-from tests.process.support import program
+from tests.process.support import Worker, kept, program
 
 OPENED = {
     "channel": lambda arena, group: arena.channel("one", group=group, capacity=64),
@@ -166,7 +166,7 @@ SLEEPS = {
 FORKED = """
 import os, pickle, threading, time
 import flagstone
-from tests.process.support import program
+from tests.process.support import Worker, kept, program
 
 arena = flagstone.open(None, capacity="64MiB")
 group = arena.group("job")
@@ -221,3 +221,118 @@ def test_threads_that_sleep_at_a_fork_keep_nothing_in_the_child(kind, end):
     before = "one.acquire()" if kind == "lock" else ""
     source = FORKED.format(opened=opened, sleep=sleep, before=before, end=end)
     assert program(source).strip() == "released"
+
+
+def names():
+    return [info.name for info in flagstone.arenas()]
+
+
+def open_all(arena):
+    topic = arena.topic("one", capacity=2)
+    store = arena.store("one")
+    store["key"] = b"value"
+    jobs = arena.channel("jobs", ack=True)
+    jobs.put(b"job")
+    lock = arena.lock("one")
+    assert lock.acquire(0)
+    return {
+        "lock": lock,
+        "topic": topic,
+        "subscription": topic.subscribe(slow="block"),
+        "channel": jobs,
+        "delivery": jobs.get(wait=0),
+        "store": store,
+    }
+
+
+def test_who_closes_the_arena_has_left_it_whatever_objects_stay(arena_name):
+    arena = flagstone.open(arena_name, capacity="16MiB")
+    here = open_all(arena)
+    with Worker("spawn") as other:
+        other(look_on, arena_name)
+        arena.close()
+        assert other(processes, arena_name) == 1
+        assert other(what_comes_after, arena_name) == ("inherited", 1, 1, b"job", b"value")
+    for use in (
+        here["lock"].release,
+        lambda: here["topic"].publish(b"x"),
+        lambda: here["subscription"].get(wait=0),
+        lambda: here["channel"].put(b"x"),
+        here["delivery"].done,
+        lambda: here["store"]["key"],
+    ):
+        with pytest.raises(flagstone.Closed, match=arena_name):
+            use()
+    assert arena_name not in names()
+
+
+def look_on(name):
+    kept["arena"] = flagstone.open(name, create=False)
+    kept["lock"], kept["store"] = kept["arena"].lock("one"), kept["arena"].store("one")
+    kept["topic"] = kept["arena"].topic("one", capacity=2)
+    kept["channel"] = kept["arena"].channel("jobs", ack=True)
+
+
+def processes(name):
+    return len(kept["arena"].processes)
+
+
+def what_comes_after(name):
+    """What the lock, the topic, the channel and the store say when their other process has gone."""
+    with kept["lock"] as lock:
+        state = "inherited" if lock.inherited else "free"
+    subscribers = []
+    with kept["topic"].subscribe(slow="drop"):
+        for _ in range(5):  # more than it has room for
+            subscribers.append(kept["topic"].publish(b"x"))
+    job = kept["channel"].get(wait=60)
+    job.done()
+    return state, min(subscribers), max(subscribers), job.value, bytes(kept["store"]["key"])
+
+
+@pytest.mark.parametrize("kind", ["channel", "topic", "subscription", "lock", "store"])
+def test_a_file_goes_with_close_while_an_object_stays(arena_name, kind):
+    arena = flagstone.open(arena_name, capacity="16MiB")
+    one = open_all(arena)[kind]
+    arena.close()
+    assert arena_name not in names()
+    with flagstone.open(arena_name, create=True, capacity="16MiB"), pytest.raises(flagstone.Closed):
+        {
+            "channel": lambda: one.qsize(),
+            "topic": lambda: one.latest(),
+            "subscription": lambda: one.lost,
+            "lock": lambda: one.locked(),
+            "store": lambda: len(one),
+        }[kind]()
+
+
+def test_close_ends_what_other_threads_are_in(arena_name):
+    arena = flagstone.open(arena_name, capacity="16MiB")
+    store, channel, lock = arena.store("one"), arena.channel("one"), arena.lock("one")
+    subscription = arena.topic("one").subscribe()
+    assert lock.acquire(0)
+    raised = []
+
+    def waits(call):
+        try:
+            call()
+        except flagstone.Closed:
+            raised.append(call)
+
+    threads = [
+        threading.Thread(target=waits, args=(call,))
+        for call in (
+            channel.get,
+            subscription.get,
+            arena.lock("one").acquire,
+            lambda: store.wait("key"),
+            lambda: store.changes(600),
+        )
+    ]
+    for thread in threads:
+        begun(thread)
+    arena.close()
+    for thread in threads:
+        thread.join()
+    assert len(raised) == len(threads)
+    assert arena_name not in names()

@@ -274,11 +274,11 @@ CALLS = {
     "arena_closed": (
         flagstone.Closed,
         r"close\(\) was called",
-        "stays attached by 2 ",
+        "stays attached by 1 ",
         "KiB",
         "open the",
     ),
-    "arena_closed_and_cache": (flagstone.Closed, "stays attached by 2 ", "open the arena again"),
+    "arena_closed_and_cache": (flagstone.Closed, "stays attached by 1 ", "open the arena again"),
 }
 
 

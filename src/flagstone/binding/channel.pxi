@@ -177,8 +177,11 @@ cdef class ChannelBase(LetterBase):
         cdef char data[_INLINE_MOST]
         cdef fst_received r
         cdef object item
+        cdef Attachment attachment = None
         self.begin()
         status[0] = fst_channel_get(self.use, data, &r)
+        if status[0] == FST_OK and r.has_ref:
+            attachment = self.attachment
         self.finish()
         if status[0] != FST_OK:
             if self.signals:
@@ -187,7 +190,7 @@ cdef class ChannelBase(LetterBase):
         if r.kind == _KIND_BYTES:
             item = PyBytes_FromStringAndSize(data, r.nbytes)
         else:
-            item = self.arrived(data, &r)
+            item = self.arrived(attachment, data, &r)
         if self._flags & FST_CHANNEL_ACK:
             return Delivery.make(self, item, &r)
         return item

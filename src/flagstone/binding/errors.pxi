@@ -17,12 +17,12 @@ cdef object _error(int status, object mismatch=ValueError):
     return exception_of(status, _text(fst_last_error()), fst_last_errno(), mismatch)
 
 
-cdef object _error_of(int status, object attachment, str kind, object name):
+cdef object _error_of(int status, str path, str kind, object name):
     # As _error(), for something that has a name (`kind` is "Channel", "Store" and so on): the
     # sentence says which one it is, where the core's own names no arena.
     cdef str why = _text(fst_last_error())
     if " arena " not in why:
-        why = f"{_hooks.named(attachment, kind, name)}: {why}"
+        why = f"{_hooks.named(path, kind, name)}: {why}"
     return exception_of(status, why, fst_last_errno())
 
 

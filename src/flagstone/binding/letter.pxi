@@ -78,18 +78,18 @@ cdef class LetterBase(NamedBase):
         # It is in no message: what is in flight is taken back.
         return take_back(letter[4])
 
-    cdef object arrived(self, char *data, fst_received *r):
-        # The item of a message that was received.
+    cdef object arrived(self, Attachment attachment, char *data, fst_received *r):
+        # The item of a message that was received. `attachment` matters only where it has a Block.
         cdef Block block
         if not r.has_ref:
             item = PyBytes_FromStringAndSize(data, r.nbytes)
             return self._unpickle(item, None) if r.kind == _KIND_PICKLE else item
         block = _begin_block()
-        block.of(self.attachment)
+        block.of(attachment)
         block.ref = r.ref
         block.life = 1
         if r.kind == _KIND_BLOCK:
-            return self.attachment.arrived(block)
+            return attachment.arrived(block)
         if r.kind == _KIND_BLOCK_BYTES:
             return PyBytes_FromStringAndSize(<char *>block.ref.data, block.ref.nbytes)
         if r.kind == _KIND_BLOCK_PICKLE:
@@ -97,5 +97,5 @@ cdef class LetterBase(NamedBase):
             return self._unpickle(item, None)
         if r.kind == _KIND_CARRIES:
             return self._unpickle(PyBytes_FromStringAndSize(data, r.nbytes),
-                                  self.attachment.arrived(block))
+                                  attachment.arrived(block))
         return self._load(block)

@@ -19,17 +19,19 @@ cdef class Link:
     reference in every build, also while another thread puts None in its place. The groups that are
     open through this link, and let go of when it is cut, form a list through their GroupRefs:
     groups come and go by the hundred thousand, and a dictionary would cost a cache miss for each of
-    its parts.
+    its parts. Of channels, topics and locks there are few.
     """
 
     cdef list box            # [Attachment], or [None] once it is cut
     cdef group_node *first
     cdef uint32_t busy       # 1: a thread changes the list, for an instant without Python code
+    cdef dict opened         # id of a channel, topic or lock -> weak reference to it
     cdef readonly bytes uuid
 
     def __cinit__(self, Attachment attachment not None):
         self.uuid = attachment.uuid
         self.box = [attachment]
+        self.opened = {}
 
     cdef void add(self, group_node *node) noexcept:
         while swap(&self.busy, 1):
@@ -68,6 +70,16 @@ cdef class Link:
         Py_DECREF(<Attachment>attachment)
         return True
 
+    cdef int opens(self, object named) except -1:
+        # Have a channel, topic or lock left when the link is cut. (pop() gets the weak reference as
+        # what to return where there is nothing to forget.)
+        forget = functools.partial(self.opened.pop, id(named))
+        self.opened[id(named)] = weakref.ref(named, forget)
+        # Another thread may have cut the link meanwhile, and missed this one.
+        if self.box[0] is None:
+            named.leave()
+        return 0
+
     cdef inline Attachment get(self):
         cdef object attachment = self.box[0]
         if attachment is None:
@@ -98,12 +110,16 @@ cdef class Link:
         return self.box[0] is None
 
     def close(self):
-        """Let go of the attachment and of the groups that are open through this link. Never raises;
-        again is fine.
+        """Let go of the attachment, and of the groups, channels, topics and locks that are open
+        through this link. Never raises; again is fine.
         """
         self.box[0] = None
         while self.let_go(NULL):
             pass
+        for reference in list(self.opened.values()):
+            named = reference()
+            if named is not None:
+                named.leave()
 
 
 @cython.final

@@ -27,7 +27,8 @@ cdef class NamedBase:
     cdef uint32_t away          # how many of these calls sleep without the GIL
     cdef uint32_t ended         # 1 after leave(): nobody begins a call any more
     cdef uint64_t ident
-    cdef Attachment attachment
+    cdef Attachment attachment  # None after that; only begin() to finish() may use it
+    cdef str path               # of the arena; None: anonymous
     cdef Link link
     cdef readonly uint32_t _inline
     cdef readonly uint32_t _capacity
@@ -42,7 +43,7 @@ cdef class NamedBase:
             fst_channel_leave(self.use)
 
     cdef object was_left(self):
-        return _hooks.left(self.attachment, type(self).__name__, self._name)
+        return _hooks.left(self.path, type(self).__name__, self._name)
 
     cdef inline int usable(self) except -1:
         # Raise unless it can be used: after leave(), Arena.close(), or a fork without the arena.
@@ -53,7 +54,7 @@ cdef class NamedBase:
     cdef int refuse(self) except -1:
         if load(&self.ended) or self.link.box[0] is None:
             raise self.was_left()
-        return self.sure(fst_arena_refused(self.attachment.ptr))
+        return self.sure(fst_arena_refused(self.link.get().ptr))
 
     cdef inline int begin(self) except -1:
         # To be called before each use of `use`, and followed by finish(): Python code that runs in
@@ -80,14 +81,21 @@ cdef class NamedBase:
         cdef fst_channel_use *use = self.use
         self.use = NULL
         fst_channel_leave(use)
+        self.attachment = None
 
     cdef object error(self, int status):
-        return _error_of(status, self.attachment, type(self).__name__, self._name)
+        return _error_of(status, self.path, type(self).__name__, self._name)
 
     cdef int sure(self, int status) except -1:
         # Raise what the status means, unless it is FST_OK.
         if status != FST_OK:
             raise self.error(status)
+        return 0
+
+    cdef int begin_with(self, Link link) except -1:
+        self.link = link
+        self.attachment = link.attachment
+        self.path = self.attachment.path
         return 0
 
     def _open(self, Link link not None, bytes name, uint32_t capacity, uint32_t inline,
@@ -99,8 +107,7 @@ cdef class NamedBase:
         cdef fst_bool created = 0
         cdef uint64_t began = 0
         cdef int status = FST_HELD
-        self.link = link
-        self.attachment = link.attachment
+        self.begin_with(link)
         spec.name = NULL if name is None else PyBytes_AS_STRING(name)
         spec.capacity, spec.inline_bytes, spec.flags, spec.group = capacity, inline, flags, group
         while _again(status, self.attachment, &began):
@@ -120,8 +127,7 @@ cdef class NamedBase:
         cdef fst_message value
         cdef uint64_t began = 0
         cdef int status
-        self.link = link
-        self.attachment = link.attachment
+        self.begin_with(link)
         _message(message, &value)
         status = fst_channel_join(self.attachment.ptr, &value, &self.use)
         while _again(status, self.attachment, &began):
@@ -143,26 +149,33 @@ cdef class NamedBase:
         self._capacity = info.capacity
         self._flags = info.flags
         self._group_id = info.group
+        self.link.opens(self)
         return 0
 
     def _share(self):
         """The message for a pickle, as bytes; its reference is in flight from now on."""
         cdef fst_message message
         cdef int status
+        cdef Attachment attachment
         self.usable()
         self.begin()
+        attachment = self.attachment
         status = fst_channel_share(self.use, &message)
         self.finish()
         if status == FST_FULL:
-            return _hooks.once_more(self.attachment, _error(status), self._share)
+            return _hooks.once_more(attachment, _error(status), self._share)
         self.sure(status)
         return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
 
     def _info(self):
         """The core's facts about it, a dict (`_ChannelFacts` in the stub)."""
         cdef fst_channel_info info
+        cdef int status
         self.usable()
-        self.sure(fst_channel_get_info(self.attachment.ptr, self.ident, &info))
+        self.begin()
+        status = fst_channel_get_info(self.attachment.ptr, self.ident, &info)
+        self.finish()
+        self.sure(status)
         return info
 
     def _link_of(self):

@@ -20,7 +20,7 @@ cdef class StoreBase:
     """What `flagstone.Store` is made of: the part that a loop calls."""
 
     cdef fst_store_use *use
-    cdef Attachment attachment
+    cdef str path               # of the arena; None: anonymous
     cdef Link link
     cdef readonly object _group_id
     cdef readonly bint _evicts
@@ -34,15 +34,17 @@ cdef class StoreBase:
         if self.use != NULL:
             fst_store_leave(self.use)
 
-    cdef inline int usable(self) except -1:
-        if self.ended or self.link.box[0] is None:
-            raise _hooks.left(self.attachment, "Store", self._name)
+    cdef inline Attachment usable(self):
+        # To be had as long as `use` is used: Arena.close() may be called meanwhile.
+        cdef object attachment = self.link.box[0]
+        if self.ended or attachment is None:
+            raise _hooks.left(self.path, "Store", self._name)
         if fst_unusable:  # nearly never
-            self.sure(fst_arena_refused(self.attachment.ptr))
-        return 0
+            self.sure(fst_arena_refused((<Attachment>attachment).ptr))
+        return <Attachment>attachment
 
     cdef object error(self, int status):
-        return _error_of(status, self.attachment, "Store", self._name)
+        return _error_of(status, self.path, "Store", self._name)
 
     cdef int sure(self, int status) except -1:
         if status != FST_OK:
@@ -73,12 +75,13 @@ cdef class StoreBase:
         out.nbytes = <uint32_t>n
         return 0
 
-    cdef int key_to_put(self, object key, fst_key *out) except -1:
-        # The same for what changes the store, where a key that is too long is an error.
-        self.usable()
+    cdef Attachment key_to_put(self, object key, fst_key *out):
+        # The same for what changes the store, where a key that is too long is an error; as
+        # usable().
+        cdef Attachment attachment = self.usable()
         if self.key_of(key, out):
             raise ValueError(f"a key has at most {_KEY_MOST} bytes (as UTF-8)")
-        return 0
+        return attachment
 
     def _open(self, Link link not None, bytes name not None, uint32_t flags, uint64_t group,
               int create):
@@ -87,27 +90,27 @@ cdef class StoreBase:
         cdef fst_bool created = 0
         cdef uint64_t began = 0
         cdef int status = FST_HELD
-        self.link = link
-        self.attachment = link.attachment
+        cdef Attachment attachment = link.attachment
+        self.link, self.path = link, attachment.path
         spec.name, spec.flags, spec.group = PyBytes_AS_STRING(name), flags, group
-        while _again(status, self.attachment, &began):
+        while _again(status, attachment, &began):
             with nogil:
-                status = fst_store_open(self.attachment.ptr, &spec, <fst_create>create, &self.use,
+                status = fst_store_open(attachment.ptr, &spec, <fst_create>create, &self.use,
                                         &created)
         if status == FST_FULL or status == FST_LIMIT:
-            return _hooks.once_more(self.attachment, _error(status), self._open, link, name, flags,
+            return _hooks.once_more(attachment, _error(status), self._open, link, name, flags,
                                     group, create)
         self.sure(status)
-        self.sure(fst_store_get_info(self.attachment.ptr, fst_store_id(self.use), &info))
+        self.sure(fst_store_get_info(attachment.ptr, fst_store_id(self.use), &info))
         self._group_id = info.group
         self._evicts = info.flags & FST_STORE_EVICTS
-        self.hold_group()
+        self.hold_group(attachment)
         return bool(created)
 
-    cdef int hold_group(self) except -1:
+    cdef int hold_group(self, Attachment attachment) except -1:
         cdef GroupRef ref = GroupRef.__new__(GroupRef)
         if fst_store_hold_group(self.use, &ref.node.id):
-            ref.hold(self.link, self.attachment)
+            ref.hold(self.link, attachment)
             self.group_ref = ref
         return 0
 
@@ -119,8 +122,8 @@ cdef class StoreBase:
         return fst_store_id(self.use)
 
     def _info(self):
-        self.usable()
-        return store_info(self.attachment, fst_store_id(self.use))
+        cdef Attachment attachment = self.usable()
+        return store_info(attachment, fst_store_id(self.use))
 
     # ---- looking up
 
@@ -129,11 +132,11 @@ cdef class StoreBase:
         cdef fst_key k
         cdef Block block
         cdef int status
-        self.usable()
+        cdef Attachment attachment = self.usable()
         if self.key_of(key, &k):
             return None
         block = _begin_block()
-        block.of(self.attachment)
+        block.of(attachment)
         status = fst_store_get(self.use, &k, got)
         if status != FST_OK:
             if status == FST_MISSING:
@@ -141,7 +144,7 @@ cdef class StoreBase:
             raise self.error(status)
         block.ref = got.ref
         block.life = 1
-        return self.attachment.arrived(block)
+        return attachment.arrived(block)
 
     def block(self, key):
         """The Block that a key holds, which is looked up without a lock.
@@ -169,14 +172,14 @@ cdef class StoreBase:
 
     def _check_key(self, key):
         cdef fst_key k
-        self.key_to_put(key, &k)
+        cdef Attachment attachment = self.key_to_put(key, &k)
 
     def _version(self, key):
         # The version of a key's value; 0: there is no such key.
         cdef fst_key k
         cdef uint64_t version = 0
         cdef int status
-        self.usable()
+        cdef Attachment attachment = self.usable()
         if self.key_of(key, &k):
             return 0
         status = fst_store_key_version(self.use, &k, &version)
@@ -192,7 +195,7 @@ cdef class StoreBase:
 
     def __len__(self):
         cdef uint64_t length
-        self.usable()
+        cdef Attachment attachment = self.usable()
         self.sure(fst_store_length(self.use, &length))
         return length
 
@@ -202,7 +205,7 @@ cdef class StoreBase:
         cdef uint64_t position = 0
         cdef int status
         cdef list found = []
-        self.usable()
+        cdef Attachment attachment = self.usable()
         while True:
             status = fst_store_next(self.use, &position, &listed)
             if status == FST_STALE:  # the index was made anew meanwhile
@@ -225,12 +228,12 @@ cdef class StoreBase:
         """
         cdef Block block
         cdef size_t n = len(value)
-        self.usable()
+        cdef Attachment attachment = self.usable()
         if n >= _LONG:
             return None
         block = _begin_block()
-        block.of(self.attachment)
-        if fst_alloc_bytes(self.attachment.ptr, self._group_id, n, &block.ref) != FST_OK:
+        block.of(attachment)
+        if fst_alloc_bytes(attachment.ptr, self._group_id, n, &block.ref) != FST_OK:
             return None
         block.life = 1
         memcpy(block.ref.data, PyBytes_AS_STRING(value), n)
@@ -243,13 +246,13 @@ cdef class StoreBase:
         cdef fst_value value
         cdef uint64_t version = 0, began = 0
         cdef int status
-        self.key_to_put(key, &k)
+        cdef Attachment attachment = self.key_to_put(key, &k)
         block.use()
         block.export()
         try:
             value.ref, value.kind, value.ttl = &block.ref, kind, ttl
             status = fst_store_put(self.use, &k, &value, if_version, &version)
-            while _again(status, self.attachment, &began):
+            while _again(status, attachment, &began):
                 with nogil:
                     status = fst_store_put(self.use, &k, &value, if_version, &version)
         finally:
@@ -264,11 +267,11 @@ cdef class StoreBase:
         cdef fst_key k
         cdef uint64_t began = 0
         cdef int status
-        self.usable()
+        cdef Attachment attachment = self.usable()
         if self.key_of(key, &k):
             return False
         status = fst_store_remove(self.use, &k, if_version)
-        while _again(status, self.attachment, &began):
+        while _again(status, attachment, &began):
             with nogil:
                 status = fst_store_remove(self.use, &k, if_version)
         if status == FST_MISSING or status == FST_MISMATCH:
@@ -286,15 +289,15 @@ cdef class StoreBase:
         cdef Claim claim = Claim.__new__(Claim)
         cdef uint64_t began = 0
         cdef int status
-        self.key_to_put(key, &k)
+        cdef Attachment attachment = self.key_to_put(key, &k)
         status = fst_store_claim_key(self.use, &k, &claim.value)
-        while _again(status, self.attachment, &began, wait):
+        while _again(status, attachment, &began, wait):
             with nogil:
                 status = fst_store_claim_key(self.use, &k, &claim.value)
         if status == FST_EXISTS or status == FST_WAIT:
             return None
         self.sure(status)
-        claim.store = self
+        claim.store, claim.attachment = self, attachment
         return claim
 
     def _publish(self, Claim claim not None, Block block not None, uint32_t kind, uint64_t ttl,
@@ -305,13 +308,13 @@ cdef class StoreBase:
         cdef fst_value value
         cdef uint64_t version = 0, began = 0
         cdef int status
-        self.usable()
+        cdef Attachment attachment = self.usable()
         block.use()
         block.export()
         try:
             value.ref, value.kind, value.ttl = &block.ref, kind, ttl
             status = fst_store_publish(self.use, &claim.value, &value, &version)
-            while _again(status, self.attachment, &began, wait):
+            while _again(status, attachment, &began, wait):
                 with nogil:
                     status = fst_store_publish(self.use, &claim.value, &value, &version)
         finally:
@@ -319,7 +322,7 @@ cdef class StoreBase:
         if status == FST_STALE:
             return None
         self.sure(status)
-        claim.store = None
+        claim.store = claim.attachment = None
         return version
 
     def _evict(self, wait=None):
@@ -328,9 +331,9 @@ cdef class StoreBase:
         """
         cdef uint64_t freed = 0, began = 0
         cdef int status
-        self.usable()
+        cdef Attachment attachment = self.usable()
         status = fst_store_evict(self.use, &freed)
-        while _again(status, self.attachment, &began, wait):
+        while _again(status, attachment, &began, wait):
             with nogil:
                 status = fst_store_evict(self.use, &freed)
         if status == FST_MISSING:
@@ -343,14 +346,14 @@ cdef class StoreBase:
     def _changes(self):
         # The store's version, which counts its changes.
         cdef uint64_t version
-        self.usable()
+        cdef Attachment attachment = self.usable()
         self.sure(fst_store_version(self.use, &version))
         return version
 
     def _sleep(self, uint64_t version, uint64_t nanoseconds):
         # Wait until the store's version is another one; whether it is.
         cdef bint changed
-        self.usable()
+        cdef Attachment attachment = self.usable()
         with nogil:
             changed = fst_store_wait(self.use, version, nanoseconds)
         PyErr_CheckSignals()
@@ -366,9 +369,9 @@ cdef class StoreBase:
         """
         cdef uint64_t began = 0
         cdef int status
-        self.usable()
+        cdef Attachment attachment = self.usable()
         status = fst_store_destroy(self.use)
-        while _again(status, self.attachment, &began):
+        while _again(status, attachment, &began):
             with nogil:
                 status = fst_store_destroy(self.use)
         self.sure(status)
@@ -386,7 +389,8 @@ cdef class Claim:
     `StoreBase._publish`, by `give_up`, when it goes out of scope, or with the process.
     """
 
-    cdef StoreBase store
+    cdef StoreBase store        # None: it has ended
+    cdef Attachment attachment
     cdef fst_store_claim value
 
     def __init__(self):
@@ -402,3 +406,4 @@ cdef class Claim:
         if store is not None:
             self.store = None
             fst_store_give_up(store.use, &self.value)
+            self.attachment = None

@@ -128,14 +128,16 @@ cdef class TopicBase(LetterBase):
         cdef fst_received r
         cdef char data[_INLINE_MOST]
         cdef int status
+        cdef Attachment attachment
         self.usable()
         self.begin()
+        attachment = self.attachment
         status = fst_topic_latest(self.use, data, &r)
         self.finish()
         if status == FST_WAIT:
             raise ChannelEmpty(f"{self._called()} has no message yet")
         self.sure(status)
-        return self.arrived(data, &r)
+        return self.arrived(attachment, data, &r)
 
     def close(self):
         """Let the topic take no more messages: publish() raises `ChannelClosed` from now on, in
@@ -186,7 +188,7 @@ cdef class SubscriptionBase:
 
     cdef int usable(self) except -1:
         if load(&self.ended):
-            raise _hooks.left(self.topic.attachment, "Topic", self.topic._name, True)
+            raise _hooks.left(self.topic.path, "Topic", self.topic._name, True)
         return self.topic.usable()
 
     def _begin(self, TopicBase topic not None, int slow, uint32_t history):
@@ -204,11 +206,13 @@ cdef class SubscriptionBase:
         # The item of the next message, with the status FST_OK; if there is none, None and why.
         cdef char data[_INLINE_MOST]
         cdef fst_received r
+        cdef Attachment attachment
         self.enter()
+        attachment = self.topic.attachment
         status[0] = fst_topic_get(self.topic.use, &self.sub, data, &r)
         self.topic.finish()
         if status[0] == FST_OK:
-            return self.topic.arrived(data, &r)
+            return self.topic.arrived(attachment, data, &r)
         if self.signals:
             self._rearm()
         return None
