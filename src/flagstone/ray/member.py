@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import ray
 import ray._private.worker as ray_worker
 from ray.exceptions import RayActorError, RayError
@@ -31,8 +32,8 @@ __all__ = [
     "Member",
     "allocated",
     "begin",
+    "brought",
     "end",
-    "fetch",
     "held",
     "here",
     "leave",
@@ -47,6 +48,11 @@ _PATIENCE: Final = 2.0
 _PAUSE: Final = 0.02
 _ENDING: Final = 10.0
 """Seconds for which a driver waits for its keepers."""
+_BALLAST: Final = np.zeros(100 << 10, np.uint8)
+"""What makes Ray keep an object with a name in it where the Block lies, and not at its owner, who
+has what is smaller by value: so the name is lost with its node, and Ray runs again what made it.
+Ray's default (`max_direct_call_object_size`).
+"""
 _DRIVER: Final = ray_worker.SCRIPT_MODE
 
 
@@ -56,7 +62,7 @@ class Member:
     def __init__(self, job: str, node: str) -> None:
         self.job = job
         self.node = node
-        self.keeper = _keeper_of(job, node)
+        self.keeper = _get(keeper.keeper_of(job, node))
         place: Place = _get(self.keeper.place.remote())
         self.place = place
         self.arena = open_arena(place.path, create=False)
@@ -67,6 +73,7 @@ class Member:
             )
         self.attachment = self.arena._link.attachment
         self.path = os.fsencode(place.path)
+        self.ballast = _BALLAST if place.apart else None
         if ray_worker.global_worker.mode != _DRIVER:
             self.attachment.tended()  # Ray ends its workers by a signal, in good order
         self.group = look(self.arena._link, place.group)
@@ -215,24 +222,41 @@ def allocated(allocate: Callable[[Member], Block]) -> Block:
                 raise
             else:
                 time.sleep(_PAUSE)
-            _get(member.keeper.sweep.remote())
+            lost = until - now < _PATIENCE / 2  # nothing else has helped
+            _get(member.keeper.sweep.remote(copies=True, lost=lost))
 
 
-def fetch(job: str, node: str, handle: bytes) -> Any:
-    """What the keeper of another node says of a Block there."""
-    return _get(_keeper_of(job, node).fetch.remote(handle))
+def brought(job: str, node: str, handle: bytes, token: Any) -> Block:
+    """This node's copy of a Block of another node: one for all who read the same name here.
+
+    Raises:
+        RayError, RuntimeError: nobody has its bytes any more.
+    """
+    store, key = here().store, keeper.copy_key(node, token)
+    with contextlib.suppress(KeyError, FlagstoneError):
+        return store.block(key)
+    raw, descr, shape, order = _fetch(job, node, handle, key)
+    array: Any = np.frombuffer(raw, np.uint8).view(np.lib.format.descr_to_dtype(descr))
+    block = put(array.reshape(shape, order=order))
+    with contextlib.suppress(KeyError, FlagstoneError):
+        store.replace(key, block, if_version=0)
+        return store.block(key)
+    return block  # without room, or a keeper: the reader alone has it
 
 
-def _keeper_of(job: str, node: str) -> Any:
-    """The keeper of a node; the driver's one starts those of other nodes."""
+def _fetch(job: str, node: str, handle: bytes, key: str) -> Any:
+    """What the keeper of another node says of a Block there; if it is lost, what some keeper says
+    of its copy.
+    """
     try:
-        first = keeper.find_first(job)
-    except ValueError:
-        raise RuntimeError(
-            "this job has no keeper of Blocks: call flagstone.ray.init() in the driver, or"
-            " flagstone.ray.enable() where Ray runs already"
-        ) from None
-    return _get(first.for_node.remote(node))
+        return _get(_get(keeper.keeper_of(job, node)).fetch.remote(handle))
+    except RayError:
+        for other in _get(keeper.find_first(job).everyone.remote()):
+            with contextlib.suppress(RayError):
+                said = _get(other.fetch_copy.remote(key))
+                if said is not None:
+                    return said
+        raise
 
 
 def _get(ref: Any) -> Any:

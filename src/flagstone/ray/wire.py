@@ -3,24 +3,27 @@
 Ray's serializer is not told where a pickle goes, nor how often it will be read. So it has no
 message in it, which is good for one reader, but the object's handle, and a token; a reader on the
 same node looks at the object, one on another node has its bytes from the keeper of the first.
+
+A name is worth nothing without its node. So where the job outlives a node, names go with ballast:
+Ray keeps what is that large on the node, in its own store, knows that it is lost with it, and runs
+again what made it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import ray.util
 from ray.exceptions import RayError
 
 from flagstone._core import Block, Handle
 from flagstone.attach import attach
 from flagstone.errors import Closed, StaleHandle
-from flagstone.ray.member import fetch, held, put, whereabouts
+from flagstone.ray.member import brought, held, whereabouts
 
 __all__ = ["register"]
 
-Name = tuple[bytes, bytes, bytes, str, str, Any]
+Name = tuple[bytes, bytes, bytes, str, str, Any, Any]
 
 
 def register() -> None:
@@ -29,7 +32,7 @@ def register() -> None:
 
 
 def _name_of(block: Block) -> Name:
-    """What a pickle has in a Block's place: uuid, path, handle, job, node, token."""
+    """What a pickle has in a Block's place: uuid, path, handle, job, node, token, ballast."""
     member, block, token = held(block)
     return (
         member.attachment.uuid,
@@ -38,15 +41,22 @@ def _name_of(block: Block) -> Name:
         member.job,
         member.node,
         token,
+        member.ballast,
     )
 
 
 def _block_of(name: Name) -> Block:
     """The Block, or one of this node's own with its bytes."""
-    uuid, path, handle, job, node, _ = name
+    uuid, path, handle, job, node, token, _ = name
     if whereabouts()[1] == node:
         return _look(uuid, path, handle)
-    return _bring(job, node, handle)
+    try:
+        return brought(job, node, handle, token)
+    except (RayError, RuntimeError) as error:
+        raise StaleHandle(
+            f"this Block lay on node {node}, which is gone (or its keeper is, or the job has"
+            " ended), and no other node has read it. Fix: make it again, by a call of what made it"
+        ) from error
 
 
 def _look(uuid: bytes, path: bytes, handle: bytes) -> Block:
@@ -55,17 +65,5 @@ def _look(uuid: bytes, path: bytes, handle: bytes) -> Block:
     except (StaleHandle, Closed) as error:
         raise StaleHandle(
             f"{error}. The keeper of this node's arena has ended since it was sent, with what it"
-            " held: send the Block again, or let Ray run again what made it"
+            " held. Fix: send the Block again, or call again what made it"
         ) from None
-
-
-def _bring(job: str, node: str, handle: bytes) -> Block:
-    try:
-        raw, descr, shape, order = fetch(job, node, handle)
-    except (RayError, RuntimeError) as error:
-        raise StaleHandle(
-            f"this Block lay on node {node}, whose keeper cannot be asked for it any more (the node"
-            " is gone, or its job has ended): let Ray run again what made it"
-        ) from error
-    array: Any = np.frombuffer(raw, np.uint8).view(np.lib.format.descr_to_dtype(descr))
-    return put(array.reshape(shape, order=order))
