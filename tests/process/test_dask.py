@@ -91,6 +91,47 @@ del keeper, one, many, there, other, block, queue, variable
     )
 
 
+def test_pieces_of_a_rechunk_are_names(arena_name):
+    """Of arrays. Small ones, and those of tables, are bytes that Dask has made."""
+    run(
+        arena_name,
+        """
+import dask.array, dask.dataframe, pandas as pd
+def watch(dask_worker):
+    from distributed.shuffle._rechunk import ArrayRechunkRun
+    receive = ArrayRechunkRun._receive
+    seen = dask_worker.seen = []
+    async def spy(run, data):
+        seen.extend(inside(piece) for _, pieces in data for _, (_, piece) in pieces)
+        return await receive(run, data)
+    ArrayRechunkRun._receive = spy
+def seen(dask_worker):
+    found, dask_worker.seen[:] = set(dask_worker.seen), []
+    return found
+client.run(watch)
+for disk in (True, False):
+    def where(dask_worker):
+        dask.config.set({"distributed.p2p.storage.disk": disk})
+    client.run(where)
+    for side, expected in ((800, {True}), (100, {False})):
+        with dask.config.set({"array.rechunk.method": "p2p",
+                              "distributed.p2p.storage.disk": disk}):
+            x = dask.array.arange(side * side, chunks=side * side // 4).reshape(side, side)
+            x = (x + disk).rechunk((side // 4, side)).rechunk((side, side // 4))
+            assert int(x[1].sum().compute()) == sum(range(side, 2 * side)) + side * disk
+        found = set.union(*client.run(seen).values())
+        assert found == expected, (disk, side, found)
+with dask.config.set({"dataframe.shuffle.method": "p2p"}):
+    frame = pd.DataFrame({"key": np.arange(100_000) % 97, "value": np.ones(100_000)})
+    made = dask.dataframe.from_pandas(frame, npartitions=4).shuffle("key")
+    assert int(made.groupby("key").value.sum().sum().compute()) == 100_000
+    del made
+del x
+""",
+        quiet=False,
+    )
+
+
 def test_serializers_that_were_asked_for(arena_name):
     run(
         arena_name,

@@ -15,6 +15,7 @@ from distributed.comm.core import BaseListener
 from flagstone.dask import memory, wire
 from flagstone.dask.page import add_page
 from flagstone.dask.results import Results, Settler
+from flagstone.dask.shuffle import settle_pieces
 from flagstone.errors import FlagstoneError
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def _begin_worker(worker: Worker, made: _Member) -> None:
     limit = made.settings.limit or worker.memory_manager.memory_limit
     made.group = _new_group(made.arena, worker.address, limit)
     made.settler = Settler(made.arena, made.group, made.settings.threshold)
+    settle_pieces(worker.address, made.settler)
     _announce(worker, made.uuid)
     for listener in worker.listeners:
         _listen(listener, made.uuid)
