@@ -20,10 +20,21 @@ static uint64_t mix(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+/* The first 8 bytes as one number, or all n of them, with zeros behind. No copy of n bytes: the
+ * processor would have to wait for that before it can read them as one number. */
 static uint64_t word_at(const uint8_t *p, uint32_t n)
 {
     uint64_t w = 0;
-    memcpy(&w, p, n < 8 ? n : 8);
+    uint32_t low = 0, high = 0;
+    if (n >= 8) {
+        memcpy(&w, p, 8);
+    } else if (n >= 4) {
+        memcpy(&low, p, 4);
+        memcpy(&high, p + n - 4, 4);
+        w = low | (uint64_t)high << (n - 4) * 8;
+    } else if (n) {
+        w = p[0] | (uint64_t)p[n / 2] << n / 2 * 8 | (uint64_t)p[n - 1] << (n - 1) * 8;
+    }
     return w;
 }
 

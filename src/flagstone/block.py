@@ -30,7 +30,7 @@ from flagstone.dumped import dumped
 from flagstone.dumped import load as load_dumped
 from flagstone.errors import Closed, FlagstoneError
 from flagstone.facts import Holder
-from flagstone.format import form_of, format_text, order_of, parse_format, sealed_form
+from flagstone.format import dtype_text, form_of, format_text, order_of, parse_format, sealed_form
 from flagstone.group import Group, load_group, look
 from flagstone.memory import aallocate, allocate, once_more
 from flagstone.names import arena_name, called, named, shown, text
@@ -197,7 +197,7 @@ def _holders(attachment: Attachment, slots: list[int]) -> list[Holder]:
 
 
 def _repr(block: Block, attachment: Attachment, form: Format | None) -> str:
-    what = "" if form is None else f", {form.dtype} {form.shape}"
+    what = "" if form is None else f", {dtype_text(form.dtype)} {form.shape}"
     where = arena_name(attachment.path) or "anonymous"
     try:
         cache, group = block._owner()

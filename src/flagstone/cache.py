@@ -22,7 +22,7 @@ from flagstone.errors import (
     FlagstoneError,
 )
 from flagstone.facts import CacheStats
-from flagstone.format import format_text, make_format, parse_format
+from flagstone.format import dtype_text, form_for, format_text, parse_format
 from flagstone.memory import aallocate, allocate
 from flagstone.names import called, named, object_name, text
 from flagstone.observe import cache_flags, cache_stats
@@ -302,7 +302,7 @@ class Cache:
         what = (
             many(self._size, "byte")
             if self._format is None
-            else f"{self._format.dtype} {self._format.shape}, {format_size(self._size)}"
+            else f"{dtype_text(self._format.dtype)} {self._format.shape}, {format_size(self._size)}"
         )
         if self.order == "F":
             what += ", Fortran order"
@@ -332,7 +332,7 @@ def open_cache(
     if size is not None:
         nbytes = parse_size(size, "size")
     elif shape is not None and dtype is not None:
-        form = make_format(dtype, shape, order=order)
+        form = form_for(dtype, shape, order)
         nbytes = form.nbytes
         if nbytes == 0:
             raise ValueError(f"objects of {form.dtype!r} and shape {form.shape} have no bytes")
@@ -486,7 +486,10 @@ def format_of(attachment: Attachment, cache: int) -> Format | None:
 
 
 def _remember(attachment: Attachment, info: _CacheInfo) -> Format | None:
-    form = parse_format(text(info["format"]))
+    try:  # no id is given out twice, and no cache changes its format
+        return attachment.formats[info["id"]]
+    except KeyError:
+        form = parse_format(text(info["format"]))
     if len(attachment.formats) >= 4096:  # caches come and go
         attachment.formats.clear()
     attachment.formats[info["id"]] = form

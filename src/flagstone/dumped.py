@@ -25,6 +25,8 @@ _MAGIC: Final = b"FSTDUMP\x01"
 _ALIGN: Final = 64
 _HEAD: Final = 16
 _SPAN: Final = 16
+_FIRST: Final = struct.Struct("=3Q")  # how many parts, and where the first one lies
+_BYTE: Final = np.dtype(np.uint8)
 
 
 class Dumped:
@@ -119,7 +121,7 @@ def dumped(value: Any, least: int = 0) -> Dumped:
 def load(block: Block, writable: bool | None = False) -> Any:
     """`Block.load`; `writable` None: as the Block is."""
     raw = block.array
-    if raw.dtype != np.uint8 or raw.ndim != 1 or raw[:8].tobytes() != _MAGIC:
+    if raw.dtype != _BYTE or raw.ndim != 1 or len(raw) < 8 or raw[:8].tobytes() != _MAGIC:
         raise TypeError(
             f"nothing was dumped into this Block, which is an array of {block.dtype} and shape"
             f" {block.shape}: use .array (arena.dump(object) makes a Block to load)"
@@ -145,9 +147,13 @@ def _load(raw: np.ndarray[Any, Any]) -> Any:
 
 def _parts(view: memoryview) -> list[memoryview]:
     """The parts as views of a Block's bytes."""
-    if len(view) < _HEAD:
+    if len(view) < _HEAD + _SPAN:
         raise _overwritten()
-    (count,) = struct.unpack_from("=Q", view, 8)
+    count, at, n = _FIRST.unpack_from(view, 8)
+    if count == 1:  # no buffers beside the pickle
+        if at > len(view) or n > len(view) - at:
+            raise _overwritten()
+        return [view[at : at + n]]
     if not 0 < count <= (len(view) - _HEAD) // _SPAN:
         raise _overwritten()
     spans = struct.unpack_from(f"={2 * count}Q", view, _HEAD)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "descr_of",
+    "dtype_text",
+    "form_for",
     "form_of",
     "format_text",
     "make_format",
@@ -44,6 +46,7 @@ __all__ = [
 # Bytes of a text, which is enough for a dtype of a hundred thousand fields: the core's own limit.
 _MAX_TEXT: Final = 2**24 - 1
 _SEALED: Final = "sealed"
+_SHORT: Final = 1000  # characters of a text that is worth remembering
 
 
 def make_format(
@@ -78,6 +81,24 @@ def make_format(
     if order == "F" and (0 in dims or sum(dim != 1 for dim in dims) < 2):
         order = "C"
     return Format(real, dims, code, order == "F")
+
+
+def form_for(dtype: DTypeLike, shape: int | Iterable[int], order: str) -> Format:
+    """The Format of an array that is to be made; of one whose dtype is given by name it is known
+    after the first time.
+
+    Raises:
+        TypeError, ValueError: as `make_format`.
+    """
+    dims = shape_of(shape)
+    if type(dtype) is str:
+        return _form_named(dtype, dims, order)
+    return form_of(np.dtype(dtype), dims, order)
+
+
+@functools.lru_cache(maxsize=1024)
+def _form_named(dtype: str, dims: tuple[int, ...], order: str) -> Format:
+    return form_of(np.dtype(dtype), dims, order)
 
 
 def form_of(dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> Format:
@@ -133,6 +154,12 @@ def descr_of(dtype: np.dtype[Any]) -> Any:
         TypeError: the dtype cannot be described so.
     """
     return _describe(dtype)[0]
+
+
+@functools.lru_cache(maxsize=256)
+def dtype_text(dtype: np.dtype[Any]) -> str:
+    """The dtype as NumPy prints it, which takes a while."""
+    return str(dtype)
 
 
 def _describe(dtype: np.dtype[Any]) -> tuple[Any, bytes | None]:
@@ -256,6 +283,10 @@ def parse_format(text: str | bytes) -> Format | None:
     """
     if not text:
         return None
+    return _parsed(text) if len(text) <= _SHORT else _read(text)
+
+
+def _read(text: str | bytes) -> Format:
     try:
         text = text if isinstance(text, str) else text.decode()
         descr, shape, *order = ast.literal_eval(text)
@@ -264,6 +295,9 @@ def parse_format(text: str | bytes) -> Format | None:
         return make_format(npy.descr_to_dtype(descr), shape, order=_order(order))
     except Exception as error:  # whatever a text makes of it that was overwritten
         raise ArenaCorrupted(f"the format of an object is unreadable: {text!r:.200}") from error
+
+
+_parsed = functools.lru_cache(maxsize=256)(_read)
 
 
 def _sealed(descr: Any, shape: Any) -> Format:
@@ -287,6 +321,14 @@ def shape_of(shape: int | Iterable[int]) -> tuple[int, ...]:
         TypeError: it is no integer and no integers.
         ValueError: a dimension is negative, or there are more than 32.
     """
+    if type(shape) is int and shape >= 0:
+        return (shape,)
+    if type(shape) is tuple and len(shape) <= 32:
+        for dim in shape:
+            if type(dim) is not int or dim < 0:
+                break
+        else:
+            return shape
     if isinstance(shape, (str, bytes)):
         raise TypeError(f"shape must be integers, not {shape!r}")
     try:

@@ -8,7 +8,7 @@ import numpy as np
 
 from flagstone._core import ObjectsBase
 from flagstone.block import aalloc_bytes, adump, alloc_bytes, aput, dump, put
-from flagstone.format import form_of, order_of, shape_of
+from flagstone.format import form_for, form_of, order_of
 from flagstone.group import group_id
 from flagstone.sizes import parse_size
 from flagstone.values import array_of
@@ -120,7 +120,7 @@ class Objects(ObjectsBase):
             ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
         """
         attachment = self._link.attachment
-        form = _form_for(shape, dtype, order)
+        form = form_for(dtype, shape, order)
         return _empty(attachment, form, False, wait, group_id(self._link, attachment, group))
 
     def zeros(
@@ -134,7 +134,7 @@ class Objects(ObjectsBase):
     ) -> Block:
         """`empty`, with all bytes zero."""
         attachment = self._link.attachment
-        form = _form_for(shape, dtype, order)
+        form = form_for(dtype, shape, order)
         return _empty(attachment, form, True, wait, group_id(self._link, attachment, group))
 
     def empty_like(
@@ -165,7 +165,7 @@ class Objects(ObjectsBase):
     ) -> Block:
         """`empty`, or with `zero` `zeros`, for a coroutine. As `Cache.aalloc`."""
         attachment = self._link.attachment
-        form = _form_for(shape, dtype, order)
+        form = form_for(dtype, shape, order)
         return await _aempty(attachment, form, zero, wait, group_id(self._link, attachment, group))
 
     async def azeros(
@@ -195,15 +195,6 @@ class Objects(ObjectsBase):
         attachment = self._link.attachment
         form = _form_like(array, dtype, order)
         return await _aempty(attachment, form, False, wait, group_id(self._link, attachment, group))
-
-
-def _form_for(shape: int | Iterable[int], dtype: DTypeLike, order: str) -> Format:
-    """The Format of an array that is to be made.
-
-    Raises:
-        TypeError, ValueError: the parameters make no sense; the dtype means more than bytes.
-    """
-    return form_of(np.dtype(dtype), shape_of(shape), order)
 
 
 def _form_like(value: Any, dtype: DTypeLike | None, order: str) -> Format:

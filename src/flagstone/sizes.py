@@ -123,6 +123,8 @@ def parse_seconds(value: float | None, what: str, *, default: float = math.inf) 
 
 def until(seconds: float | None, what: str) -> float | None:
     """When so many seconds are over, by `time.monotonic()`; None: never. `what` is the argument."""
+    if seconds is None:
+        return None
     given = parse_seconds(seconds, what)
     return None if given == math.inf else time.monotonic() + given
 

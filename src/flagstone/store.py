@@ -139,7 +139,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
 
     def _packed(self, value: Any) -> tuple[Block, int]:
         """An object for this value, and what kind it is."""
-        if type(value) is bytes and (done := self._block_of(value)) is not None:
+        if (done := self._copy_of(value)) is not None:
             return done, _BLOCK
         if type(value) is Block and value._parts[0] is self._attachment():
             return value, _BLOCK
@@ -200,7 +200,10 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         return default if found is None else self._value(found)
 
     def __setitem__(self, key: Key, value: Any) -> None:
-        self.put(key, value)
+        if (block := self._copy_of(value)) is not None:
+            self._put(key, block, _BLOCK, 0, _ANY)
+        else:
+            self.put(key, value)
 
     def put(self, key: Key, value: Any, *, ttl: float | None = None) -> int:
         """Put a value under a key, in the place of what was there.
@@ -223,7 +226,10 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             Closed: the store was destroyed, or left here.
             ReadOnly: attached with `readonly=True`.
         """
-        version = self._put_if(key, value, _ANY, ttl)
+        if ttl is None and (block := self._copy_of(value)) is not None:
+            version = self._put(key, block, _BLOCK, 0, _ANY)
+        else:
+            version = self._put_if(key, value, _ANY, ttl)
         assert version is not None  # whatever was there
         return version
 

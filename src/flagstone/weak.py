@@ -17,7 +17,7 @@ import numpy as np
 from flagstone._core import Block, Format, Handle
 from flagstone.attach import attach, locate
 from flagstone.errors import StaleHandle
-from flagstone.format import descr_of, make_format
+from flagstone.format import descr_of, dtype_text, form_for
 from flagstone.names import shown
 
 __all__ = ["WeakBlock", "make_weak"]
@@ -90,7 +90,7 @@ class WeakBlock:
         return self._form().nbytes
 
     def _form(self) -> Format:
-        return make_format(self.dtype, self._shape, order=self._order)
+        return form_for(self.dtype, self._shape, self._order)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WeakBlock):
@@ -114,7 +114,7 @@ class WeakBlock:
         return self
 
     def __repr__(self) -> str:
-        return f"<WeakBlock {self._handle.hex()}, {self.dtype} {self._shape}>"
+        return f"<WeakBlock {self._handle.hex()}, {dtype_text(self.dtype)} {self._shape}>"
 
 
 def _shown(path: bytes) -> str:

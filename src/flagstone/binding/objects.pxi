@@ -2,6 +2,66 @@
 # wrong, the class above (`flagstone.objects.Objects`) makes the same call again, and waits or says
 # what is the matter.
 
+cdef inline Block _plain(Attachment attachment, uint64_t group, uint64_t nbytes):
+    # An object of so many bytes, without a Format; None where a Python function has to do it.
+    cdef Block block = _begin_block()
+    block.of(attachment)
+    if fst_alloc_bytes(attachment.ptr, group, nbytes, &block.ref) != FST_OK:
+        return None
+    block.life = 1
+    return block
+
+
+cdef inline Block _formed(Attachment attachment, uint64_t group, Format format):
+    # An object of the Format; None where a Python function has to do it.
+    cdef Block block
+    cdef fst_form_spec form
+    if format.plain:
+        return _plain(attachment, group, format.size)
+    form.form = attachment.forms.number(attachment.ptr, format)
+    if not form.form:
+        return None
+    form.text, form.text_bytes = NULL, 0
+    block = _begin_block()
+    block.of(attachment)
+    block.shape(<PyObject *>format)
+    if fst_alloc_form(attachment.ptr, group, format.size, &form, &block.ref) != FST_OK:
+        return None
+    block.life = 1
+    return block
+
+
+cdef Block _copy_of(Attachment attachment, uint64_t group, object value):
+    # An object with a copy of these bytes or of this array, in its own order; None where it is
+    # anything else, where it is large, or where memory is short.
+    cdef Block block
+    cdef const void *bytes_of
+    cdef cnp.ndarray array
+    cdef bint fortran
+    if type(value) is bytes:
+        if len(<bytes>value) >= _LONG:
+            return None
+        block = _plain(attachment, group, len(<bytes>value))
+        bytes_of = PyBytes_AS_STRING(<bytes>value)
+    elif type(value) is np_ndarray:
+        array = <cnp.ndarray>value
+        fortran = not cnp.PyArray_IS_C_CONTIGUOUS(array)
+        if (cnp.PyArray_NBYTES(array) >= _LONG
+                or (fortran and not cnp.PyArray_IS_F_CONTIGUOUS(array))):
+            return None
+        if not fortran and cnp.PyArray_NDIM(array) == 1 and array.dtype is _BYTE:
+            block = _plain(attachment, group, cnp.PyArray_NBYTES(array))
+        else:
+            block = _formed(attachment, group, _form_of(array.dtype, (<object>value).shape,
+                                                        "F" if fortran else "C"))
+        bytes_of = cnp.PyArray_DATA(array)
+    else:
+        return None
+    if block is not None:
+        memcpy(block.ref.data, bytes_of, block.ref.nbytes)
+    return block
+
+
 cdef class ObjectsBase:
     """What `flagstone.objects.Objects` is made of."""
 
@@ -30,27 +90,6 @@ cdef class ObjectsBase:
             return None
         if fst_alloc_bytes((<Attachment>block._attachment).ptr, ident, nbytes,
                            &block.ref) != FST_OK:
-            return None
-        block.life = 1
-        return block
-
-    cdef inline Block formed(self, Format format, object group):
-        # An object of the Format; None where the class above has to do it.
-        cdef Block block
-        cdef Attachment attachment
-        cdef fst_form_spec form
-        cdef uint64_t ident = 0
-        if format.plain:
-            return self.plain(format.size, group)
-        attachment = self._link.get()
-        form.form = attachment.forms.number(attachment.ptr, format)
-        if not form.form or not self.of_group(group, attachment, &ident):
-            return None
-        form.text, form.text_bytes = NULL, 0
-        block = _begin_block()
-        block.of(attachment)
-        block.shape(<PyObject *>format)
-        if fst_alloc_form(attachment.ptr, ident, format.size, &form, &block.ref) != FST_OK:
             return None
         block.life = 1
         return block
@@ -100,31 +139,20 @@ cdef class ObjectsBase:
             ModuleNotFoundError: the value is a table, and pyarrow is not installed.
             ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
         """
+        cdef Attachment attachment
         cdef Block block = None
-        cdef const void *bytes_of = NULL
-        cdef cnp.ndarray array
-        cdef bint fortran
+        cdef uint64_t ident = 0
         if strings is None and wait is None and order == "K":
-            if type(value) is bytes:
+            if type(value) is bytes:  # the shortest way for what is put most often
                 if len(<bytes>value) < _LONG:
                     block = self.plain(len(<bytes>value), group)
-                    bytes_of = PyBytes_AS_STRING(<bytes>value)
-            elif type(value) is np_ndarray:
-                array = <cnp.ndarray>value
-                fortran = not cnp.PyArray_IS_C_CONTIGUOUS(array)
-                if (cnp.PyArray_NBYTES(array) < _LONG
-                        and (not fortran or cnp.PyArray_IS_F_CONTIGUOUS(array))):
-                    if (not fortran and cnp.PyArray_NDIM(array) == 1
-                            and array.dtype is _BYTE):
-                        block = self.plain(cnp.PyArray_NBYTES(array), group)
-                    else:
-                        block = self.formed(_form_of(array.dtype, (<object>value).shape,
-                                                     "F" if fortran else "C"), group)
-                    bytes_of = cnp.PyArray_DATA(array)
-        if block is None:
-            return self._put(value, order, strings, group, wait)
-        memcpy(block.ref.data, bytes_of, block.ref.nbytes)
-        return block
+                if block is not None:
+                    memcpy(block.ref.data, PyBytes_AS_STRING(<bytes>value), block.ref.nbytes)
+            else:
+                attachment = self._link.get()
+                if self.of_group(group, attachment, &ident):
+                    block = _copy_of(attachment, ident, value)
+        return self._put(value, order, strings, group, wait) if block is None else block
 
     def get(self, handle):
         """The object that a handle names.

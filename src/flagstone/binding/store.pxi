@@ -222,22 +222,11 @@ cdef class StoreBase:
 
     # ---- changing
 
-    def _block_of(self, bytes value not None):
-        """A Block with these bytes; None where they are many, or something is the matter: then the
-        class above does it.
+    def _copy_of(self, value):
+        """A Block with a copy of these bytes or of this array; None where it is anything else, or
+        large, or something is the matter: then the class above does it.
         """
-        cdef Block block
-        cdef size_t n = len(value)
-        cdef Attachment attachment = self.usable()
-        if n >= _LONG:
-            return None
-        block = _begin_block()
-        block.of(attachment)
-        if fst_alloc_bytes(attachment.ptr, self._group_id, n, &block.ref) != FST_OK:
-            return None
-        block.life = 1
-        memcpy(block.ref.data, PyBytes_AS_STRING(value), n)
-        return block
+        return _copy_of(self.usable(), self._group_id, value)
 
     def _put(self, key, Block block not None, uint32_t kind, uint64_t ttl, uint64_t if_version):
         # Let the key hold the Block; its version, or None if its value had another one than
