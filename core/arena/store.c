@@ -158,7 +158,7 @@ bool fst_store_look(const struct fst_store_use *u, const struct fst_hashed_key *
     return false;
 }
 
-int fst_store_get(fst_store_use *u, const struct fst_key *key, struct fst_looked_up *out)
+int fst_store_get(fst_store_use *u, const struct fst_key *key, struct fst_ref *ref, struct fst_looked_up *out)
 {
     struct fst_thread *t = NULL;
     struct fst_hashed_key k;
@@ -178,7 +178,7 @@ int fst_store_get(fst_store_use *u, const struct fst_key *key, struct fst_looked
             fst_found_let_go(u->a, entry);
             continue;
         }
-        rc = fst_found_child(u->a, oid) == FST_CHILD_ENDED ? fst_use_missing() : fst_object_fill(u->a, oid, entry, &out->ref);
+        rc = fst_found_child(u->a, oid) == FST_CHILD_ENDED ? fst_use_missing() : fst_object_fill(u->a, oid, entry, ref);
         if (__builtin_expect(rc != FST_OK, 0)) {
             fst_found_let_go(u->a, entry);
             return fst_verdict(u->a, rc);

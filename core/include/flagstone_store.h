@@ -46,15 +46,14 @@ struct fst_key {
     uint8_t kind;    /* a number of the user's: keys of two kinds are two keys */
 };
 
-/* What a key holds. */
+/* What is said of the object that a key holds. */
 struct fst_looked_up {
-    struct fst_ref ref; /* this process's, to be dropped */
-    uint32_t kind;      /* of the value: the user's */
-    uint64_t version;   /* of the value */
+    uint32_t kind;    /* of the value: the user's */
+    uint64_t version; /* of the value */
 };
-/* Make a reference to the object that the key holds. FST_MISSING: it holds none; FST_FULL;
+/* Make a reference to the object that the key holds, to be dropped. FST_MISSING: it holds none; FST_FULL;
  * FST_INVALID: the key is too long; FST_CLOSED: the store has ended. */
-int fst_store_get(fst_store_use *use, const struct fst_key *key, struct fst_looked_up *out);
+int fst_store_get(fst_store_use *use, const struct fst_key *key, struct fst_ref *ref, struct fst_looked_up *out);
 /* The version of the key's value, without a reference to its object. It fails as fst_store_get
  * does. */
 int fst_store_key_version(fst_store_use *use, const struct fst_key *key, uint64_t *version);

@@ -443,7 +443,6 @@ cdef extern from "flagstone.h" nogil:
         uint8_t kind
 
     struct fst_looked_up:
-        fst_ref ref
         uint32_t kind
         uint64_t version
 
@@ -478,7 +477,7 @@ cdef extern from "flagstone.h" nogil:
     void fst_store_leave(fst_store_use *use)
     fst_bool fst_store_hold_group(fst_store_use *use, uint64_t *group)
     uint64_t fst_store_id(const fst_store_use *use)
-    int fst_store_get(fst_store_use *use, const fst_key *key, fst_looked_up *out)
+    int fst_store_get(fst_store_use *use, const fst_key *key, fst_ref *ref, fst_looked_up *out)
     int fst_store_key_version(fst_store_use *use, const fst_key *key, uint64_t *version)
     int fst_store_put(fst_store_use *use, const fst_key *key, const fst_value *value,
                       uint64_t if_version, uint64_t *version)

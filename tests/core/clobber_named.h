@@ -174,6 +174,7 @@ static void work_with_channels(fst_arena *a)
 static void work_with_stores(fst_arena *a)
 {
     static const char *const keys[] = {"key", "other", "new", "key"};
+    struct fst_ref ref;
     struct fst_looked_up found;
     struct fst_store_info info;
     struct fst_store_claim claim;
@@ -186,9 +187,9 @@ static void work_with_stores(fst_arena *a)
         return;
     for (int i = 0; i < 4; i++) {
         struct fst_key key = key_of(keys[i]);
-        if (DO(fst_store_get(named.store, &key, &found)) == FST_OK) {
-            use(a, &found.ref);
-            LOOK(fst_drop(a, &found.ref));
+        if (DO(fst_store_get(named.store, &key, &ref, &found)) == FST_OK) {
+            use(a, &ref);
+            LOOK(fst_drop(a, &ref));
         }
         put_named(a, keys[i]);
     }

@@ -43,14 +43,15 @@ static int put_in(fst_store_use *u, uint64_t key, uint64_t n)
 /* What the key holds; 0: nothing. */
 static uint64_t value_in(fst_store_use *u, uint64_t key)
 {
+    struct fst_ref ref;
     struct fst_looked_up got;
-    int rc = fst_store_get(u, &(struct fst_key){.bytes = &key, .nbytes = 8}, &got);
+    int rc = fst_store_get(u, &(struct fst_key){.bytes = &key, .nbytes = 8}, &ref, &got);
     if (rc) {
         CHECK_EQ(FST_MISSING, rc);
         return 0;
     }
-    CHECK(filled(got.ref.data, got.ref.nbytes, got.kind));
-    fst_drop(a, &got.ref);
+    CHECK(filled(ref.data, ref.nbytes, got.kind));
+    fst_drop(a, &ref);
     return got.kind;
 }
 

@@ -44,22 +44,23 @@ static int put_new(fst_arena *a, fst_store_use *u, const char *text, uint64_t n)
     return rc;
 }
 
-static int get(fst_store_use *u, const char *text, struct fst_looked_up *out)
+static int get(fst_store_use *u, const char *text, struct fst_ref *ref, struct fst_looked_up *out)
 {
     struct fst_key key = key_of(text);
-    return fst_store_get(u, &key, out);
+    return fst_store_get(u, &key, ref, out);
 }
 
 /* FST_OK: the key holds an object filled with n. */
 static int holds(fst_arena *a, fst_store_use *u, const char *text, uint64_t n)
 {
+    struct fst_ref ref;
     struct fst_looked_up got;
-    int rc = get(u, text, &got);
+    int rc = get(u, text, &ref, &got);
     if (rc)
         return rc;
     CHECK_EQ(3, got.kind);
-    CHECK(filled(got.ref.data, got.ref.nbytes, n));
-    fst_drop(a, &got.ref);
+    CHECK(filled(ref.data, ref.nbytes, n));
+    fst_drop(a, &ref);
     return FST_OK;
 }
 
@@ -90,13 +91,14 @@ static void put_get_replace_remove(void)
     settle(a);
     CHECK_EQ(FST_OK, holds(a, u, "a", 1));
     CHECK_EQ(FST_OK, holds(a, u, "b", 2));
+    struct fst_ref ref;
     struct fst_looked_up old;
-    CHECK_EQ(FST_OK, get(u, "a", &old));
+    CHECK_EQ(FST_OK, get(u, "a", &ref, &old));
     CHECK_EQ(FST_OK, put_new(a, u, "a", 3));
     settle(a);
     CHECK_EQ(FST_OK, holds(a, u, "a", 3));
-    CHECK(filled(old.ref.data, old.ref.nbytes, 1)); /* who has the old value keeps it */
-    fst_drop(a, &old.ref);
+    CHECK(filled(ref.data, ref.nbytes, 1)); /* who has the old value keeps it */
+    fst_drop(a, &ref);
     CHECK_EQ(FST_OK, put_new(a, u, "b", 4)); /* nobody has the old one: still asked for */
     CHECK_EQ(2, keys_of(a, u));
     CHECK_CLEAN(a);
@@ -262,8 +264,9 @@ static void ends(void)
     settle(a);
     for (int i = 0; i < 3; i++)
         CHECK_EQ(FST_OK, put_new(a, u, i == 0 ? "a" : i == 1 ? "b" : "c", (uint64_t)i));
+    struct fst_ref ref;
     struct fst_looked_up kept;
-    CHECK_EQ(FST_OK, get(u, "b", &kept));
+    CHECK_EQ(FST_OK, get(u, "b", &ref, &kept));
     CHECK_EQ(FST_OK, fst_store_destroy(u));
     CHECK_EQ(FST_CLOSED, fst_store_version(u, &number));
     CHECK_EQ(FST_CLOSED, fst_store_length(u, &number));
@@ -271,27 +274,27 @@ static void ends(void)
     CHECK_EQ(FST_CLOSED, put_new(a, u, "a", 0));
     fst_store_use *again = open_store(a, "things", root); /* the name is free at once */
     CHECK_EQ(FST_MISSING, holds(a, again, "a", 0));
-    CHECK(filled(kept.ref.data, kept.ref.nbytes, 1));
+    CHECK(filled(ref.data, ref.nbytes, 1));
     settle(a);
-    CHECK(filled(kept.ref.data, kept.ref.nbytes, 1));
-    fst_drop(a, &kept.ref);
+    CHECK(filled(ref.data, ref.nbytes, 1));
+    fst_drop(a, &ref);
     settle(a);
     CHECK_EQ(1, fst_store_list(a, NULL, 0));
 
     uint64_t group = make_group(a, "job", root, FST_NO_LIMIT, 0);
     fst_store_use *v = open_store(a, "job's", group);
-    struct fst_ref ref = alloc_one(a, child_of(a, make_cache(a, "typed", 200, 0), group));
+    ref = alloc_one(a, child_of(a, make_cache(a, "typed", 200, 0), group));
     CHECK_EQ(FST_OK, put_new(a, v, "x", 9));
     CHECK_EQ(FST_OK, put_ref(again, "typed", &ref, FST_ANY_VERSION));
     fst_drop(a, &ref);
-    CHECK_EQ(FST_OK, get(again, "typed", &kept));
+    CHECK_EQ(FST_OK, get(again, "typed", &ref, &kept));
     CHECK_EQ(FST_OK, fst_group_destroy(a, group));
-    CHECK_EQ(FST_MISSING, get(again, "typed", &kept)); /* of the group: gone at once */
+    CHECK_EQ(FST_MISSING, get(again, "typed", &ref, &kept)); /* of the group: gone at once */
     settle(a);
     CHECK_EQ(FST_CLOSED, holds(a, v, "x", 9)); /* and the store with it */
     CHECK_EQ(0, keys_of(a, again));
     CHECK_CLEAN(a);
-    fst_drop(a, &kept.ref);
+    fst_drop(a, &ref);
     fst_group_unref(a, group);
     CHECK_EQ(FST_OK, fst_store_destroy(again));
     settle(a);
@@ -472,17 +475,18 @@ static void read_in_a_loop(fst_arena *a, fst_store_use *u, uint64_t me)
 {
     uint64_t last[2] = {0};
     while (!__atomic_load_n(&race->over, __ATOMIC_SEQ_CST) && !atomic_load(&test_failures)) {
+        struct fst_ref ref;
         struct fst_looked_up got;
-        if (get(u, "key", &got))
+        if (get(u, "key", &ref, &got))
             continue;
-        const uint64_t *words = got.ref.data;
+        const uint64_t *words = ref.data;
         for (int i = 1; i < 32; i++)
             CHECK_EQ(words[0], words[i]);
         uint64_t who = words[0] & 1, n = words[0] >> 8;
         CHECK(n >= last[who]); /* nothing comes back */
         last[who] = n;
         race->reads[me]++;
-        fst_drop(a, &got.ref);
+        fst_drop(a, &ref);
     }
 }
 
@@ -538,16 +542,17 @@ static pid_t traced_reader(fst_arena *a, fst_store_use *u, uint32_t *done)
     REQUIRE(pid >= 0);
     if (pid)
         return pid;
+    struct fst_ref ref;
     struct fst_looked_up got;
     atomic_store(&test_failures, 0);
-    fst_reaper_stop(a, true);              /* its batch would wait for what it has locked */
-    CHECK_EQ(FST_OK, get(u, "key", &got)); /* it has its thread's slot, and entries */
-    fst_drop(a, &got.ref);
+    fst_reaper_stop(a, true);                    /* its batch would wait for what it has locked */
+    CHECK_EQ(FST_OK, get(u, "key", &ref, &got)); /* it has its thread's slot, and entries */
+    fst_drop(a, &ref);
     stop_for_the_tracer();
-    int rc = get(u, "key", &got);
+    int rc = get(u, "key", &ref, &got);
     __atomic_store_n(done, 1, __ATOMIC_RELAXED);
     CHECK_EQ(FST_OK, rc);
-    CHECK(filled(got.ref.data, got.ref.nbytes, got.kind));
+    CHECK(filled(ref.data, ref.nbytes, got.kind));
     CHILD_EXIT();
 }
 

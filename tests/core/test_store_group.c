@@ -32,11 +32,12 @@ static void put_one(fst_arena *a, fst_store_use *u, uint64_t group)
 /* What a lookup says; what it finds is let go of. */
 static int looked_up(fst_arena *a, fst_store_use *u)
 {
+    struct fst_ref ref;
     struct fst_looked_up got;
     struct fst_key key = a_key();
-    int rc = fst_store_get(u, &key, &got);
+    int rc = fst_store_get(u, &key, &ref, &got);
     if (rc == FST_OK)
-        fst_drop(a, &got.ref);
+        fst_drop(a, &ref);
     return rc;
 }
 

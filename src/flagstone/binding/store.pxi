@@ -137,12 +137,11 @@ cdef class StoreBase:
             return None
         block = _begin_block()
         block.of(attachment)
-        status = fst_store_get(self.use, &k, got)
+        status = fst_store_get(self.use, &k, &block.ref, got)
         if status != FST_OK:
             if status == FST_MISSING:
                 return None
             raise self.error(status)
-        block.ref = got.ref
         block.life = 1
         return attachment.arrived(block)
 
