@@ -51,8 +51,8 @@ struct fst_looked_up {
     uint32_t kind;    /* of the value: the user's */
     uint64_t version; /* of the value */
 };
-/* Make a reference to the object that the key holds, to be dropped. FST_MISSING: it holds none; FST_FULL;
- * FST_INVALID: the key is too long; FST_CLOSED: the store has ended. */
+/* Make a reference to the object that the key holds, to be dropped. FST_MISSING: it holds none;
+ * FST_FULL; FST_INVALID: the key is too long; FST_CLOSED: the store has ended. */
 int fst_store_get(fst_store_use *use, const struct fst_key *key, struct fst_ref *ref, struct fst_looked_up *out);
 /* The version of the key's value, without a reference to its object. It fails as fst_store_get
  * does. */

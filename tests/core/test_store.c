@@ -44,21 +44,22 @@ static int put_new(fst_arena *a, fst_store_use *u, const char *text, uint64_t n)
     return rc;
 }
 
-static int get(fst_store_use *u, const char *text, struct fst_ref *ref, struct fst_looked_up *out)
+static struct fst_looked_up looked; /* by the last get() */
+
+static int get(fst_store_use *u, const char *text, struct fst_ref *ref)
 {
     struct fst_key key = key_of(text);
-    return fst_store_get(u, &key, ref, out);
+    return fst_store_get(u, &key, ref, &looked);
 }
 
 /* FST_OK: the key holds an object filled with n. */
 static int holds(fst_arena *a, fst_store_use *u, const char *text, uint64_t n)
 {
     struct fst_ref ref;
-    struct fst_looked_up got;
-    int rc = get(u, text, &ref, &got);
+    int rc = get(u, text, &ref);
     if (rc)
         return rc;
-    CHECK_EQ(3, got.kind);
+    CHECK_EQ(3, looked.kind);
     CHECK(filled(ref.data, ref.nbytes, n));
     fst_drop(a, &ref);
     return FST_OK;
@@ -92,8 +93,7 @@ static void put_get_replace_remove(void)
     CHECK_EQ(FST_OK, holds(a, u, "a", 1));
     CHECK_EQ(FST_OK, holds(a, u, "b", 2));
     struct fst_ref ref;
-    struct fst_looked_up old;
-    CHECK_EQ(FST_OK, get(u, "a", &ref, &old));
+    CHECK_EQ(FST_OK, get(u, "a", &ref));
     CHECK_EQ(FST_OK, put_new(a, u, "a", 3));
     settle(a);
     CHECK_EQ(FST_OK, holds(a, u, "a", 3));
@@ -265,8 +265,7 @@ static void ends(void)
     for (int i = 0; i < 3; i++)
         CHECK_EQ(FST_OK, put_new(a, u, i == 0 ? "a" : i == 1 ? "b" : "c", (uint64_t)i));
     struct fst_ref ref;
-    struct fst_looked_up kept;
-    CHECK_EQ(FST_OK, get(u, "b", &ref, &kept));
+    CHECK_EQ(FST_OK, get(u, "b", &ref));
     CHECK_EQ(FST_OK, fst_store_destroy(u));
     CHECK_EQ(FST_CLOSED, fst_store_version(u, &number));
     CHECK_EQ(FST_CLOSED, fst_store_length(u, &number));
@@ -287,9 +286,9 @@ static void ends(void)
     CHECK_EQ(FST_OK, put_new(a, v, "x", 9));
     CHECK_EQ(FST_OK, put_ref(again, "typed", &ref, FST_ANY_VERSION));
     fst_drop(a, &ref);
-    CHECK_EQ(FST_OK, get(again, "typed", &ref, &kept));
+    CHECK_EQ(FST_OK, get(again, "typed", &ref));
     CHECK_EQ(FST_OK, fst_group_destroy(a, group));
-    CHECK_EQ(FST_MISSING, get(again, "typed", &ref, &kept)); /* of the group: gone at once */
+    CHECK_EQ(FST_MISSING, get(again, "typed", &ref)); /* of the group: gone at once */
     settle(a);
     CHECK_EQ(FST_CLOSED, holds(a, v, "x", 9)); /* and the store with it */
     CHECK_EQ(0, keys_of(a, again));
@@ -476,8 +475,7 @@ static void read_in_a_loop(fst_arena *a, fst_store_use *u, uint64_t me)
     uint64_t last[2] = {0};
     while (!__atomic_load_n(&race->over, __ATOMIC_SEQ_CST) && !atomic_load(&test_failures)) {
         struct fst_ref ref;
-        struct fst_looked_up got;
-        if (get(u, "key", &ref, &got))
+        if (get(u, "key", &ref))
             continue;
         const uint64_t *words = ref.data;
         for (int i = 1; i < 32; i++)
@@ -543,16 +541,15 @@ static pid_t traced_reader(fst_arena *a, fst_store_use *u, uint32_t *done)
     if (pid)
         return pid;
     struct fst_ref ref;
-    struct fst_looked_up got;
     atomic_store(&test_failures, 0);
-    fst_reaper_stop(a, true);                    /* its batch would wait for what it has locked */
-    CHECK_EQ(FST_OK, get(u, "key", &ref, &got)); /* it has its thread's slot, and entries */
+    fst_reaper_stop(a, true);              /* its batch would wait for what it has locked */
+    CHECK_EQ(FST_OK, get(u, "key", &ref)); /* it has its thread's slot, and entries */
     fst_drop(a, &ref);
     stop_for_the_tracer();
-    int rc = get(u, "key", &ref, &got);
+    int rc = get(u, "key", &ref);
     __atomic_store_n(done, 1, __ATOMIC_RELAXED);
     CHECK_EQ(FST_OK, rc);
-    CHECK(filled(ref.data, ref.nbytes, got.kind));
+    CHECK(filled(ref.data, ref.nbytes, looked.kind));
     CHILD_EXIT();
 }
 
