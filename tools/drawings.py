@@ -2,9 +2,10 @@
 
 A drawing has a `size`, a `title` (for those who cannot see it), boxes and arrows. Lengths are in
 pixels. A box has `at` (x, y, width, height), `text` (its first line in bold), a `kind`, and a
-`name` if arrows begin or end there. An arrow goes `from` one box `to` another one, at a side
-("block.right", or with the place along it in percent: "block.right.30"), and may have a `text`,
-`shift`ed (x, y) from the middle of the line, and be `dashed`. Lines of `text` alone have `at`, too.
+`name` if arrows begin or end there; the text of an area is at its left, or, if `right`, there. An
+arrow goes `from` one box `to` another one, at a side ("block.right", or with the place along it in
+percent: "block.right.30"), and may have a `text`, `shift`ed (x, y) from the middle of the line, and
+be `dashed`. Lines of `text` alone have `at`, too.
 """
 
 import argparse
@@ -53,6 +54,8 @@ def _box(box: dict[str, Any]) -> str:
         f'stroke="{stroke}" stroke-width="1.3"{dashes}/>\n'
     )
     if kind in ("area", "group"):  # Others lie in there, below its name.
+        if box.get("right"):
+            return shape + _words(x + width - 10, y + 20, lines, "end", bold=True)
         return shape + _words(x + 10, y + 20, lines, "start", bold=True)
     top = y + height / 2 - LINE * (len(lines) - 1) / 2 + 4.5
     return shape + _words(x + width / 2, top, lines, "middle", bold=len(lines) > 1)

@@ -1,9 +1,9 @@
 """render [PAGE...] - look at pages of build/site with headless Chromium: are they whole?
 
 Each page is shown once, by a browser that finds no other host: every file that a page asks for is
-there, every picture has been drawn, the page has a heading and a menu, and is no wider than the
-window. Without names: one page of each kind. A picture of the first page is written to
-build/site.png.
+there, every picture has been drawn, the page has a heading and a menu, and neither it nor a table
+is wider than there is room (one of nine columns may be). Without names: one page of each kind. A
+picture of the first page is written to build/site.png.
 """
 
 import functools
@@ -31,6 +31,10 @@ const look = (frame, page) => {
     pictures: inside.images.length,
     missing: [...inside.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.src),
     wider: root.scrollWidth - root.clientWidth,
+    cut: [...inside.querySelectorAll("article table")].filter(table => {
+      const room = table.closest(".md-typeset__scrollwrap") || table;
+      return room.scrollWidth > room.clientWidth && table.rows[0].cells.length < 9;
+    }).map(table => table.textContent.trim().slice(0, 40)),
   };
   if (--left === 0) document.getElementById("report").textContent = JSON.stringify(found);
 };
@@ -112,7 +116,7 @@ def main() -> int:
         return 1
     for page, found in json.loads(unescape(report[1])).items():
         wrong += [f"{page}: not drawn: {source}" for source in found["missing"]]
-        if not found["heading"] or found["menu"] < 10 or found["wider"] > 0:
+        if not found["heading"] or found["menu"] < 10 or found["wider"] > 0 or found["cut"]:
             wrong.append(f"{page}: not whole: {found}")
         print(f"{page}: {found['pictures']} pictures, {found['menu']} links in the menu")
     print("\n".join(wrong) or "pages: fine")

@@ -50,6 +50,14 @@ def _shown(path: Path) -> str:
 _origin: dict[str, Path] = {}
 
 
+def on_page_content(html: str, /, *, page: "Page", config: "MkDocsConfig", files: "Files") -> str:
+    """Leave out a table of contents that has next to nothing to list: its room is the page's."""
+    del config, files
+    if sum(len(heading.children) for heading in page.toc) < 3:
+        page.meta["hide"] = ["toc"]
+    return html
+
+
 def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     """Add what pages link to, and what these link to."""
     waiting = []
