@@ -67,6 +67,7 @@ cdef object _hooks = None       # flagstone.block.Hooks
 cdef object _form_of = None     # flagstone.format.form_of
 cdef object _group_type = None  # flagstone.group.Group
 cdef object _load = None        # flagstone.block._load, which a Block's pickle calls
+cdef object _carried = None     # flagstone.arriving.carried, which a message's pickle calls
 cdef object np_ndarray = np.ndarray
 cdef cnp.dtype _BYTE = np.dtype(np.uint8)
 cdef Py_ssize_t _ONE = 1
@@ -77,9 +78,10 @@ cdef enum: _LONG = 262144
 
 def install(hooks):
     """Hand in what the modules above decide: see `flagstone.block.Hooks`."""
-    global _form_of, _group_type, _hooks, _load
+    global _carried, _form_of, _group_type, _hooks, _load
     _hooks = hooks
     _load = hooks.load
+    _carried = hooks.carried
     _form_of = hooks.form_of
     _group_type = hooks.group_type
 

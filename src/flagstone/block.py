@@ -13,6 +13,7 @@ import numpy as np
 
 from flagstone import _core, hashes
 from flagstone._core import Attachment, Block, Format, GroupCache, Handle, Link
+from flagstone.arriving import carried
 from flagstone.attach import Locator, attach, closed, locate
 from flagstone.cache import (
     Cache,
@@ -301,6 +302,7 @@ class Hooks:
 
     aalloc = staticmethod(aalloc)
     alloc_many = staticmethod(alloc_many)
+    carried = staticmethod(carried)
     closed = staticmethod(closed)
     deepcopy = staticmethod(_deepcopy)
     form_of = staticmethod(form_of)

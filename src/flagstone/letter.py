@@ -8,32 +8,20 @@ that is the message's own, and Blocks in the item are in flight, as in any pickl
 
 from __future__ import annotations
 
-import contextlib
 import pickle
-import threading
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flagstone._core import (
-    LETTER_KINDS,
-    Attachment,
-    Beside,
-    Block,
-    pickled,
-    take_back,
-    with_tickets,
-)
+from flagstone._core import LETTER_KINDS, Carrier, SeveralBlocks, pickled
+from flagstone.arriving import load_with
 from flagstone.block import aalloc_bytes, alloc_bytes
 from flagstone.dumped import Dumped, dumped
-from flagstone.errors import FlagstoneError
 from flagstone.group import Group, look
 from flagstone.names import named
 from flagstone.opened import Opened
 from flagstone.sizes import format_size
 
 if TYPE_CHECKING:
-    from flagstone._core import _Letter, _Package, _Pickled
+    from flagstone._core import Block, _Letter, _Package, _Pickled
 
 __all__ = ["Letters", "check_sizes"]
 
@@ -49,43 +37,6 @@ def _kind_of(what: Dumped) -> int:
     return _BLOCK_PICKLE if what.bare else _BLOCK_DUMP
 
 
-class _Several(Exception):
-    """An item has more Blocks than a message can carry, or others."""
-
-
-class _Pickler(pickle.Pickler):
-    """Pickles an item whose first Block is the message's own."""
-
-    def __init__(self, attachment: Attachment, inline: int) -> None:
-        # What the pickler refers to does not refer to it, so that it ends at once.
-        self._pieces: list[bytes] = []
-        self.beside = Beside(inline)
-        file = SimpleNamespace(write=_copying(self._pieces))
-        super().__init__(file, 5, buffer_callback=self.beside)
-        self._attachment = attachment
-        self.block: Block | None = None
-
-    def body(self) -> bytes:
-        """What was pickled."""
-        return b"".join(self._pieces)
-
-    def reducer_override(self, value: Any) -> Any:
-        if type(value) is not Block:
-            return NotImplemented
-        if value._parts[0] is not self._attachment:
-            raise _Several("a Block of another arena")
-        if self.block is None:
-            self.block = value
-        elif value is not self.block and value.handle != self.block.handle:
-            raise _Several("several Blocks")
-        return _carried, ()
-
-
-def _copying(pieces: list[bytes]) -> Callable[[Any], None]:
-    """A file's `write`. A long bytearray comes as itself, and its owner may go on to change it."""
-    return lambda piece: pieces.append(piece if type(piece) is bytes else bytes(piece))
-
-
 class Letters(Opened):
     """What Channel and Topic objects have in common: how items are pickled, and where they lie when
     they are large.
@@ -94,7 +45,6 @@ class Letters(Opened):
     __slots__ = ()
 
     if TYPE_CHECKING:
-        _carries: bool  # whether the last item's Block was the message's own
         _group_id: int
         _inline: int
         _name: str | None
@@ -126,9 +76,15 @@ class Letters(Opened):
         """Whether a message is for one reader, once: then things may be in flight for it."""
         raise NotImplementedError
 
-    def _package(self, item: Any, done: _Pickled | None) -> _Package:
-        """What an item becomes, of which `done` is the pickle, if there is one."""
-        what = self._pickled(item, done)
+    def _package(self, item: Any, done: _Pickled, block: Block | None) -> _Package:
+        """What an item becomes whose pickle this is; its Block is the message's own."""
+        return self._placed(self._packed(item, done, block))
+
+    def _package_several(self, item: Any, why: str) -> _Package:
+        """What an item becomes whose Blocks no message can carry."""
+        return self._placed(self._several(item, why))
+
+    def _placed(self, what: _Package | Dumped) -> _Package:
         if not isinstance(what, Dumped):
             return what
         return what.place(self._alloc), b"", _kind_of(what), what.tickets
@@ -142,7 +98,13 @@ class Letters(Opened):
             block = await self._aalloc(len(item))
             block.array[...] = memoryview(item)
             return self._letter_of_bytes(block)
-        what = self._pickled(item, None if self._carries else pickled(item, self._inline))
+        carrier = Carrier(self._attachment())
+        try:
+            done = pickled(item, self._inline, carrier)
+        except SeveralBlocks as error:
+            what = self._several(item, str(error))
+        else:
+            what = self._packed(item, done, carrier.block)
         if not isinstance(what, Dumped):
             return self._letter_of(what)
         block = await what.aplace(self._aalloc)
@@ -154,30 +116,11 @@ class Letters(Opened):
     async def _aalloc(self, nbytes: int) -> Block:
         return await aalloc_bytes(self._attachment(), nbytes, None, None, self._group_id)
 
-    def _pickled(self, item: Any, done: _Pickled | None) -> _Package | Dumped:
+    def _packed(self, item: Any, done: _Pickled, block: Block | None) -> _Package | Dumped:
         """The package of an item, or what needs a Block to become one."""
-        if done is None:  # the last item had a Block, and so may this one
-            return self._carrying(item)
-        body, buffers, tickets = done
-        if tickets is not None:
-            take_back(tickets)
-            return self._carrying(item)
-        if buffers is None and len(body) <= self._inline:
-            return None, body, _PICKLE, None
-        return _bare(Dumped(body, buffers, None))
-
-    def _carrying(self, item: Any) -> _Package | Dumped:
-        """The same of an item that has something in flight, unless it is the message's own."""
+        body, _, tickets = done
+        what = Dumped(*done)
         once = self._read_once()
-        pickler = _Pickler(self._attachment(), self._inline)
-        try:
-            tickets = with_tickets(pickler.dump, item)
-        except _Several as error:
-            if once:
-                return self._flying(item)
-            raise self._too_much(str(error)) from None
-        block, body = pickler.block, pickler.body()
-        what = Dumped(body, pickler.beside.buffers, tickets)
         if tickets is not None and not once:
             what.discard()
             raise self._too_much("a group, channel or topic")
@@ -188,6 +131,12 @@ class Letters(Opened):
         what.discard()
         if not once:
             raise self._too_much(f"{format_size(what.nbytes)} beside its Block")
+        return self._flying(item)
+
+    def _several(self, item: Any, why: str) -> _Package | Dumped:
+        """The same of an item that has several Blocks, or one of another arena."""
+        if not self._read_once():
+            raise self._too_much(why)
         return self._flying(item)
 
     def _flying(self, item: Any) -> _Package | Dumped:
@@ -214,40 +163,11 @@ class Letters(Opened):
 
     @staticmethod
     def _unpickle(body: bytes, block: Block | None) -> Any:
-        if block is None:
-            return pickle.loads(body)
-        with _arriving(block):
-            return pickle.loads(body)
+        return pickle.loads(body) if block is None else load_with(body, block)
 
     def _load(self, block: Block) -> Any:
         """What was dumped into the Block of a message."""
         raise NotImplementedError
-
-
-class _Arriving(threading.local):
-    block: Block | None = None
-
-
-_message = _Arriving()
-
-
-@contextlib.contextmanager
-def _arriving(block: Block | None) -> Iterator[None]:
-    """Around the loading of a message that has this Block."""
-    before = _message.block
-    _message.block = block
-    try:
-        yield
-    finally:
-        _message.block = before
-
-
-def _carried() -> Block:
-    """Unpickle the Block of the message that is being loaded."""
-    block = _message.block
-    if block is None:
-        raise FlagstoneError("this pickle is a part of a message, which has its Block")
-    return block
 
 
 def check_sizes(capacity: int, inline: int) -> None:

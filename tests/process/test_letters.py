@@ -432,9 +432,36 @@ def test_what_an_item_has_pickled_by_itself_is_its_own(arena):
     assert pickle.loads(item.kept).array[7] == 7
 
 
+class Counted:
+    """Counts how often it is pickled."""
+
+    def __init__(self, block):
+        self.block, self.times = block, 0
+
+    def __reduce__(self):
+        self.times += 1
+        return tuple, ((self.block, self.block),)
+
+
+def test_an_item_with_a_block_is_pickled_once(arena):
+    channel, topic = arena.channel(inline=500), arena.topic("t", inline=500)
+    subscription = topic.subscribe()
+    for number, send in enumerate((channel.put, topic.publish, channel.put), 1):
+        item = Counted(numbered(arena))
+        send([number, item, np.arange(number)])
+        assert item.times == 1
+    for get in (channel.get, subscription.get, channel.get):
+        (first, second), array = get()[1:]
+        assert first.array[7] == 7
+        assert first.handle == second.handle
+        assert array[0] == 0
+    assert not arena.in_flight()
+
+
 def test_a_message_that_was_put_is_the_takers(arena):
     channel = arena.channel()
-    letter = channel._letter_of(channel._package([numbered(arena), numbered(arena, 10)], None))
+    item = [numbered(arena), numbered(arena, 10)]
+    letter = channel._letter_of(channel._package_several(item, "several Blocks"))
     assert channel._try(letter)
     channel._give_up(letter)  # as where a signal comes between the two
     first, second = channel.get()

@@ -480,7 +480,10 @@ def reduce_block(Block block not None):
     """
     cdef tuple locator
     cdef bytes message
+    cdef PyObject *carrier = tickets_carrier()
     block.use()
+    if carrier != NULL:
+        return (<Carrier>carrier).reduce(block)
     locator = (<Attachment>block._attachment).locator
     if locator is None:
         return _hooks.reduce(block)

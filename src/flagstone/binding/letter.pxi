@@ -19,22 +19,27 @@ cdef class LetterBase(NamedBase):
     pickles and unpickles them, and says where large ones lie.
     """
 
-    cdef readonly bint _carries  # the last item's Block was the message's own
-
     cdef tuple prepare(self, object item, bint keep):
         # (Block or None, bytes, kind, whether the Block stays usable here, the tickets of what is
         # in flight or None).
+        cdef Carrier carrier
+        cdef tuple done
         cdef tuple letter = self.ready(item, keep)
         if letter is not None:
             return letter
         if type(item) is bytes:
             return (self._put_large(item), b"", _KIND_BLOCK_BYTES, False, None)
-        if self._carries:
-            return self.packaged(self._package(item, None))
-        done = pickled(item, self._inline)
+        carrier = Carrier.__new__(Carrier)
+        carrier.attachment = self.link.get()
+        try:
+            done = pickled(item, self._inline, carrier)
+        except SeveralBlocks as error:
+            return self.packaged(self._package_several(item, str(error)))
         if done[2] is None and done[1] is None and len(<bytes>done[0]) <= self._inline:
-            return (None, done[0], _KIND_PICKLE, False, None)
-        return self.packaged(self._package(item, done))
+            if carrier.block is None:
+                return (None, done[0], _KIND_PICKLE, False, None)
+            return (carrier.block, done[0], _KIND_CARRIES, True, None)
+        return self.packaged(self._package(item, done, carrier.block))
 
     cdef inline tuple ready(self, object item, bint keep):
         # The same; None where the item has to be packaged first.
@@ -47,8 +52,7 @@ cdef class LetterBase(NamedBase):
     cdef inline tuple packaged(self, tuple package):
         # The same for what `_package` gave.
         block, data, kind, tickets = package
-        self._carries = kind == _KIND_CARRIES
-        return (block, data, kind, self._carries, tickets)
+        return (block, data, kind, kind == _KIND_CARRIES, tickets)
 
     # The parts of prepare(), for a coroutine, which waits for memory in between.
 

@@ -50,7 +50,8 @@ cdef extern from "binding/ticket.h":
     bint ticket_pickled "fst_ticket_pickled"(object ticket) except False
     struct fst_tickets:
         pass
-    fst_tickets tickets_gather "fst_tickets_gather"(object list)
+    fst_tickets tickets_gather "fst_tickets_gather"(PyObject *list, PyObject *carrier)
+    PyObject *tickets_carrier "fst_tickets_carrier"()
     void tickets_gathered "fst_tickets_gathered"(fst_tickets before)
     void ticket_refuse "fst_ticket_refuse"(object ticket)
 

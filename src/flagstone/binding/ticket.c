@@ -106,10 +106,11 @@ int fst_ticket_pickled(PyObject *ticket)
     return gathering.list == NULL || gathering.frame != place.frame || PyList_Append(gathering.list, ticket) == 0;
 }
 
-struct fst_tickets fst_tickets_gather(PyObject *list)
+struct fst_tickets fst_tickets_gather(PyObject *list, PyObject *carrier)
 {
     struct fst_tickets before = gathering;
     gathering.list = list;
+    gathering.carrier = carrier;
     gathering.frame = list == NULL ? NULL : PyEval_GetFrame();
     return before;
 }
@@ -117,6 +118,11 @@ struct fst_tickets fst_tickets_gather(PyObject *list)
 void fst_tickets_gathered(struct fst_tickets before)
 {
     gathering = before;
+}
+
+PyObject *fst_tickets_carrier(void)
+{
+    return gathering.carrier != NULL && gathering.frame == PyEval_GetFrame() ? gathering.carrier : NULL;
 }
 
 void fst_ticket_refuse(PyObject *self)

@@ -29,16 +29,18 @@ PyObject *fst_ticket_new(PyObject *attachment, fst_arena *arena, const struct fs
  * if it is no ticket. */
 int fst_ticket_pickled(PyObject *ticket);
 
-/* Whose pickle's tickets are gathered. */
+/* Whose pickle's tickets are gathered, and what carries a Block for it. */
 struct fst_tickets {
-    PyObject *list; /* borrowed */
+    PyObject *list, *carrier; /* borrowed; NULL: none */
     PyFrameObject *frame;
 };
 /* From now on in this thread, tickets that go into a pickle that the caller's frame makes go into
- * this list, too; not those of pickles that are made meanwhile. What was before is given back to
- * fst_tickets_gathered(). */
-struct fst_tickets fst_tickets_gather(PyObject *list);
+ * this list, too, and its Blocks are the carrier's affair; not those of pickles that are made
+ * meanwhile. What was before is given back to fst_tickets_gathered(). */
+struct fst_tickets fst_tickets_gather(PyObject *list, PyObject *carrier);
 void fst_tickets_gathered(struct fst_tickets before);
+/* The carrier of the pickle that is being made here, borrowed, or NULL. */
+PyObject *fst_tickets_carrier(void);
 
 /* Take its message back now, once: nobody has, or will have, the pickle. */
 void fst_ticket_refuse(PyObject *ticket);

@@ -46,18 +46,50 @@ cdef class Beside:
         return False
 
 
-cpdef tuple pickled(value, Py_ssize_t least):
+class SeveralBlocks(Exception):
+    """An item has more Blocks than a message can carry, or others."""
+
+
+@cython.final
+cdef class Carrier:
+    """What the pickle of a message's item does with Blocks: the first one is the message's own, if
+    it is of this arena.
+    """
+
+    cdef Attachment attachment
+    cdef readonly Block block
+
+    def __init__(self, Attachment attachment not None):
+        self.attachment = attachment
+
+    cdef tuple reduce(self, Block block):
+        if block._attachment != <PyObject *>self.attachment:
+            raise SeveralBlocks("a Block of another arena")
+        if self.block is None:
+            self.block = block
+        elif block is not self.block and block.handle != self.block.handle:
+            raise SeveralBlocks("several Blocks")
+        return _carried, ()
+
+
+cpdef tuple pickled(value, Py_ssize_t least, Carrier carrier=None):
     """Pickle a value by protocol 5, in the name of the caller's frame.
+
+    Args:
+        value: any object.
+        least: bytes below which a buffer goes into the pickle.
+        carrier: what its Blocks go to; None: they are in flight.
 
     Returns:
         The pickle; a list of the buffers of at least `least` bytes, or None; a list of the Tickets
-        of what went into the pickle and is in flight, or None. If it raises, all of that was taken
-        back.
+        of what went into the pickle and is in flight, or None. If it raises (`SeveralBlocks`, too),
+        all of that was taken back.
     """
     cdef Beside beside = Beside.__new__(Beside)
     cdef list tickets = []
     cdef PyObject *arguments[3]
-    cdef fst_tickets before = tickets_gather(tickets)
+    cdef fst_tickets before = tickets_gather(<PyObject *>tickets, <PyObject *>carrier
+                                             if carrier is not None else NULL)
     beside.least = least
     arguments[0], arguments[1] = <PyObject *>value, <PyObject *>_protocol
     arguments[2] = <PyObject *>beside
@@ -74,17 +106,3 @@ cpdef tuple pickled(value, Py_ssize_t least):
 cdef object _dumps = pickle.dumps
 cdef object _protocol = 5
 cdef tuple _beside_named = ("buffer_callback",)
-
-
-def with_tickets(dump, value):
-    """Call `dump(value)`, a Pickler's, in the name of the caller's frame: the Tickets as above."""
-    cdef list tickets = []
-    cdef fst_tickets before = tickets_gather(tickets)
-    try:
-        dump(value)
-    except BaseException:
-        tickets_gathered(before)
-        take_back(tickets)
-        raise
-    tickets_gathered(before)
-    return tickets or None
