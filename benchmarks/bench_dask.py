@@ -29,10 +29,10 @@ def run(bench: Bench) -> None:
         return
     quick = bench.settings.quick
     name = own_name()
-    dask.config.set({"flagstone.arena": name, "array.rechunk.method": "tasks"})
+    dask.config.set({"flagstone.arena": name})
     logging.getLogger("distributed").setLevel(logging.ERROR)
     with contextlib.ExitStack() as stack:
-        arena = stack.enter_context(flagstone.open(name, capacity="3GiB"))
+        arena = stack.enter_context(flagstone.open(name, capacity="6GiB"))
         sides = {
             one: stack.enter_context(cluster(distributed, one == "flagstone"))
             for one in ("flagstone", "default")
@@ -57,7 +57,9 @@ def run(bench: Bench) -> None:
                     slower = samples.ratio("flagstone", "default")["median"]
                     bench.target(f"times as long as Dask's default: {title}", slower, 1.05)
         full = bench.settings.full
-        shuffle(bench, sides, arena, (64 if quick else 2048 if full else 512) * MIB)
+        nbytes = (64 if quick else 2048 if full else 512) * MIB
+        for method in ("tasks", "p2p"):
+            shuffle(bench, sides, arena, nbytes, method)
 
 
 @contextlib.contextmanager
@@ -107,8 +109,9 @@ def made(client: Any, nbytes: int) -> Callable[[], float]:
     return measure
 
 
-def shuffle(bench: Bench, sides: dict[str, Any], arena: Any, nbytes: int) -> None:
+def shuffle(bench: Bench, sides: dict[str, Any], arena: Any, nbytes: int, method: str) -> None:
     """Rows to columns: half of all pieces change their worker."""
+    what = "by tasks" if method == "tasks" else "by P2P, which writes what arrives to files"
     peaks: dict[str, list[float]] = {one: [] for one in sides}
 
     def timed(one: str) -> Callable[[], float]:
@@ -118,7 +121,7 @@ def shuffle(bench: Bench, sides: dict[str, Any], arena: Any, nbytes: int) -> Non
         def measure() -> float:
             with peak(pids, arena if one == "flagstone" else None) as most:
                 began = time.perf_counter()
-                rechunk(client, nbytes)
+                rechunk(client, nbytes, method)
                 took = time.perf_counter() - began
             peaks[one].append(most[0])
             return took
@@ -126,28 +129,29 @@ def shuffle(bench: Bench, sides: dict[str, Any], arena: Any, nbytes: int) -> Non
         return measure
 
     samples = bench.compare(
-        f"{nbytes // MIB} MiB from rows to columns, by tasks",
+        f"{nbytes // MIB} MiB from rows to columns, {what}",
         {one: timed(one) for one in sides},
         base="flagstone",
         unit="s",
         note="An array of ones, made, rechunked and summed on two workers.",
     )
     ratio = samples.ratio("default", "flagstone")["median"]
-    bench.target("times as fast as Dask's default, shuffle", ratio, 1.5, least=True)
+    bench.target(f"times as fast as Dask's default, shuffle {method}", ratio, 1.5, least=True)
     medians = {one: float(np.median(found)) for one, found in peaks.items()}
     bench.target(
-        "peak memory of the host, share of the default's, shuffle",
+        f"peak memory of the host, share of the default's, shuffle {method}",
         medians["flagstone"] / medians["default"],
         0.7,
     )
 
 
-def rechunk(client: Any, nbytes: int) -> None:
+def rechunk(client: Any, nbytes: int, method: str) -> None:
     import dask.array
 
-    side = int((nbytes / 8) ** 0.5)
+    side = int((nbytes / 8) ** 0.5) // 16 * 16
     array = dask.array.ones((side, side), chunks=(side // 16, side))
-    found = array.rechunk((side, side // 16)).sum(axis=0).compute(scheduler=client)
+    columns = array.rechunk((side, side // 16), method=method)
+    found = columns.sum(axis=0).compute(scheduler=client)
     assert float(found[0]) == side
 
 
