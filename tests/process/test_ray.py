@@ -300,6 +300,47 @@ assert not [one for one in os.listdir("/dev/shm") if NAME in one], os.listdir("/
     )
 
 
+def test_a_group_for_each_job(arena_name):
+    """Of two jobs on one node, each is charged with its own, and gives it back as it ends."""
+    run(
+        arena_name,
+        """
+import subprocess
+cluster = Cluster()
+cluster.add_node(env_vars={"FLAGSTONE_RAY_ARENA": NAME}, temp_dir=TEMPORARY, **NODE)
+os.environ |= {"FLAGSTONE_RAY_ARENA": NAME, "FLAGSTONE_RAY_CAPACITY": "64MiB"}
+OTHER = '''
+import sys, ray, numpy as np, flagstone.ray
+flagstone.ray.init(address=sys.argv[1], include_dashboard=False, logging_level="ERROR",
+                   log_to_driver=False)
+kept = ray.put(flagstone.ray.put(np.ones(200_000)))
+print(flagstone.ray.group().name, flush=True)
+sys.stdin.readline()
+flagstone.ray.shutdown()
+'''
+flagstone.ray.init(address=cluster.address, **RAY)
+arena, mine = flagstone.ray.arena(), flagstone.ray.group().name
+kept = ray.put(flagstone.ray.put(np.zeros(200_000)))
+names = {mine}
+for killed in (False, True):
+    with subprocess.Popen([sys.executable, "-c", OTHER, cluster.address], text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        theirs = other.stdout.readline().strip()
+        used = {one.name: one.usage for one in arena.groups}
+        assert set(used) == {mine, theirs} and min(used.values()) >= 1_600_000, used
+        if killed:
+            other.kill()
+    until(lambda: [one.name for one in arena.groups] == [mine])
+    names.add(theirs)
+    assert not ray.get(kept).array.any()
+assert len(names) == 3
+flagstone.ray.shutdown()
+cluster.shutdown()
+assert not [one for one in os.listdir("/dev/shm") if NAME in one], os.listdir("/dev/shm")
+""",
+    )
+
+
 def test_workers_are_killed_all_the_time(arena_name):
     _, errors = run(
         arena_name,
