@@ -371,10 +371,11 @@ over = threading.Event()
 killed = []
 def kill_now_and_then():
     while not over.wait(random.uniform(0.2, 1.5)):
-        pids = [one.pid for one in arena.processes if one.alive and not one.is_self]
-        running = sum(one.status == distributed.Status.running
-                      for one in list(client.cluster.scheduler.workers.values()))
-        if len(pids) >= 2 and running >= 2:   # the other one has work to do meanwhile
+        # None that begins just now: a nanny whose worker dies while it begins gives up.
+        alive = {one.pid for one in arena.processes if one.alive}
+        pids = [one.pid for one in list(client.cluster.scheduler.workers.values())
+                if one.status == distributed.Status.running and one.pid in alive]
+        if len(pids) >= 2:   # the other one has work to do meanwhile
             victim = random.choice(pids)
             try:
                 os.kill(victim, signal.SIGKILL)
@@ -384,10 +385,10 @@ def kill_now_and_then():
 killer = threading.Thread(target=kill_now_and_then)
 killer.start()
 try:
-    with dask.config.set({"array.rechunk.method": "tasks"}):
-        round = 0
-        while len(killed) < KILLS or round < 2:
-            round += 1
+    round = 0
+    while len(killed) < KILLS or round < 4:
+        round += 1
+        with dask.config.set({"array.rechunk.method": ("tasks", "p2p")[round % 2]}):
             x = dask.array.arange(900 * 900, chunks=90_000).reshape(900, 900) + round
             x = x.rechunk((100, 900)).rechunk((900, 100))
             assert int((x.T + x).sum().compute()) == 2 * int(
