@@ -90,13 +90,18 @@ bool fst_channel_is_ring(const struct fst_arena *a, uint64_t oid)
 
 uint32_t fst_channel_of_ring(struct fst_arena *a, uint64_t oid)
 {
-    uint32_t top = fst_channel_top(a);
+    uint32_t top = fst_channel_top(a), ended = FST_NONE;
     for (uint32_t i = 0; i < top; i++) {
         const struct fst_channel *c = fst_channel_at(a, i);
-        if (fst_state(fst_load_acquire(&c->state)) != FST_CHANNEL_FREE && (c->oid_slab & FST_OID_MASK) == oid)
+        uint32_t state = fst_state(fst_load_acquire(&c->state));
+        if (state == FST_CHANNEL_FREE || (c->oid_slab & FST_OID_MASK) != oid)
+            continue;
+        if (state == FST_CHANNEL_LIVE)
             return i;
+        /* Maybe of an earlier ring: a batch that released it could not make the channel FREE. */
+        ended = i;
     }
-    return FST_NONE;
+    return ended;
 }
 
 bool fst_channel_lasts(struct fst_arena *a, uint64_t oid)

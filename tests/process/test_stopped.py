@@ -9,6 +9,7 @@ import functools
 import inspect
 import logging
 import os
+import pickle
 import pathlib
 import re
 import signal
@@ -250,6 +251,25 @@ def call_everything(name, lock):
     if arena.used:
         wrong.append(f"{arena.used} bytes are left")
     return wrong, waited
+
+
+def test_a_channel_is_not_taken_for_one_whose_ring_it_has(arena_name):
+    """A batch releases a ring and cannot say so, because the lock is held; the next channel gets
+    the same object for its ring.
+    """
+    with flagstone.open(arena_name, capacity="64MiB") as arena, Stopped(arena.path) as holder:
+        for _ in range(20):
+            one = arena.channel("one", capacity=64)
+            one.destroy()
+            with holder.stopped("names"):
+                one.leave()
+                with contextlib.suppress(TimeoutError):
+                    arena.barrier(timeout=0.1)
+            two = arena.channel("two", capacity=64)
+            two.put(b"x")
+            assert pickle.loads(pickle.dumps(two)).get(wait=0) == b"x"
+            two.destroy()
+        assert_sound(arena)
 
 
 def _named(holder, text):
