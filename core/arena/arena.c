@@ -313,7 +313,9 @@ static int create(const struct fst_open_options *o, const char *folder, struct f
 static int check_again(const struct fst_arena *a, const struct fst_open_options *o)
 {
     if (a->readonly != o->readonly)
-        return fst_fail(FST_MISMATCH, "this process has the arena attached %s", a->readonly ? "read-only" : "for writing");
+        return fst_fail(
+            FST_MISMATCH, "this process has arena %s attached %s: a process has one attachment, so open it here with %s, too",
+            fst_arena_called(a), a->readonly ? "read-only" : "for writing", a->readonly ? "readonly=True" : "readonly=False");
     return FST_OK;
 }
 

@@ -79,9 +79,10 @@ static int compare(struct fst_arena *a, const struct fst_channel *c, const struc
     if (c->capacity == s->capacity && c->inline_bytes == s->inline_bytes && c->flags == (s->flags & FLAGS))
         return FST_OK;
     return fst_fail(FST_MISMATCH,
-                    "channel %.63s of arena %s exists for %s of %s in line%s%s: open it with these, or take another name", c->name,
-                    fst_arena_called(a), fst_many(c->capacity, "message", "messages"), fst_many(c->inline_bytes, "byte", "bytes"),
-                    c->flags & FST_CHANNEL_ACK ? ", with acknowledgements" : "", c->flags & FST_CHANNEL_LASTING ? ", lasting" : "");
+                    "%s '%.63s' of arena %s exists for %s of %s in line%s%s: open it with these, or take another name",
+                    fst_channel_noun(c), c->name, fst_arena_called(a), fst_many(c->capacity, "message", "messages"),
+                    fst_many(c->inline_bytes, "byte", "bytes"), c->flags & FST_CHANNEL_ACK ? ", with acknowledgements" : "",
+                    c->flags & FST_CHANNEL_LASTING ? ", lasting" : "");
 }
 
 static int use_it(struct fst_arena *a, const struct fst_channel *c, uint64_t id, const struct fst_ref *ring, fst_channel_use **out)

@@ -23,11 +23,18 @@ static inline int fst_channel_usable(const struct fst_ring_view *v, struct fst_t
     return __builtin_expect(fst_use_has_ended(v), 0) ? fst_channel_ended(FST_CLOSED) : FST_OK;
 }
 
+/* What it is called, for people. */
+static inline const char *fst_channel_noun(const struct fst_channel *c)
+{
+    return c->flags & FST_CHANNEL_TOPIC ? "topic" : c->flags & FST_CHANNEL_LOCK ? "lock" : "channel";
+}
+
 /* Fail with FST_END: the channel was closed, and what follows from that. */
 static inline int fst_channel_closed(const struct fst_channel_use *u, const char *therefore)
 {
-    return fst_fail(FST_END, "channel %.63s of arena %s was closed: %s", fst_channel_at(u->v.a, (uint32_t)u->id)->name,
-                    fst_arena_called(u->v.a), therefore);
+    const struct fst_channel *c = fst_channel_at(u->v.a, (uint32_t)u->id);
+    return fst_fail(FST_END, "%s%s%.63s%s of arena %s was closed: %s", fst_channel_noun(c), *c->name ? " '" : "", c->name,
+                    *c->name ? "'" : "", fst_arena_called(u->v.a), therefore);
 }
 
 /* Let go of the object of a node that this process owns, through an entry of its own, so that a

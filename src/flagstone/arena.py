@@ -594,6 +594,9 @@ def open(
         raise ValueError(
             "an anonymous arena cannot be opened, only created: create=False needs a name"
         )
+    if isinstance(mode, bool) or not isinstance(mode, SupportsIndex):
+        raise TypeError(f"mode must be an int such as 0o600, not {mode!r}")
+    mode = operator.index(mode)
     if not 0 <= mode <= 0o777:
         raise ValueError(f"mode must be permissions from 0 to 0o777, not {mode!r}")
     path = None if name is None else arena_path(name)

@@ -154,18 +154,20 @@ def _attach_anew(uuid: bytes, path: bytes | None, descriptor: Any, readonly: boo
     return attachment
 
 
-def closed(uuid: bytes) -> Closed:
+def closed(uuid: bytes, path: str | None) -> Closed:
     """What to raise where `Arena.close()` was called before: says what keeps the process attached,
     if anything does.
     """
+    name = shown(called(path))
+    again = "" if path is None else "; to go on, open it again"
+    left = Closed(f"the arena {name} is closed: close() was called{again}")
     try:
         attachment = Attachment.find(uuid)
         if attachment is None or not attachment.usable:
-            return Closed("the arena is closed")
+            return left
         (mine,) = [one for one in _core.processes(attachment) if one["self"]]
     except (FlagstoneError, ValueError):
-        return Closed("the arena is closed")
-    name = called(attachment.path)
+        return left
     count, nbytes = mine["references"], format_size(mine["bytes"])
     keeps = "another Arena object of it"
     if count:

@@ -103,6 +103,12 @@ class Teardown:
                 attachment.wait_for_memory(to_nanoseconds(min(SLICE, remaining)))
         return True
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "a Teardown is one process's: others see what has ended, and who keeps it, in the"
+            " arena's snapshot()"
+        )
+
     def __await__(self) -> Generator[Any, None, Teardown]:
         return self._until_done().__await__()
 

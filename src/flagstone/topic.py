@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from flagstone._core import Block, Link, SubscriptionBase, TopicBase
 from flagstone.attach import Locator, attach, locate
@@ -229,6 +229,13 @@ class Subscription(Closing, SubscriptionBase):
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a Subscription is one process's: send the Topic, and subscribe there")
+
+    def __repr__(self) -> str:
+        called = f"Subscription to topic {cast('Topic', self.topic).name!r}"
+        try:
+            return f"<{called}, {many(self.lost, 'message')} lost>"
+        except Closed:
+            return f"<{called}, closed>"
 
 
 def _checked(history: int, capacity: int) -> int:

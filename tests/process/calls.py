@@ -529,6 +529,13 @@ CALLS = {
     "Block.__arrow_c_stream__": lambda w: _raises(TypeError, w.block().__arrow_c_stream__),
     "Block.__buffer__": lambda w: functools.partial(memoryview, w.block()),
     "Block.__dask_tokenize__": lambda w: w.block().__dask_tokenize__,
+    **{
+        f"Block.__{number.__name__}__": lambda w, number=number: _raises(
+            TypeError, number, w.block()
+        )
+        for number in (int, float, complex)  # of several elements
+    },
+    "Block.__iter__": lambda w: functools.partial(list, w.block()),
     "Block.__delitem__": lambda w: _raises(NotImplementedError, operator.delitem, w.block(), 0),
     "Block.__dlpack__": lambda w: functools.partial(np.from_dlpack, w.block()),
     "Block.__dlpack_device__": lambda w: w.block().__dlpack_device__,
@@ -647,6 +654,7 @@ CALLS = {
     "Store.values": lambda w: functools.partial(_listed, w.store().values()),
     "Store.wait": lambda w: functools.partial(w.store().wait, "1"),
     "Teardown.__await__": _awaited_ticket,
+    "Teardown.__reduce__": lambda w: _raises(TypeError, pickle.dumps, w.ticket()),
     "Teardown.wait": lambda w: w.ticket().wait,
     "WeakBlock.get": _weak,
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import multiprocessing
 import os
 import pickle
@@ -233,6 +234,16 @@ def test_opened_and_refused(arena):
     with pytest.raises(TypeError):
         arena.channel("x", capacity=2.5)
     assert [one.name for one in arena.channels] == ["jobs"]
+
+
+def test_a_delivery_does_not_travel(arena):
+    jobs = arena.channel("jobs", ack=True)
+    jobs.put(b"job")
+    job = jobs.get()
+    for travels in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="Delivery is one process's"):
+            travels(job)
+    job.done()
 
 
 def test_destroyed_and_left(arena):

@@ -369,6 +369,7 @@ OWN = {
     "Sharing.dumps",
     "Subscription.__reduce__",
     "Delivery.__reduce__",
+    "Teardown.__reduce__",
     "WeakBlock.handle",
     "WeakBlock.nbytes",
 }

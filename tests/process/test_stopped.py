@@ -9,8 +9,8 @@ import functools
 import inspect
 import logging
 import os
-import pickle
 import pathlib
+import pickle
 import re
 import signal
 import subprocess

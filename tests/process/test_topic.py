@@ -243,7 +243,7 @@ def test_coroutines_and_select(arena):
 
 def test_names_and_mismatch(arena):
     topic, channel = arena.topic("same", capacity=5), arena.channel("same")
-    with pytest.raises(flagstone.ChannelMismatch):
+    with pytest.raises(flagstone.ChannelMismatch, match=r"topic 'same' of arena .* 5 messages"):
         arena.topic("same", capacity=6)
     assert arena.topic("same", capacity=5) == topic
     assert [info.name for info in arena.topics] == ["same"]
@@ -251,6 +251,21 @@ def test_names_and_mismatch(arena):
     topic.destroy()
     with pytest.raises(flagstone.Closed):
         topic.publish(b"")
+
+
+def test_what_a_subscription_says_of_itself(arena):
+    topic = arena.topic("news", capacity=2)
+    subscription = topic.subscribe(slow="drop")
+    assert repr(subscription) == "<Subscription to topic 'news', 0 messages lost>"
+    for _ in range(3):
+        topic.publish(b"x")
+    assert subscription.get() == b"x"
+    assert repr(subscription) == "<Subscription to topic 'news', 1 message lost>"
+    subscription.close()
+    assert repr(subscription) == "<Subscription to topic 'news', closed>"
+    topic.close()
+    with pytest.raises(flagstone.ChannelClosed, match=r"^topic 'news' of arena"):
+        topic.publish(b"x")
 
 
 def publish_for_ever(path):

@@ -262,12 +262,19 @@ def test_what_is_no_regular_file_is_refused(arena_name, kind):
             other.close()
 
 
+@pytest.mark.parametrize("mode", ["rw", 0.5, None, True])
+def test_a_mode_is_permissions(arena_name, mode):
+    with pytest.raises(TypeError, match="mode must be an int"):
+        flagstone.open(arena_name, mode=mode)
+    assert arena_name not in [info.name for info in flagstone.arenas()]
+
+
 def test_readonly(arena_name):
     # A process has one attachment, so the data comes from the write side before.
     with flagstone.open(arena_name, lasting=True) as arena:
         cache = arena.cache("a", shape=3, dtype="i4", merge=False)
         cache.alloc(zero=True)
-        with pytest.raises(ValueError, match="attached"):
+        with pytest.raises(ValueError, match=f"{arena_name} attached for writing.*readonly=False"):
             flagstone.open(arena_name, readonly=True)
     with flagstone.open(arena_name, readonly=True) as arena:
         assert arena.readonly
@@ -566,7 +573,9 @@ def test_after_close_the_error_says_what_keeps_the_process_attached(arena_name):
     del array
     with pytest.raises(flagstone.Closed) as caught:
         other.put(b"x")
-    assert str(caught.value) == "the arena is closed"
+    assert str(caught.value) == (
+        f"the arena {arena_name} is closed: close() was called; to go on, open it again"
+    )
 
 
 @pytest.mark.parametrize("create", [None, True, False])

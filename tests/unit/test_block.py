@@ -85,6 +85,15 @@ def test_what_wants_bytes_gets_bytes(arena, cache):
     assert memoryview(plain)[1:3] == b"el"
 
 
+@pytest.mark.parametrize("number", [int, float, complex])
+def test_a_block_of_no_dimension_is_its_number(arena, number):
+    assert number(arena.put(np.array(7))) == 7
+    assert number(arena.put(np.float32(2.5))) == number(np.float32(2.5).real)
+    for several in (arena.zeros(2), arena.put(b"77"), arena.put(b"")):  # not the digits of a text
+        with pytest.raises(TypeError):
+            number(several)
+
+
 def test_numpy_protocols(cache):
     block = cache.alloc(zero=True)
     array = np.asarray(block)

@@ -96,6 +96,8 @@ def test_destroy(arena, cache):
     ticket = group.destroy()
     assert group.destroy() is ticket
     assert repr(ticket).startswith("<Teardown of group 'job', ")
+    with pytest.raises(TypeError, match="Teardown is one process's"):
+        pickle.dumps(ticket)
     block.array[:] = 1
     del block
     assert ticket.wait(timeout=30)

@@ -330,6 +330,19 @@ def test_no_table(arena):
                 read(block)
 
 
+def test_pandas_takes_a_block_for_an_array(arena):
+    rows, matrix = arena.put(np.arange(3.0)), arena.put(np.arange(6).reshape(2, 3))
+    series = pd.Series(rows)
+    assert series.tolist() == [0, 1, 2]
+    assert series.dtype == np.float64
+    assert pd.DataFrame(matrix).to_numpy().tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert pd.DataFrame({"x": rows})["x"].tolist() == [0, 1, 2]
+    assert list(matrix)[1].tolist() == [3, 4, 5]
+    assert 2 in rows
+    with pytest.raises(TypeError, match="0-d"):
+        iter(arena.put(np.array(7)))
+
+
 @pytest.mark.parametrize("value", [pd.Series([1]), pl.Series([1])], ids=["pandas", "polars"])
 def test_a_series_is_no_table(arena, value):
     with pytest.raises(TypeError, match=r"to_frame\(\)"):

@@ -248,6 +248,11 @@ cdef class Block:
     def __getitem__(self, index):
         return _hooks.item(self, index)
 
+    def __iter__(self):
+        # As an array does. Without this, what asks whether a value is like a list, as pandas does,
+        # would take a Block for a scalar.
+        return iter(self.array)
+
     def __setitem__(self, index, value):
         self.array[index] = value
 
@@ -308,6 +313,18 @@ cdef class Block:
         if copy is not None:
             raise ValueError(f"cannot give {array.dtype} as {np.dtype(dtype)} without a copy")
         return array.astype(dtype)
+
+    # Of a Block of no dimension, as of its array. Without these, int() and float() would take any
+    # buffer for digits, and read b"7" as 7.
+
+    def __int__(self):
+        return int(self.array)
+
+    def __float__(self):
+        return float(self.array)
+
+    def __complex__(self):
+        return complex(self.array)
 
     def __dlpack__(self, **options):
         return self.array.__dlpack__(**options)

@@ -383,7 +383,8 @@ cdef class Delivery:
         value: what was put.
 
     As a context manager it gives `value`, and is done when the block is left without an exception;
-    with one it stays owned, and can be done later. Safe to use from any thread.
+    with one it stays owned, and can be done later. What was not done when the channel is left here
+    stays owned until the process has left the arena. Safe to use from any thread.
     """
 
     cdef ChannelBase channel
@@ -416,6 +417,10 @@ cdef class Delivery:
     def __exit__(self, kind, value, traceback):
         if kind is None:
             self.done()
+
+    def __reduce__(self):
+        raise TypeError("a Delivery is one process's: send its value, or take the message where it"
+                        " is to be done")
 
     def __repr__(self):
         return f"<Delivery of {self.value!r}>"

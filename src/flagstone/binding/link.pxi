@@ -27,9 +27,10 @@ cdef class Link:
     cdef uint32_t busy       # 1: a thread changes the list, for an instant without Python code
     cdef dict opened         # id of a channel, topic or lock -> weak reference to it
     cdef readonly bytes uuid
+    cdef str path            # of the arena; None: anonymous
 
     def __cinit__(self, Attachment attachment not None):
-        self.uuid = attachment.uuid
+        self.uuid, self.path = attachment.uuid, attachment.path
         self.box = [attachment]
         self.opened = {}
 
@@ -83,7 +84,7 @@ cdef class Link:
     cdef inline Attachment get(self):
         cdef object attachment = self.box[0]
         if attachment is None:
-            raise _hooks.closed(self.uuid)
+            raise _hooks.closed(self.uuid, self.path)
         return <Attachment>attachment
 
     cdef inline PyObject *own(self) except NULL:
@@ -91,7 +92,7 @@ cdef class Link:
         cdef PyObject *attachment = only_item(<PyObject *>self.box)
         if attachment == <PyObject *>None:
             Py_DECREF(None)
-            raise _hooks.closed(self.uuid)
+            raise _hooks.closed(self.uuid, self.path)
         return attachment
 
     @property

@@ -128,11 +128,12 @@ cdef class TopicBase(LetterBase):
         cdef fst_received r
         cdef char data[_INLINE_MOST]
         cdef int status
-        cdef Attachment attachment
+        cdef Attachment attachment = None
         self.usable()
         self.begin()
-        attachment = self.attachment
         status = fst_topic_latest(self.use, data, &r)
+        if status == FST_OK and r.has_ref:
+            attachment = self.attachment
         self.finish()
         if status == FST_WAIT:
             raise ChannelEmpty(f"{self._called()} has no message yet")
@@ -206,10 +207,11 @@ cdef class SubscriptionBase:
         # The item of the next message, with the status FST_OK; if there is none, None and why.
         cdef char data[_INLINE_MOST]
         cdef fst_received r
-        cdef Attachment attachment
+        cdef Attachment attachment = None
         self.enter()
-        attachment = self.topic.attachment
         status[0] = fst_topic_get(self.topic.use, &self.sub, data, &r)
+        if status[0] == FST_OK and r.has_ref:
+            attachment = self.topic.attachment
         self.topic.finish()
         if status[0] == FST_OK:
             return self.topic.arrived(attachment, data, &r)
