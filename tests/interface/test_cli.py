@@ -139,6 +139,9 @@ class TestUsage:
     def test_no_such_folder(self, command, tmp_path):
         assert_error(run(command, tmp_path / "nowhere"), 2, "nowhere: no such folder")
 
+    def test_ls_of_a_name_that_no_arena_has(self, arena_name):
+        assert_error(run("ls", arena_name), 1, f"there is no arena '{arena_name}'")
+
     def test_demo_options(self, tmp_path):
         assert_error(run("demo", tmp_path, "--readers", "0"), 2, "between 1 and 64")
         assert_error(run("demo", tmp_path, "--readers", "many"), 2, "not a whole number")

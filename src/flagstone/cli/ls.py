@@ -58,7 +58,8 @@ def state_of(info: flagstone.ArenaInfo) -> str:
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
     """List the arenas, or what is in one; the exit status."""
-    if not os.path.isdir(arguments.what) and _is_arena(arguments.what):
+    what = arguments.what  # a bare name that is no folder is an arena's, also where there is none
+    if not os.path.isdir(what) and (os.sep not in what or _is_arena(what)):
         return _within(arguments, screen)
     folder = existing_folder(arguments.what)
     arenas = flagstone.arenas(folder)
