@@ -21,7 +21,7 @@ from tests.process import calls
 
 WARM = 4  # rounds until what is kept for the next call is there
 ROUNDS = 16
-GOES = 10  # so often in a row does something grow that is never freed; the pools of threads do not
+GOES = 40  # so often in a row does something grow that is never freed; what threads keep does not
 THREADS = 8
 TURNS = 150
 
