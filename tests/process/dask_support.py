@@ -66,6 +66,8 @@ def main():
     dask.config.set({"flagstone.arena": NAME, "distributed.worker.memory.terminate": False,
                      "distributed.comm.timeouts.connect": "30s",
                      "distributed.admin.tick.limit": "60s",
+                     # LocalCluster gives up a worker that is missing so long after a death.
+                     "distributed.deploy.lost-worker-timeout": "1h",
                      # Tasks are not to blame for workers that the tests kill.
                      "distributed.scheduler.allowed-failures": 1000})
     level = logging.WARNING if QUIET else logging.CRITICAL + 1
