@@ -177,11 +177,10 @@ cdef class ChannelBase(LetterBase):
         cdef char data[_INLINE_MOST]
         cdef fst_received r
         cdef object item
-        cdef Attachment attachment = None
         self.begin()
         status[0] = fst_channel_get(self.use, data, &r)
         if status[0] == FST_OK and r.has_ref:
-            attachment = self.attachment
+            return self.received_block(self.attachment, data, &r)
         self.finish()
         if status[0] != FST_OK:
             if self.signals:
@@ -190,10 +189,16 @@ cdef class ChannelBase(LetterBase):
         if r.kind == _KIND_BYTES:
             item = PyBytes_FromStringAndSize(data, r.nbytes)
         else:
-            item = self.arrived(attachment, data, &r)
+            item = self.arrived(None, data, &r)
         if self._flags & FST_CHANNEL_ACK:
             return Delivery.make(self, item, &r)
         return item
+
+    cdef object received_block(self, Attachment attachment, char *data, fst_received *r):
+        # The same of a message with a Block, whose attachment finish() may let go of.
+        self.finish()
+        item = self.arrived(attachment, data, r)
+        return Delivery.make(self, item, r) if self._flags & FST_CHANNEL_ACK else item
 
     cdef int fail(self) except -1:
         # Raise what a get_many() came to behind the messages that it returned.

@@ -41,6 +41,20 @@ cdef class TopicBase(LetterBase):
             self.finish()
         return status
 
+    cdef inline int attempt_bytes(self, bytes item, uint32_t *reached) except? -100:
+        # The same of a message that is these bytes.
+        cdef fst_letter letter
+        cdef int status
+        letter.bytes = PyBytes_AS_STRING(item)
+        letter.nbytes = <uint32_t>len(item)
+        letter.kind = _KIND_BYTES
+        letter.ref = NULL
+        letter.keep = True
+        self.begin()
+        status = fst_topic_publish(self.use, &letter, reached)
+        self.finish()
+        return status
+
     def publish(self, item, *, wait=0):
         """Publish a message for all who subscribe now.
 
@@ -70,7 +84,7 @@ cdef class TopicBase(LetterBase):
         cdef tuple letter
         self.usable()
         if type(item) is bytes and len(<bytes>item) <= self._inline:
-            status = self.attempt(None, <bytes>item, _KIND_BYTES, &reached)
+            status = self.attempt_bytes(<bytes>item, &reached)
             if status == FST_OK:
                 return reached
         letter = self.prepare(item, True)
@@ -214,6 +228,8 @@ cdef class SubscriptionBase:
             attachment = self.topic.attachment
         self.topic.finish()
         if status[0] == FST_OK:
+            if r.kind == _KIND_BYTES:
+                return PyBytes_FromStringAndSize(data, r.nbytes)
             return self.topic.arrived(attachment, data, &r)
         if self.signals:
             self._rearm()
