@@ -16,8 +16,8 @@
  * in good order, or never quite came; or its record was overwritten by later ones. */
 struct fst_burial *fst_burial_of(struct fst_arena *a, uint32_t slot);
 
-/* Count an object of the dead process, or a group that only it had open, as released. The record
- * may be NULL. */
+/* Count an object that the dead process held, or a group that only it had open, as released; not
+ * what it had dropped before. The record may be NULL. */
 void fst_burial_object(struct fst_burial *b, uint64_t bytes);
 void fst_burial_group(struct fst_burial *b);
 

@@ -64,8 +64,11 @@ static int splice_process(struct fst_arena *a, struct fst_drops *d, uint32_t slo
             continue; /* the process took it back */
         if (!splice && is != FST_ENTRY_TAKEN)
             continue;
+        bool held = state == FST_PROCESS_DEAD && is != FST_ENTRY_DROPPED; /* or nobody knows */
         if (d->n_taken < FST_TAKEN_FEW)
-            d->taken[d->n_taken] = (struct fst_taken){slot, i};
+            d->taken[d->n_taken] = (struct fst_taken){.slot = slot, .held = held, .entry = i};
+        if (held)
+            d->held[slot / 64] |= 1ull << (slot % 64);
         d->n_taken++;
         consider(a, seen, scan, condemned);
     }
@@ -78,6 +81,7 @@ int fst_drops_condemn(struct fst_arena *a, struct fst_drops *d, bool everything,
     int rc = FST_OK;
     d->n_taken = 0;
     memset(d->spliced, 0, sizeof d->spliced);
+    memset(d->held, 0, sizeof d->held);
     for (uint32_t slot = 0; slot < top && rc == FST_OK; slot++)
         rc = splice_process(a, d, slot, everything, scan, condemned);
     return rc;
@@ -88,7 +92,7 @@ int fst_drops_condemn(struct fst_arena *a, struct fst_drops *d, bool everything,
 struct release {
     struct fst_thread *t;
     const struct fst_scan *scan;
-    struct fst_burial *burial; /* of the dead process whose entries are looked at, or NULL */
+    struct fst_burial *burial; /* of the dead process that held what is looked at, or NULL */
     struct fst_released *released;
 };
 
@@ -126,10 +130,11 @@ static void finish_entry(struct release *r, uint64_t *at)
     fst_cas64(at, &entry, 0); /* this fails when the process took the entry back */
 }
 
-static void begin_finish(struct release *r, uint32_t slot)
+/* The record of the process in this slot, if it is dead. */
+static struct fst_burial *burial_of(struct fst_arena *a, uint32_t slot)
 {
-    const struct fst_process *p = fst_process_at(r->t->arena, slot);
-    r->burial = fst_state(fst_load_acquire(&p->state)) == FST_PROCESS_DEAD ? fst_burial_of(r->t->arena, slot) : NULL;
+    const struct fst_process *p = fst_process_at(a, slot);
+    return fst_state(fst_load_acquire(&p->state)) == FST_PROCESS_DEAD ? fst_burial_of(a, slot) : NULL;
 }
 
 /* Every TAKEN entry is one that the splice saw, because only batches make entries TAKEN. */
@@ -137,19 +142,23 @@ int fst_drops_finish(struct fst_thread *t, const struct fst_drops *d, const stru
 {
     struct fst_arena *a = t->arena;
     struct release r = {.t = t, .scan = scan, .released = released};
+    struct fst_burial *burial = NULL;
     uint32_t last = FST_NONE;
     for (uint64_t i = 0; i < d->n_taken && d->n_taken <= FST_TAKEN_FEW; i++) {
         uint32_t slot = d->taken[i].slot;
         if (slot != last)
-            begin_finish(&r, slot);
+            burial = burial_of(a, slot);
         last = slot;
+        r.burial = d->taken[i].held ? burial : NULL;
         /* This table has been mapped since the splice. */
         finish_entry(&r, fst_entries_of(a, slot, d->taken[i].entry + 1) + d->taken[i].entry);
     }
     for (uint32_t slot = 0; slot < FST_MAX_PROCESSES && d->n_taken > FST_TAKEN_FEW; slot++) {
         if (!(d->spliced[slot / 64] >> (slot % 64) & 1))
             continue;
-        begin_finish(&r, slot);
+        /* Of so many it is not known which ones the process had dropped: all count as held, if
+         * there are any. */
+        r.burial = d->held[slot / 64] >> (slot % 64) & 1 ? burial_of(a, slot) : NULL;
         uint32_t top = fst_entry_top(a, slot);
         uint64_t *entries = fst_entries_of(a, slot, top);
         if (!entries)

@@ -19,12 +19,15 @@
 #define FST_TAKEN_FEW 1024u
 
 struct fst_taken {
-    uint32_t slot, entry;
+    uint32_t slot : 31;
+    uint32_t held : 1; /* its process died with it: it had not dropped the object */
+    uint32_t entry;
 };
 
 struct fst_drops {
     uint64_t n_taken;                         /* how many entries are TAKEN */
     uint64_t spliced[FST_MAX_PROCESSES / 64]; /* by slot: entries in its table may be TAKEN */
+    uint64_t held[FST_MAX_PROCESSES / 64];    /* by slot: some of these may be `held` */
     struct fst_taken taken[FST_TAKEN_FEW];    /* the first of the TAKEN entries */
 };
 

@@ -69,6 +69,48 @@ static void says_what_was_reclaimed(void)
     fst_arena_unref(a);
 }
 
+/* Four shared objects, of which it drops three without a batch. */
+static void drop_and_hold(struct peer *parent, void *context)
+{
+    (void)context;
+    fst_arena *a;
+    open_here(parent, &a);
+    fst_reaper_stop(a, true);
+    uint64_t pool = root_child(a, "pool", 1000, 0);
+    for (int i = 0; i < 4; i++) {
+        struct fst_ref ref = alloc_one(a, pool);
+        struct fst_message m;
+        CHECK_EQ(FST_OK, fst_share(a, &ref, &m));
+        if (i) {
+            fst_drop(a, &ref);
+            CHECK_EQ(FST_OK, fst_take(a, &m, &ref));
+            fst_drop(a, &ref);
+        } else {
+            CHECK_EQ(FST_OK, fst_take(a, &m, &ref));
+        }
+    }
+    peer_say(parent, 'r');
+    peer_hear(parent);
+}
+
+/* A pool ends its workers right after they have let go of their arguments. */
+static void counts_what_was_held_not_what_was_dropped(void)
+{
+    fst_arena *a = fresh();
+    struct peer p = peer_start(drop_and_hold, NULL);
+    PEER_WAIT(&p, 'r');
+    peer_kill(&p);
+    settle(a);
+    struct fst_burial_info b;
+    REQUIRE(fst_burial_list(a, &b, 1) == 1);
+    CHECK_EQ(1, b.objects);
+    CHECK_EQ(1000, b.bytes);
+    struct fst_arena_info info;
+    fst_arena_get_info(a, &info);
+    CHECK_EQ(4 * 1000, info.released_bytes);
+    fst_arena_unref(a);
+}
+
 /* One object of each way to lie in a slab: with others, alone, and of no common size. */
 static const uint64_t sizes[] = {100, 40000, 65536, 65537, 70000, 8 * MIB};
 #define SIZES (sizeof sizes / sizeof *sizes)
@@ -268,4 +310,5 @@ static void nobody_reads_what_was_given_back(void)
 }
 
 TEST_MAIN(CASE(nobody_reads_what_was_given_back), CASE(says_what_was_reclaimed), CASE(counts_bytes_of_every_size),
-          CASE(says_nothing_of_who_left), CASE(keeps_the_last), CASE(says_who_runs_a_batch))
+          CASE(counts_what_was_held_not_what_was_dropped), CASE(says_nothing_of_who_left), CASE(keeps_the_last),
+          CASE(says_who_runs_a_batch))
