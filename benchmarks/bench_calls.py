@@ -132,6 +132,10 @@ _LOOPS: dict[str, tuple[str, Callable[[Any], dict[str, Any]], str]] = {
         "an empty method",
     ),
     "Block.__getitem__": ("b[2:5]", lambda w: {"b": w.block()}, "np.frombuffer"),
+    "Block.__complex__": ("f(b)", lambda w: {"f": complex, "b": _number(w)}, "np.frombuffer"),
+    "Block.__float__": ("f(b)", lambda w: {"f": float, "b": _number(w)}, "np.frombuffer"),
+    "Block.__int__": ("f(b)", lambda w: {"f": int, "b": _number(w)}, "np.frombuffer"),
+    "Block.__iter__": ("list(b)", lambda w: {"b": w.block()}, "a list of three"),
     "Block.__setitem__": ("b[1] = 7", lambda w: {"b": w.block()}, "dict store"),
     "Block.part": ("f(s)", lambda w: {"f": w.block().part, "s": slice(2, 5)}, "np.frombuffer"),
     "Block.weak": ("f()", lambda w: {"f": w.block().weak}, "an empty method"),
@@ -319,6 +323,10 @@ def _is_there(key: str) -> bool:
 def _kept(world: Any, block: Any) -> Any:
     world.kept.append(block)
     return block
+
+
+def _number(world: Any) -> Any:
+    return world.arena.put(np.array(7))
 
 
 def _pair(world: Any) -> dict[str, Any]:
