@@ -30,9 +30,6 @@ cdef class Beside:
     cdef Py_ssize_t least
     cdef readonly list buffers
 
-    def __init__(self, Py_ssize_t least):
-        self.least = least
-
     def __call__(self, buffer):
         try:
             raw = buffer.raw()
