@@ -262,7 +262,7 @@ _ONCE: dict[str, tuple[str, ...]] = {
         *("Store.__exit__", "Store.changes", "Store.clear", "Store.destroy", "Store.leave"),
         "Store.popitem",
         *("Subscription.__exit__", "Subscription.__reduce__", "Subscription.close"),
-        *("Teardown.__reduce__",),
+        "Teardown.__reduce__",
         *("Subscription.fileno", "Teardown.wait", "Topic.__exit__", "Topic.close"),
         *("Topic.destroy", "Topic.leave", "Topic.subscribe"),
     ),
