@@ -200,10 +200,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         return default if found is None else self._value(found)
 
     def __setitem__(self, key: Key, value: Any) -> None:
-        if (block := self._copy_of(value)) is not None:
-            self._put(key, block, _BLOCK, 0, _ANY)
-        else:
-            self.put(key, value)
+        self.put(key, value)
 
     def put(self, key: Key, value: Any, *, ttl: float | None = None) -> int:
         """Put a value under a key, in the place of what was there.
@@ -226,10 +223,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             Closed: the store was destroyed, or left here.
             ReadOnly: attached with `readonly=True`.
         """
-        if ttl is None and (block := self._copy_of(value)) is not None:
-            version = self._put(key, block, _BLOCK, 0, _ANY)
-        else:
-            version = self._put_if(key, value, _ANY, ttl)
+        version = self._put_if(key, value, _ANY, ttl)
         assert version is not None  # whatever was there
         return version
 
