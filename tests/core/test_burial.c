@@ -42,6 +42,18 @@ static fst_arena *fresh(void)
     return open_named(path);
 }
 
+/* The one burial, that of a victim that is killed when it is ready. */
+static struct fst_burial_info burial_of(fst_arena *a, void (*victim)(struct peer *, void *))
+{
+    struct fst_burial_info b;
+    struct peer p = peer_start(victim, NULL);
+    PEER_WAIT(&p, 'r');
+    peer_kill(&p);
+    settle(a);
+    REQUIRE(fst_burial_list(a, &b, 1) == 1);
+    return b;
+}
+
 static void says_what_was_reclaimed(void)
 {
     fst_arena *a = fresh();
@@ -97,12 +109,7 @@ static void drop_and_hold(struct peer *parent, void *context)
 static void counts_what_was_held_not_what_was_dropped(void)
 {
     fst_arena *a = fresh();
-    struct peer p = peer_start(drop_and_hold, NULL);
-    PEER_WAIT(&p, 'r');
-    peer_kill(&p);
-    settle(a);
-    struct fst_burial_info b;
-    REQUIRE(fst_burial_list(a, &b, 1) == 1);
+    struct fst_burial_info b = burial_of(a, drop_and_hold);
     CHECK_EQ(1, b.objects);
     CHECK_EQ(1000, b.bytes);
     struct fst_arena_info info;
@@ -132,12 +139,7 @@ static void counts_bytes_of_every_size(void)
     uint64_t sum = 0;
     for (size_t i = 0; i < SIZES; i++)
         sum += sizes[i];
-    struct peer p = peer_start(hold_sizes, NULL);
-    PEER_WAIT(&p, 'r');
-    peer_kill(&p);
-    settle(a);
-    struct fst_burial_info b;
-    REQUIRE(fst_burial_list(a, &b, 1) == 1);
+    struct fst_burial_info b = burial_of(a, hold_sizes);
     CHECK_EQ(SIZES, b.objects);
     CHECK(b.bytes >= sum && b.bytes < sum + sum / 4); /* a size class is at most a quarter larger */
     struct fst_arena_info info;
