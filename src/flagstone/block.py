@@ -47,9 +47,16 @@ __all__ = ["Block", "Handle"]
 
 
 def alloc_bytes(
-    attachment: Attachment, nbytes: int, form: Format | None, wait: float | None, group: int
+    attachment: Attachment,
+    nbytes: int,
+    form: Format | None,
+    wait: float | None,
+    group: int,
+    link: Link | None = None,
 ) -> Block:
-    """An object of a size class, with these bytes, or those of the Format."""
+    """An object of a size class, with these bytes, or those of the Format. Closing the link ends
+    the wait.
+    """
     if wait is None:
         got = attachment.alloc_bytes(group, nbytes, form)
         if isinstance(got, Block):
@@ -59,11 +66,17 @@ def alloc_bytes(
         lambda patience: attachment.alloc_bytes(group, nbytes, form, patience),
         wait,
         group,
+        link,
     )
 
 
 async def aalloc_bytes(
-    attachment: Attachment, nbytes: int, form: Format | None, wait: float | None, group: int
+    attachment: Attachment,
+    nbytes: int,
+    form: Format | None,
+    wait: float | None,
+    group: int,
+    link: Link | None = None,
 ) -> Block:
     """`alloc_bytes` for a coroutine."""
     return await aallocate(
@@ -71,6 +84,7 @@ async def aalloc_bytes(
         lambda patience: attachment.alloc_bytes(group, nbytes, form, patience),
         wait,
         group,
+        link,
     )
 
 
@@ -81,12 +95,13 @@ def put(
     strings: str | None,
     wait: float | None,
     group: int,
+    link: Link | None = None,
 ) -> Block:
     """An object of a size class with a copy of an array's or buffer's content, dtype, shape and
     order; or with a table.
     """
     nbytes, form, source = _source_of(value, order, strings)
-    return _filled(alloc_bytes(attachment, nbytes, form, wait, group), source)
+    return _filled(alloc_bytes(attachment, nbytes, form, wait, group, link), source)
 
 
 async def aput(
@@ -96,10 +111,11 @@ async def aput(
     strings: str | None,
     wait: float | None,
     group: int,
+    link: Link | None = None,
 ) -> Block:
     """`put` for a coroutine: it waits for memory, and then copies in one go."""
     nbytes, form, source = _source_of(value, order, strings)
-    return _filled(await aalloc_bytes(attachment, nbytes, form, wait, group), source)
+    return _filled(await aalloc_bytes(attachment, nbytes, form, wait, group, link), source)
 
 
 def _source_of(value: Any, order: str, strings: str | None) -> tuple[int, Format | None, Any]:
@@ -120,14 +136,19 @@ def _filled(block: Block, source: Any) -> Block:
     return block
 
 
-def dump(attachment: Attachment, value: Any, wait: float | None, group: int) -> Block:
+def dump(
+    attachment: Attachment, value: Any, wait: float | None, group: int, link: Link | None = None
+) -> Block:
     """An object of a size class with the pickle of a value, and its buffers."""
-    return dumped(value).place(lambda n: alloc_bytes(attachment, n, None, wait, group))
+    return dumped(value).place(lambda n: alloc_bytes(attachment, n, None, wait, group, link))
 
 
-async def adump(attachment: Attachment, value: Any, wait: float | None, group: int) -> Block:
+async def adump(
+    attachment: Attachment, value: Any, wait: float | None, group: int, link: Link | None = None
+) -> Block:
     """`dump` for a coroutine."""
-    return await dumped(value).aplace(lambda n: aalloc_bytes(attachment, n, None, wait, group))
+    pickled = dumped(value)
+    return await pickled.aplace(lambda n: aalloc_bytes(attachment, n, None, wait, group, link))
 
 
 def _reduce(block: Block) -> tuple[Any, ...]:

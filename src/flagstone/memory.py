@@ -24,7 +24,7 @@ from flagstone.rcu import SLICE
 from flagstone.sizes import FOREVER, parse_seconds, to_nanoseconds
 
 if TYPE_CHECKING:
-    from flagstone._core import Attachment
+    from flagstone._core import Attachment, Link
 
 _Got = TypeVar("_Got")
 
@@ -42,7 +42,11 @@ _LEAST: Final = 0.002
 
 
 def allocate(
-    attachment: Attachment, attempt: Callable[[int], _Got | int], wait: float | None, group: int
+    attachment: Attachment,
+    attempt: Callable[[int], _Got | int],
+    wait: float | None,
+    group: int,
+    link: Link | None = None,
 ) -> _Got:
     """Call `attempt` until it returns something other than a status.
 
@@ -52,6 +56,7 @@ def allocate(
             negative status.
         wait: seconds to wait for memory; None reclaims and does not wait.
         group: id of the group that is charged.
+        link: whose `close()` in another thread ends the wait, where `attempt` does not see it.
 
     Raises:
         ArenaFull: no memory in time.
@@ -72,6 +77,7 @@ def allocate(
                 garbage.helped()
             return got
         error = _core.last_error(got)
+        _look(link)
         if got == HELD:
             _wait_on(attachment, error, wait, started, deadline, group)
             continue
@@ -112,8 +118,18 @@ def allocate(
         attachment.wait_for_memory(to_nanoseconds(min(SLICE, remaining)))
 
 
+def _look(link: Link | None) -> None:
+    """`Closed` where `Arena.close()` was called meanwhile."""
+    if link is not None and link.closed:
+        link.attachment  # noqa: B018 - it raises
+
+
 async def aallocate(
-    attachment: Attachment, attempt: Callable[[int], _Got | int], wait: float | None, group: int
+    attachment: Attachment,
+    attempt: Callable[[int], _Got | int],
+    wait: float | None,
+    group: int,
+    link: Link | None = None,
 ) -> _Got:
     """`allocate` for a coroutine: a thread of the event loop's executor does what may wait.
 
@@ -135,6 +151,7 @@ async def aallocate(
     collections = garbage.finished()
     collected = False
     while isinstance(got, int):
+        _look(link)
         if got not in (FULL, LIMIT, HELD):
             raise _core.last_error(got)
         remaining = deadline - time.monotonic()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from flagstone._core import Attachment, Block, Format
+    from flagstone._core import Block, Format, Link
     from flagstone.group import Group
     from flagstone.sizes import Size
 
@@ -34,7 +34,7 @@ class Objects(ObjectsBase):
         attachment = self._link.attachment
         size = parse_size(nbytes, "nbytes", 0)
         owner = group_id(self._link, attachment, group)
-        return alloc_bytes(attachment, size, None, wait, owner)
+        return alloc_bytes(attachment, size, None, wait, owner, self._link)
 
     async def aalloc(
         self, nbytes: Size, *, group: Group | None = None, wait: float | None = None
@@ -43,7 +43,7 @@ class Objects(ObjectsBase):
         attachment = self._link.attachment
         size = parse_size(nbytes, "nbytes", 0)
         owner = group_id(self._link, attachment, group)
-        return await aalloc_bytes(attachment, size, None, wait, owner)
+        return await aalloc_bytes(attachment, size, None, wait, owner, self._link)
 
     async def aput(
         self,
@@ -59,14 +59,14 @@ class Objects(ObjectsBase):
         """
         attachment = self._link.attachment
         owner = group_id(self._link, attachment, group)
-        return await aput(attachment, value, order, strings, wait, owner)
+        return await aput(attachment, value, order, strings, wait, owner, self._link)
 
     def _put(
         self, value: Any, order: str, strings: str | None, group: Group | None, wait: float | None
     ) -> Block:
         attachment = self._link.attachment
         owner = group_id(self._link, attachment, group)
-        return put(attachment, value, order, strings, wait, owner)
+        return put(attachment, value, order, strings, wait, owner, self._link)
 
     def dump(self, value: Any, *, group: Group | None = None, wait: float | None = None) -> Block:
         """A Block with any object that can be pickled; `Block.load()` gives it back, in every
@@ -86,14 +86,16 @@ class Objects(ObjectsBase):
             ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
         """
         attachment = self._link.attachment
-        return dump(attachment, value, wait, group_id(self._link, attachment, group))
+        owner = group_id(self._link, attachment, group)
+        return dump(attachment, value, wait, owner, self._link)
 
     async def adump(
         self, value: Any, *, group: Group | None = None, wait: float | None = None
     ) -> Block:
         """`dump` for a coroutine. As `aput`."""
         attachment = self._link.attachment
-        return await adump(attachment, value, wait, group_id(self._link, attachment, group))
+        owner = group_id(self._link, attachment, group)
+        return await adump(attachment, value, wait, owner, self._link)
 
     def empty(
         self,
@@ -119,9 +121,8 @@ class Objects(ObjectsBase):
                 its bytes (Python objects, metadata).
             ArenaFull, GroupLimitExceeded, Closed, ReadOnly: as `Cache.alloc`.
         """
-        attachment = self._link.attachment
         form = form_for(dtype, shape, order)
-        return _empty(attachment, form, False, wait, group_id(self._link, attachment, group))
+        return _empty(self._link, form, False, wait, group)
 
     def zeros(
         self,
@@ -133,9 +134,8 @@ class Objects(ObjectsBase):
         wait: float | None = None,
     ) -> Block:
         """`empty`, with all bytes zero."""
-        attachment = self._link.attachment
         form = form_for(dtype, shape, order)
-        return _empty(attachment, form, True, wait, group_id(self._link, attachment, group))
+        return _empty(self._link, form, True, wait, group)
 
     def empty_like(
         self,
@@ -149,9 +149,8 @@ class Objects(ObjectsBase):
         """`empty` with the shape of an array (whatever `put` takes), and its dtype and order
         unless others are given.
         """
-        attachment = self._link.attachment
         form = _form_like(array, dtype, order)
-        return _empty(attachment, form, False, wait, group_id(self._link, attachment, group))
+        return _empty(self._link, form, False, wait, group)
 
     async def aempty(
         self,
@@ -164,9 +163,8 @@ class Objects(ObjectsBase):
         wait: float | None = None,
     ) -> Block:
         """`empty`, or with `zero` `zeros`, for a coroutine. As `Cache.aalloc`."""
-        attachment = self._link.attachment
         form = form_for(dtype, shape, order)
-        return await _aempty(attachment, form, zero, wait, group_id(self._link, attachment, group))
+        return await _aempty(self._link, form, zero, wait, group)
 
     async def azeros(
         self,
@@ -192,9 +190,8 @@ class Objects(ObjectsBase):
         wait: float | None = None,
     ) -> Block:
         """`empty_like` for a coroutine. As `Cache.aalloc`."""
-        attachment = self._link.attachment
         form = _form_like(array, dtype, order)
-        return await _aempty(attachment, form, False, wait, group_id(self._link, attachment, group))
+        return await _aempty(self._link, form, False, wait, group)
 
 
 def _form_like(value: Any, dtype: DTypeLike | None, order: str) -> Format:
@@ -204,21 +201,23 @@ def _form_like(value: Any, dtype: DTypeLike | None, order: str) -> Format:
     return form_of(real, array.shape, order_of(array, order))
 
 
-def _empty(
-    attachment: Attachment, form: Format, zero: bool, wait: float | None, group: int
-) -> Block:
+def _empty(link: Link, form: Format, zero: bool, wait: float | None, group: Group | None) -> Block:
     """An object of the Format, of zeros or of whatever was there before."""
-    block = alloc_bytes(attachment, form.nbytes, form, wait, group)
+    attachment = link.attachment
+    owner = group_id(link, attachment, group)
+    block = alloc_bytes(attachment, form.nbytes, form, wait, owner, link)
     if zero:
         block._clear()
     return block
 
 
 async def _aempty(
-    attachment: Attachment, form: Format, zero: bool, wait: float | None, group: int
+    link: Link, form: Format, zero: bool, wait: float | None, group: Group | None
 ) -> Block:
     """`_empty` for a coroutine."""
-    block = await aalloc_bytes(attachment, form.nbytes, form, wait, group)
+    attachment = link.attachment
+    owner = group_id(link, attachment, group)
+    block = await aalloc_bytes(attachment, form.nbytes, form, wait, owner, link)
     if zero:
         block._clear()
     return block

@@ -221,9 +221,9 @@ class Collate:
         return functions
 
     def _empty(self, size: Any, dtype: Any) -> Any:
-        attachment = self._arena._link.attachment
+        link = self._arena._link
         nbytes = size.numel() * dtype.itemsize
-        block = alloc_bytes(attachment, nbytes, None, self._wait, self._charged())
+        block = alloc_bytes(link.attachment, nbytes, None, self._wait, self._charged(), link)
         return _tensor_over(block, size, dtype)
 
     def _charged(self) -> int:

@@ -1,6 +1,7 @@
 """leave(): what it gives back, and when, while the Python object is still there."""
 
 import asyncio
+import contextlib
 import math
 import threading
 
@@ -110,6 +111,44 @@ def test_a_call_of_another_thread_ends_and_then_it_goes(arena, asleep):
         again.release()
         again.leave()
     ends(arena, group, before)
+
+
+ALLOCATING = {
+    "alloc": lambda arena, wait: arena.alloc("768KiB", wait=wait),
+    "put": lambda arena, wait: arena.put(bytes(768 << 10), wait=wait),
+    "empty": lambda arena, wait: arena.empty(768 << 10, "u1", wait=wait),
+    "dump": lambda arena, wait: arena.dump(bytearray(768 << 10), wait=wait),
+    "aalloc": lambda arena, wait: asyncio.run(arena.aalloc("768KiB", wait=wait)),
+    "adump": lambda arena, wait: asyncio.run(arena.adump(bytearray(768 << 10), wait=wait)),
+    "pack": lambda arena, wait: flagstone.pack(arena, [bytes(768 << 10)], wait=wait),
+    "cache": lambda arena, wait: arena.cache("frames", size="768KiB").alloc(wait=wait),
+    "group cache": lambda arena, wait: (
+        arena.cache("frames", size="768KiB").bind(arena.group("job")).alloc(wait=wait)
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ALLOCATING)
+def test_who_waits_for_memory_is_told_that_the_arena_was_closed(way):
+    arena = flagstone.open(capacity="16MiB")
+    full = []
+    with contextlib.suppress(flagstone.ArenaFull):
+        while True:
+            full.append(arena.alloc("768KiB"))
+    heard = []
+
+    def told():
+        try:
+            ALLOCATING[way](arena, math.inf)
+        except flagstone.Closed as error:
+            heard.append(str(error))
+
+    thread = threading.Thread(target=told)
+    begun(thread)
+    arena.close()
+    thread.join()
+    assert len(heard) == 1
+    assert "close() was called" in heard[0]
 
 
 @pytest.mark.parametrize("kind", ["channel", "topic"])
