@@ -319,6 +319,13 @@ static int check_again(const struct fst_arena *a, const struct fst_open_options 
     return FST_OK;
 }
 
+/* Who asks for a lasting arena gets one, also of an arena that is there. */
+static void keep(struct fst_arena *a, const struct fst_open_options *o)
+{
+    if (o->lasting)
+        fst_store_relaxed(&a->sb->lasting, 1);
+}
+
 /* Attach to the file; fd belongs to the attachment from now on. FST_CLOSED: the arena is being
  * removed, so look again. */
 static int attach(int fd, const struct stat *st, const struct fst_open_options *o, const char *name, struct fst_arena **out)
@@ -332,6 +339,7 @@ static int attach(int fd, const struct stat *st, const struct fst_open_options *
     if (rc || a) {
         close(fd);
         if (a && (rc = check_again(a, o)) == FST_OK) {
+            keep(a, o);
             a->references++;
             *out = a;
         }
@@ -357,8 +365,7 @@ static int attach(int fd, const struct stat *st, const struct fst_open_options *
         unmap(a);
         return rc;
     }
-    if (o->lasting)
-        fst_store_relaxed(&a->sb->lasting, 1);
+    keep(a, o);
     enlist(a);
     fst_reaper_greet(a);
     if (fst_message_expires_in(a) != UINT64_MAX || fst_shelves_expires_in(a, 0) != UINT64_MAX)

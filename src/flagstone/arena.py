@@ -568,8 +568,9 @@ def open(
         create: None attaches or creates; True must not exist, False must exist.
         readonly: map the data read-only; `alloc`, `put`, `free`, `destroy` raise `ReadOnly`.
             Protects against mistakes, not against malice.
-        lasting: outlives its processes. Otherwise the last one to leave removes it, and one whose
-            processes were all killed is removed by the next `open` in its folder.
+        lasting: outlives its processes, from now on if it is there already. Otherwise the last one
+            to leave removes it, and one whose processes were all killed is removed by the next
+            `open` in its folder.
         mode: permissions of the file, if it is created.
         huge_pages: ask the system for huge pages, if the arena is created: from Linux 6.1 on,
             each 2 MiB become one as soon as memory for all of them was taken.

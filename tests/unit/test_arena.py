@@ -159,6 +159,19 @@ def test_a_group_does_not_keep_the_arena(arena_name):
     del group, cache
 
 
+def test_lasting_from_now_on(arena_name):
+    """Who asks for a lasting arena has one, also where this process has it open already."""
+    with flagstone.open(arena_name) as arena:
+        assert not arena.snapshot().lasting
+        with flagstone.open(arena_name, lasting=True):
+            assert arena.snapshot().lasting
+        with flagstone.open(arena_name):
+            assert arena.snapshot().lasting
+    (info,) = [info for info in flagstone.arenas() if info.path == arena.path]
+    assert (info.lasting, info.processes) == (True, 0)
+    flagstone.unlink(arena_name)
+
+
 def test_lasting(arena_name):
     with flagstone.open(arena_name, lasting=True) as arena:
         keep = arena.cache("a", size=8)
