@@ -81,8 +81,11 @@ static int compare(struct fst_arena *a, const struct fst_channel *c, const struc
     return fst_fail(FST_MISMATCH,
                     "%s '%.63s' of arena %s exists for %s of %s in line%s%s: open it with these, or take another name",
                     fst_channel_noun(c), c->name, fst_arena_called(a), fst_many(c->capacity, "message", "messages"),
-                    fst_many(c->inline_bytes, "byte", "bytes"), c->flags & FST_CHANNEL_ACK ? ", with acknowledgements" : "",
-                    c->flags & FST_CHANNEL_LASTING ? ", lasting" : "");
+                    fst_many(c->inline_bytes, "byte", "bytes"),
+                    c->flags & FST_CHANNEL_TOPIC ? ""
+                    : c->flags & FST_CHANNEL_ACK ? ", ack=True"
+                                                 : ", ack=False",
+                    c->flags & FST_CHANNEL_LASTING ? ", lasting=True" : ", lasting=False");
 }
 
 static int use_it(struct fst_arena *a, const struct fst_channel *c, uint64_t id, const struct fst_ref *ring, fst_channel_use **out)

@@ -94,9 +94,9 @@ static void look(struct fst_arena *a, uint32_t word, struct fst_named_lock_owner
     memset(out, 0, sizeof *out);
     out->owned = word != 0;
     out->own = own(a, word);
-    if (!out->owned || out->own)
+    if (!out->owned)
         return;
-    out->dead = !fst_slot_alive(a, slot, word >> FST_LOCK_GEN_SHIFT);
+    out->dead = !out->own && !fst_slot_alive(a, slot, word >> FST_LOCK_GEN_SHIFT);
     if (out->dead)
         return; /* its slot may be another process's by now */
     const struct fst_process *p = fst_process_at(a, slot);

@@ -190,7 +190,7 @@ int fst_named_lock_release(fst_channel_use *use);
 struct fst_named_lock_owner {
     bool owned, own; /* by anybody; by a thread of this process */
     bool dead;       /* its owner has gone without giving it back */
-    int32_t pid;     /* in the owner's own pid namespace; 0 if it is this process or gone */
+    int32_t pid;     /* in the owner's own pid namespace; 0 if it has gone */
     char command[16];
 };
 /* Look who owns the lock, for people, and to ask whether this process does. When another process

@@ -37,6 +37,7 @@ def test_one_at_a_time(arena):
         assert same is lock
         assert lock.locked()
         assert arena.lock("one").info.pid == os.getpid()
+        assert [one.command for one in arena.locks] == [arena.processes[0].command]
         with pytest.raises(RuntimeError, match=r"'one' of arena .* already"):
             arena.lock("one").acquire(0)
         found = []
