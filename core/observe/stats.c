@@ -496,6 +496,37 @@ int fst_debug_holders(fst_arena *a, fst_debug_holder *found, void *context)
 
 /* ---- who holds the memory ---- */
 
+/* What neither a process holds nor a message in flight. The bytes are not said, because all keys
+ * would have to be gone through, and a store that makes room comes here each time. */
+static void describe_kept(struct fst_arena *a, char *text, size_t size)
+{
+    uint64_t keys = 0, most = 0, rings = 0;
+    char name[FST_NAME_MAX] = "";
+    uint32_t top = fst_store_top(a);
+    for (uint32_t i = 0; i < top; i++) {
+        const struct fst_store *s = fst_store_at(a, i);
+        uint64_t count = fst_load_relaxed(&s->count);
+        if (fst_state(fst_load_acquire(&s->state)) != FST_STORE_LIVE)
+            continue;
+        keys += count;
+        if (count > most) {
+            most = count;
+            memcpy(name, s->name, sizeof name - 1);
+        }
+    }
+    top = fst_channel_top(a);
+    for (uint32_t i = 0; i < top; i++) {
+        const struct fst_channel *c = fst_channel_at(a, i);
+        rings += fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_LIVE && !(c->flags & FST_CHANNEL_LOCK);
+    }
+    int at = 0;
+    if (keys)
+        at = snprintf(text, size, "; in stores %s, %llu of them in '%.63s'", fst_many(keys, "key", "keys"),
+                      (unsigned long long)most, name);
+    if (rings && (size_t)at < size)
+        snprintf(text + at, size - (size_t)at, "; what waits in %s", fst_many(rings, "channel or topic", "channels and topics"));
+}
+
 void fst_describe_usage(fst_arena *a, char *text, size_t size)
 {
     struct fst_process_info p[16];
@@ -531,6 +562,9 @@ void fst_describe_usage(fst_arena *a, char *text, size_t size)
             fst_many(p[i].references, "object", "objects"));
         waiting += p[i].dropped;
     }
+    char kept[200] = "";
+    describe_kept(a, kept, sizeof kept);
+    SAY("%s", kept);
     SAY("; in flight %s in %s; %s a batch", fst_size(in_flight_bytes), fst_many(in_flight, "message", "messages"),
         fst_many(waiting, "reference awaits", "references await"));
     struct fst_arena_info info;

@@ -183,6 +183,12 @@ class Table:
         self.group.destroy()
         self.group.limit
 
+    def full_of_what_nobody_holds(self):
+        store = self.arena.store("kept", group=self.arena.group("jobs", limit="1MiB"))
+        self.arena.channel("waiting")
+        for key in range(20):
+            store[f"{key}"] = bytes(100_000)
+
     def group_exists(self):
         self.arena.group("job", create=True)
 
@@ -205,6 +211,11 @@ CALLS = {
         "capacity 4 MiB",
         "100 KiB",
         r"held by pid \d+ \(.*\) .* objects",
+    ),
+    "full_of_what_nobody_holds": (
+        flagstone.GroupLimitExceeded,
+        "group jobs",
+        r"in stores \d+ keys, \d+ of them in 'kept'; what waits in 1 channel or topic",
     ),
     "too_many": (flagstone.ArenaFull, "100,000 objects of 3.9 KiB", "4 MiB", "ask for fewer"),
     "over_the_limit_at_once": (
