@@ -33,13 +33,12 @@ cimport cython
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_F_CONTIGUOUS, PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE,
 )
-from cpython.exc cimport PyErr_CheckSignals
+from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear, PyErr_ExceptionMatches
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.object cimport PyObject_GenericSetAttr, PyObject_RichCompare
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport SIZE_MAX, UINT64_MAX
 from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcmp, memcpy, memset, strlen

@@ -157,8 +157,32 @@ def test_hostile_keys(arena):
         assert store.get(key, 5) == 5
     with pytest.raises(TypeError, match="str or bytes"):
         store[3] = 1
-    with pytest.raises(UnicodeEncodeError):
-        store["\ud800"] = 1
+
+
+@pytest.mark.parametrize("key", ["\ud800", os.fsdecode(b"caf\xe9.txt")])
+def test_text_that_is_no_utf8_is_no_key(arena, key):
+    """As with any other key that a store cannot have, looking it up finds nothing."""
+    store = arena.store("things")
+    for refused in (
+        lambda: store.put(key, 1),
+        lambda: store.setdefault(key, 1),
+        lambda: store.get_or_put(key, int),
+    ):
+        with pytest.raises(ValueError, match=r"os\.fsencode"):
+            refused()
+    assert key not in store
+    assert store.get(key, 5) == 5
+    assert store.pop(key, 6) == 6
+    for missing in (
+        lambda: store[key],
+        lambda: store.pop(key),
+        lambda: store.version(key),
+        lambda: store.block(key),
+        lambda: store.__delitem__(key),
+    ):
+        with pytest.raises(KeyError):
+            missing()
+    assert len(store) == 0
 
 
 @pytest.mark.parametrize("key", [np.str_("key"), np.bytes_(b"key")])

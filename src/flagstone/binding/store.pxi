@@ -4,6 +4,20 @@ cdef enum:
     _KEY_MOST = 255  # bytes of a key
 
 
+cdef extern from *:
+    # As PyUnicode_AsUTF8AndSize, but that it may be looked at what is wrong: a `try` around each
+    # lookup would cost more than the lookup's other checks.
+    const char *utf8_of "PyUnicode_AsUTF8AndSize"(object text, Py_ssize_t *size)
+
+
+cdef int has_no_utf8() except -1:
+    # What key_of() returns after utf8_of() has failed.
+    if not PyErr_ExceptionMatches(UnicodeEncodeError):
+        return -1
+    PyErr_Clear()
+    return 1
+
+
 def store_ids(Attachment attachment not None):
     """The ids of the arena's stores; some may have ended since they were listed."""
     return _ids(attachment, fst_store_list, 0)
@@ -52,17 +66,21 @@ cdef class StoreBase:
         return 0
 
     cdef inline int key_of(self, object key, fst_key *out) except -1:
-        # Let *out look at the key's bytes; 1 if it is longer than any key can be.
+        # Let *out look at the key's bytes; 1 if no store can have it: it is too long, or no UTF-8.
         cdef Py_ssize_t n = 0
         if type(key) is str:
-            out.bytes = PyUnicode_AsUTF8AndSize(key, &n)
+            out.bytes = utf8_of(key, &n)
+            if out.bytes is NULL:
+                return has_no_utf8()
             out.kind = 0
         elif type(key) is bytes:
             out.bytes = PyBytes_AS_STRING(<bytes>key)
             n = len(<bytes>key)
             out.kind = 1
         elif isinstance(key, str):
-            out.bytes = PyUnicode_AsUTF8AndSize(key, &n)
+            out.bytes = utf8_of(key, &n)
+            if out.bytes is NULL:
+                return has_no_utf8()
             out.kind = 0
         elif isinstance(key, bytes):
             out.bytes = PyBytes_AS_STRING(<bytes>key)
@@ -76,11 +94,17 @@ cdef class StoreBase:
         return 0
 
     cdef Attachment key_to_put(self, object key, fst_key *out):
-        # The same for what changes the store, where a key that is too long is an error; as
+        # The same for what changes the store, where a key that it cannot have is an error; as
         # usable().
         cdef Attachment attachment = self.usable()
         if self.key_of(key, out):
-            raise ValueError(f"a key has at most {_KEY_MOST} bytes (as UTF-8)")
+            try:
+                raise ValueError(f"a key has at most {_KEY_MOST} bytes (as UTF-8), and this one"
+                                 f" {len(key if isinstance(key, bytes) else key.encode())}")
+            except UnicodeEncodeError:
+                raise ValueError(f"a key must be valid text: {key[:80]!r} has half of a surrogate"
+                                 " pair; os.fsencode(key) makes bytes of a file's name, which may"
+                                 " be a key") from None
         return attachment
 
     def _open(self, Link link not None, bytes name not None, uint32_t flags, uint64_t group,
