@@ -37,7 +37,7 @@ from flagstone.memory import aallocate, allocate, once_more
 from flagstone.names import arena_name, called, named, shown, text
 from flagstone.notices import tell_of_lock, tell_of_waiting
 from flagstone.part import item, make_part
-from flagstone.sizes import format_size
+from flagstone.sizes import format_size, parse_seconds
 from flagstone.states import CACHE_SIZE_CLASS
 from flagstone.tables import Encoded, encode, is_table, table_of
 from flagstone.values import array_of
@@ -340,6 +340,7 @@ class Hooks:
     named = staticmethod(_named)
     once_more = staticmethod(once_more)
     parse_format = staticmethod(parse_format)
+    parse_seconds = staticmethod(parse_seconds)
     part = staticmethod(make_part)
     reduce = staticmethod(_reduce)
     reduce_bound = staticmethod(_reduce_bound)

@@ -208,6 +208,21 @@ def test_senseless_times(arena, call):
         call(arena.channel(capacity=1))
 
 
+def test_a_truth_value_is_no_time(arena):
+    """`threading.Lock.acquire(True)` waits for ever, which one second is not."""
+    channel, topic, lock = arena.channel(), arena.topic("t"), arena.lock("l")
+    with topic.subscribe() as subscription:
+        for call in (channel.get, channel.get_many, subscription.get, lock.acquire):
+            arguments = (2,) if call == channel.get_many else ()
+            with pytest.raises(TypeError, match="number of seconds, not True: leave it away"):
+                call(*arguments, wait=True)
+            with pytest.raises(TypeError, match="number of seconds, not '1'"):
+                call(*arguments, wait="1")
+    with pytest.raises(TypeError, match="not False: leave it away"):
+        lock.acquire(False)
+    assert not lock.locked()
+
+
 def test_closed_and_drained(arena):
     channel = arena.channel()
     channel.put(1)

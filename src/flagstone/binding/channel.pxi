@@ -446,9 +446,13 @@ cdef double _given_seconds(bint block, object timeout, object wait) except? -2:
         timeout = wait
     elif wait is not None:
         raise ValueError("timeout= and wait= mean the same: give one of them")
-    seconds = timeout
+    if type(timeout) is bool:
+        # threading's acquire(True) and queue's get(True) mean for ever, which 1 s is not.
+        raise TypeError(f"wait must be a number of seconds, not {timeout}: leave it away to wait"
+                        " for ever, or give 0 to only look")
+    seconds = timeout if type(timeout) is float else _hooks.parse_seconds(timeout, "wait")
     if not seconds >= 0:
-        raise ValueError(f"seconds to wait must be a number of at least 0, not {timeout!r}")
+        raise ValueError(f"wait must be at least 0 seconds, not {timeout!r}")
     return seconds
 
 
