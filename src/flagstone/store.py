@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
+import os
+import threading
 import time
 from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Store", "StoreInfo", "stores_of"]
 
 Key = str | bytes
+_Mine: TypeAlias = tuple[int, "Store", bool, Key]
 
 
 _BLOCK: Final = 0
@@ -41,6 +44,8 @@ _OBJECT: Final = 2
 _ANY: Final = FOREVER
 _BYTE: Final = np.dtype(np.uint8)
 _SLICE: Final = 1.0
+_making = threading.local()
+"""`here` is a list of what this thread is making, in any store."""
 _LARGE: Final = 16
 """What part of a limit is something large."""
 
@@ -327,12 +332,13 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
         Args:
             key: as `put`.
             make: called without arguments in the one process; if that is killed, or `make` raises,
-                another one takes over.
+                another one takes over. It must not ask for the same key.
             wait: seconds to wait for another process; None is for ever, as is `math.inf`.
             ttl: as `put`.
 
         Raises:
-            TimeoutError: another process was still making it.
+            TimeoutError: another process, or another thread, was still making it.
+            RuntimeError: `make` itself asks for it, which would wait for itself.
             Others: what `make` raises, and as `put`.
         """
         ends = until(wait, "wait")
@@ -342,13 +348,20 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             if claim is None:
                 if self._version(key):
                     continue
+                if self._mine(key) in self._made_here():
+                    raise RuntimeError(
+                        f"make() of {key!r} asks for {key!r}, and would wait for itself"
+                    )
                 if not self._wait_for(version, ends):
-                    raise TimeoutError(f"another process was still making {key!r}")
+                    raise TimeoutError(self._still_made(key))
                 continue
+            here, mine = self._made_here(), self._mine(key)
+            here.append(mine)
             try:
                 block, kind = self._packed(make())
                 self._publish(claim, block, kind, _ttl(ttl))
             finally:
+                here.remove(mine)
                 claim.give_up()
         return self._value(found)
 
@@ -385,7 +398,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
                 if self._version(key):
                     continue
                 if not await self._await_change(version, ends):
-                    raise TimeoutError(f"another process was still making {key!r}")
+                    raise TimeoutError(self._still_made(key))
                 continue
             try:
                 value = make()
@@ -398,6 +411,22 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
                 # Also where a helper thread is about to publish: the core does one or the other.
                 claim.give_up()
         return self._value(found)
+
+    def _made_here(self) -> list[_Mine]:
+        here: list[_Mine] | None = getattr(_making, "here", None)
+        if here is None:
+            here = _making.here = []
+        return here
+
+    def _mine(self, key: Key) -> _Mine:
+        # With the pid, because a child that was forked by make() makes nothing itself.
+        return os.getpid(), self, isinstance(key, bytes), key
+
+    def _still_made(self, key: Key) -> str:
+        where = named("store", self._name, self._attachment().path)
+        return (
+            f"another process, or another thread of this one, was still making {key!r} of {where}"
+        )
 
     # ---- versions
 

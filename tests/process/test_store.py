@@ -538,6 +538,29 @@ def test_making_fails(arena):
     assert store.get_or_put("a", fail) == 5
 
 
+def test_making_that_asks_for_itself(arena):
+    store = arena.store("things")
+    again = arena.store("things")
+    for wait in (None, 1e6):
+        with pytest.raises(RuntimeError, match="wait for itself"):
+            store.get_or_put("key", lambda: again.get_or_put("key", int), wait=wait)
+    nested = store.get_or_put("key", lambda: [store.get_or_put("other", lambda: 7)])
+    assert (nested, store["other"]) == ([7], 7)
+
+    def fork():
+        """A child makes nothing of what its parent is making, and may wait for it."""
+        child = FORK.Process(target=waits_for_itself)
+        child.start()
+        child.join()
+        return child.exitcode
+
+    def waits_for_itself():
+        with pytest.raises(TimeoutError, match="still making 'forked' of store 'things'"):
+            store.get_or_put("forked", int, wait=0.01)
+
+    assert store.get_or_put("forked", fork) == 0
+
+
 def test_a_put_wins_over_who_makes_it(arena):
     store = arena.store("things")
 
