@@ -254,6 +254,7 @@ _ONCE: dict[str, tuple[str, ...]] = {
         *("Arena.shrink", "Arena.slabinfo", "Arena.snapshot", "Arena.synchronize"),
         *("Block.__arrow_c_stream__", "Block.__delitem__", "Block.free", "Block.load"),
         *("Block.table", "Cache.destroy", "Cache.shrink"),
+        *("Channel.__iter__", "Channel.__next__", "Subscription.__iter__", "Subscription.__next__"),
         *("Channel.__exit__", "Channel.close", "Channel.destroy", "Channel.fileno"),
         *("Channel.leave", "Delivery.__exit__", "Delivery.__reduce__", "Delivery.done"),
         *("Group.__exit__", "Group.close", "Group.destroy", "Group.limit="),

@@ -11,6 +11,7 @@ from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
 from flagstone.facts import ChannelInfo
 from flagstone.group import Group, group_id
 from flagstone.letter import Letters, check_sizes
+from flagstone.looped import Looped
 from flagstone.names import named, object_name
 from flagstone.observe import channel_info
 from flagstone.sizes import many, until
@@ -26,14 +27,15 @@ _TURN: Final = 256
 """Messages that a coroutine puts before it lets others run."""
 
 
-class Channel(Letters, ChannelBase):
+class Channel(Looped, Letters, ChannelBase):
     """A bounded queue of messages, each for one taker; many may put, many may take.
 
     Made by `Arena.channel()`, or by unpickling. No process that is stopped or killed, anywhere,
     holds up another one or loses it a message; what a killed one had taken goes with it, or, with
     `ack=True`, comes again. Has the methods of `queue.Queue` that programs use, so that it drops in
-    for `multiprocessing.Queue`. Safe to use from any thread and, after a fork, in the child. As a
-    context manager it is left at the end.
+    for `multiprocessing.Queue`. A loop over it, `for` or `async for`, takes what comes until it is
+    closed. Safe to use from any thread and, after a fork, in the child. As a context manager it is
+    left at the end.
     """
 
     __slots__ = ("__weakref__", "_name", "_watches")
@@ -192,15 +194,6 @@ class Channel(Letters, ChannelBase):
             self._give_up(letter)
             raise
         return True
-
-    def __aiter__(self) -> Channel:
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            return await self.aget()
-        except EOFError:
-            raise StopAsyncIteration from None
 
     def fileno(self) -> int:
         """A descriptor that is readable while there may be something to take, for `select` and its

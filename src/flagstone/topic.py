@@ -13,6 +13,7 @@ from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
 from flagstone.facts import TopicInfo
 from flagstone.group import Group, group_id
 from flagstone.letter import Letters, check_sizes
+from flagstone.looped import Looped
 from flagstone.names import named, object_name
 from flagstone.observe import SLOW, topic_info
 from flagstone.sizes import many, until
@@ -162,12 +163,13 @@ class Topic(Letters, TopicBase):
             return f"<Topic {self._name!r}, left>"
 
 
-class Subscription(Closing, SubscriptionBase):
+class Subscription(Looped, Closing, SubscriptionBase):
     """Every message of a topic from some moment on, for one process.
 
     Made by `Topic.subscribe()`; it does not travel: another process, a forked one too, subscribes
-    itself. Safe to use from any thread: each message is for one of them. As a context manager it is
-    closed at the end.
+    itself. A loop over it, `for` or `async for`, gets what comes until the topic is closed. Safe to
+    use from any thread: each message is for one of them. As a context manager it is closed at the
+    end.
     """
 
     __slots__ = ("__weakref__", "_watch")
@@ -195,15 +197,6 @@ class Subscription(Closing, SubscriptionBase):
             except ChannelEmpty:
                 if not await self._watched().ready(ends):
                     raise
-
-    def __aiter__(self) -> Subscription:
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            return await self.aget()
-        except EOFError:
-            raise StopAsyncIteration from None
 
     def fileno(self) -> int:
         """A descriptor that is readable while there may be a message, for `select` and its like. A

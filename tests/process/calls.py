@@ -69,6 +69,8 @@ def public_names():
             for name, value in vars(part).items():
                 if name in _NOT_OURS or (name.startswith("_") and not name.startswith("__")):
                     continue
+                if value is None:  # says that there is none: `__contains__ = None`
+                    continue
                 found.append(f"{cls.__name__}.{name}")
                 if isinstance(value, property) and value.fset is not None:
                     found.append(f"{cls.__name__}.{name}=")
@@ -377,6 +379,12 @@ def _all_of(world):
     return lambda: asyncio.run(main())
 
 
+def _loop(world):
+    channel = world.channel()
+    channel.close()
+    return functools.partial(list, channel)
+
+
 def _next(world):
     return _awaited(world.channel().__anext__)
 
@@ -555,6 +563,8 @@ CALLS = {
     "Channel.__aiter__": _all_of,
     "Channel.__anext__": _next,
     "Channel.__exit__": lambda w: _exit(w.channel()),
+    "Channel.__iter__": _loop,
+    "Channel.__next__": lambda w: functools.partial(next, w.channel()),
     "Channel.aget": lambda w: _awaited(w.channel().aget),
     "Channel.aget_many": lambda w: _awaited(functools.partial(w.channel().aget_many, 2)),
     "Channel.aput_many": lambda w: _awaited(
@@ -602,6 +612,8 @@ CALLS = {
     "Subscription.__aiter__": lambda w: _each(w.subscription()),
     "Subscription.__anext__": lambda w: _awaited(w.subscription().__anext__),
     "Subscription.__exit__": lambda w: _exit(w.subscription()),
+    "Subscription.__iter__": lambda w: functools.partial(iter, w.subscription()),
+    "Subscription.__next__": lambda w: functools.partial(next, w.subscription()),
     "Subscription.__reduce__": lambda w: _raises(TypeError, pickle.dumps, w.subscription()),
     "Subscription.aget": lambda w: _awaited(w.subscription().aget),
     "Subscription.close": lambda w: w.subscription().close,

@@ -462,6 +462,71 @@ def test_an_interrupt_ends_a_wait(arena):
 # ---- asyncio and select
 
 
+def test_a_loop(arena):
+    channel = arena.channel(capacity=2)
+
+    def put():
+        for number in range(100):
+            channel.put(number)
+        channel.close()
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    assert list(channel) == list(range(100))
+    thread.join()
+    assert list(channel) == []
+    with pytest.raises(TypeError):
+        5 in channel  # noqa: B015
+    jobs = arena.channel(ack=True)
+    jobs.put(1)
+    jobs.put(2)
+    jobs.close()
+    done = []
+    for delivery in jobs:
+        with delivery as job:
+            done.append(job)
+    assert (done, jobs.info.taken) == ([1, 2], 0)
+
+
+class EndOfFile:
+    def __reduce__(self):
+        return _end_of_file, ()
+
+
+def _end_of_file():
+    raise EOFError("not the channel's")
+
+
+def test_an_error_of_a_message_does_not_end_a_loop(arena):
+    channel = arena.channel()
+    channel.put(EndOfFile())
+    channel.put(1)
+    channel.close()
+    with pytest.raises(EOFError, match="not the channel's"):
+        next(channel)
+
+    async def rest():
+        return [item async for item in channel]
+
+    assert asyncio.run(rest()) == [1]
+    again = arena.channel()
+    again.put(EndOfFile())
+    with pytest.raises(EOFError, match="not the channel's"):
+        asyncio.run(again.__anext__())
+
+
+def test_what_was_left_has_no_descriptor(arena):
+    before = len(os.listdir("/proc/self/fd"))
+    channel, topic = arena.channel(), arena.topic("t")
+    subscription = topic.subscribe()
+    channel.leave()
+    subscription.close()
+    for one in (channel, subscription):
+        with pytest.raises(flagstone.Closed):
+            one.fileno()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_await(arena):
     channel, small = arena.channel(), arena.channel(capacity=1)
 

@@ -253,6 +253,17 @@ def test_names_and_mismatch(arena):
         topic.publish(b"")
 
 
+def test_a_loop(arena):
+    topic = arena.topic("numbers")
+    with topic.subscribe() as subscription:
+        for number in range(3):
+            topic.publish(number)
+        topic.close()
+        assert list(subscription) == [0, 1, 2]
+        with pytest.raises(TypeError):
+            5 in subscription  # noqa: B015
+
+
 def test_what_a_subscription_says_of_itself(arena):
     topic = arena.topic("news", capacity=2)
     subscription = topic.subscribe(slow="drop")

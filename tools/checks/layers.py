@@ -32,7 +32,7 @@ PYTHON_LAYERS = [
     ["errors", "cgroup", "garbage", "names", "sizes", "states"],
     ["binding"],
     ["_core"],
-    ["arriving", "closing", "facts", "folder", "format", "hashes", "notices", "opened"],
+    ["arriving", "closing", "facts", "folder", "format", "hashes", "looped", "notices", "opened"],
     ["bound", "picture", "rcu"],
     ["attach", "debug", "memory", "snapshot"],
     ["observe", "teardown"],
