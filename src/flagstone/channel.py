@@ -202,6 +202,7 @@ class Channel(Looped, Letters, ChannelBase):
 
         Raises:
             OSError: this process has no room for one more descriptor.
+            Closed: the channel was left here.
         """
         self._signal()
         return self._watch(True).fileno()

@@ -205,6 +205,7 @@ class Subscription(Looped, Closing, SubscriptionBase):
 
         Raises:
             OSError: this process has no room for one more descriptor.
+            Closed: the subscription was closed.
         """
         self._signal()
         return self._watched().fileno()

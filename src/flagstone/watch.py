@@ -14,7 +14,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flagstone.errors import FlagstoneError
+from flagstone.errors import Closed, FlagstoneError
 
 if TYPE_CHECKING:
     import asyncio
@@ -81,8 +81,10 @@ class Watch:
         return True
 
     def fileno(self) -> int:
-        """The descriptor, made at the first call."""
+        """The descriptor, made at the first call. Raises `Closed` once it was stopped."""
         with self._lock:
+            if self._over:
+                raise Closed("this was left or closed, and has no descriptor any more")
             if self._fd < 0:
                 self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
                 self._armed = True

@@ -353,6 +353,7 @@ cdef class ChannelBase(LetterBase):
         self.sure(status)
 
     def _signal(self):
+        self.usable()
         self.signals = True
 
     cdef int done(self, fst_received *taken) except -1:

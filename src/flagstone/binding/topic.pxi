@@ -300,6 +300,7 @@ cdef class SubscriptionBase:
         return ready
 
     def _signal(self):
+        self.usable()
         self.signals = True
 
     def close(self):
