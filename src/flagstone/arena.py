@@ -196,7 +196,7 @@ class Arena(Closing, Objects):
                 larger takes an object of its own.
             ack: what was taken is owned until `Delivery.done()`, and comes again when its owner
                 dies before.
-            group: what its memory is charged to; None is the arena itself.
+            group: what its memory is charged to, when it is created; None is the arena itself.
             lasting: it goes on, with what is in it, when no live process has it open any more.
             create: None opens or creates; True must not exist, False must exist.
 
@@ -228,7 +228,7 @@ class Arena(Closing, Objects):
             capacity: messages that lie there until others take their places, 1 to 1,048,576.
             history: with how many of them a subscription of this object begins, unless it says.
             inline: bytes of a message that lie in the topic's own memory, at most 4,000.
-            group: what its memory is charged to; None is the arena itself.
+            group: what its memory is charged to, when it is created; None is the arena itself.
             lasting: it goes on, with what is in it, when no live process has it open any more.
             create: None opens or creates; True must not exist, False must exist.
 
@@ -279,7 +279,8 @@ class Arena(Closing, Objects):
                 their own, "store " and the name, below `group`.
             evict: "lru" makes room by letting go of what was not used for longest; readers keep
                 their bytes. What there is stays of a store that exists.
-            group: what its values are charged to, and what it ends with; None is the arena itself.
+            group: what its values are charged to, and what it ends with, when it is created; None
+                is the arena itself.
             lasting: True insists on a lasting arena.
             create: None opens or creates; True must not exist, False must exist.
 
