@@ -119,7 +119,7 @@ def _put_in_place() -> None:
     from multiprocessing import forkserver, resource_tracker, spawn
     from multiprocessing import managers as standard_managers
 
-    from flagstone import managers
+    from flagstone import descriptor, managers
 
     posix: Any = getattr(_standard, "_posixshmem")  # noqa: B009
     with _lock:
@@ -130,6 +130,8 @@ def _put_in_place() -> None:
             (_standard, "SharedMemory", SharedMemory),
             (_standard, "ShareableList", ShareableList),
             (posix, "shm_unlink", _unlink(posix.shm_unlink)),
+            (os, "posix_fallocate", descriptor.reserving(os.posix_fallocate)),
+            (os, "close", descriptor.closing(os.close)),
             (standard_managers, "SharedMemoryManager", managers.SharedMemoryManager),
             (standard_managers, "SharedMemoryServer", managers.SharedMemoryServer),
             (resource_tracker, "register", _register(resource_tracker.register)),

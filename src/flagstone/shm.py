@@ -10,6 +10,7 @@ from multiprocessing import shared_memory as _standard
 from typing import Any, ClassVar, Final
 
 from flagstone import segment
+from flagstone.descriptor import Descriptor
 from flagstone.mapping import Mapping
 from flagstone.segment import Segment
 
@@ -50,6 +51,7 @@ class SharedMemory(StandardMemory):  # type: ignore[misc]
     _mapping: Mapping | None = None
     _track: bool = True
     _buf: memoryview | None = None
+    _closed_fd: bool = False
     _name: str
 
     def __init__(
@@ -75,6 +77,7 @@ class SharedMemory(StandardMemory):  # type: ignore[misc]
         self._lasting = found.lasting
         self._size = found.block.nbytes
         self._buf = memoryview(found.block)
+        self._closed_fd = False
 
     def _new(self, size: int) -> Segment:
         while True:
@@ -157,18 +160,15 @@ class SharedMemory(StandardMemory):  # type: ignore[misc]
         self._mapping = value
 
     @property
-    def _fd(self) -> int:
-        if self._segment is None:
+    def _fd(self) -> Descriptor | int:
+        if self._segment is None or self._closed_fd:
             return -1
-        raise AttributeError(
-            "SharedMemory._fd: a segment of Flagstone's has no file of its own. Its memory is"
-            " there already (instead of posix_fallocate), buf.toreadonly() is a read-only view"
-            " (instead of mmap), flagstone.open(...).lock(name) locks (instead of flock)"
-        )
+        return Descriptor(self._size)
 
     @_fd.setter
     def _fd(self, value: int) -> None:
-        pass  # -1, before __init__ or so that close() leaves it alone
+        # -1: before __init__, so that close() leaves it alone, or after os.close().
+        self._closed_fd = value == -1
 
 
 class ShareableList(StandardList):  # type: ignore[misc]

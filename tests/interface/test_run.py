@@ -217,6 +217,37 @@ for name, arguments in (("ours", dict()), ("ours too", dict(track=False))):
     assert (done.stdout, done.stderr) == ("gone\n" * 4, "")
 
 
+def test_what_libraries_do_with_the_descriptor(arena_name):
+    """They have all memory taken, and close what the mapping does not need."""
+    code = """
+import os
+from multiprocessing import shared_memory
+made = shared_memory.SharedMemory(create=True, size=10_000)
+os.posix_fallocate(made._fd, 0, made.size)
+for offset, length in ((0, 10_001), (-1, 5), (0, 0)):
+    try:
+        os.posix_fallocate(made._fd, offset, length)
+    except OSError as error:
+        print(error.errno)
+os.close(made._fd)
+made._fd = -1
+assert made._fd == -1
+assert shared_memory.SharedMemory(made.name)._fd > 2
+made.buf[9_999] = 1
+made.close()
+made.unlink()
+with open("/dev/shm/" + made.name, "w+b") as file:
+    os.posix_fallocate(file.fileno(), 0, 5000)
+    assert os.path.getsize(file.name) == 5000
+    os.unlink(file.name)
+reading, writing = os.pipe()
+os.close(writing)
+assert os.read(reading, 1) == b""
+"""
+    done = run(arena_name, "-c", code)
+    assert (done.stdout, done.stderr) == ("27\n22\n22\n", "")
+
+
 def test_another_sitecustomize_goes_on(arena_name, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.other_one = True")
     done = run(

@@ -1,7 +1,9 @@
 """SharedMemory: segments that end with who made them, and views that keep their bytes."""
 
 import errno
+import fcntl
 import gc
+import io
 import mmap
 import multiprocessing
 import os
@@ -210,8 +212,16 @@ def test_what_others_use_of_it():
         mapping.seek(0, 7)
     with pytest.raises(SystemError, match="make another one"):
         mapping.resize(128)
-    with pytest.raises(AttributeError, match=r"toreadonly.*lock"):
-        _ = made._fd
+    assert made._fd >= 0
+    assert made._fd != -1
+    for use in (
+        os.fstat,
+        lambda fd: os.posix_fallocate(fd, 0, 64),
+        lambda fd: mmap.mmap(fd, 64, prot=mmap.PROT_READ),
+        lambda fd: fcntl.flock(fd, fcntl.LOCK_EX),
+    ):
+        with pytest.raises(io.UnsupportedOperation, match=r"toreadonly.*lock"):
+            use(made._fd)
     assert made._name == "/" + made.name
     made._buf[0] = 1
     made._buf = made._mmap = None  # what disarms a standard one, so that close() does not raise

@@ -46,7 +46,7 @@ PYTHON_LAYERS = [
     ["letter"],
     ["channel", "lock", "objects", "store", "topic"],
     ["arena"],
-    ["arrow", "host", "mapping", "packed", "segment", "sharing"],
+    ["arrow", "descriptor", "host", "mapping", "packed", "segment", "sharing"],
     ["shm"],
     ["managers"],
     ["shared_memory"],
