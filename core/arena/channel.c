@@ -76,7 +76,8 @@ static void publish(struct fst_arena *a, uint32_t index, const struct fst_channe
 
 static int compare(struct fst_arena *a, const struct fst_channel *c, const struct fst_channel_spec *s)
 {
-    if (c->capacity == s->capacity && c->inline_bytes == s->inline_bytes && c->flags == (s->flags & FLAGS))
+    if ((c->capacity == s->capacity || (s->flags & FST_CHANNEL_ANY_CAPACITY)) &&
+        (c->inline_bytes == s->inline_bytes || (s->flags & FST_CHANNEL_ANY_INLINE)) && c->flags == (s->flags & FLAGS))
         return FST_OK;
     return fst_fail(FST_MISMATCH,
                     "%s '%.63s' of arena %s exists for %s of %s in line%s%s: open it with these, or take another name",

@@ -24,6 +24,10 @@ extern "C" {
 #define FST_CHANNEL_TOPIC 4u
 /* The channel is a lock: see below. Locks have names of their own; capacity 1, inline_bytes 0. */
 #define FST_CHANNEL_LOCK 8u
+/* For fst_channel_open alone: one that is there may have another capacity, or other inline_bytes,
+ * which are those of one that is created. */
+#define FST_CHANNEL_ANY_CAPACITY 16u
+#define FST_CHANNEL_ANY_INLINE   32u
 
 /* A channel to be opened. */
 struct fst_channel_spec {

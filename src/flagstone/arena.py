@@ -179,8 +179,8 @@ class Arena(Closing, Objects):
         self,
         name: str | None = None,
         *,
-        capacity: int = 1024,
-        inline: int = 200,
+        capacity: int | None = None,
+        inline: int | None = None,
         ack: bool = False,
         group: Group | None = None,
         lasting: bool = False,
@@ -191,9 +191,11 @@ class Arena(Closing, Objects):
         Args:
             name: 1 to 63 bytes of UTF-8; None is a new channel without a name, for who gets it by
                 fork or in a pickle.
-            capacity: messages that may wait, 1 to 1,048,576.
+            capacity: messages that may wait, 1 to 1,048,576; None is what the channel has, 1,024 if
+                it is created.
             inline: bytes of a message that lie in the channel's own memory, at most 4,000; what is
-                larger takes an object of its own.
+                larger takes an object of its own. None is what the channel has, 200 if it is
+                created.
             ack: what was taken is owned until `Delivery.done()`, and comes again when its owner
                 dies before.
             group: what its memory is charged to, when it is created; None is the arena itself.
@@ -213,9 +215,9 @@ class Arena(Closing, Objects):
         self,
         name: str | None = None,
         *,
-        capacity: int = 64,
+        capacity: int | None = None,
         history: int = 0,
-        inline: int = 200,
+        inline: int | None = None,
         group: Group | None = None,
         lasting: bool = False,
         create: bool | None = None,
@@ -225,9 +227,11 @@ class Arena(Closing, Objects):
         Args:
             name: 1 to 63 bytes of UTF-8; None is a new topic without a name, for who gets it by
                 fork or in a pickle. Topics have names of their own.
-            capacity: messages that lie there until others take their places, 1 to 1,048,576.
+            capacity: messages that lie there until others take their places, 1 to 1,048,576; None
+                is what the topic has, 64 if it is created.
             history: with how many of them a subscription of this object begins, unless it says.
-            inline: bytes of a message that lie in the topic's own memory, at most 4,000.
+            inline: bytes of a message that lie in the topic's own memory, at most 4,000; None is
+                what the topic has, 200 if it is created.
             group: what its memory is charged to, when it is created; None is the arena itself.
             lasting: it goes on, with what is in it, when no live process has it open any more.
             create: None opens or creates; True must not exist, False must exist.

@@ -10,7 +10,7 @@ from flagstone.dumped import load, load_copy
 from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
 from flagstone.facts import ChannelInfo
 from flagstone.group import Group, group_id
-from flagstone.letter import Letters, check_sizes
+from flagstone.letter import Letters, sizes_of
 from flagstone.looped import Looped
 from flagstone.names import named, object_name
 from flagstone.observe import channel_info
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Channel", "Delivery"]
 
+_CAPACITY: Final = 1024
 _TURN: Final = 256
 """Messages that a coroutine puts before it lets others run."""
 
@@ -244,8 +245,8 @@ def _made(name: str | None) -> Channel:
 def open_channel(
     link: Link,
     name: str | None,
-    capacity: int,
-    inline: int,
+    capacity: int | None,
+    inline: int | None,
     ack: bool,
     group: Group | None,
     lasting: bool,
@@ -254,14 +255,14 @@ def open_channel(
     """What `Arena.channel` does."""
     attachment = link.attachment
     raw = None if name is None else object_name(name, "channel")
-    check_sizes(capacity, inline)
-    flags = (CHANNEL_ACK if ack else 0) | (CHANNEL_LASTING if lasting else 0)
+    room, own, flags = sizes_of(capacity, inline, _CAPACITY)
+    flags |= (CHANNEL_ACK if ack else 0) | (CHANNEL_LASTING if lasting else 0)
     channel = _made(name)
     channel._open(
         link,
         raw,
-        capacity,
-        inline,
+        room,
+        own,
         flags,
         group_id(link, attachment, group),
         create,

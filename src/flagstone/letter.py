@@ -9,7 +9,7 @@ that is the message's own, and Blocks in the item are in flight, as in any pickl
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from flagstone._core import LETTER_KINDS, Carrier, SeveralBlocks, pickled
 from flagstone.arriving import load_with
@@ -19,12 +19,14 @@ from flagstone.group import Group, look
 from flagstone.names import named
 from flagstone.opened import Opened
 from flagstone.sizes import format_size
+from flagstone.states import CHANNEL_ANY_CAPACITY, CHANNEL_ANY_INLINE
 
 if TYPE_CHECKING:
     from flagstone._core import Block, _Letter, _Package, _Pickled
 
-__all__ = ["Letters", "check_sizes"]
+__all__ = ["Letters", "sizes_of"]
 
+_INLINE: Final = 200
 _PICKLE, _CARRIES, _BLOCK_PICKLE, _BLOCK_DUMP = LETTER_KINDS
 
 
@@ -170,15 +172,29 @@ class Letters(Opened):
         raise NotImplementedError
 
 
-def check_sizes(capacity: int, inline: int) -> None:
+def sizes_of(capacity: int | None, inline: int | None, usual: int) -> tuple[int, int, int]:
     """Check what a channel or topic is opened with, as far as Python has to.
+
+    Args:
+        capacity, inline: None is what there is, or the usual.
+        usual: capacity of one that is created.
+
+    Returns:
+        Capacity and inline bytes of one that is created, and the flags that say what of it one that
+        is there may have otherwise.
 
     Raises:
         TypeError: one of them is no int.
         ValueError: one of them is negative, or more than 31 bits.
     """
+    flags = 0
+    if capacity is None:
+        capacity, flags = usual, CHANNEL_ANY_CAPACITY
+    if inline is None:
+        inline, flags = _INLINE, flags | CHANNEL_ANY_INLINE
     for value, what in ((capacity, "capacity"), (inline, "inline")):
         if type(value) is not int:
             raise TypeError(f"{what} must be an int, not {type(value).__name__}")
         if not 0 <= value < 1 << 31:
             raise ValueError(f"{what} must be from 0 to {(1 << 31) - 1}, not {value}")
+    return capacity, inline, flags

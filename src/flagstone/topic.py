@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from flagstone._core import Block, Link, SubscriptionBase, TopicBase
 from flagstone.attach import Locator, attach, locate
@@ -12,7 +12,7 @@ from flagstone.dumped import load
 from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
 from flagstone.facts import TopicInfo
 from flagstone.group import Group, group_id
-from flagstone.letter import Letters, check_sizes
+from flagstone.letter import Letters, sizes_of
 from flagstone.looped import Looped
 from flagstone.names import named, object_name
 from flagstone.observe import SLOW, topic_info
@@ -23,6 +23,9 @@ from flagstone.watch import Watch
 __all__ = ["Subscription", "Topic"]
 
 Slow = Literal["block", "drop", "disconnect"]
+
+_CAPACITY: Final = 64
+_MOST: Final = 1 << 20
 
 
 class Topic(Letters, TopicBase):
@@ -252,20 +255,21 @@ def _made(name: str | None, history: int) -> Topic:
 def open_topic(
     link: Link,
     name: str | None,
-    capacity: int,
+    capacity: int | None,
     history: int,
-    inline: int,
+    inline: int | None,
     group: Group | None,
     lasting: bool,
     create: int,
 ) -> Topic:
     """What `Arena.topic` does."""
     raw = None if name is None else object_name(name, "topic")
-    check_sizes(capacity, inline)
-    topic = _made(name, _checked(history, max(capacity, 1)))
-    flags = CHANNEL_TOPIC | (CHANNEL_LASTING if lasting else 0)
+    room, own, flags = sizes_of(capacity, inline, _CAPACITY)
+    topic = _made(name, _checked(history, _MOST if capacity is None else max(capacity, 1)))
+    flags |= CHANNEL_TOPIC | (CHANNEL_LASTING if lasting else 0)
     ident = group_id(link, link.attachment, group)
-    topic._open(link, raw, capacity, inline, flags, ident, create, ChannelMismatch)
+    topic._open(link, raw, room, own, flags, ident, create, ChannelMismatch)
+    _checked(history, topic._capacity)
     return topic
 
 

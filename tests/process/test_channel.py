@@ -253,6 +253,23 @@ def test_opened_and_refused(arena):
     assert [one.name for one in arena.channels] == ["jobs"]
 
 
+def test_opened_by_its_name_alone(arena):
+    """What is not said is what the channel has, whoever created it."""
+    first = arena.channel("jobs", capacity=5, inline=50)
+    again = arena.channel("jobs", create=False)
+    assert (again, again.capacity, again.inline) == (first, 5, 50)
+    assert arena.channel("jobs", capacity=5) == first
+    assert arena.channel("jobs", inline=50) == first
+    again.put(b"x" * 51)
+    assert first.get() == b"x" * 51
+    for other in ({"inline": 200}, {"capacity": 1024}, {"ack": True}, {"lasting": True}):
+        with pytest.raises(flagstone.ChannelMismatch, match="5 messages of 50 bytes"):
+            arena.channel("jobs", **other)
+    usual = arena.channel("usual")
+    assert (usual.capacity, usual.inline) == (1024, 200)
+    assert usual.info.nbytes == arena.channel(capacity=1024, inline=200).info.nbytes
+
+
 def test_a_delivery_does_not_travel(arena):
     jobs = arena.channel("jobs", ack=True)
     jobs.put(b"job")

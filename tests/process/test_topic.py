@@ -246,7 +246,11 @@ def test_names_and_mismatch(arena):
     with pytest.raises(flagstone.ChannelMismatch, match=r"topic 'same' of arena .* 5 messages"):
         arena.topic("same", capacity=6)
     assert arena.topic("same", capacity=5) == topic
-    assert [info.name for info in arena.topics] == ["same"]
+    assert arena.topic("same", history=4).capacity == 5
+    with pytest.raises(ValueError, match="history must be from 0 to 4, not 5"):
+        arena.topic("same", history=5)
+    assert arena.topic("usual", history=63).capacity == 64
+    assert "same" in [info.name for info in arena.topics]
     assert [info.capacity for info in arena.channels] == [channel.capacity]
     topic.destroy()
     with pytest.raises(flagstone.Closed):
