@@ -3,7 +3,8 @@
 Programs hand `SharedMemory._fd` to the system: to have all memory taken (`os.posix_fallocate`),
 to be rid of it (`os.close`), to lock it, or to map it again. A segment is a Block in an arena's
 file, which none of these may be done to. What a segment does by itself can be served by functions
-that know a `Descriptor`; everything else asks it for its number, and is refused.
+that know a `Descriptor`; everything else asks it for its number, and is refused. Those that look
+up a name by the system's call get a number, which is good for being asked and closed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-__all__ = ["Descriptor", "closing", "reserving"]
+__all__ = ["Descriptor", "closing", "looking", "reserving"]
 
 _REFUSED: Final = (
     "SharedMemory._fd: a segment of Flagstone's has no file of its own. Its memory is there"
@@ -82,3 +83,16 @@ def closing(others: Callable[[int], None]) -> Callable[..., None]:
             others(fd)
 
     return close
+
+
+def looking(size: int) -> int:
+    """A descriptor, to be closed, that says a segment's size and is good for nothing else.
+
+    Reading, locking and mapping by it fail with EBADF. It takes no memory.
+    """
+    empty = os.memfd_create("segment", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(empty, size)
+        return os.open(f"/proc/self/fd/{empty}", os.O_PATH | os.O_CLOEXEC)
+    finally:
+        os.close(empty)

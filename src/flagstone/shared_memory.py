@@ -129,6 +129,7 @@ def _put_in_place() -> None:
         places: list[tuple[Any, str, Any]] = [
             (_standard, "SharedMemory", SharedMemory),
             (_standard, "ShareableList", ShareableList),
+            (posix, "shm_open", _open(posix.shm_open)),
             (posix, "shm_unlink", _unlink(posix.shm_unlink)),
             (os, "posix_fallocate", descriptor.reserving(os.posix_fallocate)),
             (os, "close", descriptor.closing(os.close)),
@@ -145,6 +146,24 @@ def _put_in_place() -> None:
         ]
         for place, name, value in places:
             setattr(place, name, value)
+
+
+def _open(others: Callable[..., int]) -> Callable[..., int]:
+    """For the system's call, by which programs look whether there is a name yet, and its size."""
+    from flagstone import descriptor
+
+    def shm_open(path: str, flags: int, mode: int = 0o777) -> int:
+        """Open a file of shared memory; who only looks finds an arena's segments, too."""
+        # Nothing else: who writes maps it next, and unlinks it where that fails, as the standard
+        # SharedMemory does.
+        if flags & (os.O_ACCMODE | os.O_CREAT) == os.O_RDONLY:
+            try:
+                return descriptor.looking(segment.find(path).block.nbytes)
+            except FileNotFoundError:
+                pass
+        return others(path, flags, mode)
+
+    return shm_open
 
 
 def _unlink(others: Callable[[str], None]) -> Callable[[str], None]:

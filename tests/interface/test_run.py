@@ -217,6 +217,58 @@ for name, arguments in (("ours", dict()), ("ours too", dict(track=False))):
     assert (done.stdout, done.stderr) == ("gone\n" * 4, "")
 
 
+def test_a_look_whether_there_is_a_name(arena_name):
+    """By the system's call, before one opens or makes it."""
+    code = """
+import mmap, os
+from multiprocessing import shared_memory
+import _posixshmem
+made = shared_memory.SharedMemory("looked-for", create=True, size=12_345)
+number = _posixshmem.shm_open("/looked-for", os.O_RDONLY, mode=0o600)
+print(os.fstat(number).st_size)
+try:
+    mmap.mmap(number, 12_345, prot=mmap.PROT_READ)
+except OSError as error:
+    print(error.strerror)
+os.close(number)
+made.unlink()
+for flags in (os.O_RDONLY, os.O_RDWR):
+    try:
+        _posixshmem.shm_open("/looked-for", flags)
+    except FileNotFoundError:
+        print("gone")
+file = _posixshmem.shm_open(made.name + "-file", os.O_CREAT | os.O_RDWR, mode=0o600)
+os.ftruncate(file, 5)
+again = _posixshmem.shm_open(made.name + "-file", os.O_RDONLY)
+print(os.fstat(again).st_size)
+_posixshmem.shm_unlink(made.name + "-file")
+"""
+    done = run(arena_name, "-c", code.replace("looked-for", arena_name))
+    assert (done.stdout, done.stderr) == ("12345\nBad file descriptor\ngone\ngone\n5\n", "")
+
+
+def test_who_has_the_standard_one_still_does_not_find_and_remove_ours(arena_name):
+    code = """
+from multiprocessing.shared_memory import SharedMemory as Standard
+from flagstone.shared_memory import SharedMemory, install
+install()
+made = SharedMemory("there", create=True, size=100)
+try:
+    Standard("there")
+except FileNotFoundError:
+    print("not found")
+assert SharedMemory("there").size == 100
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("there", arena_name)],
+        env={**os.environ, "FLAGSTONE_SHARED_MEMORY": arena_name},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.stdout, done.stderr) == ("not found\n", "")
+
+
 def test_what_libraries_do_with_the_descriptor(arena_name):
     """They have all memory taken, and close what the mapping does not need."""
     code = """
