@@ -1,11 +1,11 @@
 /* arena.c - attaching to an arena and leaving it. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/random.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "alloc/active.h"
@@ -182,12 +182,15 @@ static struct fst_arena *find_attached(const struct stat *st)
     return NULL;
 }
 
-/* ---- creating ---- */
+/* ---- creating ----
+ *
+ * Two calls have no function in C libraries before glibc 2.25 and 2.27, and are all that would need
+ * newer ones than 2.17. */
 
 static int make_file(const struct fst_open_options *o, const char *folder)
 {
     if (!o->path) {
-        int fd = memfd_create("flagstone", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        int fd = (int)syscall(SYS_memfd_create, "flagstone", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         return fd >= 0 ? fd
                        : fst_fail_errno(FST_OS, errno,
                                         "cannot create an anonymous arena (memfd_create); one with a name needs no such file");
@@ -219,7 +222,7 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
 {
     uint8_t uuid[16];
     int rc;
-    if (getrandom(uuid, sizeof uuid, 0) != (ssize_t)sizeof uuid)
+    if (syscall(SYS_getrandom, uuid, sizeof uuid, 0) != (long)sizeof uuid)
         return fst_fail_errno(FST_OS, errno, "cannot make an identity");
     uint64_t capacity = o->capacity ? o->capacity : DEFAULT_CAPACITY;
     if (capacity > FST_MAX_CAPACITY)
