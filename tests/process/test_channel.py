@@ -89,6 +89,17 @@ def test_a_block_is_kept(arena):
     assert block.array.tolist() == [7, 7, 7, 7]
 
 
+def test_a_block_that_moved_speaks_of_no_cache_that_an_earlier_one_had(arena):
+    earlier = arena.cache("of-the-earlier", size=96).alloc()
+    earlier.free()
+    del earlier
+    block = arena.alloc(100)
+    arena.channel().put(block)
+    with pytest.raises(flagstone.Closed, match="moved") as refused:
+        block.nbytes
+    assert "of-the-earlier" not in str(refused.value)
+
+
 def test_views_of_a_block_that_moved_keep_its_bytes(arena):
     channel = arena.channel()
     block = arena.put(np.zeros(4))

@@ -53,8 +53,10 @@ cdef class Block:
     # this object: `np.ndarray(shape, dtype, buffer=block)` gives the buffer back at once, keeps the
     # object, and goes on looking at the bytes.
     cdef uint32_t life
-    cdef uint32_t freed         # 1 after free(): the Block's own 1 is taken from `life`, once
-    # Whose object it was, for the error after free(), when the core can no longer be asked.
+    # 1 after free(): the Block's own 1 is taken from `life`, once. 2: and the next two fields say
+    # whose object it was, for the error, when the core can no longer be asked. Otherwise they are
+    # those of a Block before it, or another thread writes them.
+    cdef uint32_t freed
     cdef uint64_t freed_cache
     cdef uint64_t freed_group
     cdef object __weakref__
@@ -97,8 +99,10 @@ cdef class Block:
             fst_drop((<Attachment>self._attachment).ptr, &self.ref)
 
     cdef object gone(self):
-        return _hooks.freed(self.attachment(), self.format(), self.ref.nbytes, self.freed_cache,
-                            self.freed_group)
+        cdef uint64_t cache = 0, group = 0
+        if load(&self.freed) == 2:
+            cache, group = self.freed_cache, self.freed_group
+        return _hooks.freed(self.attachment(), self.format(), self.ref.nbytes, cache, group)
 
     cdef int use(self) except -1:
         # Raise unless the Block can be used: `Closed` after free(), or after a fork that the arena
@@ -376,19 +380,24 @@ cdef class Block:
             ReadOnly: attached with `readonly=True`.
         """
         cdef int status
+        cdef uint32_t freed
         cdef uint64_t cache = 0, group = 0
         # Until leave(), a channel's put() in another thread cannot move the reference away: the
         # second leave() would then count below 0, and the reference be dropped twice.
         self.export()
         try:
             fst_object_owner((<Attachment>self._attachment).ptr, &self.ref, &cache, &group)
-            if swap(&self.freed, 1):
+            freed = swap(&self.freed, 1)
+            if freed:
+                if freed == 2:
+                    swap(&self.freed, 2)
                 raise self.gone()
-            self.freed_cache, self.freed_group = cache, group
             status = fst_free((<Attachment>self._attachment).ptr, &self.ref)
             if status != FST_OK:
                 swap(&self.freed, 0)
                 raise _error(status)
+            self.freed_cache, self.freed_group = cache, group
+            swap(&self.freed, 2)
         finally:
             self.leave()
         self.leave()
