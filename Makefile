@@ -26,7 +26,7 @@ SOURCES := $(shell find core src -name '*.[ch]' -o -name '*.py' -o -name '*.py[i
 C_FILES = $(shell find core src tests/core tests/fuzz -name '*.[ch]')
 PYTHON_PATHS = $(wildcard src tests tools benchmarks examples)
 
-.PHONY: help setup demo test lint test-core aarch64 hot-paths test-python pythons test-pythons test-twice sanitize mutants fuzz model soak bench docs drawings musl wheels format clean
+.PHONY: help setup demo test lint test-core aarch64 hot-paths test-python pythons test-pythons test-twice sanitize tsan-threads mutants fuzz model soak bench docs drawings musl wheels format clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -80,6 +80,9 @@ sanitize: $(S)/package $(S)/tools ## the same under sanitizers, and part of the 
 		tools/core-tests tsan -Db_sanitize=thread -Db_lundef=false
 	@tools/python-sanitize $(ARGS)
 
+tsan-threads: $(S)/tools ## the Python tests of threads without a GIL, under the thread sanitizer: ARGS=tests/unit for others
+	@tools/python-tsan $(ARGS)
+
 fuzz: $(S)/tools ## look for inputs that crash the core: MINUTES=10, TARGET="attach", MUTANT=name
 	@tools/fuzz $(TARGET)
 
@@ -106,6 +109,7 @@ soak: $(S)/package $(S)/tools ## the tests that run for minutes: MINUTES=10, SEE
 	@$(BIN)/python tools/requirements.py soak >$(S)/soak.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(S)/soak.txt
 	@$(BIN)/python -m pytest -m soak -s --timeout=3600 $(ARGS)
+	@tools/python-tsan
 
 bench: $(S)/package $(BENCH)/stamp ## measure beside the peers: ONLY="alloc core", FULL=1, QUICK=1
 	@tools/setup-system bench
