@@ -1,6 +1,10 @@
 """P2P rechunks: pieces lie in the arena from the moment they are cut, so that neighbours look at
 them. Dask keeps the pieces of a message until its receiver has answered, as a name needs.
 
+A run that failed, because a worker was killed, is closed with pieces in the frames of its
+exception, and Dask's event loop keeps it for as long as it likes: in the context of a timer that
+was cancelled. So the frames are cleared.
+
 Pieces smaller than 64 KiB are pickled many at a time by Dask itself, and those of tables always:
 they go as bytes.
 """
@@ -8,6 +12,7 @@ they go as bytes.
 from __future__ import annotations
 
 import functools
+import traceback
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
@@ -42,3 +47,22 @@ def settle_pieces(address: str, settler: Settler) -> None:
         return {to: ours.settle(some, deep=_DEEP) for to, some in pieces.items()}
 
     ArrayRechunkRun._shard_partition = _shard_partition
+    _forget_frames(ArrayRechunkRun)
+
+
+def _forget_frames(kind: Any) -> None:
+    close = getattr(kind, "close", None)
+    if close is None:
+        return
+
+    @functools.wraps(close)
+    async def and_forget(run: Any) -> None:
+        try:
+            await close(run)
+        finally:
+            for name in ("", "_comm_buffer", "_disk_buffer"):
+                error = getattr(getattr(run, name, None) if name else run, "_exception", None)
+                if error is not None:
+                    traceback.clear_frames(error.__traceback__)
+
+    kind.close = and_forget
