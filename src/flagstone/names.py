@@ -23,7 +23,7 @@ def arena_path(name: Name) -> str:
 
     Raises:
         TypeError: neither text, bytes nor a path.
-        ValueError: empty, a folder, too long, or with a zero byte in it.
+        ValueError: empty, a folder, too long, no text, or with a zero byte in it.
     """
     if not isinstance(name, (str, bytes, os.PathLike)):
         raise TypeError(f"an arena's name must be text or a path, not {type(name).__name__}")
@@ -35,7 +35,10 @@ def arena_path(name: Name) -> str:
     if os.path.basename(text) in ("", ".", ".."):
         raise ValueError(f"{text!r} names a folder, not an arena")
     path = os.path.abspath(text) if "/" in text else f"{FOLDER}/{PREFIX}{text}"
-    length = len(os.fsencode(path))
+    try:
+        length = len(os.fsencode(path))
+    except UnicodeEncodeError:
+        raise ValueError(f"an arena's name must be valid text: {text!r}") from None
     if length > _MAX_PATH:
         raise ValueError(
             f"an arena's path has at most {_MAX_PATH} bytes, {text[:40]!r}... makes {length}"
