@@ -18,11 +18,17 @@ fork = multiprocessing.get_context("fork")
 
 MIB = 1 << 20
 
+# How many times as fast as plain pickling; what is below the threshold may take 1.05 times as long.
+BOUNDS = {"1 MiB": 5, "16 MiB": 16, "100 MiB": 30, "a dict of 200 arrays of 80 KB": 30}
+POOL_BOUND = 20
+BELOW_BOUND = 1.05
+
 
 def run(bench: Bench) -> None:
     small, large = (4, 16) if bench.settings.quick else (16, 100)
     things: dict[str, tuple[Any, int]] = {
         "1 KiB": (np.ones(128), 500),
+        "60 KiB": (np.ones(7680), 200),
         "1 MiB": (np.ones(MIB // 8), 50),
         f"{small} MiB": (np.ones(small * MIB // 8), 10),
         f"{large} MiB": (np.ones(large * MIB // 8), 3),
@@ -32,7 +38,7 @@ def run(bench: Bench) -> None:
     with flagstone.open(own_name(), capacity="4GiB") as arena:
         for name, (thing, count) in things.items():
             with through_queue(arena, thing, count) as variants:
-                bench.compare(
+                samples = bench.compare(
                     f"{name} through a Queue",
                     variants,
                     base="share",
@@ -40,13 +46,24 @@ def run(bench: Bench) -> None:
                     note="Time for one message, many in a row: pickled, sent, unpickled by another"
                     " process, which touches every array, and drops it.",
                 )
+            if name in BOUNDS:
+                ratio = samples.ratio("plain", "share")["median"]
+                bench.target(f"times as fast as pickled, {name}", ratio, BOUNDS[name], least=True)
+            elif name.endswith(" KiB"):
+                slower = samples.ratio("share", "plain")["median"]
+                bench.target(f"times as long as pickled, {name}", slower, BELOW_BOUND)
         with through_pool(arena, np.ones(small * MIB // 8)) as variants:
-            bench.compare(
+            samples = bench.compare(
                 f"{small} MiB as an argument of a Pool's function",
                 variants,
                 base="share",
                 unit="us",
                 note="From apply() to its answer, a number.",
+            )
+        if not bench.settings.quick:
+            ratio = samples.ratio("plain", "share")["median"]
+            bench.target(
+                f"times as fast as pickled, {small} MiB to a Pool", ratio, POOL_BOUND, least=True
             )
 
 
