@@ -252,7 +252,7 @@ static bool others_allocate(struct fst_arena *a)
     bool any = false;
     pthread_mutex_lock(&fst_local_mutex);
     for (const struct fst_thread *t = a->threads; t; t = t->next_in_arena)
-        any |= t != fst_thread_current && !t->batches;
+        any |= t != fst_thread_current && !fst_load_relaxed(&t->batches);
     pthread_mutex_unlock(&fst_local_mutex);
     return any;
 }

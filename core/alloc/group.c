@@ -292,16 +292,17 @@ int fst_group_get_info(fst_arena *a, uint64_t group, struct fst_group_info *out)
     out->id = group;
     out->parent = g->parent == FST_NONE ? group : fst_id(g->parent, fst_group_at(a, g->parent)->state);
     memcpy(out->name, g->name, sizeof out->name - 1);
-    out->state = fst_state(g->state);
-    out->released = out->state > FST_GROUP_LIVE && g->first == FST_NONE;
-    out->flags = g->flags & (FST_GROUP_LASTING | FST_GROUP_CGROUP);
-    out->children = g->children;
-    out->limit = g->limit == UINT64_MAX ? FST_NO_LIMIT : g->limit << FST_PAGE_SHIFT;
-    out->usage = g->usage << FST_PAGE_SHIFT;
-    out->peak = g->peak << FST_PAGE_SHIFT;
-    out->limit_hits = g->limit_hits;
-    out->failed = g->failed;
-    out->reclaims = g->reclaims;
+    out->state = fst_state(fst_load_relaxed(&g->state));
+    out->released = out->state > FST_GROUP_LIVE && fst_load_relaxed(&g->first) == FST_NONE;
+    out->flags = fst_load_relaxed(&g->flags) & (FST_GROUP_LASTING | FST_GROUP_CGROUP);
+    out->children = fst_load_relaxed(&g->children);
+    uint64_t limit = fst_load_relaxed(&g->limit);
+    out->limit = limit == UINT64_MAX ? FST_NO_LIMIT : limit << FST_PAGE_SHIFT;
+    out->usage = fst_load_relaxed(&g->usage) << FST_PAGE_SHIFT;
+    out->peak = fst_load_relaxed(&g->peak) << FST_PAGE_SHIFT;
+    out->limit_hits = fst_load_relaxed(&g->limit_hits);
+    out->failed = fst_load_relaxed(&g->failed);
+    out->reclaims = fst_load_relaxed(&g->reclaims);
     out->messages_expire = fst_load_relaxed(&g->messages_expire);
     fst_acquire_fence(); /* PAIR(record): does all that was read belong to this life? */
     return fst_verdict(a, fst_group_find(a, group, &index) ? FST_OK : fst_group_ended(a, group));

@@ -81,7 +81,7 @@ static uint64_t condemn_nodes(struct fst_arena *a, const struct fst_letters *l, 
 /* Has the channel ended without anybody saying so? */
 static bool is_over(struct fst_arena *a, const struct fst_channel *c)
 {
-    uint64_t oid = c->oid_slab & FST_OID_MASK, *word = fst_word_of(a, oid);
+    uint64_t oid = fst_load_relaxed(&c->oid_slab) & FST_OID_MASK, *word = fst_word_of(a, oid);
     return word && ((fst_load_acquire(word) & FST_WORD_FREED) || fst_words_of_ended(a, oid));
 }
 
@@ -117,7 +117,7 @@ uint64_t fst_letters_condemn(struct fst_arena *a, struct fst_letters *l, struct 
     for (uint32_t i = 0; i < top; i++) {
         struct fst_channel *c = fst_channel_at(a, i);
         struct fst_ring_view v;
-        uint64_t state = fst_load_acquire(&c->state), ring = c->oid_slab & FST_OID_MASK;
+        uint64_t state = fst_load_acquire(&c->state), ring = fst_load_relaxed(&c->oid_slab) & FST_OID_MASK;
         if (fst_state(state) == FST_CHANNEL_FREE)
             continue;
         if (fst_ring_map(a, c, &v)) {
@@ -241,7 +241,7 @@ static void empty(struct fst_thread *t, const struct fst_scan *scan, struct fst_
                   struct fst_released *r)
 {
     struct fst_arena *a = t->arena;
-    uint64_t oid = c->oid_slab & FST_OID_MASK, state = fst_load_acquire(&c->state);
+    uint64_t oid = fst_load_relaxed(&c->oid_slab) & FST_OID_MASK, state = fst_load_acquire(&c->state);
     for (uint32_t k = 0; k <= v->mask; k++)
         let_go(t, scan, v, k, r);
     if (release(t, scan, oid, r))
@@ -256,7 +256,7 @@ void fst_letters_finish(struct fst_thread *t, const struct fst_letters *l, const
         struct fst_channel *c = fst_channel_at(a, i);
         struct fst_ring_view v;
         bool ended = has(l->ended, i);
-        uint64_t ring = c->oid_slab & FST_OID_MASK;
+        uint64_t ring = fst_load_relaxed(&c->oid_slab) & FST_OID_MASK;
         /* The scan is over, and still nobody refers to the ring. */
         if (has(l->unsaid, i) && left_condemned(a, ring))
             fst_channel_unreferenced(a, ring, fst_word_of(a, ring));

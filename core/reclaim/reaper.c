@@ -181,7 +181,7 @@ static void *loop(void *argument)
     while (!(t = fst_thread_get(a)) && !fst_load_acquire(&r->stop))
         fst_futex_wait(&r->stop, 0, TICK_NS);
     if (t)
-        t->batches = true;
+        fst_own_store_relaxed(&t->batches, true);
     /* Whoever stops this thread must not have to wait for another process. */
     fst_wait_for((struct fst_waits){.own = true, .patience = GRACE_NS, .stop = &r->stop});
     fst_pressure_open(&pressure);
