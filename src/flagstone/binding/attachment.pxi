@@ -490,7 +490,7 @@ cdef class Attachment:
             format = self.forms.of(self.ptr, &block.ref)
         else:
             _check(fst_object_owner(self.ptr, &block.ref, &cache, &group))
-            last = self.last[0]
+            last = only_object(self.last)
             if last is not None and (<Known>last).cache == cache:
                 format = (<Known>last).format
             else:

@@ -4,8 +4,8 @@
 
 #include <Python.h>
 
-/* A new reference to it, for a caller that keeps it in a plain pointer. (In Cython, `list[0]` makes
- * a variable, which is counted once more.) */
+/* A new reference to it, also for a caller that keeps it in a plain pointer. (In Cython, `list[0]`
+ * makes a variable, which is counted once more, and counts what another thread may have freed.) */
 static inline PyObject *fst_py_only_item(PyObject *list)
 {
 #ifdef Py_GIL_DISABLED

@@ -82,7 +82,7 @@ cdef class Link:
         return 0
 
     cdef inline Attachment get(self):
-        cdef object attachment = self.box[0]
+        cdef object attachment = only_object(self.box)
         if attachment is None:
             raise _hooks.closed(self.uuid, self.path)
         return <Attachment>attachment

@@ -29,6 +29,7 @@ cdef extern from "binding/alloc.h":
 
 cdef extern from "binding/item.h":
     PyObject *only_item "fst_py_only_item"(PyObject *list)
+    object only_object "fst_py_only_item"(object list)
 
 cdef extern from "binding/method.h":
     object alloc_method "fst_py_alloc_method"(PyTypeObject *type, object (*plain)(object),

@@ -50,7 +50,7 @@ cdef class StoreBase:
 
     cdef inline Attachment usable(self):
         # To be had as long as `use` is used: Arena.close() may be called meanwhile.
-        cdef object attachment = self.link.box[0]
+        cdef object attachment = only_object(self.link.box)
         if self.ended or attachment is None:
             raise _hooks.left(self.path, "Store", self._name)
         if fst_unusable:  # nearly never
