@@ -19,7 +19,7 @@ cdef class Format:
     cdef char *code_text      # the bytes of `code`
     cdef readonly bint sealed
     cdef bint plain           # bytes in one dimension, as an object that has no Format
-    cdef bytes written        # the text that an arena keeps of it; None: not asked for yet
+    cdef list written           # [text(), or None]: threads may make it at the same time
     cdef Py_ssize_t dims[64]
     cdef Py_ssize_t strides[64]
 
@@ -51,15 +51,18 @@ cdef class Format:
         self.contiguous = (PyBUF_F_CONTIGUOUS if fortran else PyBUF_C_CONTIGUOUS) & ~PyBUF_STRIDES
         if long < 2 or not self.size:
             self.contiguous = (PyBUF_C_CONTIGUOUS | PyBUF_F_CONTIGUOUS) & ~PyBUF_STRIDES
+        self.written = [None]
         self.code = code
         if code is not None:
             self.code_text = PyBytes_AS_STRING(code)
 
     cdef bytes text(self):
         # What an arena keeps of it: flagstone.format.format_text, made once.
-        if self.written is None:
-            self.written = _hooks.format_text(self).encode()
-        return self.written
+        cdef bytes text = only_object(self.written)
+        if text is None:
+            text = _hooks.format_text(self).encode()
+            self.written[0] = text
+        return text
 
     @property
     def order(self):
