@@ -112,12 +112,12 @@ static void make(struct fst_arena *a, uint32_t index, const struct fst_group_spe
     fst_group_note_entry(a, fst_id(index, g->state), entry);
 }
 
-static int open_existing(struct fst_thread *t, uint32_t index, const struct fst_group_spec *spec, uint64_t *id)
+/* Is the group what the caller asks for? FST_MISMATCH, and a sentence. */
+static int compare(const struct fst_arena *a, const struct fst_group *g, const struct fst_group_spec *spec)
 {
-    const struct fst_group *g = fst_group_at(t->arena, index);
     uint64_t limit = spec->limit == FST_NO_LIMIT ? UINT64_MAX : spec->limit >> FST_PAGE_SHIFT;
     if (spec->set_limit && limit != g->limit)
-        return fst_fail(FST_MISMATCH, "group '%s' of arena %s exists with %s%s, not %s", spec->name, fst_arena_called(t->arena),
+        return fst_fail(FST_MISMATCH, "group '%s' of arena %s exists with %s%s, not %s", spec->name, fst_arena_called(a),
                         g->limit == UINT64_MAX ? "" : "a limit of ",
                         g->limit == UINT64_MAX ? "no limit" : fst_size(g->limit << FST_PAGE_SHIFT),
                         limit == UINT64_MAX ? "without one" : fst_exact(spec->limit));
@@ -125,10 +125,24 @@ static int open_existing(struct fst_thread *t, uint32_t index, const struct fst_
         return fst_fail(
             FST_MISMATCH,
             "group '%s' of arena %s exists with messages_expire of %g s (0: never), not %g s: ask for that, or for none",
-            spec->name, fst_arena_called(t->arena), (double)g->messages_expire / 1e9, (double)spec->messages_expire / 1e9);
+            spec->name, fst_arena_called(a), (double)g->messages_expire / 1e9, (double)spec->messages_expire / 1e9);
+    return FST_OK;
+}
+
+/* Claim the group that had the name under names_lock, whose id it was there. FST_CLOSED: it has
+ * ended since, and its descriptor may be another group's by now; so nothing of it is looked at
+ * before. */
+static int open_existing(struct fst_thread *t, uint64_t id, const struct fst_group_spec *spec)
+{
+    struct fst_arena *a = t->arena;
     uint32_t entry;
-    *id = fst_id(index, g->state);
-    return fst_group_claim(t, *id, &entry);
+    int rc = fst_group_claim(t, id, &entry);
+    if (rc == FST_OK && (rc = compare(a, fst_group_at(a, (uint32_t)id), spec)) != FST_OK) {
+        if (fst_refs_drop(a, entry))
+            fst_add32(&a->self->dropped, 1);
+        fst_group_again(a, (uint32_t)id);
+    }
+    return rc;
 }
 
 #define TRIES 10000u /* looks, to catch a group between its end and the next of its name */
@@ -155,6 +169,8 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
         }
         bool live = fst_group_find(a, spec->parent, &parent) && fst_state(fst_group_at(a, parent)->state) == FST_GROUP_LIVE;
         uint32_t found = live ? find_name(a, spec->name, parent, hash) : FST_NONE;
+        if (found != FST_NONE)
+            *group = fst_id(found, fst_group_at(a, found)->state);
         bool make_it = live && found == FST_NONE && spec->create != FST_OPEN_EXISTING;
         if (make_it && (index = fst_registry_new(a, FST_T_GROUP)) != FST_NONE) {
             make(a, index, spec, parent, hash, entry);
@@ -177,7 +193,7 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
             return fst_fail(FST_MISSING, "there is no group '%s' in arena %s", spec->name ? spec->name : "", fst_arena_called(a));
         if (found != FST_NONE) {
             *created = false;
-            rc = open_existing(t, found, spec, group);
+            rc = open_existing(t, *group, spec);
             if ((rc == FST_CLOSED || rc == FST_STALE) && ++tries < TRIES)
                 continue; /* it ended between the two looks */
             return rc;
@@ -205,13 +221,14 @@ int fst_group_claim(struct fst_thread *t, uint64_t id, uint32_t *entry)
     struct fst_arena *a = t->arena;
     uint32_t index;
     bool dropped = false;
-    if (!fst_group_find(a, id, &index) || fst_state(fst_group_at(a, index)->state) != FST_GROUP_LIVE)
+    if (!fst_group_find(a, id, &index) || fst_state(fst_load_acquire(&fst_group_at(a, index)->state)) != FST_GROUP_LIVE)
         return fst_group_ended(a, id);
     int rc =
         fst_claim(t, fst_oid_group(index), fst_word_gen(fst_load_acquire(&fst_group_at(a, index)->word)), false, entry, &dropped);
     /* The word may have gone on to another life of the descriptor in between: then the state does
      * not have this id any more. */
-    if (rc == FST_OK && (!fst_group_find(a, id, &index) || fst_state(fst_group_at(a, index)->state) != FST_GROUP_LIVE)) {
+    if (rc == FST_OK &&
+        (!fst_group_find(a, id, &index) || fst_state(fst_load_acquire(&fst_group_at(a, index)->state)) != FST_GROUP_LIVE)) {
         dropped |= fst_refs_drop(a, *entry);
         fst_group_again(a, index);
         rc = fst_group_ended(a, id);

@@ -36,14 +36,14 @@ static void publish(struct fst_arena *a, uint32_t index, uint32_t group, const s
     fst_store_release(&s->state, fst_state_next(s->state, FST_STORE_LIVE));
 }
 
-static int use_it(struct fst_arena *a, uint32_t index, uint64_t id, fst_store_use **out)
+static int use_it(struct fst_arena *a, uint64_t id, fst_store_use **out)
 {
     struct fst_store_use *u = calloc(1, sizeof *u);
     if (!u)
         return fst_fail(FST_FULL, "out of memory");
     u->a = a;
-    u->s = fst_store_at(a, index);
-    u->store = index;
+    u->store = (uint32_t)id;
+    u->s = fst_store_at(a, u->store);
     u->id = id;
     fst_reaper_watch(a);
     *out = u;
@@ -58,20 +58,20 @@ static bool left_over(struct fst_arena *a, const struct fst_store *s)
     return !(s->flags & FST_STORE_OWNS) && fst_store_home_over(a, s->group, s->flags);
 }
 
-/* Look once under names_lock. FST_WAIT: commit more, and try again. */
-static int find_or_publish(struct fst_arena *a, const struct fst_store_spec *spec, enum fst_create how, uint32_t *index,
-                           bool *created)
+/* Look once under names_lock: *id is that of the store that is there, which may have ended, and its
+ * descriptor be another store's, as soon as the lock was given back. FST_WAIT: commit more, and try
+ * again. */
+static int find_or_publish(struct fst_arena *a, const struct fst_store_spec *spec, enum fst_create how, uint64_t *id, bool *created)
 {
     if (!fst_registry_lock(a))
         return fst_lock_held(a);
     int rc = FST_OK;
-    uint32_t group;
-    *index = fst_store_find(a, spec->name);
-    if (*index != FST_NONE && !a->readonly && left_over(a, fst_store_at(a, *index))) {
-        fst_store_end(a, *index);
-        *index = FST_NONE;
+    uint32_t group, index = fst_store_find(a, spec->name);
+    if (index != FST_NONE && !a->readonly && left_over(a, fst_store_at(a, index))) {
+        fst_store_end(a, index);
+        index = FST_NONE;
     }
-    *created = *index == FST_NONE;
+    *created = index == FST_NONE;
     if (*created) {
         if (how == FST_OPEN_EXISTING)
             rc = fst_fail(FST_MISSING, "there is no store %s in arena %s", spec->name, fst_arena_called(a));
@@ -80,27 +80,26 @@ static int find_or_publish(struct fst_arena *a, const struct fst_store_spec *spe
         else if (!fst_group_find(a, spec->group, &group) || fst_state(fst_group_at(a, group)->state) != FST_GROUP_LIVE ||
                  fst_store_home_over(a, spec->group, spec->flags))
             rc = fst_fail(FST_CLOSED, "the group of the store, in arena %s, has ended", fst_arena_called(a));
-        else if ((*index = fst_store_new(a)) == FST_NONE)
+        else if ((index = fst_store_new(a)) == FST_NONE)
             rc = FST_WAIT;
         else
-            publish(a, *index, group, spec);
+            publish(a, index, group, spec);
     } else if (how == FST_CREATE_NEW) {
         rc = fst_fail(FST_EXISTS, "store %s of arena %s exists already", spec->name, fst_arena_called(a));
     }
+    if (rc == FST_OK)
+        *id = fst_id(index, fst_store_at(a, index)->state);
     fst_registry_unlock(a);
     return rc;
 }
 
 int fst_store_open(fst_arena *a, const struct fst_store_spec *spec, enum fst_create how, fst_store_use **out, bool *created)
 {
-    uint32_t index = FST_NONE;
+    uint64_t id;
     int rc = !fst_thread_get(a) || fst_is_damaged(a) ? fst_thread_refused(a) : check_spec(spec);
-    while (rc == FST_OK && (rc = find_or_publish(a, spec, how, &index, created)) == FST_WAIT)
+    while (rc == FST_OK && (rc = find_or_publish(a, spec, how, &id, created)) == FST_WAIT)
         rc = fst_store_grow(a);
-    if (rc)
-        return fst_verdict(a, rc);
-    uint64_t state = fst_load_acquire(&fst_store_at(a, index)->state);
-    return fst_verdict(a, use_it(a, index, fst_id(index, state), out));
+    return fst_verdict(a, rc ? rc : use_it(a, id, out));
 }
 
 void fst_store_leave(fst_store_use *u)
