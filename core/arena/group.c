@@ -52,7 +52,8 @@ int fst_group_share(fst_arena *a, uint64_t group, struct fst_message *out)
     /* Without the section, a group that is destroyed now might be another one by the time that its
      * message is written. */
     fst_section_enter(t);
-    bool live = fst_group_find(a, group, &index) && fst_state(fst_group_at(a, index)->state) != FST_GROUP_DESTROYED;
+    bool live =
+        fst_group_find(a, group, &index) && fst_state(fst_load_acquire(&fst_group_at(a, index)->state)) != FST_GROUP_DESTROYED;
     rc = live ? fst_object_put_in_flight(a, fst_oid_group(index), entry, out) : fst_group_ended(a, group);
     fst_section_leave(t);
     if (fst_refs_drop(a, entry))

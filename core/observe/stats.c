@@ -274,7 +274,7 @@ static bool inflight_info(struct fst_arena *a, uint32_t index, struct fst_inflig
     if (!fst_inflight_sender(e, word, &out->pid, out->command, &out->age))
         return false;
     if (out->is_group) {
-        out->group = fst_id(fst_oid_group_index(oid), fst_group_at(a, fst_oid_group_index(oid))->state);
+        out->group = fst_id(fst_oid_group_index(oid), fst_load_acquire(&fst_group_at(a, fst_oid_group_index(oid))->state));
         return true;
     }
     const struct fst_slab *s = fst_slab_at(a, fst_oid_slab(oid));

@@ -77,7 +77,7 @@ cdef class Link:
         forget = functools.partial(self.opened.pop, id(named))
         self.opened[id(named)] = weakref.ref(named, forget)
         # Another thread may have cut the link meanwhile, and missed this one.
-        if self.box[0] is None:
+        if only_object(self.box) is None:
             named.leave()
         return 0
 
@@ -108,7 +108,7 @@ cdef class Link:
     @property
     def closed(self):
         """Whether `close()` was called."""
-        return self.box[0] is None
+        return only_object(self.box) is None
 
     def close(self):
         """Let go of the attachment, and of the groups, channels, topics and locks that are open
@@ -152,7 +152,7 @@ cdef class GroupRef:
         self.node.attachment = <PyObject *>attachment
         link.add(&self.node)
         # Another thread may have cut the link meanwhile, and missed this one.
-        if link.box[0] is None:
+        if only_object(link.box) is None:
             link.let_go(&self.node)
         return 0
 

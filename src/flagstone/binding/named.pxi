@@ -47,12 +47,12 @@ cdef class NamedBase:
 
     cdef inline int usable(self) except -1:
         # Raise unless it can be used: after leave(), Arena.close(), or a fork without the arena.
-        if load(&self.ended) or self.link.box[0] is None or fst_unusable:
+        if load(&self.ended) or only_object(self.link.box) is None or fst_unusable:
             return self.refuse()  # nearly never
         return 0
 
     cdef int refuse(self) except -1:
-        if load(&self.ended) or self.link.box[0] is None:
+        if load(&self.ended) or only_object(self.link.box) is None:
             raise self.was_left()
         return self.sure(fst_arena_refused(self.link.get().ptr))
 
