@@ -177,6 +177,10 @@ int fst_group_open(fst_arena *a, const struct fst_group_spec *spec, uint64_t *gr
             *group = fst_id(index, fst_group_at(a, index)->state);
         }
         fst_registry_unlock(a);
+#ifdef FST_MUTANT_ID_AFTERWARDS /* Broken on purpose, for tools/mutants. */
+        if (found != FST_NONE)
+            *group = fst_id(found, fst_load_acquire(&fst_group_at(a, found)->state));
+#endif
         /* Another thread that opens the group in between has an entry of its own, which is as
          * good. */
         if (index != FST_NONE)

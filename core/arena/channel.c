@@ -296,13 +296,18 @@ int fst_channel_destroy(fst_channel_use *u)
     return fst_verdict(a, FST_OK);
 }
 
+static int is_gone(struct fst_arena *a)
+{
+    return fst_fail(FST_CLOSED, "a channel of arena %s is gone", fst_arena_called(a));
+}
+
 int fst_channel_get_info(fst_arena *a, uint64_t channel, struct fst_channel_info *out)
 {
     uint32_t index;
     struct fst_ring_view v;
     memset(out, 0, sizeof *out);
     if (!fst_channel_known(a, channel, &index))
-        return fst_fail(FST_CLOSED, "a channel of arena %s is gone", fst_arena_called(a));
+        return is_gone(a);
     const struct fst_channel *c = fst_channel_at(a, index);
     out->id = channel;
     out->group = c->group;
@@ -321,6 +326,9 @@ int fst_channel_get_info(fst_arena *a, uint64_t channel, struct fst_channel_info
         out->closed = fst_ring_closed(&v);
         fst_channel_looked(a, &v);
     }
+    fst_acquire_fence(); /* does all that was read belong to this life? */
+    if (!fst_channel_known(a, channel, &index))
+        return is_gone(a);
     return fst_verdict(a, FST_OK);
 }
 

@@ -95,7 +95,7 @@ static int find_or_publish(struct fst_arena *a, const struct fst_store_spec *spe
 
 int fst_store_open(fst_arena *a, const struct fst_store_spec *spec, enum fst_create how, fst_store_use **out, bool *created)
 {
-    uint64_t id;
+    uint64_t id = 0;
     int rc = !fst_thread_get(a) || fst_is_damaged(a) ? fst_thread_refused(a) : check_spec(spec);
     while (rc == FST_OK && (rc = find_or_publish(a, spec, how, &id, created)) == FST_WAIT)
         rc = fst_store_grow(a);
@@ -293,13 +293,18 @@ int fst_store_destroy(fst_store_use *u)
     return fst_verdict(a, FST_OK);
 }
 
+static int is_gone(struct fst_arena *a)
+{
+    return fst_fail(FST_CLOSED, "a store of arena %s is gone", fst_arena_called(a));
+}
+
 int fst_store_get_info(fst_arena *a, uint64_t store, struct fst_store_info *out)
 {
     uint32_t index;
     struct fst_index x;
     memset(out, 0, sizeof *out);
     if (!fst_store_known(a, store, &index))
-        return fst_fail(FST_CLOSED, "a store of arena %s is gone", fst_arena_called(a));
+        return is_gone(a);
     const struct fst_store *s = fst_store_at(a, index);
     out->id = store;
     out->group = s->group;
@@ -317,7 +322,8 @@ int fst_store_get_info(fst_arena *a, uint64_t store, struct fst_store_info *out)
         if (fst_hold_kind(held) == FST_HOLD_HELD)
             out->bytes += fst_object_bytes(a, fst_hold_value(held));
     }
-    return fst_verdict(a, FST_OK);
+    fst_acquire_fence(); /* does all that was read belong to this life? */
+    return fst_store_known(a, store, &index) ? fst_verdict(a, FST_OK) : is_gone(a);
 }
 
 size_t fst_store_list(fst_arena *a, uint64_t *ids, size_t max)
