@@ -15,6 +15,8 @@ import os
 from collections.abc import Callable
 from typing import Final, NoReturn
 
+from flagstone.sizes import many
+
 __all__ = ["Descriptor", "closing", "looking", "reserving"]
 
 _REFUSED: Final = (
@@ -55,7 +57,7 @@ class Descriptor:
     __le__ = __lt__
 
     def __repr__(self) -> str:
-        return f"<Descriptor of a segment of {self.size} bytes>"
+        return f"<Descriptor of a segment of {many(self.size, 'byte')}>"
 
 
 def reserving(others: Callable[[int, int, int], None]) -> Callable[..., None]:
@@ -68,7 +70,7 @@ def reserving(others: Callable[[int, int, int], None]) -> Callable[..., None]:
         if offset < 0 or length <= 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if offset + length > fd.size:
-            raise OSError(errno.EFBIG, f"a segment of {fd.size} bytes keeps its size")
+            raise OSError(errno.EFBIG, f"a segment of {many(fd.size, 'byte')} keeps its size")
         return None
 
     return posix_fallocate
