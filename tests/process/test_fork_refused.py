@@ -367,6 +367,7 @@ OWN = {
     "Sharing.__reduce__",
     "Sharing.arena",
     "Sharing.dumps",
+    "Subscription.__iter__",  # itself: the first step says why
     "Subscription.__reduce__",
     "Delivery.__reduce__",
     "Teardown.__reduce__",
