@@ -60,8 +60,9 @@ def _forget_frames(kind: Any) -> None:
         try:
             await close(run)
         finally:
-            for name in ("", "_comm_buffer", "_disk_buffer"):
-                error = getattr(getattr(run, name, None) if name else run, "_exception", None)
+            buffers = (getattr(run, name, None) for name in ("_comm_buffer", "_disk_buffer"))
+            for one in (run, *buffers):
+                error = getattr(one, "_exception", None)
                 if error is not None:
                     traceback.clear_frames(error.__traceback__)
 
