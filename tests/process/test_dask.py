@@ -102,7 +102,9 @@ def watch(dask_worker):
     receive = ArrayRechunkRun._receive
     seen = dask_worker.seen = []
     async def spy(run, data):
-        seen.extend(inside(piece) for _, pieces in data for _, (_, piece) in pieces)
+        found = [piece for _, pieces in data for _, (_, piece) in pieces]
+        assert {type(piece) for piece in found} == {np.ndarray}, found
+        seen.extend(map(inside, found))
         return await receive(run, data)
     ArrayRechunkRun._receive = spy
 def seen(dask_worker):
@@ -129,6 +131,48 @@ with dask.config.set({"dataframe.shuffle.method": "p2p"}):
 del x
 """,
         quiet=False,
+    )
+
+
+def test_chunks_are_joined_and_results_settled_in_tasks(arena_name):
+    """Not in the event loop, which has to answer the neighbours, and without a copy on the way."""
+    run(
+        arena_name,
+        """
+import threading
+import dask.array.core
+def watch(dask_worker):
+    from flagstone.dask import results
+    put = results.Settler._put
+    seen = dask_worker.seen = []
+    def spy(settler, array):
+        seen.append((array.nbytes, threading.current_thread() is threading.main_thread()))
+        return put(settler, array)
+    results.Settler._put = spy
+def seen(dask_worker):
+    found, dask_worker.seen[:] = list(dask_worker.seen), []
+    return found
+client.run(watch)
+one = client.submit(lambda: [make(20_000, 1), "x"], workers=a)
+assert client.submit(lambda pair: inside(pair[0]), one, workers=b).result()
+assert client.run(seen, workers=[a])[a] == [(160_000, False)]
+
+def joined(pieces):
+    array = dask.array.core.concatenate3(pieces)
+    assert (array == 1).all()
+    return inside(array), array.shape, array
+big, small = (client.submit(lambda n: [[np.ones((n, n))] * 2] * 3, n, workers=a) for n in (100, 3))
+for pieces, shape, expected in ((big, (300, 200), True), (small, (9, 6), False)):
+    whole = client.submit(joined, pieces, workers=a)
+    assert client.submit(lambda found: found[:2], whole).result() == (expected, shape)
+    assert client.submit(lambda found: inside(found[2]), whole, workers=b).result() is expected
+    del whole, pieces
+copied = [nbytes for nbytes, _ in client.run(seen, workers=[a])[a]]
+assert set(copied) == {80_000}, copied      # what was joined, 480,000 bytes, was there
+assert type(dask.array.core.concatenate3([[np.ones((100, 100))] * 9])) is np.ndarray    # no task
+client.run(lambda: dask.array.core.concatenate3([[np.ones((100, 100))] * 9]))
+del one, big, small
+""",
     )
 
 

@@ -25,12 +25,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from distributed import Client, Status, get_worker
+from distributed import Client, Status
 from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
 
-from flagstone.dask import member
+from flagstone.dask import member, tasks
 from flagstone.dask.settings import read
-from flagstone.errors import FlagstoneError
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -187,14 +186,6 @@ def empty(shape: int | Iterable[int], dtype: DTypeLike = "f8", *, order: str = "
         dtype: of its elements.
         order: "C" or "F".
     """
-    try:
-        found = member.group_of(get_worker())
-    except ValueError:  # this is no task
-        found = None
-    if found is not None:
-        arena, group = found
-        try:
-            return arena.empty(shape, dtype, order=order, group=group).array
-        except (FlagstoneError, OSError, TypeError):
-            pass
-    return np.empty(shape if isinstance(shape, int) else tuple(shape), dtype, order)  # type: ignore[call-overload]
+    wanted = shape if isinstance(shape, int) else tuple(shape)
+    array = tasks.empty(wanted, dtype, order)
+    return np.empty(wanted, dtype, order) if array is None else array  # type: ignore[call-overload]

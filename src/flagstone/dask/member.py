@@ -16,6 +16,7 @@ from flagstone.dask import memory, wire
 from flagstone.dask.page import add_page
 from flagstone.dask.results import Results, Settler
 from flagstone.dask.shuffle import settle_pieces
+from flagstone.dask.tasks import settle_tasks
 from flagstone.errors import FlagstoneError
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _begin_worker(worker: Worker, made: _Member) -> None:
     made.group = _new_group(made.arena, worker.address, limit)
     made.settler = Settler(made.arena, made.group, made.settings.threshold)
     settle_pieces(worker.address, made.settler)
+    settle_tasks(worker, made.settler)
     _announce(worker, made.uuid)
     for listener in worker.listeners:
         _listen(listener, made.uuid)

@@ -8,6 +8,7 @@ there, or it came from a neighbour) is stored as it is. What finds no room stays
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from flagstone.arena import Arena
     from flagstone.group import Group
 
-__all__ = ["Results", "Settler"]
+__all__ = ["EarlySettler", "Results", "Settler"]
 
 _DEEP: Final = 3
 _WIDE: Final = 10_000
@@ -35,10 +36,9 @@ _TABLES: Final = ("pandas", "pyarrow")
 
 
 class Settler:
-    """Puts values into a worker's group.
+    """Puts values into a worker's group. Safe to use from any thread.
 
     Attributes:
-        stored: bytes that were copied into the arena.
         refused: values that stayed outside, by the name of the error.
     """
 
@@ -46,8 +46,14 @@ class Settler:
         self._arena = arena
         self._group = group
         self._threshold = max(1, threshold)
-        self.stored = 0
+        self._lock = threading.Lock()
+        self._stored = [0]
         self.refused: dict[str, int] = {}
+
+    @property
+    def stored(self) -> int:
+        """The bytes that were copied into the arena."""
+        return self._stored[0]
 
     def settle(self, value: Any, deep: int = _DEEP) -> Any:
         """The value, its large arrays and tables in the arena; itself if there are none."""
@@ -60,6 +66,24 @@ class Settler:
             return self._table(value)
         return value
 
+    def empty(self, shape: Any, dtype: Any, order: str, least: int | None = 0) -> Any:
+        """An array in the group, its elements whatever was there before. None if it is smaller than
+        `least` bytes (None: the threshold), or there is no room.
+        """
+        if least is None:
+            least = self._threshold
+        try:
+            if least and np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)) < least:
+                return None
+            return self._arena.empty(shape, dtype, order=order, group=self._group).array
+        except (FlagstoneError, OSError, TypeError):
+            return None
+
+    def copied(self, array: Any) -> Any:
+        """A copy in the group; None if it would not be there: as `settle` of one elsewhere."""
+        found = self._put(array) if self._belongs(array) else array
+        return None if found is array else found
+
     def _container(self, value: Any, deep: int) -> Any:
         items = list(value.values()) if type(value) is dict else value
         found = [self.settle(one, deep - 1) for one in items]
@@ -70,20 +94,24 @@ class Settler:
         return type(value)(found)
 
     def _array(self, array: Any) -> Any:
-        if (
+        if not self._belongs(array) or base_of(array) is not None or not _in_memory(array):
+            return array
+        return self._put(array)
+
+    def _belongs(self, array: Any) -> bool:
+        return not (
             array.nbytes < self._threshold
             or array.dtype.kind not in "biufcmMSUV"
             or array.dtype.hasobject
             or 0 in array.strides
-            or base_of(array) is not None
-            or not _in_memory(array)
-        ):
-            return array
+        )
+
+    def _put(self, array: Any) -> Any:
         try:
             settled = self._arena.put(array, group=self._group).array
         except (FlagstoneError, OSError, TypeError) as error:
             return self._refuse(array, error)
-        self.stored += array.nbytes
+        self._count(array.nbytes)
         if not array.flags.writeable:
             settled.flags.writeable = False
         return settled
@@ -101,12 +129,30 @@ class Settler:
             settled = load(block, writable=None)
         except Exception as error:  # whatever pickling it raises
             return self._refuse(value, error)
-        self.stored += block.nbytes
+        self._count(block.nbytes)
         return settled
+
+    def _count(self, nbytes: int) -> None:
+        with self._lock:
+            self._stored[0] += nbytes
 
     def _refuse(self, value: Any, error: Exception) -> Any:
         name = type(error).__name__
-        self.refused[name] = self.refused.get(name, 0) + 1
+        with self._lock:
+            self.refused[name] = self.refused.get(name, 0) + 1
+        return value
+
+
+class EarlySettler(Settler):
+    """Puts what `settler` will have a look at in a moment, and leaves it to that one to count what
+    is refused.
+    """
+
+    def __init__(self, settler: Settler) -> None:
+        super().__init__(settler._arena, settler._group, settler._threshold)
+        self._lock, self._stored = settler._lock, settler._stored
+
+    def _refuse(self, value: Any, error: Exception) -> Any:
         return value
 
 

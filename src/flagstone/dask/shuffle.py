@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import functools
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
+
+import numpy as np
 
 if TYPE_CHECKING:
     from flagstone.dask.results import Settler
 
 __all__ = ["settle_pieces"]
-
-_DEEP: Final = 4
-"""How deep arrays lie in a message: (partition, [(chunk, (place in it, array))])."""
 
 _settlers: WeakValueDictionary[str, Settler] = WeakValueDictionary()
 
@@ -39,15 +38,51 @@ def settle_pieces(address: str, settler: Settler) -> None:
         return
 
     @functools.wraps(cut)
-    def _shard_partition(run: Any, *args: Any, **kwargs: Any) -> Any:
-        pieces = cut(run, *args, **kwargs)
+    def _shard_partition(run: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
         ours = _settlers.get(run.local_address)
         if ours is None:
-            return pieces
-        return {to: ours.settle(some, deep=_DEEP) for to, some in pieces.items()}
+            return cut(run, data, *args, **kwargs)
+        if type(data) is np.ndarray:
+            data = data.view(_Whole)
+            data.settler = ours
+        pieces = cut(run, data, *args, **kwargs)
+        return {to: _plain(some) for to, some in pieces.items()}
 
     ArrayRechunkRun._shard_partition = _shard_partition
     _forget_frames(ArrayRechunkRun)
+
+
+class _Whole(np.ndarray[Any, np.dtype[Any]]):
+    """A chunk whose pieces are cut into the arena."""
+
+    settler: Settler
+
+    def __getitem__(self, index: Any) -> Any:
+        cut = self.view(np.ndarray)[index]
+        piece = self.settler.copied(cut) if type(cut) is np.ndarray else None
+        if piece is None:
+            return cut  # Dask copies it
+        marked = piece.view(_Piece)
+        marked.piece = piece
+        return marked
+
+
+class _Piece(np.ndarray[Any, np.dtype[Any]]):
+    """A piece that lies in the arena. Dask copies what is a view of something larger, lest that be
+    kept; this one has a Block for itself.
+    """
+
+    base = None
+    piece: Any
+
+
+def _plain(value: Any) -> Any:
+    """The same with arrays of no kind of ours."""
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    if type(value) is _Piece:
+        return value.__dict__.get("piece", value.view(np.ndarray))
+    return value
 
 
 def _forget_frames(kind: Any) -> None:
