@@ -35,13 +35,15 @@ from flagstone.block import alloc_bytes
 from flagstone.errors import FlagstoneError, ReadOnly
 from flagstone.group import group_id, look
 from flagstone.part import bytes_of
+from flagstone.pinned import Pinned, arrived
 from flagstone.sharing import can_be_sent, end_message_group, message_group
+from flagstone.sizes import Size, parse_size
 
 if TYPE_CHECKING:
     from flagstone.arena import Arena
     from flagstone.group import Group
 
-__all__ = ["Collate", "empty", "from_block", "pin"]
+__all__ = ["Collate", "Pinned", "empty", "from_block", "pin"]
 
 # ---- tensors
 
@@ -92,22 +94,42 @@ def from_block(block: Block) -> Any:
     return torch.from_numpy(block.array)
 
 
-def pin(arena: Arena) -> None:
-    """Lock an arena's memory for a device, so that copies to it need no copy before.
+def pin(arena: Arena, *, threshold: Size = "1MiB") -> Pinned:
+    """Have large Blocks of an arena copied by a device from where they lie.
+
+    From then on tensors over them that arrive in this process are registered with the CUDA runtime
+    as they arrive, until they are dropped; `DataLoader(pin_memory=True)` then copies nothing. What
+    is returned registers others when it is called with them, and ends all of it when it is closed.
+    An arena as a whole is never pinned: its memory is committed as it is used, and given back.
+
+    Args:
+        arena: whose Blocks.
+        threshold: bytes from which on a Block is registered when it arrives. Registering takes the
+            driver a while, so the small ones are left to torch, which copies them.
 
     Raises:
         RuntimeError: there is no such device here; nothing is done.
-        NotImplementedError: there is one. An arena's memory is committed as it is used, and
-            pinning would commit all of it: `DataLoader(pin_memory=True)` copies each batch instead.
+        Closed: the arena is closed.
+        TypeError, ValueError: no such threshold.
     """
+    nbytes = parse_size(threshold, "threshold")
+    arena._link.attachment  # noqa: B018 - it raises
     if not torch.cuda.is_available():
         raise RuntimeError(
             f"there is no CUDA device in this process, so there is nothing to pin {arena!r} for"
         )
-    raise NotImplementedError(
-        "pinning an arena would commit all of its capacity: use DataLoader(pin_memory=True), or"
-        " tensor.pin_memory(), which copies"
-    )
+    return Pinned(arena, nbytes, _pinned_tensor)
+
+
+def _pinned_tensor(pinned: Pinned, what: Any) -> Any:
+    if isinstance(what, Block):
+        what = from_block(what)
+    block = _block_under(what) if isinstance(what, torch.Tensor) else None
+    if block is None or not pinned.covers(block):
+        raise LookupError(f"this is no plain tensor in a Block of the arena of {pinned!r}")
+    offset = what.data_ptr() - block._address
+    raw = pinned.register(block)
+    return _tensor_at(raw, offset, what.dtype, tuple(what.shape), what.stride())
 
 
 def _tensor_over(block: Block, size: Any, dtype: Any) -> Any:
@@ -131,8 +153,15 @@ def _load_tensor(
     block: Block, offset: int, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> Any:
     """Unpickle. torch refuses what would reach beyond the Block."""
-    raw = torch.from_numpy(bytes_of(block)[offset:])
-    return torch.empty(0, dtype=dtype).set_(raw.untyped_storage(), 0, shape, strides)
+    raw = arrived(block)
+    return _tensor_at(bytes_of(block) if raw is None else raw, offset, dtype, shape, strides)
+
+
+def _tensor_at(
+    raw: Any, offset: int, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> Any:
+    storage = torch.from_numpy(raw[offset:]).untyped_storage()
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape, strides)
 
 
 def _block_under(tensor: Any) -> Block | None:

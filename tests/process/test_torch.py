@@ -108,8 +108,8 @@ def nothing_left():
 """
 
 
-def run(arena_name, body, status=0, capacity="256MiB"):
-    source = BEGIN + "def main():\n    global arena\n"
+def run(arena_name, body, status=0, capacity="256MiB", begin=""):
+    source = BEGIN + begin + "def main():\n    global arena\n"
     source += f"    arena = flagstone.open({arena_name!r}, capacity={capacity!r})\n"
     source += "".join(f"    {line}\n" for line in body.strip().splitlines())
     source += "\nif __name__ == '__main__':\n    main()\n    print('done')\n"

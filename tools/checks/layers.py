@@ -46,7 +46,7 @@ PYTHON_LAYERS = [
     ["letter"],
     ["channel", "lock", "objects", "store", "topic"],
     ["arena"],
-    ["arrow", "descriptor", "host", "mapping", "packed", "segment", "sharing"],
+    ["arrow", "descriptor", "host", "mapping", "packed", "pinned", "segment", "sharing"],
     ["shm"],
     ["managers"],
     ["shared_memory"],
