@@ -122,6 +122,15 @@ def _views(array: np.ndarray[Any, np.dtype[Any]]) -> bool:
 def base_of(value: Any) -> Block | None:
     """The Block that a chain of arrays and memoryviews ends at; None: it ends elsewhere."""
     while True:
+        kind = type(value)
+        if kind is memoryview:
+            value = value.obj
+            continue
+        if kind is np.ndarray:
+            value = value.base
+            continue
+        if value is None:
+            return None
         if isinstance(value, Block):
             return value
         if isinstance(value, View):

@@ -56,6 +56,10 @@ _LOST: Final = 600.0
 tell were killed.
 """
 _CONFIG: Final = "flagstone.share"
+_PLAIN_KINDS: Final = frozenset("biufcSU")
+"""Of dtypes whose arrays have the buffer protocol, whoever defined them."""
+_WITH_GIL: Final = 256 << 10
+"""Bytes up to which a copy keeps the GIL: to give it up, by way of NumPy, takes longer."""
 
 
 @dataclass(frozen=True)
@@ -164,12 +168,17 @@ class Sharing(Closing):
         return f"<Sharing through {self._arena!r}>"
 
     def __reduce__(self) -> Any:
-        """For a process being started: there it is in force as well, if the arena is there."""
+        """For a process being started: there it is in force as well, if the arena is there.
+
+        It is told the group by its id: a group's pickle is a message in flight, and stayed there
+        where the process is killed while it starts.
+        """
         try:
-            what = pickle.dumps((self._arena, self._under), pickle.HIGHEST_PROTOCOL)
+            what = pickle.dumps(self._arena, pickle.HIGHEST_PROTOCOL)
         except FlagstoneError:
-            return _share_too, (None, 0, None)
-        return _share_too, (what, self._threshold, self._wait)
+            return _share_too, (None, None, 0, None)
+        ident = None if self._under is None else self._under._id
+        return _share_too, (what, ident, self._threshold, self._wait)
 
     # ---- what a message becomes
 
@@ -224,9 +233,14 @@ def through_arena(body: Any, collector: Collector, alloc: Callable[[int], Block]
     own = None
     if copies:
         own = alloc(end)
-        target = own.array
+        array = own.array
+        target = array.data
         for at, buffer in copies:
-            target[at : at + len(buffer)] = np.frombuffer(buffer, np.uint8)
+            nbytes = len(buffer)
+            if nbytes <= _WITH_GIL:
+                target[at : at + nbytes] = buffer
+            else:
+                array[at : at + nbytes] = np.frombuffer(buffer, np.uint8)
     return Message((rest, own, blocks, spans), (end, len(copies), in_place))
 
 
@@ -339,14 +353,21 @@ def reduce_array(array: np.ndarray[Any, np.dtype[Any]]) -> Any:
             first = _address(array) - block._address
             span = pickle.PickleBuffer(bytes_of(block)[first - before : first + after].data)
             return _view, (span, array.dtype, array.shape, array.strides, before)
+    flags, dtype = array.flags, array.dtype
+    if not flags.forc or not array.nbytes or dtype.hasobject:
+        return array.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    if flags.writeable and dtype.kind in _PLAIN_KINDS:
+        # As NumPy's own pickle, whose way there and back leads through Python and takes three times
+        # as long.
+        what = array.shape, dtype, pickle.PickleBuffer(array)
+        return np.ndarray, what if flags.c_contiguous else (*what, 0, None, "F")
+    if flags.writeable and dtype.kind not in "mM":
+        return array.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
     # NumPy's own pickle hands no buffers of dates over, and those of read-only arrays would be
     # read-only where they arrive.
-    special = not array.flags.writeable or array.dtype.kind in "mM"
-    if special and array.flags.forc and array.nbytes and not array.dtype.hasobject:
-        order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
-        raw = array.reshape(-1, order=order).view(np.uint8)
-        return _own, (pickle.PickleBuffer(raw.data), array.dtype, array.shape, order)
-    return array.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    order: Literal["C", "F"] = "C" if flags.c_contiguous else "F"
+    raw = array.reshape(-1, order=order).view(np.uint8)
+    return _own, (pickle.PickleBuffer(raw.data), dtype, array.shape, order)
 
 
 def _view(
