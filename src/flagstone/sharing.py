@@ -28,6 +28,7 @@ import numpy as np
 from flagstone._core import Block
 from flagstone.closing import Closing
 from flagstone.errors import FlagstoneError
+from flagstone.group import look
 from flagstone.part import base_of, bytes_of
 from flagstone.sizes import Size, parse_seconds, parse_size
 
@@ -359,7 +360,7 @@ def reduce_array(array: np.ndarray[Any, np.dtype[Any]]) -> Any:
     if flags.writeable and dtype.kind in _PLAIN_KINDS:
         # As NumPy's own pickle, whose way there and back leads through Python and takes three times
         # as long.
-        what = array.shape, dtype, pickle.PickleBuffer(array)
+        what = array.shape, dtype, pickle.PickleBuffer(array)  # type: ignore[arg-type]
         return np.ndarray, what if flags.c_contiguous else (*what, 0, None, "F")
     if flags.writeable and dtype.kind not in "mM":
         return array.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
@@ -474,11 +475,17 @@ def _dumps(cls: Any, obj: Any, protocol: int | None = None) -> Any:
     return sharing.dumps(obj)
 
 
-def _share_too(what: bytes | None, threshold: int, wait: float | None) -> Sharing | None:
+def _share_too(
+    what: bytes | None, ident: int | None, threshold: int, wait: float | None
+) -> Sharing | None:
     if what is None:
         return None
     try:
-        arena, under = pickle.loads(what)
+        arena = pickle.loads(what)
+        under = None
+        if ident is not None:
+            # From its own pickle it comes held.
+            under = pickle.loads(pickle.dumps(look(arena._link, ident), pickle.HIGHEST_PROTOCOL))
     except FlagstoneError:
         return None  # ended meanwhile: no reason for a process not to start
     sharing = Sharing(arena, True, threshold, under, wait)
