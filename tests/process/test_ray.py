@@ -221,6 +221,11 @@ ray.wait([unread, read, read_here, once, doubled], num_returns=5, fetch_local=Fa
 assert ray.get(look.options(**c).remote(read))[3] == 4000
 assert float(ray.get(read_here).array.sum()) == 6000
 
+# Ray has brought the name of this one here, and nobody has looked at it.
+brought = make.options(**b).remote(1000, 6)
+ray.wait([brought], fetch_local=True)
+until(lambda: len(ray.experimental.get_object_locations([brought])[brought]["node_ids"]) == 2)
+
 cluster.remove_node(other, allow_graceful=False)
 node(NAME + "-d", "b")
 for _ in range(2):
@@ -240,6 +245,14 @@ except ray.exceptions.ObjectLostError:
     pass      # as with any other result that may not be made again
 else:
     raise AssertionError
+try:
+    ray.get(brought)
+except ray.exceptions.RaySystemError as error:
+    # Ray has no way to be told that what it has is worth nothing.
+    assert "Fix: make it again, by a call of what made it" in str(error), error
+else:
+    raise AssertionError
+assert float(ray.get(make.options(**b).remote(1000, 6)).array.sum()) == 12_000
 end()
 """,
     )
