@@ -69,14 +69,15 @@ def main():
                      # LocalCluster gives up a worker that is missing so long after a death.
                      "distributed.deploy.lost-worker-timeout": "1h",
                      # Tasks are not to blame for workers that the tests kill.
-                     "distributed.scheduler.allowed-failures": 1000})
+                     "distributed.scheduler.allowed-failures": 1000, **CONFIG})
     level = logging.WARNING if QUIET else logging.CRITICAL + 1
     logging.getLogger("distributed").setLevel(level)
     options = dict(nthreads=1, memory_limit=MEMORY, silence_logs=level,
                    preload=["flagstone.dask"] if PRELOAD else [], dashboard_address=None)
     if ARENAS == 1:
         cluster = LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=MEMORY,
-                               preload=options["preload"], dashboard_address="127.0.0.1:0",
+                               preload=options["preload"], preload_nanny=options["preload"],
+                               dashboard_address="127.0.0.1:0",
                                silence_logs=level, host="127.0.0.1")
     else:
         names = [NAME, NAME + "-b"]
@@ -122,13 +123,15 @@ def run(
     quiet=True,
     arenas=1,
     environment=None,
+    config=None,
 ):
     """Run a body with `client`, `arena` and the workers' addresses `a` and `b`. It may print no
     error where `quiet`, and nothing is left in the arena.
     """
     head = (
-        f"CAPACITY, MEMORY, PRELOAD, QUIET, ARENAS ="
-        f" {capacity!r}, {memory!r}, {preload}, {quiet}, {arenas}\nBODY = {body!r}\n"
+        f"CAPACITY, MEMORY, PRELOAD, QUIET, ARENAS, CONFIG ="
+        f" {capacity!r}, {memory!r}, {preload}, {quiet}, {arenas}, {config or {}}\n"
+        f"BODY = {body!r}\n"
     )
     with tempfile.TemporaryDirectory(prefix="flagstone-dask-") as folder:
         path = os.path.join(folder, "cluster.py")

@@ -226,6 +226,23 @@ assert arena.in_flight() == []
 # Nobody but the client keeps it, for as long as it wants the answer.
 later = client.submit(total, arena.put(np.ones(100_000)), workers=a)
 assert later.result() == 100_000.0
+# A name whose Block has gone says so, in whatever way it is used.
+from flagstone.dask import wire
+class Gone:
+    weak = arena.put(np.ones(100_000)).weak()
+    def __reduce__(self):
+        return wire._get_in_worker, (self.weak,)
+def use(block):
+    for how in (lambda x: x.array, lambda x: x[0], len, np.asarray, np.sum, np.from_dlpack, list,
+                float, int, complex, bool, lambda x: x.part(0)):
+        try:
+            how(block)
+        except flagstone.StaleHandle as error:
+            assert "cannot be had here" in str(error)
+        else:
+            raise AssertionError(how)
+    return True
+assert client.submit(use, Gone(), pure=False).result()
 # Cancelled, and run again.
 def slow(block):
     time.sleep(1)
@@ -309,6 +326,52 @@ assert client.run(again)[a]
 del big, more, one
 """,
         quiet=False,
+    )
+
+
+def test_a_nanny_kills_for_what_is_the_workers(arena_name):
+    run(
+        arena_name,
+        """
+def pids():
+    return client.run(os.getpid)
+def sizes(dask_worker):
+    import psutil
+    return psutil.Process().memory_info().rss
+before = pids()
+mine = [client.submit(make, 5_000_000, n, workers=b) for n in range(4)]      # 160 MB
+theirs = [client.submit(make, 5_000_000, 20 + n, workers=a) for n in range(3)]    # 120 MB
+looked = [client.submit(lambda x: (x, float(x.sum()))[0], one, workers=b) for one in theirs]
+wait([*mine, *looked])
+# What b looks at is a's; and when a has dropped it, b's again, for nobody else uses it.
+found = client.run(sizes)
+assert found[b] > 310_000_000, found
+del theirs
+more = [client.submit(make, 5_000_000, 10 + n, workers=a) for n in range(4)]
+wait(more)
+found = client.run(sizes)
+assert found[a] > 310_000_000, found
+time.sleep(2)       # a nanny looks every 0.1 seconds
+assert pids() == before
+assert [float(one[0]) for one in client.gather(more, direct=True)] == [10, 11, 12, 13]
+del mine, looked, more
+def hoard(dask_worker):
+    dask_worker.hoard = np.ones(40_000_000)
+    time.sleep(60)
+try:
+    client.run(hoard, workers=[b])
+except OSError:
+    pass       # the connection was lost with the worker
+client.wait_for_workers(2)
+assert set(before.values()) - set(pids().values()) == {before[b]}
+""",
+        quiet=False,
+        config={
+            "distributed.worker.memory.terminate": 0.95,
+            "distributed.worker.memory.pause": False,
+            "distributed.worker.memory.spill": False,
+            "distributed.worker.memory.target": False,
+        },
     )
 
 

@@ -36,8 +36,7 @@ def of_worker(measure: Callable[[], int], arena: Arena, group: Group) -> int:
     if shared is None:
         return memory
     try:
-        held = next((one.bytes for one in arena.processes if one.is_self), 0)
-        return max(0, memory - shared) + min(group.usage, held)
+        return max(0, memory - shared) + min(group.usage, _held(arena) or 0)
     except FlagstoneError:
         return memory
 
@@ -51,8 +50,12 @@ def watch(nanny: Any, arena: Arena, terminate: Callable[[], Any]) -> Any:
     if limit and fraction and pid is not None:
         private = _private(pid)
         if private is not None:
-            own = private + _charged(arena, nanny.worker_address)
-            if own <= fraction * limit:
+            most = fraction * limit
+            charged = _charged(arena, nanny.worker_address)
+            if private + charged > most:  # by what it has dropped, perhaps, and neighbours have not
+                held = _held(arena, pid)
+                charged = charged if held is None else min(charged, held)
+            if private + charged <= most:
                 return None
     return terminate()
 
@@ -70,6 +73,17 @@ def _charged(arena: Arena, address: str | None) -> int:
         )
     except FlagstoneError:
         return 0
+
+
+def _held(arena: Arena, pid: int | None = None) -> int | None:
+    """The bytes of all that a process, or this one, has references to; None: not known."""
+    try:
+        for one in arena.processes:
+            if one.is_self if pid is None else one.alive and one.pid == pid:
+                return one.bytes
+    except FlagstoneError:
+        pass
+    return None
 
 
 def _status(pid: int | str) -> dict[str, int]:

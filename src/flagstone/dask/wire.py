@@ -306,7 +306,17 @@ class _Absent:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise StaleHandle(f"this Block cannot be had here: {self._why}")
+        raise self._stale()
+
+    def _stale(self) -> StaleHandle:
+        return StaleHandle(f"this Block cannot be had here: {self._why}")
+
+    def _refuse(self, *args: Any, **options: Any) -> Any:
+        raise self._stale()
+
+    # What Python and NumPy look up in the class. They would make something else of it.
+    __getitem__ = __setitem__ = __len__ = __iter__ = __bool__ = __int__ = __float__ = _refuse
+    __complex__ = __array__ = __dlpack__ = __dlpack_device__ = __arrow_c_stream__ = _refuse
 
 
 class _Pickle:
