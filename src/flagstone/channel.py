@@ -202,7 +202,7 @@ class Channel(Looped, Letters, ChannelBase):
         take with `get_nowait()` until `ChannelEmpty`. It is this object's: `leave()` closes it.
 
         Raises:
-            OSError: this process has no room for one more descriptor.
+            OSError: this process has no room for two more descriptors.
             Closed: the channel was left here.
         """
         self._signal()

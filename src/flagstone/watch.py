@@ -14,6 +14,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from flagstone.bell import Bell
 from flagstone.errors import Closed, FlagstoneError
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class Watch:
         self._taker = taker
         self._lock = threading.Lock()
         self._futures: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None], int]] = []
-        self._fd = -1
-        # Whether the descriptor is not readable now, and is to become so when there is something.
+        self._bell: Bell | None = None
+        # Whether the bell is not rung now, and is to be when there is something.
         self._armed = False
         self._thread: threading.Thread | None = None
         self._stop = False
@@ -85,19 +86,20 @@ class Watch:
         with self._lock:
             if self._over:
                 raise Closed("this was left or closed, and has no descriptor any more")
-            if self._fd < 0:
-                self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            if self._bell is None or not self._bell.whole():
+                if self._bell is not None:
+                    self._bell.close()  # what the program left of it
+                self._bell = Bell()
                 self._armed = True
                 self._start()
-            return self._fd
+            return self._bell.fileno()
 
     def rearm(self) -> None:
         """Let the descriptor not be readable until there is something to take: nothing is there."""
         with self._lock:
-            if self._fd < 0 or self._armed:
+            if self._bell is None or self._armed:
                 return
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._fd)
+            self._bell.hush()
             self._armed = True
             self._start()
 
@@ -118,7 +120,8 @@ class Watch:
                 loop.call_soon_threadsafe(_resolve, future)
         if self._armed:
             self._armed = False
-            os.eventfd_write(self._fd, 1)
+            if self._bell is not None:
+                self._bell.ring()
 
     def _wait(self, channel: Any) -> bool:
         ready: bool = channel._sleep(self._taker, _SLICE)
@@ -153,13 +156,13 @@ class Watch:
         with self._lock:
             self._over = True
             self._tell()
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+            if self._bell is not None:
+                self._bell.close()
+                self._bell = None
 
     def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+        if self._bell is not None:
+            self._bell.close()
 
     # ---- fork
 
@@ -174,10 +177,9 @@ class Watch:
         self._futures = []
         self._thread = None
         self._stop = False
-        if self._fd >= 0:  # it is the parent's as well, so this process makes one of its own
-            os.close(self._fd)
-            self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._armed = False
+        self._armed = False
+        if self._bell is not None:
+            self._bell = self._bell.inherit()
 
 
 class Changes(Watch):

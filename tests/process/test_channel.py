@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import pickle
 import queue
-import select
 import signal
 import threading
 import time
@@ -543,18 +542,6 @@ def test_an_error_of_a_message_does_not_end_a_loop(arena):
         asyncio.run(again.__anext__())
 
 
-def test_what_was_left_has_no_descriptor(arena):
-    before = len(os.listdir("/proc/self/fd"))
-    channel, topic = arena.channel(), arena.topic("t")
-    subscription = topic.subscribe()
-    channel.leave()
-    subscription.close()
-    for one in (channel, subscription):
-        with pytest.raises(flagstone.Closed):
-            one.fileno()
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
 def test_await(arena):
     channel, small = arena.channel(), arena.channel(capacity=1)
 
@@ -595,20 +582,6 @@ def test_await_over_a_fork(arena):
         process.join()
 
     asyncio.run(main())
-
-
-def test_select(arena):
-    channel = arena.channel()
-    poll = select.poll()
-    poll.register(channel, select.POLLIN)
-    assert poll.poll(0) == []
-    for _ in range(3):
-        channel.put(b"x")
-        assert poll.poll(10_000)
-        assert channel.get_nowait() == b"x"
-        with pytest.raises(flagstone.ChannelEmpty):
-            channel.get_nowait()
-        assert poll.poll(0) == []
 
 
 def test_threads_of_its_own_end(arena):

@@ -143,6 +143,41 @@ class TestLivesOn:
                 arena.get(handle)
 
 
+READABLE = """
+import os, select, sys, flagstone
+arena = flagstone.open(sys.argv[1])
+channel, topic = arena.channel("c"), arena.topic("t")
+subscription = topic.subscribe()
+numbers = [one.fileno() for one in (channel, subscription)]
+assert select.select(numbers, [], [], 0)[0] == []
+{close}
+mine = [open(path, "w+b", buffering=0) for path in sys.argv[2:]]
+assert set(numbers) & {{file.fileno() for file in mine}} or "dup2" in {close!r}
+channel.put(b"a")
+topic.publish(b"a")
+for one in channel, subscription:
+    assert one.get(wait=60) == b"a"
+    try: one.get(wait=0)
+    except flagstone.ChannelEmpty: pass
+    one.fileno()
+channel.put(b"b")
+topic.publish(b"b")
+for one in channel, subscription:
+    assert select.select([one], [], [], 60)[0]
+    assert one.get(wait=0) == b"b"
+channel.leave()
+subscription.close()
+for file in mine:
+    assert os.fstat(file.fileno()).st_size == 0
+"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_says_that_there_is_a_message(arena_name, tmp_path, way):
+    files = [tmp_path / str(number) for number in range(8)]
+    program(READABLE.format(close=WAYS[way]), arena_name, *files)
+
+
 def test_exit_without_descriptors(arena_name):
     program(
         """
