@@ -36,6 +36,26 @@ static int check_spec(const struct fst_channel_spec *s)
     return FST_OK;
 }
 
+/* Format the ring as that of a channel which has no descriptor yet. It may have hundreds of
+ * megabytes that nobody has touched, so it is not done under names_lock. */
+static int format_ring(struct fst_arena *a, const struct fst_channel_spec *s, const struct fst_ref *ring)
+{
+    struct fst_handle h = fst_object_handle(a, ring->oid, fst_word_gen(fst_load_relaxed(fst_word_of(a, ring->oid))));
+    struct fst_channel c = {.generation_tag = h.generation_tag,
+                            .oid_slab = h.oid_slab,
+                            .capacity = s->capacity,
+                            .inline_bytes = s->inline_bytes,
+                            .flags = s->flags & FLAGS,
+                            .cells = fst_ring_cells(s->capacity, s->flags)};
+    struct fst_ring_view v;
+    int rc = fst_ring_map(a, &c, &v);
+    if (rc == FST_OK) {
+        fst_ring_format(&v);
+        fst_ring_unmap(&v);
+    }
+    return rc;
+}
+
 static int make_ring(struct fst_thread *t, const struct fst_channel_spec *s, struct fst_ref *ring)
 {
     struct fst_arena *a = t->arena;
@@ -46,7 +66,9 @@ static int make_ring(struct fst_thread *t, const struct fst_channel_spec *s, str
     int rc = fst_cache_find_or_make(a, &spec, &cache, &retired);
     if (rc == FST_OK)
         rc = fst_child_open(a, cache, s->group, &child);
-    return rc ? rc : fst_object_alloc_run(t, child, fst_ring_bytes(s->capacity, s->inline_bytes, s->flags), 0, ring);
+    if (rc == FST_OK)
+        rc = fst_object_alloc_run(t, child, fst_ring_bytes(s->capacity, s->inline_bytes, s->flags), 0, ring);
+    return rc ? rc : format_ring(a, s, ring);
 }
 
 /* Make the ring that of the channel with this descriptor. The state is written last: a kill before
@@ -54,7 +76,6 @@ static int make_ring(struct fst_thread *t, const struct fst_channel_spec *s, str
 static void publish(struct fst_arena *a, uint32_t index, const struct fst_channel_spec *s, const struct fst_ref *ring)
 {
     struct fst_channel *c = fst_channel_at(a, index);
-    struct fst_ring_view v;
     uint64_t seen = fst_word_set(fst_word_of(a, ring->oid), FST_WORD_SHARED);
     struct fst_handle h = fst_object_handle(a, ring->oid, fst_word_gen(seen));
     fst_store_relaxed(&c->generation_tag, h.generation_tag);
@@ -67,10 +88,9 @@ static void publish(struct fst_arena *a, uint32_t index, const struct fst_channe
     memset(c->name, 0, sizeof c->name);
     if (s->name)
         memcpy(c->name, s->name, strlen(s->name));
-    if (fst_ring_map(a, c, &v))
-        return;
-    fst_ring_format(&v);
-    fst_ring_unmap(&v);
+#ifdef FST_MUTANT_FORMAT_INSIDE
+    format_ring(a, s, ring);
+#endif
     fst_store_release(&c->state, fst_state_next(c->state, FST_CHANNEL_LIVE));
 }
 
@@ -81,7 +101,7 @@ static int compare(struct fst_arena *a, const struct fst_channel *c, const struc
         return FST_OK;
     return fst_fail(FST_MISMATCH,
                     "%s '%.63s' of arena %s exists for %s of %s in line%s%s: open it with these, or take another name",
-                    fst_channel_noun(c), c->name, fst_arena_called(a), fst_many(c->capacity, "message", "messages"),
+                    fst_channel_noun(c->flags), c->name, fst_arena_called(a), fst_many(c->capacity, "message", "messages"),
                     fst_many(c->inline_bytes, "byte", "bytes"),
                     c->flags & FST_CHANNEL_TOPIC ? ""
                     : c->flags & FST_CHANNEL_ACK ? ", ack=True"
@@ -186,6 +206,7 @@ static uint64_t find_or_publish(struct fst_arena *a, const struct fst_channel_sp
 int fst_channel_open(fst_arena *a, const struct fst_channel_spec *spec, enum fst_create how, fst_channel_use **out, bool *created)
 {
     struct fst_thread *t = fst_thread_get(a);
+    const char *noun = fst_channel_noun(spec->flags);
     struct fst_ref ring = {0};
     struct fst_channel c;
     int rc = !t || fst_is_damaged(a) ? fst_thread_refused(a) : check_spec(spec);
@@ -201,7 +222,7 @@ int fst_channel_open(fst_arena *a, const struct fst_channel_spec *spec, enum fst
                 return FST_OK;
         } else if (id) {
             rc = how == FST_CREATE_NEW
-                     ? fst_fail(FST_EXISTS, "channel %s of arena %s exists already", spec->name, fst_arena_called(a))
+                     ? fst_fail(FST_EXISTS, "%s '%s' of arena %s exists already", noun, spec->name, fst_arena_called(a))
                      : compare(a, &c, spec);
             if (rc == FST_OK)
                 rc = open_known(a, id, out);
@@ -211,8 +232,9 @@ int fst_channel_open(fst_arena *a, const struct fst_channel_spec *spec, enum fst
             }
             break;
         } else if (how == FST_OPEN_EXISTING) {
-            rc = fst_fail(FST_MISSING, "there is no channel %s in arena %s", spec->name ? spec->name : "without a name",
-                          fst_arena_called(a));
+            rc = spec->name
+                     ? fst_fail(FST_MISSING, "there is no %s '%s' in arena %s", noun, spec->name, fst_arena_called(a))
+                     : fst_fail(FST_MISSING, "a %s of arena %s that has no name cannot be opened", noun, fst_arena_called(a));
         } else if (!ring.data) {
             rc = a->readonly ? fst_is_readonly(a) : make_ring(t, spec, &ring);
         } else {
@@ -316,13 +338,14 @@ int fst_channel_get_info(fst_arena *a, uint64_t channel, struct fst_channel_info
     out->capacity = c->capacity;
     out->inline_bytes = c->inline_bytes;
     out->flags = c->flags;
-    if (fst_channel_look(a, index, &v)) {
-        out->bytes = fst_ring_bytes(v.capacity, v.inline_bytes, v.flags);
-        for (uint32_t k = 0; k <= v.mask; k++) {
-            uint64_t word = fst_load_acquire(&fst_node_at(&v, k)->word);
+    for (uint64_t k = 0, more = 1; more && fst_channel_look(a, index, &v);) {
+        for (more = FST_CHANNEL_LOT; more && k <= v.mask; more--, k++) {
+            uint64_t word = fst_load_acquire(&fst_node_at(&v, (uint32_t)k)->word);
             out->waiting += (word & FST_NODE_STATE) == FST_NODE_QUEUED;
             out->taken += (word & FST_NODE_STATE) == FST_NODE_OWNED;
         }
+        more = k <= v.mask;
+        out->bytes = fst_ring_bytes(v.capacity, v.inline_bytes, v.flags);
         out->closed = fst_ring_closed(&v);
         fst_channel_looked(a, &v);
     }

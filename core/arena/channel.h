@@ -23,17 +23,17 @@ static inline int fst_channel_usable(const struct fst_ring_view *v, struct fst_t
     return __builtin_expect(fst_use_has_ended(v), 0) ? fst_channel_ended(FST_CLOSED) : FST_OK;
 }
 
-/* What it is called, for people. */
-static inline const char *fst_channel_noun(const struct fst_channel *c)
+/* What one with these flags is called, for people. */
+static inline const char *fst_channel_noun(uint32_t flags)
 {
-    return c->flags & FST_CHANNEL_TOPIC ? "topic" : c->flags & FST_CHANNEL_LOCK ? "lock" : "channel";
+    return flags & FST_CHANNEL_TOPIC ? "topic" : flags & FST_CHANNEL_LOCK ? "lock" : "channel";
 }
 
 /* Fail with FST_END: the channel was closed, and what follows from that. */
 static inline int fst_channel_closed(const struct fst_channel_use *u, const char *therefore)
 {
     const struct fst_channel *c = fst_channel_at(u->v.a, (uint32_t)u->id);
-    return fst_fail(FST_END, "%s%s%.63s%s of arena %s was closed: %s", fst_channel_noun(c), *c->name ? " '" : "", c->name,
+    return fst_fail(FST_END, "%s%s%.63s%s of arena %s was closed: %s", fst_channel_noun(c->flags), *c->name ? " '" : "", c->name,
                     *c->name ? "'" : "", fst_arena_called(u->v.a), therefore);
 }
 

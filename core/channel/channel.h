@@ -36,7 +36,9 @@ bool fst_channel_known(const struct fst_arena *a, uint64_t id, uint32_t *index);
 void fst_channel_end(struct fst_arena *a, uint32_t index);
 
 /* Read the ring of a live channel, which does not end meanwhile. True: names_lock is held until
- * fst_channel_looked. */
+ * fst_channel_looked. A ring may have a million nodes and more: who goes through them gives the
+ * lock back after each lot, and looks anew. */
+#define FST_CHANNEL_LOT 64u
 bool fst_channel_look(struct fst_arena *a, uint32_t index, struct fst_ring_view *v);
 void fst_channel_looked(struct fst_arena *a, struct fst_ring_view *v);
 
