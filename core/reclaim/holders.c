@@ -3,6 +3,15 @@
 #include "platform/futex.h"
 #include "rcu/grace.h"
 
+uint64_t fst_holders_looks(const struct fst_arena *a, uint64_t most)
+{
+#ifdef FST_MUTANT_LOOKS_UNCOUNTED
+    return 0;
+#endif
+    uint64_t looks = fst_shelves_looks(a);
+    return looks > most ? looks : looks + fst_letters_looks(a, most - looks);
+}
+
 int fst_holders_ask(struct fst_arena *a, const struct fst_shelves *sh, const struct fst_letters *l, const struct fst_scan *scan,
                     struct fst_holders_wait *wait)
 {
@@ -16,5 +25,5 @@ int fst_holders_ask(struct fst_arena *a, const struct fst_shelves *sh, const str
     wait->waited = fst_now() - began;
     fst_shelves_scan(a, sh, scan);
     fst_letters_scan(a, l, scan);
-    return fst_scan(a, scan) ? FST_OK : FST_OS;
+    return fst_scan(a, scan, fst_holders_looks(a, UINT32_MAX)) ? FST_OK : FST_OS;
 }

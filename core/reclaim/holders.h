@@ -18,6 +18,10 @@ struct fst_holders_wait {
     uint64_t waited;      /* ns; 0 when there was nothing to wait for */
 };
 
+/* How many looks a batch takes at what stores and channels hold; one that is above `most` need not
+ * be exact. */
+uint64_t fst_holders_looks(const struct fst_arena *a, uint64_t most);
+
 /* Wait for a grace period, and take CONDEMNED away from the words of objects to which somebody
  * still refers. This comes after they were condemned. FST_OK: nobody refers to what is CONDEMNED
  * now. FST_TIMEOUT, or FST_OS when a process's references could not be looked at: nothing may be

@@ -51,6 +51,18 @@ static void note_dead(struct fst_arena *a, struct fst_letters *l)
     }
 }
 
+uint64_t fst_letters_looks(const struct fst_arena *a, uint64_t most)
+{
+    uint32_t top = fst_channel_top(a);
+    uint64_t looks = top;
+    for (uint32_t i = 0; i < top && looks <= most; i++) {
+        const struct fst_channel *c = fst_channel_at(a, i);
+        if (fst_state(fst_load_relaxed(&c->state)) != FST_CHANNEL_FREE)
+            looks += fst_load_relaxed(&c->cells);
+    }
+    return looks;
+}
+
 /* ---- condemning ---- */
 
 static uint64_t condemn(struct fst_arena *a, struct fst_scan *scan, uint64_t oid)

@@ -26,6 +26,9 @@ struct fst_letters {
     uint64_t unsaid[FST_MAX_CHANNELS / 64];
 };
 
+/* How many looks at nodes a batch takes; one that is above `most` need not be exact. */
+uint64_t fst_letters_looks(const struct fst_arena *a, uint64_t most);
+
 /* Step 2 of a batch, after what has ended was condemned. The result is how many words the scan has
  * to look for. */
 uint64_t fst_letters_condemn(struct fst_arena *a, struct fst_letters *l, struct fst_scan *scan);

@@ -29,16 +29,16 @@
 /* A large object counts only for this part of its bytes, because allocators use it again
  * (reclaim/reuse.h). */
 #define REUSED 16u
-/* After a first drop the thread waits for more: for so long, and for so much longer for each entry
- * that a batch looks at, which makes an eighth of one processor's time at most. */
+/* After a first drop the thread waits for more: for so long, and for so much longer for each look
+ * that a batch takes, which makes an eighth of one processor's time at most. */
 #define GATHER_NS   (3 * FST_MS)
 #define GATHER_MOST (200 * FST_MS)
-#define ENTRY_NS    8u
-/* A batch is due after one drop for so many entries that it looks at, or after so many bytes for
- * each of them: so what a batch costs is shared by as many drops. */
-#define ENTRY_DROPS 4u
-#define ENTRY_BYTES 64u
-#define TICK_NS     (400 * FST_MS) /* between two looks for deaths */
+#define LOOK_NS     8u
+/* A batch is due after one drop for so many looks that it takes, or after so many bytes for each of
+ * them: so what a batch costs is shared by as many drops. */
+#define LOOK_DROPS 4u
+#define LOOK_BYTES 64u
+#define TICK_NS    (400 * FST_MS) /* between two looks for deaths */
 /* Between two looks of fst_reaper_greet, for each process slot. To look at one takes 1 us, so this
  * is a twentieth of the time of a process that forks all the time. */
 #define GREET_NS 20000u
@@ -134,9 +134,9 @@ static uint32_t waiting(struct fst_arena *a)
     return fst_load_relaxed(&a->sb->ended_groups) - fst_load_relaxed(&a->sb->ended_spliced);
 }
 
-/* How many entries a batch looks at: as many as this process has, or as it found when it last ran
+/* How many looks a batch takes: as many as this process has entries, or as it took when it last ran
  * one. */
-static uint64_t entries(const struct fst_arena *a)
+static uint64_t looks(const struct fst_arena *a)
 {
     uint64_t own = fst_load_relaxed(&a->refs->live), all = fst_load_relaxed(&a->refs->all);
     return own > all ? own : all;
@@ -149,7 +149,7 @@ static bool gather(struct fst_arena *a)
     struct fst_reaper *r = a->reaper;
     uint32_t begun = fst_load_acquire(&a->sb->batches_begun); /* PAIR(batch-number) */
     /* Whoever ended a group may want its memory, so do not wait for longer then. */
-    uint64_t wait = GATHER_NS + (waiting(a) ? 0 : entries(a) * ENTRY_NS);
+    uint64_t wait = GATHER_NS + (waiting(a) ? 0 : looks(a) * LOOK_NS);
     fst_futex_wait(&r->kick, KICK_GATHER, wait < GATHER_MOST ? wait : GATHER_MOST);
     if ((int32_t)(fst_load_acquire(&a->sb->batches) - begun) <= 0)
         return false;
@@ -276,8 +276,8 @@ void fst_reaper_dropped(struct fst_arena *a, uint64_t bytes)
         bytes /= REUSED;
     uint64_t sum = fst_load_relaxed(&r->bytes) + bytes;
     fst_own_store_relaxed(&r->bytes, sum);
-    uint64_t live = entries(a), enough = live / ENTRY_DROPS > ENOUGH ? live / ENTRY_DROPS : ENOUGH;
-    bool now = fst_load_relaxed(&a->refs->fresh) >= enough || sum >= ENOUGH_BYTES + live * ENTRY_BYTES;
+    uint64_t n = looks(a), enough = n / LOOK_DROPS > ENOUGH ? n / LOOK_DROPS : ENOUGH;
+    bool now = fst_load_relaxed(&a->refs->fresh) >= enough || sum >= ENOUGH_BYTES + n * LOOK_BYTES;
     kick(a, now || fst_load_relaxed(&a->sb->waiters) ? KICK_NOW : KICK_GATHER);
 }
 

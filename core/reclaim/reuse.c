@@ -4,10 +4,12 @@
 
 #include "alloc/active.h"
 #include "reclaim/batch.h"
+#include "reclaim/holders.h"
 #include "reclaim/reaper.h"
 #include "refs/word.h"
 
-/* For each page, a batch may look at so many entries and slots: a look takes a ns or so, and
+/* For each page, a batch may take so many looks, at entries, slots and what else refers to objects:
+ * a look takes a ns or so, and
  * writing to a page 200. */
 #define LOOKS_A_PAGE 32u
 /* a drop counts for so many looks, because its object is condemned and released */
@@ -53,6 +55,8 @@ static bool quick(struct fst_arena *a, uint64_t most, uint32_t *dropped)
         if (*dropped < drops)
             *dropped = drops;
     }
+    if (*dropped && looks + fst_holders_looks(a, most - looks) > most)
+        return false;
     for (uint32_t i = 0; *dropped && i < threads; i++)
         if (fst_load_relaxed(&fst_thread_slot_at(a, i)->seq))
             return false;

@@ -45,6 +45,9 @@ bool fst_shelves_owns(struct fst_arena *a);
  * because a group of a store's own ends with the store. */
 void fst_shelves_end(struct fst_arena *a);
 
+/* How many looks at items a batch takes. */
+uint64_t fst_shelves_looks(const struct fst_arena *a);
+
 /* Step 2 of a batch. `revoke`: something has ended, or somebody has died. `everything`: the last
  * batch was broken off. The result is how many words the scan has to look for. */
 uint64_t fst_shelves_condemn(struct fst_arena *a, struct fst_shelves *sh, bool revoke, bool everything, struct fst_scan *scan);

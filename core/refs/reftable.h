@@ -64,8 +64,8 @@ struct fst_refs {
     /* entries queued since the reaper last set this to 0; one that comes and goes counts once */
     uint32_t fresh;
     uint32_t live; /* entries that have left the pool: about how many are in use */
-    /* entries of all processes that this process's last batch scanned, which is about what the next
-     * one costs; written without the mutex */
+    /* how many looks this process's last batch took, at entries of all processes and at what stores
+     * and channels hold, which is about what the next one costs; written without the mutex */
     uint64_t all;
 };
 

@@ -112,10 +112,9 @@ static void scan_table(struct fst_arena *a, const struct fst_scan *s, const uint
         look(a, s, &entries[i]);
 }
 
-static bool scan_processes(struct fst_arena *a, const struct fst_scan *s)
+static bool scan_processes(struct fst_arena *a, const struct fst_scan *s, uint64_t looks)
 {
     uint32_t processes = fst_process_top(a);
-    uint64_t looked = 0;
     for (uint32_t slot = 0; slot < processes; slot++) {
         const struct fst_process *p = fst_process_at(a, slot);
         if (fst_state(fst_load_acquire(&p->state)) == FST_PROCESS_FREE)
@@ -125,20 +124,20 @@ static bool scan_processes(struct fst_arena *a, const struct fst_scan *s)
         if (top && !entries)
             return false;
         scan_table(a, s, entries, top);
-        looked += top;
+        looks += top;
     }
-    fst_own_store_relaxed(&a->refs->all, looked);
+    fst_own_store_relaxed(&a->refs->all, looks);
     return true;
 }
 
-bool fst_scan(struct fst_arena *a, const struct fst_scan *s)
+bool fst_scan(struct fst_arena *a, const struct fst_scan *s, uint64_t looks)
 {
 #ifdef FST_MUTANT_SCAN_ORDER
-    bool all = scan_processes(a, s);
+    bool all = scan_processes(a, s, looks);
     scan_inflight(a, s);
     return all;
 #else
     scan_inflight(a, s);
-    return scan_processes(a, s);
+    return scan_processes(a, s, looks);
 #endif
 }

@@ -51,8 +51,9 @@ static inline bool fst_scan_has(const struct fst_scan *s, uint64_t oid)
 void fst_scan_keep(struct fst_arena *a, const struct fst_scan *s, uint64_t oid);
 
 /* Take CONDEMNED away from everything that is referred to. This comes after the objects were
- * condemned, a fence, and a grace period. False: the references of a process could not be looked
- * at, so nothing may be released; the reason is the last error. */
-bool fst_scan(struct fst_arena *a, const struct fst_scan *s);
+ * condemned, a fence, and a grace period. `looks`: how many this batch took elsewhere, for what the
+ * next one costs (fst_refs.all). False: the references of a process could not be looked at, so
+ * nothing may be released; the reason is the last error. */
+bool fst_scan(struct fst_arena *a, const struct fst_scan *s, uint64_t looks);
 
 #endif

@@ -331,6 +331,68 @@ static void among_many_references(void)
     tear_down();
 }
 
+/* Nor where channels and stores may hold what was dropped, and there are many of these. */
+static void not_for(void (*prepare)(void), void (*after)(void))
+{
+    set_up();
+    struct fst_ref old = drop_shared(alloc_one(a, child)), next = alloc_one(a, child);
+    CHECK_EQ((uintptr_t)next.data, (uintptr_t)old.data);
+    prepare();
+    uint64_t released = info().released_objects;
+    old = drop_shared(next), next = alloc_one(a, child);
+    CHECK(next.data != old.data);
+    CHECK_EQ(released, info().released_objects);
+    fst_drop(a, &next);
+    after();
+    tear_down();
+}
+
+static fst_channel_use *channel;
+static fst_store_use *store;
+
+static void open_channel(void)
+{
+    struct fst_channel_spec spec = {.name = "large", .capacity = 20000, .inline_bytes = 8, .group = fst_group_root(a)};
+    bool created;
+    CHECK_EQ(FST_OK, fst_channel_open(a, &spec, FST_OPEN_OR_CREATE, &channel, &created));
+}
+
+static void leave_channel(void)
+{
+    fst_channel_leave(channel);
+}
+
+static void put_keys(void)
+{
+    enum { KEYS = 5000 };
+    struct fst_store_spec spec = {.name = "large", .group = fst_group_root(a)};
+    bool created;
+    uint64_t version;
+    CHECK_EQ(FST_OK, fst_store_open(a, &spec, FST_OPEN_OR_CREATE, &store, &created));
+    struct fst_ref ref = alloc_one(a, root_child(a, "small", 64, 0));
+    struct fst_value value = {.ref = &ref};
+    for (uint64_t i = 0; i < KEYS; i++)
+        CHECK_EQ(FST_OK,
+                 fst_store_put(store, &(struct fst_key){.bytes = &i, .nbytes = sizeof i}, &value, FST_ANY_VERSION, &version));
+    fst_drop(a, &ref);
+}
+
+static void leave_store(void)
+{
+    CHECK_EQ(FST_OK, fst_store_destroy(store));
+    fst_store_leave(store);
+}
+
+static void among_many_messages(void)
+{
+    not_for(open_channel, leave_channel);
+}
+
+static void among_many_keys(void)
+{
+    not_for(put_keys, leave_store);
+}
+
 /* What has ended waits for a batch that has a number. */
 static void what_has_ended_is_left(void)
 {
@@ -440,4 +502,4 @@ static void among_processes(void)
 TEST_MAIN(CASE(among_processes), CASE(a_dropped_object), CASE(the_last_one_first), CASE(runs_of_any_length),
           CASE(of_another_process), CASE(not_what_is_in_use), CASE(it_rests_when_much_is_in_use), CASE(not_where_memory_is_short),
           CASE(beside_a_stopped_reader), CASE(a_reader_that_came_late), CASE(in_a_section), CASE(beside_a_stopped_batch),
-          CASE(among_many_references), CASE(what_has_ended_is_left))
+          CASE(among_many_references), CASE(among_many_messages), CASE(among_many_keys), CASE(what_has_ended_is_left))
