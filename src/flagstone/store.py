@@ -31,12 +31,14 @@ from flagstone.values import array_of
 from flagstone.watch import Changes
 
 if TYPE_CHECKING:
+    import asyncio
+
     from flagstone._core import Format
 
 __all__ = ["Store", "StoreInfo", "stores_of"]
 
 Key = str | bytes
-_Mine: TypeAlias = tuple[int, "Store", bool, Key]
+_Mine: TypeAlias = tuple[int, "Store", bool, Key, "asyncio.Task[Any] | None"]
 
 
 _BLOCK: Final = 0
@@ -45,7 +47,7 @@ _ANY: Final = FOREVER
 _BYTE: Final = np.dtype(np.uint8)
 _SLICE: Final = 1.0
 _making = threading.local()
-"""`here` is a list of what this thread is making, in any store."""
+"""`here` is a list of what this thread is making, in any store, and for which of its tasks."""
 _LARGE: Final = 16
 """What part of a limit is something large."""
 
@@ -348,10 +350,9 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             if claim is None:
                 if self._version(key):
                     continue
-                if self._mine(key) in self._made_here():
-                    raise RuntimeError(
-                        f"make() of {key!r} asks for {key!r}, and would wait for itself"
-                    )
+                # For any task of this thread: none of them goes on while this one waits.
+                if any(one[:-1] == self._mine(key)[:-1] for one in self._made_here()):
+                    raise _asks_for_itself(key)
                 if not self._wait_for(version, ends):
                     raise TimeoutError(self._still_made(key))
                 continue
@@ -381,25 +382,34 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             key, ttl: as in `get_or_put`.
             make: a function, or a coroutine function, whose result is awaited. A plain one runs in
                 the loop's thread, and holds the loop up; what takes long is
-                `lambda: asyncio.to_thread(make)`. One that asks for the same key waits for itself.
+                `lambda: asyncio.to_thread(make)`. It must not ask for the same key.
             wait: seconds to wait while another process, or another coroutine of this one, makes
                 it; None is for ever, as is `math.inf`.
 
         Raises:
             TimeoutError: another one was still making it.
+            RuntimeError: `make` itself asks for it, which would wait for itself. (Another task or
+                thread that `make` starts and waits for is not found out.)
             Others: what `make` raises, and as `put`.
         """
+        import asyncio  # for who awaits; a program without it imports none
+
         ends = until(wait, "wait")
         attachment = self._attachment()
+        mine = self._mine(key, asyncio.current_task())
         while (found := self._get(key)) is None:
             version = self._changes()
             claim = await in_steps(attachment, functools.partial(self._claim, key))
             if claim is None:
                 if self._version(key):
                     continue
+                if mine in self._made_here():
+                    raise _asks_for_itself(key)
                 if not await self._await_change(version, ends):
                     raise TimeoutError(self._still_made(key))
                 continue
+            here = self._made_here()
+            here.append(mine)
             try:
                 value = make()
                 if hasattr(value, "__await__"):
@@ -408,6 +418,7 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
                 publish = functools.partial(self._publish, claim, block, kind, _ttl(ttl))
                 await in_steps(attachment, publish)
             finally:
+                here.remove(mine)
                 # Also where a helper thread is about to publish: the core does one or the other.
                 claim.give_up()
         return self._value(found)
@@ -418,9 +429,9 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
             here = _making.here = []
         return here
 
-    def _mine(self, key: Key) -> _Mine:
+    def _mine(self, key: Key, task: asyncio.Task[Any] | None = None) -> _Mine:
         # With the pid, because a child that was forked by make() makes nothing itself.
-        return os.getpid(), self, isinstance(key, bytes), key
+        return os.getpid(), self, isinstance(key, bytes), key, task
 
     def _still_made(self, key: Key) -> str:
         where = named("store", self._name, self._attachment().path)
@@ -596,6 +607,10 @@ class _Values(ValuesView[Any]):
     def __iter__(self) -> Iterator[Any]:
         for _, value in _Items(self._store):
             yield value
+
+
+def _asks_for_itself(key: Key) -> RuntimeError:
+    return RuntimeError(f"make() of {key!r} asks for {key!r}, and would wait for itself")
 
 
 def _checked(version: int) -> int:

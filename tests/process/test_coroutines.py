@@ -1,5 +1,5 @@
-"""Allocating in coroutines: `aalloc` and `aput` let the event loop go on while they wait, and
-cancelling them takes back everything. (Waiting for other processes: test_awaiting.py.)
+"""Allocating and making in coroutines: `aalloc` and `aput` let the event loop go on while they
+wait, and cancelling them takes back everything. (Waiting for other processes: test_awaiting.py.)
 """
 
 import asyncio
@@ -365,3 +365,33 @@ def test_a_program_ends_while_it_waits(way):
         """
     )
     assert said == "timed out, as asked\nended\n"
+
+
+def test_making_that_asks_for_itself(arena_name):
+    """By this coroutine or a call that holds its loop up; another task may wait."""
+    arena = flagstone.open(arena_name, capacity="64MiB")
+    store = arena.store("made")
+
+    async def waits():
+        return await store.aget_or_put("a", int)
+
+    async def holds_up():
+        return store.get_or_put("a", int)
+
+    async def main():
+        for make in waits, holds_up:
+            with pytest.raises(RuntimeError, match="asks for 'a', and would wait for itself"):
+                await store.aget_or_put("a", make)
+        task = None
+
+        async def starts_another():
+            nonlocal task
+            task = asyncio.create_task(waits())
+            await asyncio.sleep(0.02)
+            return [await store.aget_or_put("b", lambda: 7)]
+
+        assert await store.aget_or_put("a", starts_another) == [7]
+        assert await task == [7]
+
+    asyncio.run(main())
+    arena.close()
