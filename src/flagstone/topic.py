@@ -6,7 +6,7 @@ import weakref
 from typing import Any, Final, Literal, cast
 
 from flagstone._core import Block, Link, SubscriptionBase, TopicBase
-from flagstone.attach import Locator, attach, locate
+from flagstone.attach import CREATE_NEW, OPEN_EXISTING, Locator, attach, locate
 from flagstone.closing import Closing
 from flagstone.dumped import load
 from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
@@ -207,7 +207,7 @@ class Subscription(Looped, Closing, SubscriptionBase):
         `get(wait=0)` until `ChannelEmpty`. It is this object's: `close()` closes it.
 
         Raises:
-            OSError: this process has no room for one more descriptor.
+            OSError: this process has no room for two more descriptors.
             Closed: the subscription was closed.
         """
         self._signal()
@@ -268,7 +268,18 @@ def open_topic(
     topic = _made(name, _checked(history, _MOST if capacity is None else max(capacity, 1)))
     flags |= CHANNEL_TOPIC | (CHANNEL_LASTING if lasting else 0)
     ident = group_id(link, link.attachment, group)
-    topic._open(link, raw, room, own, flags, ident, create, ChannelMismatch)
+    how = create
+    if history >= room and create != OPEN_EXISTING:
+        # One that is made now would be too small for it: only one that is there may do.
+        if raw is None or create == CREATE_NEW:
+            _checked(history, room)
+        how = OPEN_EXISTING
+    try:
+        topic._open(link, raw, room, own, flags, ident, how, ChannelMismatch)
+    except FileNotFoundError:
+        if how != create:
+            _checked(history, room)
+        raise
     _checked(history, topic._capacity)
     return topic
 

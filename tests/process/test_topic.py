@@ -250,11 +250,23 @@ def test_names_and_mismatch(arena):
     with pytest.raises(ValueError, match="history must be from 0 to 4, not 5"):
         arena.topic("same", history=5)
     assert arena.topic("usual", history=63).capacity == 64
+    large = arena.topic("large", capacity=100)
+    assert arena.topic("large", history=99).capacity == large.capacity
     assert "same" in [info.name for info in arena.topics]
     assert [info.capacity for info in arena.channels] == [channel.capacity]
     topic.destroy()
     with pytest.raises(flagstone.Closed):
         topic.publish(b"")
+
+
+def test_more_history_than_a_new_one_has(arena):
+    """It is refused before anything is made."""
+    for name, create in (None, None), ("new", None), ("new", True):
+        with pytest.raises(ValueError, match="history must be from 0 to 63, not 64"):
+            arena.topic(name, history=64, lasting=True, create=create)
+    assert arena.topics == []
+    with pytest.raises(FileNotFoundError):
+        arena.topic("new", history=64, create=False)
 
 
 def test_a_loop(arena):

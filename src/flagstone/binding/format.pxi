@@ -19,7 +19,7 @@ cdef class Format:
     cdef char *code_text      # the bytes of `code`
     cdef readonly bint sealed
     cdef bint plain           # bytes in one dimension, as an object that has no Format
-    cdef list written           # [text(), or None]: threads may make it at the same time
+    cdef list written         # [text(), or None]: threads may make it at the same time
     cdef Py_ssize_t dims[64]
     cdef Py_ssize_t strides[64]
 
