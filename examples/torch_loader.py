@@ -10,7 +10,7 @@ try:
     import torch
     from torch.utils.data import DataLoader, Dataset
 except ImportError:
-    print("torch is not installed: pip install flagstone[torch]")
+    print('torch is not installed: pip install "flagstone[torch]"')
     sys.exit()
 
 import flagstone

@@ -6,7 +6,7 @@
     frame = pl.DataFrame(queue.get())
 
 `Arena.put` and `Block.table` do all of it; here they are as functions. Needs pyarrow
-(`pip install flagstone[arrow]`), which is imported when the first table comes.
+(`pip install "flagstone[arrow]"`), which is imported when the first table comes.
 """
 
 from __future__ import annotations

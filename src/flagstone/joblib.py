@@ -15,7 +15,7 @@ call names them, so that a worker that is killed, a call that is run again or is
 nothing. Results are messages of a group of the `Parallel` call's own; what is still in flight when
 it ends was lost, and is dropped.
 
-Importing this module registers the backend. Needs joblib (`pip install flagstone[joblib]`).
+Importing this module registers the backend. Needs joblib (`pip install "flagstone[joblib]"`).
 """
 
 from __future__ import annotations

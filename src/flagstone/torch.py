@@ -9,7 +9,7 @@ as that Block once this module is imported: through torch's and `multiprocessing
 and pools, and from the workers of a DataLoader.
 
 Importing it also makes `torch.asarray(block)`, which would take the bytes for float32, and
-`default_collate([block, ...])` right. Needs torch (`pip install flagstone[torch]`).
+`default_collate([block, ...])` right. Needs torch (`pip install "flagstone[torch]"`).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ the same for all workers of a host; `capacity`, bytes, for who creates it; `thre
 which on a value is shared; `limit`, bytes of a worker's group (its `memory_limit`); `writable`,
 whether arrays that came from other workers may be written.
 
-Needs Dask's distributed scheduler (`pip install flagstone[dask]`).
+Needs Dask's distributed scheduler (`pip install "flagstone[dask]"`).
 """
 
 from __future__ import annotations

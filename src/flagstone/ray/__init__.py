@@ -18,7 +18,7 @@ The environment of a node says what was not given: `FLAGSTONE_RAY_ARENA` (its na
 jobs of a host), `FLAGSTONE_RAY_CAPACITY` (bytes, for who creates it), `FLAGSTONE_RAY_LIMIT` (bytes
 of a job's group on this node).
 
-Needs Ray (`pip install flagstone[ray]`).
+Needs Ray (`pip install "flagstone[ray]"`).
 """
 
 from __future__ import annotations
