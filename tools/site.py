@@ -49,10 +49,25 @@ def _shown(path: Path) -> str:
 
 _origin: dict[str, Path] = {}
 
+# What says nothing to a reader of the reference: the signature, once more, that the docstrings of
+# compiled methods begin with; the classes of the package that another one is made of; how a name
+# came to be in its class.
+_NOISE = re.compile(
+    r"<p>\w+\([^<]*\)</p>"
+    r'|<p class="doc doc-class-bases">.*?</p>'
+    r'|<small class="doc doc-label doc-label-(?:method descriptor|builtin|instance-attribute'
+    r'|module-attribute|dataclass)">.*?</small>',
+    re.DOTALL,
+)
+# But which `except` takes an error is for its reader.
+_TELLS = re.compile(r"Error|Exception")
+
 
 def on_page_content(html: str, /, *, page: "Page", config: "MkDocsConfig", files: "Files") -> str:
-    """Leave out a table of contents that has next to nothing to list: its room is the page's."""
+    """Leave out what is noise, and a table of contents that has next to nothing to list."""
     del config, files
+    if page.file.src_uri.startswith("reference/"):
+        html = _NOISE.sub(lambda found: found[0] if _TELLS.search(found[0]) else "", html)
     if sum(len(heading.children) for heading in page.toc) < 3:
         page.meta["hide"] = ["toc"]
     return html

@@ -576,7 +576,7 @@ def open(
         lasting: outlives its processes, from now on if it is there already. Otherwise the last one
             to leave removes it, and one whose processes were all killed is removed by the next
             `open` in its folder.
-        mode: permissions of the file, if it is created.
+        mode: permissions of the file, if it is created; 0o600, its owner's alone, by default.
         huge_pages: ask the system for huge pages, if the arena is created: from Linux 6.1 on,
             each 2 MiB become one as soon as memory for all of them was taken.
         debug: how caches are debugged, in the syntax of the kernel's `slub_debug`: letters of F
