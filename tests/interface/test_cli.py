@@ -677,3 +677,22 @@ def on_terminal(program):
         os.close(leader)
         assert process.wait(60) == 0, text.decode()
     return text.decode()
+
+
+@pytest.mark.parametrize(
+    ("package", "module", "extra"),
+    [
+        ("torch", "torch", "torch"),
+        ("joblib", "joblib", "joblib"),
+        ("distributed", "dask", "dask"),
+        ("ray", "ray", "ray"),
+        ("prometheus_client", "metrics", "metrics"),
+        ("prometheus_client", "cli", "metrics"),
+    ],
+)
+def test_a_missing_extra_is_named(package, module, extra):
+    use = "; sys.exit(flagstone.cli.main(['metrics']))" if module == "cli" else ""
+    text = f"import sys; sys.modules[{package!r}] = None; import flagstone.{module}{use}"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+    assert done.returncode
+    assert f'pip install "flagstone[{extra}]"' in done.stderr

@@ -69,11 +69,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
     """Serve, write or print the numbers; the exit status."""
     try:
-        from prometheus_client import CollectorRegistry
-
         from flagstone.metrics import Collector
     except ImportError as error:
         raise UsageError(str(error)) from None
+    from prometheus_client import CollectorRegistry
+
     if arguments.every is not None and not arguments.textfile:
         raise UsageError("--every goes with --textfile; an endpoint looks when it is asked")
     folder = existing_folder(arguments.folder)

@@ -25,7 +25,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from distributed import Client, Status
+
+try:
+    from distributed import Client, Status
+except ModuleNotFoundError as error:  # the extra
+    raise ModuleNotFoundError(
+        'flagstone.dask needs distributed: pip install "flagstone[dask]"', name=error.name
+    ) from error
 from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
 
 from flagstone.dask import member, tasks

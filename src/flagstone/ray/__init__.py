@@ -27,7 +27,12 @@ import atexit
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-import ray
+try:
+    import ray
+except ModuleNotFoundError as error:  # the extra
+    raise ModuleNotFoundError(
+        'flagstone.ray needs Ray: pip install "flagstone[ray]"', name=error.name
+    ) from error
 from ray._common.utils import load_class
 
 from flagstone._core import Block
