@@ -49,13 +49,11 @@ def _shown(path: Path) -> str:
 
 _origin: dict[str, Path] = {}
 
-# What says nothing to a reader of the reference: the signature, once more, that the docstrings of
-# compiled methods begin with; the classes of the package that another one is made of; how a name
-# came to be in its class.
+# What says nothing to a reader of the reference: the classes of the package that another one is
+# made of, and how a name came to be in its class.
 _NOISE = re.compile(
-    r"<p>\w+\([^<]*\)</p>"
-    r'|<p class="doc doc-class-bases">.*?</p>'
-    r'|<small class="doc doc-label doc-label-(?:method descriptor|builtin|instance-attribute'
+    r'<p class="doc doc-class-bases">.*?</p>'
+    r'|<small class="doc doc-label doc-label-(?:builtin|instance-attribute'
     r'|module-attribute|dataclass)">.*?</small>',
     re.DOTALL,
 )

@@ -91,6 +91,18 @@ def test_every_public_name_is_in_the_reference(site):
     assert {f"flagstone.{member}" for member in members()} <= shown
 
 
+def test_compiled_methods_are_shown_with_their_parameters(site):
+    """Inspection finds none: `get() -> Any`, below which stands what each parameter means."""
+    for page in site:
+        if "reference" not in page.parts:
+            continue
+        for part in page.read_text().split('class="doc doc-heading"')[1:]:
+            signature = re.search(r"doc-signature.*?<code>(.*?)</code>", part, re.DOTALL)
+            if signature and "Parameters:</span>" in part:
+                text = re.sub(r"<[^>]+>|\s", "", signature[1])
+                assert "()" not in text, (page.name, text)
+
+
 def members():
     """Each public method and property with a docstring, also of the classes below a public one."""
     for name in flagstone.__all__:
