@@ -258,6 +258,23 @@ path = os.path.join(os.getcwd(), "once")
 assert client.submit(fails_once, block, path, retries=2).result() == 4999950000.0
 assert arena.in_flight() == []
 
+# A task that submits tasks: its worker's client keeps what it gives them.
+def slow_total(block):
+    time.sleep(0.3)
+    return total(block)
+def by_client():
+    later = distributed.get_client().submit(slow_total, there().put(np.ones(100_000)), pure=False)
+    distributed.secede()
+    return later.result()
+def by_worker_client():
+    with distributed.worker_client() as mine:
+        one = mine.submit(slow_total, there().put(np.ones(100_000)), pure=False)
+        array = mine.submit(make, 200_000, 7, workers=b)
+        return one.result(), look(mine.gather(array))
+assert client.submit(by_client, workers=a).result() == 100_000.0
+assert client.submit(by_worker_client, workers=a).result() == (
+    100_000.0, (True, False, 1_400_000.0))
+
 # Blocks as results and as parts of results; nested ones too.
 def give():
     return there().put(np.arange(100_000.0))

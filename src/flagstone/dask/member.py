@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -54,6 +55,7 @@ class _Member:
 
 
 _members: WeakKeyDictionary[Any, _Member] = WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def here(worker: Any) -> _Member | None:
@@ -76,21 +78,22 @@ def begin(member: Any, settings: Settings) -> None:
         FlagstoneError, OSError, ValueError: there is no such arena, and none can be made.
         TypeError: it is none of these.
     """
-    if member in _members:
-        return
-    if isinstance(member, Scheduler):
-        add_page(member)  # it needs no arena: workers tell it
-        return
-    for kind, tell in _TELL.items():
-        if isinstance(member, kind):
-            arena = settings.open()
-            _members[member] = made = _Member(arena, settings)
-            try:
-                tell(member, made)
-            except BaseException:
-                end(member)
-                raise
+    with _lock:  # tasks of several threads may ask for their worker's client
+        if member in _members:
             return
+        if isinstance(member, Scheduler):
+            add_page(member)  # it needs no arena: workers tell it
+            return
+        for kind, tell in _TELL.items():
+            if isinstance(member, kind):
+                arena = settings.open()
+                _members[member] = made = _Member(arena, settings)
+                try:
+                    tell(member, made)
+                except BaseException:
+                    end(member)
+                    raise
+                return
     raise TypeError(
         f"flagstone.dask is for a Worker, Nanny, Client or Scheduler, not {type(member).__name__}"
     )
@@ -124,6 +127,17 @@ def _begin_worker(worker: Worker, made: _Member) -> None:
             wire.sending.reset(token)
 
     worker.handlers["get_data"] = get_data
+    get_client = worker._get_client
+
+    @functools.wraps(get_client)
+    def _get_client(*args: Any, **kwargs: Any) -> Client:
+        # A task that submits tasks has a client, too, which keeps the Blocks that it gives them.
+        client = get_client(*args, **kwargs)
+        if worker in _members:
+            begin(client, made.settings)
+        return client
+
+    worker._get_client = _get_client
     results = Results(worker.memory_manager.data, made.settler)
     worker.memory_manager.data = results
     worker.state.data = results

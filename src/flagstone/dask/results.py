@@ -254,4 +254,6 @@ class Results(MutableMapping[Any, Any]):
 
     def __getattr__(self, name: str) -> Any:
         # `fast`, `evict`, `spilled_total` and the like: what Dask looks for tells it what it can do
+        if name == "inner":  # a copy that is being made
+            raise AttributeError(name)
         return getattr(self.inner, name)
