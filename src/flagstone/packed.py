@@ -9,6 +9,7 @@ bytes of address for all of them, and makes the one that it is asked for.
 
 from __future__ import annotations
 
+import io
 import operator
 import pickle
 import time
@@ -18,13 +19,15 @@ from typing import TYPE_CHECKING, Any, Final, SupportsIndex, overload
 import numpy as np
 
 from flagstone._core import Block
+from flagstone.channel import Channel
+from flagstone.group import Group
 from flagstone.part import Part
 from flagstone.sizes import format_size, many, parse_seconds
+from flagstone.topic import Topic
 from flagstone.values import array_of
 
 if TYPE_CHECKING:
     from flagstone.arena import Arena
-    from flagstone.group import Group
 
 __all__ = ["Packed", "PackedArrays", "pack", "pack_arrays"]
 
@@ -157,8 +160,7 @@ def pack(
     Args:
         arena: where they are to lie.
         items: anything that can be pickled. They are pickled one by one, before anything is
-            allocated; a Block among them is refused by what it does: its pickle is good for one
-            load.
+            allocated. Blocks are refused, and what holds one: their pickle is good for one load.
         group: who is charged.
         wait: seconds to wait for memory, for all of it together.
 
@@ -166,17 +168,20 @@ def pack(
         A sequence of equal objects, which keeps the memory for as long as anybody has it.
 
     Raises:
-        TypeError: `items` is no iterable, or holds a Block; and whatever pickling raises.
+        TypeError: `items` is no iterable, or there is a Block, Part, group, channel or topic in an
+            item; and whatever pickling raises.
         ArenaFull, GroupLimitExceeded, ReadOnly, Closed: as `Arena.alloc`.
     """
-    pickles = [_pickled(item) for item in items]
-    starts = np.zeros(len(pickles) + 1, "i8")
-    np.cumsum([len(one) for one in pickles], out=starts[1:])
-    index, data = _two(arena, starts, int(starts[-1]), group, wait)
-    target = memoryview(data).cast("B")
-    for start, one in zip(starts.tolist(), pickles, strict=False):
-        target[start : start + len(one)] = one
-    return Packed((index, data), range(len(pickles)))
+    file = io.BytesIO()
+    pickler = _Pickler(file, pickle.HIGHEST_PROTOCOL)
+    ends = [0]
+    for item in items:
+        pickler.dump(item)
+        pickler.clear_memo()
+        ends.append(file.tell())
+    index, data = _two(arena, np.array(ends, "i8"), ends[-1], group, wait)
+    memoryview(data).cast("B")[: ends[-1]] = file.getbuffer()
+    return Packed((index, data), range(len(ends) - 1))
 
 
 def pack_arrays(
@@ -231,10 +236,14 @@ def _two(
     return first, arena.alloc(max(1, nbytes), group=group, wait=left)
 
 
-def _pickled(item: Any) -> bytes:
-    if isinstance(item, (Block, Part)):
-        raise TypeError(
-            "pack() takes no Blocks or Parts: their pickle is good for one load; pack their"
-            " weak() and keep them, or their arrays (pack_arrays)"
-        )
-    return pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
+class _Pickler(pickle.Pickler):
+    """Pickles what may be loaded again and again."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Refuse whatever is a message, good for one load, when it is pickled."""
+        if isinstance(obj, (Block, Part, Group, Channel, Topic)):
+            raise TypeError(
+                f"pack() takes no {type(obj).__name__}s, nor what holds one: their pickle is good"
+                " for one load; pack their weak() and keep them, or their arrays (pack_arrays)"
+            )
+        return NotImplemented

@@ -91,14 +91,18 @@ class TestPack:
 
     def test_nothing_is_allocated_for_what_cannot_be_packed(self, arena):
         block = arena.put(b"x")
+        group, channel = arena.group("g"), arena.channel("c")
         used = arena.used
         with pytest.raises(Exception, match="pickle"):
             flagstone.pack(arena, [1, 2, lambda: None])
-        for one in (block, block[:1]):
+        deep = [{"deep": [block]}, ("x", block[:1]), [group], {1: channel}]
+        for one in (block, block[:1], *deep):
             with pytest.raises(TypeError, match="weak"):
                 flagstone.pack(arena, [1, one])
+        assert arena.in_flight() == []
         with pytest.raises(TypeError):
             flagstone.pack(arena, 5)
+        arena.barrier(PATIENCE)
         assert arena.used == used
 
     def test_charged_to_a_group(self, arena):
