@@ -429,9 +429,10 @@ def _begin(sharing: Sharing) -> None:
     _reducers = getattr(ForkingPickler, "_extra_reducers", {})
 
     with _lock:
-        if not _active:
+        # Where somebody has put a function of his own over this one, it is there already.
+        if _before is None:
             _before = ForkingPickler.__dict__["dumps"]
-            setattr(ForkingPickler, "dumps", classmethod(_dumps))  # noqa: B010
+            setattr(ForkingPickler, "dumps", _ours)  # noqa: B010
         _active.append(sharing)
         _tell_children(current_process(), sharing)
 
@@ -445,7 +446,7 @@ def _end(sharing: Sharing) -> None:
         if sharing not in _active:
             return
         _active.remove(sharing)
-        if not _active:
+        if not _active and ForkingPickler.__dict__["dumps"] is _ours:
             setattr(ForkingPickler, "dumps", _before)  # noqa: B010
             _before = None
         _tell_children(current_process(), _active[-1] if _active else None)
@@ -466,13 +467,23 @@ def _tell_children(process: Any, sharing: Sharing | None) -> None:
 
 
 def _dumps(cls: Any, obj: Any, protocol: int | None = None) -> Any:
-    try:
-        sharing = _active[-1]
-    except IndexError:  # ended just now, while somebody called
-        from multiprocessing.reduction import ForkingPickler
+    from multiprocessing.reduction import ForkingPickler
 
-        return ForkingPickler.dumps(obj, protocol)
-    return sharing.dumps(obj)
+    # A pickler that is made of it has its own way, and who asks for a protocol gets that.
+    if cls is ForkingPickler and protocol is None:
+        try:
+            sharing = _active[-1]
+        except IndexError:
+            pass
+        else:
+            return sharing.dumps(obj)
+    before = _before
+    if before is None:  # ended just now, while somebody called
+        before = ForkingPickler.__dict__["dumps"]
+    return before.__get__(None, cls)(obj, protocol)
+
+
+_ours: Final = classmethod(_dumps)
 
 
 def _share_too(

@@ -330,6 +330,35 @@ class TestItsTime:
             assert arena.groups
             first.close()
 
+    def test_under_somebody_elses(self, arena, monkeypatch):
+        """A program may put a function of its own over it, and take that away when it likes."""
+        first = flagstone.share(arena)
+        ours = ForkingPickler.dumps
+        monkeypatch.setattr(ForkingPickler, "dumps", lambda obj, protocol=None: ours(obj, protocol))
+        theirs = ForkingPickler.dumps
+        assert in_arena(sent(large()))
+        first.close()
+        assert ForkingPickler.dumps is theirs
+        assert not in_arena(sent(large()))
+        with flagstone.share(arena):
+            assert in_arena(sent(large()))
+        assert not in_arena(sent(large()))
+        monkeypatch.undo()
+        assert not in_arena(sent(large()))
+        with flagstone.share(arena):
+            assert in_arena(sent(large()))
+        settled(arena)
+
+    def test_picklers_made_of_it_have_their_own_way(self, arena, sharing):
+        class Own(ForkingPickler):
+            def reducer_override(self, obj):
+                if isinstance(obj, np.ndarray):
+                    return str, (f"{obj.size} elements",)
+                return NotImplemented
+
+        assert pickle.loads(Own.dumps(large())) == f"{LARGE // 8} elements"
+        assert bytes(ForkingPickler.dumps(large(), 2)[:2]) == b"\x80\x02"
+
     def test_an_arena_of_its_own(self):
         with flagstone.share() as sharing:
             assert in_arena(sent(large()))
