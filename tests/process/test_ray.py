@@ -94,6 +94,22 @@ def twice(block, mark):
     os.kill(os.getpid(), signal.SIGKILL)
 assert ray.get(twice.remote(one, TEMPORARY + "/mark")) == 3.0
 
+# An actor that is started again: what its constructor was given has to be kept, as large arrays.
+@ray.remote(max_restarts=1, max_task_retries=1)
+class Again:
+    def __init__(self, block):
+        self.block = block
+    def total(self):
+        return float(self.block.array.sum()), os.getpid()
+block = flagstone.ray.put(np.ones(50_000))
+again = Again.remote(block)
+total, pid = ray.get(again.total.remote())
+os.kill(pid, signal.SIGKILL)
+found = ray.get(again.total.remote())
+assert found[0] == total == 50_000 and found[1] != pid
+ray.kill(again)
+del again, block
+
 del one, put, left, inside
 until(lambda: flagstone.ray.group().usage < 200_000)
 

@@ -64,6 +64,8 @@ def _look(uuid: bytes, path: bytes, handle: bytes) -> Block:
         return attach((uuid, path, None)).resolve(Handle(handle))
     except (StaleHandle, Closed) as error:
         raise StaleHandle(
-            f"{error}. The keeper of this node's arena has ended since it was sent, with what it"
-            " held. Fix: send the Block again, or call again what made it"
+            f"{error}. Ray counted no more references to it (an actor that is restarted needs what"
+            " its constructor was given), or the keeper of this node's arena has ended since it was"
+            " sent. Fix: keep the Block or its ObjectRef for as long as it may be asked for, send"
+            " it again, or call again what made it"
         ) from None
