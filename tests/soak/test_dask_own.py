@@ -25,10 +25,26 @@ PARTS = (
     "tests/test_queues.py",
     "tests/test_variable.py",
 )
+TYPES = "it asks what type a worker's `data` has, which is a mapping of ours before Dask's own"
 EXCEPTIONS = {
     "distributed.shuffle.tests.test_rechunk.test_rechunk_in_memory_shards_dont_share_buffer": (
         "it looks at what NumPy's arrays lie in, and knows no Blocks; each piece has its own"
     ),
+    **{
+        f"distributed.tests.test_worker_memory.test_{name}": TYPES
+        for name in (
+            "avoid_memory_monitor_if_zero_limit_nanny",
+            "avoid_memory_monitor_if_zero_limit_worker",
+            "dict_data_if_no_spill_to_disk",
+            "manual_evict_proto",
+            "override_data_nanny",
+            "override_data_vs_memory_monitor",
+            "override_data_worker",
+            "worker_data_callable_kwargs",
+            "worker_data_callable_local_directory",
+            "worker_data_callable_local_directory_kwargs",
+        )
+    },
 }
 """Tests that cannot pass with Flagstone, and why."""
 
