@@ -133,7 +133,7 @@ def test_pools_that_break(arena, method):
         with executor:
             futures = [executor.submit(die_at, n, 3) for n in map(large, range(6))]
             with pytest.raises(concurrent.futures.process.BrokenProcessPool):
-                futures[-1].result(PATIENCE)
+                futures[3].result(PATIENCE)
         del futures
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as executor:
             array = executor.submit(die_at, large(1), 3).result(PATIENCE)
