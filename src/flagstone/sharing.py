@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from flagstone._core import Block
+from flagstone._core import Block, Ticket, dumped_by, take_back
 from flagstone.closing import Closing
 from flagstone.errors import FlagstoneError
 from flagstone.group import look
@@ -186,14 +186,19 @@ class Sharing(Closing):
     def dumps(self, obj: Any) -> Any:
         """The pickle of one message: `ForkingPickler.dumps` while this is in force."""
         collector = Collector(self._threshold)
-        body = _pickle(obj, collector)
+        body, tickets = _pickle(obj, collector)
         if not collector.buffers and len(body) < self._threshold:
             return body
         try:
-            message = through_arena(body, collector, self._alloc)
-            pickled = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        except (FlagstoneError, OSError) as error:
-            return pickle.dumps(plainly(body, collector, error), pickle.HIGHEST_PROTOCOL)
+            try:
+                message = through_arena(body, collector, self._alloc)
+                pickled = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+            except (FlagstoneError, OSError) as error:
+                message = plainly(body, collector, error)
+                pickled = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        except BaseException:  # interrupted, no memory of this process's own: nobody gets it
+            take_back(tickets)
+            raise
         message.count()
         return pickled
 
@@ -336,13 +341,13 @@ class _Pickler(pickle.Pickler):
         self.dispatch_table = {np.ndarray: reduce_array, **copyreg.dispatch_table, **_reducers}
 
 
-def _pickle(obj: Any, collector: Collector) -> memoryview:
-    """The pickle of an object, without the buffers that the collector takes."""
+def _pickle(obj: Any, collector: Collector) -> tuple[memoryview, list[Ticket] | None]:
+    """The pickle of an object, without the buffers that the collector takes; and what is in flight
+    with it. If it raises, that was taken back.
+    """
     file = io.BytesIO()
-    # The pickler is in no variable, so that it ends at once where it raises, which takes back the
-    # messages that it has made.
-    _Pickler(file, collector).dump(obj)
-    return file.getbuffer()
+    tickets = dumped_by(_Pickler(file, collector).dump, obj)
+    return file.getbuffer(), tickets
 
 
 def reduce_array(array: np.ndarray[Any, np.dtype[Any]]) -> Any:

@@ -305,6 +305,22 @@ class TestNoRoom:
         assert arena.used == used
         assert arena.in_flight() == []
 
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+    def test_an_interruption_leaves_nothing_in_flight(self, arena, sharing, monkeypatch, error):
+        """What the message's own pickle had put in flight is taken back."""
+        block, group = arena.put(b"x"), arena.group("g")
+
+        def interrupted(*_):
+            raise error
+
+        monkeypatch.setattr(type(sharing), "_alloc", interrupted)
+        with pytest.raises(error):
+            ForkingPickler.dumps([block, group, block[:1], large()])
+        assert arena.in_flight() == []
+        monkeypatch.undo()
+        assert sent([block, large()])[0].handle == block.handle
+        settled(arena)
+
 
 class TestItsTime:
     def test_until_its_end(self, arena):

@@ -100,6 +100,25 @@ cpdef tuple pickled(value, Py_ssize_t least, Carrier carrier=None):
     return body, beside.buffers, tickets or None
 
 
+cpdef list dumped_by(dump, value):
+    """Call this bound method of a pickler with a value, in the name of the caller's frame.
+
+    Returns:
+        The Tickets of what went into the pickle and is in flight, or None. If it raises, all of
+        that was taken back.
+    """
+    cdef list tickets = []
+    cdef fst_tickets before = tickets_gather(<PyObject *>tickets, NULL)
+    try:
+        dump(value)
+    except BaseException:
+        tickets_gathered(before)
+        take_back(tickets)
+        raise
+    tickets_gathered(before)
+    return tickets or None
+
+
 cdef object _dumps = pickle.dumps
 cdef object _protocol = 5
 cdef tuple _beside_named = ("buffer_callback",)
