@@ -27,6 +27,7 @@ import torch
 from flagstone.closing import Closing
 from flagstone.errors import Closed
 from flagstone.part import bytes_of
+from flagstone.sizes import many
 
 if TYPE_CHECKING:
     from flagstone._core import Block
@@ -189,8 +190,8 @@ class Pinned(Closing):
                 for one in self._ranges.values():
                     if one.begin < new.end and new.begin < one.end:
                         raise Refused(
-                            f"this Block of {new.nbytes} bytes shares a page with one that is"
-                            " registered: tensor.pin_memory() makes a copy"
+                            f"this Block of {many(new.nbytes, 'byte')} shares a page with one that"
+                            " is registered: tensor.pin_memory() makes a copy"
                         )
                 _register(new)
                 known = self._ranges[new.begin] = new
@@ -284,7 +285,7 @@ def _register(over: _Range) -> None:
     nbytes = over.end - over.begin
     status = int(torch.cuda.cudart().cudaHostRegister(over.begin, nbytes, _PORTABLE))
     if status:
-        raise RuntimeError(f"cudaHostRegister of {nbytes} bytes failed with error {status}")
+        raise RuntimeError(f"cudaHostRegister of {many(nbytes, 'byte')} failed with error {status}")
 
 
 def _unregister(over: _Range) -> None:
