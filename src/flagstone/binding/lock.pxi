@@ -11,7 +11,7 @@ def lock_owner(Attachment attachment not None, uint64_t lock):
 cdef class LockBase(NamedBase):
     """What `flagstone.Lock` is made of."""
 
-    cdef bint taken_over        # from a process that has ended; see `inherited`
+    cdef uint32_t taken_over    # from a process that has ended; see `inherited`
 
     def acquire(self, wait=None):
         """Own the lock.
@@ -55,7 +55,7 @@ cdef class LockBase(NamedBase):
             raise RuntimeError(
                 f"this thread owns {self._called()} already: a Lock cannot be acquired twice")
         self.sure(status)
-        self.taken_over = inherited
+        swap(&self.taken_over, inherited)
         return True
 
     def _try(self):
@@ -69,7 +69,7 @@ cdef class LockBase(NamedBase):
         if status == FST_WAIT or status == FST_BUSY:
             return False
         self.sure(status)
-        self.taken_over = inherited
+        swap(&self.taken_over, inherited)
         return True
 
     def _sleep(self, bint taker, uint64_t nanoseconds):
@@ -91,7 +91,7 @@ cdef class LockBase(NamedBase):
         """
         cdef int status
         self.usable()
-        self.taken_over = False
+        swap(&self.taken_over, 0)
         self.begin()
         status = fst_named_lock_release(self.use)
         self.finish()
@@ -115,4 +115,4 @@ cdef class LockBase(NamedBase):
         protects may be half done. From `acquire()` to `release()`; False while it is not owned
         through this object.
         """
-        return bool(self.taken_over)
+        return bool(load(&self.taken_over))
