@@ -143,16 +143,15 @@ class Watch:
                 with self._lock:
                     self._tell()
 
-    def _halt(self) -> None:
+    def _halt(self) -> threading.Thread | None:
+        """Ask the thread to end, which it does within a slice; the thread, to be joined."""
         with self._lock:
             self._stop = True
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            return self._thread
 
     def stop(self) -> None:
         """Wake those who wait, and close the descriptor: the channel is used no more."""
-        self._halt()
+        _join(self._halt())
         with self._lock:
             self._over = True
             self._tell()
@@ -202,9 +201,15 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
+def _join(thread: threading.Thread | None) -> None:
+    if thread is not None and thread is not threading.current_thread():
+        thread.join()
+
+
 def _before_fork() -> None:
-    for watch in list(_watches):
-        watch._halt()
+    # All are asked before any is joined, so it takes one slice, and not one for each.
+    for thread in [watch._halt() for watch in list(_watches)]:
+        _join(thread)
 
 
 def _in_parent() -> None:

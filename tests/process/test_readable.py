@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import threading
 
 import pytest
 
@@ -80,3 +81,22 @@ def test_what_was_left_has_no_descriptor(arena):
         with pytest.raises(flagstone.Closed):
             one.fileno()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_fork_waits_for_all_at_once(arena, monkeypatch):
+    """Their threads are asked to end before any is waited for."""
+    channels = [arena.channel() for _ in range(3)]
+    threads = [channel._watch(True) for channel in channels if channel.fileno() >= 0]
+    asked = []
+    join = threading.Thread.join
+
+    def joined(thread, timeout=None):
+        if thread.name.startswith("flagstone channel"):
+            asked.append([one._stop for one in threads])
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", joined)
+    with forked(lambda: None):
+        pass
+    assert asked
+    assert all(map(all, asked))
