@@ -33,7 +33,7 @@ _Got = TypeVar("_Got")
 _TRIES: Final = 8
 # Nanoseconds that reclaiming waits for readers. A grace period takes microseconds, unless a reader
 # is stopped, for which `wait=None` does not wait.
-_RECLAIM: Final = to_nanoseconds(SLICE)
+RECLAIM: Final = to_nanoseconds(SLICE)
 # Seconds after which whoever still waits collects garbage again, which other threads may have made.
 _COLLECT_AGAIN: Final = 1.0
 # Seconds for which a lock is waited for at least, also where nothing is left of `wait`: mostly its
@@ -90,7 +90,7 @@ def allocate(
             why = "inside read() nothing can be reclaimed"
             raise _explained(attachment, error, group, why, garbage.in_vain(began))
         tries += 1
-        reclaimed = attachment.reclaim(group, _RECLAIM) == 0
+        reclaimed = attachment.reclaim(group, RECLAIM) == 0
         tell(attachment)
         if reclaimed and tries <= _TRIES:
             continue
@@ -208,7 +208,7 @@ def _step(
     """
     got = attempt(patience)
     if isinstance(got, int) and got in (FULL, LIMIT):
-        reclaimed = attachment.reclaim(group, _RECLAIM) == 0
+        reclaimed = attachment.reclaim(group, RECLAIM) == 0
         tell(attachment)
         if not reclaimed:
             tell_of_waiting(attachment, time.monotonic() - began)
@@ -293,7 +293,7 @@ def give_back(attachment: Attachment) -> None:
     """
     if not attachment.in_section and not attachment.readonly:
         with contextlib.suppress(FlagstoneError):
-            attachment.shrink(_RECLAIM)
+            attachment.shrink(RECLAIM)
 
 
 def _with(error: Exception, sentence: str) -> Exception:
@@ -316,14 +316,14 @@ def _explained(
     parts = (str(error), why, collected, behind, held)
     sentence = "; ".join(part for part in parts if part)
     if isinstance(error, GroupLimitExceeded):
-        name, limit, usage = _tightest(attachment, group)
+        name, limit, usage = tightest(attachment, group)
         return GroupLimitExceeded(sentence, name, limit, usage)
     return ArenaFull(sentence)
 
 
-def _tightest(attachment: Attachment, group: int) -> tuple[str, int, int]:
+def tightest(attachment: Attachment, group: int) -> tuple[str, int, int]:
     """Name, limit and usage of the group with the least room, among this one and its ancestors."""
-    tightest = ("", 0, 0)
+    found = ("", 0, 0)
     room = FOREVER
     seen: set[int] = set()
     while group not in seen:  # the parent of the root is the root, or nothing
@@ -335,6 +335,6 @@ def _tightest(attachment: Attachment, group: int) -> tuple[str, int, int]:
         if info["limit"] != FOREVER and info["limit"] - info["usage"] < room:
             room = info["limit"] - info["usage"]
             name = text(info["name"]) or f"#{info['id'] & 0xFFFFFFFF}"
-            tightest = (name, info["limit"], info["usage"])
+            found = (name, info["limit"], info["usage"])
         group = info["parent"]
-    return tightest
+    return found

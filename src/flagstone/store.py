@@ -15,14 +15,14 @@ import numpy as np
 
 from flagstone._core import Block, Link, StoreBase
 from flagstone.attach import Locator, attach, how_to_open, locate
-from flagstone.block import aalloc_bytes, alloc_bytes
 from flagstone.dumped import Dumped, dumped, load
-from flagstone.errors import ArenaFull, Closed, GroupLimitExceeded
+from flagstone.errors import Closed
+from flagstone.evicting import Evicting, own_group
 from flagstone.facts import StoreInfo
 from flagstone.format import form_of, order_of
 from flagstone.group import Group, group_id, look, open_group
 from flagstone.memory import in_steps
-from flagstone.names import named, object_name, text
+from flagstone.names import named, object_name
 from flagstone.observe import store_info, stores_of
 from flagstone.opened import Opened
 from flagstone.sizes import FOREVER, Size, many, parse_seconds, to_nanoseconds, until
@@ -48,8 +48,6 @@ _BYTE: Final = np.dtype(np.uint8)
 _SLICE: Final = 1.0
 _making = threading.local()
 """`here` is a list of what this thread is making, in any store, and for which of its tasks."""
-_LARGE: Final = 16
-"""What part of a limit is something large."""
 
 
 class _Version(int):
@@ -69,7 +67,7 @@ class _Version(int):
         return found
 
 
-class Store(Opened, StoreBase, MutableMapping[Key, Any]):
+class Store(Opened, Evicting, StoreBase, MutableMapping[Key, Any]):
     """A mapping from `str` or `bytes` to what was put, for every process of the arena.
 
     Made by `Arena.store()`, or by unpickling. A store holds its values: they live until they are
@@ -88,61 +86,6 @@ class Store(Opened, StoreBase, MutableMapping[Key, Any]):
     _watch: Changes | None
 
     # ---- what is in a value
-
-    def _alloc(self, nbytes: int, form: Format | None = None) -> Block:
-        attachment = self._attachment()
-        while True:
-            try:
-                return alloc_bytes(attachment, nbytes, form, None, self._group_id)
-            except (GroupLimitExceeded, ArenaFull) as error:
-                if (
-                    not self._evicts
-                    or self._never_fits(nbytes, error)
-                    or not self._make_room(nbytes)
-                ):
-                    raise
-
-    def _never_fits(self, nbytes: int, error: GroupLimitExceeded | ArenaFull) -> bool:
-        """Whether there would be no room for it either if nothing else were in the store."""
-        attachment = self._attachment()
-        group = attachment.group_info(self._group_id)
-        own = group["usage"]
-        if isinstance(error, GroupLimitExceeded):
-            used, most = error.usage, error.limit
-        else:
-            arena = attachment.info()
-            used, most = arena["used"], arena["capacity"]
-        # In a group with other things the keys have to be gone through, which only something large
-        # is worth.
-        if nbytes > most // _LARGE and text(group["name"]) != own_group(self._name):
-            own = min(own, self._info()["bytes"])
-        return used - own + nbytes > most
-
-    def _make_room(self, nbytes: int) -> bool:
-        freed = 0
-        while freed < nbytes and (more := self._evict()):
-            freed += more
-        return freed > 0
-
-    async def _aalloc(self, nbytes: int, form: Format | None = None) -> Block:
-        """`_alloc` for a coroutine."""
-        attachment = self._attachment()
-        while True:
-            try:
-                return await aalloc_bytes(attachment, nbytes, form, None, self._group_id)
-            except (GroupLimitExceeded, ArenaFull) as error:
-                if (
-                    not self._evicts
-                    or self._never_fits(nbytes, error)
-                    or not await self._amake_room(nbytes)
-                ):
-                    raise
-
-    async def _amake_room(self, nbytes: int) -> bool:
-        freed = 0
-        while freed < nbytes and (more := await in_steps(self._attachment(), self._evict)):
-            freed += more
-        return freed > 0
 
     def _packed(self, value: Any) -> tuple[Block, int]:
         """An object for this value, and what kind it is."""
@@ -632,11 +575,6 @@ def _ttl(ttl: float | None) -> int:
     if ttl is None:
         return 0
     return max(1, to_nanoseconds(parse_seconds(ttl, "ttl")))
-
-
-def own_group(name: str) -> str:
-    """The name of the group of a store with a limit."""
-    return f"store {name}"
 
 
 def open_store(

@@ -233,21 +233,6 @@ def test_a_key_goes_when_its_time_has_come(arena):
     assert bytes(store["b"]) == b"y"
 
 
-def test_a_limit_with_eviction(arena):
-    store = arena.store("cache", limit="1MiB", evict="lru")
-    for number in range(100):
-        store["kept"] if number else store.put("kept", np.zeros(1000, "u1"))
-        store[str(number)] = np.full(50_000, number, "u1")
-    assert "kept" in store
-    assert 5 < len(store) < 25
-    assert store.group.usage <= 1 << 20
-    assert (store["99"] == 99).all()
-    with pytest.raises(flagstone.GroupLimitExceeded):
-        store["large"] = np.zeros(2 << 20, "u1")
-    store.destroy()
-    assert arena.stores == []
-
-
 def test_a_limit_without_eviction(arena):
     store = arena.store("full", limit="1MiB")
     fill = {str(number): np.zeros(50_000, "u1") for number in range(100)}
@@ -627,23 +612,6 @@ def test_a_million_keys(arena_name):
         arena.barrier()
 
 
-@pytest.mark.parametrize("full", ["limit", "parent", "capacity"])
-def test_what_never_fits_evicts_nothing(shm_folder, full):
-    with flagstone.open(f"{shm_folder}/evicting", capacity="16MiB") as arena:
-        parent = arena.group("parent", limit="2MiB" if full == "parent" else None)
-        limit = "1MiB" if full == "limit" else "64MiB"
-        store = arena.store("s", limit=limit, evict="lru", group=parent)
-        for i in range(8):
-            store[str(i)] = bytes(1000)
-        most = {"limit": 2**20, "parent": 2**21, "capacity": 2**24}[full]
-        large = np.zeros(most + 1, "u1")
-        with pytest.raises((flagstone.GroupLimitExceeded, flagstone.ArenaFull)):
-            store["large"] = large
-        assert len(store) == 8
-        store["fits"] = large[: 2**19]
-        assert "fits" in store
-
-
 def test_who_waits_for_changes_hears_that_it_ended(shm_folder):
     with flagstone.open(f"{shm_folder}/ending", capacity="16MiB") as arena:
         store = arena.store("s")
@@ -677,18 +645,3 @@ def test_what_is_no_version(shm_folder, version):
         assert store["a"] == 1
         with pytest.raises(ValueError, match="255"):
             store.wait("x" * 256, timeout=0)
-
-
-def test_what_others_have_of_the_group_is_not_evicted(shm_folder):
-    with flagstone.open(f"{shm_folder}/shared", capacity="16MiB") as arena:
-        group = arena.group("g", limit="1MiB")
-        store = arena.store("s", evict="lru", group=group)
-        other = arena.alloc(600_000, group=group)
-        for i in range(8):
-            store[str(i)] = bytes(1000)
-        with pytest.raises(flagstone.GroupLimitExceeded):
-            store["large"] = np.zeros(600_000, "u1")
-        assert len(store) == 8
-        del other
-        store["large"] = np.zeros(600_000, "u1")
-        assert "large" in store

@@ -43,7 +43,7 @@ PYTHON_LAYERS = [
     ["weak"],
     ["watch"],
     ["block"],
-    ["letter"],
+    ["evicting", "letter"],
     ["channel", "lock", "objects", "store", "topic"],
     ["arena"],
     ["arrow", "descriptor", "host", "mapping", "packed", "pinned", "segment", "sharing"],
