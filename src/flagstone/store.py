@@ -79,8 +79,9 @@ class Store(Opened, Evicting, StoreBase, MutableMapping[Key, Any]):
     in the child.
     """
 
-    __slots__ = ("__weakref__", "_name", "_seen", "_watch")
+    __slots__ = ("__weakref__", "_hand", "_name", "_seen", "_watch")
 
+    _hand: int  # where popitem() goes on
     _name: str
     _seen: int
     _watch: Changes | None
@@ -245,7 +246,8 @@ class Store(Opened, Evicting, StoreBase, MutableMapping[Key, Any]):
 
     def popitem(self) -> tuple[Key, Any]:
         """Remove some key, and return it with what it had; `KeyError` if there is none."""
-        for key in self:
+        while (at := self._key_from(self._hand)) is not None:
+            key, self._hand = at
             found = self._get(key)
             if found is not None and self._remove(key, found[2]):
                 return key, self._value(found)
@@ -605,6 +607,7 @@ def _opened(link: Link, name: str, raw: bytes, flags: int, group: int, create: i
     store = Store.__new__(Store)
     store._name = name
     store._watch = None
+    store._hand = 0
     store._open(link, raw, flags, group, create)
     store._seen = store._changes()
     return store

@@ -131,6 +131,20 @@ def test_it_is_a_mapping(arena):
     assert list(store) == []
 
 
+def test_popitem_takes_each_key_once(arena):
+    store = arena.store("things")
+    keys = [str(number) for number in range(500)]
+    store.update(dict.fromkeys(keys, b"x"))
+    taken = [store.popitem()[0] for _ in range(200)]
+    more = [f"more {number}" for number in range(3000)]  # the index is made anew
+    store.update(dict.fromkeys(more, b"y"))
+    while store:
+        taken.append(store.popitem()[0])
+    assert sorted(taken) == sorted(keys + more)
+    with pytest.raises(KeyError, match="empty"):
+        store.popitem()
+
+
 def test_hostile_keys(arena):
     store = arena.store("things")
     keys = [

@@ -222,6 +222,23 @@ cdef class StoreBase:
         self.sure(fst_store_length(self.use, &length))
         return length
 
+    def _key_from(self, uint64_t position):
+        """A key that is at this position or after it, or else the first one, and the position after
+        it; None: there is no key.
+        """
+        cdef fst_listed_key listed
+        cdef int status
+        cdef Attachment attachment = self.usable()
+        while True:
+            status = fst_store_next(self.use, &position, &listed)
+            if status != FST_STALE and (status != FST_MISSING or position == 0):
+                break
+            position = 0
+        if status == FST_MISSING:
+            return None
+        self.sure(status)
+        return _key_of(&listed), position
+
     def _list(self):
         """All keys as they are now, each with the bytes of its value and its version."""
         cdef fst_listed_key listed
@@ -238,10 +255,7 @@ cdef class StoreBase:
             if status == FST_MISSING:
                 return found
             self.sure(status)
-            key = PyBytes_FromStringAndSize(<char *>listed.bytes, listed.nbytes)
-            if listed.kind == 0:
-                key = key.decode("utf-8", "replace")
-            found.append((key, listed.size, listed.version))
+            found.append((_key_of(&listed), listed.size, listed.version))
 
     # ---- changing
 
@@ -419,3 +433,8 @@ cdef class Claim:
             self.store = None
             fst_store_give_up(store.use, &self.value)
             self.attachment = None
+
+
+cdef object _key_of(fst_listed_key *listed):
+    cdef bytes key = PyBytes_FromStringAndSize(<char *>listed.bytes, listed.nbytes)
+    return key.decode("utf-8", "replace") if listed.kind == 0 else key
