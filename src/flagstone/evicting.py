@@ -49,15 +49,17 @@ class Evicting:
         if isinstance(got, Block):
             return got
         attempt = _Attempt(attachment, group, nbytes, form)
+        evicted = False
         while (block := allocate(attachment, attempt, None, group)) is None:
             # As long as a reader is in the way of what was evicted, more of it is no help.
-            if attachment.in_section or attachment.reclaim(group, RECLAIM):
+            if attachment.in_section or (attachment.reclaim(group, RECLAIM) and evicted):
                 return alloc_bytes(attachment, nbytes, form, _READERS, group)
             block = allocate(attachment, attempt, None, group)
             if block is not None:
                 break
             if self._never_fits(nbytes, attempt.why) or not self._make_room(nbytes):
                 return alloc_bytes(attachment, nbytes, form, None, group)
+            evicted = True
         return block
 
     def _never_fits(self, nbytes: int, status: int) -> bool:
@@ -98,14 +100,16 @@ class Evicting:
             return await aalloc_bytes(attachment, nbytes, form, None, group)
         attempt = _Attempt(attachment, group, nbytes, form)
         reclaim = functools.partial(attachment.reclaim, group, RECLAIM)
+        evicted = False
         while (block := await aallocate(attachment, attempt, None, group)) is None:
-            if await get_running_loop().run_in_executor(None, reclaim):
+            if await get_running_loop().run_in_executor(None, reclaim) and evicted:
                 return await aalloc_bytes(attachment, nbytes, form, _READERS, group)
             block = await aallocate(attachment, attempt, None, group)
             if block is not None:
                 break
             if self._never_fits(nbytes, attempt.why) or not await self._amake_room(nbytes):
                 return await aalloc_bytes(attachment, nbytes, form, None, group)
+            evicted = True
         return block
 
     async def _amake_room(self, nbytes: int) -> bool:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import flagstone
+from tests.process.support import Worker, kept
 
 
 @pytest.fixture
@@ -53,6 +54,31 @@ def test_a_reader_in_the_way_costs_no_keys(arena):
         store.update(more)
     assert len(store) >= keys
     store["more"] = np.zeros(1000, "u1")
+
+
+def begin_reading(path):
+    kept["section"] = flagstone.open(path, create=False).read()
+    kept["section"].__enter__()
+
+
+def end_reading():
+    kept.pop("section").__exit__(None, None, None)
+
+
+def test_another_reader_in_the_way_costs_a_few(arena_name):
+    with flagstone.open(arena_name, capacity="64MiB") as arena, Worker() as worker:
+        store = arena.store("cache", limit="1MiB", evict="lru")
+        value = np.zeros(1000, "u1")
+        for number in range(1000):
+            store[str(number)] = value
+        worker(begin_reading, arena_name)
+        more = {f"more {number}": value for number in range(1000)}
+        with pytest.raises(flagstone.GroupLimitExceeded, match="behind the read-side section"):
+            store.update(more)
+        assert len(store) > 900
+        worker(end_reading)
+        store.update(more)
+        assert "more 999" in store
 
 
 @pytest.mark.parametrize("full", ["limit", "parent", "capacity"])
