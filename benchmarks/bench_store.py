@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -12,6 +13,7 @@ from benchmarks.bench_resolve import Lmdb, per_item
 from benchmarks.harness import Bench
 from benchmarks.peers import own_arena
 
+FULL = 8 << 20
 COUNTS = {"one": 1, "16,000": 16_000, "1,000,000": 1_000_000}
 
 
@@ -23,6 +25,7 @@ def run(bench: Bench) -> None:
         changes(bench, stores)
     with own_arena() as arena:
         makers(bench, arena)
+        full(bench, arena)
 
 
 def fill(arena: Any, name: str, count: int) -> Any:
@@ -104,3 +107,23 @@ def makers(bench: Bench, arena: Any) -> None:
         "store.version": bench.statement("store.version", store=store),
     }
     bench.compare("other calls", variants)
+
+
+def full(bench: Bench, arena: Any) -> None:
+    """What it costs a new value that others have to make room for it."""
+    variants = {}
+    for nbytes in (1_000, 10_000):
+        value = np.zeros(nbytes, "u1")
+        count = FULL // nbytes
+        stores = {
+            "another value of a key": arena.store(f"all {nbytes}"),
+            "a new key, full": arena.store(f"full {nbytes}", limit=FULL, evict="lru"),
+        }
+        for what, store in stores.items():
+            keys = itertools.cycle(map(str, range(count if what.startswith("another") else 10**6)))
+            for _ in range(count):
+                store[next(keys)] = value
+            variants[f"{what}, {nbytes:,} bytes"] = bench.statement(
+                "store[next(keys)] = value", store=store, keys=keys, value=value
+            )
+    bench.compare("put into a store that is full", variants, note='8 MiB of values; evict="lru".')
