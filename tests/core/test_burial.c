@@ -241,7 +241,8 @@ static void says_who_runs_a_batch(void)
     fst_arena_unref(a);
 }
 
-#define HELD 100000
+#define HELD    100000
+#define READERS 3
 
 static void hold_many(struct peer *parent, void *context)
 {
@@ -282,9 +283,12 @@ static void nobody_reads_what_was_given_back(void)
     fst_arena *a = fresh();
     uint32_t *looking = shared_memory(sizeof *looking);
     fst_store_relaxed(looking, 1);
-    struct peer reader = peer_start(look_for_ever, looking);
-    PEER_WAIT(&reader, 'r');
-    for (int i = 0; i < 15; i++) {
+    struct peer readers[READERS];
+    for (int i = 0; i < READERS; i++) {
+        readers[i] = peer_start(look_for_ever, looking);
+        PEER_WAIT(&readers[i], 'r');
+    }
+    for (int i = 0; i < 30; i++) {
         struct peer p = peer_start(hold_many, NULL);
         PEER_WAIT(&p, 'r');
         uint32_t slot = FST_NONE;
@@ -304,7 +308,8 @@ static void nobody_reads_what_was_given_back(void)
         CHECK(data < 0 || data >= end);
     }
     fst_store_relaxed(looking, 0);
-    peer_end(&reader);
+    for (int i = 0; i < READERS; i++)
+        peer_end(&readers[i]);
     settle(a);
     CHECK_CLEAN(a);
     fst_arena_unref(a);
