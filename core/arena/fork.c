@@ -51,6 +51,8 @@ struct carried {
     struct carried *next;
 };
 static struct carried *carried;
+/* Whether this thread's fork leaves the reaper threads to fst_fork_end(). */
+static _Thread_local bool postponed;
 uint32_t fst_unusable;
 
 static struct fst_thread *forking_thread(struct fst_arena *a)
@@ -165,6 +167,30 @@ static void forget(void)
     }
 }
 
+/* The reaper threads that have something to do, under fst_open_mutex. */
+static void resume(void)
+{
+    for (struct fst_arena *a = fst_attachments; a; a = a->next) {
+        fst_reaper_resume(a);
+        if (fst_heirs_any(a))
+            /* the reaper thread asks whether the children without a place are gone */
+            fst_reaper_watch(a);
+    }
+}
+
+void fst_fork_begin(void)
+{
+    postponed = true;
+}
+
+void fst_fork_end(void)
+{
+    postponed = false;
+    pthread_mutex_lock(&fst_open_mutex);
+    resume();
+    pthread_mutex_unlock(&fst_open_mutex);
+}
+
 static void in_parent(void)
 {
     fst_fault_after_fork(false);
@@ -176,12 +202,8 @@ static void in_parent(void)
     for (struct fst_arena *a = fst_attachments; a; a = a->next)
         pthread_mutex_unlock(&a->refs->mutex);
     pthread_mutex_unlock(&fst_local_mutex);
-    for (struct fst_arena *a = fst_attachments; a; a = a->next) {
-        fst_reaper_resume(a);
-        if (fst_heirs_any(a))
-            /* the reaper thread asks whether the children without a place are gone */
-            fst_reaper_watch(a);
-    }
+    if (!postponed)
+        resume();
     forget();
     pthread_mutex_unlock(&fst_open_mutex);
 }
@@ -252,6 +274,7 @@ static void adopt(struct fst_arena *a, struct carried *c)
 
 static void in_child(void)
 {
+    postponed = false;
     fst_fault_after_fork(true);
     for (struct fst_arena *a = fst_attachments; a; a = a->next) {
         struct carried *c = carried;

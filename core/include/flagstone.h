@@ -96,6 +96,12 @@ void fst_arena_unref(fst_arena *arena);
  * references stay, because other threads may still look at them. */
 void fst_leave_all(void);
 
+/* For whoever runs code of its own in the parent after a fork, as Python does, and counts threads
+ * first: no reaper thread runs from fork() until fst_fork_end(). The thread that forks calls both,
+ * and need not call the second in the child. Without them they run again when fork() returns. */
+void fst_fork_begin(void);
+void fst_fork_end(void);
+
 /* Does this process still have the arena attached after a fork? An attachment for which the child
  * could be given no place is not usable: what was inherited through it stays as it is, and must not
  * be used. */

@@ -1,8 +1,11 @@
 #include "reclaim/reaper.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "alloc/run.h"
 #include "alloc/slab.h"
@@ -44,6 +47,7 @@
 #define GREET_NS 20000u
 /* A grace period may take so long before the thread breaks the batch off and tries again. */
 #define GRACE_NS   (200 * FST_MS)
+#define OUTLAST_NS (10 * FST_MS) /* for the kernel to be done with a thread that has ended */
 #define OVERDUE_NS (20 * FST_MS) /* between two attempts to give up messages that have expired */
 /* So many ticks without a batch pass before memory is given back to the system. */
 #define IDLE_TICKS 5u
@@ -53,6 +57,7 @@ enum { KICK_NONE = 0, KICK_GATHER = 1, KICK_NOW = 2 };
 struct fst_reaper {
     pthread_mutex_t mutex; /* for starting and stopping the thread */
     pthread_t thread;
+    pid_t tid; /* the kernel's name of it */
     bool running;
     bool forbidden; /* for good: the attachment is going, or the process ends */
     /* 1: messages may expire, so after a fork the thread runs again, even if only for that */
@@ -177,6 +182,7 @@ static void *loop(void *argument)
     struct fst_thread *t;
     struct idle i = {0};
     struct fst_pressure pressure;
+    r->tid = (pid_t)syscall(SYS_gettid);
     /* When all thread slots are in use, one may become free. */
     while (!(t = fst_thread_get(a)) && !fst_load_acquire(&r->stop))
         fst_futex_wait(&r->stop, 0, TICK_NS);
@@ -323,6 +329,15 @@ int fst_reaper_create(struct fst_arena *a)
     return FST_OK;
 }
 
+/* A thread that was joined still counts as one of the process until the kernel is done with it, and
+ * Python warns of a fork beside threads. */
+static void outlast(pid_t tid)
+{
+    pid_t pid = getpid();
+    for (uint64_t until = fst_now() + OUTLAST_NS; syscall(SYS_tgkill, pid, tid, 0) == 0 && fst_now() < until;)
+        sched_yield();
+}
+
 void fst_reaper_stop(struct fst_arena *a, bool for_good)
 {
     struct fst_reaper *r = a->reaper;
@@ -334,6 +349,8 @@ void fst_reaper_stop(struct fst_arena *a, bool for_good)
         fst_futex_wake(&r->kick, 1);
         fst_futex_wake(&r->stop, 1);
         pthread_join(r->thread, NULL);
+        if (!for_good)
+            outlast(r->tid);
         fst_own_store_release(&r->running, false);
         fst_store_relaxed(&a->self->flags, a->self->flags & ~FST_PROCESS_REAPER);
     }

@@ -56,6 +56,8 @@ cdef extern from "flagstone.h" nogil:
     fst_arena *fst_arena_find(const uint8_t *uuid)
     void fst_arena_unref(fst_arena *arena)
     void fst_leave_all()
+    void fst_fork_begin()
+    void fst_fork_end()
     bint fst_arena_usable(const fst_arena *arena)
 
     struct fst_arena_info:

@@ -312,4 +312,9 @@ def _after_fork_in_child() -> None:
         _tie_to_multiprocessing()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+# Python counts threads between the fork and the hooks of the parent, and warns if there are several.
+os.register_at_fork(
+    before=_core.fork_begin,
+    after_in_parent=_core.fork_end,
+    after_in_child=_after_fork_in_child,
+)

@@ -1,4 +1,5 @@
 /* Fork: what a child inherits, with no instant in which nobody owns it. */
+#include <dirent.h>
 #include <pthread.h>
 
 #include "platform/liveness.h"
@@ -429,6 +430,47 @@ static void claims_are_not_inherited(void)
     fst_arena_unref(a);
 }
 
+static uint32_t threads(void)
+{
+    uint32_t n = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    CHECK(tasks != NULL);
+    for (struct dirent *one; (one = readdir(tasks));)
+        n += one->d_name[0] != '.';
+    closedir(tasks);
+    return n;
+}
+
+/* Whoever says so has no thread of the arena's beside it until it says so again; but the child has
+ * one whenever it needs one, and forks as it likes. */
+static void reaper_waits_for_the_end_of_a_fork(void)
+{
+    uint32_t others = threads(); /* this one, and a sanitizer's */
+    set_up();
+    fst_arena_watch(a);
+    for (int i = 0; i < 20; i++) {
+        CHECK_EQ(others + 1, threads());
+        fst_fork_begin();
+        fflush(NULL);
+        pid_t pid = fork();
+        if (pid == 0) {
+            others = threads();
+            fst_arena_watch(a);
+            CHECK_EQ(others + 1, threads());
+            pid = fork();
+            if (pid == 0)
+                CHILD_EXIT();
+            CHECK_EQ(others + 1, threads());
+            CHECK_CHILD(pid);
+            CHILD_EXIT();
+        }
+        CHECK_EQ(others, threads());
+        fst_fork_end();
+        CHECK_CHILD(pid);
+    }
+    tear_down();
+}
+
 TEST_MAIN(CASE(live_on_both_sides), CASE(parent_killed_right_after), CASE(inside_a_section), CASE(with_busy_threads),
           CASE(with_ending_threads), CASE(groups_and_counts), CASE(counts_are_inherited), CASE(no_slot_for_the_child), CASE(deep),
-          CASE(claims_are_not_inherited))
+          CASE(claims_are_not_inherited), CASE(reaper_waits_for_the_end_of_a_fork))

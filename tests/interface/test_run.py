@@ -134,6 +134,38 @@ def test_an_old_preload_of_a_fork_server(arena_name, tmp_path):
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_where_a_warning_is_an_error(arena_name, tmp_path, method):
+    """A fork server makes a home for segments before its first fork, and this arena's thread is
+    none that Python warns of.
+    """
+    (tmp_path / "program.py").write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, sys
+            from multiprocessing.shared_memory import SharedMemory
+
+            def write(name):
+                SharedMemory(name).buf[0] += 1
+
+            if __name__ == "__main__":
+                made = SharedMemory(create=True, size=10)
+                context = multiprocessing.get_context(sys.argv[1])
+                for _ in range(3):
+                    process = context.Process(target=write, args=(made.name,))
+                    process.start()
+                    process.join()
+                print(made.buf[0])
+                made.unlink()
+            """
+        )
+    )
+    done = run(
+        arena_name, tmp_path / "program.py", method, PYTHONWARNINGS="error::DeprecationWarning"
+    )
+    assert (done.stdout, done.stderr) == ("3\n", "")
+
+
 @pytest.mark.parametrize(
     "first",
     [

@@ -645,3 +645,32 @@ def test_no_thread_is_started_by_a_fork(arena):
             pass
     arena.drop_in_flight()
     assert_all_given_back(arena)
+
+
+def test_python_counts_no_thread_of_ours_when_it_forks():
+    """From 3.12 on it warns of a fork beside threads. It counts them before the parent's hooks
+    run, of which the first is this program's."""
+    printed = program(
+        """
+        import os, subprocess, sys
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
+        threads = lambda: len(os.listdir("/proc/self/task"))
+        counted = []
+        os.register_at_fork(after_in_parent=lambda: counted.append(threads()))
+        import flagstone
+        from flagstone.testing import wait_until
+        with flagstone.open() as arena, arena.group("job", messages_expire=60) as job:
+            for _ in range(50):
+                wait_until(lambda: threads() == 2)
+                pid = os.fork()
+                if not pid:
+                    os._exit(threads() - 1)
+                assert os.waitpid(pid, 0)[1] == 0
+            print(set(counted))
+            # A fork of which Python's hooks know nothing.
+            subprocess._USE_VFORK = subprocess._USE_POSIX_SPAWN = False
+            subprocess.run([sys.executable, "-c", ""], check=True)
+            wait_until(lambda: threads() == 2)
+        """
+    )
+    assert printed == "{1}\n"

@@ -48,6 +48,17 @@ def leave_all():
         fst_leave_all()
 
 
+def fork_begin():
+    """Before a fork: no thread of an arena's runs in the parent until `fork_end()`."""
+    fst_fork_begin()
+
+
+def fork_end():
+    """After a fork, in the parent."""
+    with nogil:
+        fst_fork_end()
+
+
 def now():
     """Nanoseconds since boot."""
     return fst_now()
