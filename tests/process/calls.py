@@ -107,6 +107,7 @@ class World:
         self.cache = used_cache(arena)
         self.bound = self.cache.bind()
         self.number = 0
+        self.kept, self.made, self.channels, self.stores = [], [], [], []
 
     def name(self):
         self.number += 1
@@ -130,6 +131,7 @@ class World:
         self.made.append(channel.leave)
         for item in range(3):
             channel.put(item)
+        self.channels.append(channel)
         return channel
 
     def store(self):
@@ -138,6 +140,7 @@ class World:
         self.made.append(lambda: self.arena.store(name).destroy())  # leaving it ends nothing
         for item in range(3):
             store[str(item)] = item
+        self.stores.append(store)
         return store
 
     def ended_cache(self):
@@ -207,7 +210,7 @@ class World:
 
     def prepare(self, key):
         """A function that makes the call; all it needs is there."""
-        self.kept, self.made = [], []
+        self.clean()
         cls, _, name = key.partition(".")
         if key in CALLS:
             return CALLS[key](self)
@@ -218,7 +221,8 @@ class World:
 
     def clean(self):
         """What was prepared goes."""
-        self.kept.clear()
+        for one in (self.kept, self.channels, self.stores):
+            one.clear()
         while self.made:
             with contextlib.suppress(flagstone.Closed):  # it was left, or destroyed
                 self.made.pop()()
