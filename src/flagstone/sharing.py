@@ -171,6 +171,8 @@ class Sharing(Closing):
     def __reduce__(self) -> Any:
         """For a process being started: there it is in force as well, if the arena is there.
 
+        Where it is in force already, its pickle is that one.
+
         It is told the group by its id: a group's pickle is a message in flight, and stayed there
         where the process is killed while it starts.
         """
@@ -180,6 +182,10 @@ class Sharing(Closing):
             return _share_too, (None, None, 0, None)
         ident = None if self._under is None else self._under._id
         return _share_too, (what, ident, self._threshold, self._wait)
+
+    def _alike(self) -> tuple[bytes, int | None, int, float | None]:
+        under = None if self._under is None else self._under._id
+        return self._arena._link.uuid, under, self._threshold, self._wait
 
     # ---- what a message becomes
 
@@ -505,7 +511,12 @@ def _share_too(
     except FlagstoneError:
         return None  # ended meanwhile: no reason for a process not to start
     sharing = Sharing(arena, True, threshold, under, wait)
-    _begin(sharing)
+    with _lock:
+        # A process that got it when it was started may be sent it again.
+        for one in _active:
+            if one._alike() == sharing._alike() and not one._arena.closed:
+                return one
+        _begin(sharing)
     return sharing
 
 

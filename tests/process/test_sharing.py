@@ -71,6 +71,13 @@ def echo(inbox, outbox):
         outbox.put((in_arena(array), array))
 
 
+def end_it(sharing):
+    """It came twice: as every process gets it that is started, and as an argument."""
+    assert in_arena(sent(large()))
+    sharing.close()
+    assert not in_arena(sent(large()))
+
+
 def double(array):
     return array * 2, in_arena(array)
 
@@ -345,6 +352,22 @@ class TestItsTime:
             assert in_arena(sent(large()))
             assert arena.groups
             first.close()
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_sent_where_it_is_in_force(self, arena_name, method):
+        with flagstone.open(arena_name) as arena:
+            group = arena.group("messages")
+            with flagstone.share(arena, group=group) as sharing, flagstone.share(arena) as other:
+                assert pickle.loads(pickle.dumps(sharing)) is sharing
+                assert pickle.loads(pickle.dumps(other)) is other
+            with flagstone.share(arena, group=group) as sharing:
+                process = multiprocessing.get_context(method).Process(
+                    target=end_it, args=(sharing,)
+                )
+                process.start()
+                process.join()
+                assert process.exitcode == 0
+            settled(arena)
 
     def test_under_somebody_elses(self, arena, monkeypatch):
         """A program may put a function of its own over it, and take that away when it likes."""
