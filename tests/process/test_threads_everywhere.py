@@ -87,7 +87,9 @@ def test_eight_threads(arena_name, name):
             way = world.prepare(key)
             if forks(way):
                 continue
-            odd = [error for error in at_once(way, lambda: fed(world)) if not isinstance(error, LATE)]
+            odd = [
+                error for error in at_once(way, lambda: fed(world)) if not isinstance(error, LATE)
+            ]
             wrong += [(key, error) for error in odd]
             del way
             world.clean()
