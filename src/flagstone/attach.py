@@ -312,7 +312,7 @@ def _after_fork_in_child() -> None:
         _tie_to_multiprocessing()
 
 
-# Python counts threads between the fork and the hooks of the parent, and warns if there are several.
+# Python counts threads between the fork and the parent's hooks, and warns if there are several.
 os.register_at_fork(
     before=_core.fork_begin,
     after_in_parent=_core.fork_end,

@@ -3,6 +3,7 @@ methods in calls.py. Where Python has no GIL they do run at once.
 """
 
 import contextlib
+import functools
 import re
 import threading
 
@@ -87,10 +88,8 @@ def test_eight_threads(arena_name, name):
             way = world.prepare(key)
             if forks(way):
                 continue
-            odd = [
-                error for error in at_once(way, lambda: fed(world)) if not isinstance(error, LATE)
-            ]
-            wrong += [(key, error) for error in odd]
+            raised = at_once(way, functools.partial(fed, world))
+            wrong += [(key, error) for error in raised if not isinstance(error, LATE)]
             del way
             world.clean()
         assert wrong == []
