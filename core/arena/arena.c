@@ -195,6 +195,11 @@ static int make_file(const struct fst_open_options *o, const char *folder)
                        : fst_fail_errno(FST_OS, errno,
                                         "cannot create an anonymous arena (memfd_create); one with a name needs no such file");
     }
+    errno = 0; /* it stays so where the folder lies on another file system */
+    int asked = fst_folder_is_tmpfs(folder) ? 0 : errno;
+    if (asked && access(folder, F_OK) == 0)
+        return fst_fail_errno(FST_OS, asked, "cannot ask for the file system of %s (statfs); an anonymous arena needs no folder",
+                              folder);
     if (!fst_folder_is_tmpfs(folder))
         return access(folder, F_OK) == 0
                    ? fst_fail(FST_REFUSED,
@@ -223,7 +228,7 @@ static int format(struct fst_arena *a, const struct fst_open_options *o, struct 
     uint8_t uuid[16];
     int rc;
     if (syscall(SYS_getrandom, uuid, sizeof uuid, 0) != (long)sizeof uuid)
-        return fst_fail_errno(FST_OS, errno, "cannot make an identity");
+        return fst_fail_errno(FST_OS, errno, "cannot make an identity (getrandom)");
     uint64_t capacity = o->capacity ? o->capacity : DEFAULT_CAPACITY;
     if (capacity > FST_MAX_CAPACITY)
         return fst_fail(FST_INVALID, "a capacity of %s: the most is %s", fst_exact(o->capacity), fst_exact(FST_MAX_CAPACITY));
@@ -277,7 +282,8 @@ static int publish(struct fst_arena *a)
     return fst_fail_errno(errno == EEXIST   ? FST_EXISTS
                           : errno == ENOSPC ? FST_FULL
                                             : FST_OS,
-                          errno, "cannot name the arena %s", a->path);
+                          errno, "cannot give the arena its name %s (linkat, by way of /proc)%s", a->path,
+                          errno == EEXIST || errno == ENOSPC ? "" : "; an anonymous arena needs none");
 }
 
 static int create(const struct fst_open_options *o, const char *folder, struct fst_arena **out)

@@ -15,18 +15,24 @@ NUMBERS = {
     "x86_64": {
         "fallocate": 285,
         "fcntl": 72,
+        "getrandom": 318,
+        "linkat": 265,
         "madvise": 28,
         "membarrier": 324,
         "memfd_create": 319,
         "openat": 257,
+        "statfs": 137,
     },
     "aarch64": {
         "fallocate": 47,
         "fcntl": 25,
+        "getrandom": 278,
+        "linkat": 37,
         "madvise": 233,
         "membarrier": 283,
         "memfd_create": 279,
         "openat": 56,
+        "statfs": 43,
     },
 }[os.uname().machine]
 

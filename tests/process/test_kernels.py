@@ -158,6 +158,21 @@ def test_files_in_memory(arena_name, error):
     assert "with a name" in said
 
 
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+@pytest.mark.parametrize("call", ["linkat", "statfs"])
+def test_names_of_files(arena_name, call, error):
+    """What only an arena with a name needs, and is told to do without."""
+    said = refused(arena_name, (call, error))
+    assert f"({call}" in said
+    assert "anonymous" in said
+    works("", (call, error))
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+def test_identities(name, error):
+    assert "(getrandom)" in refused(name, ("getrandom", error))
+
+
 def test_old_kernel(name):
     """All that came after Linux 4.3, and is not needed."""
     works(
