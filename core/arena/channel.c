@@ -11,6 +11,7 @@
 #include "arena/channel.h"
 #include "arena/handle.h"
 #include "arena/object.h"
+#include "arena/ready.h"
 #include "channel/queue.h"
 #include "channel/wait.h"
 #include "platform/error.h"
@@ -272,15 +273,26 @@ uint32_t fst_channel_length(const fst_channel_use *u)
 
 /* ---- waiting, ending, looking ---- */
 
+static bool cannot_wait(const struct fst_ring_view *v)
+{
+    return !v->a->usable || fst_is_damaged(v->a) || fst_use_is_over(v);
+}
+
+bool fst_channel_ready(const fst_channel_use *u, bool taker)
+{
+    const struct fst_ring_view *v = &u->v;
+    return cannot_wait(v) || fst_load_relaxed(&v->ring->ended) || !(taker ? fst_ring_empty(v) : fst_ring_full(v));
+}
+
 bool fst_channel_wait(fst_channel_use *u, bool taker, uint64_t timeout)
 {
     const struct fst_ring_view *v = &u->v;
-    if (!v->a->usable || fst_is_damaged(v->a) || fst_use_is_over(v))
+    if (cannot_wait(v))
         return true; /* the call that follows says what is wrong */
     /* Whoever waits may wait for what a dead process has, so somebody has to look for deaths. */
     fst_reaper_watch(v->a);
     fst_ring_sleep(v, taker, timeout);
-    return fst_load_relaxed(&v->ring->ended) || !(taker ? fst_ring_empty(v) : fst_ring_full(v));
+    return fst_channel_ready(u, taker);
 }
 
 int fst_channel_close(fst_channel_use *u)

@@ -13,12 +13,11 @@
 #include <string.h>
 
 #include "arena/channel.h"
+#include "arena/ready.h"
 #include "platform/error.h"
 #include "platform/futex.h"
 #include "rcu/thread.h"
 #include "region/lock.h"
-
-#define BOUND (10 * FST_MS) /* as at channels, nobody sleeps for longer */
 
 static int usable(const struct fst_channel_use *u, struct fst_thread **t)
 {
@@ -59,17 +58,13 @@ int fst_named_lock_acquire(fst_channel_use *u, uint64_t timeout, bool *inherited
     return fst_verdict(a, FST_OK);
 }
 
-bool fst_named_lock_wait(fst_channel_use *u, uint64_t timeout)
+bool fst_named_lock_ready(const fst_channel_use *u, bool owner)
 {
     struct fst_arena *a = u->v.a;
-    uint32_t *lock = &u->v.ring->lock;
     if (!a->usable || fst_is_damaged(a) || fst_use_is_over(&u->v))
-        return true; /* the call that follows says what is wrong */
-    /* It is woken as one who acquires, and may then acquire nothing. So others who sleep here look
-     * again by themselves, as after a kill. */
-    fst_lock_sleep(lock, timeout < BOUND ? timeout : BOUND);
-    uint32_t word = fst_load_relaxed(lock);
-    return !word || fst_use_has_ended(&u->v) || !fst_slot_alive(a, fst_lock_owner(word), word >> FST_LOCK_GEN_SHIFT);
+        return true;
+    uint32_t word = fst_load_relaxed(&u->v.ring->lock);
+    return !word || fst_use_has_ended(&u->v) || (owner && !fst_slot_alive(a, fst_lock_owner(word), word >> FST_LOCK_GEN_SHIFT));
 }
 
 int fst_named_lock_release(fst_channel_use *u)

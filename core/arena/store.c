@@ -7,9 +7,8 @@
 
 #include "alloc/group.h"
 #include "arena/handle.h"
+#include "arena/ready.h"
 #include "platform/futex.h"
-
-#define BOUND (10 * FST_MS) /* ns: as at channels, nobody sleeps for longer */
 
 /* ---- opening ---- */
 
@@ -222,16 +221,29 @@ int fst_store_length(const fst_store_use *u, uint64_t *length)
     return fst_use_live(u) ? FST_OK : fst_use_ended();
 }
 
+void fst_store_say_asleep(const fst_store_use *u)
+{
+    fst_swap32(&u->s->sleepers, 1);
+}
+
+bool fst_store_changed(const fst_store_use *u, uint64_t version)
+{
+    if (!u->a->usable || fst_is_damaged(u->a) || !fst_use_live(u))
+        return true;
+    return fst_load_acquire(&u->s->version) != version;
+}
+
 bool fst_store_wait(fst_store_use *u, uint64_t version, uint64_t timeout)
 {
     struct fst_store *s = u->s;
     if (!u->a->usable || fst_is_damaged(u->a) || !fst_use_live(u))
         return true; /* the call that follows says what is wrong */
     fst_reaper_watch(u->a);
-    fst_swap32(&s->sleepers, 1); /* also a full barrier, before the version is looked at */
+    fst_store_say_asleep(u); /* before the version is looked at */
     if (fst_load_seq_cst(&s->version) == version)
-        fst_futex_wait((const uint32_t *)(const void *)&s->version, (uint32_t)version, timeout < BOUND ? timeout : BOUND);
-    return fst_load_acquire(&s->version) != version || !fst_use_live(u);
+        fst_futex_wait((const uint32_t *)(const void *)&s->version, (uint32_t)version,
+                       timeout < FST_SLEEP_NS ? timeout : FST_SLEEP_NS);
+    return fst_store_changed(u, version);
 }
 
 int fst_store_next(fst_store_use *u, uint64_t *position, struct fst_listed_key *out)

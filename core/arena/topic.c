@@ -4,6 +4,7 @@
 
 #include "arena/channel.h"
 #include "arena/handle.h"
+#include "arena/ready.h"
 #include "channel/queue.h"
 #include "channel/topic.h"
 #include "channel/wait.h"
@@ -224,11 +225,12 @@ int fst_topic_latest(fst_channel_use *u, void *bytes, struct fst_received *out)
 
 /* ---- waiting, looking ---- */
 
-static bool ready(const struct fst_ring_view *v, const struct fst_subscription *sub)
+bool fst_topic_ready(const fst_channel_use *u, const struct fst_subscription *sub)
 {
+    const struct fst_ring_view *v = &u->v;
     uint64_t position, word;
     uint32_t node;
-    if (fst_load_relaxed(&v->ring->ended))
+    if (!v->a->usable || fst_is_damaged(v->a) || fst_use_is_over(v) || fst_load_relaxed(&v->ring->ended))
         return true;
     if (!sub)
         return !fst_topic_full(v, &position) || fst_topic_held(v, position) == FST_NONE;
@@ -244,9 +246,9 @@ bool fst_topic_wait(fst_channel_use *u, const struct fst_subscription *sub, uint
     if (!v->a->usable || fst_is_damaged(v->a) || fst_use_is_over(v))
         return true; /* the call that follows says what is wrong */
     fst_reaper_watch(v->a);
-    if (fst_ring_say_asleep(word, &mine) && !ready(v, sub))
+    if (fst_ring_say_asleep(word, &mine) && !fst_topic_ready(u, sub))
         fst_ring_await(word, mine, timeout);
-    return ready(v, sub);
+    return fst_topic_ready(u, sub);
 }
 
 uint64_t fst_topic_lost(fst_channel_use *u, const struct fst_subscription *s)

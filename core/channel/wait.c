@@ -3,10 +3,6 @@
 #include "channel/queue.h"
 #include "platform/futex.h"
 
-/* No process sleeps for longer, because the kernel counts one that is stopped or killed as
- * woken. */
-#define BOUND (10 * FST_MS)
-
 bool fst_ring_say_asleep(uint32_t *word, uint32_t *mine)
 {
     uint32_t seen = fst_load_relaxed(word);
@@ -16,7 +12,7 @@ bool fst_ring_say_asleep(uint32_t *word, uint32_t *mine)
 
 void fst_ring_await(uint32_t *word, uint32_t mine, uint64_t timeout)
 {
-    fst_futex_wait(word, mine, timeout < BOUND ? timeout : BOUND);
+    fst_futex_wait(word, mine, timeout < FST_SLEEP_NS ? timeout : FST_SLEEP_NS);
 }
 
 void fst_ring_sleep(const struct fst_ring_view *v, bool taker, uint64_t timeout)

@@ -9,12 +9,14 @@
  * This part is what programs use: arenas, caches and groups, objects, grace periods. It includes
  * the others: flagstone_types.h (the types of all parts, and the conventions), flagstone_channel.h
  * (queues between processes, topics, locks), flagstone_store.h (objects found by name),
- * flagstone_observe.h (numbers, who holds what, check), and flagstone_debug.h (caches that are
- * debugged). Only flagstone_test.h, for tests, is not included.
+ * flagstone_await.h (one thread that waits for many of these), flagstone_observe.h (numbers, who
+ * holds what, check), and flagstone_debug.h (caches that are debugged). Only flagstone_test.h, for
+ * tests, is not included.
  */
 #ifndef FLAGSTONE_H
 #define FLAGSTONE_H
 
+#include "flagstone_await.h"
 #include "flagstone_channel.h"
 #include "flagstone_debug.h"
 #include "flagstone_observe.h"

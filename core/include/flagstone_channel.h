@@ -182,10 +182,6 @@ uint64_t fst_topic_lost(fst_channel_use *use, const struct fst_subscription *s);
  * giving it back. FST_WAIT: another thread owns it; FST_BUSY: this very thread does; FST_CLOSED: it
  * was destroyed, or its group was. Signals do not end the wait. May wait. */
 int fst_named_lock_acquire(fst_channel_use *use, uint64_t timeout, bool *inherited);
-/* Sleep until the lock may be acquired, or has ended: then true. It acquires nothing: this is for a
- * thread that waits in the place of others. It sleeps for some milliseconds at most, whatever the
- * timeout (ns), so call it again. May wait. */
-bool fst_named_lock_wait(fst_channel_use *use, uint64_t timeout);
 /* Give the lock back. FST_INVALID: no thread of this process owns it. When the lock has ended it
  * may return FST_OK. */
 int fst_named_lock_release(fst_channel_use *use);

@@ -379,12 +379,18 @@ void fst_unlock_all(struct fst_arena *a, uint32_t *lock)
     unlock(a, lock, INT32_MAX);
 }
 
-void fst_lock_sleep(uint32_t *lock, uint64_t timeout)
+uint32_t fst_lock_say_asleep(uint32_t *lock)
 {
     uint32_t seen = fst_load_relaxed(lock);
     while (seen && !(seen & FST_LOCK_WAITERS))
         if (fst_cas32(lock, &seen, seen | FST_LOCK_WAITERS))
             seen |= FST_LOCK_WAITERS;
+    return seen;
+}
+
+void fst_lock_sleep(uint32_t *lock, uint64_t timeout)
+{
+    uint32_t seen = fst_lock_say_asleep(lock);
     if (seen)
         fst_futex_wait(lock, seen, timeout);
 }

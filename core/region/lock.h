@@ -96,6 +96,9 @@ void fst_unlock(struct fst_arena *a, uint32_t *lock);
 /* For a lock whose waiters want what its owner does under it, and not the lock itself: sleep until
  * it was given back, for at most `timeout` ns; and give it back so that all sleepers look. */
 void fst_lock_sleep(uint32_t *lock, uint64_t timeout);
+/* The first half of that, when something else is waited for, too: say that this thread is about to
+ * sleep. The result is the word to sleep on; 0: the lock is free. */
+uint32_t fst_lock_say_asleep(uint32_t *lock);
 void fst_unlock_all(struct fst_arena *a, uint32_t *lock);
 
 /* Is the process that had this slot with this generation's low bits alive? */

@@ -424,7 +424,6 @@ cdef extern from "flagstone.h" nogil:
         char command[16]
 
     int fst_named_lock_acquire(fst_channel_use *use, uint64_t timeout, fst_bool *inherited)
-    bint fst_named_lock_wait(fst_channel_use *use, uint64_t timeout)
     int fst_named_lock_release(fst_channel_use *use)
     void fst_named_lock_look(fst_channel_use *use, fst_named_lock_owner *out)
     bint fst_named_lock_look_at(fst_arena *arena, uint64_t channel, fst_named_lock_owner *out)
@@ -497,6 +496,33 @@ cdef extern from "flagstone.h" nogil:
     int fst_store_destroy(fst_store_use *use)
     int fst_store_get_info(fst_arena *arena, uint64_t store, fst_store_info *out)
     size_t fst_store_list(fst_arena *arena, uint64_t *ids, size_t max)
+
+    # ---- many of them at once
+
+    enum fst_awaits:
+        FST_AWAITS_MESSAGE
+        FST_AWAITS_ROOM
+        FST_AWAITS_PUBLISHED
+        FST_AWAITS_READERS
+        FST_AWAITS_LOCK
+        FST_AWAITS_CHANGE
+
+    struct fst_awaited:
+        uint32_t what
+        bint ready
+        fst_channel_use *channel
+        const fst_subscription *subscription
+        fst_store_use *store
+        uint64_t version
+
+    struct fst_waiter:
+        uint32_t rung
+        uint64_t looked
+
+    size_t fst_await_most()
+    bint fst_await(fst_waiter *waiter, fst_awaited *all, size_t n, uint64_t timeout)
+    void fst_waiter_ring(fst_waiter *waiter)
+    void fst_waiter_hush(fst_waiter *waiter)
 
 
 cdef extern from "flagstone_test.h" nogil:

@@ -54,7 +54,7 @@ import weakref
 import numpy as np
 
 from flagstone.errors import (
-    ArenaCorrupted, ChannelEmpty, ChannelFull, Closed, StaleHandle, exception_of,
+    ArenaCorrupted, ChannelEmpty, ChannelFull, Closed, FlagstoneError, StaleHandle, exception_of,
 )
 from flagstone.sizes import exact_size
 
@@ -103,5 +103,6 @@ include "binding/letter.pxi"
 include "binding/channel.pxi"
 include "binding/store.pxi"
 include "binding/topic.pxi"
+include "binding/waiter.pxi"
 include "binding/debug.pxi"
 include "binding/process.pxi"

@@ -1,8 +1,10 @@
-"""Watch: a thread that waits at a channel, topic, store or lock for coroutines and `select`.
+"""Watch: coroutines and `select` wait at channels, topics, stores and locks, by threads.
 
-A wait in the core blocks its thread, so an event loop needs another one that waits for it. The
-thread is started at the first await, and ends when nobody waits; before a fork it is stopped, and
-started again in the parent. A child inherits nothing of it, and starts its own.
+A wait in the core blocks its thread, so an event loop needs another one that waits for it. One
+thread waits for everything that this process awaits: for 127 things, then there is another one. On
+a kernel that cannot wait for several at once (`Waiter.most`) each thing has its own. A thread is
+started at the first await, and ends soon after nobody waits; before a fork all are stopped, and
+started again in the parent. A child inherits nothing of them, and starts its own.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from flagstone._core import Waiter
 from flagstone.bell import Bell
-from flagstone.errors import Closed, FlagstoneError
+from flagstone.errors import Closed
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,14 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Changes", "Watch"]
 
-_SLICE = 10_000_000  # ns that the thread waits before it looks whether it is wanted still
+_SLICE = 10_000_000  # ns that a thread waits before it looks whether all of it is wanted still
+
+_most = Waiter().most  # things that a thread waits for
 
 _watches: weakref.WeakSet[Watch] = weakref.WeakSet()
 
 
 class Watch:
-    """Those of this process who wait at one end of a channel, and the thread that waits for them.
-    Safe to use from any thread.
+    """Those of this process who wait at one end of a channel. Safe to use from any thread.
 
     Args:
         channel: a Channel, Topic, Subscription or Lock; it is referred to weakly.
@@ -42,14 +46,13 @@ class Watch:
 
     def __init__(self, channel: Awaited, taker: bool) -> None:
         self._channel = weakref.ref(channel)
-        self._taker = taker
-        self._lock = threading.Lock()
+        self._sought = int(taker)  # what `Waiter.wait` is told
+        # All below is changed under `_lock`.
         self._futures: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None], int]] = []
         self._bell: Bell | None = None
         # Whether the bell is not rung now, and is to be when there is something.
         self._armed = False
-        self._thread: threading.Thread | None = None
-        self._stop = False
+        self._lot: _Lot | None = None  # whose thread waits for it
         self._over = False
         _watches.add(self)
 
@@ -66,24 +69,25 @@ class Watch:
         left = None if until is None else until - time.monotonic()
         if left is not None and left <= 0:
             return False
-        with self._lock:
-            if self._over:
-                return True  # the call that follows says what has ended
-            self._futures.append((loop, future, seen))
-            self._start()
         try:
+            with _lock:
+                if self._over:
+                    return True  # the call that follows says what has ended
+                self._futures.append((loop, future, seen))
+                self._seek()
+                _enter(self)
             async with asyncio.timeout(left):
                 await future
         except TimeoutError:
             return False
         finally:
-            with self._lock, contextlib.suppress(ValueError):
+            with _lock, contextlib.suppress(ValueError):
                 self._futures.remove((loop, future, seen))
         return True
 
     def fileno(self) -> int:
         """The descriptor, made at the first call. Raises `Closed` once it was stopped."""
-        with self._lock:
+        with _lock:
             if self._over:
                 raise Closed("this was left or closed, and has no descriptor any more")
             if self._bell is None or not self._bell.whole():
@@ -91,27 +95,19 @@ class Watch:
                     self._bell.close()  # what the program left of it
                 self._bell = Bell()
                 self._armed = True
-                self._start()
+                _enter(self)
             return self._bell.fileno()
 
     def rearm(self) -> None:
         """Let the descriptor not be readable until there is something to take: nothing is there."""
-        with self._lock:
+        with _lock:
             if self._bell is None or self._armed:
                 return
             self._bell.hush()
             self._armed = True
-            self._start()
+            _enter(self)
 
-    # ---- the thread
-
-    def _start(self) -> None:
-        if self._thread is None and not self._stop:
-            self._thread = threading.Thread(target=self._run, name="flagstone channel", daemon=True)
-            self._thread.start()
-
-    def _wanted(self) -> bool:
-        return bool(self._futures) or self._armed
+    # ---- the thread's part
 
     def _tell(self) -> None:
         futures, self._futures = self._futures, []
@@ -123,37 +119,15 @@ class Watch:
             if self._bell is not None:
                 self._bell.ring()
 
-    def _wait(self, channel: Any) -> bool:
-        ready: bool = channel._sleep(self._taker, _SLICE)
-        return ready
-
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                if self._stop or not self._wanted():
-                    self._thread = None
-                    return
-            channel = self._channel()
-            try:
-                ready = channel is None or self._wait(channel)
-            except FlagstoneError:
-                ready = True  # those who wait try again, and get the error themselves
-            del channel
-            if ready:
-                with self._lock:
-                    self._tell()
-
-    def _halt(self) -> threading.Thread | None:
-        """Ask the thread to end, which it does within a slice; the thread, to be joined."""
-        with self._lock:
-            self._stop = True
-            return self._thread
+    def _seek(self) -> None:
+        """Find out what is waited for."""
 
     def stop(self) -> None:
         """Wake those who wait, and close the descriptor: the channel is used no more."""
-        _join(self._halt())
-        with self._lock:
+        with _lock:
             self._over = True
+            if self._lot is not None:
+                self._lot.remove(self)
             self._tell()
             if self._bell is not None:
                 self._bell.close()
@@ -165,17 +139,9 @@ class Watch:
 
     # ---- fork
 
-    def _resume(self) -> None:
-        with self._lock:
-            self._stop = False
-            if self._wanted():
-                self._start()
-
     def _forget(self) -> None:
-        self._lock = threading.Lock()
         self._futures = []
-        self._thread = None
-        self._stop = False
+        self._lot = None
         self._armed = False
         if self._bell is not None:
             self._bell = self._bell.inherit()
@@ -189,11 +155,93 @@ class Changes(Watch):
     def __init__(self, store: StoreBase) -> None:
         super().__init__(store, True)
 
-    def _wait(self, channel: Any) -> bool:
-        now: int = channel._changes()
-        with self._lock:
-            changed = any(seen != now for _, _, seen in self._futures)
-        return changed or bool(channel._sleep(now, _SLICE))
+    def _seek(self) -> None:
+        # Versions grow: where several are waited for, the store has left the oldest behind.
+        self._sought = min(seen for _, _, seen in self._futures)
+
+
+class _Lot:
+    """Some watches, and the thread that waits for all of them. Under `_lock`, but for the wait."""
+
+    def __init__(self) -> None:
+        self.watches: dict[Watch, None] = {}
+        self.waited: dict[Watch, None] = {}  # for which the thread waits just now
+        self.waiter = Waiter()
+        self.thread: threading.Thread | None = None
+
+    def add(self, watch: Watch) -> None:
+        """Have the thread wait for this one, too, from now on."""
+        if self.thread is None:
+            thread = threading.Thread(target=self._run, name="flagstone waits", daemon=True)
+            thread.start()
+            self.thread = thread
+        if self not in _lots:
+            _lots.append(self)
+        self.watches[watch] = None
+        watch._lot = self
+        # Of one that it waits for already it tells whoever there is, but for another version.
+        if watch not in self.waited or isinstance(watch, Changes):
+            self.waiter.ring()
+
+    def remove(self, watch: Watch) -> None:
+        """The thread does not use it any more, when this returns."""
+        self.watches.pop(watch, None)
+        watch._lot = None
+        if self.thread is not threading.current_thread():
+            while watch in self.waited:
+                self.waiter.ring()
+                _passed.wait()
+
+    def _run(self) -> None:
+        again = True  # it waits once more for nothing: a coroutine that was told comes back soon
+        while True:
+            with _lock:
+                self.waited = {}
+                _passed.notify_all()
+                self._sort_out()
+                if _forking or not (self.watches or again):
+                    self.thread = None
+                    if self in _lots:
+                        _lots.remove(self)
+                    return
+                again = bool(self.watches)
+                self.waiter.ring(False)
+                self.waited = dict(self.watches)
+            ready = self._wait(list(self.waited))
+            if ready:
+                with _lock:
+                    for watch in ready:
+                        watch._tell()
+            del ready
+
+    def _sort_out(self) -> None:
+        for watch in [one for one in self.watches if not (one._futures or one._armed)]:
+            del self.watches[watch]
+            watch._lot = None
+        most = _most()  # it may have become less
+        while len(self.watches) > most:
+            watch, _ = self.watches.popitem()
+            watch._lot = None
+            _enter(watch)
+
+    def _wait(self, watches: list[Watch]) -> list[Watch]:
+        """Wait for a slice at most; those of whom somebody is to be told."""
+        things = [watch._channel() for watch in watches]
+        sought = [watch._sought for watch in watches]
+        return [watches[number] for number in self.waiter.wait(things, sought, _SLICE)]
+
+
+def _enter(watch: Watch) -> None:
+    """Have a thread wait for it. Under `_lock`."""
+    if _forking:
+        return  # then it does afterwards
+    lot = watch._lot
+    if lot is None:
+        most = _most()
+        lot = next((one for one in _lots if len(one.watches) < most), None)
+        if lot is None:
+            lot = _Lot()
+    lot.add(watch)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
@@ -201,23 +249,44 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _join(thread: threading.Thread | None) -> None:
-    if thread is not None and thread is not threading.current_thread():
-        thread.join()
+_lots: list[_Lot] = []
+_forking = False
+
+
+# Whoever has it may take it again: a collection, or a signal, may leave a channel anywhere.
+_lock = threading.RLock()
+_passed = threading.Condition(_lock)  # a thread has stopped waiting, or begins anew
 
 
 def _before_fork() -> None:
-    # All are asked before any is joined, so it takes one slice, and not one for each.
-    for thread in [watch._halt() for watch in list(_watches)]:
-        _join(thread)
+    global _forking
+    with _lock:
+        _forking = True
+        threads = [lot.thread for lot in _lots]
+        # All are asked before any is joined, so it takes one slice at most, and not one for each.
+        for lot in _lots:
+            lot.waiter.ring()
+    for thread in threads:
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
 
 
 def _in_parent() -> None:
-    for watch in list(_watches):
-        watch._resume()
+    global _forking
+    with _lock:
+        _forking = False
+        for watch in list(_watches):
+            watch._lot = None
+            if watch._futures or watch._armed:
+                _enter(watch)
 
 
 def _in_child() -> None:
+    global _forking, _lock, _passed
+    _lock = threading.RLock()
+    _passed = threading.Condition(_lock)
+    _forking = False
+    _lots.clear()
     for watch in list(_watches):
         watch._forget()
 

@@ -171,6 +171,19 @@ static void work_with_channels(fst_arena *a)
         DO(fst_named_lock_release(named.lock));
 }
 
+/* Wait for all of it by one thread. */
+static void await_named(void)
+{
+    struct fst_waiter waiter = {0};
+    struct fst_awaited all[] = {
+        {.what = FST_AWAITS_MESSAGE, .channel = named.queue}, {.what = FST_AWAITS_ROOM, .channel = named.queue},
+        {.what = FST_AWAITS_READERS, .channel = named.topic}, {.what = FST_AWAITS_LOCK, .channel = named.lock},
+        {.what = FST_AWAITS_CHANGE, .store = named.store},
+    };
+    if (named.queue && named.topic && named.lock && named.store)
+        LOOK(fst_await(&waiter, all, sizeof all / sizeof *all, 1000));
+}
+
 static void work_with_stores(fst_arena *a)
 {
     static const char *const keys[] = {"key", "other", "new", "key"};

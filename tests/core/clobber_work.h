@@ -451,6 +451,7 @@ static void do_everything(fst_arena *a)
         LOOK(open_all_named(a, &named));
     work_with_channels(a);
     work_with_stores(a);
+    await_named();
     work_with_groups(a);
     LOOK(fst_inflight_drop_from(a, 0, UINT64_MAX, 0, false));
     wait_for_things(a);

@@ -15,6 +15,7 @@ static const struct {
 } emulated_cannot[] = {
     {"with_busy_threads", "emulated: a fork beside threads may leave the emulator's own locks held in the child"},
     {"with_ending_threads", "emulated: a fork beside threads may leave the emulator's own locks held in the child"},
+    {"without_waitv", "emulated: the emulator has no seccomp"},
     {"without_membarrier", "emulated: the emulator has no seccomp"},
     {"ended_beside_an_owner", "emulated: the emulator has no seccomp"},
     {"big_capacity", "emulated: the emulator has a record of its own for each page of a TiB that is mapped"},

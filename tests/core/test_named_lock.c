@@ -18,6 +18,13 @@ static fst_arena *a;
 static fst_channel_use *u;
 static bool inherited;
 
+static bool may_acquire(uint64_t timeout)
+{
+    struct fst_waiter waiter = {0};
+    struct fst_awaited lock = {.what = FST_AWAITS_LOCK, .channel = u};
+    return fst_await(&waiter, &lock, 1, timeout);
+}
+
 static int wait_for(pid_t pid)
 {
     int status = -1;
@@ -91,12 +98,12 @@ static void waited_for_without_acquiring(void)
     pthread_t thread;
     a = anonymous(16 * MIB);
     u = open_lock(a, "waited for");
-    CHECK(fst_named_lock_wait(u, FST_FOREVER)); /* it is free */
+    CHECK(may_acquire(FST_FOREVER)); /* it is free */
     CHECK_EQ(FST_OK, fst_named_lock_acquire(u, 0, &inherited));
-    CHECK(!fst_named_lock_wait(u, 0));
-    CHECK(!fst_named_lock_wait(u, 1000000));
+    CHECK(!may_acquire(0));
+    CHECK(!may_acquire(1000000));
     pthread_create(&thread, NULL, give_back_soon, NULL);
-    while (!fst_named_lock_wait(u, FST_FOREVER))
+    while (!may_acquire(FST_FOREVER))
         ;
     pthread_join(thread, NULL);
     fflush(NULL);
@@ -106,11 +113,11 @@ static void waited_for_without_acquiring(void)
         _exit(0); /* with it */
     }
     CHECK_EQ(0, wait_for(pid));
-    CHECK(fst_named_lock_wait(u, 0)); /* its owner is dead */
+    CHECK(may_acquire(0)); /* its owner is dead */
     CHECK_EQ(FST_OK, fst_named_lock_acquire(u, 0, &inherited));
     CHECK(inherited);
     CHECK_EQ(FST_OK, fst_channel_destroy(u));
-    CHECK(fst_named_lock_wait(u, FST_FOREVER)); /* nobody will own it */
+    CHECK(may_acquire(FST_FOREVER)); /* nobody will own it */
     fst_channel_leave(u);
     CHECK_CLEAN(a);
     fst_arena_unref(a);

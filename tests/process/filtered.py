@@ -15,6 +15,7 @@ NUMBERS = {
     "x86_64": {
         "fallocate": 285,
         "fcntl": 72,
+        "futex_waitv": 449,
         "getrandom": 318,
         "linkat": 265,
         "madvise": 28,
@@ -26,6 +27,7 @@ NUMBERS = {
     "aarch64": {
         "fallocate": 47,
         "fcntl": 25,
+        "futex_waitv": 449,
         "getrandom": 278,
         "linkat": 37,
         "madvise": 233,

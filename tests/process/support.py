@@ -32,6 +32,14 @@ kept = {}
 """What a function that runs in a `Worker` leaves there for the next one."""
 
 
+WAITS = "flagstone waits"
+"""The name of the threads that wait for coroutines and descriptors."""
+
+
+def waiting_threads():
+    return [thread for thread in threading.enumerate() if thread.name == WAITS]
+
+
 def pattern(number, nbytes):
     """Bytes by which an object can be told from every other one."""
     seed = hashlib.sha256(str(number).encode()).digest()

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import flagstone
-from tests.process.support import kill
+from flagstone.testing import wait_until
+from tests.process.support import kill, waiting_threads
 
 FORK = multiprocessing.get_context("fork")
 
@@ -593,7 +594,7 @@ def test_threads_of_its_own_end(arena):
 
     asyncio.run(main())
     channel.leave()
-    assert not [one for one in threading.enumerate() if one.name.startswith("flagstone channel")]
+    wait_until(lambda: not waiting_threads())
 
 
 def test_lasting(arena):

@@ -64,7 +64,66 @@ print("worked")
 """
 
 
-def lives(name, *refusals):
+# Coroutines and select() at many things, of which another process has all that is waited for.
+WAITS = """
+import asyncio, os, select, sys, threading
+import flagstone
+from flagstone._core import Waiter
+from tests.process.filtered import refuse
+
+late = sys.argv[2:]
+with flagstone.open(sys.argv[1], capacity="64MiB") as arena:
+    channels = [arena.channel(str(number), capacity=1) for number in range(20)]
+    full = arena.channel("full", capacity=1)
+    full.put(b"")
+    topic, store, lock = arena.topic("news"), arena.store("store"), arena.lock("lock")
+    subscription = topic.subscribe()
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        assert lock.acquire(0)
+        os.write(write, b"x")
+        for channel in channels:
+            channel.put(b"x")
+        full.get()
+        topic.publish(b"x")
+        store["key"] = 1
+        lock.release()
+        os._exit(0)
+
+    async def main():
+        os.read(read, 1)
+        tasks = [asyncio.create_task(one.aget()) for one in (*channels[10:], subscription)]
+        tasks.append(asyncio.create_task(full.aput(b"")))
+        tasks.append(asyncio.create_task(store.achanges()))
+        tasks.append(asyncio.create_task(lock.aacquire()))
+        poll = select.poll()
+        for channel in channels[:10]:
+            poll.register(channel, select.POLLIN)
+        if late:
+            refuse(("futex_waitv", late[0]))
+        for task in tasks:
+            await task
+        lock.release()
+        while len(poll.poll()) < 10:
+            pass
+
+    asyncio.run(main())
+    if not late:
+        assert Waiter().most() == 1
+    os.waitpid(child, 0)
+    subscription.close()
+    for channel in channels:
+        channel.leave()
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+print("worked")
+"""
+
+
+def lives(name, *refusals, program=LIFE, more=()):
     """What the life of an arena comes to under these refusals."""
     return subprocess.run(
         [
@@ -74,8 +133,9 @@ def lives(name, *refusals):
             "-W",
             "error",
             "-c",
-            textwrap.dedent(LIFE),
+            textwrap.dedent(program),
             name,
+            *more,
         ],
         capture_output=True,
         text=True,
@@ -102,6 +162,15 @@ def name(request, arena_name):
 
 def test_nothing_is_missing(name):
     works(name)
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+@pytest.mark.parametrize("late", [False, True])
+def test_waiting_for_many(arena_name, error, late):
+    """Refused from the beginning, or from when somebody waits: each has a thread then."""
+    refusals, more = ((), [error]) if late else ([("futex_waitv", error)], [])
+    done = lives(arena_name, *refusals, program=WAITS, more=more)
+    assert (done.stdout, done.stderr) == ("worked\n", "")
 
 
 @pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])

@@ -1,14 +1,18 @@
 """The descriptors of channels and subscriptions, for `select` and its like."""
 
+import asyncio
 import contextlib
 import os
 import select
 import threading
+import weakref
 
 import pytest
 
 import flagstone
-from tests.process.support import forked
+from flagstone._core import Waiter
+from flagstone.testing import wait_until
+from tests.process.support import WAITS, forked, waiting_threads
 
 
 @pytest.fixture
@@ -85,18 +89,110 @@ def test_what_was_left_has_no_descriptor(arena):
 
 def test_a_fork_waits_for_all_at_once(arena, monkeypatch):
     """Their threads are asked to end before any is waited for."""
+    monkeypatch.setattr(flagstone.watch, "_most", lambda: 1)
     channels = [arena.channel() for _ in range(3)]
-    threads = [channel._watch(True) for channel in channels if channel.fileno() >= 0]
+    for channel in channels:
+        channel.fileno()
+    assert len(waiting_threads()) == 3
+    rung = [channel._watch(True)._lot.waiter for channel in channels]
     asked = []
     join = threading.Thread.join
 
     def joined(thread, timeout=None):
-        if thread.name.startswith("flagstone channel"):
-            asked.append([one._stop for one in threads])
+        if thread.name == WAITS:
+            # Who has been rung waits for nothing.
+            asked.append([one.wait([], [], 60_000_000_000) for one in rung])
         join(thread, timeout)
 
     monkeypatch.setattr(threading.Thread, "join", joined)
     with forked(lambda: None):
         pass
     assert asked
-    assert all(map(all, asked))
+    assert len(waiting_threads()) == 3
+    for channel in channels:
+        channel.put(b"x")
+        poll = select.poll()
+        poll.register(channel, select.POLLIN)
+        assert poll.poll(60_000)
+
+
+def test_one_thread_waits_for_all(arena):
+    """A thread for 127 of them, whatever they are; each is told of its own messages alone."""
+    topic = arena.topic("news")
+    things = [arena.channel(capacity=2) for _ in range(100)]
+    things += [topic.subscribe() for _ in range(100)]
+    poll = select.poll()
+    numbers = {}
+    for thing in things:
+        poll.register(thing, select.POLLIN)
+        numbers[thing.fileno()] = thing
+    lots = -(-len(things) // Waiter().most())
+    assert len(waiting_threads()) == lots
+    for channel in things[:100:7]:
+        channel.put(b"x")
+        assert [numbers[number] for number, _ in poll.poll(60_000)] == [channel]
+        assert channel.get_nowait() == b"x"
+        with pytest.raises(flagstone.ChannelEmpty):
+            channel.get_nowait()
+        assert poll.poll(0) == []
+    topic.publish(b"to all")
+    found = set()
+    while len(found) < 100:
+        found |= {number for number, _ in poll.poll(60_000)}
+    assert {numbers[number] for number in found} == set(things[100:])
+    for thing in things:
+        (thing.leave if thing in things[:100] else thing.close)()
+    wait_until(lambda: not waiting_threads())
+
+
+def test_who_comes_and_goes_wakes_the_thread(arena, monkeypatch):
+    """It does not find out by itself: here it would wait for a minute."""
+    monkeypatch.setattr(flagstone.watch, "_SLICE", 60_000_000_000)
+    first, second = arena.channel(), arena.channel()
+    store = arena.store("watched")
+    first.fileno()
+
+    async def main():
+        getting = asyncio.create_task(second.aget())
+        changes = asyncio.create_task(store.achanges())
+        await asyncio.sleep(0.02)
+        second.put(b"x")
+        assert await getting == b"x"
+        store["key"] = 1
+        assert await changes
+
+    asyncio.run(main())
+    second.leave()
+    first.leave()
+    store.leave()
+    with forked(lambda: None):
+        pass
+    wait_until(lambda: not waiting_threads())
+
+
+def test_what_nobody_refers_to_any_more(arena):
+    channel = arena.channel("dropped")
+    assert channel.fileno() >= 0
+    del channel
+    wait_until(lambda: not waiting_threads())
+    assert arena.snapshot().channels == ()
+
+
+def test_what_is_left_by_the_thread_that_waits(arena):
+    """A destructor may run there, and may leave another channel that it waits for."""
+    first, second = arena.channel(), arena.channel()
+    first.fileno()
+    second.fileno()
+    left = []
+
+    def leave(_):
+        second.leave()
+        left.append(threading.current_thread().name)
+
+    gone = weakref.ref(first, leave)
+    del first
+    wait_until(lambda: left)
+    assert gone() is None
+    with pytest.raises(flagstone.Closed):
+        second.fileno()
+    wait_until(lambda: not waiting_threads())

@@ -313,16 +313,6 @@ cdef class ChannelBase(LetterBase):
         self.usable()
         return True
 
-    def _sleep(self, bint taker, uint64_t nanoseconds):
-        """Wait until the channel may have something to take (`taker`) or room; whether it has."""
-        cdef bint ready
-        self.usable()
-        self.begin_to_sleep()
-        with nogil:
-            ready = fst_channel_wait(self.use, taker, nanoseconds)
-        self.wake()
-        return ready
-
     cdef object refused(self, int status, bint taker):
         # The exception of a put or get that came to nothing.
         if status == FST_WAIT:

@@ -72,16 +72,6 @@ cdef class LockBase(NamedBase):
         swap(&self.taken_over, inherited)
         return True
 
-    def _sleep(self, bint taker, uint64_t nanoseconds):
-        """Wait until `_try` may own it; whether it may."""
-        cdef bint ready
-        self.usable()
-        self.begin_to_sleep()
-        with nogil:
-            ready = fst_named_lock_wait(self.use, nanoseconds)
-        self.wake()
-        return ready
-
     def release(self):
         """Give the lock back. Any thread of the process that owns it may do so.
 

@@ -122,16 +122,6 @@ cdef class TopicBase(LetterBase):
         self.sent(letter)
         return reached
 
-    def _sleep(self, bint taker, uint64_t nanoseconds):
-        """Wait until a publisher may go on; whether it may. (Who takes has a subscription.)"""
-        cdef bint ready
-        self.usable()
-        self.begin_to_sleep()
-        with nogil:
-            ready = fst_topic_wait(self.use, NULL, nanoseconds)
-        self.wake()
-        return ready
-
     def latest(self):
         """The newest message, which stays where it is: for whoever wants to know how things are.
 
@@ -290,14 +280,6 @@ cdef class SubscriptionBase:
         if lost == <uint64_t>-1:
             raise self.topic.error(FST_CLOSED)
         return lost
-
-    def _sleep(self, bint taker, uint64_t nanoseconds):
-        cdef bint ready
-        self.enter_to_sleep()
-        with nogil:
-            ready = fst_topic_wait(self.topic.use, &self.sub, nanoseconds)
-        self.topic.wake()
-        return ready
 
     def _signal(self):
         self.usable()
