@@ -35,6 +35,12 @@ static bool reaches(struct fst_arena *a, uint32_t entry, const uint8_t *address,
     return true;
 }
 
+bool fst_arena_spans(const fst_arena *a, const void *address)
+{
+    const uint8_t *at = address;
+    return at >= a->data && at < a->data + a->known.capacity;
+}
+
 int fst_ref_at(fst_arena *a, const void *address, struct fst_ref *out)
 {
     int rc = fst_thread_usable(a);
@@ -42,7 +48,7 @@ int fst_ref_at(fst_arena *a, const void *address, struct fst_ref *out)
         return rc;
     const uint8_t *at = address;
     uint32_t says, used = 0;
-    if (at >= a->data && at < a->data + a->known.capacity)
+    if (fst_arena_spans(a, address))
         fst_refs_agree(a, &says, &used);
     for (uint32_t i = 0; i < used; i++) {
         if (reaches(a, i, at, out)) {

@@ -306,6 +306,9 @@ void fst_hold(fst_arena *arena, const struct fst_ref *ref);
  * this process uses the object; the call looks through all references of the process. FST_MISSING:
  * the address lies in none of their objects. */
 int fst_ref_at(fst_arena *arena, const void *address, struct fst_ref *out);
+/* Does the address lie where this process has the arena's objects? Two loads: for callers that have
+ * addresses of other memory, too. */
+bool fst_arena_spans(const fst_arena *arena, const void *address);
 /* Free the object for everyone: handles of it become stale, while references and in-flight
  * references keep the bytes until they are dropped. The caller still has its reference. FST_STALE:
  * somebody has freed it before; FST_READONLY. */

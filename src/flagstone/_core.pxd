@@ -87,6 +87,7 @@ cdef extern from "flagstone.h" nogil:
 
     int peek_file "fst_peek"(const char *path, fst_peek *out)
     int fst_ref_at(fst_arena *arena, const void *address, fst_ref *out)
+    bint fst_arena_spans(const fst_arena *arena, const void *address)
     int fst_gc(const char *folder, char **removed)
     int fst_unlink(const char *path)
 

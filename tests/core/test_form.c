@@ -77,6 +77,8 @@ static void handle_says_what_it_is(void)
             CHECK_EQ(FST_OK, fst_ref_at(a, (const uint8_t *)ref.data + nbytes - 1, &other));
             check_means(&other, nbytes, &spec);
             fst_drop(a, &other);
+            CHECK(fst_arena_spans(a, ref.data));
+            CHECK(!fst_arena_spans(a, &ref));
         }
         CHECK_CLEAN(a);
         fst_drop(a, &ref);

@@ -134,13 +134,14 @@ del x
     )
 
 
-def test_chunks_are_joined_and_results_settled_in_tasks(arena_name):
-    """Not in the event loop, which has to answer the neighbours, and without a copy on the way."""
+def test_results_are_made_in_the_arena_and_settled_in_tasks(arena_name):
+    """Not in the event loop, which has to answer the neighbours, and large ones without a copy."""
     run(
         arena_name,
         """
 import threading
 import dask.array.core
+from distributed import get_worker
 def watch(dask_worker):
     from flagstone.dask import results
     put = results.Settler._put
@@ -157,21 +158,56 @@ one = client.submit(lambda: [make(20_000, 1), "x"], workers=a)
 assert client.submit(lambda pair: inside(pair[0]), one, workers=b).result()
 assert client.run(seen, workers=[a])[a] == [(160_000, False)]
 
+# From 1 MiB on nothing is copied, whatever NumPy made it by; what looks at a part of it is, if it
+# is less than half.
+def made(n):
+    whole = np.ones((n, n)) * 3
+    return {"sum": whole + 1, "turned": whole.T, "most": whole[1:], "some": whole[:, : n // 3],
+            "zeros": np.zeros((n, n)), "read": whole.astype(np.int64), "frozen": freeze(whole * 2)}
+def freeze(array):
+    array.flags.writeable = False
+    return array
+def found(many, n):
+    expected = {"sum": 4, "turned": 3, "most": 3, "some": 3, "zeros": 0, "read": 3, "frozen": 6}
+    assert {name: float(one.max()) for name, one in many.items()} == expected
+    assert {name: float(one.min()) for name, one in many.items()} == expected
+    assert many["turned"].flags.f_contiguous and many["most"].shape == (n - 1, n)
+    return {inside(one) for one in many.values()}
+for n in (300, 400):
+    many = client.submit(made, n, workers=a)
+    copied = client.submit(lambda _: None, many, workers=a).result()
+    assert client.submit(found, many, n, workers=b).result() == {True}
+    copied = [nbytes for nbytes, _ in client.run(seen, workers=[a])[a]]
+    assert len(copied) == (7 if n == 300 else 1), copied
+    del many
+
+# A chunk of several is joined where it stays.
 def joined(pieces):
     array = dask.array.core.concatenate3(pieces)
     assert (array == 1).all()
-    return inside(array), array.shape, array
-big, small = (client.submit(lambda n: [[np.ones((n, n))] * 2] * 3, n, workers=a) for n in (100, 3))
-for pieces, shape, expected in ((big, (300, 200), True), (small, (9, 6), False)):
-    whole = client.submit(joined, pieces, workers=a)
-    assert client.submit(lambda found: found[:2], whole).result() == (expected, shape)
-    assert client.submit(lambda found: inside(found[2]), whole, workers=b).result() is expected
-    del whole, pieces
-copied = [nbytes for nbytes, _ in client.run(seen, workers=[a])[a]]
-assert set(copied) == {80_000}, copied      # what was joined, 480,000 bytes, was there
-assert type(dask.array.core.concatenate3([[np.ones((100, 100))] * 9])) is np.ndarray    # no task
-client.run(lambda: dask.array.core.concatenate3([[np.ones((100, 100))] * 9]))
-del one, big, small
+    return array
+big = client.submit(lambda n: [[np.ones((n, n))] * 2] * 3, 300, workers=a)
+whole = client.submit(joined, big, workers=a)
+assert client.submit(lambda one: (inside(one), one.shape), whole, workers=b).result() == (
+    True, (900, 600))
+assert 4_320_000 not in [nbytes for nbytes, _ in client.run(seen, workers=[a])[a]]
+
+# What a task leaves behind is an array as any other, also where another thread uses it later.
+def leave():
+    worker = get_worker()
+    worker.left = np.arange(500_000.0)
+    worker.pool = threading.Thread(target=lambda: setattr(worker, "beside", np.ones(500_000)))
+    worker.pool.start()
+    worker.pool.join()
+def left(dask_worker):
+    array = dask_worker.left
+    array.resize(600_000, refcheck=False)
+    found = float(array.sum()), inside(dask_worker.beside)
+    del dask_worker.left, dask_worker.beside, dask_worker.pool
+    return found
+client.submit(leave, workers=a).result()
+assert client.run(left, workers=[a])[a] == (124999750000.0, False)
+del one, big, whole
 """,
     )
 

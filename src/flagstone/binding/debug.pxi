@@ -22,14 +22,14 @@ cdef object _tell_of_faults = None   # of debug_install()
 cdef uint32_t _told_faults = 0       # faults of this process that were told of
 
 
-def debug_install(describe, tell):
+def debug_install(site, tell):
     """Let the core ask where allocations and drops come from, from now on.
 
-    `describe(frames)` is the text of a site; `tell()` is called when there is something new to
+    `site(frames)` is the text of a site; `tell()` is called when there is something new to
     report, by whatever thread finds it.
     """
     global _describe_frames, _tell_of_faults
-    _describe_frames, _tell_of_faults = describe, tell
+    _describe_frames, _tell_of_faults = site, tell
     fst_debug_ask(_where)
     fst_debug_hear(_heard)
 

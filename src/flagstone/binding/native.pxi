@@ -27,6 +27,10 @@ cdef extern from "binding/alloc.h":
     int alloc_sized "fst_py_alloc_sized"(fst_arena *arena, uint64_t group, uint64_t nbytes,
                                          const fst_form_spec *form, fst_ref *out) nogil
 
+cdef extern from "binding/allocator.h" nogil:
+    const void *allocating "fst_allocating"()
+    void set_allocating "fst_set_allocating"(const void *of)
+
 cdef extern from "binding/item.h":
     PyObject *only_item "fst_py_only_item"(PyObject *list)
     object only_object "fst_py_only_item"(object list)
@@ -61,9 +65,27 @@ cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object number, int *overflow) except? -1
     object PyType_GenericAlloc(PyTypeObject *kind, Py_ssize_t count)
     void PyObject_GC_UnTrack(void *item)
+    object PyCapsule_New(void *pointer, const char *name, void (*end)(PyObject *) noexcept)
+    void *PyCapsule_GetPointer(PyObject *capsule, const char *name) except? NULL
+    void PyErr_Fetch(PyObject **kind, PyObject **value, PyObject **traceback)
+    void PyErr_Restore(PyObject *kind, PyObject *value, PyObject *traceback)
 
 cdef extern from "numpy/arrayobject.h":
     # NumPy's own pxd does not have it. It takes over one reference to `dtype`, also where it fails.
     object PyArray_NewFromDescr(PyTypeObject *subtype, cnp.PyArray_Descr *dtype, int ndim,
                                 const cnp.npy_intp *dims, const cnp.npy_intp *strides, void *data,
                                 int flags, PyObject *like)
+
+    # Since NumPy 1.22.
+    ctypedef struct PyDataMemAllocator:
+        void *ctx
+        void *(*malloc)(void *ctx, size_t size) noexcept nogil
+        void *(*calloc)(void *ctx, size_t count, size_t size) noexcept nogil
+        void *(*realloc)(void *ctx, void *data, size_t size) noexcept nogil
+        void (*free)(void *ctx, void *data, size_t size) noexcept nogil
+    ctypedef struct PyDataMem_Handler:
+        char name[127]
+        uint8_t version
+        PyDataMemAllocator allocator
+    object PyDataMem_SetHandler(object handler)
+    object PyDataMem_GetHandler()

@@ -1,9 +1,10 @@
 """A worker's results: in the arena from the moment they are stored.
 
 `Results` stands before the mapping that the worker would have, Dask's own `SpillBuffer` mostly,
-which goes on to decide what goes to disk. A large array that a task returns is copied into a Block
-of the worker's group and stored as a view of it; one that lies in an arena already (a task made it
-there, or it came from a neighbour) is stored as it is. What finds no room stays where it is.
+which goes on to decide what goes to disk. While a task runs, NumPy allocates the data of large
+arrays in the worker's group; such a result is stored as a view of its Block. Another large array is
+copied into a Block of the group. One that lies in an arena otherwise (it came from a neighbour) is
+stored as it is. What finds no room stays where it is.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from dask.sizeof import sizeof
 from distributed.sizeof import safe_sizeof
 from distributed.spill import SpillBuffer
 
-from flagstone._core import Block
+from flagstone._core import Allocator, Block
 from flagstone.dask.wire import by_value
 from flagstone.dumped import load
 from flagstone.errors import FlagstoneError
-from flagstone.part import base_of, block_of
+from flagstone.part import base_of, block_of, bytes_of
 
 if TYPE_CHECKING:
     from flagstone.arena import Arena
@@ -32,6 +33,9 @@ __all__ = ["EarlySettler", "Results", "Settler"]
 _DEEP: Final = 3
 _WIDE: Final = 10_000
 _SMALL: Final = 4096
+# A smaller result is copied: that takes microseconds, and what a task makes on the way to it lies
+# in memory that it has just used, and that is in the processor's cache still.
+_BORN: Final = 1 << 20
 _TABLES: Final = ("pandas", "pyarrow")
 
 
@@ -39,6 +43,7 @@ class Settler:
     """Puts values into a worker's group. Safe to use from any thread.
 
     Attributes:
+        allocator: lets NumPy allocate what it will store.
         refused: values that stayed outside, by the name of the error.
     """
 
@@ -46,6 +51,8 @@ class Settler:
         self._arena = arena
         self._group = group
         self._threshold = max(1, threshold)
+        least = max(self._threshold, _BORN)
+        self.allocator = Allocator(arena._link.attachment, group._id, least)
         self._lock = threading.Lock()
         self._stored = [0]
         self.refused: dict[str, int] = {}
@@ -66,15 +73,9 @@ class Settler:
             return self._table(value)
         return value
 
-    def empty(self, shape: Any, dtype: Any, order: str, least: int | None = 0) -> Any:
-        """An array in the group, its elements whatever was there before. None if it is smaller than
-        `least` bytes (None: the threshold), or there is no room.
-        """
-        if least is None:
-            least = self._threshold
+    def empty(self, shape: Any, dtype: Any, order: str) -> Any:
+        """An array in the group, its elements what was there before; None: there is no room."""
         try:
-            if least and np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)) < least:
-                return None
             return self._arena.empty(shape, dtype, order=order, group=self._group).array
         except (FlagstoneError, OSError, TypeError):
             return None
@@ -94,9 +95,27 @@ class Settler:
         return type(value)(found)
 
     def _array(self, array: Any) -> Any:
-        if not self._belongs(array) or base_of(array) is not None or not _in_memory(array):
+        if not self._belongs(array) or base_of(array) is not None:
             return array
-        return self._put(array)
+        owner = _owner(array)
+        if owner is None:
+            return array
+        found = self._kept(array, owner)
+        return self._put(array) if found is None else found
+
+    def _kept(self, array: Any, owner: Any) -> Any:
+        """The array as a view of the Block that NumPy allocated for it; None: there is none, or it
+        is so much larger that a copy takes less memory.
+        """
+        block = self.allocator.find(_address(owner)) if owner.flags.owndata else None
+        if block is None or array.nbytes < block.nbytes // 2:
+            return None
+        offset = _address(array) - block._address
+        view: Any = np.ndarray(array.shape, array.dtype, bytes_of(block), offset, array.strides)
+        if not array.flags.writeable:
+            view.flags.writeable = False
+        self._count(array.nbytes)
+        return view
 
     def _belongs(self, array: Any) -> bool:
         return not (
@@ -150,20 +169,25 @@ class EarlySettler(Settler):
 
     def __init__(self, settler: Settler) -> None:
         super().__init__(settler._arena, settler._group, settler._threshold)
+        self.allocator = settler.allocator
         self._lock, self._stored = settler._lock, settler._stored
 
     def _refuse(self, value: Any, error: Exception) -> Any:
         return value
 
 
-def _in_memory(array: Any) -> bool:
-    """Whether its bytes are in this process's memory, and in no mapped file."""
-    base = array.base
-    while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap):
-            return False
-        base = base.base
-    return True
+def _owner(array: Any) -> Any:
+    """The array that has the memory which this one looks at; None: a mapped file has it."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+        if isinstance(array, np.memmap):
+            return None
+    return array
+
+
+def _address(array: Any) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def _has_objects(value: Any) -> bool:
