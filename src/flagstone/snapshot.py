@@ -347,6 +347,14 @@ def _burials(snapshot: ArenaSnapshot, page: Page, everything: bool) -> None:
     _and_more(snapshot.deaths - len(shown), "death", page)
 
 
+def _within(arguments: str, room: int = 72) -> str:
+    """A command line, cut in the middle: the interpreter's path is at one end, and what it runs at
+    the other.
+    """
+    head = room // 3
+    return arguments if len(arguments) <= room else f"{arguments[:head]}...{arguments[head + 3 - room :]}"
+
+
 def _processes(snapshot: ArenaSnapshot, page: Page, own: bool) -> None:
     now = _boot_seconds()
     page.table(
@@ -355,7 +363,7 @@ def _processes(snapshot: ArenaSnapshot, page: Page, own: bool) -> None:
         [
             [
                 str(one.pid),
-                one.arguments or one.command,
+                _within(one.arguments or one.command),
                 number(one.references),
                 format_size(one.bytes),
                 number(one.dropped),

@@ -102,8 +102,10 @@ def _from_buffer(value: Any, what: str) -> NDArray[Any]:
     try:
         view = memoryview(value)
     except TypeError:
+        other = ": arena.dump() stores any object, with its arrays" if what == "put()" else ""
         raise TypeError(
-            f"{what} takes an array or a buffer (bytes, memoryview, ...), not {_name(type(value))}"
+            f"{what} takes an array or a buffer (bytes, memoryview, ...), not"
+            f" {_name(type(value))}{other}"
         ) from None
     except (ValueError, BufferError) as error:
         raise TypeError(f"{what} cannot read this {_name(type(value))}: {error}") from error

@@ -517,6 +517,12 @@ def test_what_is_no_array(arena, value):
     assert references(arena) == 0
 
 
+def test_what_is_no_array_is_dumped(arena):
+    with pytest.raises(TypeError, match=r"not dict: arena.dump\(\) stores any object"):
+        arena.put({"a": np.arange(3)})
+    assert same(arena.dump({"a": np.arange(3)}).load()["a"], np.arange(3))
+
+
 def test_a_buffer_that_numpy_cannot_read(arena):
     with pytest.raises(TypeError, match="cannot read"):
         arena.put(memoryview(bytes(8)).cast("P"))
