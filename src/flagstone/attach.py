@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
 import weakref
 from typing import Any, Final
@@ -23,6 +22,7 @@ from flagstone import _core, garbage
 from flagstone._core import Attachment
 from flagstone.errors import ArenaFull, Closed, FlagstoneError, StaleHandle
 from flagstone.memory import give_back
+from flagstone.modules import imported
 from flagstone.names import called, shown
 from flagstone.notices import tell
 from flagstone.sizes import format_size
@@ -238,7 +238,7 @@ def _let_go_if_unused(uuid: bytes, reference: weakref.ref[Attachment]) -> None:
 
 
 def _descriptor_for_child(attachment: Attachment) -> Any:
-    context = sys.modules.get("multiprocessing.context")
+    context = imported("multiprocessing.context")
     popen = context.get_spawning_popen() if context is not None else None
     if popen is None:
         return None
@@ -270,7 +270,7 @@ def _tie_to_multiprocessing() -> None:
     # Children of multiprocessing end without atexit, but run its finalizers. And where it was
     # imported before the first arena was opened, its own exit handler would run after ours, and
     # flushes queues that may still have Blocks to pickle.
-    util = sys.modules.get("multiprocessing.util")
+    util = imported("multiprocessing.util")
     if util is not None:
         util.register_after_fork(_finalize_with_multiprocessing, _call)
         _finalize_with_multiprocessing()
@@ -292,7 +292,7 @@ def _is_tended() -> bool:
     """Whether this is a daemon of multiprocessing, such as a pool's worker: its parent ends it by a
     signal when all is well.
     """
-    process = sys.modules.get("multiprocessing.process")
+    process = imported("multiprocessing.process")
     return process is not None and process.current_process().daemon
 
 

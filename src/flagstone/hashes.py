@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import copyreg
 import pickle
-import sys
 from typing import Any
 
 from flagstone._core import Block
+from flagstone.modules import imported
 
 __all__ = ["install"]
 
@@ -22,14 +22,14 @@ __all__ = ["install"]
 def install() -> None:
     """Put the function into the table, and into joblib's copy of it if that was made before."""
     getattr(pickle, "_Pickler").dispatch[Block] = _save  # noqa: B009
-    joblib = sys.modules.get("joblib.hashing")
+    joblib = imported("joblib.hashing")
     if joblib is not None:
         joblib.Hasher.dispatch[Block] = _save
 
 
 def _save(pickler: Any, block: Block) -> None:
     """Pickle a Block, for a pickler that is written in Python."""
-    hashing = sys.modules.get("joblib.hashing")
+    hashing = imported("joblib.hashing")
     if hashing is not None and isinstance(pickler, hashing.Hasher):
         pickler.save(("flagstone.Block", block.array))
         return

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flagstone import _core, garbage
 from flagstone.errors import FULL, HELD, LIMIT, ArenaFull, FlagstoneError, GroupLimitExceeded
+from flagstone.modules import imported
 from flagstone.names import shown, text
 from flagstone.notices import tell, tell_of_lock, tell_of_waiting
 from flagstone.rcu import SLICE
@@ -247,7 +247,7 @@ def _waited(wait: float | None) -> str:
     if not wait:
         return ""
     # A coroutine cannot drop anything while its loop stands still.
-    asyncio = sys.modules.get("asyncio.events")
+    asyncio = imported("asyncio.events")
     loop = asyncio is not None and asyncio._get_running_loop() is not None
     stood = ", for which this thread's event loop stood still (await aalloc() lets it go on)"
     return f"after waiting {wait} s{stood if loop else ''}"

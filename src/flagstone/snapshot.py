@@ -351,8 +351,10 @@ def _within(arguments: str, room: int = 72) -> str:
     """A command line, cut in the middle: the interpreter's path is at one end, and what it runs at
     the other.
     """
+    if len(arguments) <= room:
+        return arguments
     head = room // 3
-    return arguments if len(arguments) <= room else f"{arguments[:head]}...{arguments[head + 3 - room :]}"
+    return f"{arguments[:head]}...{arguments[head + 3 - room :]}"
 
 
 def _processes(snapshot: ArenaSnapshot, page: Page, own: bool) -> None:

@@ -8,13 +8,13 @@ with what to do: to store the elements alone is a decision, and `np.asarray(valu
 
 from __future__ import annotations
 
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from flagstone._core import Block
+from flagstone.modules import imported
 from flagstone.part import Part
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def array_of(value: Any, what: str = "put()") -> NDArray[Any]:
 def _from_tensor(value: Any, what: str) -> NDArray[Any]:
     # Nothing but elements goes through DLPack: who has more to say (gradients, conjugation, what is
     # missing, another device) refuses.
-    torch = sys.modules.get("torch")
+    torch = imported("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         known = type(value) in (torch.Tensor, torch.nn.Parameter)
         if not known or (value.has_names() if hasattr(value, "has_names") else False):

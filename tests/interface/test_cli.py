@@ -231,7 +231,9 @@ class TestInfo:
 
     def test_a_long_command_line(self, arena_name):
         """Its middle is left out: both ends say more."""
-        code = "import flagstone, sys; arena = flagstone.open(sys.argv[1]); print(); sys.stdin.read()"
+        code = (
+            "import flagstone, sys; arena = flagstone.open(sys.argv[1]); print(); sys.stdin.read()"
+        )
         command = [sys.executable, "-u", "-c", code, arena_name, "--rank", "7"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             process.stdout.readline()

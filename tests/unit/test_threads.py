@@ -1,9 +1,13 @@
 """Threads that use the same things at once: in a build of Python without a GIL, too."""
 
+import os
+import pickle
 import queue
+import signal
 import sys
 import sysconfig
 import threading
+import time
 
 import pytest
 
@@ -175,3 +179,40 @@ def test_one_handle_is_resolved_by_all(arena):
 
     run(*[resolve] * THREADS)
     assert [one.references for one in arena.processes] == [1]
+
+
+def test_a_fork_beside_threads_that_send(arena):
+    """Without a GIL, threads that meet at a lock of Python's hand it on, and a child forked at that
+    moment waits for it for ever. What the package does at a fork takes none; what the child would
+    call of Python's next (pickle imports, say) is not asked.
+    """
+    anonymous = flagstone.open(capacity="64MiB")
+    over = threading.Event()
+
+    def ended(pid):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return True
+            time.sleep(0.001)
+        return False
+
+    def send():
+        while not over.is_set():
+            for one in (arena, anonymous):
+                assert pickle.loads(pickle.dumps(one.put(b"sent"))).array[0] == ord("s")
+
+    def fork():
+        try:
+            for _ in range(20):
+                pid = os.fork()
+                if not pid:
+                    os._exit(0)
+                if not ended(pid):
+                    os.kill(pid, signal.SIGKILL)
+                assert os.waitpid(pid, 0)[1] == 0
+        finally:
+            over.set()
+
+    run(*[send] * THREADS, fork)
+    anonymous.close()
