@@ -229,23 +229,6 @@ class TestInfo:
             assert shown[number] >= 0
         del message
 
-    def test_a_long_command_line(self, arena_name):
-        """Its middle is left out: both ends say more."""
-        code = (
-            "import flagstone, sys; arena = flagstone.open(sys.argv[1]); print(); sys.stdin.read()"
-        )
-        command = [sys.executable, "-u", "-c", code, arena_name, "--rank", "7"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-            process.stdout.readline()
-            shown = run("info", arena_name).stdout
-            listed = facts("info", arena_name)["processes"]
-            (whole,) = (one["arguments"] for one in listed if one["pid"] == process.pid)
-            process.stdin.close()
-        assert whole.endswith("--rank 7")
-        (line,) = (line for line in shown.splitlines() if "--rank 7" in line)
-        assert f"{whole[:24]}..." in line
-        assert whole not in shown
-
     def test_many_in_flight_are_a_line_each(self, arena, arena_name):
         block = arena.put(b"abc")
         messages = [block.__reduce__() for _ in range(1500)]

@@ -90,3 +90,19 @@ def test_dear_looks_come_rarely(arena_name):
         look = observer.look()
         assert observer.pause(0.0) == look.seconds / share()
         assert observer.pause(1e6) == 1e6
+
+
+def test_a_long_command_line(arena_name):
+    """Its middle is left out: both ends say more."""
+    code = "import flagstone, sys; arena = flagstone.open(sys.argv[1]); print(); sys.stdin.read()"
+    command = [sys.executable, "-u", "-c", code, arena_name, "--rank", "7"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with flagstone.open(arena_name) as arena:
+            picture = arena.snapshot()
+        process.stdin.close()
+    (whole,) = (one.arguments for one in picture.processes if one.pid == process.pid)
+    assert whole.endswith("--rank 7")
+    assert whole not in str(picture)
+    (line,) = (line for line in str(picture).splitlines() if "--rank 7" in line)
+    assert f"{whole[:24]}..." in line
