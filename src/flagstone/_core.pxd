@@ -470,8 +470,6 @@ cdef extern from "flagstone.h" nogil:
         uint64_t keys, version, bytes, slots
 
     enum: FST_STORE_EVICTS
-    enum: FST_MISSING
-    enum: FST_MISMATCH
     enum: FST_EXISTS
     uint64_t FST_ANY_VERSION
     int fst_store_open(fst_arena *arena, const fst_store_spec *spec, fst_create how,
