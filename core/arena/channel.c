@@ -37,9 +37,8 @@ static int check_spec(const struct fst_channel_spec *s)
     return FST_OK;
 }
 
-/* Format the ring as that of a channel which has no descriptor yet. It may have hundreds of
- * megabytes that nobody has touched, so it is not done under names_lock. */
-static int format_ring(struct fst_arena *a, const struct fst_channel_spec *s, const struct fst_ref *ring)
+/* What the descriptor of a channel with this ring says, but for its state. */
+static struct fst_channel describe(struct fst_arena *a, const struct fst_channel_spec *s, const struct fst_ref *ring)
 {
     struct fst_handle h = fst_object_handle(a, ring->oid, fst_word_gen(fst_load_relaxed(fst_word_of(a, ring->oid))));
     struct fst_channel c = {.generation_tag = h.generation_tag,
@@ -47,9 +46,19 @@ static int format_ring(struct fst_arena *a, const struct fst_channel_spec *s, co
                             .capacity = s->capacity,
                             .inline_bytes = s->inline_bytes,
                             .flags = s->flags & FLAGS,
-                            .cells = fst_ring_cells(s->capacity, s->flags)};
+                            .cells = fst_ring_cells(s->capacity, s->flags),
+                            .group = s->group};
+    if (s->name)
+        memcpy(c.name, s->name, strlen(s->name));
+    return c;
+}
+
+/* Format the ring as that of a channel which has no descriptor yet. It may have hundreds of
+ * megabytes that nobody has touched, so it is not done under names_lock. */
+static int format_ring(struct fst_arena *a, const struct fst_channel *c)
+{
     struct fst_ring_view v;
-    int rc = fst_ring_map(a, &c, &v);
+    int rc = fst_ring_map(a, c, &v);
     if (rc == FST_OK) {
         fst_ring_format(&v);
         fst_ring_unmap(&v);
@@ -69,28 +78,28 @@ static int make_ring(struct fst_thread *t, const struct fst_channel_spec *s, str
         rc = fst_child_open(a, cache, s->group, &child);
     if (rc == FST_OK)
         rc = fst_object_alloc_run(t, child, fst_ring_bytes(s->capacity, s->inline_bytes, s->flags), 0, ring);
-    return rc ? rc : format_ring(a, s, ring);
+    if (rc)
+        return rc;
+    struct fst_channel c = describe(a, s, ring);
+    return format_ring(a, &c);
 }
 
 /* Make the ring that of the channel with this descriptor. The state is written last: a kill before
  * it leaves a ring to which only its maker refers. Under names_lock. */
 static void publish(struct fst_arena *a, uint32_t index, const struct fst_channel_spec *s, const struct fst_ref *ring)
 {
-    struct fst_channel *c = fst_channel_at(a, index);
-    uint64_t seen = fst_word_set(fst_word_of(a, ring->oid), FST_WORD_SHARED);
-    struct fst_handle h = fst_object_handle(a, ring->oid, fst_word_gen(seen));
-    fst_store_relaxed(&c->generation_tag, h.generation_tag);
-    fst_store_relaxed(&c->oid_slab, h.oid_slab);
-    fst_store_relaxed(&c->capacity, s->capacity);
-    fst_store_relaxed(&c->inline_bytes, s->inline_bytes);
-    fst_store_relaxed(&c->flags, s->flags & FLAGS);
-    fst_store_relaxed(&c->cells, fst_ring_cells(s->capacity, s->flags));
-    fst_store_relaxed(&c->group, s->group);
-    memset(c->name, 0, sizeof c->name);
-    if (s->name)
-        memcpy(c->name, s->name, strlen(s->name));
+    struct fst_channel *c = fst_channel_at(a, index), said = describe(a, s, ring);
+    fst_word_set(fst_word_of(a, ring->oid), FST_WORD_SHARED);
+    fst_store_relaxed(&c->generation_tag, said.generation_tag);
+    fst_store_relaxed(&c->oid_slab, said.oid_slab);
+    fst_store_relaxed(&c->capacity, said.capacity);
+    fst_store_relaxed(&c->inline_bytes, said.inline_bytes);
+    fst_store_relaxed(&c->flags, said.flags);
+    fst_store_relaxed(&c->cells, said.cells);
+    fst_store_relaxed(&c->group, said.group);
+    memcpy(c->name, said.name, sizeof c->name);
 #ifdef FST_MUTANT_FORMAT_INSIDE
-    format_ring(a, s, ring);
+    format_ring(a, &said);
 #endif
     fst_store_release(&c->state, fst_state_next(c->state, FST_CHANNEL_LIVE));
 }
