@@ -30,12 +30,10 @@ import weakref
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
-try:
+from flagstone.extra import Extra
+
+with Extra("flagstone.joblib", "joblib", "joblib"):
     import joblib
-except ModuleNotFoundError as error:  # the extra
-    raise ModuleNotFoundError(
-        'flagstone.joblib needs joblib: pip install "flagstone[joblib]"', name=error.name
-    ) from error
 import numpy as np
 from joblib._memmapping_reducer import _get_backing_memmap, reduce_array_memmap_backward
 from joblib._parallel_backends import LokyBackend

@@ -24,13 +24,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
-try:
+from flagstone.extra import Extra
+
+with Extra("flagstone.metrics", "prometheus-client", "metrics"):
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
     from prometheus_client.registry import Collector as _Base
-except ImportError as error:  # the extra
-    raise ImportError(
-        'flagstone.metrics needs prometheus-client: pip install "flagstone[metrics]"'
-    ) from error
 
 import flagstone
 from flagstone.arena import Arena

@@ -11,6 +11,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+from flagstone.extra import Extra
 from flagstone.picture import duration, number, printable, some
 from flagstone.record import AGES
 from flagstone.sizes import format_size, many
@@ -38,10 +39,8 @@ def page(head: dict[str, Any], lines: list[dict[str, Any]]) -> str:
     Raises:
         ImportError: plotly is not installed.
     """
-    try:
+    with Extra("report", "plotly", "report"):
         from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise ImportError('report needs plotly: pip install "flagstone[report]"') from error
     charts = figures(lines)
     sections = "\n".join(
         f'<section><h2>{html.escape(one["title"])}</h2><div class="chart" id="{key}"></div>'

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from flagstone._core import Block
+from flagstone.extra import Extra
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -148,11 +149,7 @@ def _converted(arrow: Any, kind: Any, strings: str) -> Any:
 
 
 def _pyarrow() -> Any:
-    try:
+    with Extra("a table", "pyarrow", "arrow"):
         arrow = importlib.import_module("pyarrow")
         importlib.import_module("pyarrow.ipc")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "tables need pyarrow, which is not installed: pip install 'flagstone[arrow]'"
-        ) from error
     return arrow

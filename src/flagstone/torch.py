@@ -23,12 +23,10 @@ from multiprocessing import util
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
-try:
+from flagstone.extra import Extra
+
+with Extra("flagstone.torch", "torch", "torch"):
     import torch
-except ModuleNotFoundError as error:  # the extra
-    raise ModuleNotFoundError(
-        'flagstone.torch needs torch: pip install "flagstone[torch]"', name=error.name
-    ) from error
 from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.collate import collate, default_collate_fn_map

@@ -29,7 +29,7 @@ C_LAYERS = [
 ]
 
 PYTHON_LAYERS = [
-    ["bell", "errors", "cgroup", "garbage", "modules", "names", "sizes", "states"],
+    ["bell", "errors", "cgroup", "extra", "garbage", "modules", "names", "sizes", "states"],
     ["binding"],
     ["_core"],
     ["arriving", "closing", "facts", "folder", "format", "hashes", "looped", "notices", "opened"],

@@ -8,6 +8,7 @@ import sys
 import flagstone
 from flagstone.cli.screen import BAD, Screen, fields
 from flagstone.cli.usage import UsageError, arena_name, existing_folder, seconds
+from flagstone.extra import needs
 from flagstone.names import FOLDER
 from flagstone.observer import Observer
 from flagstone.picture import duration
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
     try:
         from flagstone.tui import Top
     except ImportError:
-        raise UsageError('top needs textual: pip install "flagstone[tui]", or --once') from None
+        raise UsageError(f"{needs('top', 'textual', 'tui')}, or --once") from None
     app = Top(arguments.arena, folder, arguments.every)
     app.run()
     return app.return_code or 0

@@ -26,12 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-try:
+from flagstone.extra import Extra
+
+with Extra("flagstone.dask", "distributed", "dask"):
     from distributed import Client, Status
-except ModuleNotFoundError as error:  # the extra
-    raise ModuleNotFoundError(
-        'flagstone.dask needs distributed: pip install "flagstone[dask]"', name=error.name
-    ) from error
 from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
 
 from flagstone.dask import member, tasks

@@ -27,12 +27,10 @@ import atexit
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-try:
+from flagstone.extra import Extra
+
+with Extra("flagstone.ray", "Ray", "ray"):
     import ray
-except ModuleNotFoundError as error:  # the extra
-    raise ModuleNotFoundError(
-        'flagstone.ray needs Ray: pip install "flagstone[ray]"', name=error.name
-    ) from error
 from ray._common.utils import load_class
 
 from flagstone._core import Block
