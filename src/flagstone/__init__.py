@@ -35,6 +35,7 @@ from flagstone.errors import (
     LayoutMismatch,
     ReadOnly,
     StaleHandle,
+    StoreMismatch,
 )
 from flagstone.facts import (
     Batch,
@@ -126,6 +127,7 @@ __all__ = [
     "StaleHandle",
     "Store",
     "StoreInfo",
+    "StoreMismatch",
     "SubscriberInfo",
     "Subscription",
     "Teardown",

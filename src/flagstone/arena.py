@@ -198,12 +198,14 @@ class Arena(Closing, Objects):
                 created.
             ack: what was taken is owned until `Delivery.done()`, and comes again when its owner
                 dies before.
-            group: what its memory is charged to, when it is created; None is the arena itself.
+            group: what its memory is charged to; None is what it has, the arena itself if it is
+                created.
             lasting: it goes on, with what is in it, when no live process has it open any more.
             create: None opens or creates; True must not exist, False must exist.
 
         Raises:
-            ChannelMismatch: it exists with another capacity, `inline`, `ack` or `lasting`.
+            ChannelMismatch: it exists with another capacity, `inline`, `ack` or `lasting`, or in
+                another group.
             FileExistsError, FileNotFoundError: as `create` says.
             ArenaFull, GroupLimitExceeded: no room for it.
             Closed, ReadOnly: the group has ended; attached with `readonly=True`, and there is none.
@@ -232,12 +234,14 @@ class Arena(Closing, Objects):
             history: with how many of them a subscription of this object begins, unless it says.
             inline: bytes of a message that lie in the topic's own memory, at most 4,000; None is
                 what the topic has, 200 if it is created.
-            group: what its memory is charged to, when it is created; None is the arena itself.
+            group: what its memory is charged to; None is what it has, the arena itself if it is
+                created.
             lasting: it goes on, with what is in it, when no live process has it open any more.
             create: None opens or creates; True must not exist, False must exist.
 
         Raises:
-            ChannelMismatch: it exists with another capacity, `inline` or `lasting`.
+            ChannelMismatch: it exists with another capacity, `inline` or `lasting`, or in another
+                group.
             FileExistsError, FileNotFoundError: as `create` says.
             ArenaFull, GroupLimitExceeded: no room for it.
             Closed, ReadOnly: the group has ended; attached with `readonly=True`, and there is none.
@@ -250,10 +254,11 @@ class Arena(Closing, Objects):
 
         Args:
             name: 1 to 63 bytes of UTF-8; locks have names of their own.
-            group: what its page is charged to, when it is created, and what it ends with; None is
-                the arena itself.
+            group: what its page is charged to, and what it ends with; None is what the lock has,
+                the arena itself if it is created.
 
         Raises:
+            ChannelMismatch: it exists in another group.
             ArenaFull, GroupLimitExceeded: no room for it.
             ValueError, TypeError: no such name or group.
             Closed, ReadOnly: the group has ended; attached with `readonly=True`, and there is none.
@@ -282,15 +287,16 @@ class Arena(Closing, Objects):
             limit: bytes that its values may use, in whole pages: they are charged to a group of
                 their own, "store " and the name, below `group`.
             evict: "lru" makes room by letting go of what was not used for longest; readers keep
-                their bytes. What there is stays of a store that exists.
-            group: what its values are charged to, and what it ends with, when it is created; None
-                is the arena itself.
+                their bytes. None is what the store does, nothing if it is created.
+            group: what its values are charged to, and what it ends with; None is what the store
+                has, the arena itself if it is created.
             lasting: True insists on a lasting arena.
             create: None opens or creates; True must not exist, False must exist.
 
         Raises:
             FileExistsError, FileNotFoundError: as `create` says.
             GroupMismatch: it exists with another limit.
+            StoreMismatch: it exists, and evicts nothing, has no limit, or is of another group.
             ArenaFull: no room for one more store.
             ValueError: a name or `evict` makes no sense, or the arena is not lasting.
             Closed, ReadOnly: the group has ended; attached with `readonly=True`, and there is none.

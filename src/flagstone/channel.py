@@ -9,7 +9,7 @@ from flagstone.attach import Locator, attach, locate
 from flagstone.dumped import load, load_copy
 from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
 from flagstone.facts import ChannelInfo
-from flagstone.group import Group, group_id
+from flagstone.group import Group, group_id, insist
 from flagstone.letter import Letters, sizes_of
 from flagstone.looped import Looped
 from flagstone.names import named, object_name
@@ -268,6 +268,7 @@ def open_channel(
         create,
         ChannelMismatch,
     )
+    insist(channel, "channel", name, group, channel._group_id, ChannelMismatch)
     return channel
 
 

@@ -7,6 +7,7 @@
     ├── CacheMismatch (ValueError)         the cache exists with other parameters
     ├── GroupMismatch (ValueError)         the live group exists with other parameters
     ├── ChannelMismatch (ValueError)       the channel or topic exists with other parameters
+    ├── StoreMismatch (ValueError)         the store exists with other parameters
     ├── ChannelFull (Full)                 no room for a message in time
     ├── ChannelEmpty (Empty)               no message in time
     ├── Disconnected                       a subscription to a topic has fallen too far behind
@@ -49,6 +50,7 @@ __all__ = [
     "LayoutMismatch",
     "ReadOnly",
     "StaleHandle",
+    "StoreMismatch",
 ]
 
 
@@ -123,7 +125,13 @@ class GroupMismatch(FlagstoneError, ValueError):
 
 
 class ChannelMismatch(FlagstoneError, ValueError):
-    """A channel or topic of this name exists with other parameters."""
+    """A channel, topic or lock of this name exists with other parameters."""
+
+    __module__ = "flagstone"
+
+
+class StoreMismatch(FlagstoneError, ValueError):
+    """A store of this name exists with other parameters."""
 
     __module__ = "flagstone"
 

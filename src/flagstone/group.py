@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flagstone._core import Link
 from flagstone.attach import OPEN_EXISTING, Locator, attach, fork_generation, locate
@@ -29,7 +29,14 @@ from flagstone.states import GROUP_CLOSED, GROUP_LIVE
 from flagstone.teardown import Teardown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flagstone._core import Attachment, GroupRef, _GroupInfo
+
+    class _Opened(Protocol):
+        def _link_of(self) -> Link: ...
+        def leave(self) -> None: ...
+
 
 __all__ = ["Group"]
 
@@ -311,6 +318,35 @@ def group_id(link: Link, attachment: Attachment, group: Group | None) -> int:
     if group._link is not link and group._link.uuid != link.uuid:
         raise ValueError(f"{group!r} belongs to another arena")
     return group._id
+
+
+def insist(
+    thing: _Opened,
+    kind: str,
+    name: str | None,
+    group: Group | None,
+    home: int,
+    mismatch: Callable[[str], Exception],
+) -> None:
+    """Leave what was opened with `group=`, and raise, if it is there already and another group,
+    with this id, is its own. Who gives no group takes what there is.
+    """
+    if group is None or group._id == home:
+        return
+    link = thing._link_of()
+
+    def called(ident: int) -> str:
+        if ident == link.attachment.root_group:
+            return "the arena itself"
+        with contextlib.suppress(Closed):
+            name = look(link, ident).name
+            return f"group {name!r}" if name else "a group without a name"
+        return "a group that has ended"
+
+    what = named(kind, name, link.attachment.path)
+    text = f"{what} is of {called(home)}, not of {called(group._id)}: open it without group="
+    thing.leave()
+    raise mismatch(text)
 
 
 def look(link: Link, ident: int) -> Group:

@@ -10,7 +10,7 @@ from flagstone._core import Link, LockBase
 from flagstone.attach import Locator, attach, locate
 from flagstone.errors import ChannelMismatch, Closed
 from flagstone.facts import LockInfo
-from flagstone.group import Group, group_id
+from flagstone.group import Group, group_id, insist
 from flagstone.names import named, object_name
 from flagstone.observe import lock_info
 from flagstone.opened import Opened
@@ -142,7 +142,9 @@ def _open(link: Link, name: str, group: int) -> Lock:
 
 def open_lock(link: Link, name: str, group: Group | None) -> Lock:
     """What `Arena.lock` does."""
-    return _open(link, name, group_id(link, link.attachment, group))
+    lock = _open(link, name, group_id(link, link.attachment, group))
+    insist(lock, "lock", name, group, lock._group_id, ChannelMismatch)
+    return lock
 
 
 def _load_lock(locator: Locator, name: str, group: int) -> Lock:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from flagstone._core import Block, Link, StoreBase
-from flagstone.attach import Locator, attach, how_to_open, locate
+from flagstone.attach import CREATE_NEW, OPEN_EXISTING, Locator, attach, how_to_open, locate
 from flagstone.dumped import Dumped, dumped, load
-from flagstone.errors import Closed
+from flagstone.errors import Closed, StoreMismatch
 from flagstone.evicting import Evicting, own_group
 from flagstone.facts import StoreInfo
 from flagstone.format import form_of, order_of
-from flagstone.group import Group, group_id, look, open_group
+from flagstone.group import Group, group_id, insist, look, open_group
 from flagstone.memory import in_steps
 from flagstone.names import named, object_name
 from flagstone.observe import store_info, stores_of
@@ -591,16 +591,54 @@ def open_store(
     if evict not in (None, "lru"):
         raise ValueError(f'evict must be None or "lru", not {evict!r}')
     raw = object_name(name, "store")
-    if limit is not None:
-        group = open_group(link, own_group(name), group, limit, True, None, how_to_open(None), None)
-    return _opened(
-        link,
-        name,
-        raw,
-        (STORE_EVICTS if evict else 0) | (STORE_OWNS if limit is not None else 0),
-        group_id(link, link.attachment, group),
-        how_to_open(create),
-    )
+    how = how_to_open(create)
+    flags = (STORE_EVICTS if evict else 0) | (STORE_OWNS if limit is not None else 0)
+    own = None if limit is None else _own_group(link, name, raw, limit, group, how)
+    home = group_id(link, link.attachment, own or group)
+    store = _opened(link, name, raw, flags, home, how)
+    _insist(store, limit, evict, group)
+    return store
+
+
+def _own_group(
+    link: Link, name: str, raw: bytes, limit: Size, group: Group | None, how: int
+) -> Group | None:
+    """The group of a store with a limit; None: the store is there without one, or is not to be
+    made.
+    """
+    parent = group
+    try:
+        there = _opened(link, name, raw, 0, group_id(link, link.attachment, None), OPEN_EXISTING)
+    except FileNotFoundError:
+        if how == OPEN_EXISTING:
+            return None
+    else:
+        with there:
+            if how == CREATE_NEW or there.group.name != own_group(name):
+                return None
+            parent = there.group.parent
+    return open_group(link, own_group(name), parent, limit, True, None, how_to_open(None), None)
+
+
+def _insist(store: Store, limit: Size | None, evict: str | None, group: Group | None) -> None:
+    """Leave the store and raise, if it is there already and not what was asked for. None asks for
+    what there is.
+    """
+    if limit is None and evict is None and group is None:
+        return
+    home = store.group
+    owns = home.name == own_group(store.name)
+    why = None
+    if evict is not None and not store._evicts:
+        why = "evicts nothing: open it without evict="
+    elif limit is not None and not owns:
+        why = "has no limit of its own: open it without limit="
+    if why is not None:
+        what = named("store", store.name, store._attachment().path)
+        store.leave()
+        raise StoreMismatch(f"{what} {why}, or take another name")
+    above = home.parent if owns else home
+    insist(store, "store", store.name, group, (above or home)._id, StoreMismatch)
 
 
 def _opened(link: Link, name: str, raw: bytes, flags: int, group: int, create: int) -> Store:

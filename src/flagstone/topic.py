@@ -11,7 +11,7 @@ from flagstone.closing import Closing
 from flagstone.dumped import load
 from flagstone.errors import ChannelEmpty, ChannelFull, ChannelMismatch, Closed
 from flagstone.facts import TopicInfo
-from flagstone.group import Group, group_id
+from flagstone.group import Group, group_id, insist
 from flagstone.letter import Letters, sizes_of
 from flagstone.looped import Looped
 from flagstone.names import named, object_name
@@ -281,6 +281,7 @@ def open_topic(
             _checked(history, room)
         raise
     _checked(history, topic._capacity)
+    insist(topic, "topic", name, group, topic._group_id, ChannelMismatch)
     return topic
 
 

@@ -665,3 +665,13 @@ def test_a_time_that_makes_no_sense_is_refused_also_where_nothing_waits(arena, w
         assert subscription.get(wait=0) == b"first"
         with pytest.raises(flagstone.ChannelEmpty):
             subscription.get(wait=0)
+
+
+@pytest.mark.parametrize("kind", ["channel", "topic", "lock"])
+def test_the_group_of_one_that_is_there(arena, kind):
+    group, other, make = arena.group("one"), arena.group("other"), getattr(arena, kind)
+    first = make("thing", group=group)
+    assert make("thing") == make("thing", group=group) == first
+    with pytest.raises(flagstone.ChannelMismatch, match=rf"{kind} 'thing' .* 'one', not of group"):
+        make("thing", group=other)
+    first.leave()

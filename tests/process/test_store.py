@@ -296,6 +296,33 @@ def test_opening(arena):
     assert [info.name for info in arena.stores] == ["things"]
 
 
+def test_one_that_is_there_is_what_was_asked_for(arena):
+    """Who asks for nothing gets what there is; what has been left is nobody's."""
+    group, other = arena.group("one"), arena.group("other")
+    plain = arena.store("plain", group=group)
+    full = arena.store("full", group=group, limit="1MiB", evict="lru")
+    for store in (plain, full):
+        assert arena.store(store.name) == store
+        assert arena.store(store.name, group=group) == store
+        with pytest.raises(flagstone.StoreMismatch, match=r"'one', not of group 'other'"):
+            arena.store(store.name, group=other)
+        with pytest.raises(flagstone.StoreMismatch, match="not of the arena itself"):
+            arena.store(store.name, group=arena.root_group)
+    assert arena.store("full").evict == "lru"
+    with pytest.raises(flagstone.StoreMismatch, match=r"store 'plain' of arena .* evicts nothing"):
+        arena.store("plain", evict="lru")
+    with pytest.raises(flagstone.GroupMismatch, match="limit"):
+        arena.store("full", limit="2MiB")
+    with pytest.raises(flagstone.StoreMismatch, match="no limit of its own"):
+        arena.store("plain", limit="1MiB")
+    with pytest.raises(FileNotFoundError):
+        arena.store("none", limit="1MiB", create=False)
+    with pytest.raises(FileExistsError):
+        arena.store("plain", limit="1MiB", create=True)
+    assert {one.name for one in arena.groups} == {"one", "other", "store full"}
+    assert pickle.loads(pickle.dumps(full)) == full
+
+
 def test_a_small_arena_has_room_for_few(arena_name):
     with flagstone.open(arena_name, capacity="1MiB") as arena:
         stores = [arena.store(f"s{number}") for number in range(512)]

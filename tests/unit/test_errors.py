@@ -19,6 +19,7 @@ TREE = {
     "CacheMismatch": ValueError,
     "GroupMismatch": ValueError,
     "ChannelMismatch": ValueError,
+    "StoreMismatch": ValueError,
     "ChannelFull": queue.Full,
     "ChannelEmpty": queue.Empty,
     "Disconnected": Exception,

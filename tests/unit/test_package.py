@@ -28,7 +28,7 @@ PUBLIC = {
     *("Disconnected", "Lock", "LockInfo", "SubscriberInfo", "Subscription", "Topic", "TopicInfo"),
     *("InFlight", "Finding", "Holder", "FlagstoneError"),
     *("ArenaFull", "GroupLimitExceeded", "CacheBusy", "CacheMismatch", "GroupMismatch"),
-    *("ReadOnly", "Closed", "StaleHandle", "LayoutMismatch", "ArenaCorrupted"),
+    *("ReadOnly", "Closed", "StoreMismatch", "StaleHandle", "LayoutMismatch", "ArenaCorrupted"),
 }
 
 
