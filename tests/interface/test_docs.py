@@ -66,6 +66,8 @@ def test_a_program_of_a_page_runs(program, own_shm, tmp_path):
         used = re.search(rf"^(?:import|from) (?:flagstone\.)?{package}\b", program, re.MULTILINE)
         if used and find_spec(package) is None:
             missing(f"no {package} is installed")
+    if "flagstone.metrics" in program and find_spec("prometheus_client") is None:
+        missing("no prometheus-client is installed")
     folder, alone = own_shm
     path = tmp_path / "program.py"
     path.write_text(program)
