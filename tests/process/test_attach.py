@@ -10,12 +10,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import flagstone
 from flagstone.testing import assert_sound, wait_until
+from tests.process.support import Worker, attach
 
 METHODS = ["fork", "spawn", "forkserver"]
 
@@ -151,6 +153,23 @@ def test_pools(arena_name, method):
         del blocks, results
         assert_sound(arena)
         assert arena.in_flight() == []
+
+
+def has_it(pid, path):
+    """Whether the process has the file mapped. One that has gone meanwhile has not."""
+    with contextlib.suppress(OSError):
+        return path in Path(f"/proc/{pid}/maps").read_text()
+    return False
+
+
+def test_nobody_serves_it(arena_name):
+    """No server, no broker and no keeper: the processes that use an arena are all that have it."""
+    with Worker() as worker, flagstone.open(arena_name) as arena:
+        worker(attach, arena_name)
+        users = {os.getpid(), worker.pid}
+        assert {one.pid for one in arena.processes} == users
+        pids = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+        assert {pid for pid in pids if has_it(pid, arena.path)} == users
 
 
 def test_fork_with_live_blocks(arena_name):
