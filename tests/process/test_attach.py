@@ -156,9 +156,11 @@ def test_pools(arena_name, method):
 
 
 def has_it(pid, path):
-    """Whether the process has the file mapped. One that has gone meanwhile has not."""
+    """Whether the process has the file mapped, by whatever name. One that has gone has not."""
+    number = str(os.stat(path).st_ino)
     with contextlib.suppress(OSError):
-        return path in Path(f"/proc/{pid}/maps").read_text()
+        maps = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+        return any(line[4] == number and "/dev/shm/" in line[5] for line in maps if len(line) > 5)
     return False
 
 
