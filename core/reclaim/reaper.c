@@ -49,8 +49,11 @@
 #define GRACE_NS   (200 * FST_MS)
 #define OUTLAST_NS (10 * FST_MS) /* for the kernel to be done with a thread that has ended */
 #define OVERDUE_NS (20 * FST_MS) /* between two attempts to give up messages that have expired */
-/* So many ticks without a batch pass before memory is given back to the system. */
-#define IDLE_TICKS 5u
+/* Between two looks for memory that nobody used meanwhile: it goes back to the system after two to
+ * three such times, unless the system is short of memory. A page that is used again costs a tenth
+ * of one that the system has to find, clear and map anew, and what runs again and again pauses for
+ * seconds. (jemalloc's dirty_decay_ms is 10 s, too.) */
+#define IDLE_NS (5000 * FST_MS)
 
 enum { KICK_NONE = 0, KICK_GATHER = 1, KICK_NOW = 2 };
 
@@ -94,7 +97,7 @@ static uint64_t tick(const struct fst_arena *a, bool company)
 
 /* What the thread remembers between two ticks. */
 struct idle {
-    uint32_t ticks;
+    uint64_t looked; /* ns since boot */
     uint64_t used_pages;
 };
 
@@ -103,9 +106,10 @@ struct idle {
 static void idle(struct fst_thread *t, struct idle *i)
 {
     struct fst_arena *a = t->arena;
-    if (++i->ticks < IDLE_TICKS)
+    uint64_t now = fst_now();
+    if (now - i->looked < IDLE_NS)
         return;
-    i->ticks = 0;
+    i->looked = now;
     uint64_t used = fst_load_relaxed(&a->sb->used_pages);
     struct fst_batch_options options = {.give_back = true, .timeout = GRACE_NS, .stop = &a->reaper->stop};
     if (used == i->used_pages && fst_batch_run(t, &options) == FST_OK)
@@ -180,7 +184,7 @@ static void *loop(void *argument)
     struct fst_arena *a = argument;
     struct fst_reaper *r = a->reaper;
     struct fst_thread *t;
-    struct idle i = {0};
+    struct idle i = {.looked = fst_now()};
     struct fst_pressure pressure;
     r->tid = (pid_t)syscall(SYS_gettid);
     /* When all thread slots are in use, one may become free. */
