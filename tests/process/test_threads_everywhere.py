@@ -108,20 +108,22 @@ INTERPRETERS = """
 import sys
 try:
     import _interpreters as interpreters
-    def run(code):
-        failed = interpreters.exec(interpreters.create(), code)
+    def run(number, code):
+        failed = interpreters.exec(number, code)
         return failed and f"{failed.type.__name__}: {failed.msg}"
 except ImportError:
     import _xxsubinterpreters as interpreters
-    def run(code):
+    def run(number, code):
         try:
-            interpreters.run_string(interpreters.create(), code)
+            interpreters.run_string(number, code)
         except interpreters.RunFailedError as error:
             return str(error)
 import flagstone
 with flagstone.open(None, capacity="8MiB") as arena:
     block = arena.alloc(100)
-    print(run(f"import sys; sys.path[:] = {sys.path!r}; import flagstone"))
+    other = interpreters.create()
+    print(run(other, f"import sys; sys.path[:] = {sys.path!r}; import flagstone"))
+    interpreters.destroy(other)
     del block
 print("goes on")
 """
