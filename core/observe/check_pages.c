@@ -17,7 +17,7 @@
 
 /* What all descriptors add up to. */
 struct sums {
-    uint8_t *owned;     /* a bit for each page that a descriptor names */
+    uint64_t *owned;    /* a bit for each page that a descriptor names, a word for each extent */
     uint64_t *children; /* pages by child */
     uint64_t *groups;   /* pages by group */
     uint32_t n_children, n_groups;
@@ -51,13 +51,17 @@ static bool check_run(struct fst_check *c, uint32_t id, struct sums *sums)
         fst_check_say(c, "slab %u: there is no child cache %u", id, s->child);
         return false;
     }
-    for (uint64_t p = s->page; p < (uint64_t)s->page + s->pages; p++) {
-        if (sums->owned[p / 8] >> (p % 8) & 1) {
+    for (uint64_t p = s->page, end = p + s->pages; p < end; p = (p / FST_EXTENT_PAGES + 1) * FST_EXTENT_PAGES) {
+        uint64_t *owned = &sums->owned[p / FST_EXTENT_PAGES], mine = UINT64_MAX << p % FST_EXTENT_PAGES;
+        if (end - p < FST_EXTENT_PAGES - p % FST_EXTENT_PAGES)
+            mine &= ~(UINT64_MAX << end % FST_EXTENT_PAGES);
+        if (*owned & mine) {
+            uint64_t page = p - p % FST_EXTENT_PAGES + (uint64_t)__builtin_ctzll(*owned & mine);
             if (!sums->overlaps++)
-                fst_check_say(c, "slab %u: page %llu belongs to another slab too", id, (unsigned long long)p);
+                fst_check_say(c, "slab %u: page %llu belongs to another slab too", id, (unsigned long long)page);
             return false;
         }
-        sums->owned[p / 8] |= (uint8_t)(1u << (p % 8));
+        *owned |= mine;
     }
     sums->pages += s->pages;
     sums->holes += is == FST_SLAB_HOLE;
@@ -110,11 +114,16 @@ static void check_free_pages(struct fst_check *c, const struct sums *sums)
 {
     struct fst_arena *a = c->a;
     uint64_t wrong = 0, first = 0, pages = (uint64_t)fst_zones(a) * FST_ZONE_PAGES;
-    for (uint64_t p = 0; p < pages && p < a->capacity_pages; p++) {
+    if (pages > a->capacity_pages)
+        pages = a->capacity_pages;
+    for (uint64_t p = 0; p < pages; p += FST_EXTENT_PAGES) {
         const struct fst_zone *z = fst_zone_at(a, (uint32_t)(p / FST_ZONE_PAGES));
-        bool is_free = z->free[p / FST_EXTENT_PAGES % FST_ZONE_EXTENTS] >> (p % FST_EXTENT_PAGES) & 1;
-        if (is_free == (sums->owned[p / 8] >> (p % 8) & 1) && !wrong++)
-            first = p;
+        uint64_t bad = ~(z->free[p / FST_EXTENT_PAGES % FST_ZONE_EXTENTS] ^ sums->owned[p / FST_EXTENT_PAGES]);
+        if (pages - p < FST_EXTENT_PAGES)
+            bad &= ~(UINT64_MAX << (pages - p));
+        if (bad && !wrong)
+            first = p + (uint64_t)__builtin_ctzll(bad);
+        wrong += (uint64_t)__builtin_popcountll(bad);
     }
     if (wrong) {
         fst_check_say(c, "%s free and owned, or neither; the first is %llu", fst_many(wrong, "page is", "pages are"),
@@ -157,12 +166,16 @@ static void check_charges(struct fst_check *c, const struct sums *sums)
                       fst_many(groups, "group", "groups"));
 }
 
+/* All is added up in one section of the lock, because it comes out even only while nobody allocates
+ * or gives back: a page that moved from a slab that is still to come to one that was counted already
+ * would be missing. So what is done in the section is little: for a slab some 30 ns, for 64 pages
+ * one. */
 void fst_check_pages(struct fst_check *c)
 {
     struct fst_arena *a = c->a;
     /* Zones may be added until this thread has the lock, so there is a bit for each page of the
      * capacity. */
-    struct sums sums = {.owned = calloc(1, a->capacity_pages / 8 + 1)};
+    struct sums sums = {.owned = calloc(a->capacity_pages / FST_EXTENT_PAGES + 1, sizeof(uint64_t))};
     /* Children and groups may be added as well. Those that come later have no pages yet, or pages
      * that are not looked at; so begin again if there are more. */
     bool again = false;

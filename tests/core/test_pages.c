@@ -319,5 +319,54 @@ static void huge_pages(void)
     }
 }
 
-TEST_MAIN(CASE(huge_pages), CASE(one_page), CASE(less_than_an_extent), CASE(inside_a_zone), CASE(several_zones_and_a_bit),
-          CASE(long_runs), CASE(grow_race))
+static char said[256];
+
+static void hear(void *context, const char *text)
+{
+    (void)context;
+    snprintf(said, sizeof said, "%s", text);
+}
+
+static struct fst_slab *slab_of(fst_arena *a, const struct fst_ref *ref)
+{
+    return fst_slab_at(a, fst_oid_slab(ref->oid));
+}
+
+/* check() names the page that is wrong, wherever it lies in its extent. */
+static void what_check_finds(void)
+{
+    static const uint64_t sizes[] = {1, 63, 64, 65, 130, 200};
+    enum { N = sizeof sizes / sizeof *sizes };
+    struct fst_ref refs[N];
+    char expected[256];
+    fst_arena *a = anonymous(4 * MIB - 3 * FST_PAGE); /* which ends inside an extent */
+    for (int i = 0; i < N; i++)
+        refs[i] = alloc_bytes(a, sizes[i] * FST_PAGE);
+    CHECK_CLEAN(a);
+    for (uint64_t page = 0; page < a->capacity_pages; page++) {
+        uint64_t *bits = &fst_zone_at(a, 0)->free[page / FST_EXTENT_PAGES];
+        *bits ^= 1ull << page % FST_EXTENT_PAGES;
+        CHECK_EQ(1, fst_check(a, hear, NULL));
+        snprintf(expected, sizeof expected, "1 page is free and owned, or neither; the first is %llu", (unsigned long long)page);
+        CHECK(strcmp(said, expected) == 0);
+        *bits ^= 1ull << page % FST_EXTENT_PAGES;
+    }
+    for (int i = 0; i < N; i++)
+        for (int k = 0; k < N; k++) {
+            struct fst_slab *one = slab_of(a, &refs[i]), *other = slab_of(a, &refs[k]);
+            uint32_t page = one->page;
+            if (i == k)
+                continue;
+            one->page = other->page + other->pages - 1; /* their last is its first */
+            CHECK(fst_check(a, hear, NULL) > 0);
+            CHECK(strstr(said, "belongs to another slab too") || strstr(said, "not in the arena"));
+            one->page = page;
+        }
+    CHECK_CLEAN(a);
+    for (int i = 0; i < N; i++)
+        fst_drop(a, &refs[i]);
+    fst_arena_unref(a);
+}
+
+TEST_MAIN(CASE(what_check_finds), CASE(huge_pages), CASE(one_page), CASE(less_than_an_extent), CASE(inside_a_zone),
+          CASE(several_zones_and_a_bit), CASE(long_runs), CASE(grow_race))
