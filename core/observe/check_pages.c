@@ -167,9 +167,9 @@ static void check_charges(struct fst_check *c, const struct sums *sums)
 }
 
 /* All is added up in one section of the lock, because it comes out even only while nobody allocates
- * or gives back: a page that moved from a slab that is still to come to one that was counted already
- * would be missing. So what is done in the section is little: for a slab some 30 ns, for 64 pages
- * one. */
+ * or gives back: a page that moved from a slab that is still to come to one that was counted
+ * already would be missing. So what is done in the section is little: for a slab some 30 ns, for 64
+ * pages one. */
 void fst_check_pages(struct fst_check *c)
 {
     struct fst_arena *a = c->a;

@@ -129,25 +129,42 @@ void fst_index_recount(struct fst_arena *a, uint32_t store)
 
 /* ---- growing ---- */
 
-static bool overlaps(uint64_t word, uint64_t start, uint64_t size)
+/* All runs begin and end between parts of LEAST slots, of which find_run looks at so many at
+ * once. */
+#define PARTS 4096u
+
+/* Set the bits of those parts from `base` on that the run of this word has. */
+static void mark(uint64_t *taken, uint64_t base, uint64_t word)
 {
-    return word && start_of(word) < start + size && start < start_of(word) + size_of(word);
+    uint64_t first = start_of(word) / LEAST, end = (start_of(word) + size_of(word) + LEAST - 1) / LEAST;
+    if (!word || end <= base || first >= base + PARTS)
+        return;
+    first = first > base ? first - base : 0;
+    end = end - base < PARTS ? end - base : PARTS;
+    for (uint64_t at = first; at < end; at = (at / 64 + 1) * 64) {
+        uint64_t bits = UINT64_MAX << at % 64;
+        taken[at / 64] |= end / 64 == at / 64 ? bits & ~(UINT64_MAX << end % 64) : bits;
+    }
 }
 
-/* Find a place where so many slots belong to no store. Under names_lock. */
+/* Find a place where so many slots belong to no store, at the front if there is one. Under
+ * names_lock. */
 static uint64_t find_run(struct fst_arena *a, uint64_t size)
 {
-    uint64_t start = 0;
-    uint32_t top = fst_store_top(a);
-    for (uint32_t i = 0; i < top; i++) {
-        const struct fst_store *s = fst_store_at(a, i);
-        uint64_t in_way = overlaps(s->index, start, size) ? s->index : overlaps(s->next, start, size) ? s->next : 0;
-        if (!in_way)
-            continue;
-        start = start_of(in_way) + size_of(in_way);
-        i = UINT32_MAX; /* begin anew: a run that was passed may be in the way of the later start */
+    uint64_t need = size / LEAST, base = 0, free = 0;
+    for (; base * LEAST < FST_NONE; base += PARTS) {
+        uint64_t taken[PARTS / 64] = {0};
+        for (uint32_t i = 0, top = fst_store_top(a); i < top; i++) {
+            mark(taken, base, fst_store_at(a, i)->index);
+            mark(taken, base, fst_store_at(a, i)->next);
+        }
+        for (uint64_t at = 0; at < PARTS; at++) {
+            free = taken[at / 64] >> at % 64 & 1 ? 0 : free + 1;
+            if (free == need)
+                return (base + at + 1 - need) * LEAST;
+        }
     }
-    return start;
+    return base * LEAST; /* there is none, nor will it fit there */
 }
 
 int fst_index_commit(struct fst_arena *a, uint64_t slots)
