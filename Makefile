@@ -105,7 +105,8 @@ test-twice: $(S)/package $(S)/tools ## two runs of Python tests at the same time
 soak: $(S)/package $(S)/tools ## the tests that run for minutes: MINUTES=10, SEED=n to repeat
 	@export FST_TEST_SOAK=1 TEST_TIMEOUTS=20 TEST_VERBOSE=1 TORTURE=50; \
 		CC=gcc TESTS="kill_twice torture clobber" tools/core-tests gcc -Dfault_points=true; \
-		CC=clang TESTS=steps tools/core-tests clang -Dbuildtype=release
+		CC=clang TESTS=steps tools/core-tests clang -Dbuildtype=release; \
+		CC=gcc TESTS="pages slab arena memlimit channel store group fork" tools/core-tests pages-16k -Dfault_points=true -Dpage_size=16384
 	@$(BIN)/python tools/requirements.py soak >$(S)/soak.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(S)/soak.txt
 	@$(BIN)/python -m pytest -m soak -s --timeout=3600 $(ARGS)
