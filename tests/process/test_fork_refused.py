@@ -406,7 +406,9 @@ def test_every_public_method_says_why():
         names = [key for key in calls.public_names() if "." in key]
         for key in sorted(names, key=lambda key: key in ("Arena.close", "Arena.__exit__")):
             ways[key] = world.prepare(key)
-            made += [world.kept, *world.made]
+            made += [world.kept, world.channels, world.stores, *world.made]
+            # all of it stays until the child has called it
+            world.kept, world.made, world.channels, world.stores = [], [], [], []
 
         def child():
             went = set()
