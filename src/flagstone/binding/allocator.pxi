@@ -15,7 +15,7 @@ cdef struct allocation:
 cdef class Allocator:
     """Lets NumPy allocate the data of new arrays in a group, where they are large enough and the
     calling thread has asked for it, by `begin()`: not what other threads do on its behalf, which
-    outlasts the request. What finds no room is allocated as ever.
+    outlasts the request. What finds no room, or has to be zero, is allocated as ever.
 
     Such an array is one like any other, with data of its own. Its memory is a Block, which `find()`
     gives, and lasts as long as the array and what looks at the Block. An array may outlive all else
@@ -71,7 +71,7 @@ cdef class Allocator:
         """
         return self.blocks.get(address)
 
-    cdef void *place(self, size_t nbytes, bint zero) noexcept:
+    cdef void *place(self, size_t nbytes) noexcept:
         # The address of new data; NULL: it goes elsewhere. No exception is left behind.
         cdef Block block
         if load(&self.refused) == _instant():
@@ -82,8 +82,6 @@ cdef class Allocator:
                 swap(&self.refused, _instant())
                 return NULL
             block = <Block>made
-            if zero:
-                _zero(&block.ref)
             self.blocks[<size_t>block.ref.data] = block
             return block.ref.data
         except BaseException:  # no memory for a Python object
@@ -110,20 +108,16 @@ cdef void *_data_malloc(void *self, size_t size) noexcept nogil:
     cdef void *data = NULL
     if size >= ours.least and allocating() == self:
         with gil:
-            data = (<Allocator>ours.allocator).place(size, False)
+            data = (<Allocator>ours.allocator).place(size)
     return ours.other.allocator.malloc(ours.other.allocator.ctx, size) if data == NULL else data
 
 
 cdef void *_data_calloc(void *self, size_t count, size_t size) noexcept nogil:
+    # The data of arrays of Python objects is asked for in this way, as that of zeros is. It is no
+    # matter of the arena's: pointers mean nothing to another process, and after a fork parent and
+    # child would write one another's.
     cdef allocation *ours = <allocation *>self
-    cdef void *data = NULL
-    if (size and count <= SIZE_MAX // size and count * size >= ours.least
-            and allocating() == self):
-        with gil:
-            data = (<Allocator>ours.allocator).place(count * size, True)
-    if data == NULL:
-        data = ours.other.allocator.calloc(ours.other.allocator.ctx, count, size)
-    return data
+    return ours.other.allocator.calloc(ours.other.allocator.ctx, count, size)
 
 
 cdef void *_data_realloc(void *self, void *data, size_t size) noexcept nogil:
