@@ -210,7 +210,7 @@ class World:
 
     def prepare(self, key):
         """A function that makes the call; all it needs is there."""
-        self.clean()
+        self.kept, self.made, self.channels, self.stores = [], [], [], []
         cls, _, name = key.partition(".")
         if key in CALLS:
             return CALLS[key](self)
