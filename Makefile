@@ -36,10 +36,16 @@ setup: $(S)/package $(S)/tools ## make .venv, install the tools and the package
 demo: $(S)/package ## show what Flagstone does
 	@$(BIN)/flagstone demo
 
-test: ## everything: lint, core tests (aarch64, too), hot paths, sanitizers, models, Python tests on every interpreter
-	@for part in lint test-core aarch64 hot-paths sanitize model pythons test-pythons test-python; do \
-		printf '\n== %s\n' $$part; SECONDS=0; $(MAKE) --no-print-directory $$part; \
-		echo "== $$part: $$SECONDS s"; done
+test: $(S)/package $(S)/tools ## everything: lint, core tests (aarch64, too), hot paths, sanitizers, models, Python tests on every interpreter
+	@# The emulator and callgrind use one processor, and go beside what leaves one idle at times.
+	@parts() { for part; do printf '\n== %s\n' $$part; SECONDS=0; $(MAKE) --no-print-directory $$part || return; \
+		echo "== $$part: $$SECONDS s"; done; }; \
+	parts lint; \
+	mkdir -p build; set -m; (parts aarch64 hot-paths) >build/beside.txt 2>&1 </dev/null & beside=$$!; set +m; \
+	trap "kill -- -$$beside" EXIT; good=true; \
+	parts test-core sanitize || good=false; \
+	wait $$beside || good=false; trap - EXIT; cat build/beside.txt; $$good; \
+	parts model pythons test-pythons test-python
 
 lint: $(S)/tools ## formatting, style, types, and the checks of tools/checks
 	@$(BIN)/ruff format --check $(PYTHON_PATHS)
@@ -90,8 +96,9 @@ model: $(S)/tools ## check the models with spin, and the litmus tests with herd7
 	@$(BIN)/python -m tools.litmus
 	@tools/run-models $(ARGS)
 
-test-python: $(S)/package $(S)/tools ## the Python tests, two at a time: ARGS="tests/unit -k name -n 0"
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+test-python: $(S)/package $(S)/tools ## the Python tests, four at a time: ARGS="tests/unit -k name -n 0"
+	@# They wait more than they compute.
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 pythons: ## bring a free-threaded Python, and those of 3.14 and 3.15 that Debian has, if none are here
 	@tools/pythons bring
