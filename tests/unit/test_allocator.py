@@ -209,6 +209,27 @@ def test_a_child_has_arrays_of_its_parent(arena, group):
     assert group.usage == 0
 
 
+def test_python_objects_stay_in_the_process(group):
+    """A child that lets go of its array would let go of its parent's objects."""
+    allocator = allocator_of(group)
+    with allocating(allocator):
+        made = [np.empty(N, object), np.zeros(N, [("one", object), ("number", "i8")])]
+        made[0][:] = [str(n) for n in range(N)]
+        made[1]["one"] = made[0]
+        made += [made[0].copy(), made[0][::-1].astype(object), np.concatenate(made[:1] * 2)]
+        made.append(np.fromiter(map(str, range(N)), object))
+    assert [allocator.find(address(one)) for one in made] == [None] * len(made)
+    child = os.fork()
+    if not child:
+        made[0][0] = object()
+        del made
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    expected = [str(n) for n in range(N)]
+    assert made[0].tolist() == made[2].tolist() == made[5].tolist() == expected
+    assert made[1]["one"].tolist() == expected
+
+
 def test_threads_make_and_end_arrays_of_each_other(arena, group):
     """Each ends what its neighbour made, also grown; no byte is another's."""
     allocator = allocator_of(group)
