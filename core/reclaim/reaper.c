@@ -49,10 +49,10 @@
 #define GRACE_NS   (200 * FST_MS)
 #define OUTLAST_NS (10 * FST_MS) /* for the kernel to be done with a thread that has ended */
 #define OVERDUE_NS (20 * FST_MS) /* between two attempts to give up messages that have expired */
-/* Between two looks for memory that nobody used meanwhile: it goes back to the system after two to
- * three such times, unless the system is short of memory. A page that is used again costs a tenth
- * of one that the system has to find, clear and map anew, and what runs again and again pauses for
- * seconds. (jemalloc's dirty_decay_ms is 10 s, too.) */
+/* Between two looks for memory that nobody used meanwhile, whoever looks: it goes back to the
+ * system after two to three such times, unless the system is short of memory. A page that is used
+ * again costs a tenth of one that the system has to find, clear and map anew, and what runs again
+ * and again pauses for seconds. (jemalloc's dirty_decay_ms is 10 s, too.) */
 #define IDLE_NS (5000 * FST_MS)
 
 enum { KICK_NONE = 0, KICK_GATHER = 1, KICK_NOW = 2 };
@@ -101,20 +101,35 @@ struct idle {
     uint64_t used_pages;
 };
 
+/* Is it this process's turn to look for memory that nobody uses? Each look marks what it finds, and
+ * gives back what was marked, so the time between two is one for all processes. */
+static bool idle_turn(struct fst_arena *a, uint64_t now)
+{
+    uint64_t looked = fst_load_relaxed(&a->sb->idle_looked);
+    if (looked <= now && now - looked < IDLE_NS)
+        return false;
+    return fst_cas64(&a->sb->idle_looked, &looked, now);
+}
+
 /* Nothing was allocated or given back for a while: give empty slabs back to the page allocator, and
  * extents that were already free at the last such look to the system. */
 static void idle(struct fst_thread *t, struct idle *i)
 {
     struct fst_arena *a = t->arena;
-    uint64_t now = fst_now();
+    uint64_t now = fst_now(), used = fst_load_relaxed(&a->sb->used_pages);
     if (now - i->looked < IDLE_NS)
         return;
+    if (used != i->used_pages) {
+        *i = (struct idle){.looked = now, .used_pages = used};
+        return;
+    }
+    if (!idle_turn(a, now))
+        return;
     i->looked = now;
-    uint64_t used = fst_load_relaxed(&a->sb->used_pages);
     struct fst_batch_options options = {.give_back = true, .timeout = GRACE_NS, .stop = &a->reaper->stop};
-    if (used == i->used_pages && fst_batch_run(t, &options) == FST_OK)
+    if (fst_batch_run(t, &options) == FST_OK)
         fst_run_punch(a, true, t->name);
-    i->used_pages = used;
+    i->used_pages = fst_load_relaxed(&a->sb->used_pages);
 }
 
 /* The system is short of memory: give it everything that nobody uses, at once. */

@@ -227,13 +227,16 @@ struct fst_superblock {
     uint64_t state;              /* enum fst_arena_state */
     uint64_t lasting;            /* 1: outlives its processes */
 
-    /* pages (region/pages.c), all under pages_lock, all derived from the slab descriptors */
+    /* pages (region/pages.c), under pages_lock, derived from the slab descriptors */
     alignas(64) uint32_t pages_lock;
     uint32_t zones;        /* zones in use, from 0; only grows */
     uint64_t used_pages;   /* in runs that somebody owns */
     uint32_t slab_free[7]; /* first free descriptor of each class */
     /* descriptors ever used of each class: an authoritative bound that only grows */
     uint32_t slab_top[7];
+    /* ns since boot, when somebody last looked for memory that nobody uses. A hint, which no lock
+     * protects */
+    uint64_t idle_looked;
 
     /* names of caches and groups (alloc/names.c, alloc/registry.c) */
     alignas(64) uint32_t names_lock;
