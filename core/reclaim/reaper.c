@@ -51,8 +51,8 @@
 #define OVERDUE_NS (20 * FST_MS) /* between two attempts to give up messages that have expired */
 /* Between two looks for memory that nobody used meanwhile, whoever looks: it goes back to the
  * system after two to three such times, unless the system is short of memory. A page that is used
- * again costs a tenth of one that the system has to find, clear and map anew, and what runs again
- * and again pauses for seconds. (jemalloc's dirty_decay_ms is 10 s, too.) */
+ * again costs a fraction of one that the system has to find, clear and map anew, and what runs
+ * again and again pauses for seconds. (jemalloc's dirty_decay_ms is 10 s, too.) */
 #define IDLE_NS (5000 * FST_MS)
 
 enum { KICK_NONE = 0, KICK_GATHER = 1, KICK_NOW = 2 };
