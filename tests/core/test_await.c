@@ -1,15 +1,12 @@
 /* One thread that waits for many channels, topics, stores and locks: it is woken by each of them,
  * by its process, and by itself where who would have woken it was killed.
  */
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "arena/channel.h"
 #include "channel/wait.h"
+#include "confined.h"
 #include "platform/futex.h"
 #include "support.h"
 
@@ -247,20 +244,6 @@ static void some_have_ended(void)
     end(&peer);
 }
 
-/* As a container may be set up: the call is forbidden, from now on. */
-static void forbid_waitv(void)
-{
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, WAITV, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    REQUIRE(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
-}
-
 static void waits_confined(struct peer *parent, void *context)
 {
     (void)context;
@@ -268,7 +251,7 @@ static void waits_confined(struct peer *parent, void *context)
     struct peer peer = begin();
     size_t n = all_kinds();
     fst_await_most(); /* it has asked before the filter comes */
-    forbid_waitv();
+    forbid_call(WAITV);
     for (size_t i = 0; i < n; i++) {
         peer_say(&peer, acts[i]);
         CHECK(fst_await(&waiter, all + i, n - i, FST_FOREVER)); /* also when there are too many */

@@ -1,13 +1,10 @@
 /* Slabs are taken from the threads that own them: alloc/revoke.h. */
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "alloc/registry.h"
 #include "alloc/slab.h"
+#include "confined.h"
 #include "refs/word.h"
 #include "support.h"
 
@@ -38,26 +35,12 @@ static uint64_t owner_of(const struct fst_ref *ref)
 
 /* ---- without membarrier ---- */
 
-/* As a container may be set up: the call is forbidden, from now on. */
-static void forbid_membarrier(void)
-{
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_membarrier, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    REQUIRE(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
-}
-
 static void confined(struct peer *parent, void *context)
 {
     static struct fst_ref ref[2000];
     uint64_t bytes;
     int n = 0;
-    forbid_membarrier();
+    forbid_call(__NR_membarrier);
     PEER_WAIT(parent, 'o');
     a = open_named((const char *)context);
     cache = make_cache(a, "c", SIZE, 0);
@@ -107,7 +90,7 @@ static void without_membarrier(void)
 
 static void destroys_confined(struct peer *parent, void *context)
 {
-    forbid_membarrier();
+    forbid_call(__NR_membarrier);
     PEER_WAIT(parent, 'd');
     a = open_named((const char *)context);
     uint64_t group = make_group(a, "g", fst_group_root(a), FST_NO_LIMIT, 0);
