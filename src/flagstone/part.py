@@ -16,7 +16,7 @@ from flagstone._core import Attachment, Block, View
 from flagstone.attach import known
 from flagstone.format import descr_of
 
-__all__ = ["Part", "base_of", "block_of", "bytes_of", "item", "make_part"]
+__all__ = ["Part", "address_of", "base_of", "block_of", "bytes_of", "item", "make_part", "view_of"]
 
 
 class Part(np.ndarray[Any, np.dtype[Any]]):
@@ -86,12 +86,25 @@ def bytes_of(block: Block) -> np.ndarray[Any, np.dtype[Any]]:
     return array.reshape(-1, order="A").view(np.uint8)
 
 
+def view_of(
+    block: Block,
+    offset: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """An array that looks at a part of a Block. NumPy refuses what would reach beyond it:
+    `ValueError`.
+    """
+    return np.ndarray(shape, dtype, bytes_of(block), offset, strides)
+
+
 def _load(
     block: Block, offset: int, descr: Any, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> Part:
     """Unpickle. NumPy refuses what would reach beyond the Block: `ValueError`."""
     dtype = np.lib.format.descr_to_dtype(descr)
-    return np.ndarray(shape, dtype, bytes_of(block), offset, strides).view(Part)
+    return view_of(block, offset, dtype, shape, strides).view(Part)
 
 
 def make_part(block: Block, index: Any) -> Part:
@@ -163,7 +176,7 @@ def block_of(array: Any) -> tuple[Block, int]:
     this process, which the Block gives back.
     """
     block = base_of(array)
-    address = _address_of(array)
+    address = address_of(array)
     if block is not None:
         return block, address - block._address
     for attachment in known():
@@ -180,12 +193,13 @@ def _held_at(attachment: Attachment, address: int) -> Block | None:
     return attachment.hold_at(address) if attachment.usable else None
 
 
-def _address_of(value: Any) -> int:
+def address_of(value: Any) -> int:
+    """Where the first element (index 0 in each dimension) of what `block_of` takes lies."""
     if isinstance(value, Block):
         return value._address
-    if hasattr(value, "data_ptr"):  # a tensor of torch, also one that wants gradients
-        return int(value.data_ptr())
     if not isinstance(value, np.ndarray):
+        if hasattr(value, "data_ptr"):  # a tensor of torch, also one that wants gradients
+            return int(value.data_ptr())
         value = _array_over(value)
     address: int = value.__array_interface__["data"][0]
     return address

@@ -29,7 +29,7 @@ from flagstone._core import Block, Ticket, dumped_by, take_back
 from flagstone.closing import Closing
 from flagstone.errors import FlagstoneError
 from flagstone.group import look
-from flagstone.part import base_of, bytes_of
+from flagstone.part import address_of, base_of, bytes_of
 from flagstone.sizes import Size, parse_seconds, parse_size
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def through_arena(body: Any, collector: Collector, alloc: Callable[[int], Block]
             at = known.setdefault(id(block), len(blocks) + 1)
             if at > len(blocks):
                 blocks.append(block)
-            spans.append((at, _address(buffer) - block._address, buffer.nbytes))
+            spans.append((at, address_of(buffer) - block._address, buffer.nbytes))
             in_place += 1
             continue
         spans.append((0, end, buffer.nbytes))
@@ -362,7 +362,7 @@ def reduce_array(array: np.ndarray[Any, np.dtype[Any]]) -> Any:
         block = base_of(array)
         if block is not None and not array.dtype.hasobject and can_be_sent(block):
             before, after = _extent(array)
-            first = _address(array) - block._address
+            first = address_of(array) - block._address
             span = pickle.PickleBuffer(bytes_of(block)[first - before : first + after].data)
             return _view, (span, array.dtype, array.shape, array.strides, before)
     flags, dtype = array.flags, array.dtype
@@ -407,12 +407,6 @@ def _extent(array: np.ndarray[Any, np.dtype[Any]]) -> tuple[int, int]:
     steps = [stride * (n - 1) for n, stride in zip(array.shape, array.strides, strict=True)]
     before = -sum(step for step in steps if step < 0)
     return before, sum(step for step in steps if step > 0) + array.itemsize
-
-
-def _address(buffer: Any) -> int:
-    array = buffer if isinstance(buffer, np.ndarray) else np.frombuffer(buffer, np.uint8)
-    address: int = array.__array_interface__["data"][0]
-    return address
 
 
 def can_be_sent(block: Block) -> bool:

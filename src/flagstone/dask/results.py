@@ -22,7 +22,7 @@ from flagstone._core import Allocator, Block
 from flagstone.dask.wire import by_value
 from flagstone.dumped import load
 from flagstone.errors import FlagstoneError
-from flagstone.part import base_of, block_of, bytes_of
+from flagstone.part import address_of, base_of, block_of, view_of
 
 if TYPE_CHECKING:
     from flagstone.arena import Arena
@@ -107,11 +107,11 @@ class Settler:
         """The array as a view of the Block that NumPy allocated for it; None: there is none, or it
         is so much larger that a copy takes less memory.
         """
-        block = self.allocator.find(_address(owner)) if owner.flags.owndata else None
+        block = self.allocator.find(address_of(owner)) if owner.flags.owndata else None
         if block is None or array.nbytes < block.nbytes // 2:
             return None
-        offset = _address(array) - block._address
-        view: Any = np.ndarray(array.shape, array.dtype, bytes_of(block), offset, array.strides)
+        offset = address_of(array) - block._address
+        view = view_of(block, offset, array.dtype, array.shape, array.strides)
         if not array.flags.writeable:
             view.flags.writeable = False
         self._count(array.nbytes)
@@ -168,9 +168,7 @@ class EarlySettler(Settler):
     """
 
     def __init__(self, settler: Settler) -> None:
-        super().__init__(settler._arena, settler._group, settler._threshold)
-        self.allocator = settler.allocator
-        self._lock, self._stored = settler._lock, settler._stored
+        vars(self).update(vars(settler))  # what it counts and how it allocates, too
 
     def _refuse(self, value: Any, error: Exception) -> Any:
         return value
@@ -183,11 +181,6 @@ def _owner(array: Any) -> Any:
         if isinstance(array, np.memmap):
             return None
     return array
-
-
-def _address(array: Any) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
 
 
 def _has_objects(value: Any) -> bool:

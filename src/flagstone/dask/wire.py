@@ -43,7 +43,7 @@ from flagstone._core import Block, Handle
 from flagstone.arena import open as open_arena
 from flagstone.errors import Closed, FlagstoneError, StaleHandle
 from flagstone.format import descr_of, order_of
-from flagstone.part import Part, base_of, block_of, bytes_of
+from flagstone.part import Part, address_of, base_of, block_of, bytes_of, view_of
 from flagstone.sharing import can_be_sent
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _name_of_array(array: Any, known: _Known) -> dict[str, Any] | None:
         return None
     return {
         "flagstone": (known.uuid, bytes(block.handle)),
-        "offset": array.__array_interface__["data"][0] - block._address,
+        "offset": address_of(array) - block._address,
         "dtype": _dtype_out(array.dtype),
         "shape": array.shape,
         "strides": array.strides,
@@ -190,9 +190,7 @@ def _loads_array(header: dict[str, Any], frames: list[Any]) -> Any:
     block, known = _take(*name)
     said = header["dtype"]
     dtype = np.dtype(said) if isinstance(said, str) else pickle.loads(said)
-    array: Any = np.ndarray(
-        header["shape"], dtype, bytes_of(block), header["offset"], header["strides"]
-    )
+    array: Any = view_of(block, header["offset"], dtype, header["shape"], header["strides"])
     if not (known.writable and header["writeable"]):
         array.flags.writeable = False
     return array.view(Part) if header["part"] else array
