@@ -49,9 +49,9 @@ class Setting:
     def _count(self):
         return sum(one.references for one in self.arena.processes)
 
-    def fill(self, wait=None):
+    def fill(self):
         """All that the group has room for."""
-        return [self.bound.alloc(wait=wait) for _ in range(ROOM)]
+        return [self.bound.alloc() for _ in range(ROOM)]
 
     def assert_all_is_back(self):
         """Nothing of the group is allocated, and both frames can be had at once."""
@@ -225,8 +225,8 @@ def test_cancelling_while_memory_comes(setting, way):
 
     async def main():
         for turn in range(60):
-            # The step of the last turn may be under way still, and have what it is about to drop.
-            held = setting.fill(wait=support.PATIENCE)
+            # What the step of the last turn got may be on its way still, and the loop drops it.
+            held = [await setting.bound.aalloc(wait=support.PATIENCE) for _ in range(ROOM)]
             task = asyncio.create_task(setting.ways[way](wait=math.inf))
             await asyncio.sleep(0.002)
             held.clear()

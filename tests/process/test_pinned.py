@@ -20,16 +20,17 @@ from flagstone.torch import pin
 class Runtime:
     def __init__(self):
         self.registered, self.refusals, self.calls = {}, [], []
+        self.waits = 0
         self.ended = threading.Semaphore(0)
 
     def cudaHostRegister(self, begin, nbytes, flags):
         if self.refusals:
             return self.refusals.pop()
         assert flags == 1 and begin % mmap.PAGESIZE == 0 and nbytes % mmap.PAGESIZE == 0
-        for other, (length, _) in self.registered.items():
+        for other, (length, *_) in self.registered.items():
             if begin < other + length and other < begin + nbytes:
                 return 712
-        self.registered[begin] = nbytes, ctypes.string_at(begin, nbytes)
+        self.registered[begin] = nbytes, ctypes.string_at(begin, nbytes), self.waits
         self.calls.append("register")
         return 0
 
@@ -38,8 +39,8 @@ class Runtime:
             return self.refusals.pop()
         if begin not in self.registered:
             return 713
-        nbytes, before = self.registered.pop(begin)
-        assert self.calls[-1] in ("wait", "unregister")
+        nbytes, before, waits = self.registered.pop(begin)
+        assert self.waits > waits  # others may have been registered since it waited
         assert ctypes.string_at(begin, nbytes) == before
         assert arena.closed or arena.used >= nbytes - mmap.PAGESIZE
         self.calls.append("unregister")
@@ -47,11 +48,13 @@ class Runtime:
         return 0
 
     def wait(self, device):
+        self.waits += 1
         self.calls.append("wait")
 
     def is_pinned(self, tensor):
         at = tensor.data_ptr()
-        return any(begin <= at < begin + nbytes for begin, (nbytes, _) in self.registered.items())
+        registered = list(self.registered.items())  # at once: other threads register
+        return any(begin <= at < begin + nbytes for begin, (nbytes, *_) in registered)
 
 def device():
     runtime = Runtime()
