@@ -1,15 +1,35 @@
 """The types of the binding, `_core.pyx` and `binding/`, which explain what they stand for.
 
-A `TypedDict` has the fields of a struct in the core's headers. What begins with "_" is internal.
+What begins with "_" is for the modules of this package alone. The dicts that tell facts of the core
+are in `_structs.pyi`.
 """
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, TypedDict, final
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from typing_extensions import Buffer
+
+from flagstone._structs import (
+    _ArenaInfo,
+    _Batch,
+    _Burial,
+    _CacheInfo,
+    _ChannelFacts,
+    _ChildCounts,
+    _DebugInfo,
+    _Fault,
+    _GroupInfo,
+    _Keeper,
+    _LockOwner,
+    _Peek,
+    _Process,
+    _StoreFacts,
+    _SubscriberFacts,
+    _Use,
+)
 
 if TYPE_CHECKING:
     from flagstone.cache import Cache
@@ -17,129 +37,6 @@ if TYPE_CHECKING:
     from flagstone.group import Group
     from flagstone.part import Part
     from flagstone.weak import WeakBlock
-
-class _ArenaInfo(TypedDict):
-    uuid: bytes
-    path: bytes
-    capacity: int
-    used: int
-    committed: int
-    control: int
-    created_at: int
-    readonly: bool
-    lasting: bool
-    anonymous: bool
-    unlinked: bool
-    batches: int
-    grace_periods: int
-    released_objects: int
-    released_bytes: int
-    deaths: int
-    batch_last_ns: int
-    groups_waiting: int
-    hold_wall_lock: bytes
-    hold_cpu_lock: bytes
-    hold_wall_ns: int
-    hold_cpu_ns: int
-    stalled_pid: int
-    stalled_tid: int
-    stalled_ns: int
-    batch_pid: int
-    batch_ns: int
-
-class _CacheInfo(TypedDict):
-    id: int
-    name: bytes
-    format: bytes
-    format_bytes: int
-    size: int
-    align: int
-    stride: int
-    flags: int
-    state: int
-    merged_into: int
-    aliases: int
-    slabs: int
-    objects: int
-    allocated: int
-    bytes: int
-    children: int
-
-class _GroupInfo(TypedDict):
-    id: int
-    parent: int
-    name: bytes
-    state: int
-    released: bool
-    flags: int
-    children: int
-    limit: int
-    usage: int
-    peak: int
-    limit_hits: int
-    failed: int
-    reclaims: int
-    messages_expire: int
-
-class _Batch(TypedDict):
-    number: int
-    groups: int
-    children: int
-    objects: int
-    bytes: int
-    began: int
-    duration: int
-    grace_ns: int
-
-class _ChildCounts(TypedDict):
-    live: int
-    deactivated: int
-    queued: int
-    releasing: int
-
-class _Keeper(TypedDict):
-    group: int
-    pid: int
-    command: bytes
-    references: int
-    bytes: int
-    ended_ns: int
-    for_children: bool
-
-class _Use(TypedDict):
-    slot: int
-    cache: int
-    group: int
-    objects: int
-    bytes: int
-
-class _DebugInfo(TypedDict):
-    oid: int
-    cache: int
-    group: int
-    nbytes: int
-    allocated: bool
-    allocated_site: int
-    freed_site: int
-    pid: int
-    freed_pid: int
-    thread: int
-    freed_thread: int
-    allocated_at: int
-    freed_at: int
-
-class _Fault(TypedDict):
-    uuid: bytes
-    kind: int
-    about: _DebugInfo
-    offset: int
-    count: int
-    found_bytes: int
-    found: bytes
-    expected: int
-    holders: list[int]
-    finder: int
-    found_at: int
 
 def debug_install(site: Callable[[list[FrameType]], bytes], tell: Callable[[], None]) -> None: ...
 def debug_deaf() -> None: ...
@@ -153,35 +50,6 @@ def debug_holders(attachment: Attachment) -> list[tuple[int, int]]: ...
 def debug_site(attachment: Attachment, site: int) -> str: ...
 def debug_of(attachment: Attachment) -> int: ...
 def debug_seen(attachment: Attachment) -> bool: ...
-
-class _Burial(TypedDict):
-    number: int
-    pid: int
-    reaper: int
-    uid: int
-    command: bytes
-    noticed_at: int
-    finished_at: int
-    objects: int
-    bytes: int
-    groups: int
-    tended: bool
-
-class _Process(TypedDict):
-    slot: int
-    pid: int
-    uid: int
-    alive: bool
-    self: bool
-    readonly: bool
-    command: bytes
-    arguments: bytes
-    started: int
-    references: int
-    dropped: int
-    bytes: int
-    threads: int
-
 def processes(attachment: Attachment) -> list[_Process]: ...
 def burials(attachment: Attachment) -> list[_Burial]: ...
 def batches(attachment: Attachment) -> list[_Batch]: ...
@@ -196,16 +64,6 @@ def in_flight(
     cache_name: Callable[[int], str],
     group_name: Callable[[int], str],
 ) -> tuple[list[InFlight], dict[tuple[int, str, bool], list[int]]]: ...
-
-class _Peek(TypedDict):
-    uuid: bytes
-    capacity: int
-    used: int
-    committed: int
-    created_at: int
-    processes: int
-    lasting: bool
-    orphan: bool
 
 @final
 class Handle:
@@ -245,6 +103,7 @@ class View:
     @property
     def block(self) -> Block | None: ...
 
+@final
 class Block:
     @property
     def _address(self) -> int: ...
@@ -314,7 +173,8 @@ class Attachment:
     @property
     def formats(self) -> dict[int, Format | None]: ...
     told: int
-    noticed: list[tuple[tuple[int | str, ...], float] | None]
+    @property
+    def noticed(self) -> list[tuple[tuple[int | str, ...], float] | None]: ...
     @property
     def usable(self) -> bool: ...
     @property
@@ -379,7 +239,8 @@ class Attachment:
     def group_set_limit(self, group: int, limit: int) -> None: ...
     def group_info(self, group: int) -> _GroupInfo: ...
     def group_cgroup(self, group: int) -> str | None: ...
-    synchronous: bool
+    @property
+    def synchronous(self) -> bool: ...
     def destroy_synchronously(self, on: bool) -> None: ...
     def group_ids(self) -> list[int]: ...
     def group_caches(self, group: int) -> list[int]: ...
@@ -423,7 +284,8 @@ class Link:
     def close(self) -> None: ...
 
 class ObjectsBase:
-    _link: Link
+    @property
+    def _link(self) -> Link: ...
     def _begin(self, link: Link) -> None: ...
     def alloc(
         self, nbytes: int | str, *, group: Group | None = None, wait: float | None = None
@@ -439,45 +301,20 @@ class ObjectsBase:
     ) -> Block: ...
     def get(self, handle: Handle) -> Block: ...
 
-class _ChannelFacts(TypedDict):
-    id: int
-    group: int
-    name: bytes
-    state: int
-    capacity: int
-    inline_bytes: int
-    flags: int
-    waiting: int
-    taken: int
-    closed: bool
-    bytes: int
-
-class _SubscriberFacts(TypedDict):
-    slow: int
-    own: bool
-    pid: int
-    command: bytes
-    lag: int
-    lost: int
-    holds: bool
-
-class _LockOwner(TypedDict):
-    owned: bool
-    own: bool
-    dead: bool
-    pid: int
-    command: bytes
-
 def channel_ids(attachment: Attachment) -> list[int]: ...
 def channel_info(attachment: Attachment, channel: int) -> _ChannelFacts: ...
 def subscribers(attachment: Attachment, topic: int) -> list[_SubscriberFacts]: ...
 def lock_owner(attachment: Attachment, lock: int) -> _LockOwner | None: ...
 
 class NamedBase:
-    _inline: int
-    _capacity: int
-    _flags: int
-    _group_id: int
+    @property
+    def _inline(self) -> int: ...
+    @property
+    def _capacity(self) -> int: ...
+    @property
+    def _flags(self) -> int: ...
+    @property
+    def _group_id(self) -> int: ...
     @property
     def _id(self) -> int: ...
     def _open(
@@ -525,7 +362,8 @@ class TopicBase(LetterBase):
     def close(self) -> None: ...
 
 class SubscriptionBase:
-    topic: TopicBase
+    @property
+    def topic(self) -> TopicBase: ...
     def _begin(self, topic: TopicBase, slow: int, history: int) -> None: ...
     def get(self, *, wait: float | None = None) -> Any: ...
     def latest(self) -> Any: ...
@@ -563,23 +401,14 @@ class Waiter:
     def ring(self, rung: bool = True) -> None: ...
     def wait(self, things: list[Any], sought: list[int], nanoseconds: int) -> list[int]: ...
 
-class _StoreFacts(TypedDict):
-    id: int
-    group: int
-    name: bytes
-    state: int
-    flags: int
-    keys: int
-    version: int
-    bytes: int
-    slots: int
-
 def store_ids(attachment: Attachment) -> list[int]: ...
 def store_info(attachment: Attachment, store: int) -> _StoreFacts: ...
 
 class StoreBase:
-    _group_id: int
-    _evicts: bool
+    @property
+    def _group_id(self) -> int: ...
+    @property
+    def _evicts(self) -> bool: ...
     @property
     def _id(self) -> int: ...
     def _open(self, link: Link, name: bytes, flags: int, group: int, create: int) -> bool: ...
@@ -620,6 +449,7 @@ class Delivery:
     def __enter__(self) -> Any: ...
     def __exit__(self, *raised: object) -> None: ...
 
+@final
 class GroupRef:
     @property
     def id(self) -> int: ...
@@ -631,8 +461,10 @@ class GroupCache:
     def cache(self) -> Cache: ...
     @property
     def group(self) -> Group: ...
-    _size: int
-    _cache_id: int
+    @property
+    def _size(self) -> int: ...
+    @property
+    def _cache_id(self) -> int: ...
     @property
     def _group_id(self) -> int: ...
     @property
@@ -661,6 +493,7 @@ class ReadSection:
     def __enter__(self) -> ReadSection: ...
     def __exit__(self, kind: object, value: object, traceback: object) -> None: ...
 
+@final
 class Allocator:
     def __init__(self, attachment: Attachment, group: int, least: int) -> None: ...
     def begin(self) -> Any: ...
@@ -669,6 +502,7 @@ class Allocator:
 
 def install(hooks: Any) -> None: ...
 
+@final
 class Ticket: ...
 
 def reduce_ticket(ticket: Ticket) -> tuple[Any, ...]: ...
@@ -678,7 +512,8 @@ class SeveralBlocks(Exception): ...
 
 @final
 class Carrier:
-    block: Block | None
+    @property
+    def block(self) -> Block | None: ...
     def __init__(self, attachment: Attachment) -> None: ...
 
 def dumped_by(dump: Callable[[Any], Any], value: Any) -> list[Ticket] | None: ...

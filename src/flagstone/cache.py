@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from flagstone._core import Attachment, Format, _CacheInfo
+    from flagstone._core import Attachment, Format
+    from flagstone._structs import _CacheInfo
     from flagstone.attach import Locator
 
 __all__ = ["Cache", "GroupCache"]

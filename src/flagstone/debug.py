@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FrameType
 
-    from flagstone._core import _DebugInfo, _Fault
+    from flagstone._structs import _DebugInfo, _Fault
 
 __all__ = ["begin", "faults_of", "flags_of", "leaks", "parse", "rules_of"]
 

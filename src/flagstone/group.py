@@ -31,7 +31,8 @@ from flagstone.teardown import Teardown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flagstone._core import Attachment, GroupRef, _GroupInfo
+    from flagstone._core import Attachment, GroupRef
+    from flagstone._structs import _GroupInfo
 
     class _Opened(Protocol):
         def _link_of(self) -> Link: ...

@@ -253,7 +253,7 @@ struct fst_thing_info {
             {
                 "core/include/flagstone.h": self.HEADER,
                 "src/flagstone/_core.pxd": pxd,
-                "src/flagstone/_core.pyi": pyi,
+                "src/flagstone/_structs.pyi": pyi,
                 "src/flagstone/observe.py": shown,
             },
         )

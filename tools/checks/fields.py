@@ -1,7 +1,7 @@
 """A field of a struct of the public header says the same in each place that repeats it.
 
 The header has the truth. `_core.pxd` repeats the structs that the binding uses, field by field, and
-`_core.pyi` those that become a dict: a TypedDict has the name of its struct, without "info".
+`_structs.pyi` those that become a dict: a TypedDict has the name of its struct, without "info".
 states.py repeats the numbers of states and flags. What becomes a dict is shown to the user: each of
 its fields is read by name somewhere in the package, or by a dataclass of the dict's name that has
 the same fields. mypy sees the rest: a field that is read is there, and of the type that is wanted.
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from .tree import Finding, Known, Tree, line_at, parts_of, text_of
 
 PXD = "src/flagstone/_core.pxd"
-PYI = "src/flagstone/_core.pyi"
+PYI = "src/flagstone/_structs.pyi"
 STATES = "src/flagstone/states.py"
 PACKAGE = "src/flagstone"
 

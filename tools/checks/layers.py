@@ -30,7 +30,7 @@ C_LAYERS = [
 
 PYTHON_LAYERS = [
     ["bell", "errors", "cgroup", "extra", "garbage", "modules", "names", "sizes", "states"],
-    ["binding"],
+    ["_structs", "binding"],
     ["_core"],
     ["arriving", "closing", "facts", "folder", "format", "hashes", "looped", "notices", "opened"],
     ["bound", "picture", "rcu"],

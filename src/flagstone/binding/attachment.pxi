@@ -128,7 +128,7 @@ cdef class Attachment:
         return fd
 
     def info(self):
-        """The core's facts about the arena, a dict (`_ArenaInfo` in the stub)."""
+        """The core's facts about the arena, a dict (`_structs._ArenaInfo`)."""
         cdef fst_arena_info info
         _check(fst_arena_get_info(self.ptr, &info))
         facts = <object>info
@@ -195,7 +195,7 @@ cdef class Attachment:
         return self.described(&info)
 
     def cache_info(self, uint64_t cache):
-        """The core's facts about a cache, a dict (`_CacheInfo` in the stub). Counts its slabs; may
+        """The core's facts about a cache, a dict (`_structs._CacheInfo`). Counts its slabs; may
         wait.
         """
         cdef fst_cache_info info
@@ -354,7 +354,7 @@ cdef class Attachment:
         _check(status)
 
     def group_info(self, uint64_t group):
-        """The core's facts about a group, a dict (`_GroupInfo` in the stub)."""
+        """The core's facts about a group, a dict (`_structs._GroupInfo`)."""
         cdef fst_group_info info
         _check(fst_group_get_info(self.ptr, group, &info))
         return info

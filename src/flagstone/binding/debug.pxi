@@ -154,7 +154,7 @@ def debug_faults():
 
 
 cdef object _fault(const fst_fault *fault):
-    # A dict (`_Fault` in the stub); bytes that may have zeros in them are taken as a whole.
+    # A dict (`_structs._Fault`); bytes that may have zeros in them are taken as a whole.
     found = <object>fault[0]
     found["uuid"] = fault.uuid[:16]
     found["found"] = fault.found[:8]
@@ -232,7 +232,7 @@ cdef void _list_one(void *context, const fst_debug_info *info) noexcept nogil:
 
 def debug_objects(Attachment attachment not None, uint64_t group):
     """The living objects of caches that are debugged, in a group (0: in all), each a dict
-    (`_DebugInfo` in the stub). Those for which there is no memory are left out.
+    (`_structs._DebugInfo`). Those for which there is no memory are left out.
     """
     cdef _Listed listed
     cdef uint64_t began = 0

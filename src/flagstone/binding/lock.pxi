@@ -1,7 +1,7 @@
 # Locks that processes find by name.
 
 def lock_owner(Attachment attachment not None, uint64_t lock):
-    """The core's facts about who owns a lock, a dict (`_LockOwner` in the stub); None if the lock
+    """The core's facts about who owns a lock, a dict (`_structs._LockOwner`); None if the lock
     has ended. Asks the kernel whether the owner lives.
     """
     cdef fst_named_lock_owner owner
@@ -91,7 +91,7 @@ cdef class LockBase(NamedBase):
         self.sure(status)
 
     def _owner(self):
-        """The core's facts about its owner, a dict (`_LockOwner` in the stub)."""
+        """The core's facts about its owner, a dict (`_structs._LockOwner`)."""
         cdef fst_named_lock_owner owner
         self.usable()
         self.begin()

@@ -7,7 +7,7 @@ def channel_ids(Attachment attachment not None):
 
 
 def channel_info(Attachment attachment not None, uint64_t channel):
-    """The core's facts about a channel, topic or lock, a dict (`_ChannelFacts` in the stub)."""
+    """The core's facts about a channel, topic or lock, a dict (`_structs._ChannelFacts`)."""
     cdef fst_channel_info info
     _check(fst_channel_get_info(attachment.ptr, channel, &info))
     return info
@@ -168,7 +168,7 @@ cdef class NamedBase:
         return PyBytes_FromStringAndSize(<char *>&message, sizeof(message))
 
     def _info(self):
-        """The core's facts about it, a dict (`_ChannelFacts` in the stub)."""
+        """The core's facts about it, a dict (`_structs._ChannelFacts`)."""
         cdef fst_channel_info info
         cdef int status
         self.usable()

@@ -1,6 +1,6 @@
 # What is seen of an arena: its processes, deaths, batches, what keeps memory, what is in flight.
 # Nothing changes by it, but that messages which have expired are dropped. Facts are the core's
-# structs as dicts, typed in the stub; text in them is bytes, times are nanoseconds.
+# structs as dicts, typed in `_structs.pyi`; text in them is bytes, times are nanoseconds.
 
 cdef enum:
     _MOST_KEEPERS = 256

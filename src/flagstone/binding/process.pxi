@@ -1,7 +1,7 @@
 # What is asked of the core without an attachment, and what tests ask.
 
 def peek(bytes path not None):
-    """What the file at a path says of itself, a dict (`_Peek` in the stub), without attaching."""
+    """What the file at a path says of itself, a dict (`_structs._Peek`), without attaching."""
     cdef fst_peek out
     cdef int status
     cdef const char *name = path

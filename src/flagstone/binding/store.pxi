@@ -24,7 +24,7 @@ def store_ids(Attachment attachment not None):
 
 
 def store_info(Attachment attachment not None, uint64_t store):
-    """The core's facts about a store, a dict (`_StoreFacts` in the stub). Looks at every key."""
+    """The core's facts about a store, a dict (`_structs._StoreFacts`). Looks at every key."""
     cdef fst_store_info info
     _check(fst_store_get_info(attachment.ptr, store, &info))
     return info

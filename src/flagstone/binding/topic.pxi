@@ -1,8 +1,7 @@
 # Topics: messages for all who subscribe.
 
 def subscribers(Attachment attachment not None, uint64_t topic):
-    """The core's facts about each subscription to a topic, dicts (`_SubscriberFacts` in the
-    stub).
+    """The core's facts about each subscription to a topic, dicts (`_structs._SubscriberFacts`).
     """
     cdef fst_subscriber_info found[FST_SUBSCRIBERS]
     cdef size_t count = min(fst_topic_list(attachment.ptr, topic, found, FST_SUBSCRIBERS),
