@@ -1,8 +1,11 @@
 """Ray with Blocks that travel as names, in programs of their own with real Ray processes."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.process.ray_support import run
+from tools.pages import blocks
 
 # Ray is larger than all else that the tests install, and starts slowly: `make soak` brings it.
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
@@ -421,6 +424,17 @@ assert not [one for one in os.listdir("/dev/shm") if NAME in one], os.listdir("/
 """,
     )
     assert "flagstone" not in errors, errors  # what Ray made good is no news
+
+
+def test_the_program_of_the_page(arena_name):
+    """As it stands there, but for what a node of a test has."""
+    page = Path(__file__).parents[2] / "docs" / "guides" / "ray.md"
+    (program,) = [one.text for one in blocks(page.read_text()) if one.language == "python"]
+    begin = "flagstone.ray.init(num_cpus=4)"
+    assert begin in program
+    ours = 'flagstone.ray.init(NAME, capacity="128MiB", _temp_dir=TEMPORARY, **NODE | RAY)'
+    output, _ = run(arena_name, program.replace(begin, ours, 1))
+    assert output == "[0.0, 1.0, 2.0, 3.0]\n"
 
 
 def test_without_a_driver_that_began():
