@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import copyreg
+import functools
 import html
 from typing import Any
 
@@ -61,13 +62,8 @@ def alloc_bytes(
         got = attachment.alloc_bytes(group, nbytes, form)
         if isinstance(got, Block):
             return got
-    return allocate(
-        attachment,
-        lambda patience: attachment.alloc_bytes(group, nbytes, form, patience),
-        wait,
-        group,
-        link,
-    )
+    attempt = functools.partial(attachment.alloc_bytes, group, nbytes, form)
+    return allocate(attachment, attempt, wait, group, link)
 
 
 async def aalloc_bytes(
@@ -79,13 +75,8 @@ async def aalloc_bytes(
     link: Link | None = None,
 ) -> Block:
     """`alloc_bytes` for a coroutine."""
-    return await aallocate(
-        attachment,
-        lambda patience: attachment.alloc_bytes(group, nbytes, form, patience),
-        wait,
-        group,
-        link,
-    )
+    attempt = functools.partial(attachment.alloc_bytes, group, nbytes, form)
+    return await aallocate(attachment, attempt, wait, group, link)
 
 
 def put(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from flagstone._core import LETTER_KINDS, Carrier, SeveralBlocks, pickled
+from flagstone._core import LETTER_KINDS
 from flagstone.arriving import load_with
 from flagstone.block import aalloc_bytes, alloc_bytes
 from flagstone.dumped import Dumped, dumped
@@ -22,21 +22,24 @@ from flagstone.sizes import format_size
 from flagstone.states import CHANNEL_ANY_CAPACITY, CHANNEL_ANY_INLINE
 
 if TYPE_CHECKING:
-    from flagstone._core import Block, _Letter, _Package, _Pickled
+    from flagstone._core import Block, Ticket, _Letter, _Pickled
+
+    _Package = tuple[Block | None, bytes, int, list[Ticket] | None]
 
 __all__ = ["Letters", "sizes_of"]
 
 _INLINE: Final = 200
-_PICKLE, _CARRIES, _BLOCK_PICKLE, _BLOCK_DUMP = LETTER_KINDS
+_PICKLE, _CARRIES = LETTER_KINDS
+
+
+def _filled(block: Block, data: bytes) -> Block:
+    block.array[...] = memoryview(data)
+    return block
 
 
 def _bare(what: Dumped) -> Dumped:
     what.bare = what.alone  # the message's kind says it
     return what
-
-
-def _kind_of(what: Dumped) -> int:
-    return _BLOCK_PICKLE if what.bare else _BLOCK_DUMP
 
 
 class Letters(Opened):
@@ -51,9 +54,8 @@ class Letters(Opened):
         _inline: int
         _name: str | None
 
-        def _letter(self, item: Any, keep: bool) -> _Letter | None: ...
-        def _letter_of_bytes(self, block: Block) -> _Letter: ...
-        def _letter_of(self, package: _Package) -> _Letter: ...
+        def _begun(self, item: Any, keep: bool) -> _Letter | bytes | Dumped: ...
+        def _placed(self, block: Block, what: bytes | Dumped) -> _Letter: ...
 
     @property
     def name(self) -> str | None:
@@ -78,39 +80,20 @@ class Letters(Opened):
         """Whether a message is for one reader, once: then things may be in flight for it."""
         raise NotImplementedError
 
-    def _package(self, item: Any, done: _Pickled, block: Block | None) -> _Package:
-        """What an item becomes whose pickle this is; its Block is the message's own."""
-        return self._placed(self._packed(item, done, block))
-
-    def _package_several(self, item: Any, why: str) -> _Package:
-        """What an item becomes whose Blocks no message can carry."""
-        return self._placed(self._several(item, why))
-
-    def _placed(self, what: _Package | Dumped) -> _Package:
-        if not isinstance(what, Dumped):
-            return what
-        return what.place(self._alloc), b"", _kind_of(what), what.tickets
+    def _place(self, what: bytes | Dumped) -> Block:
+        """A Block with what needs one to become a letter."""
+        if isinstance(what, Dumped):
+            return what.place(self._alloc)
+        return _filled(self._alloc(len(what)), what)
 
     async def _aletter(self, item: Any, keep: bool) -> _Letter:
         """A letter, for a coroutine: the loop goes on while it waits for memory."""
-        letter = self._letter(item, keep)
-        if letter is not None:
-            return letter
-        if type(item) is bytes:
-            block = await self._aalloc(len(item))
-            block.array[...] = memoryview(item)
-            return self._letter_of_bytes(block)
-        carrier = Carrier(self._attachment())
-        try:
-            done = pickled(item, self._inline, carrier)
-        except SeveralBlocks as error:
-            what = self._several(item, str(error))
-        else:
-            what = self._packed(item, done, carrier.block)
-        if not isinstance(what, Dumped):
-            return self._letter_of(what)
-        block = await what.aplace(self._aalloc)
-        return self._letter_of((block, b"", _kind_of(what), what.tickets))
+        what = self._begun(item, keep)
+        if isinstance(what, tuple):
+            return what
+        if isinstance(what, Dumped):
+            return self._placed(await what.aplace(self._aalloc), what)
+        return self._placed(_filled(await self._aalloc(len(what)), what), what)
 
     def _alloc(self, nbytes: int) -> Block:
         return alloc_bytes(self._attachment(), nbytes, None, None, self._group_id)
@@ -155,11 +138,6 @@ class Letters(Opened):
             f" that arena, and {format_size(self._inline)} beside it (inline=, when it is made)."
             f" This one has {what}: put each Block alone, or block.weak() while you keep the Block"
         )
-
-    def _put_large(self, data: bytes) -> Block:
-        block = self._alloc(len(data))
-        block.array[...] = memoryview(data)
-        return block
 
     # ---- getting
 

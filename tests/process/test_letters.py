@@ -461,7 +461,7 @@ def test_an_item_with_a_block_is_pickled_once(arena):
 def test_a_message_that_was_put_is_the_takers(arena):
     channel = arena.channel()
     item = [numbered(arena), numbered(arena, 10)]
-    letter = channel._letter_of(channel._package_several(item, "several Blocks"))
+    letter = channel._begun(item, False)
     assert channel._try(letter)
     channel._give_up(letter)  # as where a signal comes between the two
     first, second = channel.get()

@@ -11,7 +11,7 @@ cdef enum:
     _INLINE_MOST = 4000     # bytes of a message that can lie in a channel's own memory
 
 # Those that the class above tells apart.
-LETTER_KINDS = (_KIND_PICKLE, _KIND_CARRIES, _KIND_BLOCK_PICKLE, _KIND_BLOCK_DUMP)
+LETTER_KINDS = (_KIND_PICKLE, _KIND_CARRIES)
 
 
 cdef class LetterBase(NamedBase):
@@ -20,53 +20,64 @@ cdef class LetterBase(NamedBase):
     """
 
     cdef tuple prepare(self, object item, bint keep):
-        # (Block or None, bytes, kind, whether the Block stays usable here, the tickets of what is
-        # in flight or None).
+        # A letter: (Block or None, bytes, kind, whether the Block stays usable here, the tickets of
+        # what is in flight or None).
+        cdef object what = self.begun(item, keep)
+        return <tuple>what if type(what) is tuple else self.placed(self._place(what), what)
+
+    cdef inline object begun(self, object item, bint keep):
+        # The letter of an item; or what needs a Block to become one, bytes or a Dumped.
         cdef Carrier carrier
         cdef tuple done
-        cdef tuple letter = self.ready(item, keep)
-        if letter is not None:
-            return letter
+        cdef object what = self.ready(item, keep)
+        if what is not None:
+            return what
         if type(item) is bytes:
-            return (self._put_large(item), b"", _KIND_BLOCK_BYTES, False, None)
+            return item
         carrier = Carrier.__new__(Carrier)
         carrier.attachment = self.link.get()
         try:
             done = pickled(item, self._inline, carrier)
         except SeveralBlocks as error:
-            return self.packaged(self._package_several(item, str(error)))
+            return self.packaged(self._several(item, str(error)))
         if done[2] is None and done[1] is None and len(<bytes>done[0]) <= self._inline:
             if carrier.block is None:
                 return (None, done[0], _KIND_PICKLE, False, None)
             return (carrier.block, done[0], _KIND_CARRIES, True, None)
-        return self.packaged(self._package(item, done, carrier.block))
+        return self.packaged(self._packed(item, done, carrier.block))
 
     cdef inline tuple ready(self, object item, bint keep):
-        # The same; None where the item has to be packaged first.
+        # The letter of an item that is not pickled; else None.
         if type(item) is Block and (<Block>item)._attachment == <PyObject *>self.attachment:
             return (item, b"", _KIND_BLOCK, keep, None)
         if type(item) is bytes and len(<bytes>item) <= self._inline:
             return (None, item, _KIND_BYTES, False, None)
         return None
 
-    cdef inline tuple packaged(self, tuple package):
-        # The same for what `_package` gave.
-        block, data, kind, tickets = package
+    cdef inline object packaged(self, object package):
+        # The letter of what the class above made of a pickle; where that needs a Block, itself.
+        if type(package) is not tuple:
+            return package
+        block, data, kind, tickets = <tuple>package
         return (block, data, kind, kind == _KIND_CARRIES, tickets)
+
+    cdef inline tuple placed(self, object block, object what):
+        # The letter of what needed a Block, which has it now.
+        if type(what) is bytes:
+            return (block, b"", _KIND_BLOCK_BYTES, False, None)
+        return (block, b"", _KIND_BLOCK_PICKLE if what.bare else _KIND_BLOCK_DUMP, False,
+                what.tickets)
 
     # The parts of prepare(), for a coroutine, which waits for memory in between.
 
-    def _letter(self, item, bint keep):
-        """What `_try` sends; None where the item has to be packaged first."""
-        return self.ready(item, keep)
+    def _begun(self, item, bint keep):
+        """The letter of an item, which `_try` sends; or what needs a Block to become one."""
+        self.usable()
+        return self.begun(item, keep)
 
-    def _letter_of_bytes(self, Block block not None):
-        """The same for bytes that lie in a Block of their own."""
-        return (block, b"", _KIND_BLOCK_BYTES, False, None)
-
-    def _letter_of(self, tuple package not None):
-        """The same for what `_package` gave."""
-        return self.packaged(package)
+    def _placed(self, Block block not None, what):
+        """The letter of what needed a Block, which has it now."""
+        return self.placed(block, what)
 
     def _give_up(self, tuple letter not None):
         """Take back what is in flight in a letter that was not sent."""

@@ -54,10 +54,7 @@ cdef class Carrier:
     """
 
     cdef Attachment attachment
-    cdef readonly Block block
-
-    def __init__(self, Attachment attachment not None):
-        self.attachment = attachment
+    cdef Block block
 
     cdef tuple reduce(self, Block block):
         if block._attachment != <PyObject *>self.attachment:
