@@ -1,4 +1,5 @@
-/* Waiting at a channel: nobody sleeps while there is something to take (core/channel/wait.c).
+/* Waiting at a channel: nobody sleeps while there is something to take (core/channel/wait.c). Those
+ * who wait until a store changes do the same (core/store/store.c).
  *
  * One wait word: a count and a bit that says that somebody may sleep. PUTTERS put an item each,
  * takers take one each, and sleep while there is none. KILLS of them are killed between any two
@@ -10,11 +11,13 @@
  *
  *  holds: -DPUTTERS=1
  *  holds: -DFOREVER -DKILLS=0
+ *  holds: -DALL -DFOREVER -DKILLS=0
  *  deep: -DFOREVER -DKILLS=0 -DPUTTERS=3 -DTAKERS=2
  *  fails: -DFOREVER
  *  fails: -DM_NOLOOK -DFOREVER -DKILLS=0
  *  fails: -DM_NOCOUNT -DFOREVER -DKILLS=0
  *  fails: -DM_WAKENOCOUNT -DFOREVER -DKILLS=0
+ *  fails: -DALL -DM_APART -DFOREVER -DKILLS=0
  *  fails: -DM_CLEARWOKEN -DFOREVER -DKILLS=0
  *  fails: -DM_CLEARBLIND -DFOREVER -DKILLS=0
  *  fails: -DM_LOOKFIRST -DFOREVER -DKILLS=0
@@ -53,6 +56,12 @@ byte kills = KILLS;
 #define WAKING(w) COUNT(w)
 #endif
 
+#ifdef M_APART                  /* only the count is compared with what a sleeper expects */
+#define SAME ((word|1)==seen)
+#else
+#define SAME (word==seen)
+#endif
+
 inline wake_one() {             /* futex: how many were woken */
   if
   :: asleep[2] && !woken[2] -> woken[2]=1; n=1
@@ -62,17 +71,31 @@ inline wake_one() {             /* futex: how many were woken */
   fi
 }
 
+inline wake_all() {
+  woken[2]=asleep[2]; woken[3]=asleep[3]; woken[4]=asleep[4]; woken[5]=asleep[5]
+}
+
 proctype putter(byte id) {
   byte seen; byte n;
 #ifdef M_LOOKFIRST              /* looks for sleepers before it publishes */
   seen=word; KILL;
   atomic{ items++ }; KILL;
+#elif defined(M_APART)          /* it counts what it puts; the bit is apart from this count */
+  atomic{ items++; word=COUNT(word) }; KILL;
+  seen=word; KILL;
 #else
   atomic{ items++ }; KILL;
   seen=word; KILL;
 #endif
 again:
   if
+#ifdef M_APART
+  :: seen&1 -> word=word&14; KILL; atomic{ wake_all() }; KILL;
+#elif defined(ALL)              /* a store's, a topic's: whoever wakes wakes all */
+  :: seen&1 ->
+     if :: atomic{ word==seen -> word=WAKING(seen)&14 } :: atomic{ word!=seen -> seen=word }; goto again fi; KILL;
+     atomic{ wake_all() }; KILL;
+#else
   :: seen&1 ->
      if :: atomic{ word==seen -> word=WAKING(seen); seen=WAKING(seen) } :: atomic{ word!=seen -> seen=word }; goto again fi; KILL;
      atomic{ wake_one() }; KILL;
@@ -89,6 +112,7 @@ again:
 #endif
         :: else
      fi
+#endif
   :: else
   fi;
 out: over++
@@ -100,11 +124,15 @@ proctype taker(byte id) {
   :: atomic{ items>0 -> items-- }; KILL; break
   :: items==0 ->
      seen=word;
+#ifdef M_APART
+     atomic{ word=word|1; seen=seen|1 }; KILL;
+#else
      if :: atomic{ word==seen -> word=SLEEPING(seen); seen=SLEEPING(seen) } :: atomic{ word!=seen -> seen=0 }; goto next fi; KILL;
+#endif
 #ifndef M_NOLOOK                /* it looks again after it has said so */
      if :: items>0 -> goto next :: else fi;
 #endif
-     atomic{ if :: word==seen -> asleep[id]=1; woken[id]=0 :: else fi }; KILL;
+     atomic{ if :: SAME -> asleep[id]=1; woken[id]=0 :: else fi }; KILL;
      if :: atomic{ asleep[id] && WAKES -> asleep[id]=0; woken[id]=0 } :: atomic{ !asleep[id] } :: atomic{ over==PUTTERS && items==0 -> break } fi; KILL;
 next: seen=0
   od;

@@ -30,7 +30,7 @@ static uint32_t *word_of(const struct fst_awaited *w)
     if (!a->usable || fst_is_damaged(a))
         return NULL;
     if (w->what == FST_AWAITS_CHANGE)
-        return fst_use_live(w->store) ? (uint32_t *)(void *)&w->store->s->version : NULL;
+        return fst_use_live(w->store) ? &w->store->s->sleepers : NULL;
     if (fst_use_is_over(&w->channel->v))
         return NULL;
     struct fst_ring *r = w->channel->v.ring;
@@ -52,8 +52,7 @@ static bool say_asleep(const struct fst_awaited *w, uint32_t *word, uint32_t *ex
     case FST_AWAITS_LOCK:
         return (*expected = fst_lock_say_asleep(word)) != 0;
     case FST_AWAITS_CHANGE:
-        fst_store_say_asleep(w->store);
-        *expected = (uint32_t)w->version;
+        *expected = fst_store_say_asleep(w->store);
         return true;
     default:
         return fst_ring_say_asleep(word, expected);

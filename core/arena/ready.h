@@ -12,7 +12,8 @@ bool fst_topic_ready(const fst_channel_use *u, const struct fst_subscription *su
 /* `owner`: ask the kernel, too, whether the owner lives. */
 bool fst_named_lock_ready(const fst_channel_use *u, bool owner);
 bool fst_store_changed(const fst_store_use *u, uint64_t version);
-/* Say that this thread is about to sleep on the store's version; a full barrier. */
-void fst_store_say_asleep(const fst_store_use *u);
+/* Say that this thread is about to sleep until the store changes; a full barrier. The result is
+ * what the store's `sleepers` say meanwhile. */
+uint32_t fst_store_say_asleep(const fst_store_use *u);
 
 #endif

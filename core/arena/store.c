@@ -8,7 +8,7 @@
 #include "alloc/group.h"
 #include "arena/handle.h"
 #include "arena/ready.h"
-#include "platform/futex.h"
+#include "channel/wait.h"
 
 /* ---- opening ---- */
 
@@ -221,9 +221,12 @@ int fst_store_length(const fst_store_use *u, uint64_t *length)
     return fst_use_live(u) ? FST_OK : fst_use_ended();
 }
 
-void fst_store_say_asleep(const fst_store_use *u)
+uint32_t fst_store_say_asleep(const fst_store_use *u)
 {
-    fst_swap32(&u->s->sleepers, 1);
+    uint32_t mine;
+    while (!fst_ring_say_asleep(&u->s->sleepers, &mine)) {
+    }
+    return mine;
 }
 
 bool fst_store_changed(const fst_store_use *u, uint64_t version)
@@ -239,10 +242,14 @@ bool fst_store_wait(fst_store_use *u, uint64_t version, uint64_t timeout)
     if (!u->a->usable || fst_is_damaged(u->a) || !fst_use_live(u))
         return true; /* the call that follows says what is wrong */
     fst_reaper_watch(u->a);
-    fst_store_say_asleep(u); /* before the version is looked at */
-    if (fst_load_seq_cst(&s->version) == version)
-        fst_futex_wait((const uint32_t *)(const void *)&s->version, (uint32_t)version,
-                       timeout < FST_SLEEP_NS ? timeout : FST_SLEEP_NS);
+    uint32_t mine = fst_store_say_asleep(u); /* before the store is looked at */
+    uint32_t *word = &s->sleepers;
+#ifdef FST_MUTANT_STORE_SLEEPS_APART
+    word = (uint32_t *)(void *)&s->version;
+    mine = (uint32_t)version;
+#endif
+    if (fst_load_seq_cst(&s->version) == version && fst_use_live(u))
+        fst_ring_await(word, mine, timeout);
     return fst_store_changed(u, version);
 }
 

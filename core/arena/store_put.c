@@ -171,8 +171,7 @@ int fst_store_put(fst_store_use *u, const struct fst_key *key, const struct fst_
         if (old != FST_NONE)
             fst_found_let_go(u->a, old);
     } while (again(u, &n, v->ref->oid, &rc));
-    if (rc == FST_OK)
-        fst_store_wake(u->a, u->store);
+    fst_store_wake(u->a, u->store); /* also where the object had ended: then the key is gone */
     return fst_verdict(u->a, rc);
 }
 

@@ -329,7 +329,7 @@ static_assert(offsetof(struct fst_superblock, tables) == 72, "layout");
 
 #define FST_ARENA_ANONYMOUS  1u
 #define FST_ARENA_HUGE_PAGES 2u /* beside these flags: FST_CACHE_DEBUG, of the size classes */
-#define FST_LAYOUT_VERSION   6u
+#define FST_LAYOUT_VERSION   7u
 
 /* ---- in-flight entries --------------------------------------------------------------------------
  * struct fst_inflight

@@ -34,12 +34,13 @@ struct fst_store {
     uint64_t group; /* id of the group that the store ends with */
     uint32_t flags; /* FST_STORE_* of flagstone_store.h */
     uint32_t pad0[7];
-    uint32_t lock;     /* of whoever changes the store; looking up does not need it */
-    uint32_t sleepers; /* 1: somebody may sleep on the low half of `version` */
-    uint64_t version;  /* counts the store's changes, each after it was made */
-    uint64_t count;    /* keys with a value; derived, as the two below; batches do not count */
-    uint64_t filled;   /* slots of the index that are not EMPTY */
-    uint64_t hand;     /* where eviction looks next; a hint */
+    uint32_t lock; /* of whoever changes the store; looking up does not need it */
+    /* futex for those who wait until the store changes: count << 1 | somebody may sleep */
+    uint32_t sleepers;
+    uint64_t version; /* counts the store's changes, each after it was made */
+    uint64_t count;   /* keys with a value; derived, as the two below; batches do not count */
+    uint64_t filled;  /* slots of the index that are not EMPTY */
+    uint64_t hand;    /* where eviction looks next; a hint */
     uint32_t pad1[6];
     char name[FST_NAME_MAX];
     uint64_t pad2[8];

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "alloc/group.h"
+#include "channel/wait.h"
 #include "platform/error.h"
-#include "platform/futex.h"
 #include "region/table.h"
 #include "store/index.h"
 
@@ -91,8 +91,8 @@ void fst_store_end(struct fst_arena *a, uint32_t index)
         return;
     fst_store_release(&s->state, fst_state_moved(s->state, FST_STORE_ENDED));
     fst_store_relaxed(&a->sb->store_look, 1);
-    fst_add32(&s->sleepers, 0);
-    fst_futex_wake((const uint32_t *)(const void *)&s->version, INT32_MAX);
+    fst_full_fence(); /* whoever sleeps has said so before it looked at the state */
+    fst_ring_wake_sleepers(&s->sleepers);
 }
 
 bool fst_store_lock(struct fst_arena *a, uint32_t index)
@@ -129,8 +129,7 @@ void fst_store_tell(struct fst_arena *a, uint32_t index)
 void fst_store_wake(struct fst_arena *a, uint32_t index)
 {
     struct fst_store *s = fst_store_at(a, index);
-    if (__builtin_expect(!fst_load_seq_cst(&s->sleepers), 1))
+    if (__builtin_expect(!(fst_load_seq_cst(&s->sleepers) & 1), 1))
         return;
-    fst_store_relaxed(&s->sleepers, 0);
-    fst_futex_wake((const uint32_t *)(const void *)&s->version, INT32_MAX);
+    fst_ring_wake_sleepers(&s->sleepers);
 }

@@ -8,6 +8,7 @@
 #include "channel/wait.h"
 #include "confined.h"
 #include "platform/futex.h"
+#include "store/store.h"
 #include "support.h"
 
 #define WAITV    449 /* the system call futex_waitv */
@@ -24,12 +25,34 @@ static struct fst_waiter waiter;
 
 static uint32_t sleeps;
 static bool bounded;
+/* Whoever changed this store wakes those who wait for it only when somebody is about to sleep until
+ * the next change. */
+static fst_store_use *woken_late;
+static bool left_asleep; /* this one falls asleep, and the store does not know of it */
+
+static void wake_late(const uint32_t *word, uint32_t expected)
+{
+    if (!woken_late)
+        return;
+    uint32_t index = (uint32_t)fst_store_id(woken_late);
+    fst_store_wake(a, index);
+    left_asleep = fst_load_acquire(word) == expected && !(fst_load_acquire(&fst_store_at(a, index)->sleepers) & 1);
+}
+
+void __real_fst_futex_wait(const uint32_t *word, uint32_t expected, uint64_t ns);
+void __wrap_fst_futex_wait(const uint32_t *word, uint32_t expected, uint64_t ns);
+void __wrap_fst_futex_wait(const uint32_t *word, uint32_t expected, uint64_t ns)
+{
+    wake_late(word, expected);
+    __real_fst_futex_wait(word, expected, ns);
+}
 
 void __real_fst_futex_wait_any(const struct fst_sleep *words, size_t n, uint64_t ns);
 void __wrap_fst_futex_wait_any(const struct fst_sleep *words, size_t n, uint64_t ns);
 void __wrap_fst_futex_wait_any(const struct fst_sleep *words, size_t n, uint64_t ns)
 {
     fst_add32(&sleeps, 1);
+    wake_late(words[n - 1].word, words[n - 1].expected);
     __real_fst_futex_wait_any(words, n, bounded ? ns : FOR_EVER);
 }
 
@@ -244,6 +267,24 @@ static void some_have_ended(void)
     end(&peer);
 }
 
+static void a_store_is_woken_late(void)
+{
+    struct peer peer = begin();
+    uint64_t version = all[5].version;
+    bounded = true;
+    for (int i = 0; i < 4; i++) {
+        left_asleep = true;
+        woken_late = store;
+        CHECK(i & 1 ? !fst_await(&waiter, all + 5, 1, FST_MS) : !fst_store_wait(store, version, FST_MS));
+        woken_late = NULL;
+        CHECK(!left_asleep);
+    }
+    bounded = false;
+    peer_say(&peer, 's');
+    CHECK(fst_await(&waiter, all + 5, 1, FST_FOREVER));
+    end(&peer);
+}
+
 static void waits_confined(struct peer *parent, void *context)
 {
     (void)context;
@@ -271,4 +312,4 @@ static void without_waitv(void)
 }
 
 TEST_MAIN(CASE(woken_by_each), CASE(many_subscriptions_of_a_topic), CASE(rung), CASE(an_owner_is_killed), CASE(some_have_ended),
-          CASE(without_waitv))
+          CASE(a_store_is_woken_late), CASE(without_waitv))
