@@ -96,8 +96,8 @@ def test_the_program_is_there(command):
         built = re.fullmatch(r"build/core-gcc/(tests/\w+/\w+)", name)
         assert made or (ROOT / (f"{built[1]}.c" if built else name)).exists()
     elif name not in ("flagstone", "make", "python", "pip", "dask"):
-        text = " ".join(command.words)
-        options = [known for one, known in SYSTEM.items() if text.startswith(one)]
+        text = " ".join([*command.words, ""])
+        options = [known for one, known in SYSTEM.items() if text.startswith(f"{one} ")]
         assert options, f"{name}: no program that this test knows"
         own = itertools.takewhile(lambda word: word != "IMAGE", command.words)
         assert [one for one in own if one[0] == "-" and not one.startswith(options[0])] == []
