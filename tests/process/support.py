@@ -18,6 +18,7 @@ import sys
 import textwrap
 import threading
 import time
+from multiprocessing import resource_tracker
 
 import flagstone
 from flagstone.testing import assert_sound
@@ -355,6 +356,20 @@ def watchdog(pid):
     finally:
         timer.cancel()
         timer.join()
+
+
+def open_files():
+    """What this process has open, by number. What a reaper reads at any moment, in /proc and /sys,
+    is left out, and multiprocessing's own pipe, which Python closes in a forked child.
+    """
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the listing itself
+            target = os.readlink(f"/proc/self/fd/{name}")
+            if not target.startswith(("/proc/", "/sys/")):
+                found[int(name)] = target
+    found.pop(resource_tracker._resource_tracker._fd, None)
+    return found
 
 
 def program(source, *arguments, stdin=None, status=0):

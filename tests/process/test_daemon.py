@@ -13,7 +13,7 @@ import pytest
 
 import flagstone
 from flagstone.testing import assert_sound, wait_until
-from tests.process.support import PATIENCE, Worker, forked, kept, program
+from tests.process.support import PATIENCE, Worker, forked, kept, open_files, program
 
 SIZE = 65536
 
@@ -215,10 +215,10 @@ def test_subprocess_closes_nothing_of_ours(arena_name):
 
 
 def test_descriptors_of_an_arena(arena_name):
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     with flagstone.open(arena_name):
-        assert len(os.listdir("/proc/self/fd")) == before + 1
-    assert len(os.listdir("/proc/self/fd")) == before
+        assert len(open_files()) == len(before) + 1
+    assert open_files() == before
 
 
 @pytest.mark.root

@@ -561,17 +561,21 @@ os.kill(victim, signal.SIGKILL)
 try:
     total = found.result()
 except P2PConsistencyError:
-    # Dask's own: its barrier came between the end of this run and the beginning of the next.
+    # Dask's own: its barrier came between the end of this run and the beginning of the next. As
+    # long as somebody has a failed result, asking again gives the same one.
+    found.release()
     found = compute()
     total = found.result()
 assert float(total) == 2048.0 * 2048
 def failed_runs(dask_worker):
     return sum(run._comm_buffer._exception is not None for run in dask_worker.kept_runs)
-assert client.run(failed_runs, workers=[a])[a] == 1
+assert client.run(failed_runs, workers=[a])[a] >= 1
 del found, x
 client.wait_for_workers(2)
 """,
         quiet=False,
+        # Dask tries for so long to reach the worker that is dead.
+        config={"distributed.comm.timeouts.connect": "10s"},
     )
 
 

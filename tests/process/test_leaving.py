@@ -203,7 +203,8 @@ SLEEPS = {
 }
 
 FORKED = """
-import os, pickle, threading, time
+import os, pickle, threading, time, warnings
+warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)  # it is meant
 import flagstone
 from tests.process.support import Worker, kept, program
 

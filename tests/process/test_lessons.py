@@ -31,6 +31,7 @@ from tests.process.support import (
     begin_reading,
     end_reading,
     kept,
+    open_files,
     pattern,
 )
 
@@ -175,7 +176,7 @@ class TestNames:
             del group
             if number % 100 == 0:
                 arena.barrier(PATIENCE)
-        # The reaper's thread may open what it looks at while the first ones are taken.
+        # The reaper's thread may open what it keeps while the first ones are taken.
         assert seen[3:] == seen[2:-1]
         cache.destroy()
 
@@ -314,7 +315,7 @@ def what_there_is(arena):
         shot.children.queued + shot.children.releasing + shot.children.deactivated,
         shot.in_flight,
         sum(one.references + one.dropped for one in shot.processes),
-        len(os.listdir("/proc/self/fd")),
+        len(open_files()),
         len(os.listdir("/proc/self/task")),
     )
 

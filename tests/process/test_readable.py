@@ -1,7 +1,6 @@
 """The descriptors of channels and subscriptions, for `select` and its like."""
 
 import asyncio
-import contextlib
 import os
 import select
 import threading
@@ -12,7 +11,7 @@ import pytest
 import flagstone
 from flagstone._core import Waiter
 from flagstone.testing import wait_until
-from tests.process.support import WAITS, forked, waiting_threads
+from tests.process.support import WAITS, forked, open_files, waiting_threads
 
 
 @pytest.fixture
@@ -35,24 +34,15 @@ def test_select(arena):
         assert poll.poll(0) == []
 
 
-def number_of_pipes():
-    count = 0
-    for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # that of the listing itself
-            count += os.readlink(f"/proc/self/fd/{number}").startswith("pipe:")
-    return count
-
-
 def test_select_in_a_child(arena):
     """The number stays good in a child, which has a descriptor of its own: what either does with
     it does not show in the other.
     """
     channel = arena.channel()
     number = channel.fileno()
-    pipes = number_of_pipes()
 
     def child():
-        assert number_of_pipes() == pipes
+        assert len(open_files()) == before
         poll = select.poll()
         poll.register(number, select.POLLIN)
         assert channel.fileno() == number
@@ -66,6 +56,7 @@ def test_select_in_a_child(arena):
     spare = os.open(os.devnull, os.O_RDONLY)
     lower = os.dup(spare)
     os.close(spare)  # a number below is free
+    before = len(open_files())
     with forked(child):
         pass
     os.close(lower)
@@ -76,7 +67,7 @@ def test_select_in_a_child(arena):
 
 
 def test_what_was_left_has_no_descriptor(arena):
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     channel, topic = arena.channel(), arena.topic("t")
     subscription = topic.subscribe()
     channel.leave()
@@ -84,7 +75,7 @@ def test_what_was_left_has_no_descriptor(arena):
     for one in (channel, subscription):
         with pytest.raises(flagstone.Closed):
             one.fileno()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before
 
 
 def test_a_fork_waits_for_all_at_once(arena, monkeypatch):
