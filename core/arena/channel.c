@@ -58,7 +58,7 @@ static struct fst_channel describe(struct fst_arena *a, const struct fst_channel
 static int format_ring(struct fst_arena *a, const struct fst_channel *c)
 {
     struct fst_ring_view v;
-    int rc = fst_ring_map(a, c, &v);
+    int rc = fst_ring_map_new(a, c, &v);
     if (rc == FST_OK) {
         fst_ring_format(&v);
         fst_ring_unmap(&v);
@@ -97,6 +97,8 @@ static void publish(struct fst_arena *a, uint32_t index, const struct fst_channe
     fst_store_relaxed(&c->flags, said.flags);
     fst_store_relaxed(&c->cells, said.cells);
     fst_store_relaxed(&c->group, said.group);
+    fst_store_relaxed(&c->nodes_top, 0);
+    fst_store_relaxed(&c->refs_top, 0);
     memcpy(c->name, said.name, sizeof c->name);
 #ifdef FST_MUTANT_FORMAT_INSIDE
     format_ring(a, &said);
@@ -119,14 +121,14 @@ static int compare(struct fst_arena *a, const struct fst_channel *c, const struc
                     c->flags & FST_CHANNEL_LASTING ? ", lasting=True" : ", lasting=False");
 }
 
-static int use_it(struct fst_arena *a, const struct fst_channel *c, uint64_t id, const struct fst_ref *ring, fst_channel_use **out)
+static int use_it(struct fst_arena *a, uint64_t id, const struct fst_ref *ring, fst_channel_use **out)
 {
     struct fst_channel_use *u = calloc(1, sizeof *u);
     if (!u)
         return fst_fail(FST_FULL, "out of memory");
     u->ring = *ring;
     u->id = id;
-    int rc = fst_ring_map(a, c, &u->v);
+    int rc = fst_ring_map(a, (uint32_t)id, &u->v);
     if (rc) {
         free(u);
         return rc;
@@ -160,7 +162,7 @@ static int open_known(struct fst_arena *a, uint64_t id, fst_channel_use **out)
     if (!fst_channel_known(a, id, &index) || fst_state(fst_load_acquire(&c->state)) != FST_CHANNEL_LIVE)
         rc = fst_channel_ended(FST_STALE);
     else
-        rc = use_it(a, c, id, &ring, out);
+        rc = use_it(a, id, &ring, out);
     if (rc)
         fst_drop(a, &ring);
     return rc;
@@ -183,7 +185,7 @@ int fst_channel_join(fst_arena *a, const struct fst_message *message, fst_channe
     const struct fst_channel *c = index == FST_NONE ? NULL : fst_channel_at(a, index);
     uint64_t state = c ? fst_load_acquire(&c->state) : 0;
     if (fst_state(state) == FST_CHANNEL_LIVE)
-        rc = use_it(a, c, fst_id(index, state), &ring, out);
+        rc = use_it(a, fst_id(index, state), &ring, out);
     else
         rc = fst_fail(FST_CLOSED, "it has ended, or the message is none of it");
     if (rc)
@@ -227,7 +229,7 @@ int fst_channel_open(fst_arena *a, const struct fst_channel_spec *spec, enum fst
             rc = fst_lock_held(a);
         } else if (id && *created) {
             fst_refs_index(a, ring.entry);
-            rc = use_it(a, &c, id, &ring, out);
+            rc = use_it(a, id, &ring, out);
             if (rc == FST_OK)
                 return FST_OK;
         } else if (id) {
@@ -360,12 +362,13 @@ int fst_channel_get_info(fst_arena *a, uint64_t channel, struct fst_channel_info
     out->inline_bytes = c->inline_bytes;
     out->flags = c->flags;
     for (uint64_t k = 0, more = 1; more && fst_channel_look(a, index, &v);) {
-        for (more = FST_CHANNEL_LOT; more && k <= v.mask; more--, k++) {
+        uint32_t used = fst_ring_nodes(&v);
+        for (more = FST_CHANNEL_LOT; more && k < used; more--, k++) {
             uint64_t word = fst_load_acquire(&fst_node_at(&v, (uint32_t)k)->word);
             out->waiting += (word & FST_NODE_STATE) == FST_NODE_QUEUED;
             out->taken += (word & FST_NODE_STATE) == FST_NODE_OWNED;
         }
-        more = k <= v.mask;
+        more = k < used;
         out->bytes = fst_ring_bytes(v.capacity, v.inline_bytes, v.flags);
         out->closed = fst_ring_closed(&v);
         fst_channel_looked(a, &v);
@@ -374,6 +377,16 @@ int fst_channel_get_info(fst_arena *a, uint64_t channel, struct fst_channel_info
     if (!fst_channel_known(a, channel, &index))
         return is_gone(a);
     return fst_verdict(a, FST_OK);
+}
+
+uint32_t fst_channel_kind(fst_arena *a, uint64_t channel)
+{
+    uint32_t index, flags;
+    if (!fst_channel_known(a, channel, &index))
+        return FST_NONE;
+    flags = fst_load_relaxed(&fst_channel_at(a, index)->flags);
+    fst_acquire_fence(); /* were they of this life? */
+    return fst_channel_known(a, channel, &index) ? flags & FST_CHANNEL_KIND : FST_NONE;
 }
 
 size_t fst_channel_list(fst_arena *a, uint64_t *ids, size_t max)

@@ -68,7 +68,13 @@ static int hand_over(struct fst_channel_use *u, uint32_t node, const struct fst_
     if (move)
         fst_store_release(&a->entries[l->ref->entry], 0);
 #endif
+#ifndef FST_MUTANT_REF_BEFORE_BOUND
+    fst_ring_refer(v, node);
+#endif
     fst_store_fence(&v->refs[node], ref);
+#ifdef FST_MUTANT_REF_BEFORE_BOUND
+    fst_ring_refer(v, node);
+#endif
     rescue(word);
     enum fst_child_state child = state_of_child(a, oid);
     bool over = fst_load_seq_cst(&v->ring->ended);

@@ -53,7 +53,7 @@ void fst_channel_end(struct fst_arena *a, uint32_t index)
         return;
     fst_store_release(&c->state, fst_state_moved(c->state, FST_CHANNEL_ENDED));
     fst_store_relaxed(&a->sb->channel_look, 1);
-    if (a->readonly || fst_ring_map(a, c, &v))
+    if (a->readonly || fst_ring_map(a, index, &v))
         return; /* a batch tells those who have it open */
     /* PAIR(channel-end): whoever puts a reference into a node looks at this word after it, and a
      * batch looks at the nodes after this store. */
@@ -68,7 +68,7 @@ bool fst_channel_look(struct fst_arena *a, uint32_t index, struct fst_ring_view 
     const struct fst_channel *c = fst_channel_at(a, index);
     if (!fst_registry_lock(a))
         return false;
-    if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_LIVE && fst_ring_look(a, c, v) == FST_OK)
+    if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_LIVE && fst_ring_look(a, index, v) == FST_OK)
         return true;
     fst_registry_unlock(a);
     return false;
@@ -88,16 +88,28 @@ bool fst_channel_is_ring(const struct fst_arena *a, uint64_t oid)
     return fst_is_child(a, child) && (fst_child_at(a, child)->flags & FST_CACHE_CHANNELS);
 }
 
+static bool leads_to(const struct fst_channel *c, uint64_t oid, uint32_t *state)
+{
+    *state = fst_state(fst_load_acquire(&c->state));
+    return *state != FST_CHANNEL_FREE && (fst_load_relaxed(&c->oid_slab) & FST_OID_MASK) == oid;
+}
+
 uint32_t fst_channel_of_ring(struct fst_arena *a, uint64_t oid)
 {
-    uint32_t top = fst_channel_top(a), ended = FST_NONE;
+    uint32_t top = fst_channel_top(a), ended = FST_NONE, state;
+    /* Rings have slabs of their own. A batch asks for all that a dead process had open, mostly
+     * again and again for the same ones, so it does not look through all descriptors each time. */
+    uint16_t *hint = &a->ring_hints[FST_SLAB_ID_INDEX(fst_oid_slab(oid)) % FST_MAX_CHANNELS];
+    uint32_t hinted = fst_load_relaxed(hint);
+    if (hinted < top && leads_to(fst_channel_at(a, hinted), oid, &state) && state == FST_CHANNEL_LIVE)
+        return hinted;
     for (uint32_t i = 0; i < top; i++) {
-        const struct fst_channel *c = fst_channel_at(a, i);
-        uint32_t state = fst_state(fst_load_acquire(&c->state));
-        if (state == FST_CHANNEL_FREE || (c->oid_slab & FST_OID_MASK) != oid)
+        if (!leads_to(fst_channel_at(a, i), oid, &state))
             continue;
-        if (state == FST_CHANNEL_LIVE)
+        if (state == FST_CHANNEL_LIVE) {
+            fst_own_store_relaxed(hint, (uint16_t)i);
             return i;
+        }
         /* Maybe of an earlier ring: a batch that released it could not make the channel FREE. */
         ended = i;
     }
@@ -114,7 +126,7 @@ bool fst_channel_lasts(struct fst_arena *a, uint64_t oid)
     if (!(c->flags & FST_CHANNEL_LOCK))
         return c->flags & FST_CHANNEL_LASTING;
     /* Nobody who has not got it open can acquire it from now on, so that this stays as it is. */
-    return fst_ring_look(a, c, &v) == FST_OK && fst_load_acquire(&v.ring->lock) != 0;
+    return fst_ring_look(a, index, &v) == FST_OK && fst_load_acquire(&v.ring->lock) != 0;
 }
 
 bool fst_channel_unreferenced(struct fst_arena *a, uint64_t oid, uint64_t *word)

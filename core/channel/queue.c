@@ -61,7 +61,7 @@ void fst_node_free(struct fst_node *n)
     fst_store_release(&n->word, fst_node_word(FST_NODE_FREE, 0, fst_node_position(word)));
 }
 
-uint32_t fst_ring_claim(const struct fst_ring_view *v)
+uint32_t fst_ring_claim(struct fst_ring_view *v)
 {
     /* Nodes come round as positions do: the one that belongs to the tail was used longest ago, so
      * the search for a free one begins there. */
@@ -70,8 +70,16 @@ uint32_t fst_ring_claim(const struct fst_ring_view *v)
         uint32_t node = (uint32_t)((from + i) & v->mask);
         struct fst_node *n = fst_node_at(v, node);
         uint64_t word = fst_load_relaxed(&n->word);
-        if ((word & FST_NODE_STATE) == FST_NODE_FREE &&
-            fst_cas64(&n->word, &word, fst_node_word(FST_NODE_OWNED, v->a->slot, fst_node_position(word))))
+        if ((word & FST_NODE_STATE) != FST_NODE_FREE)
+            continue;
+#ifndef FST_MUTANT_NODE_BEFORE_BOUND
+        fst_ring_own(v, node);
+#endif
+        bool mine = fst_cas64(&n->word, &word, fst_node_word(FST_NODE_OWNED, v->a->slot, fst_node_position(word)));
+#ifdef FST_MUTANT_NODE_BEFORE_BOUND
+        fst_ring_own(v, node);
+#endif
+        if (mine)
             return node;
     }
     return FST_NONE;
@@ -151,7 +159,8 @@ enum fst_ring_result fst_ring_publish(struct fst_ring_view *v, uint32_t node, ui
  * counts as behind the end. */
 static bool get_orphan(const struct fst_ring_view *v, uint32_t *node)
 {
-    for (uint32_t i = 0; i <= v->mask && (v->flags & FST_CHANNEL_ACK); i++) {
+    uint32_t top = v->flags & FST_CHANNEL_ACK ? fst_ring_nodes(v) : 0;
+    for (uint32_t i = 0; i < top; i++) {
         struct fst_node *n = fst_node_at(v, i);
         uint64_t word = fst_load_acquire(&n->word), mine = fst_node_word(FST_NODE_OWNED, v->a->slot, fst_node_position(word));
         if ((word & FST_NODE_STATE) == FST_NODE_QUEUED && (word & FST_NODE_AGAIN) && !fst_node_in_cell(v, i, word) &&
@@ -163,8 +172,9 @@ static bool get_orphan(const struct fst_ring_view *v, uint32_t *node)
     return false;
 }
 
-bool fst_ring_evict(const struct fst_ring_view *v, uint64_t position, uint32_t *node)
+bool fst_ring_evict(struct fst_ring_view *v, uint64_t position, uint32_t *node)
 {
+    fst_ring_say(v);
     uint64_t c = fst_load_acquire(fst_cell_at(v, position));
     struct fst_node *n = fst_cell_position(c) == position ? fst_cell_node(v, c) : NULL;
     if (!n)
@@ -204,6 +214,7 @@ enum fst_ring_result fst_ring_get(struct fst_ring_view *v, uint32_t *node)
 {
     uint64_t h = begin_at(&v->ring->head, &v->seen_head), c, word;
     struct fst_node *n;
+    fst_ring_say(v);
     while ((n = find_head(v, &h, &c, &word))) {
         uint64_t mine = fst_node_word(FST_NODE_OWNED, v->a->slot, h);
         if (v->flags & FST_CHANNEL_ACK)

@@ -11,7 +11,7 @@ bool fst_node_in_cell(const struct fst_ring_view *v, uint32_t node, uint64_t wor
 void fst_node_free(struct fst_node *n);
 
 /* Own a FREE node. FST_NONE: there is none. */
-uint32_t fst_ring_claim(const struct fst_ring_view *v);
+uint32_t fst_ring_claim(struct fst_ring_view *v);
 
 enum fst_ring_result { FST_RING_OK, FST_RING_WAIT, FST_RING_CLOSED };
 
@@ -22,7 +22,7 @@ enum fst_ring_result fst_ring_publish(struct fst_ring_view *v, uint32_t node, ui
 
 /* Own the node that is queued at this position. False: another one is the first of the queue, or
  * there is none. */
-bool fst_ring_evict(const struct fst_ring_view *v, uint64_t position, uint32_t *node);
+bool fst_ring_evict(struct fst_ring_view *v, uint64_t position, uint32_t *node);
 
 /* Own the first node of the queue. WAIT: there is none; CLOSED: there is none, and there will be
  * none. */

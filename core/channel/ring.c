@@ -5,6 +5,7 @@
 
 #include "alloc/slab.h"
 #include "platform/error.h"
+#include "process/slot.h"
 #include "refs/word.h"
 
 uint32_t fst_ring_cells(uint32_t capacity, uint32_t flags)
@@ -75,14 +76,57 @@ static int see(struct fst_arena *a, const struct fst_channel *c, bool write, str
     return FST_OK;
 }
 
-int fst_ring_map(struct fst_arena *a, const struct fst_channel *c, struct fst_ring_view *v)
+static int see_at(struct fst_arena *a, uint32_t channel, bool write, struct fst_ring_view *v)
+{
+    struct fst_channel *c = fst_channel_at(a, channel);
+    int rc = see(a, c, write, v);
+    v->channel = c;
+    v->number = channel;
+    return rc;
+}
+
+int fst_ring_map(struct fst_arena *a, uint32_t channel, struct fst_ring_view *v)
+{
+    return see_at(a, channel, true, v);
+}
+
+int fst_ring_look(struct fst_arena *a, uint32_t channel, struct fst_ring_view *v)
+{
+    return see_at(a, channel, false, v);
+}
+
+int fst_ring_map_new(struct fst_arena *a, const struct fst_channel *c, struct fst_ring_view *v)
 {
     return see(a, c, true, v);
 }
 
-int fst_ring_look(struct fst_arena *a, const struct fst_channel *c, struct fst_ring_view *v)
+/* Raise the bound above this node; the result is what it is at least. */
+static uint32_t raise(const struct fst_ring_view *v, uint32_t *top, uint32_t node)
 {
-    return see(a, c, false, v);
+    uint32_t cells = (uint32_t)v->mask + 1, to = (node / FST_RING_STEP + 1) * FST_RING_STEP;
+    uint32_t seen = fst_load_relaxed(top);
+    while (seen < to && !fst_cas32(top, &seen, to)) {
+    }
+    return seen < to ? to : seen < cells ? seen : cells;
+}
+
+void fst_ring_say_slowly(struct fst_ring_view *v)
+{
+#ifndef FST_MUTANT_OWNS_UNSAID
+    fst_process_note_channel(v->a->self, v->number);
+#endif
+    fst_own_store_release(&v->said, true);
+}
+
+void fst_ring_own_slowly(struct fst_ring_view *v, uint32_t node)
+{
+    fst_ring_say(v);
+    fst_own_store_release(&v->seen_nodes, raise(v, &v->channel->nodes_top, node));
+}
+
+void fst_ring_refer_slowly(struct fst_ring_view *v, uint32_t node)
+{
+    fst_own_store_release(&v->seen_refs, raise(v, &v->channel->refs_top, node));
 }
 
 void fst_ring_unmap(struct fst_ring_view *v)

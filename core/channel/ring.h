@@ -45,10 +45,15 @@
 #define FST_RING_CAPACITY    (1u << 20)
 #define FST_RING_INLINE_MOST 4000u
 
+/* Bounds on nodes are raised by so many at a time. */
+#define FST_RING_STEP FST_RING_SLACK
+
 /* A process's view of a ring. */
 struct fst_ring_view {
     struct fst_arena *a;
     struct fst_ring *ring;
+    struct fst_channel *channel; /* the descriptor; NULL: it has none yet */
+    uint32_t number;             /* of the descriptor */
     /* points to `ring->ended`; later to a word of channel/use.c, when the ring has been let go
      * of */
     const uint32_t *over;
@@ -60,6 +65,9 @@ struct fst_ring_view {
     /* a hint is moved behind positions that have all these bits */
     uint64_t hinted;
     uint64_t seen_tail, seen_head; /* positions that this process came to */
+    /* what this process knows the descriptor's bounds to be at least; 0: it has raised none */
+    uint32_t seen_nodes, seen_refs;
+    bool said; /* the process's slot says that it may own nodes here */
     uint32_t capacity, stride, inline_bytes, flags;
     /* where the data region is mapped read-only: the ring, mapped for writing, to be unmapped */
     struct fst_mapped mapped;
@@ -70,16 +78,71 @@ uint32_t fst_ring_cells(uint32_t capacity, uint32_t flags);
 uint64_t fst_ring_bytes(uint32_t capacity, uint32_t inline_bytes, uint32_t flags);
 
 /* Map the ring that the descriptor leads to, while somebody keeps its object from being released.
- * fst_ring_look maps it for reading only, and needs no unmapping. FST_STALE: the object is gone.
- * FST_OS, FST_CORRUPTED. */
-int fst_ring_map(struct fst_arena *a, const struct fst_channel *c, struct fst_ring_view *v);
-int fst_ring_look(struct fst_arena *a, const struct fst_channel *c, struct fst_ring_view *v);
+ * fst_ring_look maps it for reading only, and needs no unmapping; fst_ring_map_new, when it has no
+ * descriptor in the table yet. FST_STALE: the object is gone. FST_OS, FST_CORRUPTED. */
+int fst_ring_map(struct fst_arena *a, uint32_t channel, struct fst_ring_view *v);
+int fst_ring_look(struct fst_arena *a, uint32_t channel, struct fst_ring_view *v);
+int fst_ring_map_new(struct fst_arena *a, const struct fst_channel *c, struct fst_ring_view *v);
 /* Has the ring been released? */
 bool fst_ring_gone(const struct fst_arena *a, const struct fst_channel *c);
 void fst_ring_unmap(struct fst_ring_view *v);
 
 /* Make the ring empty, before anybody else can see it. */
 void fst_ring_format(struct fst_ring_view *v);
+
+/* ---- what was used of a ring ----
+ *
+ * A ring for a million messages may have carried three. So whoever looks through it for what others
+ * left goes to two bounds, on nodes that were owned and on nodes that referred to an object; and a
+ * batch looks for what a dead process had only where its slot says that it may have had something.
+ * All three are written before the node is: a kill in between has a few nodes too many looked at.
+ */
+
+/* How many nodes may be other than FREE, and how many may refer to an object. PAIR(reference): a
+ * bound is raised before a reference lies there, so it is loaded where the references are. */
+static inline uint32_t fst_ring_nodes(const struct fst_ring_view *v)
+{
+    uint32_t top = fst_load_acquire(&v->channel->nodes_top);
+    return top <= v->mask + 1 ? top : (uint32_t)v->mask + 1;
+}
+
+static inline uint32_t fst_ring_refs(const struct fst_ring_view *v)
+{
+    uint32_t top = fst_load_acquire(&v->channel->refs_top);
+    return top <= v->mask + 1 ? top : (uint32_t)v->mask + 1;
+}
+
+void fst_ring_say_slowly(struct fst_ring_view *v);
+void fst_ring_own_slowly(struct fst_ring_view *v, uint32_t node);
+void fst_ring_refer_slowly(struct fst_ring_view *v, uint32_t node);
+
+/* This process may come to own a node of others, or a subscription. */
+static inline void fst_ring_say(struct fst_ring_view *v)
+{
+    if (__builtin_expect(!fst_load_relaxed(&v->said), 0))
+        fst_ring_say_slowly(v);
+}
+
+/* This process is about to own this FREE node. */
+static inline void fst_ring_own(struct fst_ring_view *v, uint32_t node)
+{
+    if (__builtin_expect(node >= fst_load_relaxed(&v->seen_nodes), 0))
+        fst_ring_own_slowly(v, node);
+}
+
+/* This node is about to refer to an object. */
+static inline void fst_ring_refer(struct fst_ring_view *v, uint32_t node)
+{
+    if (__builtin_expect(node >= fst_load_relaxed(&v->seen_refs), 0))
+        fst_ring_refer_slowly(v, node);
+}
+
+/* In a forked child: what the parent's slot says is not said by the child's. */
+static inline void fst_ring_forked(struct fst_ring_view *v)
+{
+    fst_own_store_relaxed(&v->said, false);
+    fst_own_store_relaxed(&v->seen_nodes, 0);
+}
 
 /* ---- nodes ---- */
 

@@ -42,8 +42,9 @@ static void begin_at(const struct fst_ring_view *v, struct fst_subscriber *s, ui
 #endif
 }
 
-int fst_subscriber_claim(const struct fst_ring_view *v, enum fst_slow slow, uint32_t history, struct fst_subscription *out)
+int fst_subscriber_claim(struct fst_ring_view *v, enum fst_slow slow, uint32_t history, struct fst_subscription *out)
 {
+    fst_ring_say(v);
     for (uint32_t i = 0; i < FST_SUBSCRIBERS; i++) {
         struct fst_subscriber *s = fst_subscriber_at(v, i);
         uint64_t seen = fst_load_relaxed(&s->word);

@@ -48,7 +48,7 @@ static inline bool fst_subscriber_live(uint64_t word)
 }
 
 /* Own a FREE record, with a cursor `history` messages behind the newest. FST_FULL. */
-int fst_subscriber_claim(const struct fst_ring_view *v, enum fst_slow slow, uint32_t history, struct fst_subscription *out);
+int fst_subscriber_claim(struct fst_ring_view *v, enum fst_slow slow, uint32_t history, struct fst_subscription *out);
 /* Make the record FREE, if its word is still this one. */
 bool fst_subscriber_free(const struct fst_ring_view *v, uint32_t index, uint64_t word);
 

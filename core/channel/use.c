@@ -43,10 +43,13 @@ void fst_use_count(struct fst_channel_use *u, uint32_t *calls, uint32_t *away, u
 
 void fst_uses_forked(struct fst_arena *a)
 {
-#ifdef FST_MUTANT_FORKED_CALLS
-    return;
-#endif
     for (struct fst_channel_use *u = a->uses; u; u = u->next) {
+#ifndef FST_MUTANT_FORKED_SAYS
+        fst_ring_forked(&u->v);
+#endif
+#ifdef FST_MUTANT_FORKED_CALLS
+        continue;
+#endif
         if (!u->calls)
             continue;
         fst_own_store_relaxed(u->calls, *u->calls - *u->away);

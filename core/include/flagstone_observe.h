@@ -151,6 +151,9 @@ struct fst_channel_info {
 int fst_channel_get_info(fst_arena *arena, uint64_t channel, struct fst_channel_info *out);
 /* The ids of all channels that are not FREE, as fst_cache_list. */
 size_t fst_channel_list(fst_arena *arena, uint64_t *ids, size_t max);
+/* FST_CHANNEL_TOPIC, FST_CHANNEL_LOCK, or 0: a channel. UINT32_MAX: there is none any more. Its
+ * ring is not looked at. */
+uint32_t fst_channel_kind(fst_arena *arena, uint64_t channel);
 
 /* ---- processes, batches, and what they keep -------------------------------------------------- */
 

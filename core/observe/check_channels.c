@@ -73,6 +73,24 @@ static void check_subscriber(struct fst_check *c, uint32_t topic, const struct f
                       (unsigned long long)cursor);
 }
 
+/* Check the bounds on nodes that were used. They are raised before that, by some nodes at a time,
+ * so those right behind a bound are as they were made. */
+static void check_bounds(struct fst_check *c, uint32_t channel, const struct fst_ring_view *v)
+{
+    uint32_t nodes = fst_load_acquire(&v->channel->nodes_top), refs = fst_load_acquire(&v->channel->refs_top);
+    /* nothing is ever put into the ring of a lock */
+    uint32_t cells = v->flags & FST_CHANNEL_LOCK ? 0 : (uint32_t)v->mask + 1;
+    bool owned = nodes > cells || nodes % FST_RING_STEP, referred = refs > cells || refs % FST_RING_STEP;
+    for (uint32_t k = nodes; k < cells && k < nodes + FST_RING_STEP; k++)
+        owned |= fst_load_acquire(&fst_node_at(v, k)->word) != fst_node_word(FST_NODE_FREE, 0, 0);
+    for (uint32_t k = refs; k < cells && k < refs + FST_RING_STEP; k++)
+        referred |= fst_load_acquire(&v->refs[k]) != 0;
+    owned = owned && fst_load_acquire(&v->channel->nodes_top) == nodes;
+    referred = referred && fst_load_acquire(&v->channel->refs_top) == refs;
+    if (owned || referred)
+        fst_check_say(c, "channel %u: of %u nodes %u were used, it says, and %u referred to objects", channel, cells, nodes, refs);
+}
+
 /* Check a lot of a live channel's ring, from this node on. The next one begins at the result; 0:
  * there is none. */
 static uint64_t check_lot(struct fst_check *c, uint32_t i, uint64_t from)
@@ -86,7 +104,7 @@ static uint64_t check_lot(struct fst_check *c, uint32_t i, uint64_t from)
     }
     int rc = FST_CLOSED;
     if (fst_state(fst_load_acquire(&channel->state)) == FST_CHANNEL_LIVE)
-        rc = fst_ring_look(c->a, channel, &v);
+        rc = fst_ring_look(c->a, i, &v);
     if (rc == FST_STALE) /* a channel ends before its ring is released */
         fst_check_say(c, "channel %u: it lives, and its ring is gone", i);
     if (rc) {
@@ -96,9 +114,12 @@ static uint64_t check_lot(struct fst_check *c, uint32_t i, uint64_t from)
     uint64_t k = from;
     for (uint32_t n = 0; n < FST_CHANNEL_LOT && k <= v.mask && c->findings == before; n++, k++) {
         check_cell(c, i, &v, k);
-        check_node(c, i, &v, (uint32_t)k);
+        if (k < fst_ring_nodes(&v) || k < fst_ring_refs(&v))
+            check_node(c, i, &v, (uint32_t)k);
     }
     bool more = k <= v.mask && c->findings == before;
+    if (!more && c->findings == before)
+        check_bounds(c, i, &v);
     if (!more && c->findings == before)
         check_head(c, i, &v);
     for (uint32_t s = 0; !more && v.flags & FST_CHANNEL_TOPIC && s < fst_subscriber_top(&v) && c->findings == before; s++)

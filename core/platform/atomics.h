@@ -113,6 +113,12 @@ static inline uint32_t fst_add32(uint32_t *p, uint32_t v)
     return old;
 }
 
+static inline void fst_set_bits64(uint64_t *p, uint64_t bits)
+{
+    __atomic_fetch_or(p, bits, __ATOMIC_SEQ_CST);
+    FST_FAULT();
+}
+
 /* Raise *p to at least v. */
 static inline void fst_max64(uint64_t *p, uint64_t v)
 {

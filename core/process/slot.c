@@ -44,6 +44,21 @@ void fst_process_describe(struct fst_process *p)
     p->arguments[sizeof p->arguments - 1] = 0;
 }
 
+/* The slot's last process has owned nothing there since it was buried, or left. */
+static void forget_channels(struct fst_process *p)
+{
+    for (uint32_t i = 0; i < sizeof p->channels / sizeof *p->channels; i++)
+        if (fst_load_relaxed(&p->channels[i]))
+            fst_store_relaxed(&p->channels[i], 0);
+}
+
+void fst_process_note_channel(struct fst_process *self, uint32_t channel)
+{
+    uint64_t *word = &self->channels[channel % FST_MAX_CHANNELS / 64], bit = 1ull << (channel % 64);
+    if (!(fst_load_relaxed(word) & bit))
+        fst_set_bits64(word, bit);
+}
+
 static int claim_at(struct fst_arena *a, int lock_fd, uint32_t slot)
 {
     struct fst_process *p = fst_process_at(a, slot);
@@ -61,6 +76,7 @@ static int claim_at(struct fst_arena *a, int lock_fd, uint32_t slot)
     if (fst_state(seen) == FST_PROCESS_FREE && fst_cas64(&p->state, &seen, fst_state_next(seen, FST_PROCESS_JOINING))) {
         /* PAIR(record): whoever reads what is written from here on also sees the new generation. */
         fst_release_fence();
+        forget_channels(p);
         return FST_OK;
     }
     fst_liveness_release(lock_fd, FST_LOCK_PRESENT + slot, 1);

@@ -59,6 +59,10 @@ bool fst_process_keeps(struct fst_arena *a, uint32_t slot);
  * each, in a microsecond. */
 bool fst_process_any_dead(struct fst_arena *a);
 
+/* Note in this process's own slot that the process may come to own nodes or subscriptions of a
+ * channel. Whoever claims a slot has it say so of none. */
+void fst_process_note_channel(struct fst_process *self, uint32_t channel);
+
 /* Write pid, command and arguments of the calling process into its slot; after fork, in the child,
  * again. */
 void fst_process_describe(struct fst_process *p);

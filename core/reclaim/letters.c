@@ -39,6 +39,12 @@ static enum left left(const struct fst_letters *l, const struct fst_ring_view *v
     return (word & FST_NODE_AGAIN) && (v->flags & FST_CHANNEL_ACK) ? TO_PUT_BACK : TO_FREE;
 }
 
+static void add_theirs(struct fst_letters *l, const struct fst_process *p)
+{
+    for (uint32_t i = 0; i < FST_MAX_CHANNELS / 64; i++)
+        l->theirs[i] |= fst_load_relaxed(&p->channels[i]);
+}
+
 static void note_dead(struct fst_arena *a, struct fst_letters *l)
 {
     uint32_t top = fst_process_top(a);
@@ -47,6 +53,7 @@ static void note_dead(struct fst_arena *a, struct fst_letters *l)
         if (fst_state(fst_load_acquire(&fst_process_at(a, slot)->state)) != FST_PROCESS_DEAD)
             continue;
         add(l->dead, slot);
+        add_theirs(l, fst_process_at(a, slot));
         l->any = true;
     }
 }
@@ -58,7 +65,7 @@ uint64_t fst_letters_looks(const struct fst_arena *a, uint64_t most)
     for (uint32_t i = 0; i < top && looks <= most; i++) {
         const struct fst_channel *c = fst_channel_at(a, i);
         if (fst_state(fst_load_relaxed(&c->state)) != FST_CHANNEL_FREE)
-            looks += fst_load_relaxed(&c->cells);
+            looks += fst_load_relaxed(&c->refs_top);
     }
     return looks;
 }
@@ -78,11 +85,12 @@ static uint64_t condemn_nodes(struct fst_arena *a, const struct fst_letters *l, 
                               const struct fst_ring_view *v, bool ended)
 {
     uint64_t n = 0;
-    for (uint32_t k = 0; k <= v->mask; k++) {
+    bool theirs = has(l->theirs, v->number);
+    for (uint32_t k = 0, top = fst_ring_refs(v); k < top; k++) {
         uint64_t ref = fst_load_acquire(&v->refs[k]);
         if (!(ref & FST_NODE_HELD))
             continue;
-        if (ended || left(l, v, k, fst_load_acquire(&fst_node_at(v, k)->word)) == TO_FREE)
+        if (ended || (theirs && left(l, v, k, fst_load_acquire(&fst_node_at(v, k)->word)) == TO_FREE))
             n += condemn(a, scan, fst_node_oid(ref));
         else if (fst_word_of(a, fst_node_oid(ref)) && fst_words_of_ended(a, fst_node_oid(ref)))
             fst_cas64(&v->refs[k], &ref, 0); /* a taker that was quicker is in its table already */
@@ -132,8 +140,8 @@ uint64_t fst_letters_condemn(struct fst_arena *a, struct fst_letters *l, struct 
         uint64_t state = fst_load_acquire(&c->state), ring = fst_load_relaxed(&c->oid_slab) & FST_OID_MASK;
         if (fst_state(state) == FST_CHANNEL_FREE)
             continue;
-        if (fst_ring_map(a, c, &v)) {
-            if (!fst_is_damaged(a) && fst_ring_gone(a, c))
+        if (fst_ring_gone(a, c)) {
+            if (!fst_is_damaged(a))
                 forget(a, c, state);
             continue;
         }
@@ -141,14 +149,16 @@ uint64_t fst_letters_condemn(struct fst_arena *a, struct fst_letters *l, struct 
             fst_channel_end(a, i);
             fst_registry_unlock(a);
         }
-        bool ended = fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_ENDED;
+        bool ended = fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_ENDED, unsaid = !ended && left_condemned(a, ring);
+        if ((!ended && !unsaid && !fst_load_acquire(&c->refs_top)) || fst_ring_map(a, i, &v))
+            continue;
         /* a process that was killed in fst_channel_end has not told those who have it open */
         if (ended) {
             fst_store_release(&v.ring->ended, 1);
             fst_full_fence(); /* PAIR(channel-end) */
             n += condemn(a, scan, ring);
             add(l->ended, i);
-        } else if (left_condemned(a, ring)) {
+        } else if (unsaid) {
             n += condemn(a, scan, ring);
             add(l->unsaid, i);
         }
@@ -166,12 +176,13 @@ void fst_letters_scan(struct fst_arena *a, const struct fst_letters *l, const st
     for (uint32_t i = 0; i < top; i++) {
         const struct fst_channel *c = fst_channel_at(a, i);
         struct fst_ring_view v;
-        if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_FREE || has(l->ended, i) || fst_ring_look(a, c, &v))
+        if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_FREE || has(l->ended, i) || !fst_load_acquire(&c->refs_top) ||
+            fst_ring_look(a, i, &v))
             continue;
-        for (uint32_t k = 0; k <= v.mask; k++) {
+        for (uint32_t k = 0, refs = fst_ring_refs(&v); k < refs; k++) {
             uint64_t ref = fst_load_acquire(&v.refs[k]);
             if ((ref & FST_NODE_HELD) && fst_word_of(a, fst_node_oid(ref)) &&
-                left(l, &v, k, fst_load_acquire(&fst_node_at(&v, k)->word)) != TO_FREE)
+                !(has(l->theirs, i) && left(l, &v, k, fst_load_acquire(&fst_node_at(&v, k)->word)) == TO_FREE))
                 fst_scan_keep(a, scan, fst_node_oid(ref));
         }
         fst_ring_unmap(&v);
@@ -224,7 +235,7 @@ static void mend(struct fst_thread *t, const struct fst_letters *l, const struct
                  struct fst_released *r)
 {
     bool any = false;
-    for (uint32_t k = 0; k <= v->mask && l->any; k++) {
+    for (uint32_t k = 0, top = fst_ring_nodes(v); k < top; k++) {
         struct fst_node *n = fst_node_at(v, k);
         uint64_t word = fst_load_acquire(&n->word);
         enum left is = left(l, v, k, word);
@@ -233,6 +244,8 @@ static void mend(struct fst_thread *t, const struct fst_letters *l, const struct
         any = true;
         if (is == TO_PUT_BACK) {
 #ifndef FST_MUTANT_NOT_PUT_BACK
+            /* From here on the node's word names this process, whose slot need not say so:
+             * until the node is in the queue, that of its dead owner does. */
             fst_ring_publish(v, k, word, true);
 #endif
             continue;
@@ -240,7 +253,7 @@ static void mend(struct fst_thread *t, const struct fst_letters *l, const struct
         let_go(t, scan, v, k, r);
         fst_cas64(&n->word, &word, fst_node_word(FST_NODE_FREE, 0, fst_node_position(word)));
     }
-    for (uint32_t i = 0; i < subscribers_of(v) && l->any; i++)
+    for (uint32_t i = 0; i < subscribers_of(v); i++)
         if (subscribes(l, v, i))
             any |= fst_subscriber_free(v, i, fst_load_acquire(&fst_subscriber_at(v, i)->word));
     if (any)
@@ -254,7 +267,7 @@ static void empty(struct fst_thread *t, const struct fst_scan *scan, struct fst_
 {
     struct fst_arena *a = t->arena;
     uint64_t oid = fst_load_relaxed(&c->oid_slab) & FST_OID_MASK, state = fst_load_acquire(&c->state);
-    for (uint32_t k = 0; k <= v->mask; k++)
+    for (uint32_t k = 0, top = fst_ring_refs(v); k < top; k++)
         let_go(t, scan, v, k, r);
     if (release(t, scan, oid, r))
         forget(a, c, state);
@@ -272,7 +285,7 @@ void fst_letters_finish(struct fst_thread *t, const struct fst_letters *l, const
         /* The scan is over, and still nobody refers to the ring. */
         if (has(l->unsaid, i) && left_condemned(a, ring))
             fst_channel_unreferenced(a, ring, fst_word_of(a, ring));
-        if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_FREE || (!ended && !l->any) || fst_ring_map(a, c, &v))
+        if (fst_state(fst_load_acquire(&c->state)) == FST_CHANNEL_FREE || (!ended && !has(l->theirs, i)) || fst_ring_map(a, i, &v))
             continue;
         if (ended)
             empty(t, scan, c, &v, r);
@@ -288,11 +301,12 @@ bool fst_letters_owns(struct fst_arena *a)
     uint32_t top = fst_channel_top(a), given_up = fst_lock_given_up();
     bool any = false;
     add(me.dead, a->slot);
+    add_theirs(&me, a->self);
     for (uint32_t i = 0; i < top && !any; i++) {
         struct fst_ring_view v;
-        if (!fst_channel_look(a, i, &v))
+        if (!has(me.theirs, i) || !fst_channel_look(a, i, &v))
             continue;
-        for (uint32_t k = 0; k <= v.mask && !any; k++)
+        for (uint32_t k = 0, used = fst_ring_nodes(&v); k < used && !any; k++)
             any = left(&me, &v, k, fst_load_acquire(&fst_node_at(&v, k)->word)) != NOT_LEFT;
         for (uint32_t k = 0; k < subscribers_of(&v) && !any; k++)
             any = subscribes(&me, &v, k);

@@ -7,6 +7,9 @@
  * goes back into the queue. All nodes of a channel that has ended are condemned together; its ring
  * goes when nobody has it open.
  *
+ * Where no node ever referred to anything, and no dead process ever owned a node, a batch looks at
+ * the descriptor alone.
+ *
  * After a kill in here the next batch finds the same processes DEAD, and the same channels ENDED.
  * The model is models/handover.pml.
  */
@@ -19,6 +22,8 @@
 struct fst_letters {
     bool any;                              /* some process is dead */
     uint64_t dead[FST_MAX_PROCESSES / 64]; /* by slot: processes that are dead */
+    /* by descriptor: channels of which they may have owned something */
+    uint64_t theirs[FST_MAX_CHANNELS / 64];
     /* by descriptor: channels whose objects were condemned; others may end meanwhile */
     uint64_t ended[FST_MAX_CHANNELS / 64];
     /* by descriptor: channels whose rings an earlier batch found unreferenced, which it could not

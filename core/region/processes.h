@@ -8,13 +8,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "region/layout.h"
+
 /* A process slot belongs to the process that holds the lock on its byte (platform/liveness.h).
  *
  * struct fst_process
  *      0       8     12    16        24      28          32        48                  56
  *      | state | pid | uid | started | flags | entry_top | command | entries_committed |
- *      56        60       64          256
- *      | dropped | burial | arguments | */
+ *      56        60       64          256        768
+ *      | dropped | burial | arguments | channels | */
 enum fst_process_state {
     FST_PROCESS_FREE = 0,
     /* the holder of its byte is filling it in; nothing refers to it yet */
@@ -38,8 +40,11 @@ struct fst_process {
     uint32_t dropped;           /* entries dropped since a batch last spliced them; a hint */
     uint32_t burial;            /* DEAD: the low half of its burial's number; 0: it has none yet */
     char arguments[192];
+    /* a bit for each descriptor of a channel: may the process own nodes or subscriptions there? Set
+     * before it does, and cleared by the slot's next process */
+    uint64_t channels[FST_MAX_CHANNELS / 64];
 };
-static_assert(sizeof(struct fst_process) == 256, "layout");
+static_assert(sizeof(struct fst_process) == 768, "layout");
 
 #define FST_PROCESS_READONLY 1u
 #define FST_PROCESS_REAPER   2u /* its reaper thread runs */

@@ -15,8 +15,8 @@
  * struct fst_channel
  *      0       8                16         24         28             32      36      40      48
  *      | state | generation_tag | oid_slab | capacity | inline_bytes | flags | cells | group |
- *      48    64     128
- *      | pad | name | */
+ *      48          52         56    64     128
+ *      | nodes_top | refs_top | pad | name | */
 enum fst_channel_state {
     FST_CHANNEL_FREE = 0,
     FST_CHANNEL_LIVE = 1,
@@ -33,7 +33,11 @@ struct fst_channel {
     uint32_t flags;        /* FST_CHANNEL_* of flagstone_channel.h */
     uint32_t cells;        /* a power of two; there are as many nodes */
     uint64_t group;        /* id */
-    uint64_t pad[2];
+    /* nodes that were ever owned, and nodes that ever referred to an object: bounds for whoever
+     * looks through the ring, raised before that. They only grow while the channel lives */
+    uint32_t nodes_top;
+    uint32_t refs_top;
+    uint64_t pad;
     char name[FST_NAME_MAX];
 };
 static_assert(offsetof(struct fst_channel, name) == 64, "layout");

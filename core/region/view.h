@@ -81,6 +81,8 @@ struct fst_arena {
     struct fst_arena *next; /* the list of attachments */
     uint64_t device, inode; /* which identify the file */
     char path[256];
+    /* by slab, modulo this length: which channel its ring was last found to be of */
+    uint16_t ring_hints[FST_MAX_CHANNELS];
 };
 
 /* What people call the arena. */

@@ -73,9 +73,9 @@ static uint32_t count_waiting(struct fst_arena *a, uint32_t cache)
     uint32_t top = fst_channel_top(a), n = 0;
     for (uint32_t i = 0; i < top; i++) {
         struct fst_ring_view v;
-        if (!fst_channel_look(a, i, &v))
+        if (!fst_load_acquire(&fst_channel_at(a, i)->refs_top) || !fst_channel_look(a, i, &v))
             continue;
-        for (uint64_t k = 0; k <= v.mask; k++) {
+        for (uint32_t k = 0, used = fst_ring_refs(&v); k < used; k++) {
             uint64_t ref = fst_load_acquire(&v.refs[k]), oid = fst_node_oid(ref);
             n += (ref & FST_NODE_HELD) && fst_word_of(a, oid) && of_cache(a, oid, cache) && !ends(a, oid);
         }

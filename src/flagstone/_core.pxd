@@ -390,6 +390,7 @@ cdef extern from "flagstone.h" nogil:
     int fst_channel_destroy(fst_channel_use *use)
     int fst_channel_get_info(fst_arena *arena, uint64_t channel, fst_channel_info *out)
     size_t fst_channel_list(fst_arena *arena, uint64_t *ids, size_t max)
+    uint32_t fst_channel_kind(fst_arena *arena, uint64_t channel)
 
     enum fst_slow:
         FST_SLOW_BLOCKS

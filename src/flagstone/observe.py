@@ -326,10 +326,12 @@ _KINDS: Final = CHANNEL_TOPIC | CHANNEL_LOCK
 """The flags that say what stands on a ring; neither: a channel."""
 
 
-def _rings(attachment: Attachment) -> list[Any]:
-    """The core's answers about all that is live and stands on a ring."""
+def _rings(attachment: Attachment, kind: int | None = None) -> list[Any]:
+    """The core's answers about all that is live and stands on a ring, or all of one kind: the
+    flag of it, 0 for channels. Of the others nothing is looked at.
+    """
     found = []
-    for ident in _core.channel_ids(attachment):
+    for ident in _core.channel_ids(attachment, kind):
         try:
             facts = _core.channel_info(attachment, ident)
         except Closed:  # released meanwhile
@@ -341,7 +343,7 @@ def _rings(attachment: Attachment) -> list[Any]:
 
 def channels_of(attachment: Attachment, rings: list[Any] | None = None) -> list[ChannelInfo]:
     """The live channels of an arena; `rings`: of a look that was made already."""
-    rings = _rings(attachment) if rings is None else rings
+    rings = _rings(attachment, 0) if rings is None else rings
     return [channel_info(facts) for facts in rings if not facts["flags"] & _KINDS]
 
 
@@ -371,7 +373,7 @@ def topic_info(attachment: Attachment, facts: Any) -> TopicInfo:
 
 def topics_of(attachment: Attachment, rings: list[Any] | None = None) -> list[TopicInfo]:
     """The live topics of an arena; `rings` as above."""
-    rings = _rings(attachment) if rings is None else rings
+    rings = _rings(attachment, CHANNEL_TOPIC) if rings is None else rings
     return [topic_info(attachment, facts) for facts in rings if facts["flags"] & CHANNEL_TOPIC]
 
 
@@ -388,7 +390,7 @@ def lock_info(name: str, owner: Any) -> LockInfo:
 
 def locks_of(attachment: Attachment, rings: list[Any] | None = None) -> list[LockInfo]:
     """The live locks of an arena; `rings` as above."""
-    rings = _rings(attachment) if rings is None else rings
+    rings = _rings(attachment, CHANNEL_LOCK) if rings is None else rings
     return [
         lock_info(text(facts["name"]), owner)
         for facts in rings

@@ -354,6 +354,7 @@ static const struct field fields[] = {
     PROC(dropped, 4, HINT),
     PROC(burial, 4, HINT),
     PROC(arguments, 8, PEOPLE),
+    PROC(channels, 8, HINT),
 
     BURIAL(number, 8, PEOPLE),
     BURIAL(noticed_at, 8, PEOPLE),
@@ -385,12 +386,10 @@ static const struct field fields[] = {
     FORM(text_bytes, 4, TRUTH),
     FORM(pad, 8, UNUSED),
     FORM(text, 8, TRUTH),
-
     {S_WORD, "object word", 0, 8, 8, TRUTH},
     {S_ENTRY, "reference entry", 0, 8, 8, TRUTH},
     {S_BUCKET, "bucket", 0, 4, 4, DERIVED},
     {S_SUMMARY, "zone summary", 0, 8, 8, DERIVED},
-
     CHANNEL(state, 8, TRUTH),
     CHANNEL(generation_tag, 8, TRUTH),
     CHANNEL(oid_slab, 8, TRUTH),
@@ -399,6 +398,8 @@ static const struct field fields[] = {
     CHANNEL(flags, 4, TRUTH),
     CHANNEL(cells, 4, TRUTH),
     CHANNEL(group, 8, TRUTH),
+    CHANNEL(nodes_top, 4, TRUTH),
+    CHANNEL(refs_top, 4, TRUTH),
     CHANNEL(pad, 8, UNUSED),
     CHANNEL(name, 8, TRUTH),
 

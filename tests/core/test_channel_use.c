@@ -1,6 +1,7 @@
 /* A ring that ends while its process looks at what it has open: after the calls were told of those
  * that had ended, and before they are counted. No call was told of this one, so it stays until the
  * next look. The parent sees the barrier that lies in between (ptrace), and ends the ring there.
+ * And what a channel says of how much of its ring was ever used.
  */
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
@@ -107,4 +108,50 @@ static void a_forked_child_counts_its_own(void)
     fst_arena_unref(a);
 }
 
-TEST_MAIN(CASE(ends_while_others_are_counted), CASE(a_forked_child_counts_its_own))
+/* What a batch, the look at a channel and the burial of who used it go through: what was used. */
+static void bounds_of_what_was_used(void)
+{
+    fst_arena *b = anonymous(64 * MIB);
+    struct fst_channel_spec spec = {.name = "x", .capacity = 1000, .inline_bytes = 64, .group = fst_group_root(b)};
+    for (int life = 0; life < 2; life++) {
+        struct fst_letter letter = {.bytes = "x", .nbytes = 1};
+        struct fst_channel_info info;
+        struct fst_received got;
+        char bytes[64];
+        fst_channel_use *u = open_channel_as(b, &spec);
+        const struct fst_channel *c = fst_channel_at(b, (uint32_t)fst_channel_id(u));
+        CHECK_EQ(0, c->nodes_top);
+        CHECK_EQ(0, c->refs_top);
+        CHECK_EQ(FST_OK, fst_channel_put(u, &letter));
+        CHECK(c->nodes_top > 0 && c->nodes_top < spec.capacity / 2);
+        CHECK_EQ(0, c->refs_top);
+        CHECK_EQ(0, fst_channel_kind(b, fst_channel_id(u)));
+        CHECK_EQ(FST_OK, fst_channel_get_info(b, fst_channel_id(u), &info));
+        CHECK_EQ(1, info.waiting);
+        struct fst_ref ref = alloc_bytes(b, 100);
+        letter.ref = &ref;
+        CHECK_EQ(FST_OK, fst_channel_put(u, &letter));
+        CHECK(c->refs_top > 0 && c->refs_top <= c->nodes_top);
+        CHECK_CLEAN(b);
+        letter.ref = NULL;
+        for (uint32_t i = 0; i < 3000; i++) {
+            CHECK_EQ(FST_OK, fst_channel_put(u, &letter));
+            CHECK_EQ(FST_OK, fst_channel_get(u, bytes, &got));
+            if (got.has_ref)
+                fst_drop(b, &got.ref);
+        }
+        CHECK_EQ(c->cells, c->nodes_top);
+        CHECK(c->refs_top < c->nodes_top);
+        CHECK_EQ(FST_OK, fst_channel_get_info(b, fst_channel_id(u), &info));
+        CHECK_EQ(2, info.waiting);
+        CHECK_CLEAN(b);
+        uint64_t id = fst_channel_id(u);
+        CHECK_EQ(FST_OK, fst_channel_destroy(u));
+        fst_channel_leave(u);
+        settle(b);
+        CHECK_EQ(UINT32_MAX, fst_channel_kind(b, id));
+    }
+    fst_arena_unref(b);
+}
+
+TEST_MAIN(CASE(ends_while_others_are_counted), CASE(a_forked_child_counts_its_own), CASE(bounds_of_what_was_used))

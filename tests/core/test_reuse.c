@@ -352,9 +352,20 @@ static fst_store_use *store;
 
 static void open_channel(void)
 {
-    struct fst_channel_spec spec = {.name = "large", .capacity = 20000, .inline_bytes = 8, .group = fst_group_root(a)};
+    enum { MESSAGES = 20000 };
+    struct fst_channel_spec spec = {.name = "large", .capacity = MESSAGES, .inline_bytes = 8, .group = fst_group_root(a)};
+    struct fst_ref ref = alloc_one(a, root_child(a, "small", 64, 0));
+    struct fst_received got;
+    uint8_t bytes[8];
     bool created;
     CHECK_EQ(FST_OK, fst_channel_open(a, &spec, FST_OPEN_OR_CREATE, &channel, &created));
+    /* a batch looks at the nodes that ever referred to an object */
+    for (uint32_t i = 0; i < MESSAGES; i++) {
+        CHECK_EQ(FST_OK, fst_channel_put(channel, &(struct fst_letter){.ref = &ref}));
+        CHECK_EQ(FST_OK, fst_channel_get(channel, bytes, &got));
+        ref = got.ref;
+    }
+    fst_drop(a, &ref);
 }
 
 static void leave_channel(void)

@@ -1,9 +1,17 @@
 # What is found by a name and opened: channels, topics and locks. The core calls all of them
 # channels, because each stands on a ring of messages.
 
-def channel_ids(Attachment attachment not None):
-    """The ids of all that stands on a ring; some may have ended since they were listed."""
-    return _ids(attachment, fst_channel_list, 0)
+def channel_ids(Attachment attachment not None, kind=None):
+    """The ids of all that stands on a ring, or of what is of this kind (CHANNEL_TOPIC,
+    CHANNEL_LOCK; 0: channels); some may have ended since they were listed.
+    """
+    cdef list found = _ids(attachment, fst_channel_list, 0)
+    cdef uint64_t one
+    cdef uint32_t wanted
+    if kind is None:
+        return found
+    wanted = kind
+    return [one for one in found if fst_channel_kind(attachment.ptr, one) == wanted]
 
 
 def channel_info(Attachment attachment not None, uint64_t channel):
