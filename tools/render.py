@@ -3,7 +3,8 @@
 Each page is shown once, by a browser that finds no other host: every file that a page asks for is
 there, every picture has been drawn, the page has a heading and a menu, and neither it nor a table
 is wider than there is room (one of nine columns may be). Without names: one page of each kind. A
-picture of the first page is written to build/site.png.
+picture of the first page is written to build/site.png. The search is tried as who reads the site
+from a disk has it.
 """
 
 import functools
@@ -110,6 +111,17 @@ def main() -> int:
             timeout=100,
         ).stdout
         server.shutdown()
+        asked = f"{(SITE / pages[0]).as_uri()}.html?q=arena"
+        answer = subprocess.run(
+            [*command, "--virtual-time-budget=20000", "--dump-dom", asked],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        ).stdout
+    results = len(re.findall(r'class="md-search-result__item"', answer))
+    if not results:
+        wrong.append("from a disk the search finds no arena")
     report = re.search(r'<pre id="report">(.+?)</pre>', shown)
     if report is None:
         print("the browser has not shown the pages")
@@ -119,6 +131,7 @@ def main() -> int:
         if not found["heading"] or found["menu"] < 10 or found["wider"] > 0 or found["cut"]:
             wrong.append(f"{page}: not whole: {found}")
         print(f"{page}: {found['pictures']} pictures, {found['menu']} links in the menu")
+    print(f"search: {results} pages about an arena")
     print("\n".join(wrong) or "pages: fine")
     return bool(wrong)
 
