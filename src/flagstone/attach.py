@@ -185,7 +185,7 @@ def _folder(path: bytes) -> str:
 
 def _opened(path: bytes | None, *options: Any) -> Attachment:
     # Where the file system is full, garbage may hold what other arenas have of it.
-    since = garbage.finished()
+    since = garbage.begun()
     try:
         return Attachment.open(path, *options)
     except ArenaFull:

@@ -5,6 +5,11 @@ buffers until Python's collector comes by, and that goes by the number of Python
 bytes in an arena. So whoever finds no memory has it collected once, before giving up, also where
 the program has disabled the automatic collections.
 
+A Python without a GIL has more of it. What one thread made and another drops is let go by the first
+when it comes by, or by a collection; and that lets go of one object, whose own references are then
+the first thread's to let go of, too (PEP 703, biased reference counting: a queue for each thread).
+So where the first waits for something, a chain of five objects takes five collections.
+
 A collection stops the program for as long as its heap is large. Those that help cost nothing here;
 those that help nobody get a tenth of the time, and a second in advance.
 """
@@ -18,7 +23,7 @@ import threading
 import time
 from typing import Final
 
-__all__ = ["collect", "finished", "helped", "in_vain"]
+__all__ = ["begun", "collect", "helped", "in_vain"]
 
 _SHARE: Final = 0.1  # of the time may be spent on collections that do not help,
 _MOST: Final = 1.0  # and this many seconds in advance
@@ -26,6 +31,8 @@ _MOST: Final = 1.0  # and this many seconds in advance
 # which may wait for us.
 _PATIENCE: Final = 0.5
 _POLL: Final = 0.001  # seconds between two attempts to collect
+# Collections in a row: a view of an array of a Block in a container is a chain of five.
+_ROUNDS: Final = 8 if "t" in sys.abiflags else 1
 
 
 class _State:
@@ -34,7 +41,8 @@ class _State:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.owner: int | None = None  # the thread that collects
-        self.finished = 0
+        self.begun = 0
+        self.finished = 0  # the number of the last one; they come one after the other
         self.credit = _MOST
         self.counted_at = time.monotonic()
         self.in_vain_at: float | None = None
@@ -43,9 +51,11 @@ class _State:
 _state = _State()
 
 
-def finished() -> int:
-    """How many collections there were. Whoever may call `collect` asks for it at its beginning."""
-    return _state.finished
+def begun() -> int:
+    """How many collections have begun: they may have missed what is dropped from now on. Whoever
+    may call `collect` asks for it at its beginning.
+    """
+    return _state.begun
 
 
 def collect(since: int) -> bool:
@@ -55,10 +65,10 @@ def collect(since: int) -> bool:
     nothing, because that is under way); also in processes whose automatic collections are disabled.
 
     Args:
-        since: what `finished()` said when the caller began.
+        since: what `begun()` said when the caller began.
 
     Returns:
-        Whether there was one since then: it is worth another try.
+        Whether a whole one came after that: it is worth another try.
     """
     state = _state
     me = threading.get_ident()
@@ -67,7 +77,7 @@ def collect(since: int) -> bool:
     if not state.lock.acquire(timeout=_PATIENCE):
         return False
     try:
-        if state.finished != since:
+        if state.finished > since:
             return True
         now = time.monotonic()
         state.credit = min(_MOST, state.credit + (now - state.counted_at) * _SHARE)
@@ -75,8 +85,10 @@ def collect(since: int) -> bool:
         if state.credit <= 0:
             return False
         state.owner = me
-        _run(now + _PATIENCE)
-        state.finished += 1
+        state.begun += 1
+        for _ in range(_ROUNDS):
+            _run(now + _PATIENCE)
+        state.finished = state.begun
         state.in_vain_at = time.monotonic()
         state.credit -= state.in_vain_at - now
         return True
@@ -100,7 +112,7 @@ def in_vain(since: int) -> str:
     at = _state.in_vain_at
     if at is None:
         return ""
-    if _state.finished != since:
+    if _state.finished > since:
         return "garbage collection let go of nothing that helped"
     return f"garbage collection let go of nothing that helped {time.monotonic() - at:.1f} s ago"
 

@@ -66,7 +66,7 @@ def allocate(
     started = time.monotonic()
     deadline = 0.0 if wait is None else started + parse_seconds(wait, "wait")
     tries = 0
-    began = since = garbage.finished()
+    began = since = garbage.begun()
     collect_at = 0.0
     asked = False  # whether a collection was asked for
     collected = False  # whether there was one, since which no memory was given back to the system
@@ -101,7 +101,7 @@ def allocate(
             collect_at = now + _COLLECT_AGAIN
             asked = True
             if garbage.collect(since):
-                since = garbage.finished()
+                since = garbage.begun()
                 collected = True
                 tries = 0
                 continue
@@ -148,7 +148,7 @@ async def aallocate(
     deadline = 0.0 if wait is None else began + parse_seconds(wait, "wait")
     got = attempt(0)
     tries = 0
-    collections = garbage.finished()
+    collections = garbage.begun()
     collected = False
     while isinstance(got, int):
         _look(link)
@@ -269,7 +269,7 @@ def once_more(
     """
     if getattr(_again, "here", False):
         raise error
-    began = garbage.finished()
+    began = garbage.begun()
     if not garbage.collect(began):
         raise _with(error, garbage.in_vain(began))
     give_back(attachment)
