@@ -93,7 +93,7 @@ class TestPack:
         block = arena.put(b"x")
         group, channel = arena.group("g"), arena.channel("c")
         used = arena.used
-        with pytest.raises(Exception, match="pickle|local object"):
+        with pytest.raises(Exception, match=r"pickle|local object"):
             flagstone.pack(arena, [1, 2, lambda: None])
         deep = [{"deep": [block]}, ("x", block[:1]), [group], {1: channel}]
         for one in (block, block[:1], *deep):
