@@ -103,7 +103,7 @@ test-python: $(S)/package $(S)/tools ## the Python tests, four at a time: ARGS="
 pythons: ## bring a free-threaded Python, and those of 3.14 and 3.15 that Debian has, if none are here
 	@tools/pythons bring
 
-test-pythons: $(S)/package ## tests/unit, and every method by eight threads, on every other interpreter that is here: VERSIONS="3.13", ARGS=tests/process
+test-pythons: $(S)/package ## tests/unit, every method by eight threads, and a share of the other tests, on every other interpreter that is here: VERSIONS="3.13", ARGS=tests
 	@tools/pythons test $(ARGS)
 
 test-twice: $(S)/package $(S)/tools ## two runs of Python tests at the same time, beside a busy neighbour: ARGS="tests/unit"
