@@ -218,7 +218,7 @@ class Channel(Looped, Letters, ChannelBase):
         process to do so ends it, unless it is lasting. Again is fine. Going out of scope does the
         same.
         """
-        for watch in self._watches.values():
+        for watch in list(self._watches.values()):  # another thread may begin to wait
             watch.stop()
         super().leave()
 

@@ -187,3 +187,18 @@ def test_what_is_left_by_the_thread_that_waits(arena):
     with pytest.raises(flagstone.Closed):
         second.fileno()
     wait_until(lambda: not waiting_threads())
+
+
+def test_leaving_while_another_thread_begins_to_wait(arena):
+    channel = arena.channel()
+    channel.fileno()
+    stop = channel._watch(True).stop
+
+    def stop_slowly():
+        channel._watch(False)
+        stop()
+
+    channel._watches[True].stop = stop_slowly
+    channel.leave()
+    with pytest.raises(flagstone.Closed):
+        channel.put(b"x")
