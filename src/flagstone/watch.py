@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 import weakref
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Changes", "Watch"]
 
 _SLICE = 10_000_000  # ns that a thread waits before it looks whether all of it is wanted still
+_FORK_WAIT = 1.0  # s that a fork waits for the threads, which may need a lock that its thread has
 
 _most = Waiter().most  # things that a thread waits for
 
@@ -43,6 +45,10 @@ class Watch:
         channel: a Channel, Topic, Subscription or Lock; it is referred to weakly.
         taker: whether they wait for a message, or a lock, and not for room.
     """
+
+    # When the interpreter ends, its other threads have stopped where they were: one may have the
+    # lock. Globals may be gone by then.
+    _ends = staticmethod(sys.is_finalizing)
 
     def __init__(self, channel: Awaited, taker: bool) -> None:
         self._channel = weakref.ref(channel)
@@ -81,8 +87,9 @@ class Watch:
         except TimeoutError:
             return False
         finally:
-            with _lock, contextlib.suppress(ValueError):
-                self._futures.remove((loop, future, seen))
+            if not self._ends():
+                with _lock, contextlib.suppress(ValueError):
+                    self._futures.remove((loop, future, seen))
         return True
 
     def fileno(self) -> int:
@@ -94,8 +101,7 @@ class Watch:
                 if self._bell is not None:
                     self._bell.close()  # what the program left of it
                 self._bell = Bell()
-                self._armed = True
-                _enter(self)
+                self._arm()
             return self._bell.fileno()
 
     def rearm(self) -> None:
@@ -104,8 +110,15 @@ class Watch:
             if self._bell is None or self._armed:
                 return
             self._bell.hush()
-            self._armed = True
+            self._arm()
+
+    def _arm(self) -> None:
+        self._armed = True
+        try:
             _enter(self)
+        except BaseException:
+            self._tell()  # nobody watches, so the program has to look by itself
+            raise
 
     # ---- the thread's part
 
@@ -124,6 +137,9 @@ class Watch:
 
     def stop(self) -> None:
         """Wake those who wait, and close the descriptor: the channel is used no more."""
+        if self._ends():
+            self._over = True  # what a thread waits for it keeps
+            return
         with _lock:
             self._over = True
             if self._lot is not None:
@@ -134,7 +150,7 @@ class Watch:
                 self._bell = None
 
     def __del__(self) -> None:
-        if self._bell is not None:
+        if self._bell is not None and not self._ends():
             self._bell.close()
 
     # ---- fork
@@ -172,9 +188,14 @@ class _Lot:
     def add(self, watch: Watch) -> None:
         """Have the thread wait for this one, too, from now on."""
         if self.thread is None:
-            thread = threading.Thread(target=self._run, name="flagstone waits", daemon=True)
-            thread.start()
-            self.thread = thread
+            # It is there before it runs: a signal may have this very thread add another watch
+            # meanwhile, and two threads must not use one Waiter.
+            self.thread = threading.Thread(target=self._run, name="flagstone waits", daemon=True)
+            try:
+                self.thread.start()
+            except (RuntimeError, MemoryError):  # no more threads are to be had
+                self.thread = None
+                raise
         if self not in _lots:
             _lots.append(self)
         self.watches[watch] = None
@@ -193,20 +214,31 @@ class _Lot:
                 _passed.wait()
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException:
+            # Nobody waits for them any more, so let them look, and come back.
+            with _lock:
+                self._pass()
+                self._end()
+                for watch in list(self.watches):
+                    watch._lot = None
+                    watch._tell()
+            raise
+
+    def _work(self) -> None:
         again = True  # it waits once more for nothing: a coroutine that was told comes back soon
         while True:
             with _lock:
-                self.waited = {}
-                _passed.notify_all()
-                self._sort_out()
+                self._pass()
+                gone = self._sort_out()
                 if _forking or not (self.watches or again):
-                    self.thread = None
-                    if self in _lots:
-                        _lots.remove(self)
+                    self._end()
                     return
                 again = bool(self.watches)
                 self.waiter.ring(False)
                 self.waited = dict(self.watches)
+            del gone  # with coroutines, whose ends may do anything
             ready = self._wait(list(self.waited))
             if ready:
                 with _lock:
@@ -214,15 +246,33 @@ class _Lot:
                         watch._tell()
             del ready
 
-    def _sort_out(self) -> None:
-        for watch in [one for one in self.watches if not (one._futures or one._armed)]:
-            del self.watches[watch]
-            watch._lot = None
+    def _pass(self) -> None:
+        self.waited = {}
+        _passed.notify_all()
+
+    def _end(self) -> None:
+        self.thread = None
+        if self in _lots:
+            _lots.remove(self)
+
+    def _sort_out(self) -> list[object]:
+        """Let go of those for whom nobody waits; what is to be dropped outside the lock."""
+        gone: list[object] = []
+        for watch in list(self.watches):
+            # Who waited in a loop that was closed is told nothing any more, and would be kept.
+            left = [one for one in watch._futures if not one[0].is_closed()]
+            if len(left) < len(watch._futures):
+                gone.append(watch._futures)
+                watch._futures = left
+            if not (left or watch._armed):
+                del self.watches[watch]
+                watch._lot = None
         most = _most()  # it may have become less
         while len(self.watches) > most:
             watch, _ = self.watches.popitem()
             watch._lot = None
-            _enter(watch)
+            _enter_or_tell(watch)
+        return gone
 
     def _wait(self, watches: list[Watch]) -> list[Watch]:
         """Wait for a slice at most; those of whom somebody is to be told."""
@@ -242,6 +292,16 @@ def _enter(watch: Watch) -> None:
         if lot is None:
             lot = _Lot()
     lot.add(watch)
+
+
+def _enter_or_tell(watch: Watch) -> None:
+    """The same for those who wait already: where no thread is to be had they come back, and get the
+    error themselves.
+    """
+    try:
+        _enter(watch)
+    except (RuntimeError, MemoryError):
+        watch._tell()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
@@ -266,9 +326,10 @@ def _before_fork() -> None:
         # All are asked before any is joined, so it takes one slice at most, and not one for each.
         for lot in _lots:
             lot.waiter.ring()
+    until = time.monotonic() + _FORK_WAIT
     for thread in threads:
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 def _in_parent() -> None:
@@ -276,9 +337,11 @@ def _in_parent() -> None:
     with _lock:
         _forking = False
         for watch in list(_watches):
+            if watch._lot in _lots:
+                continue  # its thread has not ended in time, and goes on
             watch._lot = None
             if watch._futures or watch._armed:
-                _enter(watch)
+                _enter_or_tell(watch)
 
 
 def _in_child() -> None:

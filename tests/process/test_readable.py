@@ -1,6 +1,8 @@
 """The descriptors of channels and subscriptions, for `select` and its like."""
 
 import asyncio
+import contextlib
+import gc
 import os
 import select
 import threading
@@ -11,7 +13,7 @@ import pytest
 import flagstone
 from flagstone._core import Waiter
 from flagstone.testing import wait_until
-from tests.process.support import WAITS, forked, open_files, waiting_threads
+from tests.process.support import WAITS, forked, open_files, program, waiting_threads
 
 
 @pytest.fixture
@@ -166,7 +168,7 @@ def test_what_nobody_refers_to_any_more(arena):
     assert channel.fileno() >= 0
     del channel
     wait_until(lambda: not waiting_threads())
-    assert arena.snapshot().channels == ()
+    wait_until(lambda: arena.snapshot().channels == ())
 
 
 def test_what_is_left_by_the_thread_that_waits(arena):
@@ -189,6 +191,120 @@ def test_what_is_left_by_the_thread_that_waits(arena):
     wait_until(lambda: not waiting_threads())
 
 
+def test_what_a_loop_that_was_closed_waited_for(arena):
+    """A coroutine that never ends keeps its channel no longer than its loop is open."""
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(arena.channel("dropped").aget())
+    task._log_destroy_pending = False  # asyncio would say so
+    loop.run_until_complete(asyncio.sleep(0.02))
+    assert waiting_threads()
+    loop.close()
+    del task, loop
+    wait_until(lambda: not waiting_threads())
+    gc.collect()  # the task and its coroutine refer to each other
+    wait_until(lambda: arena.snapshot().channels == ())
+
+
+@contextlib.contextmanager
+def no_thread_is_to_be_had():
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == WAITS:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        yield
+
+
+def test_no_thread_is_to_be_had(arena):
+    first, second = arena.channel(), arena.channel()
+    number = first.fileno()
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+
+    async def main():
+        getting = asyncio.create_task(second.aget())
+        await asyncio.sleep(0.02)
+        with no_thread_is_to_be_had():
+            with forked(lambda: None):
+                pass  # whose end lets the thread go on
+            with pytest.raises(RuntimeError, match="new thread"):
+                await getting
+        assert second._watch(True)._futures == []
+
+    asyncio.run(main())
+    wait_until(lambda: not waiting_threads())
+    # The program is asked to look by itself, and to come back.
+    for _ in range(3):
+        assert poll.poll(60_000)
+        with no_thread_is_to_be_had(), pytest.raises(RuntimeError, match="new thread"):
+            first.get_nowait()
+    with pytest.raises(flagstone.ChannelEmpty):
+        first.get_nowait()
+    assert poll.poll(0) == []
+    first.put(b"x")
+    assert poll.poll(60_000)
+    assert first.get_nowait() == b"x"
+
+
+def test_a_thread_that_fails(arena, monkeypatch):
+    """Those for whom it waited go on with another one."""
+    channel = arena.channel()
+    failed = []
+    monkeypatch.setattr(threading, "excepthook", lambda said: failed.append(said.exc_value))
+    wait = flagstone.watch._Lot._wait
+
+    def fail(lot, watches):
+        if watches and not failed:
+            raise MemoryError
+        return wait(lot, watches)
+
+    monkeypatch.setattr(flagstone.watch._Lot, "_wait", fail)
+
+    async def main():
+        getting = asyncio.create_task(channel.aget())
+        while not failed:
+            await asyncio.sleep(0)
+        channel.put(b"x")
+        async with asyncio.timeout(60):
+            assert await getting == b"x"
+
+    asyncio.run(main())
+    assert [type(one) for one in failed] == [MemoryError]
+    channel.leave()
+    wait_until(lambda: not waiting_threads())
+
+
+def test_a_fork_while_its_thread_has_the_lock(arena, monkeypatch):
+    """As in the handler of a signal, or a destructor, that comes while it begins to wait."""
+    monkeypatch.setattr(flagstone.watch, "_FORK_WAIT", 0.05)
+    channel = arena.channel()
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+
+    def child():
+        number = channel.fileno()
+        poll = select.poll()
+        poll.register(number, select.POLLIN)
+        assert poll.poll(60_000)
+        with pytest.raises(flagstone.ChannelEmpty):
+            channel.get_nowait()
+        assert len(waiting_threads()) == 1
+        channel.put(b"x")
+
+    with contextlib.ExitStack() as stack:
+        with flagstone.watch._lock:
+            stack.enter_context(forked(child))
+        assert poll.poll(60_000)
+        assert channel.get_nowait() == b"x"
+    assert len(waiting_threads()) == 1
+    channel.leave()
+    wait_until(lambda: not waiting_threads())
+
+
 def test_leaving_while_another_thread_begins_to_wait(arena):
     channel = arena.channel()
     channel.fileno()
@@ -202,3 +318,33 @@ def test_leaving_while_another_thread_begins_to_wait(arena):
     channel.leave()
     with pytest.raises(flagstone.Closed):
         channel.put(b"x")
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_is_left_when_the_interpreter_ends(held):
+    """The thread has stopped where it was then: it waits, or has the lock."""
+    said = program(
+        f"""
+        import threading
+        import flagstone
+        from flagstone.testing import wait_until
+
+        class Consumer:
+            def __init__(self):
+                self.arena = flagstone.open(capacity="16MiB")
+                self.channel = self.arena.channel()
+                self.channel.fileno()
+
+            def __del__(self):
+                self.channel.leave()
+                print("left", flush=True)
+
+        consumer = Consumer()
+        wait_until(lambda: consumer.channel._watch(True)._lot.waited)
+        if {held}:
+            holder = threading.Thread(target=flagstone.watch._lock.acquire)
+            holder.start()
+            holder.join()
+        """
+    )
+    assert said == "left\n"
