@@ -192,6 +192,31 @@ assert client.submit(lambda one: (inside(one), one.shape), whole, workers=b).res
     True, (900, 600))
 assert 4_320_000 not in [nbytes for nbytes, _ in client.run(seen, workers=[a])[a]]
 
+# A part of an object is the object's, which a worker may write, and its neighbours then have
+# another one. A table is looked at, as arrays are.
+class Model:
+    def __init__(self):
+        self.coefs = [np.ones(300_000), np.ones(300_000)]
+        self.coefs[1].flags.writeable = False
+    def fit(self):
+        self.coefs[0] += 1
+        return self
+    def look(self):
+        return [look(one) for one in self.coefs]
+model = client.submit(Model, workers=a)
+fitted = client.submit(lambda one: one.fit(), model, workers=b)
+assert client.submit(Model.look, fitted, workers=b).result() == [
+    (False, True, 600_000.0), (True, False, 300_000.0)]
+assert client.submit(Model.look, model, workers=a).result() == [
+    (True, True, 300_000.0), (True, False, 300_000.0)]
+def frame():
+    import pandas as pd
+    return pd.DataFrame({"x": np.arange(300_000.0), "y": np.ones(300_000)})
+table = client.submit(frame, workers=a)
+assert client.submit(lambda one: [inside(one[name].to_numpy()) for name in "xy"], table,
+                     workers=b).result() == [True, True]
+del model, fitted, table
+
 # What a task leaves behind is an array as any other, also where another thread uses it later.
 def leave():
     worker = get_worker()

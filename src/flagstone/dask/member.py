@@ -43,7 +43,7 @@ class _Member:
         self.settler: Settler | None = None
 
     def end(self) -> None:
-        wire.remove(self.uuid)
+        wire.remove(self.uuid, None if self.settler is None else self.settler.allocator)
         try:
             if self.group is not None:
                 self.group.close()
@@ -110,6 +110,7 @@ def _begin_worker(worker: Worker, made: _Member) -> None:
     limit = made.settings.limit or worker.memory_manager.memory_limit
     made.group = _new_group(made.arena, worker.address, limit)
     made.settler = Settler(made.arena, made.group, made.settings.threshold)
+    wire.add_allocator(made.uuid, made.settler.allocator)
     settle_pieces(worker.address, made.settler)
     settle_tasks(worker, made.settler)
     _announce(worker, made.uuid)

@@ -19,7 +19,7 @@ from distributed.sizeof import safe_sizeof
 from distributed.spill import SpillBuffer
 
 from flagstone._core import Allocator, Block
-from flagstone.dask.wire import by_value
+from flagstone.dask.wire import TABLES, by_value
 from flagstone.dumped import load
 from flagstone.errors import FlagstoneError
 from flagstone.part import address_of, base_of, block_of, view_of
@@ -36,7 +36,6 @@ _SMALL: Final = 4096
 # A smaller result is copied: that takes microseconds, and what a task makes on the way to it lies
 # in memory that it has just used, and that is in the processor's cache still.
 _BORN: Final = 1 << 20
-_TABLES: Final = ("pandas", "pyarrow")
 
 
 class Settler:
@@ -69,7 +68,7 @@ class Settler:
             return self._array(value)
         if kind in (list, tuple, dict):
             return self._container(value, deep) if deep and 0 < len(value) <= _WIDE else value
-        if kind.__module__.partition(".")[0] in _TABLES:
+        if kind.__module__.partition(".")[0] in TABLES:
             return self._table(value)
         return value
 

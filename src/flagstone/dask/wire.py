@@ -8,6 +8,10 @@ address nor host tells whether two processes have the same memory: a container h
 
 A name that leads nowhere is the end of its sender, so it is told to Dask as a lost connection, and
 Dask asks somebody else or computes again.
+
+An array that NumPy has allocated in the arena, and that is no result but a part of an object, is
+its owner's, who may go on writing it, and so may whoever gets the object. It goes as a name as
+well, and its receiver makes a copy while the sender keeps it.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ from distributed.protocol.serialize import (
 )
 from distributed.utils import ensure_memoryview
 
-from flagstone._core import Block, Handle
+from flagstone._core import Allocator, Block, Handle
 from flagstone.arena import open as open_arena
 from flagstone.errors import Closed, FlagstoneError, StaleHandle
 from flagstone.format import descr_of, order_of
@@ -52,10 +56,22 @@ if TYPE_CHECKING:
     from flagstone.arena import Arena
     from flagstone.dask.settings import Settings
 
-__all__ = ["CONNECTS", "LISTENS", "add", "by_value", "collected", "handshake", "remove", "sending"]
+__all__ = [
+    "CONNECTS",
+    "LISTENS",
+    "TABLES",
+    "add",
+    "add_allocator",
+    "by_value",
+    "collected",
+    "handshake",
+    "remove",
+    "sending",
+]
 
 CONNECTS: Final = "connects"
 LISTENS: Final = "listens"
+TABLES: Final = ("pandas", "pyarrow")
 _UUID: Final = "flagstone"
 _END: Final = "flagstone-end"
 
@@ -76,6 +92,11 @@ class _Known:
         self.threshold = settings.threshold
         self.writable = settings.writable
         self.members = 0
+        self.allocators: list[Allocator] = []  # of the workers here
+
+    def is_own_data(self, block: Block) -> bool:
+        """Whether the Block is the data of an array of this process that owns it."""
+        return any(one.find(block._address) is not None for one in self.allocators)
 
 
 _lock = threading.Lock()
@@ -93,11 +114,21 @@ def add(arena: Arena, settings: Settings) -> str:
     return uuid
 
 
-def remove(uuid: str) -> None:
-    """Note that a member with this arena has ended; the last one lets go of it."""
+def add_allocator(uuid: str, allocator: Allocator) -> None:
+    """A member that was added runs tasks, for whose arrays NumPy allocates by this one."""
+    with _lock:
+        _known[uuid].allocators.append(allocator)
+
+
+def remove(uuid: str, allocator: Allocator | None) -> None:
+    """Note that a member with this arena, and maybe an allocator, has ended; the last one lets go
+    of the arena.
+    """
     with _lock:
         known = _known.get(uuid)
         if known is not None:
+            if allocator in known.allocators:
+                known.allocators.remove(allocator)
             known.members -= 1
             if known.members <= 0:
                 del _known[uuid]
@@ -376,10 +407,11 @@ def _dumps_pickle(obj: Any, context: Any = None) -> tuple[dict[str, Any], list[A
     frames: list[Any] = [b""]
     writeable: list[bool] = []
     places: list[Any] = []
+    table = type(obj).__module__.partition(".")[0] in TABLES
 
     def beside(buffer: Any) -> None:
         view = memoryview(buffer)
-        place = _place_of(view, known)
+        place = _place_of(view, known, table)
         places.append(place)
         writeable.append(not view.readonly)
         if place is None:
@@ -407,15 +439,20 @@ def _own_bytes(header: dict[str, Any], frames: list[Any]) -> tuple[dict[str, Any
     return header, frames
 
 
-def _place_of(view: memoryview, known: _Known) -> tuple[bytes, int, int] | None:
-    """Where in the arena a buffer lies: handle, first byte, bytes."""
+def _place_of(view: memoryview, known: _Known, table: bool) -> tuple[bytes, int, int, bool] | None:
+    """Where in the arena a buffer lies: handle, first byte, bytes; and whether the receiver is to
+    make a copy. A table is looked at as arrays are.
+    """
     if view.nbytes < known.threshold or not view.contiguous:
         return None
     try:
         block, offset = block_of(view)
     except (LookupError, TypeError):
         return None
-    return (bytes(block.handle), offset, view.nbytes) if _own(block, known) else None
+    if not _own(block, known):
+        return None
+    copy = not (table or view.readonly) and known.is_own_data(block)
+    return bytes(block.handle), offset, view.nbytes, copy
 
 
 def _loads_pickle(header: dict[str, Any], frames: list[Any]) -> Any:
@@ -432,10 +469,12 @@ def _loads_pickle(header: dict[str, Any], frames: list[Any]) -> Any:
                 view = memoryview(bytearray(view))
             buffers.append(view if writeable else view.toreadonly())
             continue
-        handle, offset, nbytes = place
+        handle, offset, nbytes, copy = place
         block, known = _take(uuid, handle)
         raw = bytes_of(block)[offset : offset + nbytes]
-        if not (known.writable and writeable):
+        if copy:
+            raw = raw.copy()
+        elif not (known.writable and writeable):
             raw.flags.writeable = False
         buffers.append(raw)
     return dask_pickle.loads(frames[0], buffers=buffers)
