@@ -637,6 +637,8 @@ def _insist(store: Store, limit: Size | None, evict: str | None, group: Group | 
         what = named("store", store.name, store._attachment().path)
         store.leave()
         raise StoreMismatch(f"{what} {why}, or take another name")
+    if group is not None and group._id == home._id:
+        return  # as `Store.group` says
     above = home.parent if owns else home
     insist(store, "store", store.name, group, (above or home)._id, StoreMismatch)
 

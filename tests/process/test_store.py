@@ -304,6 +304,7 @@ def test_one_that_is_there_is_what_was_asked_for(arena):
     for store in (plain, full):
         assert arena.store(store.name) == store
         assert arena.store(store.name, group=group) == store
+        assert arena.store(store.name, group=store.group) == store
         with pytest.raises(flagstone.StoreMismatch, match=r"'one', not of group 'other'"):
             arena.store(store.name, group=other)
         with pytest.raises(flagstone.StoreMismatch, match="not of the arena itself"):
