@@ -91,6 +91,17 @@ def test_every_public_name_is_in_the_reference(site):
     assert {f"flagstone.{member}" for member in members()} <= shown
 
 
+def test_every_name_of_the_reference_is_explained(site):
+    """There is text below its signature, also where it is an object that is called, as `share`."""
+    for page in site:
+        if "reference" not in page.parts:
+            continue
+        for part in re.split(r'<h\d id="(?=flagstone)', page.read_text())[1:]:
+            name, _, shown = part.partition('"')
+            text = re.sub(r'class="doc-signature.*?</div>', "", shown, flags=re.DOTALL)
+            assert re.search(r"<(?:p|table|ul)>", text.partition("</h")[2]), name
+
+
 def test_compiled_methods_are_shown_with_their_parameters(site):
     """Inspection finds none: `get() -> Any`, below which stands what each parameter means."""
     for page in site:
