@@ -22,16 +22,18 @@ cdef class LetterBase(NamedBase):
     cdef tuple prepare(self, object item, bint keep):
         # A letter: (Block or None, bytes, kind, whether the Block stays usable here, the tickets of
         # what is in flight or None).
-        cdef object what = self.begun(item, keep)
+        cdef object what
+        cdef tuple letter = self.ready(item, keep)
+        if letter is not None:
+            return letter
+        what = self.begun(item)
         return <tuple>what if type(what) is tuple else self.placed(self._place(what), what)
 
-    cdef inline object begun(self, object item, bint keep):
-        # The letter of an item; or what needs a Block to become one, bytes or a Dumped.
+    cdef object begun(self, object item):
+        # The letter of an item that is not ready(); or what needs a Block to become one, bytes or a
+        # Dumped.
         cdef Carrier carrier
         cdef tuple done
-        cdef object what = self.ready(item, keep)
-        if what is not None:
-            return what
         if type(item) is bytes:
             return item
         carrier = Carrier.__new__(Carrier)
@@ -72,8 +74,10 @@ cdef class LetterBase(NamedBase):
 
     def _begun(self, item, bint keep):
         """The letter of an item, which `_try` sends; or what needs a Block to become one."""
+        cdef tuple letter
         self.usable()
-        return self.begun(item, keep)
+        letter = self.ready(item, keep)
+        return self.begun(item) if letter is None else letter
 
     def _placed(self, Block block not None, what):
         """The letter of what needed a Block, which has it now."""
