@@ -85,7 +85,7 @@ static int run(struct fst_batch *b)
     fst_shelves_end(a);
     bool ended = !b->options->drops_only && fst_words_condemn(a, b->everything, &b->ended, &b->scan, &b->condemned);
     b->condemned += fst_letters_condemn(a, &b->letters, &b->scan);
-    b->condemned += fst_shelves_condemn(a, &b->shelves, ended || buried || b->everything, b->everything, &b->scan);
+    b->condemned += fst_shelves_condemn(a, &b->shelves, ended, buried, b->everything, &b->scan);
     struct fst_holders_wait wait = {.timeout = b->options->timeout, .stop = b->options->stop};
     int rc = b->condemned ? fst_holders_ask(a, &b->shelves, &b->letters, &b->scan, &wait) : FST_OK;
     if (rc)

@@ -90,14 +90,17 @@ bool fst_shelves_owns(struct fst_arena *a)
 
 /* ---- condemning ---- */
 
-/* Let go of what dead processes had claimed, and of objects that have ended. */
-static void clear_holds(struct fst_arena *a)
+/* Let go of what dead processes had claimed, and of objects that have ended. `ended_now`: only of
+ * objects that this scan looks for: nobody has died, and what ended earlier is let go of. */
+static void clear_holds(struct fst_arena *a, const struct fst_scan *ended_now)
 {
     for (uint32_t class = 0; class < FST_ITEM_CLASSES; class ++) {
         uint32_t top = fst_item_top(a, class);
         for (uint32_t i = 0; i < top; i++) {
             uint32_t id = fst_item_id(class, i);
             uint64_t held = fst_load_acquire(fst_hold_at(a, id)), oid = fst_hold_value(held);
+            if (ended_now && !fst_scan_has(ended_now, oid))
+                continue;
             bool owned = fst_hold_kind(held) == FST_HOLD_OWNED && fst_hold_orphaned(a, held);
 #ifdef FST_MUTANT_CLAIMS_STAY
             owned = false;
@@ -166,9 +169,11 @@ static uint64_t condemn_items(struct fst_arena *a, uint32_t store, struct fst_sc
     return n;
 }
 
-uint64_t fst_shelves_condemn(struct fst_arena *a, struct fst_shelves *sh, bool revoke, bool everything, struct fst_scan *scan)
+uint64_t fst_shelves_condemn(struct fst_arena *a, struct fst_shelves *sh, bool ended, bool killed, bool everything,
+                             struct fst_scan *scan)
 {
     uint32_t top = fst_store_top(a);
+    bool revoke = ended || killed || everything;
     uint64_t n = 0;
     sh->any = false;
     if (!top)
@@ -176,7 +181,7 @@ uint64_t fst_shelves_condemn(struct fst_arena *a, struct fst_shelves *sh, bool r
     memset(sh->ended, 0, sizeof sh->ended);
     fst_store_relaxed(&a->sb->store_look, 0);
     if (revoke)
-        clear_holds(a);
+        clear_holds(a, killed || everything ? NULL : scan);
     for (uint32_t i = 0; i < top; i++) {
         struct fst_store *s = fst_store_at(a, i);
         uint64_t state = fst_load_acquire(&s->state);

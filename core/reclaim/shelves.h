@@ -48,9 +48,11 @@ void fst_shelves_end(struct fst_arena *a);
 /* How many looks at items a batch takes. */
 uint64_t fst_shelves_looks(const struct fst_arena *a);
 
-/* Step 2 of a batch. `revoke`: something has ended, or somebody has died. `everything`: the last
- * batch was broken off. The result is how many words the scan has to look for. */
-uint64_t fst_shelves_condemn(struct fst_arena *a, struct fst_shelves *sh, bool revoke, bool everything, struct fst_scan *scan);
+/* Step 2 of a batch. `ended`: something has ended, and `scan` looks for its objects. `killed`:
+ * somebody has died. `everything`: the last batch was broken off. The result is how many words the
+ * scan has to look for. */
+uint64_t fst_shelves_condemn(struct fst_arena *a, struct fst_shelves *sh, bool ended, bool killed, bool everything,
+                             struct fst_scan *scan);
 /* Step 4 of a batch, before the tables are scanned. */
 void fst_shelves_scan(struct fst_arena *a, const struct fst_shelves *sh, const struct fst_scan *scan);
 /* Step 5 of a batch. */
