@@ -162,7 +162,7 @@ class Channel(Looped, Letters, ChannelBase):
             wait: seconds to wait for room, for all of them together; None is for ever.
 
         Returns:
-            How many were put: all, unless the time was over after the first.
+            How many were put, which is all unless the time was over after the first.
 
         Raises:
             ChannelFull: there was no room for the first in time.

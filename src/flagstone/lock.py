@@ -78,7 +78,7 @@ class Lock(Opened, LockBase):
                 looks.
 
         Returns:
-            Whether it is owned now; False: the time was over.
+            Whether it is owned now; if not, the time was over.
 
         Raises:
             Closed: it was destroyed, or left here.

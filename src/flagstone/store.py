@@ -423,7 +423,7 @@ class Store(Opened, Evicting, StoreBase, MutableMapping[Key, Any]):
             timeout: seconds; None is for ever.
 
         Returns:
-            Whether there is; False: the time was over.
+            Whether there is; if not, the time was over.
 
         Raises:
             ValueError, TypeError: no such key or time.

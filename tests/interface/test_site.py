@@ -102,6 +102,18 @@ def test_every_name_of_the_reference_is_explained(site):
             assert re.search(r"<(?:p|table|ul)>", text.partition("</h")[2]), name
 
 
+def test_what_is_returned_is_one_sentence_with_a_type(site):
+    """Not a row for each of its lines, nor a sentence's beginning where the type stands."""
+    found = 0
+    for page in site:
+        for table in re.findall(r">Returns:<.*?<tbody>(.*?)</tbody>", page.read_text(), re.DOTALL):
+            found += 1
+            (row,) = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+            kind = re.sub(r"<[^>]+>", "", row.partition("</td>")[0]).strip()
+            assert " " not in kind.replace(" | ", "|").replace(", ", ","), (page.name, kind)
+    assert found > 20
+
+
 def test_compiled_methods_are_shown_with_their_parameters(site):
     """Inspection finds none: `get() -> Any`, below which stands what each parameter means."""
     for page in site:

@@ -154,7 +154,7 @@ cdef class ChannelBase(LetterBase):
             wait: seconds to wait for room, for all of them together; None is for ever.
 
         Returns:
-            How many were put: all, unless the time was over after the first.
+            How many were put, which is all unless the time was over after the first.
 
         Raises:
             ChannelFull: there was no room for the first in time.

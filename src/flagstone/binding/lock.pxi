@@ -21,7 +21,7 @@ cdef class LockBase(NamedBase):
                 looks.
 
         Returns:
-            Whether it is owned now; False: the time was over.
+            Whether it is owned now; if not, the time was over.
 
         Raises:
             RuntimeError: this thread owns it already.
