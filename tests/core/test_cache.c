@@ -4,6 +4,7 @@
 #include "alloc/cache.h"
 #include "alloc/child.h"
 #include "alloc/children.h"
+#include "refs/reftable.h"
 
 #include "caches.h"
 
@@ -143,6 +144,40 @@ static void busy_with_the_dead(void)
     CHECK_EQ(0, used_bytes(a));
     tear_down();
     munmap(post, sizeof *post);
+}
+
+static uint32_t looks; /* at a process's references */
+
+bool __real_fst_refs_look(struct fst_arena *arena, uint32_t slot, struct fst_table_look *look);
+bool __wrap_fst_refs_look(struct fst_arena *arena, uint32_t slot, struct fst_table_look *look);
+bool __wrap_fst_refs_look(struct fst_arena *arena, uint32_t slot, struct fst_table_look *look)
+{
+    fst_add32(&looks, 1);
+    return __real_fst_refs_look(arena, slot, look);
+}
+
+/* Whoever destroys a cache looks at what others hold only if an object of it is allocated. */
+static void nobody_is_asked_in_vain(void)
+{
+    a = anonymous(64 * MIB);
+    struct fst_ref ref;
+    for (int allocate = 0; allocate < 3; allocate++) {
+        uint64_t cache = make_cache(a, "asked", 64, 0), child = child_of(a, cache, fst_group_root(a));
+        looks = 0;
+        if (allocate > 0)
+            ref = alloc_one(a, child);
+        if (allocate == 2) {
+            CHECK_EQ(FST_BUSY, fst_cache_destroy(a, cache, NULL));
+            CHECK(looks > 0);
+        }
+        if (allocate > 0)
+            fst_drop(a, &ref);
+        looks = 0;
+        CHECK_EQ(FST_OK, fst_cache_destroy(a, cache, NULL));
+        CHECK_EQ(0, looks);
+        settle(a);
+    }
+    tear_down();
 }
 
 /* The name is free when destroy() returns, while the old cache's memory still waits for a
@@ -518,5 +553,5 @@ static void many_names(void)
 }
 
 TEST_MAIN(CASE(merged), CASE(never_merged), CASE(many_names), CASE(open_again), CASE(bad_parameters), CASE(busy),
-          CASE(busy_with_the_dead), CASE(name_reuse), CASE(many_lives), CASE(churn_of_names), CASE(destroyed_size_classes),
-          CASE(destroyer_killed_while_looking), CASE(allocated_while_destroyed))
+          CASE(busy_with_the_dead), CASE(nobody_is_asked_in_vain), CASE(name_reuse), CASE(many_lives), CASE(churn_of_names),
+          CASE(destroyed_size_classes), CASE(destroyer_killed_while_looking), CASE(allocated_while_destroyed))

@@ -8,6 +8,7 @@
 
 #include "channel/use.h"
 #include "platform/membarrier.h"
+#include "reclaim/letters.h"
 #include "reclaim/reaper.h"
 #include "traced.h"
 
@@ -122,6 +123,7 @@ static void bounds_of_what_was_used(void)
         const struct fst_channel *c = fst_channel_at(b, (uint32_t)fst_channel_id(u));
         CHECK_EQ(0, c->nodes_top);
         CHECK_EQ(0, c->refs_top);
+        CHECK_EQ(1, fst_letters_looks(b, UINT64_MAX));
         CHECK_EQ(FST_OK, fst_channel_put(u, &letter));
         CHECK(c->nodes_top > 0 && c->nodes_top < spec.capacity / 2);
         CHECK_EQ(0, c->refs_top);
@@ -132,6 +134,7 @@ static void bounds_of_what_was_used(void)
         letter.ref = &ref;
         CHECK_EQ(FST_OK, fst_channel_put(u, &letter));
         CHECK(c->refs_top > 0 && c->refs_top <= c->nodes_top);
+        CHECK_EQ(1 + c->refs_top, fst_letters_looks(b, UINT64_MAX));
         CHECK_CLEAN(b);
         letter.ref = NULL;
         for (uint32_t i = 0; i < 3000; i++) {
