@@ -233,6 +233,19 @@ def left(dask_worker):
 client.submit(leave, workers=a).result()
 assert client.run(left, workers=[a])[a] == (124999750000.0, False)
 del one, big, whole
+
+# What looks at a small part of such an array does not keep all of it.
+def usage(dask_worker):
+    from flagstone.dask import member
+    arena, group = member.group_of(dask_worker)
+    arena.barrier()
+    return group.usage
+settle(lambda: client.run(usage, workers=[a])[a] == 0)
+first = client.submit(lambda: frame().iloc[:100_000], workers=a)
+wait(first)
+settle(lambda: client.run(usage, workers=[a])[a] < 4_000_000)
+assert client.submit(lambda one: float(one["x"].sum()), first, workers=b).result() == 4999950000.0
+del first
 """,
     )
 

@@ -140,7 +140,7 @@ class Settler:
             return value
         if safe_sizeof(value) < self._threshold or _has_objects(value):
             return value
-        if _settled(value):
+        if self._settled(value):
             return value
         try:
             block = self._arena.dump(value, group=self._group)
@@ -149,6 +149,24 @@ class Settler:
             return self._refuse(value, error)
         self._count(block.nbytes)
         return settled
+
+    def _settled(self, table: Any) -> bool:
+        """Whether all large buffers of a table are in Blocks already: it came from a neighbour, or
+        NumPy allocated them there. Not if it looks at less than half of such an array, as its first
+        rows do: a copy takes less memory.
+        """
+        found = False
+        unused: dict[int, int] = {}
+        for buffer in _buffers(table):
+            try:
+                block, _ = block_of(buffer)
+            except (LookupError, TypeError):
+                return False
+            found = True
+            if self.allocator.find(block._address) is not None:
+                left = unused.get(block._address, block.nbytes - block.nbytes // 2)
+                unused[block._address] = left - buffer.nbytes
+        return found and all(left <= 0 for left in unused.values())
 
     def _count(self, nbytes: int) -> None:
         with self._lock:
@@ -190,18 +208,6 @@ def _has_objects(value: Any) -> bool:
     if isinstance(dtypes, np.dtype):
         return bool(dtypes.hasobject)
     return any(getattr(one, "kind", "") == "O" for one in getattr(dtypes, "values", (dtypes,)))
-
-
-def _settled(value: Any) -> bool:
-    """Whether all large buffers of a table are in Blocks already: it came from a neighbour."""
-    found = 0
-    for buffer in _buffers(value):
-        try:
-            block_of(buffer)
-        except (LookupError, TypeError):
-            return False
-        found += 1
-    return found > 0
 
 
 def _buffers(value: Any) -> Iterator[Any]:
