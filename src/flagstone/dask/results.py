@@ -58,7 +58,7 @@ class Settler:
 
     @property
     def stored(self) -> int:
-        """The bytes that were copied into the arena."""
+        """The bytes of results that were copied into the arena, or made there."""
         return self._stored[0]
 
     def settle(self, value: Any, deep: int = _DEEP) -> Any:
