@@ -628,7 +628,8 @@ class TestFiles:
             with flagstone.open(sys.argv[1]) as arena, arena.group("job") as group:
                 block = arena.alloc(1000, group=group)
                 print(flush=True)
-                time.sleep(60)
+                while True:
+                    time.sleep(0.1)  # a signal right before it does not cut it short
         """
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(source), arena_name],
