@@ -120,7 +120,7 @@ def run(
     body,
     *,
     capacity="1GiB",
-    memory="300MiB",
+    memory="1GiB",
     preload=True,
     quiet=True,
     arenas=1,
@@ -128,7 +128,8 @@ def run(
     config=None,
 ):
     """Run a body with `client`, `arena` and the workers' addresses `a` and `b`. It may print no
-    error where `quiet`, and nothing is left in the arena.
+    error where `quiet`, and nothing is left in the arena. A worker waits for ever once what it has
+    loaded is 0.8 of its `memory`: pandas and Arrow alone are more than 200 MiB.
     """
     head = (
         f"CAPACITY, MEMORY, PRELOAD, QUIET, ARENAS, CONFIG ="

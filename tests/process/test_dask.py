@@ -417,6 +417,7 @@ assert client.run(again)[a]
 del big, more, one
 """,
         quiet=False,
+        memory="300MiB",
     )
 
 
@@ -457,6 +458,7 @@ client.wait_for_workers(2)
 assert set(before.values()) - set(pids().values()) == {before[b]}
 """,
         quiet=False,
+        memory="300MiB",
         config={
             "distributed.worker.memory.terminate": 0.95,
             "distributed.worker.memory.pause": False,
