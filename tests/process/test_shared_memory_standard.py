@@ -24,7 +24,7 @@ NOT_OURS = {
 
 @pytest.fixture
 def results(request, arena_name):
-    pytest.importorskip("test._test_multiprocessing", reason="this Python has no package `test`")
+    pytest.importorskip("test._test_multiprocessing")
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("standard_tests.py")), request.param],
         env={**os.environ, "FLAGSTONE_SHARED_MEMORY": arena_name},
