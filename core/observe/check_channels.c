@@ -88,7 +88,8 @@ static void check_bounds(struct fst_check *c, uint32_t channel, const struct fst
     owned = owned && fst_load_acquire(&v->channel->nodes_top) == nodes;
     referred = referred && fst_load_acquire(&v->channel->refs_top) == refs;
     if (owned || referred)
-        fst_check_say(c, "channel %u: of %u nodes %u were used, it says, and %u referred to objects", channel, cells, nodes, refs);
+        fst_check_say(c, "channel %u: of %s %u were used, it says, and %u referred to objects", channel,
+                      fst_many(cells, "node", "nodes"), nodes, refs);
 }
 
 /* Check a lot of a live channel's ring, from this node on. The next one begins at the result; 0:

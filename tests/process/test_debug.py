@@ -236,11 +236,11 @@ def test_reports_say_who(arena, heard):
         del block
         arena.barrier()
         (said,) = heard()
+        (fault,) = arena.snapshot().faults  # which names the group while it is there
     assert "of cache 'frame' in group 'camera'" in said
     assert f"allocated by process {os.getpid()} thread {threading.get_native_id()}" in said
     assert "in test_reports_say_who.<locals>.grab" in said
     assert f"held by process {os.getpid()}" in said
-    (fault,) = arena.snapshot().faults
     assert fault.text in said
     assert (fault.kind, fault.pid, fault.finder) == ("overrun", os.getpid(), os.getpid())
     assert fault.found is not None
