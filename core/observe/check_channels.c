@@ -5,6 +5,7 @@
 #include "channel/topic.h"
 #include "observe/parts.h"
 #include "platform/atomics.h"
+#include "platform/error.h"
 #include "refs/word.h"
 #include "region/lock.h"
 
