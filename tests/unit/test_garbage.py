@@ -1,5 +1,6 @@
 """Memory that only cyclic garbage holds is found before an allocation gives up."""
 
+import contextlib
 import copy
 import gc
 import math
@@ -349,10 +350,9 @@ def full(cache):
     return False
 
 
-@pytest.mark.usefixtures("by_hand")
-def test_a_collection_that_is_under_way(arena):
-    """Ours would return at once, and have collected nothing."""
-    cache = fill(arena)
+@contextlib.contextmanager
+def under_way(collect, *arguments):
+    """Another thread's collection, which a destructor holds up; gives what lets it go on soon."""
     inside, go_on = threading.Event(), threading.Event()
 
     class Slow:
@@ -364,14 +364,22 @@ def test_a_collection_that_is_under_way(arena):
             go_on.wait(60)
 
     Slow()
-    other = threading.Thread(target=gc.collect, args=(0,))
+    other = threading.Thread(target=collect, args=arguments)
     other.start()
     inside.wait()
     release = threading.Timer(0.05, go_on.set)
-    release.start()
-    block = cache.alloc()
+    yield release.start
     other.join()
     release.join()
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_a_collection_that_is_under_way(arena):
+    """Ours would return at once, and have collected nothing."""
+    cache = fill(arena)
+    with under_way(gc.collect, 0) as release:
+        release()
+        block = cache.alloc()
     del block
 
 
@@ -380,26 +388,10 @@ def test_what_comes_up_while_another_thread_collects(arena):
     """Its collection has looked already, and does not count for us."""
     cache = arena.cache("thing", size=SIZE)
     kept = cache.alloc_many(MANY)
-    inside, go_on = threading.Event(), threading.Event()
-
-    class Slow:
-        def __init__(self):
-            self.me = self
-
-        def __del__(self):
-            inside.set()
-            go_on.wait(60)
-
-    Slow()
-    other = threading.Thread(target=full, args=(cache,))
-    other.start()
-    inside.wait()
-    Cycle(kept.pop(), kept.pop())
-    release = threading.Timer(0.05, go_on.set)
-    release.start()
-    block = cache.alloc()
-    other.join()
-    release.join()
+    with under_way(full, cache) as release:
+        Cycle(kept.pop(), kept.pop())
+        release()
+        block = cache.alloc()
     kept.clear()
     del block
 
